@@ -1,0 +1,46 @@
+"""difftool: train, export and sample score-based and diffusion models; the runtime needs no PyTorch."""
+
+from typing import TYPE_CHECKING, Any
+
+from difftool.errors import DifftoolError
+
+if TYPE_CHECKING:
+    from difftool.diffusion import samplers
+    from difftool.diffusion.program import Program
+    from difftool.diffusion.spec import ModelSpec
+    from difftool.runtime import Model, State, load, shipped_models, to_uint8
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DifftoolError",
+    "Model",
+    "ModelSpec",
+    "Program",
+    "State",
+    "load",
+    "samplers",
+    "shipped_models",
+    "to_uint8",
+]
+
+# Loaded at first use, so that `import difftool` and `difftool --help` cost nothing.
+_HOMES = {
+    "Model": "difftool.runtime",
+    "ModelSpec": "difftool.diffusion.spec",
+    "Program": "difftool.diffusion.program",
+    "State": "difftool.runtime",
+    "load": "difftool.runtime",
+    "samplers": "difftool.diffusion.samplers",
+    "shipped_models": "difftool.runtime",
+    "to_uint8": "difftool.runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'difftool' has no attribute {name!r}")
+    from importlib import import_module
+
+    home = import_module(_HOMES[name])
+    return home if name == "samplers" else getattr(home, name)

@@ -1,0 +1,155 @@
+"""The bundle: a model as files to hand on. This module is the one definition of its format.
+
+A bundle is a folder. `bundle.json` describes the model and lists every other file with its size and
+sha256. A bundle is data: reading one never executes anything.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import compile_program
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError, UsageError
+from difftool.files import read_json, sha256_of
+
+FORMAT: Final = 1
+MANIFEST: Final = "bundle.json"
+STEP: Final = "step.onnx"
+CONDITIONER: Final = "conditioner.onnx"
+TORCHSCRIPT: Final = "step.ts"
+
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FileEntry(BaseModel):
+    """One file of a bundle."""
+
+    model_config = _STRICT
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class ProgramEntry(BaseModel):
+    """The default program, as the call that compiles it."""
+
+    model_config = _STRICT
+    sampler: str
+    arguments: dict[str, Any]
+
+
+class NetworkEntry(BaseModel):
+    """What was exported: the network's kind, constructor arguments and parameter count."""
+
+    model_config = _STRICT
+    kind: str
+    arguments: dict[str, Any]
+    parameters: int
+
+
+class Provenance(BaseModel):
+    """Where a bundle comes from: the checkpoint's step, weights and digest, and what exported it."""
+
+    model_config = _STRICT
+    step: int
+    weights: Literal["ema", "raw"]
+    weights_sha256: str
+    versions: dict[str, str]
+
+
+class Manifest(BaseModel):
+    """`bundle.json`, format 1. Add a field with a default freely; raise FORMAT to change a meaning."""
+
+    model_config = _STRICT
+    format: int
+    spec: dict[str, Any]
+    program: ProgramEntry
+    network: NetworkEntry
+    provenance: Provenance
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files all match its manifest."""
+
+    path: Path
+    manifest: Manifest
+    spec: ModelSpec
+
+    def default_program(self) -> Program:
+        """The program the bundle was exported with."""
+        entry = self.manifest.program
+        return compile_program(self.spec, entry.sampler, entry.arguments)
+
+    def file(self, name: str) -> Path:
+        """The path of a file; ArtefactError where the bundle has none of that name."""
+        if name not in self.manifest.files:
+            raise ArtefactError(f"{self.path} has no {name}", "export it again with what you need")
+        return self.path / name
+
+
+def read_bundle(path: Path | str) -> Bundle:
+    """Read a bundle and check every file against its manifest; ArtefactError where one differs."""
+    path = Path(path)
+    if not path.is_dir():
+        raise ArtefactError(f"{path} is not a bundle: no such folder", "make one: difftool export")
+    if not (path / MANIFEST).is_file():
+        raise ArtefactError(f"{path} is not a bundle: no {MANIFEST} in it", "make one: difftool export")
+    manifest = _parse(path, read_json(path / MANIFEST))
+    _check_files(path, manifest.files)
+    try:
+        spec = ModelSpec.from_dict(manifest.spec)
+        bundle = Bundle(path, manifest, spec)
+        bundle.default_program()
+    except UsageError as error:
+        raise ArtefactError(f"{path / MANIFEST}: {error}", "export it again") from error
+    return bundle
+
+
+def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of every file in a folder, as a manifest lists them."""
+    return {
+        file.name: {"size": file.stat().st_size, "sha256": sha256_of(file)}
+        for file in sorted(folder.iterdir())
+        if file.name != MANIFEST
+    }
+
+
+def _parse(path: Path, value: Any) -> Manifest:
+    version = value.get("format") if isinstance(value, Mapping) else None
+    if type(version) is not int or version < 1:
+        raise ArtefactError(f"{path / MANIFEST} names no format", "export it again")
+    if version > FORMAT:
+        raise ArtefactError(
+            f"{path} has bundle format {version}; this difftool reads up to {FORMAT}",
+            "upgrade: pip install -U difftool",
+        )
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtefactError(f"{path / MANIFEST}: {where}: {first['msg']}", "export it again") from error
+
+
+def _check_files(path: Path, files: Mapping[str, FileEntry]) -> None:
+    for name, entry in files.items():
+        if name != os.path.basename(name) or name in ("", ".", ".."):
+            raise ArtefactError(f"{path} lists {name!r}, which is not a plain file name", "do not use it")
+        try:
+            found = os.lstat(path / name)
+        except (OSError, ValueError) as error:
+            raise ArtefactError(f"{path} lacks {name}", "copy the whole folder again") from error
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise ArtefactError(f"{path / name} is a link, not a file of its own", "copy the file itself")
+        if found.st_size != entry.size or sha256_of(path / name) != entry.sha256:
+            raise ArtefactError(f"{path / name} differs from its digest", "copy the whole folder again")
+    if unlisted := {file.name for file in path.iterdir()} - {MANIFEST, *files}:
+        raise ArtefactError(f"{path} holds {min(unlisted)}, which it does not list", "remove that file")

@@ -1,0 +1,99 @@
+"""Collects the rows of a program; what follows from the model's spec is filled in here, once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from difftool.diffusion.columns import UNBOUNDED, Column
+from difftool.diffusion.program import Program, Start
+from difftool.diffusion.spec import ModelSpec
+
+
+class ProgramBuilder:
+    """Rows for a model, added in order; `build` makes the program.
+
+    With `clip` every row clips D to the model's data range, where it has one. With `scaled` the state
+    is x / alpha: every level is then (1, sigma / alpha), as in a variance-exploding process.
+    """
+
+    def __init__(self, spec: ModelSpec, *, clip: bool, scaled: bool = False) -> None:
+        self._spec = spec
+        self._clip = spec.data_range if clip and spec.data_range else (-UNBOUNDED, UNBOUNDED)
+        self._scaled = scaled
+        self._levels: list[int] = []
+        self._targets: list[tuple[float, float]] = []
+        self._rows: list[dict[Column, float]] = []
+        self._history: list[Sequence[float]] = []
+
+    def level(self, index: int | None) -> tuple[float, float]:
+        """(alpha, sigma) of the state at a schedule index; None is the clean sample."""
+        if index is None:
+            return 1.0, 0.0
+        alpha, sigma = float(self._spec.schedule.alpha[index]), float(self._spec.schedule.sigma[index])
+        return (1.0, sigma / alpha) if self._scaled else (alpha, sigma)
+
+    def row(
+        self,
+        level: int,
+        target: int | None,
+        *,
+        a: float,
+        b: float,
+        d: float = 0.0,
+        g: float = 0.0,
+        c: Sequence[float] = (),
+        push: tuple[float, float] = (0.0, 0.0),
+        logvar: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        """Add a row: the network is called at schedule index `level`, and x is at `target` afterwards.
+
+        a, b, c, d and g are the fused update's coefficients, `push` the (e, f) that enter the
+        history, `logvar` the bounds of a learned log variance.
+        """
+        self._levels.append(level)
+        self._targets.append(self.level(target))
+        self._history.append(c)
+        self._rows.append(
+            {
+                Column.A: a,
+                Column.B: b,
+                Column.G: g,
+                Column.D: d,
+                Column.E: push[0],
+                Column.F: push[1],
+                Column.LOGVAR_MIN: logvar[0],
+                Column.LOGVAR_MAX: logvar[1],
+            }
+        )
+
+    def build(
+        self, sampler: str, arguments: Mapping[str, Any], start: Start, *, exact_noise: bool = True
+    ) -> Program:
+        """The program of all rows so far; `sampler(arguments)` is the call that asked for it."""
+        levels = np.array(self._levels)
+        distinct, cond = np.unique(levels, return_inverse=True)
+        slots = max([1, *map(len, self._history)])
+        table = np.zeros((len(levels), Column.HISTORY + slots))
+        for index, (values, weights) in enumerate(zip(self._rows, self._history, strict=True)):
+            table[index, list(values)] = list(values.values())
+            table[index, Column.HISTORY : Column.HISTORY + len(weights)] = weights
+        c_in, c_skip, c_out = self._spec.coefficients_of(levels)
+        scale = self._spec.schedule.alpha[levels] if self._scaled else 1.0
+        table[:, Column.COND] = cond
+        table[:, Column.C_IN], table[:, Column.C_SKIP], table[:, Column.C_OUT] = (
+            c_in * scale,
+            c_skip * scale,
+            c_out,
+        )
+        table[:, Column.CLIP_LOW], table[:, Column.CLIP_HIGH] = self._clip
+        return Program(
+            sampler=sampler,
+            arguments=dict(arguments),
+            table=table,
+            conds=self._spec.cond_of(distinct),
+            draws=np.arange(1, len(levels) + 1),
+            targets=np.array([self.level(self._levels[0]), *self._targets]),
+            start=start,
+            exact_noise=exact_noise,
+        )

@@ -1,0 +1,28 @@
+"""The layout of a program's table."""
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+
+UNBOUNDED: Final = float(np.finfo(np.float32).max)  # a clip bound that never binds
+
+
+class Column(IntEnum):
+    """Where a row's numbers stand in the table; history weights c[k] follow from `HISTORY` on."""
+
+    COND = 0  # which row of the distinct `conds`, and so of the conditioner's output, this one reads
+    C_IN = 1
+    C_SKIP = 2
+    C_OUT = 3
+    CLIP_LOW = 4
+    CLIP_HIGH = 5
+    A = 6
+    B = 7
+    G = 8
+    D = 9
+    E = 10
+    F = 11
+    LOGVAR_MIN = 12
+    LOGVAR_MAX = 13
+    HISTORY = 14

@@ -1,0 +1,61 @@
+"""The proof that every program carries: with a perfect denoiser it meets its noise levels exactly."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
+from difftool.errors import CheckFailed
+
+TOLERANCE: Final = 1e-12
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How far a program is from its targets, relative to max(1, sigma), and after which row most."""
+
+    signal_error: float
+    noise_error: float
+    row: int
+
+
+def validate(program: Program) -> Validation:
+    """Run the table on a perfect denoiser; CheckFailed where x misses a target by more than 1e-12.
+
+    x is the vector of its coefficients on (x0, start noise, each row's noise), and D = x0. So after
+    every row the first coefficient must be alpha, and the norm of the others sigma. Programs that
+    are not `exact_noise` must meet alpha only; their noise error is returned.
+    """
+    errors = _errors(program)
+    checked = errors.max(axis=1) if program.exact_noise else errors[:, 0]
+    row = int(checked.argmax())
+    signal, noise = (float(error) for error in errors.max(axis=0))
+    if not checked[row] <= TOLERANCE:
+        raise CheckFailed(
+            f"{program.name}: row {row} misses its noise level by {checked[row]:.1e}",
+            f"over {TOLERANCE:.0e} is no rounding; the sampler's coefficients are wrong",
+        )
+    return Validation(signal, noise, row)
+
+
+def _errors(program: Program) -> np.ndarray:
+    """(signal, noise) error after each row, float64 [R, 2]."""
+    rows = len(program)
+    denoised, x = np.zeros(2 + rows), np.zeros(2 + rows)
+    denoised[0] = 1.0
+    x[:2] = program.targets[0]
+    history = [np.zeros_like(x)] * program.history
+    errors = np.empty((rows, 2))
+    for index, row in enumerate(program.table):
+        network = (denoised - row[Column.C_SKIP] * x) / row[Column.C_OUT]
+        pushed = row[Column.E] * x + row[Column.F] * denoised
+        x = row[Column.A] * x + row[Column.B] * denoised + row[Column.G] * network
+        x += sum(c * slot for c, slot in zip(row[Column.HISTORY :], history, strict=True) if c)
+        x[2 + index] += row[Column.D] * np.exp(row[Column.LOGVAR_MIN] / 2)
+        history = [pushed, *history[:-1]]
+        alpha, sigma = program.targets[index + 1]
+        errors[index] = abs(x[0] - alpha), abs(float(np.linalg.norm(x[1:])) - sigma)
+        errors[index] /= max(1.0, sigma)
+    return errors

@@ -1,0 +1,155 @@
+"""The step program: a sampler compiled, in float64, to a table that every backend runs row by row.
+
+One row is one network evaluation, with x = alpha * x0 + sigma * noise throughout:
+
+    F  = network(c_in * x, cond)
+    D  = clip(c_skip * x + c_out * F, clip_low, clip_high)
+    x' = a * x + b * D + g * F + sum_k c[k] * H[k] + d * s * z        z ~ N(0, I)
+    H' = [e * x + f * D, H[0], H[1], ...]
+
+s is 1, except for a network with learned variance, where s = exp((frac * logvar_max +
+(1 - frac) * logvar_min) / 2) and frac = (v + 1) / 2 comes from the network's second half of channels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion.columns import Column
+from difftool.diffusion.printing import program_text
+from difftool.errors import ArtefactError, UsageError
+from difftool.files import read_json, write_json
+
+Array = NDArray[np.float64]
+
+FORMAT: Final = 1
+MAX_ROWS: Final = 100_000
+_PROGRAM_LIMIT: Final = 256 << 20  # bytes of a program file
+
+
+@dataclass(frozen=True)
+class Start:
+    """What x is before the first row: "normal" N(0, high^2), or "uniform" on [low, high]."""
+
+    kind: str
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"normal({self.high:g})" if self.kind == "normal" else f"uniform({self.low:g}, {self.high:g})"
+
+
+def normal(scale: float) -> Start:
+    """Start from N(0, scale^2)."""
+    return Start("normal", 0.0, scale)
+
+
+def uniform(low: float, high: float) -> Start:
+    """Start from the uniform distribution on [low, high]."""
+    return Start("uniform", low, high)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Program:
+    """A compiled sampler: plain data to print, compare, save and run.
+
+    - `sampler`, `arguments`: what the table was compiled from
+    - `table`: float64 [R, Column.HISTORY + K], one row a network evaluation; K >= 1 history slots
+    - `conds`: float64 [U], the distinct values the conditioner is fed; column COND points into it
+    - `draws`: int64 [R], the index of each row's noise; the start noise is draw 0
+    - `targets`: float64 [R + 1, 2], the (alpha, sigma) of x before each row and after the last
+    - `start`: the distribution x starts from
+    - `exact_noise`: whether sigma, too, must meet `targets` with a perfect denoiser. Langevin
+      dynamics and DDPM's large variance do not, by construction.
+    """
+
+    sampler: str
+    arguments: Mapping[str, Any]
+    table: Array
+    conds: Array
+    draws: NDArray[np.int64]
+    targets: Array
+    start: Start
+    exact_noise: bool = True
+
+    def __post_init__(self) -> None:
+        rows, columns = self.table.shape if self.table.ndim == 2 else (0, 0)
+        if not 1 <= rows <= MAX_ROWS:
+            raise UsageError(f"a program of {rows} rows", f"a program has 1 to {MAX_ROWS} rows")
+        if columns <= Column.HISTORY:
+            raise UsageError(f"a program table of {columns} columns", f"at least {Column.HISTORY + 1}")
+        if self.draws.shape != (rows,) or self.targets.shape != (rows + 1, 2):
+            raise UsageError("draws or targets do not fit the table", "one draw a row, one target more")
+        cond = self.table[:, Column.COND]
+        if (cond < 0).any() or (cond >= len(self.conds)).any() or (cond % 1 != 0).any():
+            raise UsageError("column COND points outside `conds`", "compile the program again")
+        if not (np.isfinite(self.table).all() and np.isfinite(self.conds).all()):
+            raise UsageError("a program table holds a number that is not finite", "compile it again")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations, one a row."""
+        return len(self.table)
+
+    @property
+    def history(self) -> int:
+        """History slots K."""
+        return self.table.shape[1] - Column.HISTORY
+
+    @property
+    def name(self) -> str:
+        """The call that compiles this program, e.g. `ddim(steps=50, eta=0.0)`."""
+        return f"{self.sampler}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
+
+    def __str__(self) -> str:
+        return program_text(self)
+
+    def save(self, path: Path | str) -> None:
+        """Write the program as JSON, every bit kept."""
+        write_json(
+            path,
+            {
+                "format": FORMAT,
+                "sampler": self.sampler,
+                "arguments": dict(self.arguments),
+                "columns": [column.name.lower() for column in list(Column)[: Column.HISTORY]],
+                "start": [self.start.kind, self.start.low, self.start.high],
+                "exact_noise": self.exact_noise,
+                "conds": self.conds.tolist(),
+                "draws": self.draws.tolist(),
+                "targets": self.targets.tolist(),
+                "table": self.table.tolist(),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Program":
+        """Read a program that `save` wrote; ArtefactError where the file is anything else."""
+        value = read_json(path, limit=_PROGRAM_LIMIT)
+        if not isinstance(value, dict) or not isinstance(value.get("format"), int):
+            raise ArtefactError(f"{path} is not a difftool program", "write one with: difftool program")
+        if value["format"] > FORMAT:
+            raise ArtefactError(f"{path} has program format {value['format']}", "upgrade difftool")
+        try:
+            kind, low, high = value["start"]
+            if kind not in ("normal", "uniform"):
+                raise ValueError(f"unknown start {kind!r}")
+            return cls(
+                sampler=str(value["sampler"]),
+                arguments=dict(value["arguments"]),
+                table=np.array(value["table"], np.float64),
+                conds=np.array(value["conds"], np.float64),
+                draws=np.array(value["draws"], np.int64),
+                targets=np.array(value["targets"], np.float64),
+                start=Start(kind, float(low), float(high)),
+                exact_noise=bool(value["exact_noise"]),
+            )
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise ArtefactError(f"{path} is not a whole program: {error}", "compile it again") from error

@@ -1,0 +1,57 @@
+"""DDPM's ancestral sampler."""
+
+import math
+
+from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.program import Program, normal
+from difftool.diffusion.spacing import linspace
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+VARIANCES = ("small", "large", "learned")
+
+
+def ddpm(
+    spec: ModelSpec, *, steps: int | None = None, variance: str = "small", clip: bool = True
+) -> Program:
+    """DDPM (Ho et al. 2020, algorithm 2 and eq. 7), on `steps` levels (all by default).
+
+    `variance` is "small" (the posterior's, beta tilde), "large" (beta) or "learned" (interpolated
+    between the two by the network; Nichol and Dhariwal 2021, eq. 15). `clip` keeps D in the data
+    range. The last row adds no noise.
+    """
+    if variance not in VARIANCES:
+        raise UsageError(f"unknown variance {variance!r}", f"one of: {', '.join(VARIANCES)}")
+    if variance == "learned" and not spec.learned_variance:
+        raise UsageError("this model has no learned variance", "use variance small or large")
+    steps = len(spec.schedule) if steps is None else steps
+    levels = linspace(spec.schedule, steps).tolist()
+    builder = ProgramBuilder(spec, clip=clip)
+    for level, target in zip(levels, [*levels[1:], None], strict=True):
+        a, b, small, large = _posterior(builder.level(level), builder.level(target))
+        if target is None:
+            builder.row(level, target, a=a, b=b)
+        elif variance == "learned":
+            logvar = (2 * math.log(small), 2 * math.log(large))
+            builder.row(level, target, a=a, b=b, d=1.0, logvar=logvar)
+        else:
+            builder.row(level, target, a=a, b=b, d=large if variance == "large" else small)
+    alpha, sigma = builder.level(levels[0])
+    return builder.build(
+        "ddpm",
+        {"steps": steps, "variance": variance, "clip": clip},
+        normal(math.hypot(alpha, sigma) if spec.schedule.variance_preserving else sigma),
+        exact_noise=variance != "large",
+    )
+
+
+def _posterior(
+    level: tuple[float, float], target: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """q(x_target | x_level, x0): mean a * x + b * x0, its std, and the forward step's std."""
+    (alpha_s, sigma_s), (alpha_t, sigma_t) = level, target
+    ratio = alpha_s / alpha_t
+    forward = sigma_s**2 - ratio**2 * sigma_t**2
+    a = ratio * sigma_t**2 / sigma_s**2
+    b = alpha_t * forward / sigma_s**2
+    return a, b, sigma_t / sigma_s * math.sqrt(forward), math.sqrt(forward)

@@ -1,0 +1,45 @@
+"""DDIM."""
+
+import math
+
+from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.program import Program, normal
+from difftool.diffusion.spacing import linspace
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+
+def ddim(
+    spec: ModelSpec,
+    *,
+    steps: int = 50,
+    eta: float = 0.0,
+    clip: bool = True,
+    raw_epsilon: bool = False,
+) -> Program:
+    """DDIM (Song et al. 2021, eq. 12); eta=1 is DDPM with the small variance.
+
+    The noise that a row carries on is that of the clipped D. With `raw_epsilon` it is the network's
+    own, unclipped, as the diffusers library does by default.
+    """
+    if not 0 <= eta <= 1:
+        raise UsageError(f"eta {eta} is not in 0 .. 1", "0 is deterministic, 1 is DDPM")
+    levels = linspace(spec.schedule, steps).tolist()
+    builder = ProgramBuilder(spec, clip=clip)
+    for level, target in zip(levels, [*levels[1:], None], strict=True):
+        (alpha_s, sigma_s), (alpha_t, sigma_t) = builder.level(level), builder.level(target)
+        forward = sigma_s**2 - (alpha_s / alpha_t) ** 2 * sigma_t**2
+        fresh = eta * sigma_t / sigma_s * math.sqrt(forward)
+        kept = math.sqrt(max(sigma_t**2 - fresh**2, 0.0))
+        if raw_epsilon:
+            # epsilon = (x - alpha * (c_skip * x + c_out * F)) / sigma, written out on x and F
+            _, c_skip, c_out = (float(column) for column in spec.coefficients_of(level))
+            a, g = kept * (1 - alpha_s * c_skip) / sigma_s, -kept * alpha_s * c_out / sigma_s
+            builder.row(level, target, a=a, b=alpha_t, g=g, d=fresh)
+        else:
+            a = kept / sigma_s
+            builder.row(level, target, a=a, b=alpha_t - a * alpha_s, d=fresh)
+    alpha, sigma = builder.level(levels[0])
+    arguments = {"steps": steps, "eta": eta, "clip": clip, "raw_epsilon": raw_epsilon}
+    start = normal(math.hypot(alpha, sigma) if spec.schedule.variance_preserving else sigma)
+    return builder.build("ddim", arguments, start)

@@ -1,0 +1,105 @@
+"""Langevin dynamics, at one noise level and annealed over all of them."""
+
+import math
+
+from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.program import Program, Start, normal, uniform
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+CONVENTIONS = ("image", "paper")
+
+
+def langevin(
+    spec: ModelSpec,
+    *,
+    steps: int = 1000,
+    step_size: float,
+    level: int = 0,
+    convention: str = "paper",
+    start: Start | None = None,
+) -> Program:
+    """Langevin dynamics with the score at one noise level (Song and Ermon 2019, eq. 4).
+
+    `level` is a schedule index, 0 the least noise. See `annealed_langevin` for `convention` and
+    `start`. A VP model's state is x / alpha.
+    """
+    _require_steps(steps)
+    if not 0 <= level < len(spec.schedule):
+        last = len(spec.schedule) - 1
+        raise UsageError(f"level {level} is not in the schedule", f"use 0 to {last}")
+    builder = ProgramBuilder(spec, clip=False, scaled=True)
+    _add_rows(builder, level, steps, step_size, convention)
+    arguments = {
+        "steps": steps,
+        "step_size": step_size,
+        "level": level,
+        "convention": convention,
+        **({} if start is None else {"start": str(start)}),
+    }
+    return builder.build("langevin", arguments, start or _start(spec), exact_noise=False)
+
+
+def annealed_langevin(
+    spec: ModelSpec,
+    *,
+    steps: int = 1000,
+    step_size: float = 2e-5,
+    convention: str = "image",
+    denoise: bool = True,
+    start: Start | None = None,
+) -> Program:
+    """Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1), `steps` in all over every level.
+
+    At level i the step is s = step_size * (sigma_i / sigma_min)^2. `convention` "image" moves
+    x += s * score + sqrt(2 s) * z, as NCSN's image code does; "paper" moves x += s / 2 * score +
+    sqrt(s) * z, as its algorithm and toy code do. `denoise` ends with one more evaluation,
+    x = D (Jolicoeur-Martineau et al. 2021). x starts uniform over the data range, or from the
+    noisiest level's normal where there is none. A VP model's state is x / alpha.
+    """
+    _require_steps(steps)
+    levels = len(spec.schedule)
+    if steps % levels:
+        raise UsageError(
+            f"{steps} steps do not divide among {levels} noise levels", f"use a multiple of {levels}"
+        )
+    builder = ProgramBuilder(spec, clip=False, scaled=True)
+    sigma_min = builder.level(0)[1]
+    for level in reversed(range(levels)):
+        scaled = step_size * (builder.level(level)[1] / sigma_min) ** 2
+        _add_rows(builder, level, steps // levels, scaled, convention)
+    if denoise:
+        builder.row(0, None, a=0.0, b=1.0)
+    arguments = {
+        "steps": steps,
+        "step_size": step_size,
+        "convention": convention,
+        "denoise": denoise,
+        **({} if start is None else {"start": str(start)}),
+    }
+    return builder.build("annealed_langevin", arguments, start or _start(spec), exact_noise=False)
+
+
+def _add_rows(
+    builder: ProgramBuilder, level: int, count: int, step_size: float, convention: str
+) -> None:
+    if convention not in CONVENTIONS:
+        raise UsageError(f"unknown convention {convention!r}", f"one of: {', '.join(CONVENTIONS)}")
+    if step_size <= 0:
+        raise UsageError(f"step size {step_size} is not positive", "the papers use 2e-5 to 0.1")
+    drift = step_size if convention == "image" else step_size / 2
+    sigma = builder.level(level)[1]
+    rate = drift / sigma**2  # the score is (D - x) / sigma^2
+    for _ in range(count):
+        builder.row(level, level, a=1 - rate, b=rate, d=math.sqrt(2 * drift))
+
+
+def _start(spec: ModelSpec) -> Start:
+    if spec.data_range:
+        return uniform(*spec.data_range)
+    return normal(float(spec.schedule.sigma[-1] / spec.schedule.alpha[-1]))
+
+
+def _require_steps(steps: int) -> None:
+    if steps < 1:
+        raise UsageError(f"{steps} steps", "use at least 1")

@@ -1,0 +1,159 @@
+"""Noise schedules: level -> (alpha, sigma), so that x = alpha * x0 + sigma * noise. All float64."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.errors import UsageError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """The noise levels of a model, from least (index 0) to most noise.
+
+    `alpha` and `sigma` are float64 [L]: signal scale and noise standard deviation. `kind` and
+    `params` are the constructor and its arguments, with which a schedule is saved and printed.
+    """
+
+    kind: str
+    params: Mapping[str, Any]
+    alpha: Array
+    sigma: Array
+
+    def __post_init__(self) -> None:
+        if len(self.alpha) < 1 or self.alpha.shape != self.sigma.shape:
+            raise UsageError("a noise schedule needs at least one level", "raise its steps")
+        finite = np.isfinite(self.alpha).all() and np.isfinite(self.sigma).all()
+        if not finite or (self.alpha <= 0).any() or (self.sigma <= 0).any():
+            raise UsageError(f"schedule {self} has a level that is not positive", "check its numbers")
+        if (np.diff(self.half_log_snr) >= 0).any():
+            raise UsageError(f"schedule {self} does not gain noise at every level", "check its numbers")
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    def __str__(self) -> str:
+        values = (f"{k}={v:g}" if isinstance(v, int | float) else k for k, v in self.params.items())
+        return f"{self.kind}({', '.join(values)})"
+
+    @property
+    def half_log_snr(self) -> Array:
+        """log(alpha / sigma), float64 [L], falling."""
+        return np.log(self.alpha) - np.log(self.sigma)
+
+    @property
+    def alpha_bar(self) -> Array:
+        """alpha^2, float64 [L]; the product of (1 - beta) in DDPM's notation."""
+        return self.alpha**2
+
+    @property
+    def variance_preserving(self) -> bool:
+        """Whether alpha^2 + sigma^2 = 1 at every level."""
+        return bool(np.allclose(self.alpha**2 + self.sigma**2, 1.0, atol=1e-12))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `schedule_from_dict` reads."""
+        return {"kind": self.kind, **self.params}
+
+
+def from_betas(betas: Sequence[float] | Array) -> NoiseSchedule:
+    """VP schedule of given betas (Ho et al. 2020, eq. 4)."""
+    values = np.asarray(betas, np.float64)
+    return _variance_preserving("from_betas", {"betas": values.tolist()}, values)
+
+
+def linear(*, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
+    """Betas evenly spaced (Ho et al. 2020, section 4)."""
+    params = {"steps": steps, "beta_start": beta_start, "beta_end": beta_end}
+    return _variance_preserving("linear", params, np.linspace(beta_start, beta_end, steps))
+
+
+def scaled_linear(
+    *, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
+) -> NoiseSchedule:
+    """Square roots of the betas evenly spaced (Rombach et al. 2022, released configurations)."""
+    params = {"steps": steps, "beta_start": beta_start, "beta_end": beta_end}
+    betas = np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2
+    return _variance_preserving("scaled_linear", params, betas)
+
+
+def cosine(*, steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
+    """alpha_bar = cos^2 of a shifted time (Nichol and Dhariwal 2021, eq. 17)."""
+    time = np.linspace(0, 1, steps + 1)
+    alpha_bar = np.cos((time + s) / (1 + s) * np.pi / 2) ** 2
+    params = {"steps": steps, "s": s, "max_beta": max_beta}
+    return _variance_preserving("cosine", params, _betas_of(alpha_bar, max_beta))
+
+
+def sigmoid(
+    *, steps: int = 1000, start: float = -3, end: float = 3, tau: float = 1, max_beta: float = 0.999
+) -> NoiseSchedule:
+    """alpha_bar a falling sigmoid of time, scaled to start at 1 (Jabri et al. 2022, appendix)."""
+    time = np.linspace(0, 1, steps + 1)
+    value = 1 / (1 + np.exp(-(time * (end - start) + start) / tau))
+    alpha_bar = (value[-1] - value) / (value[-1] - value[0])
+    params = {"steps": steps, "start": start, "end": end, "tau": tau, "max_beta": max_beta}
+    return _variance_preserving("sigmoid", params, _betas_of(alpha_bar, max_beta))
+
+
+def geometric(*, levels: int, sigma_min: float, sigma_max: float) -> NoiseSchedule:
+    """VE: sigmas in geometric progression (Song and Ermon 2019, section 4.2)."""
+    params = {"levels": levels, "sigma_min": sigma_min, "sigma_max": sigma_max}
+    _require(0 < sigma_min <= sigma_max, "geometric", "0 < sigma_min <= sigma_max")
+    return _variance_exploding("geometric", params, np.geomspace(sigma_min, sigma_max, levels))
+
+
+def karras(*, levels: int, sigma_min: float, sigma_max: float, rho: float = 7) -> NoiseSchedule:
+    """VE: sigma^(1/rho) evenly spaced (Karras et al. 2022, eq. 5)."""
+    params = {"levels": levels, "sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho}
+    _require(0 < sigma_min <= sigma_max and rho > 0, "karras", "0 < sigma_min <= sigma_max, rho > 0")
+    ramp = np.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), levels)
+    return _variance_exploding("karras", params, ramp**rho)
+
+
+_CONSTRUCTORS: Mapping[str, Callable[..., NoiseSchedule]] = {
+    "linear": linear,
+    "scaled_linear": scaled_linear,
+    "cosine": cosine,
+    "sigmoid": sigmoid,
+    "from_betas": from_betas,
+    "geometric": geometric,
+    "karras": karras,
+}
+
+
+def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
+    """The schedule that `to_dict` describes; UsageError where the kind or an argument is unknown."""
+    arguments = dict(value)
+    kind = arguments.pop("kind", None)
+    if kind not in _CONSTRUCTORS:
+        raise UsageError(f"unknown noise schedule {kind!r}", f"one of: {', '.join(_CONSTRUCTORS)}")
+    try:
+        return _CONSTRUCTORS[kind](**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"noise schedule {kind}: {error}", "check its arguments") from error
+
+
+def _betas_of(alpha_bar: Array, max_beta: float) -> Array:
+    # The cap keeps the last alpha above zero, where epsilon and score still have a meaning.
+    return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta)
+
+
+def _variance_preserving(kind: str, params: dict[str, Any], betas: Array) -> NoiseSchedule:
+    _require(betas.ndim == 1 and bool(((betas > 0) & (betas < 1)).all()), kind, "0 < beta < 1")
+    alpha_bar = np.cumprod(1 - betas)
+    return NoiseSchedule(kind, params, np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar))
+
+
+def _variance_exploding(kind: str, params: dict[str, Any], sigmas: Array) -> NoiseSchedule:
+    return NoiseSchedule(kind, params, np.ones_like(sigmas), sigmas)
+
+
+def _require(condition: bool, kind: str, rule: str) -> None:
+    if not condition:
+        raise UsageError(f"noise schedule {kind} needs {rule}", "check its arguments")

@@ -1,0 +1,86 @@
+"""What a sampler must know of a model: its sample shape, noise schedule and parameterization."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from difftool.diffusion.parameterization import PARAMETERIZATIONS, Coefficients, coefficients
+from difftool.diffusion.schedules import NoiseSchedule, schedule_from_dict
+from difftool.errors import UsageError
+
+CONDS = ("timestep", "level", "quarter_log_sigma")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A trained model, as samplers and backends see it.
+
+    - `shape`: one sample's shape [*S]; (1, 28, 28) for an image, (2,) for a point
+    - `schedule`, `parameterization`: see those modules
+    - `cond`: what the conditioner is fed at schedule index i: "timestep" i * `timestep_scale`, "level"
+      L - 1 - i (NCSN counts from the most noise), or "quarter_log_sigma" log(sigma) / 4 (EDM)
+    - `data_range`: (low, high) that the data lies in, or None where it is unbounded
+    - `learned_variance`: the network's second half of channels interpolates the log variance
+    - `sigma_data`: the data's std, for the edm parameterization
+    """
+
+    shape: tuple[int, ...]
+    schedule: NoiseSchedule
+    parameterization: str
+    cond: str
+    timestep_scale: float = 1.0
+    data_range: tuple[float, float] | None = None
+    learned_variance: bool = False
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.shape or any(size < 1 for size in self.shape):
+            raise UsageError(f"sample shape {self.shape} has no elements", "sizes start at 1")
+        if self.parameterization not in PARAMETERIZATIONS:
+            known = ", ".join(PARAMETERIZATIONS)
+            raise UsageError(f"unknown parameterization {self.parameterization!r}", f"one of: {known}")
+        if self.cond not in CONDS:
+            raise UsageError(f"unknown cond {self.cond!r}", f"one of: {', '.join(CONDS)}")
+
+    def cond_of(self, levels: ArrayLike) -> NDArray[np.float64]:
+        """What the conditioner is fed at schedule indices `levels` [R]; float64 [R]."""
+        index = np.asarray(levels, np.int64)
+        if self.cond == "timestep":
+            return index * self.timestep_scale
+        if self.cond == "level":
+            return (len(self.schedule) - 1 - index).astype(np.float64)
+        return np.log(self.schedule.sigma[index]) / 4
+
+    def coefficients_of(self, levels: ArrayLike) -> Coefficients:
+        """c_in, c_skip and c_out at schedule indices `levels` [R]; float64 [R] each."""
+        index = np.asarray(levels, np.int64)
+        alpha, sigma = self.schedule.alpha[index], self.schedule.sigma[index]
+        return coefficients(self.parameterization, alpha, sigma, self.sigma_data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able data that `from_dict` reads."""
+        value = {field.name: getattr(self, field.name) for field in fields(self)}
+        value["shape"] = list(self.shape)
+        value["schedule"] = self.schedule.to_dict()
+        value["data_range"] = list(self.data_range) if self.data_range else None
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "ModelSpec":
+        """The spec that `to_dict` wrote; UsageError where a key is missing, unknown or ill-typed."""
+        known = {field.name for field in fields(cls)}
+        if unknown := set(value) - known:
+            raise UsageError(f"unknown key {sorted(unknown)[0]!r} in a model spec", "check its source")
+        try:
+            arguments = dict(value)
+            arguments["shape"] = tuple(int(size) for size in value["shape"])
+            arguments["schedule"] = schedule_from_dict(value["schedule"])
+            if value.get("data_range") is not None:
+                low, high = value["data_range"]
+                arguments["data_range"] = (float(low), float(high))
+            return cls(**arguments)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"a model spec lacks or mistypes {error}", "check its source") from error

@@ -1,0 +1,1 @@
+"""From checkpoints to bundles: the step module, ONNX, TorchScript, and their verification."""

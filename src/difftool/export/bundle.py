@@ -1,0 +1,99 @@
+"""From a checkpoint to a bundle."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from difftool import __version__
+from difftool.bundle import (
+    CONDITIONER,
+    FORMAT,
+    MANIFEST,
+    STEP,
+    TORCHSCRIPT,
+    Manifest,
+    NetworkEntry,
+    ProgramEntry,
+    Provenance,
+    file_entries,
+)
+from difftool.diffusion.samplers import compile_program
+from difftool.errors import UsageError
+from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
+from difftool.export.torchscript import torchscript as trace
+from difftool.files import atomic_directory, sha256_of, write_atomic, write_json
+from difftool.train.checkpoint import EMA, MODEL, Checkpoint, load_checkpoint
+
+
+def export_bundle(
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    ema: bool = True,
+    torchscript: bool = False,
+    sampler: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Path:
+    """Export a checkpoint or the newest of a run as the bundle `out`; returns its folder.
+
+    `sampler` and `arguments` choose the default program; the checkpoint's own where they are not
+    given. `force` replaces what stands at `out`, which must itself be a bundle.
+    """
+    out = Path(out)
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists", "choose another name, or --force to replace it")
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise UsageError(f"{out} is not a bundle, so it is not replaced", "choose another name")
+    loaded = load_checkpoint(checkpoint, ema=ema)
+    program = _default_program(loaded, sampler, arguments or {})
+    width = conditioner_width(loaded.network)
+    module = step_module(loaded.network, loaded.spec)
+    with atomic_directory(out, replace=force) as folder:
+        export_step(module, loaded.spec, width, folder / STEP)
+        if width:
+            export_conditioner(loaded.network, folder / CONDITIONER)
+        if torchscript:
+            write_atomic(folder / TORCHSCRIPT, trace(module, loaded.spec, width))
+        manifest = _manifest(loaded, program, file_entries(folder))
+        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    return out
+
+
+def _default_program(
+    loaded: Checkpoint, sampler: str | None, arguments: Mapping[str, Any]
+) -> ProgramEntry:
+    default = loaded.config["program"]
+    sampler = sampler or default["sampler"]
+    if sampler == default["sampler"]:
+        arguments = {**default["arguments"], **arguments}
+    program = compile_program(loaded.spec, sampler, arguments)
+    return ProgramEntry(sampler=program.sampler, arguments=dict(program.arguments))
+
+
+def _manifest(
+    loaded: Checkpoint, program: ProgramEntry, files: dict[str, dict[str, Any]]
+) -> Manifest:
+    weights = loaded.path / (EMA if loaded.weights == "ema" else MODEL)
+    return Manifest.model_validate(
+        {
+            "format": FORMAT,
+            "spec": loaded.spec.to_dict(),
+            "program": program,
+            "network": NetworkEntry(
+                **loaded.config["network"],
+                parameters=sum(weight.numel() for weight in loaded.network.parameters()),
+            ),
+            "provenance": Provenance(
+                step=loaded.step,
+                weights=loaded.weights,
+                weights_sha256=sha256_of(weights),
+                versions={
+                    "difftool": __version__,
+                    **{name: importlib.metadata.version(name) for name in ("torch", "onnx")},
+                },
+            ),
+            "files": files,
+        }
+    )

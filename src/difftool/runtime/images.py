@@ -1,0 +1,38 @@
+"""From samples to pictures."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+
+def is_image(spec: ModelSpec) -> bool:
+    """Whether samples are images: (C, H, W) with 1 or 3 channels, in a known range."""
+    return len(spec.shape) == 3 and spec.shape[0] in (1, 3) and spec.data_range is not None
+
+
+def to_uint8(samples: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.uint8]:
+    """Samples float32 [N, C, H, W] as pixels uint8 [N, H, W, C], the data range mapped to 0 .. 255.
+
+    UsageError where the model's samples are not images.
+    """
+    if spec.data_range is None or not is_image(spec):
+        raise UsageError(f"samples of shape {spec.shape} are not images", "use npy or npz")
+    low, high = spec.data_range
+    levels = (samples - low) * np.float32(255 / (high - low))
+    pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+
+
+def grid(pixels: NDArray[np.uint8], *, padding: int = 2, background: int = 255) -> NDArray[np.uint8]:
+    """Pixels uint8 [N, H, W, C] as one picture [rows * H + ..., columns * W + ..., C], nearly square."""
+    count, height, width, channels = pixels.shape
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    step_y, step_x = height + padding, width + padding
+    sheet = np.full((rows * step_y + padding, columns * step_x + padding, channels), background, np.uint8)
+    for index, image in enumerate(pixels):
+        y, x = padding + index // columns * step_y, padding + index % columns * step_x
+        sheet[y : y + height, x : x + width] = image
+    return sheet

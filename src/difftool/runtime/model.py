@@ -1,0 +1,170 @@
+"""A loaded bundle that draws samples. This is the embedding API."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.bundle import Bundle, read_bundle
+from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError, Cancelled, ResourceError, UsageError
+from difftool.runtime.backends import Backend, Batch, open_backend
+from difftool.runtime.loop import run
+
+Floats = NDArray[np.float32]
+
+_MODELS: Final = Path(__file__).parent.parent / "models"
+_BATCH_ELEMENTS: Final = 1 << 14  # numbers in a default batch: larger ones fall out of a CPU's cache
+_MAX_SAMPLES: Final = 1 << 32  # a sample's index is one 32-bit word of the noise counter
+
+
+@dataclass(frozen=True)
+class State:
+    """A run after some row: `step` of `steps` evaluations are done for samples `first` .. `first` + N.
+
+    `x` and `denoised`, float32 [N, *S], are read-only views until the next row; copy them to keep them.
+    """
+
+    step: int
+    steps: int
+    first: int
+    x: Floats
+    denoised: Floats
+
+
+Hook = Callable[[State], bool | None]
+
+
+class Model:
+    """A bundle opened on a backend.
+
+    `max_batch` is the number of samples that run together; by default one that keeps a batch in the
+    cache. The samples themselves do not depend on it but for rounding.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, *, max_batch: int | None = None) -> None:
+        if max_batch is not None and max_batch < 1:
+            raise UsageError(f"a batch of {max_batch}", "max_batch is at least 1")
+        self.bundle = bundle
+        self.backend = backend
+        self.max_batch = max_batch or max(1, _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape)))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What samplers need to know of the model."""
+        return self.bundle.spec
+
+    def default_program(self) -> Program:
+        """The program the bundle was exported with."""
+        return self.bundle.default_program()
+
+    def sample(
+        self,
+        program: Program | None = None,
+        *,
+        n: int = 16,
+        seed: int = 0,
+        first_sample: int = 0,
+        deterministic: bool = False,
+        on_step: Hook | None = None,
+    ) -> Floats:
+        """Draw samples `first_sample` .. `first_sample + n` of a seed; float32 [n, *S].
+
+        With `deterministic` every batch is padded to `max_batch`, so a sample is the same bit for bit
+        whatever `n` is. `on_step` is called after every row; Cancelled is raised where it returns
+        False. UsageError where an argument has no meaning, ResourceError where memory is short.
+        """
+        result = self._allocate(n)
+        for state in self.stream(
+            program, n=n, seed=seed, first_sample=first_sample, deterministic=deterministic
+        ):
+            if on_step is not None and on_step(state) is False:
+                raise Cancelled(f"cancelled at step {state.step} of {state.steps}")
+            if state.step == state.steps:
+                offset = state.first - first_sample
+                result[offset : offset + len(state.x)] = state.x
+        return result
+
+    def stream(
+        self,
+        program: Program | None = None,
+        *,
+        n: int = 16,
+        seed: int = 0,
+        first_sample: int = 0,
+        deterministic: bool = False,
+    ) -> Iterator[State]:
+        """The same run, one State a row, batch after batch. Leaving the loop ends the run."""
+        program = self.default_program() if program is None else program
+        if n < 1:
+            raise UsageError(f"{n} samples", "draw at least 1")
+        if not 0 <= first_sample <= _MAX_SAMPLES - n:
+            raise UsageError(f"first sample {first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}")
+        return self._stream(program, n, seed, first_sample, deterministic)
+
+    def _stream(
+        self, program: Program, n: int, seed: int, first_sample: int, deterministic: bool
+    ) -> Iterator[State]:
+        batch: Batch | None = None
+        size = 0
+        for offset in range(0, n, self.max_batch):
+            count = min(self.max_batch, n - offset)
+            wanted = self.max_batch if deterministic else count
+            if batch is None or wanted != size:
+                batch, size = self.backend.batch(program, wanted), wanted
+            first = first_sample + offset
+            samples = np.arange(first, first + size)
+            for step in run(batch, program, seed, samples, self.spec.shape):
+                x, denoised = batch.x[:count], batch.denoised[:count]
+                yield State(step, len(program), first, _read_only(x), _read_only(denoised))
+
+    def _allocate(self, n: int) -> Floats:
+        if n < 1:
+            raise UsageError(f"{n} samples", "draw at least 1")
+        try:
+            return np.empty((n, *self.spec.shape), np.float32)
+        except (MemoryError, ValueError) as error:
+            raise ResourceError(f"no memory for {n} samples", "draw fewer at a time") from error
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(folder.name for folder in _MODELS.glob("*/")) if _MODELS.is_dir() else []
+
+
+def load(
+    model: Path | str = "ddpm-mnist",
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    max_batch: int | None = None,
+) -> Model:
+    """Open a bundle, given by its folder or by the name of a shipped model.
+
+    `backend` is the fastest that is installed by default. ArtefactError where the bundle is damaged,
+    MissingDependencyError where the backend is not installed.
+    """
+    bundle = read_bundle(find_bundle(model))
+    return Model(bundle, open_backend(bundle, backend, threads=threads), max_batch=max_batch)
+
+
+def find_bundle(model: Path | str) -> Path:
+    """The folder of a bundle given by path or shipped name."""
+    if isinstance(model, str) and model in shipped_models():
+        return _MODELS / model
+    if not Path(model).exists():
+        raise ArtefactError(
+            f"no bundle at {model}, and no shipped model of that name",
+            f"shipped: {', '.join(shipped_models()) or 'none'}",
+        )
+    return Path(model)
+
+
+def _read_only(array: Floats) -> Floats:
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,1 @@
+"""Training with torch: networks, data, losses, the trainer and its checkpoints."""

@@ -1,0 +1,209 @@
+"""Checkpoints: folders of safetensors and JSON that appear whole or not at all.
+
+A run folder holds `checkpoints/step-000001000/` and so on. One checkpoint holds
+
+    config.json            format, step, model spec, network, training configuration, file digests
+    model.safetensors      the network's weights
+    ema.safetensors        their moving average
+    optimizer.safetensors  Adam's moments, by parameter; with optimizer.json only where a run can resume
+    optimizer.json         the optimizer's remaining numbers
+
+Either of the first two weights may be missing from a checkpoint that is only there to be exported.
+The data's position is step * batch, and randomness has no state, so nothing else is stored.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError, UsageError
+from difftool.files import atomic_directory, read_json, sha256_of, write_json
+from difftool.train.networks import build_network
+
+FORMAT: Final = 1
+CONFIG = "config.json"
+MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
+OPTIMIZER_JSON = "optimizer.json"
+_LISTED = 3  # tensors that an error names of each kind
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and what it is. `weights` says which are loaded: "ema" or "raw"."""
+
+    spec: ModelSpec
+    network: nn.Module
+    config: dict[str, Any]
+    step: int
+    path: Path
+    weights: str
+
+
+def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
+    """The network of a checkpoint folder, or of the newest whole checkpoint of a run folder.
+
+    Raises:
+        ArtefactError: it is not a checkpoint, is damaged, of a newer format, or its configuration
+            does not fit its weights.
+    """
+    folder = find_checkpoint(path)
+    config = read_config(folder)
+    weights = EMA if ema else MODEL
+    if weights not in config["files"]:
+        raise ArtefactError(f"{folder} holds no {weights}", "it has the other weights: choose them")
+    try:
+        spec = ModelSpec.from_dict(config["spec"])
+        network = build_network(config["network"]["kind"], config["network"]["arguments"])
+    except (UsageError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{folder / CONFIG} does not describe a model: {error}") from error
+    load_weights(network, folder / weights)
+    network.eval().requires_grad_(False)
+    return Checkpoint(spec, network, config, config["step"], folder, "ema" if ema else "raw")
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """`path` itself where it is a checkpoint folder, or the newest whole one of a run folder."""
+    path = Path(path)
+    if (path / CONFIG).is_file():
+        return path
+    failure = ArtefactError(f"{path} is not a checkpoint", "give a run folder or one of its checkpoints")
+    for folder in reversed(list_checkpoints(path)):
+        try:
+            read_config(folder)
+            return folder
+        except ArtefactError as error:
+            log.warning("skipping a damaged checkpoint: %s", error)
+            failure = error
+    raise failure
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first."""
+    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json, after every file that it lists has been checked."""
+    config = read_json(folder / CONFIG)
+    try:
+        version, step, files = config["format"], config["step"], dict(config["files"])
+        if version > FORMAT:
+            raise ArtefactError(
+                f"{folder} has checkpoint format {version}; this difftool reads up to {FORMAT}",
+                "install a newer difftool",
+            )
+        if not (version == FORMAT and isinstance(step, int) and step >= 0):
+            raise ValueError("format or step")
+        for name, entry in files.items():
+            _check_file(folder / name, entry["size"], entry["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{folder / CONFIG} lacks or mistypes {error}") from error
+    return config
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    step: int,
+    spec: ModelSpec,
+    network: Mapping[str, Any],
+    training: Mapping[str, Any] | None,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    optimizer: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint folder, atomically.
+
+    `network` is {"kind", "arguments"}; `tensors` maps MODEL, EMA and OPTIMIZER to their tensors;
+    `optimizer` is what goes to optimizer.json.
+    """
+    with atomic_directory(folder) as temporary:
+        for name, values in tensors.items():
+            save_file({key: value.contiguous() for key, value in values.items()}, temporary / name)
+        if optimizer is not None:
+            write_json(temporary / OPTIMIZER_JSON, optimizer)
+        files = {
+            path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)}
+            for path in sorted(temporary.iterdir())
+        }
+        config = {
+            "format": FORMAT,
+            "step": step,
+            "spec": spec.to_dict(),
+            "network": dict(network),
+            "training": training,
+            "files": files,
+        }
+        write_json(temporary / CONFIG, config)
+
+
+def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
+    """A checkpoint with one set of weights and nothing to resume from: small enough to keep."""
+    checkpoint = load_checkpoint(source, ema=ema)
+    save_checkpoint(
+        out,
+        step=checkpoint.step,
+        spec=checkpoint.spec,
+        network=checkpoint.config["network"],
+        training=checkpoint.config["training"],
+        tensors={EMA if ema else MODEL: checkpoint.network.state_dict()},
+    )
+    return out
+
+
+def prune(run: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what a killed process left half-written."""
+    for path in [*list_checkpoints(run)[:-keep], *(run / "checkpoints").glob(".step-*")]:
+        (path / CONFIG).unlink(missing_ok=True)  # first, so that a part is never taken for a whole
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load safetensors into a network; ArtefactError names every tensor that does not fit."""
+    tensors = read_tensors(path)
+    expected = network.state_dict()
+    problems = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "surplus": sorted(tensors.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {list(tensors[name].shape)} for {list(value.shape)}"
+            for name, value in expected.items()
+            if name in tensors and tensors[name].shape != value.shape
+        ],
+    }
+    found = [f"{kind}: {_listing(names)}" for kind, names in problems.items() if names]
+    if found:
+        raise ArtefactError(
+            f"{path} does not fit the network of its {CONFIG}: {'; '.join(found)}",
+            "do both come from one training?",
+        )
+    network.load_state_dict(tensors)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file as named tensors."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"cannot read {path}: {str(error)[:100]}") from error
+
+
+def _check_file(path: Path, size: int, digest: str) -> None:
+    if Path(path.name).name != path.name or path.is_symlink() or not path.is_file():
+        raise ArtefactError(f"{path} is listed in {CONFIG} but is not there")
+    if path.stat().st_size != size or sha256_of(path) != digest:
+        raise ArtefactError(f"{path} is damaged: its sha256 is not the one in {CONFIG}")
+
+
+def _listing(names: list[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

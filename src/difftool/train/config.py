@@ -1,0 +1,254 @@
+"""A training's configuration: plain data that a TOML file, a preset and flags all say in one way."""
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from difftool.diffusion.schedules import schedule_from_dict
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """What to train on.
+
+    - `source`: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a folder
+      of images, a parquet file or pattern, or the name of a data set on the hub
+    - `split`, `column`: of a hub data set; the column of images is found where it is the only one
+    - `size`, `mode`: crop and scale images to size x size; convert them to "L" or "RGB"
+    - `count`: how many points a toy has
+    - `flip`: mirror every image with probability 1/2
+    - `dequantize`: add uniform noise below one grey level (NCSN)
+    """
+
+    source: str
+    split: str = "train"
+    column: str | None = None
+    size: Count | None = None
+    mode: Literal["L", "RGB"] | None = None
+    count: Count = 100_000
+    flip: bool = False
+    dequantize: bool = False
+
+
+class NetworkConfig(Section):
+    """`kind` and `arguments` as of `difftool.train.networks`, and what the raw output means.
+
+    Arguments that follow from the data, such as `in_channels`, are filled in.
+    """
+
+    kind: str
+    arguments: dict[str, Any] = {}
+    parameterization: str = "epsilon"
+    sigma_data: Positive = 0.5
+
+
+class LossConfig(Section):
+    """"simple" and "hybrid" (learned variance) train a ddpm; the score matching losses an ncsn."""
+
+    kind: Literal["simple", "hybrid", "denoising", "implicit", "sliced"]
+    vlb_weight: Positive = 0.001
+
+
+class OptimizerConfig(Section):
+    """Adam, and the learning rate's course: `warmup` steps up to `lr`, then `decay` to zero.
+
+    `clip` bounds the gradient's norm; `accumulate` splits each batch in that many micro-batches.
+    """
+
+    lr: Positive
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    warmup: Annotated[int, Field(ge=0)] = 0
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    clip: Positive | None = None
+    accumulate: Count = 1
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """The learning rate of 0-based `step` out of `steps`."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        left = max(0.0, 1 - (step - self.warmup) / max(1, steps - self.warmup))
+        course = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}
+        return self.lr * course[self.decay]
+
+
+class EmaConfig(Section):
+    """The averaged weights: `decay` 0 is no average; `warmup` lets early averages forget faster."""
+
+    decay: Fraction = 0.9999
+    warmup: bool = True
+
+
+class RunConfig(Section):
+    """How long, how large and how often; a batch is one step's samples over all processes."""
+
+    steps: Count
+    batch: Count = 128
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    precision: Literal["no", "bf16"] = "no"
+    log_every: Count = 100
+    checkpoint_every: Count = 5_000
+    keep: Count = 3
+    sample_every: Count | None = None
+
+
+class TrainConfig(Section):
+    """Everything that determines a training.
+
+    `schedule` is what `schedule_from_dict` reads; for an ncsn, `levels` and `sigma_max` may be "auto"
+    (see `difftool.train.ncsnv2`).
+    """
+
+    method: Literal["ddpm", "ncsn"]
+    data: DataConfig
+    network: NetworkConfig
+    schedule: dict[str, Any]
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    ema: EmaConfig = EmaConfig()
+    run: RunConfig
+
+
+LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "sliced")}
+
+
+def parse(value: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that nested data describes; UsageError names the first thing wrong."""
+    try:
+        config = TrainConfig.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"configuration: {where}: {first['msg']}", _hint(first)) from None
+    if config.loss.kind not in LOSSES[config.method]:
+        raise UsageError(
+            f"method {config.method!r} has no loss {config.loss.kind!r}",
+            f"one of: {', '.join(LOSSES[config.method])}",
+        )
+    if config.run.batch % config.optimizer.accumulate:
+        raise UsageError(
+            f"run.batch {config.run.batch} does not split into "
+            f"optimizer.accumulate {config.optimizer.accumulate} parts",
+            "choose a divisor",
+        )
+    return config
+
+
+def read_toml(path: Path | str) -> TrainConfig:
+    """The configuration in a TOML file."""
+    try:
+        return parse(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+
+
+def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfig:
+    """`config` with "section.key=value" assignments applied; values are TOML, or bare strings.
+
+    "none" takes an optional value away.
+    """
+    value = config.model_dump()
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise UsageError(f"{override!r} assigns nothing", "write section.key=value")
+        *parents, key = path.strip().split(".")
+        target = value
+        for parent in parents:
+            if not isinstance(target.get(parent), dict):
+                raise UsageError(
+                    f"the configuration has no section {parent!r}", f"here are: {', '.join(target)}"
+                )
+            target = target[parent]
+        target[key] = _value_of(text.strip())
+    return parse(value)
+
+
+def to_toml(config: TrainConfig) -> str:
+    """TOML that `read_toml` reads back to the same configuration."""
+    lines: list[str] = []
+    _write_table(lines, "", config.model_dump(exclude_none=True))
+    return "\n".join(lines).strip() + "\n"
+
+
+def model_spec(config: TrainConfig, shape: tuple[int, ...]) -> ModelSpec:
+    """The model that a configuration trains, on samples of `shape` [*S]: images are [C, H, W]."""
+    image_range = (-1.0, 1.0) if config.method == "ddpm" else (0.0, 1.0)
+    return ModelSpec(
+        shape=shape,
+        schedule=schedule_from_dict(config.schedule),
+        parameterization=config.network.parameterization,
+        cond="timestep" if config.method == "ddpm" else "level",
+        data_range=image_range if len(shape) == 3 else None,
+        learned_variance=config.loss.kind == "hybrid",
+        sigma_data=config.network.sigma_data,
+    )
+
+
+def network_arguments(config: TrainConfig, spec: ModelSpec) -> dict[str, Any]:
+    """The network's constructor arguments: those that follow from the spec, and the configured."""
+    channels, levels = spec.shape[0], len(spec.schedule)
+    derived: dict[str, dict[str, Any]] = {
+        "mlp": {"dimensions": channels, "levels": levels},
+        "ncsn": {"in_channels": channels, "levels": levels},
+        "ncsnv2": {"in_channels": channels},
+        "unet": {
+            "in_channels": channels,
+            "out_channels": 2 * channels if spec.learned_variance else channels,
+        },
+    }
+    return {**derived.get(config.network.kind, {}), **config.network.arguments}
+
+
+def _hint(error: Mapping[str, Any]) -> str:
+    if error["type"] != "extra_forbidden":
+        return ""
+    section: Any = TrainConfig
+    for part in error["loc"][:-1]:
+        section = section.model_fields[part].annotation
+    return f"known here: {', '.join(section.model_fields)}"
+
+
+def _value_of(text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _write_table(lines: list[str], path: str, table: Mapping[str, Any]) -> None:
+    if path:
+        lines += ["", f"[{path}]"]
+    lines += [f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            _write_table(lines, f"{path}.{key}".lstrip("."), value)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    # JSON's strings and numbers are TOML's, once DEL is escaped too.
+    return json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f")

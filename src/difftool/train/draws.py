@@ -1,0 +1,73 @@
+"""All randomness of a training as pure functions of (seed, step, slot).
+
+A slot is a sample's place in the batch of all processes together. So a batch is the same however
+it is split over processes and micro-batches, and resuming at a step needs no generator state.
+"""
+
+import functools
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from difftool.diffusion import noise
+
+DITHER: Final = 7  # streams beside those of `noise` that only training uses
+PROJECTION: Final = 8
+
+Indices = NDArray[np.int64]
+
+
+def batch_indices(seed: int, step: int, batch: int, slots: Indices, size: int) -> Indices:
+    """Which of `size` data items fill `slots` at `step`; int64, as many as slots.
+
+    Every epoch is a permutation of its own; a batch may straddle two or more of them.
+    """
+    positions = step * batch + slots
+    epochs, places = positions // size, positions % size
+    items = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        chosen = epochs == epoch
+        items[chosen] = _order(seed, int(epoch), size)[places[chosen]]
+    return items
+
+
+def normal(seed: int, step: int, slots: Indices, shape: tuple[int, ...]) -> Tensor:
+    """The noise of a step: standard normal float32 [slots, *shape]."""
+    return torch.from_numpy(noise.normal(seed, step, slots, shape, stream=noise.TRAIN_NOISE))
+
+
+def levels(seed: int, step: int, slots: Indices, count: int) -> Tensor:
+    """Noise levels, uniform over 0 .. count - 1; int64 [slots]."""
+    drawn = noise.words(seed, noise.TRAIN_LEVEL, step, slots, 1)[:, 0].astype(np.uint64)
+    return torch.from_numpy((drawn * np.uint64(count) >> np.uint64(32)).astype(np.int64))
+
+
+def flips(seed: int, step: int, slots: Indices) -> Tensor:
+    """Fair coins; bool [slots]."""
+    drawn = noise.words(seed, noise.TRAIN_AUGMENT, step, slots, 1)[:, 0]
+    return torch.from_numpy(drawn >> np.uint32(31) == 1)
+
+
+def dither(seed: int, step: int, slots: Indices, shape: tuple[int, ...]) -> Tensor:
+    """Dequantization noise: uniform float32 [slots, *shape] in (0, 1]."""
+    return torch.from_numpy(noise.uniform(seed, step, slots, shape, stream=DITHER))
+
+
+def projections(seed: int, step: int, slots: Indices, shape: tuple[int, ...]) -> Tensor:
+    """Directions of sliced score matching: standard normal float32 [slots, *shape]."""
+    return torch.from_numpy(noise.normal(seed, step, slots, shape, stream=PROJECTION))
+
+
+def torch_seed(seed: int, step: int, process: int) -> int:
+    """What seeds torch's own generator, which only dropout uses, before `step` in `process`."""
+    low, high = noise.words(seed, noise.TRAIN_DROPOUT, step, [process], 2)[0].tolist()
+    return low | high << 32
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, size: int) -> Indices:
+    drawn = noise.words(seed, noise.TRAIN_ORDER, epoch, np.arange(size), 1)[:, 0]
+    return np.argsort(drawn, kind="stable")

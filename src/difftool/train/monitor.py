@@ -1,0 +1,105 @@
+"""What a run tells the world: metrics.jsonl, TensorBoard and a progress bar; and what stops it."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from difftool.files import write_atomic
+
+METRICS = "metrics.jsonl"
+
+
+class Monitor:
+    """Records of a run, from step `start` on; what an earlier process recorded past it is dropped.
+
+    A record is {"step", "loss", "lr", "grad_norm", "images_per_second"}: the number of finished steps,
+    and means over the steps since the record before.
+    """
+
+    def __init__(self, run: Path, *, start: int, steps: int, progress: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = run / METRICS
+        if path.exists():
+            write_atomic(path, _until(path, start))
+        self._file = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(run / "tensorboard", purge_step=start)
+        self._bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.4g}  {task.fields[speed]:.1f} images/s"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not progress,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=start, loss=float("nan"), speed=0.0)
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self._bar.advance(self._task)
+
+    def record(self, step: int, **values: float) -> None:
+        """Write one record, and show its loss and speed."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        self._bar.update(self._task, loss=values["loss"], speed=values["images_per_second"])
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        self._board.close()
+        self._file.close()
+
+
+class Interrupt:
+    """Turns Ctrl-C into `requested`, so that a step ends whole; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> Self:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._previous: Any = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _until(path: Path, start: int) -> bytes:
+    """The records of steps up to `start`; a line that a crash cut off has no step and goes too."""
+    kept = b""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] > start:
+                break
+        except ValueError:
+            break
+        kept += line
+    return kept

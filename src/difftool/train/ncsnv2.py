@@ -1,0 +1,93 @@
+"""NCSNv2's rules for noise levels and step size (Song and Ermon 2020, "Improved techniques").
+
+Technique 1: sigma_1 is the largest distance between two data points. Technique 2: neighbouring levels
+overlap as a fixed probability says. Technique 4: the Langevin step makes a level end with the noise
+that the next one expects.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difftool.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from difftool.train.data import Data
+
+OVERLAP = 0.5  # the constant C of technique 2
+_PAIRS = 10_000  # data points whose distances are looked at
+AUTO = "auto"
+
+
+def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
+    """`config` with every "auto" of its schedule replaced by what the data asks for."""
+    schedule = dict(config.schedule)
+    if AUTO not in schedule.values():
+        return config
+    if schedule.get("sigma_max") == AUTO:
+        schedule["sigma_max"] = largest_distance(data.items)
+    if schedule.get("levels") == AUTO:
+        dimensions = math.prod(data.shape)
+        schedule["levels"] = level_count(dimensions, schedule["sigma_max"], schedule["sigma_min"])
+    return config.model_copy(update={"schedule": schedule})
+
+
+def largest_distance(items: Tensor) -> float:
+    """Technique 1: the largest distance between two items, in the units of training.
+
+    uint8 images count as [0, 1]. Of large sets the first 10 000 items are compared.
+    """
+    flat = items[:_PAIRS].flatten(1).float()
+    scale = 1 / 255 if items.dtype == torch.uint8 else 1.0
+    return scale * max(torch.cdist(part, flat).max().item() for part in flat.split(500))
+
+
+def level_count(dimensions: int, sigma_max: float, sigma_min: float) -> int:
+    """Technique 2: how many geometric levels make neighbours overlap by C = 0.5."""
+    ratio = level_ratio(dimensions)
+    return max(2, 1 + round(math.log(sigma_max / sigma_min) / math.log(ratio)))
+
+
+def level_ratio(dimensions: int) -> float:
+    """The ratio g > 1 of neighbouring sigmas that solves overlap(g, D) = 0.5, by bisection."""
+    low, high = 1.0, 2.0
+    while overlap(high, dimensions) > OVERLAP:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if overlap(middle, dimensions) > OVERLAP else (low, middle)
+    return low
+
+
+def overlap(ratio: float, dimensions: int) -> float:
+    """Phi(sqrt(2D)(g-1) + 3g) - Phi(sqrt(2D)(g-1) - 3g): how much of a level its neighbour covers.
+
+    Proposition 2: a D-dimensional Gaussian's radius is close to N(sqrt(D) sigma, sigma^2 / 2).
+    """
+    shift = math.sqrt(2 * dimensions) * (ratio - 1)
+    return _normal_cdf(shift + 3 * ratio) - _normal_cdf(shift - 3 * ratio)
+
+
+def final_variance(eps: float, sigmas_ratio: float, steps_each: int, sigma_min: float) -> float:
+    """s_T^2 / sigma^2 after `steps_each` Langevin steps at a level entered from the one above it.
+
+    Proposition 3, in the image code's convention (step eps, noise sqrt(2 eps)); `sigmas_ratio` is g.
+    """
+    rate = eps / sigma_min**2
+    kept = (1 - rate) ** 2
+    stationary = 2 * rate / (1 - kept)
+    return kept**steps_each * (sigmas_ratio**2 - stationary) + stationary
+
+
+def step_size(sigmas_ratio: float, steps_each: int, sigma_min: float) -> float:
+    """Technique 4: the eps on a fine grid whose `final_variance` is nearest to 1."""
+    grid = sigma_min**2 * np.geomspace(1e-4, 1, 100_000, endpoint=False)
+    variances = [abs(final_variance(eps, sigmas_ratio, steps_each, sigma_min) - 1) for eps in grid]
+    return float(grid[int(np.argmin(variances))])
+
+
+def _normal_cdf(x: float) -> float:
+    return 0.5 * math.erfc(-x / math.sqrt(2))

@@ -1,0 +1,46 @@
+"""The networks that difftool trains and exports.
+
+Each is a module with keyword-only, JSON-able constructor arguments and two entrances:
+
+    network.condition(cond [R]) -> [R, C]         what the network needs of cond; out of the loop
+    network(x [N, *S], c [N, C]) -> F [N, *S]     the raw network; C may be 0
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from difftool.errors import UsageError
+from difftool.train.networks.mlp import MLP
+from difftool.train.networks.ncsn import NCSN, NCSNv2
+from difftool.train.networks.unet import UNet
+
+NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "ncsn": NCSN, "ncsnv2": NCSNv2, "unet": UNet}
+
+
+def build_network(kind: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """The network `kind`, freshly initialized.
+
+    Raises:
+        UsageError: an unknown kind, an unknown or missing argument, or values that do not fit.
+    """
+    if kind not in NETWORKS:
+        raise UsageError(f"unknown network {kind!r}", f"known networks: {', '.join(NETWORKS)}")
+    network = NETWORKS[kind]
+    known = inspect.signature(network).parameters
+    for name in arguments:
+        if name not in known:
+            raise UsageError(
+                f"network {kind!r} has no argument {name!r}", f"it has {', '.join(known)}"
+            )
+    for name, parameter in known.items():
+        if name not in arguments and parameter.default is parameter.empty:
+            raise UsageError(f"network {kind!r} needs the argument {name!r}")
+    return network(**arguments)
+
+
+def num_parameters(network: nn.Module) -> int:
+    """How many numbers training adjusts."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

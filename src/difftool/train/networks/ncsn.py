@@ -1,0 +1,132 @@
+"""The noise-conditional score networks: NCSN (Song & Ermon 2019) and NCSNv2 (Song & Ermon 2020)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from difftool.errors import UsageError
+from difftool.train.networks.refinenet import (
+    ConditionalInstanceNormPlus,
+    InstanceNormPlus,
+    NoNorm,
+    RefineNet,
+)
+
+NCSN_MULTIPLIERS = (1, 2, 2, 2)
+
+
+class ConditionalNorms:
+    """A factory of conditional norms that share one table; `width` is the columns given out so far."""
+
+    def __init__(self) -> None:
+        self.width = 0
+
+    def __call__(self, channels: int) -> ConditionalInstanceNormPlus:
+        norm = ConditionalInstanceNormPlus(channels, self.width)
+        self.width += 3 * channels
+        return norm
+
+
+class NCSN(nn.Module):
+    """NCSN's conditional RefineNet: x [N, in_channels, H, W], even H and W -> the score, same shape.
+
+    Args:
+        levels: noise levels; cond is an index below it.
+        channels: width of the first stage; the others have twice that.
+        centered: x is symmetric around 0 already; otherwise it is in [0, 1] and the network centers
+            it.
+    """
+
+    def __init__(
+        self, *, in_channels: int, levels: int, channels: int = 128, centered: bool = False
+    ) -> None:
+        super().__init__()
+        _check_positive(in_channels=in_channels, levels=levels)
+        _check_channels(channels)
+        norms = ConditionalNorms()
+        self.centered = centered
+        self.net = RefineNet(
+            in_channels,
+            channels,
+            NCSN_MULTIPLIERS,
+            norm=norms,
+            inner_norm=norms,
+            pool=nn.AvgPool2d(5, stride=1, padding=2),
+        )
+        self.norms = nn.Embedding(levels, norms.width)
+        self.reset_norms()
+
+    @torch.no_grad()
+    def reset_norms(self) -> None:
+        """gamma and alpha near 1, beta 0, as published."""
+        for module in self.modules():
+            if isinstance(module, ConditionalInstanceNormPlus):
+                start, width = module.offset, module.channels
+                self.norms.weight[:, start : start + 2 * width].normal_(1, 0.02)
+                self.norms.weight[:, start + 2 * width : start + 3 * width].zero_()
+
+    def condition(self, cond: Tensor) -> Tensor:
+        """cond [R] (level indices) -> (gamma, alpha, beta) of every norm, concatenated, [R, C]."""
+        return self.norms(cond.long())
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.net(x if self.centered else 2 * x - 1, c)
+
+
+class NCSNv2(nn.Module):
+    """NCSNv2's unconditional RefineNet: x [N, in_channels, H, W] -> sigma * score, same shape.
+
+    It never sees the noise level. Division by sigma belongs to the parameterization "scaled_score".
+    H and W must be divisible by 2**(len(multipliers) - 3).
+
+    Args:
+        channels: width of the first stage.
+        multipliers: widths of the stages, relative to `channels`. The default is the network for 32
+            pixels; (1, 2, 2, 4, 4) is the published "Deeper", (1, 2, 2, 2, 4, 4) the "Deepest".
+        centered: x is symmetric around 0 already; otherwise it is in [0, 1] and the network centers
+            it.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        channels: int = 128,
+        multipliers: Sequence[int] = NCSN_MULTIPLIERS,
+        centered: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_positive(in_channels=in_channels)
+        _check_channels(channels)
+        if len(multipliers) < 3 or multipliers[0] != 1 or min(multipliers) < 1:
+            raise UsageError(
+                f"multipliers is {list(multipliers)}", "give at least three, the first being 1"
+            )
+        self.centered = centered
+        self.net = RefineNet(
+            in_channels,
+            channels,
+            multipliers,
+            norm=InstanceNormPlus,
+            inner_norm=NoNorm,
+            pool=nn.MaxPool2d(5, stride=1, padding=2),
+        )
+
+    def condition(self, cond: Tensor) -> Tensor:
+        """cond [R] -> nothing, [R, 0]."""
+        return cond.new_zeros(cond.shape[0], 0)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.net(x if self.centered else 2 * x - 1, c)
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise UsageError(f"{name} is {value}", "it must be at least 1")
+
+
+def _check_channels(channels: int) -> None:
+    if channels < 2:
+        raise UsageError(f"channels is {channels}", "InstanceNorm++ compares at least 2 channels")

@@ -1,0 +1,180 @@
+"""A run between two steps: weights, their average, Adam's moments and the step number."""
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from difftool.errors import ArtefactError, UsageError
+from difftool.files import read_json
+from difftool.train import checkpoint as ckpt
+from difftool.train import draws, losses
+from difftool.train.config import TrainConfig, model_spec, network_arguments
+from difftool.train.data import Data
+from difftool.train.ema import Ema
+from difftool.train.networks import build_network
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+# What a resumption may change of a run's configuration without making it another run.
+FREE = {
+    "data": ("source",),
+    "run": ("steps", "log_every", "checkpoint_every", "keep", "sample_every"),
+}
+
+
+class Conditioned(nn.Module):
+    """A network as losses call it, F(x, cond), and as data-parallel training can wrap it."""
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.network = network
+        self.half = precision == "bf16"
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half):
+            return self.network(x, self.network.condition(cond)).float()
+
+
+class TrainState:
+    """Everything that a step changes, and the step itself.
+
+    After `step` steps it is a pure function of the configuration and the data: noise, levels, order and
+    dropout of a step are drawn from (seed, step), so `save` and `restore` carry no generator state.
+    """
+
+    def __init__(self, config: TrainConfig, data: Data) -> None:
+        self.config, self.data, self.step = config, data, 0
+        self.accelerator = Accelerator(mixed_precision="no")  # `Conditioned` casts
+        self.spec = model_spec(config, data.shape)
+        self.slots = _slots(config, self.accelerator)
+        arguments = network_arguments(config, self.spec)
+        self.network_config = {"kind": config.network.kind, "arguments": arguments}
+        torch.manual_seed(config.run.seed)
+        self.network = build_network(config.network.kind, arguments)
+        if len(data.shape) == 3:
+            self.network.to(memory_format=torch.channels_last)
+        self.model = self.accelerator.prepare(Conditioned(self.network, config.run.precision))
+        self.table = losses.levels_of(self.spec, self.accelerator.device)
+        self.ema = Ema(self.network, decay=config.ema.decay, warmup=config.ema.warmup)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(),
+            config.optimizer.lr,
+            config.optimizer.betas,
+            config.optimizer.eps,
+            fused=True,
+        )
+
+    def advance(self) -> tuple[Tensor, Tensor]:
+        """Take one step; this process's mean loss and the gradient norm, still on the device."""
+        settings = self.config.optimizer
+        process = self.accelerator.process_index
+        torch.manual_seed(draws.torch_seed(self.config.run.seed, self.step, process))
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr_at(self.step, self.config.run.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = []
+        for index, slots in enumerate(self.slots):
+            last = index == len(self.slots) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss = self._loss(slots).mean() / len(self.slots)
+                self.accelerator.backward(loss)
+            parts.append(loss.detach())
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip or math.inf)
+        self.optimizer.step()
+        self.ema.update(self.step)
+        self.step += 1
+        return torch.stack(parts).sum(), norm
+
+    def _loss(self, slots: draws.Indices) -> Tensor:
+        seed, step, batch = self.config.run.seed, self.step, self.config.run.batch
+        device, shape = self.accelerator.device, self.spec.shape
+        x0 = self.data.batch(self.spec, seed, step, batch, slots).to(device)
+        if x0.ndim == 4:
+            x0 = x0.contiguous(memory_format=torch.channels_last)
+        noise = draws.normal(seed, step, slots, shape).to(device)
+        levels = draws.levels(seed, step, slots, len(self.spec.schedule)).to(device)
+        match self.config.loss.kind:
+            case "simple":
+                return losses.simple(self.model, x0, levels, noise, self.table)
+            case _:
+                return losses.denoising(self.model, x0, levels, noise, self.table)
+
+    def save(self, run: Path) -> Path:
+        """Write the checkpoint of this step into a run folder."""
+        folder = run / "checkpoints" / f"step-{self.step:09d}"
+        moments = {
+            f"{name}.{key}": self.optimizer.state[parameter][key]
+            for name, parameter in self.network.named_parameters()
+            for key in MOMENTS
+        }
+        weights = self.network.state_dict()
+        ckpt.save_checkpoint(
+            folder,
+            step=self.step,
+            spec=self.spec,
+            network=self.network_config,
+            training=self.config.model_dump(mode="json"),
+            tensors={
+                ckpt.MODEL: weights,
+                ckpt.EMA: {**weights, **self.ema.average},
+                ckpt.OPTIMIZER: moments,
+            },
+            optimizer={"kind": "adam", "updates": self.step},
+        )
+        ckpt.prune(run, self.config.run.keep)
+        return folder
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint of the same run."""
+        saved = ckpt.read_config(folder)
+        _check_same_run(saved["training"], self.config, folder)
+        if ckpt.OPTIMIZER not in saved["files"]:
+            raise ArtefactError(f"{folder} holds weights only", "a run cannot go on from it")
+        ckpt.load_weights(self.network, folder / ckpt.MODEL)
+        self.ema.load(ckpt.read_tensors(folder / ckpt.EMA))
+        moments = ckpt.read_tensors(folder / ckpt.OPTIMIZER)
+        updates = float(read_json(folder / ckpt.OPTIMIZER_JSON)["updates"])
+        for name, parameter in self.network.named_parameters():
+            # The fused kernel needs the moments laid out in memory as their parameter is.
+            state = {key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in MOMENTS}
+            state["step"] = torch.tensor(updates, device=parameter.device)
+            self.optimizer.state[parameter] = state
+        self.step = saved["step"]
+
+
+def _slots(config: TrainConfig, accelerator: Accelerator) -> list[draws.Indices]:
+    """This process's part of a batch's slots, by micro-batch."""
+    batch, processes = config.run.batch, accelerator.num_processes
+    parts = processes * config.optimizer.accumulate
+    if batch % parts:
+        raise UsageError(
+            f"a batch of {batch} does not split over {processes} processes "
+            f"with {config.optimizer.accumulate} micro-batches each",
+            f"make run.batch a multiple of {parts}",
+        )
+    split = np.arange(batch).reshape(processes, config.optimizer.accumulate, -1)
+    return list(split[accelerator.process_index])
+
+
+def _check_same_run(saved: dict[str, Any] | None, config: TrainConfig, folder: Path) -> None:
+    if saved is None:
+        raise ArtefactError(f"{folder} does not say how it was trained", "a run cannot go on from it")
+    # Through JSON's types, which know no tuples.
+    present = config.model_dump(mode="json")
+    for section, value in present.items():
+        old, new = (
+            {k: v for k, v in side.items() if k not in FREE.get(section, ())}
+            if isinstance(side, dict)
+            else side
+            for side in (saved.get(section), value)
+        )
+        if old != new:
+            raise UsageError(
+                f"{folder} was trained with another {section!r} configuration",
+                "give the same configuration, or another output folder",
+            )

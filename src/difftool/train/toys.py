@@ -1,0 +1,67 @@
+"""Two-dimensional toy densities: point i is a pure function of (name, seed, i)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion import noise
+
+Points = NDArray[np.float32]
+# A toy maps uniforms u [N, 2] in (0, 1] and normals z [N, 2] to points [N, 2].
+Toy = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
+
+def gaussians(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1/5 N((-5, -5), I) + 4/5 N((5, 5), I) (Song and Ermon 2019, section 3.2.2)."""
+    return np.where(u[:, :1] < 0.2, -5.0, 5.0) + z
+
+
+def swiss_roll(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A spiral of one and a half turns, out to radius 5."""
+    angle = 1.5 * np.pi * (1 + 2 * u[:, 0])
+    radius = angle / (4.5 * np.pi) * 5
+    return radius[:, None] * _direction(angle) + 0.1 * z
+
+
+def moons(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two interleaved half circles of radius 3."""
+    upper = u[:, 1:] < 0.5
+    arc = 3 * _direction(np.pi * u[:, 0])
+    return np.where(upper, arc - (1.5, 0.75), (1.5, 0.75) - arc) + 0.1 * z
+
+
+def checkerboard(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The dark squares of a 4x4 board on [-4, 4]^2, uniformly."""
+    x = 8 * u[:, 0] - 4
+    y = 4 * u[:, 1] - 4  # in two of a column's four squares: [-4, -2) and [-2, 0) ...
+    y = y + 2 * (y >= -2) + 2 * (np.floor(x / 2) % 2)  # ... moved apart, and up in odd columns
+    return np.stack((x, y), axis=1)
+
+
+def rings(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Four concentric circles of radius 1, 2, 3 and 4."""
+    radius = np.ceil(4 * u[:, :1])
+    return radius * _direction(2 * np.pi * u[:, 1]) + 0.08 * z
+
+
+TOYS: Mapping[str, Toy] = {
+    "gaussians": gaussians,
+    "swiss_roll": swiss_roll,
+    "moons": moons,
+    "checkerboard": checkerboard,
+    "rings": rings,
+}
+
+
+def points(name: str, seed: int, indices: NDArray[np.int64]) -> Points:
+    """Points `indices` [N] of a toy; float32 [N, 2]."""
+    draw = list(TOYS).index(name)
+    u = noise.uniform(seed, 2 * draw, indices, (2,), stream=noise.DATA)
+    z = noise.normal(seed, 2 * draw + 1, indices, (2,), stream=noise.DATA)
+    return TOYS[name](u.astype(np.float64), z.astype(np.float64)).astype(np.float32)
+
+
+def _direction(angle: Any) -> NDArray[np.float64]:
+    return np.stack((np.cos(angle), np.sin(angle)), axis=-1)

@@ -1,0 +1,117 @@
+"""The training loop: steps, records, checkpoints, and how a run ends."""
+
+import contextlib
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from difftool.errors import Cancelled, CheckFailed, UsageError
+from difftool.files import write_atomic
+from difftool.train import checkpoint as ckpt
+from difftool.train.config import TrainConfig, to_toml
+from difftool.train.data import load_data
+from difftool.train.monitor import Interrupt, Monitor
+from difftool.train.ncsnv2 import resolve
+from difftool.train.state import TrainState
+
+
+def train(
+    config: TrainConfig, out: Path | str, *, resume: bool = True, progress: bool = True
+) -> Path:
+    """Train into the run folder `out`; the folder of the last checkpoint.
+
+    With `resume`, a run that is there goes on from its newest whole checkpoint and ends with the same
+    weights as one that was never interrupted, bit for bit on a CPU. Ctrl-C saves a checkpoint once
+    the step at hand is done.
+
+    Raises:
+        UsageError: data, network and configuration do not fit, or `out` holds another run.
+        ArtefactError: the checkpoint to go on from is damaged.
+        CheckFailed: the loss is not finite.
+        Cancelled: Ctrl-C.
+    """
+    run = Path(out)
+    begun = bool(ckpt.list_checkpoints(run))
+    if begun and not resume:
+        raise UsageError(f"{run} already holds a run", "resume it, or choose another folder")
+    data = load_data(config.data, config.run.seed)
+    config = resolve(config, data)
+    state = TrainState(config, data)
+    if begun:
+        state.restore(ckpt.find_checkpoint(run))
+    if state.accelerator.is_main_process:
+        write_atomic(run / "config.toml", to_toml(config).encode())
+    return _loop(state, run, progress)
+
+
+class Window:
+    """The steps since the last record. Losses stay on the device until then: reading one waits."""
+
+    def __init__(self, state: TrainState) -> None:
+        self.state = state
+        self.open()
+
+    def open(self) -> None:
+        self.losses: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.since = time.perf_counter()
+
+    def add(self, loss: Tensor, norm: Tensor) -> None:
+        self.losses.append(loss)
+        self.norms.append(norm)
+
+    def close(self) -> dict[str, float]:
+        """The window's means over steps and processes; CheckFailed where a loss is not finite."""
+        state, count = self.state, len(self.losses)
+        losses = state.accelerator.reduce(torch.stack(self.losses), reduction="mean").tolist()
+        seconds = time.perf_counter() - self.since
+        for index, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise CheckFailed(
+                    f"the loss is {loss} at step {state.step - count + index}",
+                    "lower optimizer.lr, or set optimizer.clip; the last checkpoint is from before",
+                )
+        return {
+            "loss": sum(losses) / count,
+            "lr": state.optimizer.param_groups[0]["lr"],
+            "grad_norm": torch.stack(self.norms).mean().item(),
+            "images_per_second": count * state.config.run.batch / seconds,
+        }
+
+
+def _loop(state: TrainState, run: Path, progress: bool) -> Path:
+    settings, main = state.config.run, state.accelerator.is_main_process
+    monitoring = Monitor(run, start=state.step, steps=settings.steps, progress=progress)
+    with monitoring if main else contextlib.nullcontext() as monitor, Interrupt() as interrupt:
+        window = Window(state)
+        while state.step < settings.steps:
+            window.add(*state.advance())
+            if monitor:
+                monitor.advance()
+            stop = _agree(state, interrupt.requested)
+            save = stop or state.step % settings.checkpoint_every == 0 or state.step == settings.steps
+            if save or state.step % settings.log_every == 0:
+                values = window.close()
+                if monitor:
+                    monitor.record(state.step, **values)
+                if save and main:
+                    state.save(run)
+                window.open()
+            if stop:
+                raise Cancelled(
+                    f"stopped after step {state.step} of {settings.steps}", "resume to go on"
+                )
+    return ckpt.find_checkpoint(run)
+
+
+def _agree(state: TrainState, requested: bool) -> bool:
+    """Whether to stop now. Several processes ask each other, but only where they meet anyway."""
+    if state.accelerator.num_processes == 1:
+        return requested
+    if state.step % state.config.run.log_every:
+        return False
+    votes = torch.tensor(float(requested), device=state.accelerator.device)
+    return state.accelerator.reduce(votes).item() > 0

@@ -1,0 +1,25 @@
+"""What every test stands on: repeatable examples, no network, and the shared data where it is."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Read when the libraries are imported, which is after this file.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data and golden values beside the checkout; CI must have it."""
+    if not SHARED.is_dir():
+        absent = pytest.fail if os.environ.get("CI") else pytest.skip
+        absent(f"needs the shared data folder at {SHARED}")
+    return SHARED

@@ -1,0 +1,81 @@
+"""The structure, as only a fresh interpreter and the files themselves can show it.
+
+Who may import whom is checked by import-linter (see pyproject.toml). It reads import
+statements; these tests see what is really loaded.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "difftool"
+MOST_LINES = 400
+
+LIST_MODULES = """
+import json, sys
+import difftool, difftool.runtime
+difftool.load
+print(json.dumps(sorted(sys.modules)))
+"""
+
+IMPORT_ROOM_WITH_NUMPY_ALONE = """
+import importlib, pkgutil, sys
+
+ALLOWED = sys.stdlib_module_names | {"difftool", "numpy"}
+
+class NothingElseInstalled:
+    def find_spec(self, name, path, target=None):
+        root = name.partition(".")[0]
+        if root not in ALLOWED:
+            raise ModuleNotFoundError(f"{root} is not in the bare environment", name=root)
+        return None
+
+sys.meta_path.insert(0, NothingElseInstalled())
+room = importlib.import_module(sys.argv[1])
+print(room.__name__)
+for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+    importlib.import_module(module.name)
+    print(module.name)
+"""
+
+
+def run_python(code: str, *arguments: str) -> str:
+    """The standard output of `code` in an interpreter of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def test_loading_the_runtime_loads_no_other_room() -> None:
+    loaded = json.loads(run_python(LIST_MODULES))
+    assert "difftool.runtime" in loaded
+    rooms = {"difftool.train", "difftool.export", "difftool.cli"}
+    libraries = {"torch", "onnx", "onnxscript", "safetensors", "pydantic", "rich", "typer"}
+    assert rooms.intersection(loaded) == set()
+    assert libraries.intersection(loaded) == set()
+
+
+@pytest.mark.parametrize("room", ["diffusion", "runtime"])
+def test_every_module_imports_with_numpy_alone(room: str) -> None:
+    """A backend's library is first imported when that backend is asked for."""
+    imported = run_python(IMPORT_ROOM_WITH_NUMPY_ALONE, f"difftool.{room}").split()
+    assert set(imported) == {module_name(file) for file in (SOURCE / room).rglob("*.py")}
+
+
+def test_files_are_short_enough_to_hold_one_idea() -> None:
+    lengths = {
+        str(file.relative_to(SOURCE)): len(file.read_text(encoding="utf-8").splitlines())
+        for file in SOURCE.rglob("*.py")
+    }
+    assert lengths
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
