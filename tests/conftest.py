@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.fixtures import (  # noqa: F401
+    points_bundle,
+    points_checkpoint,
+    tiny_bundle,
+    tiny_checkpoint,
+    toy_recipe,
+)
+
 # Read when the libraries are imported, which is after this file.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"

@@ -1,4 +1,4 @@
-"""difftool: train, export and sample score-based and diffusion models; the runtime needs no PyTorch."""
+"""Train, export and sample score-based and diffusion models; the runtime needs no PyTorch."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -54,7 +54,7 @@ class NetworkEntry(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Where a bundle comes from: the checkpoint's step, weights and digest, and what exported it."""
+    """The checkpoint a bundle comes from: step, weights, digest; and what exported it."""
 
     model_config = _STRICT
     step: int
@@ -64,7 +64,7 @@ class Provenance(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`bundle.json`, format 1. Add a field with a default freely; raise FORMAT to change a meaning."""
+    """`bundle.json`. A field with a default may be added; a changed meaning raises FORMAT."""
 
     model_config = _STRICT
     format: int
@@ -101,7 +101,9 @@ def read_bundle(path: Path | str) -> Bundle:
     if not path.is_dir():
         raise ArtefactError(f"{path} is not a bundle: no such folder", "make one: difftool export")
     if not (path / MANIFEST).is_file():
-        raise ArtefactError(f"{path} is not a bundle: no {MANIFEST} in it", "make one: difftool export")
+        raise ArtefactError(
+            f"{path} is not a bundle: no {MANIFEST} in it", "make one: difftool export"
+        )
     manifest = _parse(path, read_json(path / MANIFEST))
     _check_files(path, manifest.files)
     try:
@@ -136,20 +138,30 @@ def _parse(path: Path, value: Any) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ArtefactError(f"{path / MANIFEST}: {where}: {first['msg']}", "export it again") from error
+        raise ArtefactError(
+            f"{path / MANIFEST}: {where}: {first['msg']}", "export it again"
+        ) from error
 
 
 def _check_files(path: Path, files: Mapping[str, FileEntry]) -> None:
     for name, entry in files.items():
         if name != os.path.basename(name) or name in ("", ".", ".."):
-            raise ArtefactError(f"{path} lists {name!r}, which is not a plain file name", "do not use it")
+            raise ArtefactError(
+                f"{path} lists {name!r}, which is not a plain file name", "do not use it"
+            )
         try:
             found = os.lstat(path / name)
         except (OSError, ValueError) as error:
             raise ArtefactError(f"{path} lacks {name}", "copy the whole folder again") from error
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise ArtefactError(f"{path / name} is a link, not a file of its own", "copy the file itself")
+            raise ArtefactError(
+                f"{path / name} is a link, not a file of its own", "copy the file itself"
+            )
         if found.st_size != entry.size or sha256_of(path / name) != entry.sha256:
-            raise ArtefactError(f"{path / name} differs from its digest", "copy the whole folder again")
+            raise ArtefactError(
+                f"{path / name} differs from its digest", "copy the whole folder again"
+            )
     if unlisted := {file.name for file in path.iterdir()} - {MANIFEST, *files}:
-        raise ArtefactError(f"{path} holds {min(unlisted)}, which it does not list", "remove that file")
+        raise ArtefactError(
+            f"{path} holds {min(unlisted)}, which it does not list", "remove that file"
+        )

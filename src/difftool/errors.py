@@ -1,4 +1,4 @@
-"""Every error a user can cause or meet: one line that says what is wrong, and a hint that says what to do."""
+"""The errors a user can meet: one line that says what is wrong, and a hint what to do."""
 
 
 class DifftoolError(Exception):

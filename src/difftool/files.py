@@ -37,7 +37,7 @@ def write_atomic(path: Path | str, data: bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` when the block ends well, and vanishes otherwise.
+    """Yield a temporary folder that becomes `path` if the block ends well, and vanishes if not.
 
     With `replace` an existing folder at `path` is moved aside, and deleted once the new one stands.
     """
@@ -130,5 +130,6 @@ def _disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResourceError(
-            f"cannot write {path}: {error.strerror or error}", "check the free space and permissions"
+            f"cannot write {path}: {error.strerror or error}",
+            "check the free space and permissions",
         ) from error

@@ -13,8 +13,8 @@ from difftool.diffusion.spec import ModelSpec
 class ProgramBuilder:
     """Rows for a model, added in order; `build` makes the program.
 
-    With `clip` every row clips D to the model's data range, where it has one. With `scaled` the state
-    is x / alpha: every level is then (1, sigma / alpha), as in a variance-exploding process.
+    With `clip` every row clips D to the model's data range, where it has one. With `scaled` the
+    state is x / alpha: every level is then (1, sigma / alpha), as in a variance-exploding process.
     """
 
     def __init__(self, spec: ModelSpec, *, clip: bool, scaled: bool = False) -> None:
@@ -30,7 +30,10 @@ class ProgramBuilder:
         """(alpha, sigma) of the state at a schedule index; None is the clean sample."""
         if index is None:
             return 1.0, 0.0
-        alpha, sigma = float(self._spec.schedule.alpha[index]), float(self._spec.schedule.sigma[index])
+        alpha, sigma = (
+            float(self._spec.schedule.alpha[index]),
+            float(self._spec.schedule.sigma[index]),
+        )
         return (1.0, sigma / alpha) if self._scaled else (alpha, sigma)
 
     def row(
@@ -46,7 +49,7 @@ class ProgramBuilder:
         push: tuple[float, float] = (0.0, 0.0),
         logvar: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        """Add a row: the network is called at schedule index `level`, and x is at `target` afterwards.
+        """Add a row: the network is called at schedule index `level` and leaves x at `target`.
 
         a, b, c, d and g are the fused update's coefficients, `push` the (e, f) that enter the
         history, `logvar` the bounds of a learned log variance.

@@ -11,7 +11,9 @@ UNBOUNDED: Final = float(np.finfo(np.float32).max)  # a clip bound that never bi
 class Column(IntEnum):
     """Where a row's numbers stand in the table; history weights c[k] follow from `HISTORY` on."""
 
-    COND = 0  # which row of the distinct `conds`, and so of the conditioner's output, this one reads
+    COND = (
+        0  # which row of the distinct `conds`, and so of the conditioner's output, this one reads
+    )
     C_IN = 1
     C_SKIP = 2
     C_OUT = 3

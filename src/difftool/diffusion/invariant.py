@@ -1,4 +1,4 @@
-"""The proof that every program carries: with a perfect denoiser it meets its noise levels exactly."""
+"""The proof that a program carries: a perfect denoiser meets its noise levels exactly."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +14,7 @@ TOLERANCE: Final = 1e-12
 
 @dataclass(frozen=True)
 class Validation:
-    """How far a program is from its targets, relative to max(1, sigma), and after which row most."""
+    """The largest errors, relative to max(1, sigma), and the row after which they are worst."""
 
     signal_error: float
     noise_error: float

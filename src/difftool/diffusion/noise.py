@@ -1,8 +1,9 @@
 """Counter-based noise: sample i of a seed is the same whatever stands beside it.
 
-Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") maps a counter and
-a key to four random words. The key is the seed; the counter is (block, sample, stream, draw), where a
-block is four consecutive elements of a sample. So every number is a pure function of where it is used.
+Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") maps a counter
+and a key to four random words. The key is the seed; the counter is (block, sample, stream, draw),
+where a block is four consecutive elements of a sample. So every number is a pure function of where
+it is used.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,12 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
     k0, k1 = key
     for _ in range(_ROUNDS):
         p0, p1 = c[0] * _MULTIPLIERS[0], c[2] * _MULTIPLIERS[1]
-        c = [(p1 >> _HIGH) ^ c[1] ^ np.uint64(k0), p1 & _LOW, (p0 >> _HIGH) ^ c[3] ^ np.uint64(k1), p0 & _LOW]
+        c = [
+            (p1 >> _HIGH) ^ c[1] ^ np.uint64(k0),
+            p1 & _LOW,
+            (p0 >> _HIGH) ^ c[3] ^ np.uint64(k1),
+            p0 & _LOW,
+        ]
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
     return np.stack([word.astype(np.uint32) for word in c], axis=-1)
 

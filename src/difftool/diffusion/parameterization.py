@@ -1,4 +1,4 @@
-"""What a network's raw output F means: four numbers a level turn it into the denoised estimate D."""
+"""What a network's raw output F means: numbers that turn it into the denoised estimate D."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ PARAMETERIZATIONS = ("epsilon", "x0", "v", "score", "scaled_score", "edm")
 
 
 class Coefficients(NamedTuple):
-    """D = c_skip * x + c_out * F, F = network(c_in * x, cond); each float64 of the levels' shape."""
+    """D = c_skip * x + c_out * F, F = network(c_in * x, cond); float64, one a level."""
 
     c_in: Array
     c_skip: Array

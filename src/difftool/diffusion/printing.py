@@ -17,9 +17,10 @@ def program_text(program: "Program") -> str:
     table = program.table
     weights = [f"c{k}" for k in range(program.history)]
     named = [column.name.lower() for column in Column if column < Column.HISTORY] + weights
-    used = [i for i in range(2, table.shape[1]) if np.any(table[:, i]) or named[i] in ("a", "b", "d")]
-    bounded = (np.abs(table) < UNBOUNDED).all(axis=0)
-    used = [i for i in used if bounded[i]]
+    used = [
+        i for i in range(2, table.shape[1]) if np.any(table[:, i]) or named[i] in ("a", "b", "d")
+    ]
+    used = [i for i in used if np.abs(table[:, i]).max() < UNBOUNDED]
     header = ["row", "cond", *(named[i] for i in used), "alpha", "sigma"]
     body = [
         [

@@ -7,8 +7,8 @@ One row is one network evaluation, with x = alpha * x0 + sigma * noise throughou
     x' = a * x + b * D + g * F + sum_k c[k] * H[k] + d * s * z        z ~ N(0, I)
     H' = [e * x + f * D, H[0], H[1], ...]
 
-s is 1, except for a network with learned variance, where s = exp((frac * logvar_max +
-(1 - frac) * logvar_min) / 2) and frac = (v + 1) / 2 comes from the network's second half of channels.
+s is 1, except for a network with learned variance, whose second half of channels is v: there
+s = exp((frac * logvar_max + (1 - frac) * logvar_min) / 2) with frac = (v + 1) / 2.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,11 @@ class Start:
     high: float
 
     def __str__(self) -> str:
-        return f"normal({self.high:g})" if self.kind == "normal" else f"uniform({self.low:g}, {self.high:g})"
+        return (
+            f"normal({self.high:g})"
+            if self.kind == "normal"
+            else f"uniform({self.low:g}, {self.high:g})"
+        )
 
 
 def normal(scale: float) -> Start:
@@ -81,14 +85,20 @@ class Program:
         if not 1 <= rows <= MAX_ROWS:
             raise UsageError(f"a program of {rows} rows", f"a program has 1 to {MAX_ROWS} rows")
         if columns <= Column.HISTORY:
-            raise UsageError(f"a program table of {columns} columns", f"at least {Column.HISTORY + 1}")
+            raise UsageError(
+                f"a program table of {columns} columns", f"at least {Column.HISTORY + 1}"
+            )
         if self.draws.shape != (rows,) or self.targets.shape != (rows + 1, 2):
-            raise UsageError("draws or targets do not fit the table", "one draw a row, one target more")
+            raise UsageError(
+                "draws or targets do not fit the table", "one draw a row, one target more"
+            )
         cond = self.table[:, Column.COND]
         if (cond < 0).any() or (cond >= len(self.conds)).any() or (cond % 1 != 0).any():
             raise UsageError("column COND points outside `conds`", "compile the program again")
         if not (np.isfinite(self.table).all() and np.isfinite(self.conds).all()):
-            raise UsageError("a program table holds a number that is not finite", "compile it again")
+            raise UsageError(
+                "a program table holds a number that is not finite", "compile it again"
+            )
 
     def __len__(self) -> int:
         return len(self.table)
@@ -101,7 +111,7 @@ class Program:
     @property
     def history(self) -> int:
         """History slots K."""
-        return self.table.shape[1] - Column.HISTORY
+        return int(self.table.shape[1]) - Column.HISTORY
 
     @property
     def name(self) -> str:
@@ -111,30 +121,33 @@ class Program:
     def __str__(self) -> str:
         return program_text(self)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able data, every bit kept; what `save` writes."""
+        return {
+            "format": FORMAT,
+            "sampler": self.sampler,
+            "arguments": dict(self.arguments),
+            "columns": [column.name.lower() for column in list(Column)[: Column.HISTORY]],
+            "start": [self.start.kind, self.start.low, self.start.high],
+            "exact_noise": self.exact_noise,
+            "conds": self.conds.tolist(),
+            "draws": self.draws.tolist(),
+            "targets": self.targets.tolist(),
+            "table": self.table.tolist(),
+        }
+
     def save(self, path: Path | str) -> None:
-        """Write the program as JSON, every bit kept."""
-        write_json(
-            path,
-            {
-                "format": FORMAT,
-                "sampler": self.sampler,
-                "arguments": dict(self.arguments),
-                "columns": [column.name.lower() for column in list(Column)[: Column.HISTORY]],
-                "start": [self.start.kind, self.start.low, self.start.high],
-                "exact_noise": self.exact_noise,
-                "conds": self.conds.tolist(),
-                "draws": self.draws.tolist(),
-                "targets": self.targets.tolist(),
-                "table": self.table.tolist(),
-            },
-        )
+        """Write the program as JSON."""
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> "Program":
         """Read a program that `save` wrote; ArtefactError where the file is anything else."""
         value = read_json(path, limit=_PROGRAM_LIMIT)
         if not isinstance(value, dict) or not isinstance(value.get("format"), int):
-            raise ArtefactError(f"{path} is not a difftool program", "write one with: difftool program")
+            raise ArtefactError(
+                f"{path} is not a difftool program", "write one with: difftool program"
+            )
         if value["format"] > FORMAT:
             raise ArtefactError(f"{path} has program format {value['format']}", "upgrade difftool")
         try:
@@ -152,4 +165,6 @@ class Program:
                 exact_noise=bool(value["exact_noise"]),
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:
-            raise ArtefactError(f"{path} is not a whole program: {error}", "compile it again") from error
+            raise ArtefactError(
+                f"{path} is not a whole program: {error}", "compile it again"
+            ) from error

@@ -30,9 +30,13 @@ class NoiseSchedule:
             raise UsageError("a noise schedule needs at least one level", "raise its steps")
         finite = np.isfinite(self.alpha).all() and np.isfinite(self.sigma).all()
         if not finite or (self.alpha <= 0).any() or (self.sigma <= 0).any():
-            raise UsageError(f"schedule {self} has a level that is not positive", "check its numbers")
+            raise UsageError(
+                f"schedule {self} has a level that is not positive", "check its numbers"
+            )
         if (np.diff(self.half_log_snr) >= 0).any():
-            raise UsageError(f"schedule {self} does not gain noise at every level", "check its numbers")
+            raise UsageError(
+                f"schedule {self} does not gain noise at every level", "check its numbers"
+            )
 
     def __len__(self) -> int:
         return len(self.alpha)
@@ -111,7 +115,9 @@ def geometric(*, levels: int, sigma_min: float, sigma_max: float) -> NoiseSchedu
 def karras(*, levels: int, sigma_min: float, sigma_max: float, rho: float = 7) -> NoiseSchedule:
     """VE: sigma^(1/rho) evenly spaced (Karras et al. 2022, eq. 5)."""
     params = {"levels": levels, "sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho}
-    _require(0 < sigma_min <= sigma_max and rho > 0, "karras", "0 < sigma_min <= sigma_max, rho > 0")
+    _require(
+        0 < sigma_min <= sigma_max and rho > 0, "karras", "0 < sigma_min <= sigma_max, rho > 0"
+    )
     ramp = np.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), levels)
     return _variance_exploding("karras", params, ramp**rho)
 
@@ -128,7 +134,7 @@ _CONSTRUCTORS: Mapping[str, Callable[..., NoiseSchedule]] = {
 
 
 def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
-    """The schedule that `to_dict` describes; UsageError where the kind or an argument is unknown."""
+    """The schedule that `to_dict` describes; UsageError where kind or argument is unknown."""
     arguments = dict(value)
     kind = arguments.pop("kind", None)
     if kind not in _CONSTRUCTORS:

@@ -14,7 +14,9 @@ def linspace(schedule: NoiseSchedule, steps: int) -> NDArray[np.int64]:
     """
     levels = len(schedule)
     if not 1 <= steps <= levels:
-        raise UsageError(f"{steps} steps on a schedule of {levels} levels", f"use 1 to {levels} steps")
+        raise UsageError(
+            f"{steps} steps on a schedule of {levels} levels", f"use 1 to {levels} steps"
+        )
     if steps == 1:
         return np.array([levels - 1])
     return np.linspace(levels - 1, 0, steps).round().astype(np.int64)

@@ -20,8 +20,9 @@ class ModelSpec:
 
     - `shape`: one sample's shape [*S]; (1, 28, 28) for an image, (2,) for a point
     - `schedule`, `parameterization`: see those modules
-    - `cond`: what the conditioner is fed at schedule index i: "timestep" i * `timestep_scale`, "level"
-      L - 1 - i (NCSN counts from the most noise), or "quarter_log_sigma" log(sigma) / 4 (EDM)
+    - `cond`: what the conditioner is fed at schedule index i: "timestep" i * `timestep_scale`,
+      "level" L - 1 - i (NCSN counts from the most noise), or "quarter_log_sigma" log(sigma) / 4
+      (EDM)
     - `data_range`: (low, high) that the data lies in, or None where it is unbounded
     - `learned_variance`: the network's second half of channels interpolates the log variance
     - `sigma_data`: the data's std, for the edm parameterization
@@ -41,7 +42,9 @@ class ModelSpec:
             raise UsageError(f"sample shape {self.shape} has no elements", "sizes start at 1")
         if self.parameterization not in PARAMETERIZATIONS:
             known = ", ".join(PARAMETERIZATIONS)
-            raise UsageError(f"unknown parameterization {self.parameterization!r}", f"one of: {known}")
+            raise UsageError(
+                f"unknown parameterization {self.parameterization!r}", f"one of: {known}"
+            )
         if self.cond not in CONDS:
             raise UsageError(f"unknown cond {self.cond!r}", f"one of: {', '.join(CONDS)}")
 
@@ -49,10 +52,10 @@ class ModelSpec:
         """What the conditioner is fed at schedule indices `levels` [R]; float64 [R]."""
         index = np.asarray(levels, np.int64)
         if self.cond == "timestep":
-            return index * self.timestep_scale
+            return np.asarray(index * self.timestep_scale, np.float64)
         if self.cond == "level":
             return (len(self.schedule) - 1 - index).astype(np.float64)
-        return np.log(self.schedule.sigma[index]) / 4
+        return np.asarray(np.log(self.schedule.sigma[index]) / 4, np.float64)
 
     def coefficients_of(self, levels: ArrayLike) -> Coefficients:
         """c_in, c_skip and c_out at schedule indices `levels` [R]; float64 [R] each."""
@@ -70,10 +73,12 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "ModelSpec":
-        """The spec that `to_dict` wrote; UsageError where a key is missing, unknown or ill-typed."""
+        """The spec that `to_dict` wrote; UsageError where a key is missing, unknown or mistyped."""
         known = {field.name for field in fields(cls)}
         if unknown := set(value) - known:
-            raise UsageError(f"unknown key {sorted(unknown)[0]!r} in a model spec", "check its source")
+            raise UsageError(
+                f"unknown key {sorted(unknown)[0]!r} in a model spec", "check its source"
+            )
         try:
             arguments = dict(value)
             arguments["shape"] = tuple(int(size) for size in value["shape"])
@@ -83,4 +88,6 @@ class ModelSpec:
                 arguments["data_range"] = (float(low), float(high))
             return cls(**arguments)
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"a model spec lacks or mistypes {error}", "check its source") from error
+            raise UsageError(
+                f"a model spec lacks or mistypes {error}", "check its source"
+            ) from error

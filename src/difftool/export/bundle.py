@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from difftool import __version__
 from difftool.bundle import (
     CONDITIONER,
     FORMAT,
@@ -24,6 +23,8 @@ from difftool.export.onnx import conditioner_width, export_conditioner, export_s
 from difftool.export.torchscript import torchscript as trace
 from difftool.files import atomic_directory, sha256_of, write_atomic, write_json
 from difftool.train.checkpoint import EMA, MODEL, Checkpoint, load_checkpoint
+
+_VERSIONS = ("difftool", "torch", "onnx", "onnxscript")
 
 
 def export_bundle(
@@ -87,12 +88,9 @@ def _manifest(
             ),
             "provenance": Provenance(
                 step=loaded.step,
-                weights=loaded.weights,
+                weights="ema" if loaded.weights == "ema" else "raw",
                 weights_sha256=sha256_of(weights),
-                versions={
-                    "difftool": __version__,
-                    **{name: importlib.metadata.version(name) for name in ("torch", "onnx")},
-                },
+                versions={name: importlib.metadata.version(name) for name in _VERSIONS},
             ),
             "files": files,
         }

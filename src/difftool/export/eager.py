@@ -43,7 +43,9 @@ class EagerBatch:
         """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
         empty = np.zeros((self._slots, *self._shape), np.float32)
         self._x = torch.from_numpy(np.array(x, np.float32))
-        self._history = torch.from_numpy(empty if history is None else np.array(history, np.float32))
+        self._history = torch.from_numpy(
+            empty if history is None else np.array(history, np.float32)
+        )
         self._row = torch.full((self._shape[0],), row)
         self._denoised = torch.zeros(self._shape)
 

@@ -5,25 +5,28 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from difftool.diffusion.columns import Column
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import MissingDependencyError
 from difftool.export.step import Conditioner, StepModule
 
-OPSET: Final = 18  # the newest in which GroupNorm becomes InstanceNormalization, which runtimes run fast
+OPSET: Final = (
+    18  # the newest in which GroupNorm becomes InstanceNormalization, which runtimes run fast
+)
+Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
+
 _BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3  # of the example inputs; all are dynamic in the graph
 
 
 def step_module(network: nn.Module, spec: ModelSpec) -> StepModule:
     """A network in the fused row that fits its spec, ready to export."""
-    module = StepModule(
-        network, dimensions=len(spec.shape), learned_variance=spec.learned_variance
-    )
+    module = StepModule(network, dimensions=len(spec.shape), learned_variance=spec.learned_variance)
     return module.eval()
 
 
@@ -47,63 +50,47 @@ def conditioner_width(network: nn.Module) -> int:
 
 def export_step(module: StepModule, spec: ModelSpec, width: int, path: Path) -> None:
     """Write the step graph, with dynamic batch, history, table and cond_table."""
-    axes = {
-        "x": ("batch",),
-        "history": ("slots", "batch"),
-        "row": ("batch",),
-        "noise": ("batch",),
-        "table": ("rows", "columns"),
-        "cond_table": ("conds",),
+    batch, slots = Dim("batch"), Dim("slots")
+    # A bound the exporter can rely on keeps its shape arithmetic, and so its time, small.
+    columns = Dim("columns", min=Column.HISTORY + 1)
+    axes: Axes = {
+        "x": (batch,),
+        "history": (slots, batch),
+        "row": (batch,),
+        "noise": (batch,),
+        "table": (Dim("rows"), columns),
+        "cond_table": (Dim("conds"),),
     }
     _export(module, example_inputs(spec, width), axes, StepModule.OUTPUTS, path)
 
 
 def export_conditioner(network: nn.Module, path: Path) -> None:
     """Write the conditioner, cond [U] -> cond_table [U, C], with dynamic U."""
-    _export(Conditioner(network).eval(), (torch.zeros(_CONDS),), {"cond": ("conds",)}, ("cond_table",), path)
+    _export(
+        Conditioner(network).eval(),
+        (torch.zeros(_CONDS),),
+        {"cond": (Dim("conds"),)},
+        ("cond_table",),
+        path,
+    )
 
 
 def _export(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    axes: Mapping[str, Sequence[str]],
-    outputs: Sequence[str],
-    path: Path,
+    module: nn.Module, inputs: tuple[Tensor, ...], axes: Axes, outputs: Sequence[str], path: Path
 ) -> None:
-    dynamic = tuple(dict.fromkeys(range(len(names)), torch.export.Dim.DYNAMIC) for names in axes.values())
     with _quiet():
         program = torch.onnx.export(
             module,
             inputs,
             dynamo=True,
-            dynamic_shapes=dynamic,
+            dynamic_shapes=tuple(dict(enumerate(names)) for names in axes.values()),
             input_names=list(axes),
             output_names=list(outputs),
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
-    _name_axes(program.model, axes)
     program.save(str(path), external_data=False)
-
-
-def _name_axes(model: Any, axes: Mapping[str, Sequence[str]]) -> None:
-    """Give the dynamic axes of the inputs names that a person can read."""
-    import onnx_ir
-
-    renamed: dict[str, str] = {}
-    for value in model.graph.inputs:
-        for dimension, name in zip(value.shape, axes[value.name], strict=False):
-            renamed.setdefault(str(dimension.value), name)
-    for value in [*model.graph.inputs, *model.graph.outputs]:
-        value.shape = onnx_ir.Shape(
-            [
-                renamed.get(str(dimension.value), dimension.value)
-                if isinstance(dimension, onnx_ir.SymbolicDim)
-                else dimension
-                for dimension in value.shape
-            ]
-        )
 
 
 @contextlib.contextmanager

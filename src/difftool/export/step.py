@@ -64,12 +64,12 @@ class StepModule(nn.Module):
 
 
 class Conditioner(nn.Module):
-    """The part of a network that depends on the noise level alone: cond [U] -> cond_table [U, C]."""
+    """What of a network depends on the noise level alone: cond [U] -> cond_table [U, C]."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, cond: Tensor) -> Tensor:
-        table: Tensor = self.network.condition(cond)
+        table: Tensor = self.network.condition(cond)  # type: ignore[operator]
         return table

@@ -25,13 +25,17 @@ def to_uint8(samples: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.uint8]
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
-def grid(pixels: NDArray[np.uint8], *, padding: int = 2, background: int = 255) -> NDArray[np.uint8]:
-    """Pixels uint8 [N, H, W, C] as one picture [rows * H + ..., columns * W + ..., C], nearly square."""
+def grid(
+    pixels: NDArray[np.uint8], *, padding: int = 2, background: int = 255
+) -> NDArray[np.uint8]:
+    """Pixels uint8 [N, H, W, C] on one nearly square sheet [height, width, C], row by row."""
     count, height, width, channels = pixels.shape
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     step_y, step_x = height + padding, width + padding
-    sheet = np.full((rows * step_y + padding, columns * step_x + padding, channels), background, np.uint8)
+    sheet = np.full(
+        (rows * step_y + padding, columns * step_x + padding, channels), background, np.uint8
+    )
     for index, image in enumerate(pixels):
         y, x = padding + index // columns * step_y, padding + index % columns * step_x
         sheet[y : y + height, x : x + width] = image

@@ -12,10 +12,14 @@ from difftool.runtime.backends import Batch
 
 Floats = NDArray[np.float32]
 
-_BLOCK = 1 << 16  # noise numbers drawn at once: numpy's overhead is shared, the cache still holds them
+_BLOCK = (
+    1 << 16
+)  # noise numbers drawn at once: numpy's overhead is shared, the cache still holds them
 
 
-def run(batch: Batch, program: Program, seed: int, samples: NDArray[np.int64], shape: tuple[int, ...]) -> Iterator[int]:
+def run(
+    batch: Batch, program: Program, seed: int, samples: NDArray[np.int64], shape: tuple[int, ...]
+) -> Iterator[int]:
     """Run a batch of the samples with these indices [N] through a program; yields rows done.
 
     `batch.x` and `batch.denoised` are up to date at every yield.
@@ -40,7 +44,7 @@ def start_noise(
 def row_noise(
     program: Program, seed: int, samples: NDArray[np.int64], shape: tuple[int, ...]
 ) -> Iterator[Floats | None]:
-    """Each row's noise, float32 [N, *S], or None where the row uses none; drawn in blocks of rows."""
+    """Each row's noise, float32 [N, *S], or None where it uses none; drawn in blocks of rows."""
     uses = program.table[:, Column.D] != 0
     block = max(1, _BLOCK // (len(samples) * int(np.prod(shape))))
     for first in range(0, len(program), block):

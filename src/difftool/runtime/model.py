@@ -18,15 +18,18 @@ from difftool.runtime.loop import run
 Floats = NDArray[np.float32]
 
 _MODELS: Final = Path(__file__).parent.parent / "models"
-_BATCH_ELEMENTS: Final = 1 << 14  # numbers in a default batch: larger ones fall out of a CPU's cache
+_BATCH_ELEMENTS: Final = (
+    1 << 14
+)  # numbers in a default batch: larger ones fall out of a CPU's cache
 _MAX_SAMPLES: Final = 1 << 32  # a sample's index is one 32-bit word of the noise counter
 
 
 @dataclass(frozen=True)
 class State:
-    """A run after some row: `step` of `steps` evaluations are done for samples `first` .. `first` + N.
+    """A run after `step` of `steps` evaluations of samples `first` .. `first` + N.
 
-    `x` and `denoised`, float32 [N, *S], are read-only views until the next row; copy them to keep them.
+    `x` and `denoised`, float32 [N, *S], are read-only views that the next row overwrites: copy what
+    is to be kept.
     """
 
     step: int
@@ -74,9 +77,13 @@ class Model:
     ) -> Floats:
         """Draw samples `first_sample` .. `first_sample + n` of a seed; float32 [n, *S].
 
-        With `deterministic` every batch is padded to `max_batch`, so a sample is the same bit for bit
-        whatever `n` is. `on_step` is called after every row; Cancelled is raised where it returns
-        False. UsageError where an argument has no meaning, ResourceError where memory is short.
+        With `deterministic` every batch is padded to `max_batch`, so a sample is the same bit for
+        bit whatever `n` is. `on_step` is called after every row; Cancelled is raised where it
+        returns False.
+
+        Raises:
+            UsageError: an argument has no meaning.
+            ResourceError: memory is short.
         """
         result = self._allocate(n)
         for state in self.stream(
@@ -145,8 +152,8 @@ def load(
 ) -> Model:
     """Open a bundle, given by its folder or by the name of a shipped model.
 
-    `backend` is the fastest that is installed by default. ArtefactError where the bundle is damaged,
-    MissingDependencyError where the backend is not installed.
+    `backend` is the fastest that is installed by default. ArtefactError where the bundle is
+    damaged, MissingDependencyError where the backend is not installed.
     """
     bundle = read_bundle(find_bundle(model))
     return Model(bundle, open_backend(bundle, backend, threads=threads), max_batch=max_batch)

@@ -117,14 +117,15 @@ def save_checkpoint(
     step: int,
     spec: ModelSpec,
     network: Mapping[str, Any],
+    program: Mapping[str, Any],
     training: Mapping[str, Any] | None,
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint folder, atomically.
 
-    `network` is {"kind", "arguments"}; `tensors` maps MODEL, EMA and OPTIMIZER to their tensors;
-    `optimizer` is what goes to optimizer.json.
+    `network` is {"kind", "arguments"}, `program` the default {"sampler", "arguments"}; `tensors`
+    maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json.
     """
     with atomic_directory(folder) as temporary:
         for name, values in tensors.items():
@@ -140,6 +141,7 @@ def save_checkpoint(
             "step": step,
             "spec": spec.to_dict(),
             "network": dict(network),
+            "program": dict(program),
             "training": training,
             "files": files,
         }
@@ -154,6 +156,7 @@ def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
         step=checkpoint.step,
         spec=checkpoint.spec,
         network=checkpoint.config["network"],
+        program=checkpoint.config["program"],
         training=checkpoint.config["training"],
         tensors={EMA if ema else MODEL: checkpoint.network.state_dict()},
     )

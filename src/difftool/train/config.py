@@ -95,6 +95,13 @@ class EmaConfig(Section):
     warmup: bool = True
 
 
+class SamplerConfig(Section):
+    """The default program of what is exported: a sampler of `difftool.diffusion.samplers`, called."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
 class RunConfig(Section):
     """How long, how large and how often; a batch is one step's samples over all processes."""
 
@@ -122,6 +129,7 @@ class TrainConfig(Section):
     loss: LossConfig
     optimizer: OptimizerConfig
     ema: EmaConfig = EmaConfig()
+    sampler: SamplerConfig
     run: RunConfig
 
 

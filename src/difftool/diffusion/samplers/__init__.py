@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.ancestral import ddpm
@@ -22,13 +22,31 @@ SAMPLERS: Final[Mapping[str, Callable[..., Program]]] = {
 
 
 def compile_program(spec: ModelSpec, sampler: str, arguments: Mapping[str, Any]) -> Program:
-    """The program of a sampler given by name; UsageError where the name or an argument is unknown."""
+    """The program of a sampler given by name.
+
+    Raises:
+        UsageError: no such sampler, or an argument is unknown, missing or of another type.
+    """
     if sampler not in SAMPLERS:
         raise UsageError(f"unknown sampler {sampler!r}", f"one of: {', '.join(SAMPLERS)}")
     function = SAMPLERS[sampler]
-    known = [name for name in inspect.signature(function).parameters if name != "spec"]
-    if unknown := [name for name in arguments if name not in known]:
-        raise UsageError(
-            f"sampler {sampler} takes no {unknown[0]!r}", f"it takes: {', '.join(known)}"
-        )
+    types = get_type_hints(function)
+    known = {n: p for n, p in inspect.signature(function).parameters.items() if n != "spec"}
+    takes = f"it takes: {', '.join(known)}"
+    for name, value in arguments.items():
+        if name not in known:
+            raise UsageError(f"sampler {sampler} takes no {name!r}", takes)
+        if not _is_of(value, types[name]):
+            kind = types[name].__name__ if isinstance(types[name], type) else types[name]
+            raise UsageError(f"{sampler}'s {name} is {value!r}", f"give one of type {kind}")
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise UsageError(f"sampler {sampler} needs {name!r}", takes)
     return function(spec, **arguments)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a plain value may stand for a parameter of this type; a bool is no number."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

@@ -3,7 +3,7 @@
 import math
 
 from difftool.diffusion.builder import ProgramBuilder
-from difftool.diffusion.program import Program, Start, normal, uniform
+from difftool.diffusion.program import MAX_ROWS, Program, Start, normal, uniform
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
@@ -24,7 +24,7 @@ def langevin(
     `level` is a schedule index, 0 the least noise. See `annealed_langevin` for `convention` and
     `start`. A VP model's state is x / alpha.
     """
-    _require_steps(steps)
+    _check(steps, step_size, convention)
     if not 0 <= level < len(spec.schedule):
         last = len(spec.schedule) - 1
         raise UsageError(f"level {level} is not in the schedule", f"use 0 to {last}")
@@ -49,7 +49,7 @@ def annealed_langevin(
     denoise: bool = True,
     start: Start | None = None,
 ) -> Program:
-    """Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1), `steps` in all over every level.
+    """Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1); `steps` over all levels.
 
     At level i the step is s = step_size * (sigma_i / sigma_min)^2. `convention` "image" moves
     x += s * score + sqrt(2 s) * z, as NCSN's image code does; "paper" moves x += s / 2 * score +
@@ -57,11 +57,12 @@ def annealed_langevin(
     x = D (Jolicoeur-Martineau et al. 2021). x starts uniform over the data range, or from the
     noisiest level's normal where there is none. A VP model's state is x / alpha.
     """
-    _require_steps(steps)
+    _check(steps, step_size, convention)
     levels = len(spec.schedule)
     if steps % levels:
         raise UsageError(
-            f"{steps} steps do not divide among {levels} noise levels", f"use a multiple of {levels}"
+            f"{steps} steps do not divide among {levels} noise levels",
+            f"use a multiple of {levels}",
         )
     builder = ProgramBuilder(spec, clip=False, scaled=True)
     sigma_min = builder.level(0)[1]
@@ -83,10 +84,6 @@ def annealed_langevin(
 def _add_rows(
     builder: ProgramBuilder, level: int, count: int, step_size: float, convention: str
 ) -> None:
-    if convention not in CONVENTIONS:
-        raise UsageError(f"unknown convention {convention!r}", f"one of: {', '.join(CONVENTIONS)}")
-    if step_size <= 0:
-        raise UsageError(f"step size {step_size} is not positive", "the papers use 2e-5 to 0.1")
     drift = step_size if convention == "image" else step_size / 2
     sigma = builder.level(level)[1]
     rate = drift / sigma**2  # the score is (D - x) / sigma^2
@@ -100,6 +97,10 @@ def _start(spec: ModelSpec) -> Start:
     return normal(float(spec.schedule.sigma[-1] / spec.schedule.alpha[-1]))
 
 
-def _require_steps(steps: int) -> None:
-    if steps < 1:
-        raise UsageError(f"{steps} steps", "use at least 1")
+def _check(steps: int, step_size: float, convention: str) -> None:
+    if not 1 <= steps <= MAX_ROWS:
+        raise UsageError(f"{steps} steps", f"use 1 to {MAX_ROWS}")
+    if not 0 < step_size < math.inf:
+        raise UsageError(f"step size {step_size} is not positive", "the papers use 2e-5 to 0.1")
+    if convention not in CONVENTIONS:
+        raise UsageError(f"unknown convention {convention!r}", f"one of: {', '.join(CONVENTIONS)}")

@@ -83,21 +83,23 @@ class OnnxRuntimeBatch:
 
     def _bind(self, side: int) -> Any:
         other = 1 - side
-        inputs = {
+        inputs: dict[str, NDArray[Any]] = {
             "x": self._x[side],
             "history": self._history[side],
             "row": self._row[side],
             "noise": self._noise,
             **self._tables,
         }
-        outputs = {
+        outputs: dict[str, NDArray[Any]] = {
             "x_next": self._x[other],
             "history_next": self._history[other],
             "row_next": self._row[other],
             "denoised": self._denoised,
         }
         binding = self._session.io_binding()
-        taken = {node.name for node in self._session.get_inputs()}  # an unconditional net has no cond
+        taken = {
+            node.name for node in self._session.get_inputs()
+        }  # an unconditional net has no cond
         for name in inputs.keys() & taken:
             array = inputs[name]
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -118,7 +120,9 @@ def _session(path: Path, threads: int | None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
-        raise ArtefactError(f"ONNX Runtime refuses {path}: {_first_line(error)}", "export it again") from error
+        raise ArtefactError(
+            f"ONNX Runtime refuses {path}: {_first_line(error)}", "export it again"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The reference: rows in numpy, in float64, for any function as the network. For tests and proofs."""
+"""The reference: rows in numpy, float64, for any function as the network. For proofs."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,9 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 
 Array = NDArray[np.float64]
-Network = Callable[[Array, Array], Array]  # (x [N, *S], cond [N]) -> F [N, *S or twice the channels]
+Network = Callable[
+    [Array, Array], Array
+]  # (x [N, *S], cond [N]) -> F [N, *S or twice the channels]
 
 
 class Reference:
@@ -17,7 +19,9 @@ class Reference:
 
     name = "reference"
 
-    def __init__(self, network: Network, shape: tuple[int, ...], *, learned_variance: bool = False) -> None:
+    def __init__(
+        self, network: Network, shape: tuple[int, ...], *, learned_variance: bool = False
+    ) -> None:
         self._network = network
         self._shape = shape
         self._learned_variance = learned_variance

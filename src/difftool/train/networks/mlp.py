@@ -1,10 +1,11 @@
 """The score network of NCSN's two-dimensional experiment (Song & Ermon 2019, appendix B.1)."""
 
-import torch
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from difftool.errors import UsageError
+from difftool.train.networks.checks import check_at_least
 
 
 class MLP(nn.Module):
@@ -13,21 +14,21 @@ class MLP(nn.Module):
     Args:
         hidden: width of the hidden layers.
         layers: linear layers, at least 2.
-        levels: noise levels; cond is an index below it and each hidden layer gets its own offset per
-            level. None: the network does not see cond.
+        levels: noise levels; cond is an index below it, and each hidden layer adds an offset that
+            is learned per level. None: the network does not see cond.
     """
 
     def __init__(
         self, *, dimensions: int, hidden: int = 128, layers: int = 3, levels: int | None = None
     ) -> None:
         super().__init__()
-        if min(dimensions, hidden, 1 if levels is None else levels) < 1 or layers < 2:
-            raise UsageError(
-                f"dimensions={dimensions}, hidden={hidden}, layers={layers}, levels={levels}",
-                "layers must be at least 2, everything else at least 1",
-            )
+        check_at_least(1, "dimensions", dimensions)
+        check_at_least(1, "hidden", hidden)
+        check_at_least(2, "layers", layers)
+        if levels is not None:
+            check_at_least(1, "levels", levels)
         widths = [dimensions] + [hidden] * (layers - 1)
-        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:]))
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.out = nn.Linear(hidden, dimensions)
         self.offsets: nn.Embedding | None = None
         if levels is not None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from difftool.errors import UsageError
+from difftool.train.networks.checks import check_at_least
 from difftool.train.networks.refinenet import (
     ConditionalInstanceNormPlus,
     InstanceNormPlus,
@@ -17,19 +18,21 @@ NCSN_MULTIPLIERS = (1, 2, 2, 2)
 
 
 class ConditionalNorms:
-    """A factory of conditional norms that share one table; `width` is the columns given out so far."""
+    """Makes conditional norms; `sizes` are the widths of their parts of c, three for each norm."""
 
     def __init__(self) -> None:
-        self.width = 0
+        self.sizes: list[int] = []
 
     def __call__(self, channels: int) -> ConditionalInstanceNormPlus:
-        norm = ConditionalInstanceNormPlus(channels, self.width)
-        self.width += 3 * channels
+        norm = ConditionalInstanceNormPlus(channels, first=len(self.sizes))
+        self.sizes += [channels] * 3
         return norm
 
 
 class NCSN(nn.Module):
-    """NCSN's conditional RefineNet: x [N, in_channels, H, W], even H and W -> the score, same shape.
+    """NCSN's conditional RefineNet: x [N, in_channels, H, W] -> the score, same shape.
+
+    H and W must be even.
 
     Args:
         levels: noise levels; cond is an index below it.
@@ -42,8 +45,9 @@ class NCSN(nn.Module):
         self, *, in_channels: int, levels: int, channels: int = 128, centered: bool = False
     ) -> None:
         super().__init__()
-        _check_positive(in_channels=in_channels, levels=levels)
-        _check_channels(channels)
+        check_at_least(1, "in_channels", in_channels)
+        check_at_least(1, "levels", levels)
+        check_at_least(2, "channels", channels)  # InstanceNorm++ compares channels
         norms = ConditionalNorms()
         self.centered = centered
         self.net = RefineNet(
@@ -54,24 +58,23 @@ class NCSN(nn.Module):
             inner_norm=norms,
             pool=nn.AvgPool2d(5, stride=1, padding=2),
         )
-        self.norms = nn.Embedding(levels, norms.width)
+        self.sizes = norms.sizes
+        self.norms = nn.Embedding(levels, sum(self.sizes))
         self.reset_norms()
 
     @torch.no_grad()
     def reset_norms(self) -> None:
         """gamma and alpha near 1, beta 0, as published."""
-        for module in self.modules():
-            if isinstance(module, ConditionalInstanceNormPlus):
-                start, width = module.offset, module.channels
-                self.norms.weight[:, start : start + 2 * width].normal_(1, 0.02)
-                self.norms.weight[:, start + 2 * width : start + 3 * width].zero_()
+        self.norms.weight.normal_(1, 0.02)
+        for beta in self.norms.weight.split(self.sizes, dim=1)[2::3]:
+            beta.zero_()
 
     def condition(self, cond: Tensor) -> Tensor:
         """cond [R] (level indices) -> (gamma, alpha, beta) of every norm, concatenated, [R, C]."""
         return self.norms(cond.long())
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.net(x if self.centered else 2 * x - 1, c)
+        return self.net(x if self.centered else 2 * x - 1, c.split(self.sizes, dim=1))
 
 
 class NCSNv2(nn.Module):
@@ -97,8 +100,8 @@ class NCSNv2(nn.Module):
         centered: bool = False,
     ) -> None:
         super().__init__()
-        _check_positive(in_channels=in_channels)
-        _check_channels(channels)
+        check_at_least(1, "in_channels", in_channels)
+        check_at_least(2, "channels", channels)  # InstanceNorm++ compares channels
         if len(multipliers) < 3 or multipliers[0] != 1 or min(multipliers) < 1:
             raise UsageError(
                 f"multipliers is {list(multipliers)}", "give at least three, the first being 1"
@@ -118,15 +121,4 @@ class NCSNv2(nn.Module):
         return cond.new_zeros(cond.shape[0], 0)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.net(x if self.centered else 2 * x - 1, c)
-
-
-def _check_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise UsageError(f"{name} is {value}", "it must be at least 1")
-
-
-def _check_channels(channels: int) -> None:
-    if channels < 2:
-        raise UsageError(f"channels is {channels}", "InstanceNorm++ compares at least 2 channels")
+        return self.net(x if self.centered else 2 * x - 1, ())

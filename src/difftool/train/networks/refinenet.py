@@ -1,8 +1,8 @@
 """The dilated RefineNet of NCSN (Song & Ermon 2019, appendix A) and NCSNv2 (2020, appendix A).
 
 Both networks are this one, built from two kinds of norm: `norm` sits in the residual blocks and
-before the last convolution, `inner_norm` in the refinement blocks. A norm is a module that is called
-as norm(x, c) and a factory for norms is called with a number of channels.
+before the last convolution, `inner_norm` in the refinement blocks. A norm is a module called as
+norm(x, c), c being the conditioning in parts; what makes one is called with a number of channels.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,47 +16,45 @@ NormFactory = Callable[[int], nn.Module]
 EPSILON = 1e-5
 
 
-def instance_norm_plus(x: Tensor, gamma: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """InstanceNorm++: x [N, C, H, W]; gamma, alpha, beta [N, C] or [C].
+def instance_norm_plus(x: Tensor, channels: int, affine: Sequence[Tensor]) -> Tensor:
+    """InstanceNorm++ of x [N, channels, H, W]; affine is gamma, alpha and beta, [N, channels] or
+    [channels] each.
 
     The mean that instance norm takes away comes back, itself normalized over channels and scaled by
-    alpha: gamma * (IN(x) + alpha * m) + beta. The paper (eq. 10 and 11) has no gamma on the alpha
-    term; the published weights do. Their variance over channels is the unbiased one.
+    alpha: gamma * (IN(x) + alpha * m) + beta. The paper (Song & Ermon 2019, eq. 10 and 11) has no
+    gamma on the alpha term; the published weights do. Their variance over channels is unbiased.
     """
-    mean = x.mean((2, 3))
-    variance = x.var((2, 3), unbiased=False)
-    spread = (mean.var(1, keepdim=True) + EPSILON).sqrt()
-    relative = (mean - mean.mean(1, keepdim=True)) / spread
-    scale = gamma * (variance + EPSILON).rsqrt()
-    shift = gamma * alpha * relative + beta
-    return (x - mean[:, :, None, None]) * scale[:, :, None, None] + shift[:, :, None, None]
+    gamma, alpha, beta = affine
+    bessel = (channels - 1) / channels  # turns the biased variance of layer norm into that one
+    mean = F.layer_norm(x.mean((2, 3)), (channels,), eps=EPSILON * bessel) * bessel**0.5
+    shift = gamma * alpha * mean + beta
+    return F.instance_norm(x, eps=EPSILON) * gamma[..., None, None] + shift[..., None, None]
 
 
 class InstanceNormPlus(nn.Module):
-    """InstanceNorm++ with its own gamma, alpha and beta; ignores c."""
+    """InstanceNorm++ with gamma, alpha and beta of its own; it does not look at c."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.gamma = nn.Parameter(torch.empty(channels).normal_(1, 0.02))
         self.alpha = nn.Parameter(torch.empty(channels).normal_(1, 0.02))
         self.beta = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return instance_norm_plus(x, self.gamma, self.alpha, self.beta)
+    def forward(self, x: Tensor, c: Sequence[Tensor]) -> Tensor:
+        return instance_norm_plus(x, self.channels, (self.gamma, self.alpha, self.beta))
 
 
 class ConditionalInstanceNormPlus(nn.Module):
-    """InstanceNorm++ that reads gamma, alpha and beta in c, from column `offset` on."""
+    """InstanceNorm++ whose gamma, alpha and beta are the three parts of c from `first` on."""
 
-    def __init__(self, channels: int, offset: int) -> None:
+    def __init__(self, channels: int, first: int) -> None:
         super().__init__()
         self.channels = channels
-        self.offset = offset
+        self.first = first
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        own = c[:, self.offset : self.offset + 3 * self.channels]
-        gamma, alpha, beta = own.chunk(3, dim=1)
-        return instance_norm_plus(x, gamma, alpha, beta)
+    def forward(self, x: Tensor, c: Sequence[Tensor]) -> Tensor:
+        return instance_norm_plus(x, self.channels, c[self.first : self.first + 3])
 
 
 class NoNorm(nn.Module):
@@ -65,7 +63,7 @@ class NoNorm(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Sequence[Tensor]) -> Tensor:
         return x
 
 
@@ -98,7 +96,7 @@ class ResidualBlock(nn.Module):
         elif entry:
             self.shortcut = _conv3x3(inputs, outputs, dilation=dilation)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Sequence[Tensor]) -> Tensor:
         h = self.conv1(F.elu(self.norm1(x, c)))
         h = self.conv2(F.elu(self.norm2(h, c)))
         return self.pool(self.shortcut(x) + h)
@@ -113,7 +111,7 @@ class ResidualConvs(nn.Module):
         self.norms = nn.ModuleList(norm(channels) for _ in range(count))
         self.convs = nn.ModuleList(_conv3x3(channels, channels, bias=False) for _ in range(count))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Sequence[Tensor]) -> Tensor:
         layers = list(zip(self.norms, self.convs, strict=True))
         for first, second in zip(layers[::2], layers[1::2], strict=True):
             h = x
@@ -124,15 +122,17 @@ class ResidualConvs(nn.Module):
 
 
 class Fusion(nn.Module):
-    """MSF: sums two inputs at the resolution of the first, which may be twice that of the second."""
+    """MSF: sums two inputs at the resolution of the first; `resize` where the second is smaller."""
 
-    def __init__(self, fine: int, coarse: int, outputs: int, norm: NormFactory, resize: bool) -> None:
+    def __init__(
+        self, fine: int, coarse: int, outputs: int, norm: NormFactory, resize: bool
+    ) -> None:
         super().__init__()
         self.resize = resize
         self.norms = nn.ModuleList(norm(channels) for channels in (fine, coarse))
         self.convs = nn.ModuleList(_conv3x3(channels, outputs) for channels in (fine, coarse))
 
-    def forward(self, fine: Tensor, coarse: Tensor, c: Tensor) -> Tensor:
+    def forward(self, fine: Tensor, coarse: Tensor, c: Sequence[Tensor]) -> Tensor:
         fine, coarse = (
             conv(norm(h, c))
             for norm, conv, h in zip(self.norms, self.convs, (fine, coarse), strict=True)
@@ -151,7 +151,7 @@ class ChainedPooling(nn.Module):
         self.norms = nn.ModuleList(norm(channels) for _ in range(2))
         self.convs = nn.ModuleList(_conv3x3(channels, channels, bias=False) for _ in range(2))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Sequence[Tensor]) -> Tensor:
         x = path = F.elu(x)
         for norm, conv in zip(self.norms, self.convs, strict=True):
             path = conv(self.pool(norm(path, c)))
@@ -181,7 +181,7 @@ class RefineBlock(nn.Module):
         self.pooling = ChainedPooling(outputs, norm, pool)
         self.output = ResidualConvs(outputs, output_units, norm)
 
-    def forward(self, x: Tensor, below: Tensor | None, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, below: Tensor | None, c: Sequence[Tensor]) -> Tensor:
         h = self.adapt(x, c)
         if below is not None:
             h = self.fusion(h, self.adapt_below(below, c), c)
@@ -189,7 +189,7 @@ class RefineBlock(nn.Module):
 
 
 class RefineNet(nn.Module):
-    """x [N, in_channels, H, W], c [N, C] -> [N, in_channels, H, W].
+    """x [N, in_channels, H, W] -> [N, in_channels, H, W].
 
     The first stage keeps the resolution, the last two keep it too but dilate by 2 and by 4, and any
     stage between halves it. Refinement runs from the last stage to the first, and each refine block
@@ -237,11 +237,11 @@ class RefineNet(nn.Module):
         self.norm_out = norm(widths[0])
         self.conv_out = _conv3x3(widths[0], in_channels)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Sequence[Tensor]) -> Tensor:
         h = self.conv_in(x)
         features = []
         for stage in self.stages:
-            for block in stage:
+            for block in stage.children():
                 h = block(h, c)
             features.append(h)
         below = None

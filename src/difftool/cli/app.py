@@ -1,0 +1,46 @@
+"""The commands and their names. Nothing heavy is imported before a command runs."""
+
+from typing import Annotated
+
+from typer import Exit, Option, Typer
+
+from difftool import __version__
+from difftool.cli import doctor, export, inspect, program, sample, train, verify
+
+app = Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Exit codes: 0 ok, 1 a check failed, 2 usage, 3 a bad file, 4 something is not installed,
+5 out of memory or disk, 101 a bug, 130 interrupted.
+""",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"difftool {__version__}")
+        raise Exit
+
+
+@app.callback()
+def difftool(
+    version: Annotated[
+        bool,
+        Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+    debug: Annotated[  # `main` has taken it off the line, wherever it stood
+        bool, Option("--debug", help="Print a traceback with every error.")
+    ] = False,
+) -> None:
+    """Train, export, verify and sample diffusion and score models; sampling needs no PyTorch."""
+
+
+app.command(epilog=train.EXAMPLES)(train.train)
+app.command(epilog=export.EXAMPLES)(export.export)
+app.command(epilog=sample.EXAMPLES)(sample.sample)
+app.command(epilog=inspect.EXAMPLES)(inspect.inspect)
+app.command(epilog=verify.EXAMPLES)(verify.verify)
+app.command(epilog=program.EXAMPLES)(program.program)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)

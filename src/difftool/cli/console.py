@@ -1,0 +1,133 @@
+"""What a command says: one report on stdout; progress and errors on stderr."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from difftool.errors import DifftoolError
+
+Advance = Callable[[], None]
+
+
+def report(record: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a command's result: as one JSON document, or as an outline for people."""
+    if as_json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        print("\n".join(outline(record)))
+
+
+def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:
+    """Aligned lines of key and value; a mapping becomes a section, one inside a section a line."""
+    width = max((len(str(key)) for key in record), default=0)
+    lines = []
+    for key, value in record.items():
+        if isinstance(value, Mapping) and value and not indent:
+            lines += [f"{key}:", *outline(value, "  ")]
+        else:
+            lines.append(f"{indent}{key:<{width}}  {_text(value)}")
+    return lines
+
+
+def print_error(error: DifftoolError, *, as_json: bool) -> None:
+    """The error as one line and its hint as another; with `as_json` also a document on stdout."""
+    message, hint = _one_line(error.message), _one_line(error.hint)
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    if as_json:
+        with contextlib.suppress(BrokenPipeError):
+            report({"error": message, "hint": hint, "exit_code": error.exit_code}, as_json=True)
+            flush()
+
+
+def narrate(line: str) -> None:
+    """Tell a person what is going on."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def waiting(what: str, *, quiet: bool) -> Iterator[None]:
+    """Show on a terminal that work goes on whose end cannot be foreseen."""
+    if quiet or not is_terminal():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int, *, quiet: bool) -> Iterator[Advance]:
+    """Yield what to call after each of `total` steps; a terminal shows speed and time left."""
+    if quiet or not is_terminal():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[speed]:.1f} steps/s"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task(what, total=total, speed=0.0)
+    begin, done = time.perf_counter(), 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        bar.update(task, completed=done, speed=done / (time.perf_counter() - begin))
+
+    with bar:
+        yield advance
+
+
+def is_terminal() -> bool:
+    """Whether a person sees stderr, so that a progress bar makes sense."""
+    return sys.stderr.isatty()
+
+
+def flush() -> None:
+    """Send what has been printed, while an error can still be reported."""
+    sys.stdout.flush()
+
+
+def silence_stdout() -> None:
+    """Let the interpreter's last flush go nowhere, after stdout has been closed by its reader."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case Mapping():
+            return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "none"
+        case list() | tuple():
+            return "[" + ", ".join(map(_text, value)) + "]"
+        case _:
+            return str(value)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,165 @@
+"""difftool doctor: what is installed, and whether it works."""
+
+import os
+import platform
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from typer import Argument, Exit
+
+from difftool import __version__
+from difftool.cli import options
+from difftool.cli.console import report
+from difftool.errors import CheckFailed, DifftoolError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from difftool.bundle import Bundle
+
+EXAMPLES = """\b
+Examples:
+  difftool doctor
+  difftool doctor runs/mnist/bundle --json
+"""
+
+_PACKAGES: Final = (
+    "numpy",
+    "pillow",
+    "pydantic",
+    "rich",
+    "typer",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "scikit-learn",
+    "tensorboard",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+)
+_TIMED_STEPS: Final = 3
+
+
+def doctor(
+    model: Annotated[
+        str,
+        Argument(metavar="MODEL", help="Bundle or shipped model to take a step with."),
+    ] = options.DEFAULT_MODEL,
+    json: options.Json = False,
+) -> None:
+    """Check the installation, with a real step on every backend.
+
+    Shows versions, threads, and digests of the shipped models; times the step. Exit code 1 where
+    something is broken; what is only not installed is not.
+    """
+    problems: list[str] = []
+    report(
+        {
+            "versions": _versions(),
+            "machine": _machine(),
+            "onnxruntime_providers": _providers(),
+            "models": _models(problems),
+            "backends": _backends(model, problems),
+            "problems": problems,
+        },
+        as_json=json,
+    )
+    if problems:
+        raise Exit(1)
+
+
+def _versions() -> dict[str, str | None]:
+    from importlib import metadata
+
+    versions: dict[str, str | None] = {
+        "python": platform.python_version(),
+        "difftool": __version__,
+    }
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _machine() -> dict[str, Any]:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux knows what a process may use
+    return {
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+    }
+
+
+def _providers() -> list[str]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return []
+    return list(onnxruntime.get_available_providers())
+
+
+def _models(problems: list[str]) -> dict[str, Any]:
+    """Every shipped model's size and the digest of its manifest, which holds all others."""
+    from difftool.bundle import MANIFEST, read_bundle
+    from difftool.files import sha256_of
+    from difftool.runtime import shipped_models
+    from difftool.runtime.model import find_bundle
+
+    models: dict[str, Any] = {}
+    for name in shipped_models():
+        try:
+            bundle = read_bundle(find_bundle(name))
+        except DifftoolError as error:
+            problems.append(f"model {name}: {error}")
+            continue
+        size = sum(entry.size for entry in bundle.manifest.files.values())
+        models[name] = {"bytes": size, "sha256": sha256_of(bundle.path / MANIFEST)}
+    if not models:
+        problems.append("no shipped model is whole: install difftool again")
+    return models
+
+
+def _backends(model: str, problems: list[str]) -> dict[str, Any]:
+    from difftool.bundle import read_bundle
+    from difftool.runtime.backends import BACKENDS
+    from difftool.runtime.model import find_bundle
+
+    try:
+        bundle = read_bundle(find_bundle(model))
+    except DifftoolError as error:
+        problems.append(f"no backend was tried: {error}")
+        return {}
+    backends: dict[str, Any] = {}
+    for name in BACKENDS:
+        try:
+            backends[name] = {"state": "works", "step_ms": 1000 * _time_step(bundle, name)}
+        except MissingDependencyError as error:
+            backends[name] = {"state": str(error), "step_ms": None}
+        except Exception as error:  # whatever is wrong with a backend, the doctor shall say so
+            backends[name] = {"state": "broken", "step_ms": None}
+            problems.append(f"backend {name}: {error}")
+    if not any(backend["state"] == "works" for backend in backends.values()):
+        problems.append("no backend works: pip install 'difftool[cpu]'")
+    return backends
+
+
+def _time_step(bundle: "Bundle", backend: str) -> float:
+    """Seconds of the fastest of a few steps of one sample; CheckFailed where it is not finite."""
+    import numpy as np
+
+    from difftool.runtime import load
+
+    seconds = []
+    begin = time.perf_counter()
+    for state in islice(load(bundle.path, backend=backend).stream(n=1), _TIMED_STEPS):
+        seconds.append(time.perf_counter() - begin)
+        if not np.isfinite(state.x).all():
+            raise CheckFailed(f"step {state.step} gives numbers that are not finite")
+        begin = time.perf_counter()
+    return min(seconds)

@@ -1,0 +1,72 @@
+"""difftool export: make a bundle from a checkpoint."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from difftool.cli import options
+from difftool.cli.console import report, waiting
+
+EXAMPLES = """\b
+Examples:
+  difftool export runs/digits --out digits.bundle
+  difftool export runs/mnist --out mnist.bundle --sampler ddim --steps 50 --torchscript
+"""
+
+
+def export(
+    checkpoint: Annotated[
+        Path,
+        Argument(
+            metavar="CHECKPOINT",
+            help="A run's folder, of which the newest is taken, or a checkpoint's.",
+        ),
+    ],
+    out: Annotated[
+        Path, Option("--out", "-o", metavar="BUNDLE", help="Folder to make; it appears whole.")
+    ],
+    raw: Annotated[
+        bool, Option("--raw", help="Export the last weights instead of their moving average.")
+    ] = False,
+    torchscript: Annotated[
+        bool, Option("--torchscript", help="Add step.ts, the same graph for hosts of TorchScript.")
+    ] = False,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    assignments: options.Assignments = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Make a bundle from a checkpoint, to sample without PyTorch.
+
+    --sampler, --steps, --eta and --arg choose the program that the bundle runs by default.
+    """
+    from difftool.bundle import read_bundle
+    from difftool.export.bundle import export_bundle
+
+    with waiting(f"exporting {checkpoint}", quiet=json):
+        folder = export_bundle(
+            checkpoint,
+            out,
+            ema=not raw,
+            torchscript=torchscript,
+            sampler=sampler,
+            arguments=options.sampler_arguments(steps, eta, assignments),
+            force=force,
+        )
+    bundle = read_bundle(folder)
+    manifest = bundle.manifest
+    report(
+        {
+            "bundle": str(folder),
+            "bytes": sum(entry.size for entry in manifest.files.values()),
+            "parameters": manifest.network.parameters,
+            "program": bundle.default_program().name,
+            "weights": manifest.provenance.weights,
+            "step": manifest.provenance.step,
+            "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
+        },
+        as_json=json,
+    )

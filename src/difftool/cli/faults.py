@@ -1,0 +1,68 @@
+"""From any exception to one line, a hint and an exit code."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from typer import TyperException
+
+from difftool.errors import (
+    Cancelled,
+    DifftoolError,
+    MissingDependencyError,
+    ResourceError,
+    UsageError,
+)
+
+CLOSED_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
+
+# Which extra brings a package that some commands import; torch and safetensors are in two of them.
+_EXTRAS: Final = {
+    "accelerate": "train",
+    "datasets": "train",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxruntime": "cpu",
+    "onnxscript": "export",
+    "sklearn": "train",
+    "tensorboard": "train",
+}
+_SHARED: Final = ("safetensors", "torch")
+
+
+class Bug(DifftoolError):
+    """An exception that nobody foresaw."""
+
+    exit_code = 101
+
+
+def fault_of(error: BaseException, arguments: Sequence[str]) -> DifftoolError:
+    """What the command line says about an exception that a command with `arguments` raised."""
+    match error:
+        case UsageError() if not error.hint:
+            return UsageError(error.message, f"see: difftool {arguments[0]} --help")
+        case DifftoolError():
+            return error
+        case TyperException():
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else "difftool"
+            return UsageError(error.format_message(), f"see: {path} --help")
+        case KeyboardInterrupt():
+            return Cancelled("interrupted")
+        case MemoryError():
+            return ResourceError("out of memory", "work on fewer samples at a time")
+        case ModuleNotFoundError() if extra := _extra_of(error, arguments):
+            package = str(error.name).partition(".")[0]
+            return MissingDependencyError.extra(package, extra)
+        case OSError():
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return ResourceError(what, "check the free space and permissions")
+        case _:
+            what = f"a bug in difftool: {type(error).__name__}: {error}"
+            return Bug(what, "please report it with what the same command prints with --debug")
+
+
+def _extra_of(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | None:
+    package = str(error.name).partition(".")[0]
+    if package in _SHARED:
+        return "train" if arguments[:1] == ["train"] else "export"
+    return _EXTRAS.get(package)

@@ -1,0 +1,115 @@
+"""difftool inspect: what a bundle, a checkpoint or a run holds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument
+
+from difftool.cli import options
+from difftool.cli.console import report
+from difftool.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from difftool.diffusion.spec import ModelSpec
+
+EXAMPLES = """\b
+Examples:
+  difftool inspect ddpm-mnist
+  difftool inspect runs/digits
+  difftool inspect runs/digits/checkpoints/step-000002000 --json
+"""
+
+Record = dict[str, Any]
+
+
+def inspect(
+    path: Annotated[
+        str,
+        Argument(
+            metavar="PATH",
+            help="Folder of a bundle, checkpoint or run, or name of a shipped model.",
+        ),
+    ],
+    json: options.Json = False,
+) -> None:
+    """Show what a bundle, a checkpoint or a run holds.
+
+    Every file is checked against its digest first.
+    """
+    from difftool.bundle import MANIFEST
+    from difftool.runtime import shipped_models
+
+    folder = Path(path)
+    if path in shipped_models() or (folder / MANIFEST).is_file():
+        record = _bundle(path)
+    elif (folder / "config.json").is_file() or (folder / "checkpoints").is_dir():
+        record = _checkpoint(folder)
+    elif folder.exists():
+        raise ArtefactError(
+            f"{path} is not a bundle, a checkpoint or a run",
+            "give a folder that difftool export or difftool train made",
+        )
+    else:
+        shipped = ", ".join(shipped_models()) or "none"
+        raise ArtefactError(f"there is no {path}", f"give a folder, or a shipped model: {shipped}")
+    report(record, as_json=json)
+
+
+def _bundle(path: str) -> Record:
+    from difftool.bundle import read_bundle
+    from difftool.runtime.model import find_bundle
+
+    bundle = read_bundle(find_bundle(path))
+    manifest = bundle.manifest
+    files = {name: entry.model_dump() for name, entry in manifest.files.items()}
+    return {
+        "kind": "bundle",
+        "path": str(bundle.path),
+        "format": manifest.format,
+        "bytes": _total(files),
+        "program": bundle.default_program().name,
+        "spec": _spec(bundle.spec),
+        "network": manifest.network.model_dump(),
+        "provenance": manifest.provenance.model_dump(),
+        "files": files,
+    }
+
+
+def _checkpoint(path: Path) -> Record:
+    from difftool.train import checkpoint as ckpt
+
+    folder = ckpt.find_checkpoint(path)
+    files = ckpt.read_config(folder)["files"]
+    loaded = ckpt.load_checkpoint(folder, ema=ckpt.EMA in files)
+    config = loaded.config
+    parameters = sum(weight.numel() for weight in loaded.network.parameters())
+    return {
+        "kind": "checkpoint",
+        "path": str(folder),
+        "format": config["format"],
+        "step": loaded.step,
+        "checkpoints": [saved.name for saved in ckpt.list_checkpoints(path)] or [folder.name],
+        "resumable": ckpt.OPTIMIZER in files,
+        "bytes": _total(files),
+        "program": config["program"],
+        "spec": _spec(loaded.spec),
+        "network": {**config["network"], "parameters": parameters},
+        "training": config["training"],
+        "files": files,
+    }
+
+
+def _total(files: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum(entry["size"] for entry in files.values())
+
+
+def _spec(spec: "ModelSpec") -> Record:
+    schedule = spec.schedule
+    return {
+        **spec.to_dict(),
+        "schedule": str(schedule),
+        "levels": len(schedule),
+        "alpha": [float(schedule.alpha[0]), float(schedule.alpha[-1])],
+        "sigma": [float(schedule.sigma[0]), float(schedule.sigma[-1])],
+    }

@@ -1,0 +1,135 @@
+"""Options that several commands share, and what they mean."""
+
+import json
+import os
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
+
+from difftool.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from difftool.bundle import Bundle
+    from difftool.diffusion.program import Program
+
+DEFAULT_MODEL = "ddpm-mnist"
+
+
+class Format(StrEnum):
+    """What a file of samples holds."""
+
+    PNG = "png"
+    NPY = "npy"
+    NPZ = "npz"
+    GIF = "gif"
+
+
+class Method(StrEnum):
+    """What to train."""
+
+    DDPM = "ddpm"
+    NCSN = "ncsn"
+
+
+Model = Annotated[
+    str, Argument(metavar="MODEL", help="Folder of a bundle, or name of a shipped model.")
+]
+Sampler = Annotated[
+    str | None,
+    Option(
+        metavar="NAME",
+        help="ddpm, ddim, langevin or annealed_langevin; the model's own by default.",
+        show_default=False,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    Option(
+        metavar="COUNT",
+        help="Network evaluations for each sample; the sampler's or the model's own by default.",
+        show_default=False,
+    ),
+]
+Eta = Annotated[
+    float | None,
+    Option(
+        metavar="0..1",
+        help="ddim: how much fresh noise a step adds; 0 is deterministic, 1 is DDPM.",
+        show_default=False,
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    Option(
+        "--arg",
+        metavar="NAME=VALUE",
+        help="Any other argument of the sampler, such as clip=false or variance=large; repeatable.",
+        show_default=False,
+    ),
+]
+Count = Annotated[int, Option("-n", "--n", metavar="COUNT", help="How many samples.")]
+Seed = Annotated[
+    int, Option(metavar="SEED", help="0 to 2^64-1; equal seeds give equal samples, whatever n.")
+]
+Backend = Annotated[
+    str | None,
+    Option(
+        metavar="NAME",
+        help="What runs the model, such as onnxruntime-cpu; the fastest installed by default.",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, Option("--force", help="Replace the output where it exists.")]
+Json = Annotated[
+    bool, Option("--json", help="Print exactly one JSON document on stdout, and no progress.")
+]
+
+
+def sampler_arguments(
+    steps: int | None, eta: float | None, assignments: Iterable[str] | None
+) -> dict[str, Any]:
+    """The arguments that the options give a sampler; values are JSON, or else plain words."""
+    arguments: dict[str, Any] = {}
+    for assignment in assignments or ():
+        name, equals, text = assignment.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--arg {assignment!r} assigns nothing", "write --arg name=value")
+        arguments[name] = _value_of(text)
+    if steps is not None:
+        arguments["steps"] = steps
+    if eta is not None:
+        arguments["eta"] = eta
+    return arguments
+
+
+def choose_program(bundle: "Bundle", sampler: str | None, arguments: dict[str, Any]) -> "Program":
+    """The bundle's default program with `arguments` changed, or that of another sampler."""
+    from difftool.diffusion.samplers import compile_program
+
+    default = bundle.manifest.program
+    if sampler in (None, default.sampler):
+        return compile_program(bundle.spec, default.sampler, {**default.arguments, **arguments})
+    return compile_program(bundle.spec, str(sampler), arguments)
+
+
+def require_free(path: Path, *, force: bool) -> None:
+    """Refuse, before any work, a file that could not be written at the end or would be lost."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", "give the name of a file")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists", "choose another name, or --force to replace it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ResourceError(f"cannot write into {folder}", "choose another folder")
+    if (folder / "bundle.json").exists():
+        raise UsageError(f"{folder} is a bundle, which holds nothing else", "choose another folder")
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,59 @@
+"""difftool program: compile a sampler and print its table."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from difftool.cli import options
+from difftool.cli.console import report
+
+EXAMPLES = """\b
+Examples:
+  difftool program --sampler ddim --steps 20
+  difftool program ncsn-mnist --arg step_size=2e-5 --out program.json
+"""
+
+
+def program(
+    model: options.Model = options.DEFAULT_MODEL,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    assignments: options.Assignments = None,
+    out: Annotated[
+        Path | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Save the program, every bit of it, as JSON.",
+            show_default=False,
+        ),
+    ] = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Print and prove the table that a sampler compiles to.
+
+    The proof runs the table with a perfect denoiser: the scales of signal and noise must meet the
+    schedule after every row. Exit code 1 where they do not.
+    """
+    from difftool.bundle import read_bundle
+    from difftool.diffusion.invariant import validate
+    from difftool.runtime.model import find_bundle
+
+    if out is not None:
+        options.require_free(out, force=force)
+    bundle = read_bundle(find_bundle(model))
+    arguments = options.sampler_arguments(steps, eta, assignments)
+    compiled = options.choose_program(bundle, sampler, arguments)
+    proof = validate(compiled)
+    if out is not None:
+        compiled.save(out)
+    if json:
+        report({**compiled.to_dict(), "proof": asdict(proof)}, as_json=True)
+        return
+    print(compiled)
+    print(f"largest error: signal {proof.signal_error:.1e}, noise {proof.noise_error:.1e}")

@@ -1,0 +1,113 @@
+"""difftool sample: draw samples from a bundle into a file."""
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from difftool.cli import options
+from difftool.cli.console import progress, report
+
+EXAMPLES = """\b
+Examples:
+  difftool sample --steps 1000 -n 16 --seed 0 --out grid.png
+  difftool sample ncsn-mnist -n 64 --out film.gif
+  difftool sample runs/mnist/bundle --sampler ddim --steps 50 --arg clip=false --out samples.npz
+"""
+
+
+def sample(
+    model: options.Model = options.DEFAULT_MODEL,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    assignments: options.Assignments = None,
+    n: options.Count = 16,
+    seed: options.Seed = 0,
+    out: Annotated[
+        Path | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File to write; samples.png for images, samples.npz for other data by default.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        options.Format | None,
+        Option(
+            help="png: one grid; gif: the denoising; npy: float32 [n, shape]; npz: the same as "
+            "`samples`, and pixels as `images`. By the ending of --out by default.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: options.Backend = None,
+    threads: Annotated[
+        int | None,
+        Option(metavar="COUNT", help="CPU threads; all cores by default.", show_default=False),
+    ] = None,
+    max_batch: Annotated[
+        int | None,
+        Option(
+            metavar="COUNT",
+            help="Samples that run together; as many as the cache holds by default.",
+            show_default=False,
+        ),
+    ] = None,
+    deterministic: Annotated[
+        bool,
+        Option(
+            "--deterministic", help="Make every sample the same bit for bit whatever -n is; slower."
+        ),
+    ] = False,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Draw samples into a picture, a film or an array file."""
+    from difftool.cli.output import Film, choose_format, encode
+    from difftool.files import sha256_of, write_atomic
+    from difftool.runtime import State, load
+
+    if out is not None:
+        options.require_free(out, force=force)
+    opened = load(model, backend=backend, threads=threads, max_batch=max_batch)
+    arguments = options.sampler_arguments(steps, eta, assignments)
+    program = options.choose_program(opened.bundle, sampler, arguments)
+    chosen = choose_format(format, out, opened.spec)
+    path = out or Path(f"samples.{chosen}")
+    options.require_free(path, force=force)
+    film = Film(len(program), opened.spec) if chosen is options.Format.GIF else None
+
+    total = len(program) * math.ceil(n / opened.max_batch)
+    begin = time.perf_counter()
+    with progress(f"{n} of {model}, step", total, quiet=json) as advance:
+
+        def on_step(state: State) -> None:
+            advance()
+            if film:
+                film.show(state)
+
+        samples = opened.sample(
+            program, n=n, seed=seed, deterministic=deterministic, on_step=on_step
+        )
+    seconds = time.perf_counter() - begin
+    write_atomic(path, film.gif() if film else encode(chosen, samples, opened.spec))
+    report(
+        {
+            "out": str(path),
+            "format": str(chosen),
+            "sha256": sha256_of(path),
+            "model": model,
+            "program": program.name,
+            "backend": opened.backend.name,
+            "n": n,
+            "seed": seed,
+            "shape": list(opened.spec.shape),
+            "seconds": seconds,
+            "steps_per_second": total / seconds,
+        },
+        as_json=json,
+    )

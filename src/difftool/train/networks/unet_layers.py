@@ -1,0 +1,133 @@
+"""The parts of the U-Net: time embedding, residual block, self-attention and resampling."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from difftool.errors import UsageError
+
+
+class SinusoidalEmbedding(nn.Module):
+    """[R] -> [R, size]: sines and cosines of `cond` at geometrically spaced frequencies.
+
+    "sin_cos" is DDPM's order, whose lowest frequency is exactly 1/10000; "cos_sin" is that of
+    improved-diffusion, whose lowest frequency is one ratio above it.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, size: int, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        half = size // 2
+        spacing = half - 1 if kind == "sin_cos" else half
+        exponents = torch.arange(half, dtype=torch.float64) / spacing
+        self.register_buffer("frequencies", (10000.0**-exponents).float(), persistent=False)
+
+    def forward(self, cond: Tensor) -> Tensor:
+        angles = cond[:, None] * self.frequencies
+        waves = (angles.sin(), angles.cos())
+        return torch.cat(waves if self.kind == "sin_cos" else waves[::-1], dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """Two normalized convolutions with the time projection between them, plus a shortcut.
+
+    The projection is [N, outputs], added after the first convolution, or [N, 2*outputs], the scale
+    and shift of the second norm (`scale_shift`, improved-diffusion). `resample` changes the
+    resolution of both branches before their first convolution.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        resample: nn.Module | None = None,
+        *,
+        groups: int,
+        norm_eps: float,
+        dropout: float,
+        scale_shift: bool,
+    ) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.projection_size = 2 * outputs if scale_shift else outputs
+        self.resample = resample or nn.Identity()
+        self.norm1 = nn.GroupNorm(groups, inputs, eps=norm_eps)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, outputs, eps=norm_eps)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, projection: Tensor) -> Tensor:
+        projection = projection[:, :, None, None]
+        h = self.conv1(self.resample(F.silu(self.norm1(x))))
+        if self.scale_shift:
+            scale, shift = projection.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + projection)
+        return self.shortcut(self.resample(x)) + self.conv2(self.dropout(F.silu(h)))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention over all pixels, added to its input.
+
+    `qkv` stacks all queries, then all keys, then all values; each is split evenly into heads, whose
+    number is `heads` or follows from `head_channels`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int,
+        head_channels: int | None,
+        groups: int,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.head_channels = head_channels or channels // heads
+        if self.head_channels < 1 or channels % self.head_channels:
+            raise UsageError(
+                f"{channels} channels do not split into equal attention heads",
+                "choose heads or head_channels that divides every width with attention",
+            )
+        self.norm = nn.GroupNorm(groups, channels, eps=norm_eps)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[2:]
+        qkv = self.qkv(self.norm(x)).flatten(2)
+        qkv = qkv.unflatten(1, (3, -1, self.head_channels)).transpose(3, 4)
+        q, k, v = qkv.unbind(1)  # each [N, heads, pixels, head channels]
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(h.transpose(2, 3).flatten(1, 2).unflatten(2, size))
+
+
+class Downsample(nn.Module):
+    """Halves the resolution by a strided convolution.
+
+    "asymmetric" pads on the right and bottom only, as TensorFlow's SAME.
+    """
+
+    def __init__(self, channels: int, padding: str) -> None:
+        super().__init__()
+        self.asymmetric = padding == "asymmetric"
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if self.asymmetric else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
+
+
+class Upsample(nn.Module):
+    """Doubles the resolution: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -1,0 +1,63 @@
+"""difftool doctor: a true account of the installation, and an exit code that says if it works."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import difftool as package
+from difftool.runtime import model as model_module
+from difftool.runtime.backends import onnxruntime_cpu
+from tests.cli.conftest import Command
+
+
+@pytest.fixture
+def shipped(points_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation whose shipped models are those beside `points_bundle`."""
+    monkeypatch.setattr(model_module, "_MODELS", points_bundle.parent)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_whole_installation(difftool: Command, points_bundle: Path) -> None:
+    done = difftool("doctor", points_bundle.name, "--json")
+    value = json.loads(done.out)
+    assert (done.code, done.err, value["problems"]) == (0, "", [])
+    assert value["versions"]["difftool"] == package.__version__
+    assert value["versions"]["numpy"] == np.__version__
+    assert value["onnxruntime_providers"] == onnxruntime.get_available_providers()
+    assert list(value["models"]) == ["points"]
+    assert value["backends"]["onnxruntime-cpu"]["state"] == "works"
+    assert value["backends"]["onnxruntime-cpu"]["step_ms"] > 0
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_backend_that_breaks(
+    difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> None:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(onnxruntime_cpu.OnnxRuntimeBatch, "step", explode)
+    done = difftool("doctor", points_bundle)
+    assert done.code == 1
+    assert "backend onnxruntime-cpu: no such instruction" in done.out
+
+
+def test_without_models(
+    difftool: Command, points_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_module, "_MODELS", tmp_path / "models")
+    done = difftool("doctor", "--json")
+    assert done.code == 1
+    assert len(json.loads(done.out)["problems"]) == 2  # no models, so nothing to try a backend with
+
+
+def test_a_backend_that_is_not_installed(spawn: Command, points_bundle: Path) -> None:
+    done = spawn(
+        "doctor", points_bundle, "--json", setup="import sys; sys.modules['onnxruntime'] = None"
+    )
+    state = json.loads(done.out)["backends"]["onnxruntime-cpu"]["state"]
+    assert state == "onnxruntime is not installed (run: pip install 'difftool[cpu]')"
+    assert done.code == 1  # there is no other

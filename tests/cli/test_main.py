@@ -1,0 +1,164 @@
+"""What all commands share: help, version, errors, exit codes, and what is imported when."""
+
+import errno
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from difftool import __version__
+from difftool.cli import app as app_module
+from difftool.cli.faults import fault_of
+from difftool.diffusion.samplers import SAMPLERS
+from difftool.errors import CheckFailed
+from tests.cli.conftest import Command, command
+
+COMMANDS = ("train", "export", "sample", "inspect", "verify", "program", "doctor")
+
+SHOW_IMPORTS = """
+import atexit, sys
+atexit.register(lambda: print(sorted(sys.modules), file=sys.stderr))
+"""
+
+
+def test_help_lists_every_command(difftool: Command) -> None:
+    done = difftool("--help")
+    assert (done.code, done.err) == (0, "")
+    assert all(f"\n  {name} " in done.out for name in COMMANDS)
+    assert difftool().out == done.out  # nothing asked is help asked
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_explained(name: str, difftool: Command) -> None:
+    group: Any = get_command(app_module.app)
+    subcommand = group.commands[name]
+    assert all(parameter.help for parameter in subcommand.params)
+    done = difftool(name, "--help")
+    assert done.code == 0
+    assert f"Examples:\n    difftool {name}" in done.out
+    summary = subcommand.help.partition("\n")[0]
+    assert f"  {name:<8} {summary}\n" in difftool("--help").out  # not cut short
+
+
+def test_help_names_every_sampler(difftool: Command) -> None:
+    words = difftool("sample", "--help").out.replace(",", " ").replace(";", " ").split()
+    assert set(SAMPLERS) <= set(words)
+
+
+def test_help_imports_nothing_heavy(spawn: Command) -> None:
+    loaded = spawn("--help", setup=SHOW_IMPORTS).err
+    assert "'difftool.cli.sample'" in loaded
+    for library in ("numpy", "pydantic", "rich", "PIL", "torch", "onnxruntime"):
+        assert f"'{library}'" not in loaded
+
+
+def test_version(difftool: Command) -> None:
+    done = difftool("--version")
+    assert (done.code, done.out) == (0, f"difftool {__version__}\n")
+
+
+def test_an_error_is_one_line_and_a_hint(difftool: Command) -> None:
+    done = difftool("sample", "nowhere\nat all")
+    assert (done.code, done.out) == (3, "")
+    error, hint = done.err.splitlines()
+    assert error.startswith("error: no bundle at nowhere at all")
+    assert hint.startswith("hint: shipped: ")
+
+
+def test_with_json_an_error_is_also_a_document(difftool: Command) -> None:
+    done = difftool("sample", "nowhere", "--json")
+    value = json.loads(done.out)
+    assert done.err == f"error: {value['error']}\nhint: {value['hint']}\n"
+    assert value["exit_code"] == done.code == 3
+
+
+@pytest.mark.parametrize(
+    "line", [["--debug", "sample", "nowhere"], ["sample", "nowhere", "--debug"]]
+)
+def test_a_traceback_appears_with_debug_only(line: list[str], difftool: Command) -> None:
+    done = difftool(*line)
+    assert done.code == 3
+    assert done.err.startswith("Traceback")
+    assert done.err.splitlines()[-2].startswith("error: ")
+    assert "Traceback" not in difftool("sample", "nowhere").err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message", "hint"),
+    [
+        (CheckFailed("off", "look"), 1, "off", "look"),
+        (KeyboardInterrupt(), 130, "interrupted", ""),
+        (MemoryError(), 5, "out of memory", "fewer samples"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.npz"), 5, "a.npz: No space", "free"),
+        (ModuleNotFoundError(name="datasets"), 4, "datasets", "pip install 'difftool[train]'"),
+        (ModuleNotFoundError(name="onnx.helper"), 4, "onnx", "pip install 'difftool[export]'"),
+        (ModuleNotFoundError(name="torch"), 4, "torch", "pip install 'difftool[export]'"),
+        (ModuleNotFoundError("no x", name="x"), 101, "a bug in difftool: ModuleNotFound", "report"),
+        (ZeroDivisionError("division by zero"), 101, "ZeroDivisionError: division", "--debug"),
+    ],
+)
+def test_what_is_said_of_an_exception(
+    raised: BaseException, code: int, message: str, hint: str
+) -> None:
+    fault = fault_of(raised, ["verify"])
+    assert fault.exit_code == code
+    assert message in fault.message
+    assert hint in fault.hint
+
+
+def test_training_without_torch_asks_for_the_extra_of_training() -> None:
+    assert "difftool[train]" in fault_of(ModuleNotFoundError(name="torch"), ["train"]).hint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["train", "ddpm", "--config", "recipe.toml"], "train"),
+        (["export", "checkpoint", "--out", "bundle"], "export"),
+        (["doctor", "nowhere", "--json"], None),
+    ],
+)
+def test_without_torch(
+    arguments: list[str], extra: str | None, spawn: Command, toy_recipe: str
+) -> None:
+    done = spawn(*arguments, setup="import sys; sys.modules['torch'] = None")
+    if extra:
+        assert done.code == 4
+        assert done.err.endswith(f"hint: run: pip install 'difftool[{extra}]'\n")
+    else:
+        assert "torch" not in done.err  # the doctor needs none of it
+
+
+def test_sampling_without_onnxruntime(spawn: Command, points_bundle: Any) -> None:
+    done = spawn("sample", points_bundle, setup="import sys; sys.modules['onnxruntime'] = None")
+    assert done.code == 4
+    assert done.err == (
+        "error: onnxruntime is not installed\nhint: run: pip install 'difftool[cpu]'\n"
+    )
+
+
+def test_a_reader_that_leaves_is_no_error(points_bundle: Any) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        command(["program", points_bundle]), stdout=writing, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_full_disk_behind_stdout_is_reported() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command(["--version"]), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: [Errno 28] No space left on device\n")
+
+
+def test_typers_errors_share_one_base() -> None:
+    assert issubclass(typer.BadParameter, typer.TyperException)

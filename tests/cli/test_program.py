@@ -1,0 +1,45 @@
+"""difftool program: the table, its proof and its file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from difftool.bundle import read_bundle
+from difftool.diffusion import invariant
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import ddim
+from tests.cli.conftest import Command
+
+LINE = ("--sampler", "ddim", "--steps", 6, "--eta", 0.25)
+
+
+def test_prints_the_table_and_the_proof(difftool: Command, tiny_bundle: Path) -> None:
+    done = difftool("program", tiny_bundle, *LINE)
+    assert (done.code, done.err) == (0, "")
+    expected = str(ddim(read_bundle(tiny_bundle).spec, steps=6, eta=0.25))
+    assert done.out.startswith(expected + "\nlargest error: signal ")
+
+
+def test_saves_every_bit(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+    assert difftool("program", tiny_bundle, *LINE, "--out", "program.json").code == 0
+    saved = Program.load(tmp_path / "program.json")
+    expected = ddim(read_bundle(tiny_bundle).spec, steps=6, eta=0.25)
+    assert saved.to_dict() == expected.to_dict()
+
+
+def test_json_is_the_program_and_its_proof(difftool: Command, tiny_bundle: Path) -> None:
+    value = json.loads(difftool("program", tiny_bundle, *LINE, "--json").out)
+    proof = value.pop("proof")
+    assert value == ddim(read_bundle(tiny_bundle).spec, steps=6, eta=0.25).to_dict()
+    assert max(proof["signal_error"], proof["noise_error"]) < 1e-12
+
+
+def test_a_wrong_table_fails(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invariant, "TOLERANCE", -1.0)  # now no table is exact enough
+    done = difftool("program", tiny_bundle, "--out", "program.json")
+    assert done.code == 1
+    assert "misses its noise level" in done.err
+    assert not (tmp_path / "program.json").exists()

@@ -1,0 +1,171 @@
+"""difftool sample: what the files hold, and that they repeat and appear whole or not at all."""
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from difftool.files import sha256_of
+from difftool.runtime import load, to_uint8
+from difftool.runtime.images import grid
+from tests.cli.conftest import Command, command, tree
+
+# A real Ctrl-C, in the middle of a run.
+INTERRUPT_AT_STEP_5 = """
+import os, signal
+from difftool.runtime.model import Model
+stream = Model.stream
+def interrupted(self, *args, **kwargs):
+    for state in stream(self, *args, **kwargs):
+        if state.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        yield state
+Model.stream = interrupted
+"""
+
+
+def test_png_is_the_grid_of_the_samples(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    done = difftool("sample", tiny_bundle, "-n", 5, "--seed", 3, "--out", "grid.png")
+    assert (done.code, done.err) == (0, "")
+    model = load(tiny_bundle)
+    expected = grid(to_uint8(model.sample(n=5, seed=3), model.spec))
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.mode == "L"
+        np.testing.assert_array_equal(np.asarray(picture), expected[..., 0])
+
+
+def test_npz_of_images_holds_samples_and_pixels(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    difftool("sample", tiny_bundle, "-n", 3, "--steps", 10, "--out", "new/samples.npz")
+    with np.load(tmp_path / "new/samples.npz") as file:
+        samples, images = file["samples"], file["images"]
+        assert sorted(file) == ["images", "samples"]
+    assert (samples.dtype, samples.shape) == (np.float32, (3, 1, 8, 8))
+    assert (images.dtype, images.shape) == (np.uint8, (3, 8, 8, 1))
+    np.testing.assert_array_equal(images, to_uint8(samples, load(tiny_bundle).spec))
+
+
+def test_npz_and_npy_of_points(difftool: Command, points_bundle: Path, tmp_path: Path) -> None:
+    assert difftool("sample", points_bundle, "-n", 7).code == 0  # writes samples.npz
+    difftool("sample", points_bundle, "-n", 7, "--format", "npy", "--out", "points.dat")
+    with np.load(tmp_path / "samples.npz") as file:
+        assert list(file) == ["samples"]
+        samples = file["samples"]
+    assert (samples.dtype, samples.shape) == (np.float32, (7, 2))
+    np.testing.assert_array_equal(np.load(tmp_path / "points.dat"), samples)
+
+
+def test_gif_shows_the_denoising_and_rests_on_the_samples(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = ("sample", tiny_bundle, "-n", 5, "--max-batch", 2, "--out")
+    difftool(*line, "film.gif")
+    difftool(*line, "grid.png")
+    with Image.open(tmp_path / "film.gif") as film, Image.open(tmp_path / "grid.png") as picture:
+        durations = []
+        for frame in range(film.n_frames):
+            film.seek(frame)
+            durations.append(film.info["duration"])
+        assert film.n_frames == 20  # the program's steps; at most 50
+        assert durations[-1] > 10 * durations[0]
+        np.testing.assert_array_equal(np.asarray(film.convert("L")), np.asarray(picture))
+
+
+def test_gif_of_many_steps_has_fifty_moments(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    walk = ("--sampler", "langevin", "--steps", 120, "--arg", "step_size=0.02")
+    assert difftool("sample", tiny_bundle, "-n", 2, *walk, "--out", "film.gif").code == 0
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 50
+
+
+@pytest.mark.parametrize("format", ["png", "npy", "npz", "gif"])
+def test_the_same_command_gives_the_same_file(
+    format: str, difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = ("sample", tiny_bundle, "--steps", 20, "-n", 16, "--seed", 0)
+    assert difftool(*line, "--out", f"a.{format}").code == 0
+    assert difftool(*line, "--out", f"b.{format}").code == 0
+    assert difftool(*line, "--out", f"c.{format}", "--seed", 1).code == 0
+    a, b, c = (sha256_of(tmp_path / f"{name}.{format}") for name in "abc")
+    assert a == b != c
+
+
+def test_samples_do_not_depend_on_their_number(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    def samples(name: str, *options: object) -> np.ndarray:
+        assert difftool("sample", tiny_bundle, *options, "--out", f"{name}.npy").code == 0
+        return np.load(tmp_path / f"{name}.npy")
+
+    exact = [samples(f"exact{n}", "-n", n, "--deterministic", "--max-batch", 8) for n in (4, 16)]
+    assert exact[0].tobytes() == exact[1][:4].tobytes()
+    close = [samples(f"close{n}", "-n", n) for n in (4, 16)]
+    np.testing.assert_allclose(close[0], close[1][:4], atol=1 / 255)
+
+
+def test_force_replaces_a_file(difftool: Command, points_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_text("mine")
+    assert difftool("sample", points_bundle, "--out", "a.npy", "--force").code == 0
+    assert np.load(tmp_path / "a.npy").shape == (16, 2)
+
+
+def test_json_is_the_only_thing_on_stdout(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = ("--sampler", "ddim", "--steps", 4, "--eta", 0.5, "--arg", "clip=false")
+    done = difftool("sample", tiny_bundle, *line, "--max-batch", 5, "--json")
+    value = json.loads(done.out)
+    assert done.err == ""
+    assert value["program"] == "ddim(steps=4, eta=0.5, clip=False, raw_epsilon=False)"
+    assert value["out"] == "samples.png"
+    assert value["sha256"] == sha256_of(tmp_path / "samples.png")
+    assert value["steps_per_second"] * value["seconds"] == pytest.approx(4 * 4)  # 16 = 3 * 5 + 1
+
+
+def test_interrupting_leaves_no_file(spawn: Command, points_bundle: Path, tmp_path: Path) -> None:
+    done = spawn("sample", points_bundle, "--out", "a.npz", setup=INTERRUPT_AT_STEP_5)
+    assert (done.code, done.out, done.err) == (130, "", "error: interrupted\n")
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("json_option", [(), ("--json",)])
+def test_a_terminal_sees_progress(
+    json_option: tuple[str, ...], points_bundle: Path, tmp_path: Path
+) -> None:
+    line = ["sample", points_bundle, "--max-batch", 4, "-n", 10, "--out", "a.npy", *json_option]
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        command(line), cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=60
+    )
+    os.close(theirs)
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        try:
+            while part := terminal.read(4096):
+                shown += part
+        except OSError:  # Linux says so when the other end is closed
+            pass
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    if json_option:
+        assert shown == b""
+    else:
+        assert b"153/153" in shown  # 3 batches of 51 steps
+        assert b"steps/s" in shown
+
+
+def test_the_default_model_is_shipped(difftool: Command, tmp_path: Path) -> None:
+    done = difftool("sample", "--steps", 5, "-n", 2, "--seed", 0, "--out", "grid.png")
+    assert done.code == 0, done.err
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.size == (2 * 30 + 2, 30 + 2)

@@ -1,0 +1,65 @@
+"""difftool train: the configuration that flags make, and a run that goes on."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from difftool.train.config import parse, read_toml
+from difftool.train.presets import preset, preset_names
+from tests.cli.conftest import Command
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, toy_recipe: str) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(toy_recipe)
+    return path
+
+
+def test_flags_and_assignments_say_what_toml_says(difftool: Command, recipe: Path) -> None:
+    flags = ("--steps", 77, "--batch", 12, "--seed", 5, "--data", 'a "folder" of 123')
+    done = difftool(
+        "train", "ncsn", "--config", recipe, *flags, "--set", "optimizer.lr=2e-5", "--print-config"
+    )
+    assert (done.code, done.err) == (0, "")
+    expected = read_toml(recipe).model_dump()
+    expected["run"] |= {"steps": 77, "batch": 12, "seed": 5}
+    expected["data"]["source"] = 'a "folder" of 123'
+    expected["optimizer"]["lr"] = 2e-5
+    assert parse(tomllib.loads(done.out)).model_dump() == expected
+
+
+def test_a_printed_configuration_reads_back(difftool: Command, tmp_path: Path) -> None:
+    name = preset_names()[0]
+    method = preset(name).method
+    printed = difftool("train", method, "--preset", name, "--print-config").out
+    (tmp_path / "printed.toml").write_text(printed)
+    again = difftool("train", method, "--config", "printed.toml", "--print-config")
+    assert again.out == printed
+    as_json = difftool("train", method, "--preset", name, "--print-config", "--json").out
+    assert parse(json.loads(as_json)) == preset(name)
+
+
+@pytest.mark.parametrize("method", ["ddpm", "ncsn"])
+def test_a_method_alone_names_a_recipe(method: str, difftool: Command) -> None:
+    done = difftool("train", method, "--print-config", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["method"] == method
+
+
+def test_a_run_goes_on(difftool: Command, recipe: Path, tmp_path: Path) -> None:
+    line = ("train", "ncsn", "--config", recipe, "--out", "run", "--json")
+    first = difftool(*line, "--steps", 2)
+    assert first.code == 0, first.err
+    assert json.loads(first.out)["step"] == 2
+    refused = difftool(*line, "--steps", 4, "--no-resume")
+    assert refused.code == 2
+    assert "already holds a run" in refused.err
+    second = json.loads(difftool(*line, "--steps", 4).out)
+    assert second["step"] == 4
+    assert (tmp_path / second["checkpoint"] / "model.safetensors").is_file()
+    inspected = json.loads(difftool("inspect", "run", "--json").out)
+    assert inspected["resumable"] is True
+    assert inspected["training"]["run"]["steps"] == 4

@@ -1,0 +1,87 @@
+"""Programs as data: saved, loaded, printed, and refused where they are not whole."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from difftool.diffusion import schedules
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError
+
+SPEC = ModelSpec(
+    shape=(1, 8, 8),
+    schedule=schedules.linear(),
+    parameterization="epsilon",
+    cond="timestep",
+    data_range=(-1.0, 1.0),
+)
+
+
+@pytest.mark.parametrize("program", [ddpm(SPEC), ddim(SPEC, eta=0.3), annealed_langevin(SPEC)])
+def test_a_saved_program_is_the_same_bit_for_bit(program: Program, tmp_path: Path) -> None:
+    program.save(tmp_path / "program.json")
+    again = Program.load(tmp_path / "program.json")
+    for name in ("table", "conds", "draws", "targets"):
+        assert np.array_equal(getattr(again, name), getattr(program, name))
+    assert again.name == program.name
+    assert again.start == program.start
+    assert again.exact_noise == program.exact_noise
+
+
+def test_distinct_conds_are_stored_once() -> None:
+    spec = ModelSpec(
+        shape=(2,),
+        schedule=schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1),
+        parameterization="score",
+        cond="level",
+    )
+    program = annealed_langevin(spec, steps=1000)
+    assert len(program.conds) == 10
+    cond = program.conds[program.table[:, Column.COND].astype(int)]
+    assert cond.tolist() == [level for level in range(10) for _ in range(100)] + [9]
+
+
+def test_a_program_prints_its_call_and_its_ends() -> None:
+    text = str(ddim(SPEC, steps=100))
+    lines = text.splitlines()
+    assert lines[0].startswith("ddim(steps=100, eta=0.0, clip=True, raw_epsilon=False): 100 eval")
+    assert lines[1].split()[:3] == ["row", "cond", "c_skip"]
+    assert "(90 more)" in text
+    assert lines[-1].split()[0] == "99"
+    assert lines[-1].split()[-2:] == ["1", "0"]  # ends at alpha 1, sigma 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"format": "1"}, "not a difftool program"),
+        ({"table": [[1.0, 2.0]]}, "columns"),
+        ({"table": []}, "0 rows"),
+        ({"draws": [1]}, "do not fit"),
+        ({"conds": []}, "outside"),
+        ({"start": ["gamma", 0, 1]}, "gamma"),
+        ({"targets": None}, "whole"),
+    ],
+)
+def test_a_damaged_program_is_refused(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "program.json"
+    ddim(SPEC, steps=3).save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ArtefactError, match=message):
+        Program.load(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"format": 1}', '{"format": 1, "format": 1}'])
+def test_what_is_no_program_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "program.json"
+    path.write_text(text)
+    with pytest.raises(ArtefactError):
+        Program.load(path)

@@ -1,0 +1,225 @@
+"""Every sampler's table, run by the reference backend, against the plain loop of its paper."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from difftool.diffusion import schedules
+from difftool.diffusion.columns import Column
+from difftool.diffusion.invariant import validate
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import annealed_langevin, compile_program, ddim, ddpm, langevin
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import CheckFailed, UsageError
+from difftool.runtime.backends.reference import Reference
+from tests.diffusion import plain_loops
+
+Array = NDArray[np.float64]
+
+VP = ModelSpec(
+    shape=(4,),
+    schedule=schedules.linear(),
+    parameterization="epsilon",
+    cond="timestep",
+    data_range=(-1.0, 1.0),
+)
+VE = ModelSpec(
+    shape=(4,),
+    schedule=schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1),
+    parameterization="score",
+    cond="level",
+    data_range=(0.0, 1.0),
+)
+
+
+def network_of(spec: ModelSpec) -> Any:
+    """The network of this parameterization whose D is the mixture's posterior mean, exactly."""
+    index_of = {cond: i for i, cond in enumerate(spec.cond_of(np.arange(len(spec.schedule))))}
+
+    def network(x: Array, cond: Array) -> Array:
+        level = index_of[cond[0]]
+        alpha, sigma = float(spec.schedule.alpha[level]), float(spec.schedule.sigma[level])
+        denoised = plain_loops.mixture_denoiser(x, alpha, sigma)
+        _, c_skip, c_out = spec.coefficients_of(level)
+        return (denoised - c_skip * x) / c_out
+
+    return network
+
+
+def draws() -> Iterator[Array]:
+    rng = np.random.default_rng(1)
+    while True:
+        yield rng.normal(size=(7, 4))
+
+
+def run_table(spec: ModelSpec, program: Program, x: Array) -> Array:
+    batch = Reference(network_of(spec), spec.shape).batch(program, len(x))
+    batch.start(x)
+    noise = draws()
+    for row in program.table:
+        batch.step(next(noise) if row[Column.D] else None)
+    return batch.x
+
+
+START = np.random.default_rng(2).normal(size=(7, 4))
+
+
+@pytest.mark.parametrize("steps", [1, 13, 50, 1000])
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ddpm_is_the_papers_loop(steps: int, variance: str) -> None:
+    program = ddpm(VP, steps=steps, variance=variance)
+    levels = np.linspace(0, 999, steps).round().astype(int)[::-1] if steps > 1 else [999]
+    expected = plain_loops.ancestral(
+        START,
+        [float(VP.schedule.alpha_bar[t]) for t in levels],
+        plain_loops.mixture_denoiser,
+        draws().__next__,
+        large=variance == "large",
+    )
+    assert np.abs(run_table(VP, program, START) - expected).max() < 1e-10
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("raw_epsilon", [False, True])
+def test_ddim_is_the_papers_loop(eta: float, raw_epsilon: bool) -> None:
+    program = ddim(VP, steps=50, eta=eta, raw_epsilon=raw_epsilon)
+    levels = np.linspace(0, 999, 50).round().astype(int)[::-1]
+    expected = plain_loops.implicit(
+        START,
+        [float(VP.schedule.alpha_bar[t]) for t in levels],
+        plain_loops.mixture_denoiser,
+        draws().__next__,
+        eta=eta,
+        raw_epsilon=raw_epsilon,
+    )
+    assert np.abs(run_table(VP, program, START) - expected).max() < 1e-10
+
+
+@pytest.mark.parametrize("convention", ["image", "paper"])
+@pytest.mark.parametrize("denoise", [False, True])
+def test_annealed_langevin_is_the_papers_loop(convention: str, denoise: bool) -> None:
+    program = annealed_langevin(
+        VE, steps=200, step_size=2e-5, convention=convention, denoise=denoise
+    )
+    expected = plain_loops.annealed(
+        START,
+        [float(sigma) for sigma in VE.schedule.sigma[::-1]],
+        plain_loops.mixture_denoiser,
+        draws().__next__,
+        step_size=2e-5,
+        each=20,
+        image=convention == "image",
+        last=denoise,
+    )
+    assert program.nfe == 200 + denoise
+    assert np.abs(run_table(VE, program, START) - expected).max() < 1e-10
+
+
+def test_langevin_is_one_level_of_annealed() -> None:
+    program = langevin(VE, steps=30, step_size=1e-3, level=5)
+    sigma = float(VE.schedule.sigma[5])
+    expected = plain_loops.annealed(
+        START,
+        [sigma],
+        plain_loops.mixture_denoiser,
+        draws().__next__,
+        step_size=1e-3,
+        each=30,
+        image=False,
+        last=False,
+    )
+    assert np.abs(run_table(VE, program, START) - expected).max() < 1e-10
+
+
+def test_a_vp_models_langevin_state_is_scaled_to_unit_signal() -> None:
+    """The noise-prediction network runs annealed Langevin dynamics as if it were an NCSN."""
+    program = annealed_langevin(VP, steps=1000, step_size=1e-6)
+    ratios = (VP.schedule.sigma / VP.schedule.alpha)[::-1]
+
+    def denoise(y: Array, _: float, ratio: float) -> Array:
+        level = int(np.argmin(np.abs(ratios[::-1] - ratio)))
+        alpha, sigma = float(VP.schedule.alpha[level]), float(VP.schedule.sigma[level])
+        return plain_loops.mixture_denoiser(alpha * y, alpha, sigma)
+
+    expected = plain_loops.annealed(
+        START,
+        [float(ratio) for ratio in ratios],
+        denoise,
+        draws().__next__,
+        step_size=1e-6,
+        each=1,
+        image=True,
+        last=True,
+    )
+    assert np.abs(run_table(VP, program, START) - expected).max() < 1e-8
+    assert validate(program).signal_error < 1e-12
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ddpm(VP),
+        ddpm(VP, steps=37),
+        ddpm(VE),
+        ddim(VP),
+        ddim(VP, eta=0.7, raw_epsilon=True),
+        ddim(VE, steps=10),
+    ],
+    ids=lambda program: program.name,
+)
+def test_a_perfect_denoiser_meets_every_level(program: Program) -> None:
+    result = validate(program)
+    assert program.exact_noise
+    assert result.signal_error < 1e-12
+    assert result.noise_error < 1e-12
+
+
+def test_large_variance_and_langevin_keep_the_signal_and_report_their_noise() -> None:
+    for program in (ddpm(VP, variance="large", steps=50), annealed_langevin(VE)):
+        assert validate(program).signal_error < 1e-12
+        assert validate(program).noise_error > 1e-3
+
+
+@pytest.mark.parametrize("column", [Column.A, Column.B, Column.D])
+def test_the_invariant_catches_a_wrong_coefficient(column: Column) -> None:
+    program = ddpm(VP, steps=20)
+    program.table[10, column] *= 1 + 1e-9
+    with pytest.raises(CheckFailed, match=r"row 1\d misses"):
+        validate(program)
+
+
+def test_learned_variance_bounds_are_the_two_fixed_ones() -> None:
+    spec = ModelSpec.from_dict({**VP.to_dict(), "learned_variance": True})
+    learned = ddpm(spec, steps=20, variance="learned").table
+    small, large = (ddpm(VP, steps=20, variance=kind).table for kind in ("small", "large"))
+    assert np.exp(learned[:-1, Column.LOGVAR_MIN] / 2) == pytest.approx(small[:-1, Column.D])
+    assert np.exp(learned[:-1, Column.LOGVAR_MAX] / 2) == pytest.approx(large[:-1, Column.D])
+    assert learned[:, Column.D].tolist() == [1.0] * 19 + [0.0]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "arguments", "message"),
+    [
+        ("euler", {}, "unknown sampler 'euler'"),
+        ("ddpm", {"eta": 1.0}, "takes no 'eta'"),
+        ("ddpm", {"steps": 0}, "0 steps on a schedule of 1000"),
+        ("ddpm", {"steps": 1001}, "1001 steps on a schedule of 1000"),
+        ("ddpm", {"steps": 2.5}, "steps is 2.5"),
+        ("ddpm", {"variance": "huge"}, "unknown variance 'huge'"),
+        ("ddpm", {"variance": "learned"}, "no learned variance"),
+        ("ddim", {"eta": 1.5}, "eta 1.5"),
+        ("langevin", {}, "needs 'step_size'"),
+        ("langevin", {"step_size": 0.1, "level": 1000}, "level 1000"),
+        ("langevin", {"step_size": -0.1}, "not positive"),
+        ("annealed_langevin", {"steps": 1500}, "do not divide among 1000"),
+        ("annealed_langevin", {"convention": "tutorial"}, "unknown convention"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(
+    sampler: str, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        compile_program(VP, sampler, arguments)

@@ -1,0 +1,93 @@
+"""Noise schedules against the papers' formulas, written out."""
+
+import math
+
+import numpy as np
+import pytest
+
+from difftool.diffusion import schedules
+from difftool.diffusion.schedules import NoiseSchedule, schedule_from_dict
+from difftool.errors import UsageError
+
+ALL = [
+    schedules.linear(),
+    schedules.scaled_linear(steps=100),
+    schedules.cosine(steps=50),
+    schedules.sigmoid(steps=50),
+    schedules.from_betas([0.1, 0.2, 0.3]),
+    schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1),
+    schedules.karras(levels=18, sigma_min=0.002, sigma_max=80),
+]
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=str)
+def test_a_schedule_survives_its_dictionary(schedule: NoiseSchedule) -> None:
+    again = schedule_from_dict(schedule.to_dict())
+    assert np.array_equal(again.alpha, schedule.alpha)
+    assert np.array_equal(again.sigma, schedule.sigma)
+    assert (np.diff(schedule.half_log_snr) < 0).all()
+
+
+def test_linear_is_the_ddpm_schedule() -> None:
+    schedule = schedules.linear()
+    alpha_bar = 1.0
+    for t in range(1000):
+        alpha_bar *= 1 - (1e-4 + (0.02 - 1e-4) * t / 999)
+        assert schedule.alpha_bar[t] == pytest.approx(alpha_bar, rel=1e-12)
+    assert schedule.variance_preserving
+
+
+def test_cosine_is_nichol_and_dhariwals() -> None:
+    def f(time: float) -> float:
+        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    schedule = schedules.cosine(steps=100)
+    for t in (0, 40, 98):
+        assert schedule.alpha_bar[t] == pytest.approx(f((t + 1) / 100) / f(0), rel=1e-10)
+    # The last beta would be 1; it is capped at 0.999.
+    assert schedule.alpha_bar[99] == pytest.approx(schedule.alpha_bar[98] * 0.001, rel=1e-10)
+
+
+def test_scaled_linear_has_evenly_spaced_root_betas() -> None:
+    schedule = schedules.scaled_linear(steps=5, beta_start=0.01, beta_end=0.25)
+    ratio = np.append(1.0, schedule.alpha_bar)
+    assert np.sqrt(1 - ratio[1:] / ratio[:-1]) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_sigmoid_falls_symmetrically() -> None:
+    schedule = schedules.sigmoid(steps=100)
+    assert schedule.alpha_bar[49] == pytest.approx(0.5)
+    assert schedule.alpha_bar[24] + schedule.alpha_bar[74] == pytest.approx(1)
+
+
+def test_the_ncsn_levels_run_from_1_to_a_hundredth() -> None:
+    schedule = schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1)
+    assert schedule.sigma[0] == pytest.approx(0.01)
+    assert schedule.sigma[-1] == pytest.approx(1)
+    assert schedule.sigma[1:] / schedule.sigma[:-1] == pytest.approx(np.full(9, 100 ** (1 / 9)))
+    assert (schedule.alpha == 1).all()
+    assert not schedule.variance_preserving
+
+
+def test_karras_is_edms_discretization() -> None:
+    schedule = schedules.karras(levels=18, sigma_min=0.002, sigma_max=80)
+    for i in (0, 7, 17):  # EDM counts from the most noise
+        root = 80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))
+        assert schedule.sigma[17 - i] == pytest.approx(root**7)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"kind": "quadratic"}, "unknown noise schedule 'quadratic'"),
+        ({"steps": 10}, "unknown noise schedule None"),
+        ({"kind": "linear", "step": 10}, "unexpected keyword argument 'step'"),
+        ({"kind": "linear", "steps": 0}, "at least one level"),
+        ({"kind": "linear", "steps": 10, "beta_end": 1.5}, "0 < beta < 1"),
+        ({"kind": "geometric", "levels": 10, "sigma_min": -1, "sigma_max": 1}, "sigma_min"),
+        ({"kind": "from_betas", "betas": ["a"]}, "could not convert"),
+    ],
+)
+def test_what_makes_no_schedule_is_refused(value: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        schedule_from_dict(value)

@@ -1,0 +1,87 @@
+"""Parameterizations and the model spec."""
+
+import numpy as np
+import pytest
+
+from difftool.diffusion import schedules
+from difftool.diffusion.parameterization import PARAMETERIZATIONS, coefficients
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+SCHEDULES = {
+    "vp": schedules.linear(),
+    "ve": schedules.karras(levels=30, sigma_min=0.002, sigma_max=80),
+}
+
+
+def true_output(kind: str, x0: float, noise: float, alpha: float, sigma: float) -> float:
+    """What a network of this parameterization predicts where x0 and noise are known."""
+    x = alpha * x0 + sigma * noise
+    score = (alpha * x0 - x) / sigma**2
+    ratio, sigma_data = sigma / alpha, 0.5
+    total = ratio**2 + sigma_data**2
+    return {
+        "epsilon": noise,
+        "x0": x0,
+        "v": alpha * noise - sigma * x0,
+        "score": score,
+        "scaled_score": sigma * score,
+        # Karras et al. 2022, eq. 8: the effective target of F
+        "edm": (x0 - sigma_data**2 / total * x / alpha) * np.sqrt(total) / (ratio * sigma_data),
+    }[kind]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("kind", PARAMETERIZATIONS)
+def test_the_true_output_denoises_exactly(kind: str, schedule: schedules.NoiseSchedule) -> None:
+    x0, noise = 0.7, -1.3
+    _, c_skip, c_out = coefficients(kind, schedule.alpha, schedule.sigma)
+    for i in (0, len(schedule) // 2, len(schedule) - 1):
+        alpha, sigma = schedule.alpha[i], schedule.sigma[i]
+        output = true_output(kind, x0, noise, alpha, sigma)
+        denoised = c_skip[i] * (alpha * x0 + sigma * noise) + c_out[i] * output
+        assert denoised == pytest.approx(x0, abs=1e-9)
+
+
+def test_edm_feeds_its_network_unit_variance() -> None:
+    schedule = SCHEDULES["ve"]
+    c_in = coefficients("edm", schedule.alpha, schedule.sigma, sigma_data=0.5).c_in
+    assert c_in**2 * (schedule.sigma**2 + 0.25) == pytest.approx(np.ones(30))
+
+
+def spec(**changes: object) -> ModelSpec:
+    settings: dict[str, object] = {
+        "shape": (1, 8, 8),
+        "schedule": schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1),
+        "parameterization": "score",
+        "cond": "level",
+        "data_range": (0.0, 1.0),
+    }
+    return ModelSpec(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_a_spec_survives_its_dictionary() -> None:
+    original = spec(learned_variance=True, timestep_scale=0.5)
+    assert ModelSpec.from_dict(original.to_dict()).to_dict() == original.to_dict()
+
+
+def test_cond_is_what_the_network_was_trained_on() -> None:
+    assert spec().cond_of([9, 0]).tolist() == [0, 9]  # NCSN counts from the most noise
+    assert spec(cond="timestep", timestep_scale=2.0).cond_of([3]).tolist() == [6]
+    assert spec(cond="quarter_log_sigma").cond_of([9]) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": [0]}, "no elements"),
+        ({"shape": None}, "lacks or mistypes"),
+        ({"parameterization": "noise"}, "unknown parameterization 'noise'"),
+        ({"cond": "time"}, "unknown cond 'time'"),
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"data_range": [1]}, "lacks or mistypes"),
+    ],
+)
+def test_a_wrong_dictionary_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ModelSpec.from_dict({**spec().to_dict(), **change})

@@ -1,0 +1,124 @@
+"""Tiny models with random weights, as checkpoints and bundles."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difftool.diffusion.schedules import geometric, linear
+from difftool.diffusion.spec import ModelSpec
+
+IMAGE_SPEC = ModelSpec(
+    shape=(1, 8, 8),
+    schedule=linear(steps=20, beta_end=0.4),
+    parameterization="epsilon",
+    cond="timestep",
+    data_range=(-1.0, 1.0),
+)
+IMAGE_NETWORK = {
+    "kind": "unet",
+    "arguments": {
+        "in_channels": 1,
+        "out_channels": 1,
+        "channels": 8,
+        "multipliers": [1],
+        "attention": [],
+        "blocks": 1,
+        "groups": 4,
+    },
+}
+POINTS_SPEC = ModelSpec(
+    shape=(2,),
+    schedule=geometric(levels=5, sigma_min=0.1, sigma_max=5.0),
+    parameterization="scaled_score",
+    cond="level",
+)
+POINTS_NETWORK = {"kind": "mlp", "arguments": {"dimensions": 2, "hidden": 16, "levels": 5}}
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with one checkpoint of a DDPM for 8x8 grey images; 20 levels."""
+    program = {"sampler": "ddpm", "arguments": {}}
+    return _save(tmp_path_factory.mktemp("tiny"), IMAGE_SPEC, IMAGE_NETWORK, program)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `tiny_checkpoint`; its default program is ddpm with 20 steps."""
+    return _export(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def points_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with one checkpoint of an NCSN for points in the plane; 5 levels."""
+    arguments = {"steps": 50, "step_size": 1e-4, "convention": "paper"}
+    program = {"sampler": "annealed_langevin", "arguments": arguments}
+    return _save(tmp_path_factory.mktemp("points"), POINTS_SPEC, POINTS_NETWORK, program)
+
+
+@pytest.fixture(scope="session")
+def points_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `points_checkpoint`; its default program is annealed Langevin with 50 steps."""
+    return _export(points_checkpoint, tmp_path_factory.mktemp("bundles") / "points")
+
+
+def _save(run: Path, spec: ModelSpec, network: dict[str, Any], program: dict[str, Any]) -> Path:
+    import torch
+
+    from difftool.train import checkpoint as ckpt
+    from difftool.train.networks import build_network
+
+    module = build_network(network["kind"], network["arguments"])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # the networks' own initialization ends in zeros
+        weights = {
+            name: 0.2 * torch.randn(value.shape, generator=generator)
+            for name, value in module.state_dict().items()
+        }
+    ckpt.save_checkpoint(
+        run / "checkpoints" / "step-000000007",
+        step=7,
+        spec=spec,
+        network=network,
+        training=None,
+        program=program,
+        tensors={ckpt.EMA: weights, ckpt.MODEL: {k: 2 * v for k, v in weights.items()}},
+    )
+    return run
+
+
+def _export(checkpoint: Path, out: Path) -> Path:
+    from difftool.export.bundle import export_bundle
+
+    return export_bundle(checkpoint, out)
+
+
+@pytest.fixture(scope="session")
+def toy_recipe() -> str:
+    """A configuration, as TOML, that trains a small NCSN on points in the plane within a second."""
+    return """
+method = "ncsn"
+[data]
+source = "gaussians"
+count = 100
+[network]
+kind = "mlp"
+parameterization = "scaled_score"
+arguments = {hidden = 8}
+[schedule]
+kind = "geometric"
+levels = 5
+sigma_min = 0.1
+sigma_max = 5.0
+[loss]
+kind = "denoising"
+[optimizer]
+lr = 1e-3
+[sampler]
+name = "annealed_langevin"
+arguments = {steps = 50, step_size = 1e-4}
+[run]
+steps = 2
+batch = 8
+"""

@@ -1,0 +1,141 @@
+"""What holds for every network, whatever its kind."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from difftool.errors import UsageError
+from difftool.train.networks import NETWORKS, build_network, num_parameters
+
+SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # arguments and sample shape
+    "mlp": ({"dimensions": 2, "hidden": 8, "levels": 10}, (2,)),
+    "ncsn": ({"in_channels": 1, "levels": 10, "channels": 2}, (1, 8, 8)),
+    "ncsnv2": ({"in_channels": 1, "channels": 2}, (1, 8, 8)),
+    "unet": (
+        {
+            "in_channels": 1,
+            "out_channels": 1,
+            "channels": 8,
+            "multipliers": [1, 2],
+            "blocks": 1,
+            "groups": 4,
+        },
+        (1, 8, 8),
+    ),
+}
+
+TOLERANCE = 1e-4  # outputs are of order 1
+
+
+@pytest.fixture(params=SMALL)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def small(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network whose every weight acts (none is at its zero start), with an x and a cond."""
+    arguments, shape = SMALL[kind]
+    torch.manual_seed(0)
+    network = build_network(kind, arguments).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return network, torch.randn(3, *shape), torch.tensor([0.0, 4.0, 9.0])
+
+
+def test_every_kind_is_tested() -> None:
+    assert set(SMALL) == set(NETWORKS)
+
+
+@torch.no_grad()
+def test_conditioning_can_be_hoisted(kind: str) -> None:
+    """A row of a table made beforehand serves as well as conditioning at the time."""
+    network, x, cond = small(kind)
+    table = network.condition(torch.arange(10.0))
+    direct = network(x, network.condition(cond))
+    assert torch.allclose(network(x, table[cond.long()]), direct, rtol=0, atol=TOLERANCE)
+    assert direct.shape == x.shape
+
+
+@torch.no_grad()
+def test_samples_do_not_see_their_neighbours(kind: str) -> None:
+    network, x, cond = small(kind)
+    together = network(x, network.condition(cond))
+    alone = network(x[1:2], network.condition(cond[1:2]))
+    assert torch.allclose(together[1:2], alone, rtol=0, atol=TOLERANCE)
+
+
+@torch.no_grad()
+def test_output_depends_on_cond_unless_there_is_none(kind: str) -> None:
+    network, x, cond = small(kind)
+    c = network.condition(cond)
+    changed = not torch.equal(network(x, c), network(x, network.condition(cond.flip(0))))
+    assert changed == (c.shape[1] > 0) == (kind != "ncsnv2")
+
+
+def test_every_parameter_learns(kind: str) -> None:
+    network, x, cond = small(kind)
+    network(x, network.condition(cond)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+@torch.no_grad()
+def test_exports_with_any_batch_size(kind: str) -> None:
+    network, x, cond = small(kind)
+    c = network.condition(cond)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(network, (x, c), dynamic_shapes=({0: batch}, {0: batch}))
+    x, c = torch.cat((x, x + 1)), torch.cat((c, c))
+    assert torch.allclose(program.module()(x, c), network(x, c), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # by torch's own size checks
+@torch.no_grad()
+def test_traces(kind: str) -> None:
+    """As TorchScript, and for other batch sizes than the one it saw."""
+    network, x, cond = small(kind)
+    c = network.condition(cond)
+    traced = torch.jit.trace(network, (x, c))
+    x, c = torch.cat((x, x + 1)), torch.cat((c, c))
+    assert torch.allclose(traced(x, c), network(x, c), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["ncsn", "ncsnv2", "unet"])
+@torch.no_grad()
+def test_same_in_channels_last(kind: str) -> None:
+    network, x, cond = small(kind)
+    c = network.condition(cond)
+    expected = network(x, c)
+    network = network.to(memory_format=torch.channels_last)
+    actual = network(x.to(memory_format=torch.channels_last), c)
+    assert torch.allclose(actual, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_num_parameters_counts_what_training_adjusts() -> None:
+    network = build_network("mlp", {"dimensions": 2})
+    assert num_parameters(network) == (2 * 128 + 128) + (128 * 128 + 128) + (128 * 2 + 2)
+    network.out.requires_grad_(False)
+    assert num_parameters(network) == (2 * 128 + 128) + (128 * 128 + 128)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("resnet", {}, "unknown network 'resnet'.*mlp, ncsn, ncsnv2, unet"),
+        ("mlp", {"dimensions": 2, "width": 3}, "no argument 'width'.*hidden"),
+        ("mlp", {"hidden": 2}, "needs the argument 'dimensions'"),
+        ("mlp", {"dimensions": 2, "layers": 1}, "layers is 1"),
+        ("mlp", {"dimensions": 2, "levels": 0}, "levels is 0"),
+        ("ncsn", {"in_channels": 1, "levels": 0}, "levels is 0"),
+        ("ncsn", {"in_channels": 1, "levels": 1, "channels": 1}, "channels is 1"),
+        ("ncsnv2", {"in_channels": 0}, "in_channels is 0"),
+        ("ncsnv2", {"in_channels": 1, "multipliers": [1, 2]}, "at least three"),
+    ],
+)
+def test_bad_arguments(kind: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_network(kind, arguments)

@@ -1,0 +1,118 @@
+"""The DDPM U-Net: sizes, initialization and bad arguments."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from difftool.errors import UsageError
+from difftool.train.networks import build_network, num_parameters
+from difftool.train.networks.unet import UNet
+from difftool.train.networks.unet_layers import SinusoidalEmbedding
+
+MNIST = {
+    "in_channels": 1,
+    "out_channels": 1,
+    "channels": 8,
+    "multipliers": [1, 2, 2],
+    "blocks": 1,
+    "attention": [2],
+    "groups": 4,
+}
+
+
+def parameters_of(**arguments: Any) -> int:
+    with torch.device("meta"):
+        return num_parameters(UNet(**arguments))
+
+
+def test_cifar10_network_has_the_published_size() -> None:
+    """35.7 M in Ho et al. 2020, appendix B."""
+    assert parameters_of(in_channels=3, out_channels=3) == 35_746_307
+
+
+def test_guided_diffusion_256_network_has_the_published_size() -> None:
+    """554 M in Dhariwal & Nichol 2021, table 4, of which 1000 * 1024 embed the class."""
+    size = parameters_of(
+        in_channels=3,
+        out_channels=6,
+        channels=256,
+        multipliers=(1, 1, 2, 2, 4, 4),
+        attention=(3, 4, 5),
+        head_channels=64,
+        scale_shift=True,
+        resample="block",
+    )
+    assert round((size + 1000 * 1024) / 1e6) == 554
+
+
+@torch.no_grad()
+def test_starts_at_zero() -> None:
+    network = build_network("unet", MNIST)
+    x = torch.randn(2, 1, 28, 28)
+    output = network(x, network.condition(torch.tensor([0.0, 999.0])))
+    assert torch.equal(output, torch.zeros_like(x))
+
+
+def test_fused_layers_start_as_if_apart() -> None:
+    """Glorot's bound depends on the shape, so each part of a fused layer has its own."""
+    torch.manual_seed(0)
+    network = UNet(in_channels=1, out_channels=1, channels=32, multipliers=(1,), attention=())
+    _, attention, _ = network.middle
+    for part in attention.qkv.weight.chunk(3):
+        assert float(part.detach().abs().max()) == pytest.approx(math.sqrt(6 / 64), rel=0.02)
+    for part in network.projections.weight.split(network.projection_sizes):
+        assert float(part.detach().abs().max()) == pytest.approx(math.sqrt(6 / 160), rel=0.02)
+
+
+def test_residual_blocks_in_running_order() -> None:
+    network = build_network("unet", MNIST)
+    ran: list[nn.Module] = []
+    for block in network.residual_blocks().values():
+        block.register_forward_pre_hook(lambda module, inputs: ran.append(module))
+    network(torch.zeros(1, 1, 28, 28), network.condition(torch.zeros(1)))
+    assert ran == list(network.residual_blocks().values())
+
+
+@torch.no_grad()
+def test_conditioning_is_one_projection_per_block() -> None:
+    network = build_network("unet", MNIST)
+    assert network.condition(torch.zeros(5)).shape == (5, sum(network.projection_sizes))
+    assert network.projection_sizes == [8, 16, 16] + [16, 16] + [16] * 4 + [8] * 2
+
+
+@pytest.mark.parametrize(("kind", "lowest"), [("sin_cos", 1e-4), ("cos_sin", 1e-3)])
+def test_embedding_frequencies(kind: str, lowest: float) -> None:
+    """From 1 down to 1/10000, which "cos_sin" stops one ratio short of."""
+    waves = SinusoidalEmbedding(8 if kind == "cos_sin" else 10, kind)(torch.tensor([0.5]))[0]
+    first, second = waves.chunk(2)
+    sines, cosines = (first, second) if kind == "sin_cos" else (second, first)
+    angles = torch.atan2(sines, cosines) / 0.5
+    assert float(angles[0]) == pytest.approx(1)
+    assert float(angles[-1]) == pytest.approx(lowest)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"groups": 3}, "groups=3 does not divide a width of 8"),
+        ({"groups": 0}, "groups is 0"),
+        ({"channels": 9, "groups": 9}, "channels is 9.*even"),
+        ({"multipliers": []}, "multipliers is empty"),
+        ({"multipliers": [1, 0], "attention": []}, "does not divide a width of 0"),
+        ({"attention": [3]}, "attention names level 3.*0 .full resolution. to 2"),
+        ({"blocks": 0}, "blocks is 0"),
+        ({"heads": 3}, "16 channels do not split"),
+        ({"head_channels": 5}, "16 channels do not split"),
+        ({"head_channels": 8, "heads": 2}, "both given"),
+        ({"head_channels": 0}, "head_channels is 0"),
+        ({"embedding": "fourier"}, "embedding is 'fourier'.*sin_cos, cos_sin"),
+        ({"resample": "fir"}, "resample is 'fir'.*conv, block"),
+        ({"downsample_padding": "same"}, "downsample_padding is 'same'"),
+    ],
+)
+def test_bad_arguments(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_network("unet", MNIST | change)
