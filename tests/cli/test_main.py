@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,14 +118,15 @@ def test_training_without_torch_asks_for_the_extra_of_training() -> None:
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
-        (["train", "ddpm", "--config", "recipe.toml"], "train"),
+        (["train", "ncsn", "--config", "recipe.toml"], "train"),
         (["export", "checkpoint", "--out", "bundle"], "export"),
         (["doctor", "nowhere", "--json"], None),
     ],
 )
 def test_without_torch(
-    arguments: list[str], extra: str | None, spawn: Command, toy_recipe: str
+    arguments: list[str], extra: str | None, spawn: Command, tmp_path: Path, toy_recipe: str
 ) -> None:
+    (tmp_path / "recipe.toml").write_text(toy_recipe)
     done = spawn(*arguments, setup="import sys; sys.modules['torch'] = None")
     if extra:
         assert done.code == 4
@@ -133,7 +135,7 @@ def test_without_torch(
         assert "torch" not in done.err  # the doctor needs none of it
 
 
-def test_sampling_without_onnxruntime(spawn: Command, points_bundle: Any) -> None:
+def test_sampling_without_onnxruntime(spawn: Command, points_bundle: Path) -> None:
     done = spawn("sample", points_bundle, setup="import sys; sys.modules['onnxruntime'] = None")
     assert done.code == 4
     assert done.err == (
@@ -141,7 +143,7 @@ def test_sampling_without_onnxruntime(spawn: Command, points_bundle: Any) -> Non
     )
 
 
-def test_a_reader_that_leaves_is_no_error(points_bundle: Any) -> None:
+def test_a_reader_that_leaves_is_no_error(points_bundle: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

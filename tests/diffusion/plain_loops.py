@@ -1,4 +1,4 @@
-"""Samplers as the papers write them: stateful loops over a denoiser, float64. Oracles for the tables.
+"""Samplers as the papers write them: stateful float64 loops over a denoiser; the oracles.
 
 `Denoiser` is D(x, alpha, sigma); `draw` yields the next standard normal.
 """

@@ -63,7 +63,7 @@ def waiting(what: str, *, quiet: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int, *, quiet: bool) -> Iterator[Advance]:
+def progress(total: int, *, quiet: bool) -> Iterator[Advance]:
     """Yield what to call after each of `total` steps; a terminal shows speed and time left."""
     if quiet or not is_terminal():
         yield lambda: None
@@ -78,7 +78,7 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Advance]:
     )
 
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("step"),
         MofNCompleteColumn(),
         BarColumn(),
         TextColumn("{task.fields[speed]:.1f} steps/s"),
@@ -86,7 +86,7 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Advance]:
         TextColumn("left"),
         console=Console(stderr=True),
     )
-    task = bar.add_task(what, total=total, speed=0.0)
+    task = bar.add_task("", total=total, speed=0.0)
     begin, done = time.perf_counter(), 0
 
     def advance() -> None:

@@ -46,7 +46,7 @@ def export(
     from difftool.bundle import read_bundle
     from difftool.export.bundle import export_bundle
 
-    with waiting(f"exporting {checkpoint}", quiet=json):
+    with waiting("exporting", quiet=json):
         folder = export_bundle(
             checkpoint,
             out,

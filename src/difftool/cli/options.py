@@ -27,13 +27,6 @@ class Format(StrEnum):
     GIF = "gif"
 
 
-class Method(StrEnum):
-    """What to train."""
-
-    DDPM = "ddpm"
-    NCSN = "ncsn"
-
-
 Model = Annotated[
     str, Argument(metavar="MODEL", help="Folder of a bundle, or name of a shipped model.")
 ]

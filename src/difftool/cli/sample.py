@@ -83,7 +83,7 @@ def sample(
 
     total = len(program) * math.ceil(n / opened.max_batch)
     begin = time.perf_counter()
-    with progress(f"{n} of {model}, step", total, quiet=json) as advance:
+    with progress(total, quiet=json) as advance:
 
         def on_step(state: State) -> None:
             advance()

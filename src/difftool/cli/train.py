@@ -1,6 +1,7 @@
 """difftool train: train a model, or go on with a run."""
 
 import json as jsonlib
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +21,19 @@ Examples:
   difftool train ddpm --config mine.toml --data photos/ --steps 100000 --print-config
 """
 
-_DEFAULT_PRESETS = {options.Method.DDPM: "digits", options.Method.NCSN: "toy"}
+
+class Method(StrEnum):
+    """What to train."""
+
+    DDPM = "ddpm"
+    NCSN = "ncsn"
+
+
+_DEFAULT_PRESETS = {Method.DDPM: "digits", Method.NCSN: "toy"}
 
 
 def train(
-    method: Annotated[options.Method, Argument(metavar="METHOD", help="What to train.")],
+    method: Annotated[Method, Argument(metavar="METHOD", help="What to train.")],
     preset: Annotated[
         str | None,
         Option(
@@ -131,9 +140,7 @@ def train(
     )
 
 
-def _recipe(
-    method: options.Method, preset: str | None, config: Path | None
-) -> "tuple[str, TrainConfig]":
+def _recipe(method: Method, preset: str | None, config: Path | None) -> "tuple[str, TrainConfig]":
     """The recipe that the command line names, and its name."""
     from difftool.train.config import read_toml
     from difftool.train.presets import preset as named

@@ -46,7 +46,7 @@ def verify(
     folder = find_bundle(bundle)
     arguments = options.sampler_arguments(steps, eta, assignments)
     program = options.choose_program(read_bundle(folder), sampler, arguments)
-    with progress("step", len(program), quiet=json) as advance:
+    with progress(len(program), quiet=json) as advance:
         result = verify_bundle(
             folder,
             checkpoint,

@@ -5,10 +5,10 @@ A run folder holds `checkpoints/step-000001000/` and so on. One checkpoint holds
     config.json            format, step, model spec, network, training configuration, file digests
     model.safetensors      the network's weights
     ema.safetensors        their moving average
-    optimizer.safetensors  Adam's moments, by parameter; with optimizer.json only where a run can resume
+    optimizer.safetensors  Adam's moments, by parameter
     optimizer.json         the optimizer's remaining numbers
 
-Either of the first two weights may be missing from a checkpoint that is only there to be exported.
+One that is only there to be exported has one of the two weights and nothing of the optimizer.
 The data's position is step * batch, and randomness has no state, so nothing else is stored.
 """
 
@@ -76,7 +76,9 @@ def find_checkpoint(path: Path | str) -> Path:
     path = Path(path)
     if (path / CONFIG).is_file():
         return path
-    failure = ArtefactError(f"{path} is not a checkpoint", "give a run folder or one of its checkpoints")
+    failure = ArtefactError(
+        f"{path} is not a checkpoint", "give a run folder or one of its checkpoints"
+    )
     for folder in reversed(list_checkpoints(path)):
         try:
             read_config(folder)
@@ -105,7 +107,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not (version == FORMAT and isinstance(step, int) and step >= 0):
             raise ValueError("format or step")
         for name, entry in files.items():
-            _check_file(folder / name, entry["size"], entry["sha256"])
+            _check_file(folder, name, entry["size"], entry["sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{folder / CONFIG} lacks or mistypes {error}") from error
     return config
@@ -121,13 +123,15 @@ def save_checkpoint(
     training: Mapping[str, Any] | None,
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> None:
     """Write a checkpoint folder, atomically.
 
     `network` is {"kind", "arguments"}, `program` the default {"sampler", "arguments"}; `tensors`
-    maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json.
+    maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json. An
+    existing folder is an error, or gives way with `replace`.
     """
-    with atomic_directory(folder) as temporary:
+    with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
             save_file({key: value.contiguous() for key, value in values.items()}, temporary / name)
         if optimizer is not None:
@@ -200,11 +204,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ArtefactError(f"cannot read {path}: {str(error)[:100]}") from error
 
 
-def _check_file(path: Path, size: int, digest: str) -> None:
-    if Path(path.name).name != path.name or path.is_symlink() or not path.is_file():
-        raise ArtefactError(f"{path} is listed in {CONFIG} but is not there")
+def _check_file(folder: Path, name: str, size: int, digest: str) -> None:
+    path = folder / name
+    if Path(name).name != name:
+        raise ArtefactError(f"{folder / CONFIG} lists {name!r}, which is not a plain file name")
+    if path.is_symlink() or not path.is_file():
+        raise ArtefactError(
+            f"{path} is listed in {CONFIG} but is not there", "copy the whole folder"
+        )
     if path.stat().st_size != size or sha256_of(path) != digest:
-        raise ArtefactError(f"{path} is damaged: its sha256 is not the one in {CONFIG}")
+        raise ArtefactError(f"{path} is damaged: it is not the file that {CONFIG} describes")
 
 
 def _listing(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""A training's configuration: plain data that a TOML file, a preset and flags all say in one way."""
+"""A training's configuration: plain data, said the same way by a preset, a TOML file and flags."""
 
 import json
 import math
@@ -27,8 +27,8 @@ class Section(BaseModel):
 class DataConfig(Section):
     """What to train on.
 
-    - `source`: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a folder
-      of images, a parquet file or pattern, or the name of a data set on the hub
+    - `source`: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a
+      folder of images, a parquet file or pattern, or the name of a data set on the hub
     - `split`, `column`: of a hub data set; the column of images is found where it is the only one
     - `size`, `mode`: crop and scale images to size x size; convert them to "L" or "RGB"
     - `count`: how many points a toy has
@@ -59,7 +59,7 @@ class NetworkConfig(Section):
 
 
 class LossConfig(Section):
-    """"simple" and "hybrid" (learned variance) train a ddpm; the score matching losses an ncsn."""
+    """ "simple" and "hybrid" (learned variance) train a ddpm; the score matching losses an ncsn."""
 
     kind: Literal["simple", "hybrid", "denoising", "implicit", "sliced"]
     vlb_weight: Positive = 0.001
@@ -96,19 +96,26 @@ class EmaConfig(Section):
 
 
 class SamplerConfig(Section):
-    """The default program of what is exported: a sampler of `difftool.diffusion.samplers`, called."""
+    """The default program of what is exported: a sampler of `difftool.diffusion.samplers`."""
 
     name: str
     arguments: dict[str, Any] = {}
 
 
 class RunConfig(Section):
-    """How long, how large and how often; a batch is one step's samples over all processes."""
+    """How long, how large and how often.
+
+    - `batch`: samples of one step, over all processes
+    - `precision`: "bf16" computes networks in bfloat16; weights, losses and averages stay float32
+    - `channels_last`: the memory layout of images; faster for most networks
+    - `keep`: how many checkpoints stay; `sample_every`: draw a grid of samples so often
+    """
 
     steps: Count
     batch: Count = 128
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     precision: Literal["no", "bf16"] = "no"
+    channels_last: bool = True
     log_every: Count = 100
     checkpoint_every: Count = 5_000
     keep: Count = 3
@@ -118,8 +125,8 @@ class RunConfig(Section):
 class TrainConfig(Section):
     """Everything that determines a training.
 
-    `schedule` is what `schedule_from_dict` reads; for an ncsn, `levels` and `sigma_max` may be "auto"
-    (see `difftool.train.ncsnv2`).
+    `schedule` is what `schedule_from_dict` reads. An ncsn's geometric schedule may have `levels`
+    and `sigma_max` "auto", and its sampler `steps` and `step_size`: see `difftool.train.ncsnv2`.
     """
 
     method: Literal["ddpm", "ncsn"]
@@ -247,7 +254,9 @@ def _value_of(text: str) -> Any:
 def _write_table(lines: list[str], path: str, table: Mapping[str, Any]) -> None:
     if path:
         lines += ["", f"[{path}]"]
-    lines += [f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    lines += [
+        f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict)
+    ]
     for key, value in table.items():
         if isinstance(value, dict):
             _write_table(lines, f"{path}.{key}".lstrip("."), value)

@@ -33,7 +33,9 @@ class Data:
         """One sample's shape [*S]."""
         return tuple(self.items.shape[1:])
 
-    def batch(self, spec: ModelSpec, seed: int, step: int, batch: int, slots: draws.Indices) -> Tensor:
+    def batch(
+        self, spec: ModelSpec, seed: int, step: int, batch: int, slots: draws.Indices
+    ) -> Tensor:
         """The clean samples x0 of a step; float32 [slots, *S], scaled to the spec's data range."""
         indices = draws.batch_indices(seed, step, batch, slots, len(self.items))
         x = self.items[torch.from_numpy(indices)]
@@ -42,10 +44,9 @@ class Data:
             x = torch.where(mirrored, x.flip(-1), x)
         if x.dtype != torch.uint8:
             return x
-        if self.dequantize:  # u in (0, 1] over 256 grey levels (Song and Ermon 2019, official code)
-            x = (x + draws.dither(seed, step, slots, self.shape)) / 256
-        else:
-            x = x / 255
+        # NCSN's dequantization spreads each grey level evenly over 1/256.
+        dither = draws.dither(seed, step, slots, self.shape) if self.dequantize else None
+        x = x / 255 if dither is None else (x + dither) / 256
         low, high = spec.data_range or (0.0, 1.0)
         return x * (high - low) + low
 
@@ -76,7 +77,7 @@ def _digits() -> NDArray[np.uint8]:
 
 
 def _images(config: DataConfig) -> Iterable[Any]:
-    """The encoded images, as dicts of `bytes` and `path`, of a folder, parquet files or a hub name."""
+    """The encoded images, as dicts of `bytes` and `path`, of a folder, parquet file or hub name."""
     try:
         import datasets
     except ModuleNotFoundError as error:
@@ -99,7 +100,9 @@ def _open(datasets: Any, config: DataConfig) -> Any:
     if source.endswith(".parquet"):
         return datasets.load_dataset("parquet", data_files=source, split="train")
     if Path(source).is_dir():
-        return datasets.load_dataset("imagefolder", data_dir=source, split="train", drop_labels=True)
+        return datasets.load_dataset(
+            "imagefolder", data_dir=source, split="train", drop_labels=True
+        )
     return datasets.load_dataset(source, split=config.split)
 
 
@@ -134,11 +137,11 @@ def _decode(item: dict[str, Any], index: int, config: DataConfig) -> NDArray[np.
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as image:
-            mode = config.mode or ("L" if image.mode in ("L", "1") else image.mode)
+        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as file:
+            mode = config.mode or ("L" if file.mode == "1" else file.mode)
             if mode not in ("L", "RGB"):
                 raise UsageError(f"image {index} has mode {mode!r}", "set data.mode to L or RGB")
-            image = image.convert(mode)
+            image = file.convert(mode)
     except (OSError, ValueError, SyntaxError) as error:
         name = item["path"] or f"image {index}"
         raise UsageError(f"cannot read {name} of {config.source!r}", "is it an image?") from error

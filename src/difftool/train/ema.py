@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Ema:
     """average <- d * average + (1 - d) * parameter after every step.
 
-    d is `decay`; with `warmup` it is min(decay, (1 + n) / (10 + n)) after n updates, so that the early
-    average follows quickly. Buffers are constant and belong to the network.
+    d is `decay`; with `warmup` it is min(decay, (1 + n) / (10 + n)) after n updates, so that the
+    early average follows quickly. Buffers are constant and belong to the network.
     """
 
     def __init__(self, network: nn.Module, *, decay: float, warmup: bool) -> None:

@@ -1,7 +1,7 @@
-"""Training losses: pure functions of (network, x0, levels, noise).
+"""Training losses: pure functions of (network, x0, levels, noise, table); one number a sample, [N].
 
-`Network` here is any function of x [N, *S] and cond [N] that returns the raw output F, and noisy
-samples are x = alpha * x0 + sigma * noise throughout. Every loss returns one number a sample, [N].
+`Network` is any function of x [N, *S] and cond [N] that returns the raw output F; x0 and noise are
+[N, *S], levels int64 [N]. A noisy sample is x = alpha * x0 + sigma * noise throughout.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ Network = Callable[[Tensor, Tensor], Tensor]
 class Levels(NamedTuple):
     """A spec's numbers per noise level, float32 [L] each; index 0 is the least noise.
 
-    The target of the raw output is F* = from_x0 * x0 + from_noise * noise, and the error of the
-    score is sigma * (score - score*) = gain * (F - F*).
+    D = c_skip * x + c_out * network(c_in * x, cond). F* = from_x0 * x0 + from_noise * noise is the
+    output that makes D = x0, and gain * (F - F*) = sigma * (score - target score).
     """
 
     alpha: Tensor
@@ -34,59 +34,97 @@ class Levels(NamedTuple):
     gain: Tensor
 
     def at(self, levels: Tensor, dimensions: int) -> "Levels":
-        """The rows of `levels` int64 [N], shaped [N, 1, ...] to broadcast over samples."""
+        """The rows of `levels` [N], shaped [N, 1, ...] to go with samples of `dimensions` axes."""
         shape = (-1,) + (1,) * (dimensions - 1)
         rows = Levels(*(column[levels].view(shape) for column in self))
         return rows._replace(cond=rows.cond.flatten())
 
 
 def levels_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
-    """All levels of a spec, computed in float64 from D = c_skip * x + c_out * F = x0."""
+    """All levels of a spec, computed in float64."""
     index = np.arange(len(spec.schedule))
     alpha, sigma = spec.schedule.alpha, spec.schedule.sigma
     c_in, c_skip, c_out = spec.coefficients_of(index)
-    columns = (
-        alpha,
-        sigma,
-        spec.cond_of(index),
-        c_in,
-        c_skip,
-        c_out,
-        (1 - c_skip * alpha) / c_out,
-        -c_skip * sigma / c_out,
-        alpha * c_out / sigma,
-    )
+    from_x0, from_noise = (1 - c_skip * alpha) / c_out, -c_skip * sigma / c_out
+    gain = alpha * c_out / sigma
+    cond = spec.cond_of(index)
+    columns = (alpha, sigma, cond, c_in, c_skip, c_out, from_x0, from_noise, gain)
     return Levels(*(torch.tensor(column, dtype=torch.float32, device=device) for column in columns))
 
 
 def simple(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
-    """L_simple (Ho et al. 2020, eq. 14), for any parameterization: mean square of F - F*; [N]."""
-    row, x = _perturb(x0, levels, noise, table)
-    return _mean((network(row.c_in * x, row.cond) - _target(row, x0, noise)) ** 2)
+    """L_simple (Ho et al. 2020, eq. 14): the mean square of F - F*, for any parameterization."""
+    row, x = perturb(x0, levels, noise, table)
+    error = network(row.c_in * x, row.cond) - target(row, x0, noise)
+    return error.square().flatten(1).mean(1)
 
 
 def denoising(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
-    """Denoising score matching weighted by sigma^2 (Song and Ermon 2019, eqs. 5 and 6); [N].
+    """Denoising score matching weighted by sigma^2 (Song and Ermon 2019, eqs. 5 and 6).
 
-    sigma^2 / 2 * |score(x, sigma) - (alpha * x0 - x) / sigma^2|^2. Over several levels this is NCSN's
-    annealed loss; of one level it is that of Vincent (2011).
+    sigma^2 / 2 * |score(x, sigma) - (alpha * x0 - x) / sigma^2|^2. Over several levels this is
+    NCSN's annealed loss; over one it is that of Vincent (2011).
     """
-    row, x = _perturb(x0, levels, noise, table)
-    error = row.gain * (network(row.c_in * x, row.cond) - _target(row, x0, noise))
-    return 0.5 * _sum(error**2)
+    row, x = perturb(x0, levels, noise, table)
+    error = network(row.c_in * x, row.cond) - target(row, x0, noise)
+    return 0.5 * _sum((row.gain * error).square())
 
 
-def _perturb(x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> tuple[Levels, Tensor]:
+def implicit(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
+    """Implicit score matching with the exact trace (Hyvarinen 2005), weighted by sigma^2.
+
+    sigma^2 * (tr(grad score) + |score|^2 / 2) at noisy samples. One backward pass a dimension: for
+    points, not for images.
+    """
+    row, x = perturb(x0, levels, noise, table)
+    score = score_of(network, x.requires_grad_(), row)
+    trace = torch.zeros(len(x), device=x.device)
+    for i in range(x[0].numel()):
+        slope = _gradient(score.flatten(1)[:, i].sum(), x)
+        trace = trace + slope.flatten(1)[:, i]
+    return row.sigma.flatten() ** 2 * (trace + 0.5 * _sum(score.square()))
+
+
+def sliced(
+    network: Network,
+    x0: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    table: Levels,
+    directions: Tensor,
+) -> Tensor:
+    """Sliced score matching, variance reduced (Song et al. 2019, eq. 8), weighted by sigma^2.
+
+    sigma^2 * (v^T grad(score) v + |score|^2 / 2) at noisy samples, for directions v [N, *S]. The
+    mean over v ~ N(0, I) is the implicit loss.
+    """
+    row, x = perturb(x0, levels, noise, table)
+    score = score_of(network, x.requires_grad_(), row)
+    slope = _gradient((score * directions).sum(), x)
+    curvature = _sum(slope * directions)
+    return row.sigma.flatten() ** 2 * (curvature + 0.5 * _sum(score.square()))
+
+
+def perturb(x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> tuple[Levels, Tensor]:
+    """The rows of `levels`, and x = alpha * x0 + sigma * noise."""
     row = table.at(levels, x0.ndim)
     return row, row.alpha * x0 + row.sigma * noise
 
 
-def _target(row: Levels, x0: Tensor, noise: Tensor) -> Tensor:
+def target(row: Levels, x0: Tensor, noise: Tensor) -> Tensor:
+    """F*, the raw output that makes D = x0."""
     return row.from_x0 * x0 + row.from_noise * noise
 
 
-def _mean(x: Tensor) -> Tensor:
-    return x.flatten(1).mean(1)
+def score_of(network: Network, x: Tensor, row: Levels) -> Tensor:
+    """The network's score at x: (alpha * D - x) / sigma^2."""
+    denoised = row.c_skip * x + row.c_out * network(row.c_in * x, row.cond)
+    return (row.alpha * denoised - x) / row.sigma**2
+
+
+def _gradient(value: Tensor, x: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+    return gradient
 
 
 def _sum(x: Tensor) -> Tensor:

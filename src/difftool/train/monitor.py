@@ -24,8 +24,8 @@ METRICS = "metrics.jsonl"
 class Monitor:
     """Records of a run, from step `start` on; what an earlier process recorded past it is dropped.
 
-    A record is {"step", "loss", "lr", "grad_norm", "images_per_second"}: the number of finished steps,
-    and means over the steps since the record before.
+    A record is {"step", "loss", "lr", "grad_norm", "images_per_second"}: the number of finished
+    steps, and means over the steps since the record before.
     """
 
     def __init__(self, run: Path, *, start: int, steps: int, progress: bool) -> None:
@@ -45,7 +45,9 @@ class Monitor:
             console=Console(stderr=True),
             disable=not progress,
         )
-        self._task = self._bar.add_task("", total=steps, completed=start, loss=float("nan"), speed=0.0)
+        self._task = self._bar.add_task(
+            "", total=steps, completed=start, loss=float("nan"), speed=0.0
+        )
 
     def advance(self) -> None:
         """One more step is done."""
@@ -82,7 +84,10 @@ class Interrupt:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._main:
             signal.signal(signal.SIGINT, self._previous)

@@ -1,8 +1,8 @@
 """NCSNv2's rules for noise levels and step size (Song and Ermon 2020, "Improved techniques").
 
-Technique 1: sigma_1 is the largest distance between two data points. Technique 2: neighbouring levels
-overlap as a fixed probability says. Technique 4: the Langevin step makes a level end with the noise
-that the next one expects.
+Technique 1: sigma_1 is the largest distance between two data points. Technique 2: neighbouring
+levels overlap as a fixed probability says. Technique 4: the Langevin step makes a level end with the
+noise that the next one expects.
 """
 
 import math
@@ -12,27 +12,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from difftool.errors import UsageError
 from difftool.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from difftool.train.data import Data
 
 OVERLAP = 0.5  # the constant C of technique 2
-_PAIRS = 10_000  # data points whose distances are looked at
+BUDGET = 1000  # sampling steps that "auto" spends at least, over all levels
 AUTO = "auto"
+_ITEMS = 10_000  # data items whose distances are looked at
 
 
 def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
-    """`config` with every "auto" of its schedule replaced by what the data asks for."""
-    schedule = dict(config.schedule)
-    if AUTO not in schedule.values():
+    """`config` with every "auto" of its schedule and sampler replaced by what the data asks for."""
+    schedule, sampler = dict(config.schedule), dict(config.sampler.arguments)
+    if AUTO not in (*schedule.values(), *sampler.values()):
         return config
-    if schedule.get("sigma_max") == AUTO:
+    if schedule.get("kind") != "geometric" or config.sampler.name != "annealed_langevin":
+        raise UsageError(
+            '"auto" needs a geometric schedule and the annealed_langevin sampler',
+            "see the preset ncsnv2-cifar10",
+        )
+    sigma_min = schedule["sigma_min"]
+    if schedule["sigma_max"] == AUTO:
         schedule["sigma_max"] = largest_distance(data.items)
-    if schedule.get("levels") == AUTO:
+    if schedule["levels"] == AUTO:
         dimensions = math.prod(data.shape)
-        schedule["levels"] = level_count(dimensions, schedule["sigma_max"], schedule["sigma_min"])
-    return config.model_copy(update={"schedule": schedule})
+        schedule["levels"] = level_count(dimensions, schedule["sigma_max"], sigma_min)
+    levels = schedule["levels"]
+    if sampler.get("steps") == AUTO:
+        sampler["steps"] = levels * math.ceil(BUDGET / levels)
+    if sampler.get("step_size") == AUTO:
+        ratio = (schedule["sigma_max"] / sigma_min) ** (1 / (levels - 1))
+        sampler["step_size"] = step_size(ratio, sampler["steps"] // levels, sigma_min)
+    resolved = config.sampler.model_copy(update={"arguments": sampler})
+    return config.model_copy(update={"schedule": schedule, "sampler": resolved})
 
 
 def largest_distance(items: Tensor) -> float:
@@ -40,7 +55,7 @@ def largest_distance(items: Tensor) -> float:
 
     uint8 images count as [0, 1]. Of large sets the first 10 000 items are compared.
     """
-    flat = items[:_PAIRS].flatten(1).float()
+    flat = items[:_ITEMS].flatten(1).float()
     scale = 1 / 255 if items.dtype == torch.uint8 else 1.0
     return scale * max(torch.cdist(part, flat).max().item() for part in flat.split(500))
 
@@ -71,22 +86,22 @@ def overlap(ratio: float, dimensions: int) -> float:
     return _normal_cdf(shift + 3 * ratio) - _normal_cdf(shift - 3 * ratio)
 
 
-def final_variance(eps: float, sigmas_ratio: float, steps_each: int, sigma_min: float) -> float:
-    """s_T^2 / sigma^2 after `steps_each` Langevin steps at a level entered from the one above it.
+def final_variance(rate: float, ratio: float, steps: int) -> float:
+    """s_T^2 / sigma^2 after `steps` Langevin steps at a level entered from the one above it.
 
-    Proposition 3, in the image code's convention (step eps, noise sqrt(2 eps)); `sigmas_ratio` is g.
+    Proposition 3, in the image code's convention: a step is x += rate * sigma^2 * score +
+    sqrt(2 rate) * sigma * z. `ratio` is that of neighbouring sigmas.
     """
-    rate = eps / sigma_min**2
     kept = (1 - rate) ** 2
     stationary = 2 * rate / (1 - kept)
-    return kept**steps_each * (sigmas_ratio**2 - stationary) + stationary
+    return kept**steps * (ratio**2 - stationary) + stationary
 
 
-def step_size(sigmas_ratio: float, steps_each: int, sigma_min: float) -> float:
-    """Technique 4: the eps on a fine grid whose `final_variance` is nearest to 1."""
-    grid = sigma_min**2 * np.geomspace(1e-4, 1, 100_000, endpoint=False)
-    variances = [abs(final_variance(eps, sigmas_ratio, steps_each, sigma_min) - 1) for eps in grid]
-    return float(grid[int(np.argmin(variances))])
+def step_size(ratio: float, steps: int, sigma_min: float) -> float:
+    """Technique 4: the step size at sigma_min whose `final_variance` is nearest to 1, on a grid."""
+    rates = np.geomspace(1e-4, 1, 20_000, endpoint=False)
+    errors = [abs(final_variance(rate, ratio, steps) - 1) for rate in rates]
+    return float(rates[np.argmin(errors)]) * sigma_min**2
 
 
 def _normal_cdf(x: float) -> float:

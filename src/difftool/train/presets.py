@@ -10,7 +10,9 @@ from difftool.train.config import TrainConfig, parse
 def preset_names() -> list[str]:
     """All presets."""
     folder = resources.files("difftool.train") / "presets"
-    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+    return sorted(
+        file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")
+    )
 
 
 def preset(name: str) -> TrainConfig:

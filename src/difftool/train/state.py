@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from torch import Tensor, nn
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import read_json
 from difftool.train import checkpoint as ckpt
-from difftool.train import draws, losses
+from difftool.train import draws
 from difftool.train.config import TrainConfig, model_spec, network_arguments
 from difftool.train.data import Data
 from difftool.train.ema import Ema
 from difftool.train.networks import build_network
+from difftool.train.objective import Objective
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 # What a resumption may change of a run's configuration without making it another run.
 FREE = {
     "data": ("source",),
+    "sampler": ("name", "arguments"),
     "run": ("steps", "log_every", "checkpoint_every", "keep", "sample_every"),
 }
 
@@ -33,18 +36,20 @@ class Conditioned(nn.Module):
     def __init__(self, network: nn.Module, precision: str) -> None:
         super().__init__()
         self.network = network
-        self.half = precision == "bf16"
+        self.bf16 = precision == "bf16"
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half):
-            return self.network(x, self.network.condition(cond)).float()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.network(x, self.network.condition(cond))  # type: ignore[operator]
+        result: Tensor = output.float()
+        return result
 
 
 class TrainState:
     """Everything that a step changes, and the step itself.
 
-    After `step` steps it is a pure function of the configuration and the data: noise, levels, order and
-    dropout of a step are drawn from (seed, step), so `save` and `restore` carry no generator state.
+    After `step` steps it is a pure function of the configuration and the data: noise, levels, order
+    and dropout of a step are drawn from (seed, step), so no generator state is saved.
     """
 
     def __init__(self, config: TrainConfig, data: Data) -> None:
@@ -56,10 +61,11 @@ class TrainState:
         self.network_config = {"kind": config.network.kind, "arguments": arguments}
         torch.manual_seed(config.run.seed)
         self.network = build_network(config.network.kind, arguments)
-        if len(data.shape) == 3:
-            self.network.to(memory_format=torch.channels_last)
+        self.channels_last = config.run.channels_last and len(data.shape) == 3
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = self.accelerator.prepare(Conditioned(self.network, config.run.precision))
-        self.table = losses.levels_of(self.spec, self.accelerator.device)
+        self.objective = Objective(config, self.spec, self.accelerator.device)
         self.ema = Ema(self.network, decay=config.ema.decay, warmup=config.ema.warmup)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(),
@@ -81,7 +87,7 @@ class TrainState:
         for index, slots in enumerate(self.slots):
             last = index == len(self.slots) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss = self._loss(slots).mean() / len(self.slots)
+                loss = self._loss(slots) / len(self.slots)
                 self.accelerator.backward(loss)
             parts.append(loss.detach())
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip or math.inf)
@@ -91,18 +97,11 @@ class TrainState:
         return torch.stack(parts).sum(), norm
 
     def _loss(self, slots: draws.Indices) -> Tensor:
-        seed, step, batch = self.config.run.seed, self.step, self.config.run.batch
-        device, shape = self.accelerator.device, self.spec.shape
-        x0 = self.data.batch(self.spec, seed, step, batch, slots).to(device)
-        if x0.ndim == 4:
+        seed, batch = self.config.run.seed, self.config.run.batch
+        x0 = self.data.batch(self.spec, seed, self.step, batch, slots).to(self.accelerator.device)
+        if self.channels_last:
             x0 = x0.contiguous(memory_format=torch.channels_last)
-        noise = draws.normal(seed, step, slots, shape).to(device)
-        levels = draws.levels(seed, step, slots, len(self.spec.schedule)).to(device)
-        match self.config.loss.kind:
-            case "simple":
-                return losses.simple(self.model, x0, levels, noise, self.table)
-            case _:
-                return losses.denoising(self.model, x0, levels, noise, self.table)
+        return self.objective(self.model, x0, self.step, slots).mean()
 
     def save(self, run: Path) -> Path:
         """Write the checkpoint of this step into a run folder."""
@@ -118,7 +117,10 @@ class TrainState:
             step=self.step,
             spec=self.spec,
             network=self.network_config,
-            program={"sampler": self.config.sampler.name, "arguments": self.config.sampler.arguments},
+            program={
+                "sampler": self.config.sampler.name,
+                "arguments": self.config.sampler.arguments,
+            },
             training=self.config.model_dump(mode="json"),
             tensors={
                 ckpt.MODEL: weights,
@@ -126,6 +128,7 @@ class TrainState:
                 ckpt.OPTIMIZER: moments,
             },
             optimizer={"kind": "adam", "updates": self.step},
+            replace=True,  # a damaged one, where the run went on from the one before
         )
         ckpt.prune(run, self.config.run.keep)
         return folder
@@ -142,7 +145,9 @@ class TrainState:
         updates = float(read_json(folder / ckpt.OPTIMIZER_JSON)["updates"])
         for name, parameter in self.network.named_parameters():
             # The fused kernel needs the moments laid out in memory as their parameter is.
-            state = {key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in MOMENTS}
+            state = {
+                key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in MOMENTS
+            }
             state["step"] = torch.tensor(updates, device=parameter.device)
             self.optimizer.state[parameter] = state
         self.step = saved["step"]
@@ -164,18 +169,17 @@ def _slots(config: TrainConfig, accelerator: Accelerator) -> list[draws.Indices]
 
 def _check_same_run(saved: dict[str, Any] | None, config: TrainConfig, folder: Path) -> None:
     if saved is None:
-        raise ArtefactError(f"{folder} does not say how it was trained", "a run cannot go on from it")
-    # Through JSON's types, which know no tuples.
+        raise ArtefactError(f"{folder} does not say how it was trained", "start a run of its own")
     present = config.model_dump(mode="json")
     for section, value in present.items():
-        old, new = (
-            {k: v for k, v in side.items() if k not in FREE.get(section, ())}
-            if isinstance(side, dict)
-            else side
-            for side in (saved.get(section), value)
-        )
+        free = FREE.get(section, ())
+        old, new = _without(saved.get(section), free), _without(value, free)
         if old != new:
             raise UsageError(
-                f"{folder} was trained with another {section!r} configuration",
-                "give the same configuration, or another output folder",
+                f"{folder} was trained with another configuration of {section}",
+                "give the same one, or another output folder",
             )
+
+
+def _without(value: Any, keys: Collection[str]) -> Any:
+    return {k: v for k, v in value.items() if k not in keys} if isinstance(value, dict) else value

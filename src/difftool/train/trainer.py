@@ -15,6 +15,7 @@ from difftool.train.config import TrainConfig, to_toml
 from difftool.train.data import load_data
 from difftool.train.monitor import Interrupt, Monitor
 from difftool.train.ncsnv2 import resolve
+from difftool.train.preview import Preview
 from difftool.train.state import TrainState
 
 
@@ -23,9 +24,9 @@ def train(
 ) -> Path:
     """Train into the run folder `out`; the folder of the last checkpoint.
 
-    With `resume`, a run that is there goes on from its newest whole checkpoint and ends with the same
-    weights as one that was never interrupted, bit for bit on a CPU. Ctrl-C saves a checkpoint once
-    the step at hand is done.
+    With `resume`, a run that is there goes on from its newest whole checkpoint, and ends with the
+    same weights as one that was never interrupted, bit for bit on a CPU. Ctrl-C saves a checkpoint
+    once the step at hand is done.
 
     Raises:
         UsageError: data, network and configuration do not fit, or `out` holds another run.
@@ -85,6 +86,7 @@ class Window:
 def _loop(state: TrainState, run: Path, progress: bool) -> Path:
     settings, main = state.config.run, state.accelerator.is_main_process
     monitoring = Monitor(run, start=state.step, steps=settings.steps, progress=progress)
+    preview = Preview(run, state.spec, state.config.sampler) if settings.sample_every else None
     with monitoring if main else contextlib.nullcontext() as monitor, Interrupt() as interrupt:
         window = Window(state)
         while state.step < settings.steps:
@@ -92,19 +94,26 @@ def _loop(state: TrainState, run: Path, progress: bool) -> Path:
             if monitor:
                 monitor.advance()
             stop = _agree(state, interrupt.requested)
-            save = stop or state.step % settings.checkpoint_every == 0 or state.step == settings.steps
-            if save or state.step % settings.log_every == 0:
+            save = stop or _due(state, settings.checkpoint_every)
+            draw = _due(state, settings.sample_every)
+            if save or draw or _due(state, settings.log_every):
                 values = window.close()
                 if monitor:
                     monitor.record(state.step, **values)
                 if save and main:
                     state.save(run)
+                if preview and draw and main:
+                    preview.draw(state.step, state.network, state.ema.average)
                 window.open()
             if stop:
-                raise Cancelled(
-                    f"stopped after step {state.step} of {settings.steps}", "resume to go on"
-                )
+                message = f"stopped after step {state.step} of {settings.steps}"
+                raise Cancelled(message, "resume to go on")
     return ckpt.find_checkpoint(run)
+
+
+def _due(state: TrainState, every: int | None) -> bool:
+    """Whether what happens `every` so many steps, and at the end, happens now; None is never."""
+    return every is not None and (state.step % every == 0 or state.step == state.config.run.steps)
 
 
 def _agree(state: TrainState, requested: bool) -> bool:

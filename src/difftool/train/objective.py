@@ -1,0 +1,39 @@
+"""The configured loss of a step: what is drawn for it, and which function weighs it."""
+
+import torch
+from torch import Tensor
+
+from difftool.diffusion.spec import ModelSpec
+from difftool.train import draws, losses, variational
+from difftool.train.config import TrainConfig
+
+
+class Objective:
+    """loss(network, x0, step, slots), with noise and levels drawn for (seed, step, slot)."""
+
+    def __init__(self, config: TrainConfig, spec: ModelSpec, device: torch.device) -> None:
+        self.spec, self.device = spec, device
+        self.kind, self.vlb_weight = config.loss.kind, config.loss.vlb_weight
+        self.seed = config.run.seed
+        self.table = losses.levels_of(spec, device)
+        self.posterior: variational.Posterior | None = None
+        if spec.learned_variance:
+            self.posterior = variational.posterior_of(spec, device)
+
+    def __call__(
+        self, network: losses.Network, x0: Tensor, step: int, slots: draws.Indices
+    ) -> Tensor:
+        """The losses of clean samples x0 [N, *S] in `slots` [N] of a step; [N]."""
+        noise = draws.normal(self.seed, step, slots, self.spec.shape).to(self.device)
+        levels = draws.levels(self.seed, step, slots, len(self.spec.schedule)).to(self.device)
+        arguments = (network, x0, levels, noise, self.table)
+        if self.posterior is not None:
+            return variational.hybrid(*arguments, self.posterior, self.spec, self.vlb_weight)
+        if self.kind == "sliced":
+            directions = draws.projections(self.seed, step, slots, self.spec.shape)
+            return losses.sliced(*arguments, directions.to(self.device))
+        if self.kind == "implicit":
+            return losses.implicit(*arguments)
+        if self.kind == "denoising":
+            return losses.denoising(*arguments)
+        return losses.simple(*arguments)

@@ -1,0 +1,97 @@
+"""Sample grids during training: a program's table, run row by row on the averaged weights."""
+
+import copy
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from difftool.diffusion import noise
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import compile_program
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+from difftool.files import write_atomic
+from difftool.train.config import SamplerConfig
+
+COUNT = 16
+COLUMNS = 4
+
+
+class Preview:
+    """Draws the same `COUNT` samples, as seen by ever later weights, into a run's `samples` folder.
+
+    UsageError where the model's samples are not images.
+    """
+
+    def __init__(self, run: Path, spec: ModelSpec, sampler: SamplerConfig) -> None:
+        if len(spec.shape) != 3 or spec.data_range is None:
+            raise UsageError(
+                f"samples of shape {spec.shape} make no picture", "leave run.sample_every out"
+            )
+        self.folder, self.spec = run / "samples", spec
+        self.program = compile_program(spec, sampler.name, sampler.arguments)
+
+    def draw(self, step: int, network: nn.Module, average: Mapping[str, Tensor]) -> Path:
+        """Sample with `network` under its averaged weights; the PNG that was written."""
+        averaged = copy.deepcopy(network).eval()
+        averaged.load_state_dict({**network.state_dict(), **average})
+        path = self.folder / f"step-{step:09d}.png"
+        samples = run_program(averaged, self.program, self.spec, COUNT)
+        write_atomic(path, _png(samples, self.spec))
+        return path
+
+
+@torch.inference_mode()
+def run_program(network: nn.Module, program: Program, spec: ModelSpec, count: int) -> Tensor:
+    """Samples 0 .. count - 1 of seed 0; float32 [count, *S]. See `difftool.diffusion.program`."""
+    device = next(network.parameters()).device
+    samples, shape = np.arange(count), spec.shape
+
+    def drawn(draw: int) -> Tensor:
+        return torch.from_numpy(noise.normal(0, draw, samples, shape)).to(device)
+
+    if program.start.kind == "normal":
+        x = program.start.high * drawn(0)
+    else:
+        unit = torch.from_numpy(noise.uniform(0, 0, samples, shape)).to(device)
+        x = program.start.low + (program.start.high - program.start.low) * unit
+    history = [torch.zeros_like(x)] * program.history
+    conds = torch.tensor(program.conds, dtype=torch.float32, device=device)
+    cond_table = network.condition(conds)  # type: ignore[operator]
+    for row, draw in zip(program.table.tolist(), program.draws.tolist(), strict=True):
+        cond = cond_table[int(row[Column.COND])].expand(count, -1)
+        output = network(row[Column.C_IN] * x, cond)
+        spread: float | Tensor = row[Column.D]
+        if spec.learned_variance:
+            output, v = output.chunk(2, 1)
+            low, high = row[Column.LOGVAR_MIN], row[Column.LOGVAR_MAX]
+            spread = spread * torch.exp(0.5 * (low + (v + 1) / 2 * (high - low)))
+        denoised = row[Column.C_SKIP] * x + row[Column.C_OUT] * output
+        denoised = denoised.clamp(row[Column.CLIP_LOW], row[Column.CLIP_HIGH])
+        pushed = row[Column.E] * x + row[Column.F] * denoised
+        x = row[Column.A] * x + row[Column.B] * denoised + row[Column.G] * output
+        for weight, earlier in zip(row[Column.HISTORY :], history, strict=True):
+            x = x + weight * earlier
+        if row[Column.D]:
+            x = x + spread * drawn(draw)
+        history = [pushed, *history[:-1]]
+    return x
+
+
+def _png(samples: Tensor, spec: ModelSpec) -> bytes:
+    """Samples [N, C, H, W] on one sheet, `COLUMNS` to a row."""
+    low, high = spec.data_range or (0.0, 1.0)
+    pixels = ((samples - low) * (255 / (high - low))).round().clamp(0, 255).byte().cpu().numpy()
+    channels, height, width = spec.shape
+    sheet: NDArray[np.uint8] = pixels.reshape(-1, COLUMNS, channels, height, width)
+    sheet = sheet.transpose(0, 3, 1, 4, 2).reshape(-1, COLUMNS * width, channels)
+    file = io.BytesIO()
+    Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,177 @@
+"""The variational bound of DDPM: learned variances are trained with it, and it is reported in bits.
+
+The bound is a sum over levels (Ho et al. 2020, eq. 5). Level i > 0 costs the divergence of
+p(x_{i-1} | x_i) from the posterior q(x_{i-1} | x_i, x0); level 0 costs the data itself, 256 grey
+levels on the data range; and the noisiest level costs its own divergence from the prior N(0, I).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difftool.diffusion import noise as philox
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+from difftool.train.losses import Levels, Network, levels_of, perturb, target
+
+VARIANCES = ("small", "large", "learned")
+_BITS = 1 / math.log(2)
+
+
+class Posterior(NamedTuple):
+    """q(x_{i-1} | x_i, x0) = N(from_x * x + from_x0 * x0, exp(small)) per level, float32 [L] each.
+
+    `small` and `large` bound the log variance of p: that of the posterior, and that of the forward
+    step (Ho et al. 2020, section 3.2). The posterior of level 0 is a point; `small` is there that
+    of level 1, as improved-diffusion has it.
+    """
+
+    from_x: Tensor
+    from_x0: Tensor
+    small: Tensor
+    large: Tensor
+
+    def at(self, levels: Tensor, dimensions: int) -> "Posterior":
+        """The rows of `levels` [N], shaped [N, 1, ...] to go with samples of `dimensions` axes."""
+        shape = (-1,) + (1,) * (dimensions - 1)
+        return Posterior(*(column[levels].view(shape) for column in self))
+
+
+def posterior_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Posterior:
+    """The posteriors of all levels, computed in float64; level 0 leads to the data, (1, 0).
+
+    UsageError where the spec is not a DDPM of 8-bit data: for others the bound is not defined here.
+    """
+    schedule = spec.schedule
+    if not (schedule.variance_preserving and spec.data_range and len(schedule) > 1):
+        raise UsageError(
+            "the variational bound needs a variance-preserving model of images",
+            "train with method ddpm on images, or with another loss",
+        )
+    alpha, sigma = schedule.alpha, schedule.sigma
+    alpha_to, sigma_to = np.append(1.0, alpha[:-1]), np.append(0.0, sigma[:-1])
+    ratio = alpha / alpha_to
+    forward = sigma**2 - ratio**2 * sigma_to**2
+    variance = forward * sigma_to**2 / sigma**2
+    variance[0] = variance[1]
+    columns = (
+        ratio * sigma_to**2 / sigma**2,
+        alpha_to * forward / sigma**2,
+        np.log(variance),
+        np.log(forward),
+    )
+    return Posterior(
+        *(torch.tensor(column, dtype=torch.float32, device=device) for column in columns)
+    )
+
+
+def hybrid(
+    network: Network,
+    x0: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    table: Levels,
+    posterior: Posterior,
+    spec: ModelSpec,
+    vlb_weight: float,
+) -> Tensor:
+    """L_hybrid = L_simple + vlb_weight * L_vlb (Nichol and Dhariwal 2021, eq. 16); [N].
+
+    The network returns [F, v] on twice the channels, v interpolating the log variance (eq. 15). The
+    bound sees F as a constant, so it trains v alone. L_vlb is in bits per dimension, and its sum
+    over levels is estimated by L times the one that was drawn.
+    """
+    row, x = perturb(x0, levels, noise, table)
+    output, v = network(row.c_in * x, row.cond).chunk(2, 1)
+    simple = (output - target(row, x0, noise)).square().flatten(1).mean(1)
+    denoised = row.c_skip * x + row.c_out * output.detach()
+    step = posterior.at(levels, x0.ndim)
+    cost = _cost(x0, x, denoised, _interpolate(step, v), step, levels, spec)
+    return simple + vlb_weight * len(table.alpha) * cost
+
+
+@torch.no_grad()
+def bits_per_dim(
+    network: Network, x0: Tensor, spec: ModelSpec, *, variance: str = "small", seed: int = 0
+) -> Tensor:
+    """The variational bound of data x0 [N, *S], in bits per dimension; [N].
+
+    All levels are evaluated, one noise each (draw i of `seed` for level i), with D clipped to the
+    data range. `variance` is "small", "large" or "learned".
+
+    Raises:
+        UsageError: an unknown variance, or a model for which the bound is not defined.
+    """
+    if variance not in VARIANCES:
+        raise UsageError(f"unknown variance {variance!r}", f"one of: {', '.join(VARIANCES)}")
+    if variance == "learned" and not spec.learned_variance:
+        raise UsageError("this model has no learned variance", "use variance small or large")
+    table, posterior = levels_of(spec, x0.device), posterior_of(spec, x0.device)
+    total = _prior(x0, spec)
+    for level in range(len(spec.schedule)):
+        levels = torch.full((len(x0),), level, device=x0.device)
+        noise = philox.normal(seed, level, np.arange(len(x0)), spec.shape)
+        row, x = perturb(x0, levels, torch.from_numpy(noise).to(x0.device), table)
+        output, *v = network(row.c_in * x, row.cond).chunk(2 if spec.learned_variance else 1, 1)
+        denoised = (row.c_skip * x + row.c_out * output).clamp(*_range(spec))
+        step = posterior.at(levels, x0.ndim)
+        fixed = step.small if variance == "small" else step.large
+        logvar = _interpolate(step, *v) if variance == "learned" else fixed
+        total += _cost(x0, x, denoised, logvar, step, levels, spec)
+    return total
+
+
+def _cost(
+    x0: Tensor,
+    x: Tensor,
+    denoised: Tensor,
+    logvar: Tensor,
+    step: Posterior,
+    levels: Tensor,
+    spec: ModelSpec,
+) -> Tensor:
+    """What the levels cost, in bits per dimension; [N]."""
+    mean = step.from_x * x + step.from_x0 * denoised
+    true_mean = step.from_x * x + step.from_x0 * x0
+    divergence = 0.5 * (
+        logvar
+        - step.small
+        + torch.expm1(step.small - logvar)
+        + (true_mean - mean).square() * torch.exp(-logvar)
+    )
+    first = (levels == 0).view(-1, *(1,) * (x0.ndim - 1))
+    nats = torch.where(first, -_log_likelihood(x0, mean, logvar, spec), divergence)
+    return nats.flatten(1).mean(1) * _BITS
+
+
+def _log_likelihood(x0: Tensor, mean: Tensor, logvar: Tensor, spec: ModelSpec) -> Tensor:
+    """The log mass of N(mean, exp(logvar)) on the grey level of x0 (Ho et al. 2020, eq. 13)."""
+    low, high = _range(spec)
+    half = (high - low) / 510
+    scale = torch.exp(-0.5 * logvar)
+    above = torch.special.ndtr(scale * (x0 + half - mean))
+    below = torch.special.ndtr(scale * (x0 - half - mean))
+    above = torch.where(x0 > high - half, torch.ones_like(above), above)
+    below = torch.where(x0 < low + half, torch.zeros_like(below), below)
+    return (above - below).clamp_min(1e-12).log()
+
+
+def _prior(x0: Tensor, spec: ModelSpec) -> Tensor:
+    """The divergence of q(x_L | x0) from N(0, I), in bits per dimension; [N]."""
+    alpha, variance = float(spec.schedule.alpha[-1]), float(spec.schedule.sigma[-1]) ** 2
+    nats = 0.5 * ((alpha * x0).square() + variance - 1 - math.log(variance))
+    return nats.flatten(1).mean(1) * _BITS
+
+
+def _interpolate(step: Posterior, v: Tensor) -> Tensor:
+    """The log variance that v names: `small` at -1, `large` at 1 (Nichol and Dhariwal, eq. 15)."""
+    fraction = (v + 1) / 2
+    return fraction * step.large + (1 - fraction) * step.small
+
+
+def _range(spec: ModelSpec) -> tuple[float, float]:
+    assert spec.data_range is not None  # `posterior_of` has checked it
+    return spec.data_range

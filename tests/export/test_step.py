@@ -1,0 +1,156 @@
+"""The step module against the float64 reference, and what the exported graph promises."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from difftool.diffusion import schedules
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import ddim, ddpm
+from difftool.diffusion.spec import ModelSpec
+from difftool.export.eager import Eager
+from difftool.export.step import StepModule
+from difftool.runtime.backends.reference import Reference
+from difftool.train.checkpoint import load_checkpoint
+
+SPEC = ModelSpec(
+    shape=(3,),
+    schedule=schedules.linear(steps=20, beta_end=0.4),
+    parameterization="epsilon",
+    cond="timestep",
+    data_range=(-1.0, 1.0),
+)
+
+
+class Toy(nn.Module):
+    """A closed-form network, so that numpy can say what it gives; `wide` adds variance channels."""
+
+    def __init__(self, *, wide: bool) -> None:
+        super().__init__()
+        self.wide = wide
+
+    def condition(self, cond: Tensor) -> Tensor:
+        return cond[:, None] / 20
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        noise = torch.tanh(x) + c
+        return torch.cat([noise, torch.sin(x)], dim=1) if self.wide else noise
+
+
+def toy_in_numpy(wide: bool):
+    def network(x: np.ndarray, cond: np.ndarray) -> np.ndarray:
+        noise = np.tanh(x) + cond[:, None] / 20
+        return np.concatenate([noise, np.sin(x)], axis=1) if wide else noise
+
+    return network
+
+
+def with_history(program: Program) -> Program:
+    """The same program with every column in use: two history slots and a raw-network term."""
+    rng = np.random.default_rng(0)
+    table = np.concatenate([program.table, np.zeros((len(program), 1))], axis=1)
+    for column in (Column.G, Column.E, Column.F, Column.HISTORY, Column.HISTORY + 1):
+        table[:, column] = 0.1 * rng.normal(size=len(program))
+    table[:, Column.C_IN] = 0.9
+    return Program(
+        sampler="any",
+        arguments={},
+        table=table,
+        conds=program.conds,
+        draws=program.draws,
+        targets=program.targets,
+        start=program.start,
+        exact_noise=False,
+    )
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_step_is_the_documented_arithmetic(learned: bool) -> None:
+    spec = ModelSpec.from_dict({**SPEC.to_dict(), "learned_variance": learned})
+    program = with_history(ddpm(spec, variance="learned" if learned else "small"))
+    exact = Reference(toy_in_numpy(learned), spec.shape, learned_variance=learned)
+    expected, found = exact.batch(program, 5), Eager(Toy(wide=learned), spec).batch(program, 5)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(5, 3)).astype(np.float32)
+    expected.start(x)
+    found.start(x)
+    for _ in range(len(program)):
+        noise = rng.normal(size=(5, 3)).astype(np.float32)
+        expected.step(noise)
+        found.step(noise)
+        assert np.abs(found.x - expected.x).max() < 2e-5
+        assert np.abs(found.denoised - expected.denoised).max() < 2e-5
+        assert np.abs(found.history - expected.history).max() < 2e-5
+
+
+def test_samples_at_different_rows_of_different_programs_share_a_batch() -> None:
+    """Stack two programs in one table; every sample advances by its own row number."""
+    first, second = ddim(SPEC, steps=20), ddpm(SPEC)
+    module = StepModule(Toy(wide=False), dimensions=1, learned_variance=False)
+    table = torch.from_numpy(np.concatenate([first.table, second.table]).astype(np.float32))
+    cond_table = module.network.condition(torch.from_numpy(first.conds.astype(np.float32)))
+    assert np.array_equal(first.conds, second.conds)
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(2, 2, 3, generator=generator)
+    row, history = torch.tensor([4, 20 + 11]), torch.zeros(1, 2, 3)
+    together = module(x, history, row, noise, table, cond_table)
+    assert together[2].tolist() == [5, 32]
+    for i in range(2):
+        one = slice(i, i + 1)
+        alone = module(x[one], history[:, one], row[one], noise[one], table, cond_table)
+        assert torch.equal(alone[0], together[0][one])
+        assert torch.equal(alone[3], together[3][one])
+
+
+def test_the_graph_is_plain_onnx_with_named_dynamic_axes(tiny_bundle: Path) -> None:
+    model = onnx.load(tiny_bundle / "step.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
+    assert not any(node.op_type in ("Loop", "If", "Scan") for node in model.graph.node)
+    axes = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.input, *model.graph.output]
+    }
+    assert axes["x"] == axes["noise"] == axes["x_next"] == axes["denoised"] == ["batch", 1, 8, 8]
+    assert axes["history"] == axes["history_next"] == ["slots", "batch", 1, 8, 8]
+    assert axes["table"] == ["rows", "columns"]
+    assert axes["row"] == axes["row_next"] == ["batch"]
+    assert axes["cond_table"][0] == "conds"
+
+
+def test_time_conditioning_is_outside_the_graph(tiny_checkpoint: Path, tiny_bundle: Path) -> None:
+    """No sine of a timestep and none of the embedding's weights are left in the loop."""
+    operators = {node.op_type for node in onnx.load(tiny_bundle / "step.onnx").graph.node}
+    assert operators.isdisjoint({"Sin", "Cos"})
+    session = onnxruntime.InferenceSession(str(tiny_bundle / "conditioner.onnx"))
+    conds = np.arange(20, dtype=np.float32)
+    expected = load_checkpoint(tiny_checkpoint).network.condition(torch.from_numpy(conds))
+    (found,) = session.run(None, {"cond": conds})
+    assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
+def test_one_graph_serves_any_history(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
+    loaded = load_checkpoint(tiny_checkpoint)
+    program = with_history(ddpm(loaded.spec))
+    teacher = Eager(loaded.network, loaded.spec).batch(program, 2)
+    from difftool.bundle import read_bundle
+    from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+
+    student = OnnxRuntimeCpu(read_bundle(tiny_bundle), threads=1).batch(program, 2)
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(2, 1, 8, 8)).astype(np.float32)
+    teacher.start(x)
+    student.start(x)
+    for _ in range(len(program)):
+        noise = rng.normal(size=x.shape).astype(np.float32)
+        teacher.step(noise)
+        student.step(noise)
+    assert student.history.shape == (2, 2, 1, 8, 8)
+    assert np.abs(student.x - teacher.x).max() < 1e-4 * np.abs(teacher.x).max()
+    assert np.abs(student.history - teacher.history).max() < 1e-4

@@ -1,0 +1,66 @@
+"""Verification passes what is right, and fails what is wrong even slightly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from difftool.errors import ArtefactError
+from difftool.export.eager import Eager
+from difftool.export.verify import compare, verify_bundle
+from difftool.train.checkpoint import load_checkpoint
+
+
+def test_a_bundle_passes_against_its_checkpoint(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
+    rows: list[int] = []
+    result = verify_bundle(tiny_bundle, tiny_checkpoint, on_row=lambda done, _: rows.append(done))
+    assert result.passed
+    assert result.step_error < 1e-5
+    assert result.psnr > 80
+    assert rows == list(range(1, 21))
+    assert result.errors.shape == (20,)
+
+
+def test_points_pass_too(points_bundle: Path, points_checkpoint: Path) -> None:
+    assert verify_bundle(points_bundle, points_checkpoint, n=8).passed
+
+
+def test_other_weights_are_not_verified(tiny_bundle: Path, points_checkpoint: Path) -> None:
+    with pytest.raises(ArtefactError, match="exported from other weights"):
+        verify_bundle(tiny_bundle, points_checkpoint)
+
+
+@pytest.mark.parametrize("defect", ["swapped time embedding", "one weight", "nan"])
+def test_a_seeded_defect_fails(defect: str, tiny_checkpoint: Path) -> None:
+    right, wrong = load_checkpoint(tiny_checkpoint), load_checkpoint(tiny_checkpoint)
+    network = wrong.network
+    if defect == "swapped time embedding":
+        exact = network.condition
+        # Half a turn later: every sine and cosine of the embedding is another one.
+        network.condition = lambda cond: exact(19 - cond)
+    else:
+        weight = next(iter(network.parameters()))
+        weight[0] = float("nan") if defect == "nan" else weight[0] + 0.01
+    result = compare(
+        Eager(network, wrong.spec), Eager(right.network, right.spec), _program(right), right.spec
+    )
+    assert not result.passed
+    if defect == "nan":
+        assert result.worst_row == 0
+        assert not np.isfinite(result.errors[0])
+
+
+def test_the_same_backend_twice_is_equal(tiny_checkpoint: Path) -> None:
+    loaded = load_checkpoint(tiny_checkpoint)
+    backend = Eager(loaded.network, loaded.spec)
+    with torch.inference_mode():
+        result = compare(backend, backend, _program(loaded), loaded.spec)
+    assert result.step_error == 0
+    assert result.psnr == float("inf")
+
+
+def _program(loaded):
+    from difftool.diffusion.samplers import ddpm
+
+    return ddpm(loaded.spec)
