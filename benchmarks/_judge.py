@@ -1,6 +1,6 @@
 """The judge of generated digits: a small convolutional classifier of MNIST."""
 
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 FEATURES = 64
 _EPOCHS, _BATCH, _PEAK_LR = 4, 128, 4e-3
-_SHIFT = 2  # pixels: training images are moved by up to this much, so that strokes count, not places
+_SHIFT = 2  # pixels that training images are moved by at most: strokes count, not places
 
 
 class Judge(nn.Module):
-    """Pixels uint8 [N, 1, 28, 28] to logits [N, 10]; 0.2 M parameters."""
+    """Pixels uint8 [N, 1, 28, 28] to logits [N, 10]; 0.12 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,15 +42,14 @@ class Judge(nn.Module):
         return self.logits(features).softmax(1), features
 
 
-def open_judge(cache: Path, training: Callable[[], Labelled]) -> Judge:
-    """The judge whose weights are in `cache`; where there are none, it is trained and kept there."""
-    judge = Judge()
-    if cache.is_file():
-        judge.load_state_dict(load_file(cache))
-    else:
-        judge = train_judge(training())
+def open_judge(cache: Path, training: Labelled) -> Judge:
+    """The judge whose weights are in `cache`; trained and kept there where the file is missing."""
+    if not cache.is_file():
+        judge = train_judge(training)
         cache.parent.mkdir(parents=True, exist_ok=True)
         save_file(judge.state_dict(), cache)
+    judge = Judge()
+    judge.load_state_dict(load_file(cache))
     return judge.eval()
 
 
@@ -68,7 +67,7 @@ def train_judge(data: Labelled) -> Judge:
             loss.backward()
             optimizer.step()
             course.step()
-        print(f"judge: epoch {epoch + 1} of {_EPOCHS}, last loss {loss.item():.4f}", flush=True)
+        print(f"judge: trained {epoch + 1} of {_EPOCHS} epochs", file=sys.stderr, flush=True)
     return judge
 
 

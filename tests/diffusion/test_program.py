@@ -65,7 +65,7 @@ def test_a_program_prints_its_call_and_its_ends() -> None:
         ({"table": []}, "0 rows"),
         ({"draws": [1]}, "do not fit"),
         ({"conds": []}, "outside"),
-        ({"start": ["gamma", 0, 1]}, "gamma"),
+        ({"start": "gamma(0, 1)"}, "gamma"),
         ({"targets": None}, "whole"),
     ],
 )

@@ -216,6 +216,8 @@ def test_learned_variance_bounds_are_the_two_fixed_ones() -> None:
         ("langevin", {"step_size": -0.1}, "not positive"),
         ("annealed_langevin", {"steps": 1500}, "do not divide among 1000"),
         ("annealed_langevin", {"convention": "tutorial"}, "unknown convention"),
+        ("langevin", {"step_size": 0.1, "start": "uniform(8, -8)"}, "unknown start"),
+        ("langevin", {"step_size": 0.1, "start": "normal(0)"}, "unknown start"),
     ],
 )
 def test_what_has_no_meaning_is_refused(
@@ -223,3 +225,12 @@ def test_what_has_no_meaning_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         compile_program(VP, sampler, arguments)
+
+
+def test_where_langevin_starts_can_be_chosen() -> None:
+    default = compile_program(VE, "annealed_langevin", {})
+    assert str(default.start) == "uniform(0.0, 1.0)"
+    chosen = compile_program(VE, "annealed_langevin", {"start": "uniform(-8, 8)"})
+    assert (chosen.start.kind, chosen.start.low, chosen.start.high) == ("uniform", -8, 8)
+    again = compile_program(VE, "annealed_langevin", chosen.arguments)
+    assert again.start == chosen.start

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from difftool.diffusion.columns import UNBOUNDED, Column
-from difftool.diffusion.program import Program, Start
+from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
+from difftool.diffusion.start import Start
 
 
 class ProgramBuilder:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from difftool.diffusion.columns import Column
 from difftool.diffusion.printing import program_text
+from difftool.diffusion.start import Start, parse_start
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import read_json, write_json
 
@@ -29,32 +30,6 @@ Array = NDArray[np.float64]
 FORMAT: Final = 1
 MAX_ROWS: Final = 100_000
 _PROGRAM_LIMIT: Final = 256 << 20  # bytes of a program file
-
-
-@dataclass(frozen=True)
-class Start:
-    """What x is before the first row: "normal" N(0, high^2), or "uniform" on [low, high]."""
-
-    kind: str
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return (
-            f"normal({self.high:g})"
-            if self.kind == "normal"
-            else f"uniform({self.low:g}, {self.high:g})"
-        )
-
-
-def normal(scale: float) -> Start:
-    """Start from N(0, scale^2)."""
-    return Start("normal", 0.0, scale)
-
-
-def uniform(low: float, high: float) -> Start:
-    """Start from the uniform distribution on [low, high]."""
-    return Start("uniform", low, high)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -128,7 +103,7 @@ class Program:
             "sampler": self.sampler,
             "arguments": dict(self.arguments),
             "columns": [column.name.lower() for column in list(Column)[: Column.HISTORY]],
-            "start": [self.start.kind, self.start.low, self.start.high],
+            "start": str(self.start),
             "exact_noise": self.exact_noise,
             "conds": self.conds.tolist(),
             "draws": self.draws.tolist(),
@@ -151,9 +126,6 @@ class Program:
         if value["format"] > FORMAT:
             raise ArtefactError(f"{path} has program format {value['format']}", "upgrade difftool")
         try:
-            kind, low, high = value["start"]
-            if kind not in ("normal", "uniform"):
-                raise ValueError(f"unknown start {kind!r}")
             return cls(
                 sampler=str(value["sampler"]),
                 arguments=dict(value["arguments"]),
@@ -161,7 +133,7 @@ class Program:
                 conds=np.array(value["conds"], np.float64),
                 draws=np.array(value["draws"], np.int64),
                 targets=np.array(value["targets"], np.float64),
-                start=Start(kind, float(low), float(high)),
+                start=parse_start(str(value["start"])),
                 exact_noise=bool(value["exact_noise"]),
             )
         except (KeyError, TypeError, ValueError, UsageError) as error:

@@ -15,6 +15,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from torch.utils.tensorboard import SummaryWriter
 
 from difftool.files import write_atomic
 
@@ -29,13 +30,7 @@ class Monitor:
     """
 
     def __init__(self, run: Path, *, start: int, steps: int, progress: bool) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        path = run / METRICS
-        if path.exists():
-            write_atomic(path, _until(path, start))
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(run / "tensorboard", purge_step=start)
+        self._run, self._start = run, start
         self._bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -62,6 +57,11 @@ class Monitor:
         self._bar.update(self._task, loss=values["loss"], speed=values["images_per_second"])
 
     def __enter__(self) -> Self:
+        path = self._run / METRICS
+        if path.exists():
+            write_atomic(path, _until(path, self._start))
+        self._file = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(self._run / "tensorboard", purge_step=self._start)
         self._bar.start()
         return self
 

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from difftool.diffusion import noise
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
-from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.files import write_atomic
-from difftool.train.config import SamplerConfig
 
 COUNT = 16
 COLUMNS = 4
@@ -30,13 +28,12 @@ class Preview:
     UsageError where the model's samples are not images.
     """
 
-    def __init__(self, run: Path, spec: ModelSpec, sampler: SamplerConfig) -> None:
+    def __init__(self, run: Path, spec: ModelSpec, program: Program) -> None:
         if len(spec.shape) != 3 or spec.data_range is None:
             raise UsageError(
                 f"samples of shape {spec.shape} make no picture", "leave run.sample_every out"
             )
-        self.folder, self.spec = run / "samples", spec
-        self.program = compile_program(spec, sampler.name, sampler.arguments)
+        self.folder, self.spec, self.program = run / "samples", spec, program
 
     def draw(self, step: int, network: nn.Module, average: Mapping[str, Tensor]) -> Path:
         """Sample with `network` under its averaged weights; the PNG that was written."""

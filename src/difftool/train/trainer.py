@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from difftool.diffusion.samplers import compile_program
 from difftool.errors import Cancelled, CheckFailed, UsageError
 from difftool.files import write_atomic
 from difftool.train import checkpoint as ckpt
@@ -41,11 +42,14 @@ def train(
     data = load_data(config.data, config.run.seed)
     config = resolve(config, data)
     state = TrainState(config, data)
+    # A sampler that cannot be is an error now, and not after the training.
+    program = compile_program(state.spec, config.sampler.name, config.sampler.arguments)
+    preview = Preview(run, state.spec, program) if config.run.sample_every else None
     if begun:
         state.restore(ckpt.find_checkpoint(run))
     if state.accelerator.is_main_process:
         write_atomic(run / "config.toml", to_toml(config).encode())
-    return _loop(state, run, progress)
+    return _loop(state, run, preview, progress)
 
 
 class Window:
@@ -83,10 +87,9 @@ class Window:
         }
 
 
-def _loop(state: TrainState, run: Path, progress: bool) -> Path:
+def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool) -> Path:
     settings, main = state.config.run, state.accelerator.is_main_process
     monitoring = Monitor(run, start=state.step, steps=settings.steps, progress=progress)
-    preview = Preview(run, state.spec, state.config.sampler) if settings.sample_every else None
     with monitoring if main else contextlib.nullcontext() as monitor, Interrupt() as interrupt:
         window = Window(state)
         while state.step < settings.steps:

@@ -3,9 +3,10 @@
 import math
 
 from difftool.diffusion.builder import ProgramBuilder
-from difftool.diffusion.program import Program, normal
+from difftool.diffusion.program import Program
 from difftool.diffusion.spacing import linspace
 from difftool.diffusion.spec import ModelSpec
+from difftool.diffusion.start import normal
 from difftool.errors import UsageError
 
 VARIANCES = ("small", "large", "learned")

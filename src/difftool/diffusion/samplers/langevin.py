@@ -3,8 +3,9 @@
 import math
 
 from difftool.diffusion.builder import ProgramBuilder
-from difftool.diffusion.program import MAX_ROWS, Program, Start, normal, uniform
+from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
+from difftool.diffusion.start import Start, normal, parse_start, uniform
 from difftool.errors import UsageError
 
 CONVENTIONS = ("image", "paper")
@@ -17,7 +18,7 @@ def langevin(
     step_size: float,
     level: int = 0,
     convention: str = "paper",
-    start: Start | None = None,
+    start: str | None = None,
 ) -> Program:
     """Langevin dynamics with the score at one noise level (Song and Ermon 2019, eq. 4).
 
@@ -35,9 +36,9 @@ def langevin(
         "step_size": step_size,
         "level": level,
         "convention": convention,
-        **({} if start is None else {"start": str(start)}),
+        "start": start,
     }
-    return builder.build("langevin", arguments, start or _start(spec), exact_noise=False)
+    return builder.build("langevin", arguments, _start(spec, start), exact_noise=False)
 
 
 def annealed_langevin(
@@ -47,15 +48,16 @@ def annealed_langevin(
     step_size: float = 2e-5,
     convention: str = "image",
     denoise: bool = True,
-    start: Start | None = None,
+    start: str | None = None,
 ) -> Program:
     """Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1); `steps` over all levels.
 
     At level i the step is s = step_size * (sigma_i / sigma_min)^2. `convention` "image" moves
     x += s * score + sqrt(2 s) * z, as NCSN's image code does; "paper" moves x += s / 2 * score +
     sqrt(s) * z, as its algorithm and toy code do. `denoise` ends with one more evaluation,
-    x = D (Jolicoeur-Martineau et al. 2021). x starts uniform over the data range, or from the
-    noisiest level's normal where there is none. A VP model's state is x / alpha.
+    x = D (Jolicoeur-Martineau et al. 2021). `start` is "uniform(low, high)" or "normal(std)"; by
+    default uniform over the data range, or the noisiest level's normal where there is none. A VP
+    model's state is x / alpha.
     """
     _check(steps, step_size, convention)
     levels = len(spec.schedule)
@@ -76,9 +78,9 @@ def annealed_langevin(
         "step_size": step_size,
         "convention": convention,
         "denoise": denoise,
-        **({} if start is None else {"start": str(start)}),
+        "start": start,
     }
-    return builder.build("annealed_langevin", arguments, start or _start(spec), exact_noise=False)
+    return builder.build("annealed_langevin", arguments, _start(spec, start), exact_noise=False)
 
 
 def _add_rows(
@@ -91,7 +93,9 @@ def _add_rows(
         builder.row(level, level, a=1 - rate, b=rate, d=math.sqrt(2 * drift))
 
 
-def _start(spec: ModelSpec) -> Start:
+def _start(spec: ModelSpec, start: str | None) -> Start:
+    if start is not None:
+        return parse_start(start)
     if spec.data_range:
         return uniform(*spec.data_range)
     return normal(float(spec.schedule.sigma[-1] / spec.schedule.alpha[-1]))

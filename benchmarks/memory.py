@@ -1,0 +1,34 @@
+"""Peak memory of `difftool sample -n 1`, for the shipped models."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from _process import run, script
+from _report import Figure, finish, parser
+
+MODELS = ("ddpm-mnist", "ncsn-mnist")
+LIMIT = 250  # MB
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("models", nargs="*", default=MODELS, help="names, or folders of bundles")
+    options = arguments.parse_args()
+    figures = [
+        Figure(name=f"peak memory, {model}", values=[peak(model)], unit="MB", at_most=LIMIT)
+        for model in options.models
+    ]
+    return finish("memory", figures, {"command": "difftool sample -n 1"}, options.out)
+
+
+def peak(model: str) -> float:
+    """The peak of resident memory, in MB, while a model draws one sample."""
+    difftool = script("difftool", Path(sys.executable))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "sample.npy"
+        return run([difftool, "sample", model, "-n", "1", "--out", out]).peak / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""What a sampling step costs above the bare network, at batch 1.
+
+Three sides take turns in one process, with the same threads:
+
+- the sampling loop, that of `Model.sample`: noise, the step graph, the bookkeeping
+- the bare network: exported as network(x, timestep), and `session.run`; nothing is sampled
+- the bare step graph: `session.run` of the bundle's step.onnx on inputs that stay as they are
+"""
+
+import itertools
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from _report import ROOT, Figure, finish, parser
+from _timing import Side, interleave, ratios
+from torch import Tensor, nn
+
+import difftool
+from difftool import Model, Program
+from difftool.bundle import STEP
+from difftool.export.onnx import OPSET
+from difftool.runtime.backends.reference import Reference
+from difftool.train.checkpoint import load_checkpoint
+
+RATIO_LIMIT = 1.05
+AGREEMENT_LIMIT = 1e-4  # of the state's scale; a time only counts for the same computation
+
+
+class Bare(nn.Module):
+    """A network as anyone would export it: network(x, timestep)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
+        return self.network(x, self.network.condition(timestep))
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("--model", default="ddpm-mnist", help="name, or folder of a bundle")
+    arguments.add_argument("--checkpoint", type=Path, help="where it came from")
+    arguments.add_argument("--rounds", type=int, default=20)
+    arguments.add_argument("--steps", type=int, default=250, help="in each round")
+    arguments.add_argument("--threads", type=int, help="all cores by default")
+    options = arguments.parse_args()
+
+    model = difftool.load(options.model, threads=options.threads)
+    program = model.default_program()
+    checkpoint = options.checkpoint or ROOT / "checkpoints" / options.model
+    network = bare_session(checkpoint, options.threads)
+    graph = session(model.bundle.file(STEP), options.threads)
+    sides = {
+        "sampling loop": sampling(model, program, options.steps),
+        "bare network": repeated(network, network_inputs(model), options.steps),
+        "bare step graph": repeated(graph, graph_inputs(model, program), options.steps),
+    }
+    seconds = interleave(sides, rounds=options.rounds)
+    to_network = ratios(seconds["sampling loop"], seconds["bare network"])
+    to_graph = ratios(seconds["sampling loop"], seconds["bare step graph"])
+    figures = [
+        Figure(
+            name="difference after a step",
+            values=[disagreement(model, program, network)],
+            at_most=AGREEMENT_LIMIT,
+        ),
+        *(
+            Figure(name=name, values=[1e3 * s / options.steps for s in values], unit="ms/step")
+            for name, values in seconds.items()
+        ),
+        Figure(name="loop / bare network", values=to_network, at_most=RATIO_LIMIT),
+        Figure(name="loop / bare step graph", values=to_graph),
+    ]
+    setup = {
+        "model": Path(options.model).name,
+        "program": program.name,
+        "threads": options.threads or "all",
+        "rounds": options.rounds,
+        "steps": options.steps,
+    }
+    return finish("step_overhead", figures, setup, options.out)
+
+
+def bare_session(checkpoint: Path, threads: int | None) -> Any:
+    """The network alone in ONNX Runtime, with a dynamic batch as the step graph has it."""
+    loaded = load_checkpoint(checkpoint)
+    batch = torch.export.Dim("batch")
+    exported = torch.onnx.export(
+        Bare(loaded.network).eval(),
+        (torch.zeros(2, *loaded.spec.shape), torch.zeros(2)),
+        dynamic_shapes=({0: batch}, {0: batch}),
+        input_names=["x", "timestep"],
+        dynamo=True,
+        opset_version=OPSET,  # the step graph's, so that the same kernels run
+        verbose=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        exported.save(str(path))
+        return session(path, threads)
+
+
+def session(path: Path, threads: int | None) -> Any:
+    """A graph in ONNX Runtime, as it comes."""
+    settings = onnxruntime.SessionOptions()
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+
+
+def sampling(model: Model, program: Program, steps: int) -> Side:
+    """Every call goes on by `steps` in the loop of `Model.sample`, sample after sample."""
+    runs = (model.stream(program, n=1, first_sample=i) for i in itertools.count())
+    states = itertools.chain.from_iterable(runs)
+    return lambda: deque(itertools.islice(states, steps), maxlen=0)
+
+
+def repeated(bare: Any, inputs: dict[str, np.ndarray], steps: int) -> Side:
+    """Every call runs a session `steps` times."""
+
+    def run() -> None:
+        for _ in range(steps):
+            bare.run(None, inputs)
+
+    return run
+
+
+def network_inputs(model: Model) -> dict[str, np.ndarray]:
+    """One noisy sample at one timestep."""
+    return {"x": _normal(1, *model.spec.shape), "timestep": np.full(1, 500, np.float32)}
+
+
+def graph_inputs(model: Model, program: Program) -> dict[str, np.ndarray]:
+    """The same for the step graph, in the middle of the program."""
+    conditioner = session(model.bundle.file("conditioner.onnx"), 1)
+    conds = program.conds.astype(np.float32)
+    shape = model.spec.shape
+    return {
+        "x": _normal(1, *shape),
+        "history": np.zeros((program.history, 1, *shape), np.float32),
+        "row": np.full(1, len(program) // 2, np.int64),
+        "noise": _normal(1, *shape),
+        "table": program.table.astype(np.float32),
+        "cond_table": conditioner.run(None, {"cond": conds})[0],
+    }
+
+
+def disagreement(model: Model, program: Program, network: Any) -> float:
+    """How far one step of the runtime is from the same step made of the bare network and numpy."""
+
+    def bare(x: np.ndarray, cond: np.ndarray) -> np.ndarray:
+        inputs = {"x": x.astype(np.float32), "timestep": cond.astype(np.float32)}
+        return network.run(None, inputs)[0].astype(np.float64)
+
+    shape = model.spec.shape
+    batches = [backend.batch(program, 1) for backend in (model.backend, Reference(bare, shape))]
+    for batch in batches:
+        batch.start(_normal(1, *shape), row=len(program) // 2)
+        batch.step(_normal(1, *shape))
+    fast, exact = (batch.x for batch in batches)
+    return float(np.abs(fast - exact).max() / np.abs(exact).max())
+
+
+def _normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""How much of a bare PyTorch loop's speed the trainer reaches.
+
+Both sides have the same network, batch, precision, memory layout and fused Adam, and random images
+in memory. The bare loop is the shortest that trains a DDPM. The trainer adds an average of the
+weights, gradient clipping, the learning rate's course, records, and noise that is a function of
+(seed, step). Checkpoints are not in it: there is one in a thousand steps or more.
+"""
+
+import copy
+import sys
+
+import torch
+import torch.nn.functional as F
+from _report import Figure, finish, parser
+from _timing import Side, interleave, ratios
+
+from difftool.train.data import Data
+from difftool.train.presets import preset
+from difftool.train.state import TrainState
+from difftool.train.trainer import Window
+
+RATIO_LIMIT = 0.9
+SHAPES = {"digits": (1, 8, 8), "ddpm-mnist-small": (1, 28, 28)}  # of what a preset trains on
+ITEMS = 4096
+
+
+def main() -> int:
+    arguments = parser(__doc__)
+    arguments.add_argument("presets", nargs="*", default=list(SHAPES), metavar="PRESET")
+    arguments.add_argument("--rounds", type=int, default=15)
+    arguments.add_argument("--steps", type=int, default=10, help="in each round")
+    options = arguments.parse_args()
+    figures = [
+        figure
+        for name in options.presets
+        for figure in compare(name, options.rounds, options.steps)
+    ]
+    setup = {
+        "threads": torch.get_num_threads(),
+        "precision": "float32",
+        "rounds": options.rounds,
+        "steps": options.steps,
+    }
+    return finish("trainer", figures, setup, options.out)
+
+
+def compare(name: str, rounds: int, steps: int) -> list[Figure]:
+    """Images a second of the trainer and of a bare loop, on random images, and their ratio."""
+    config = preset(name)
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (ITEMS, *SHAPES[name]), dtype=torch.uint8)
+    state = TrainState(config, Data(images))
+    sides = {"trainer": training(state, steps), "bare loop": bare_loop(state, steps)}
+    seconds = interleave(sides, rounds=rounds)
+    speeds = {
+        side: [steps * config.run.batch / value for value in values]
+        for side, values in seconds.items()
+    }
+    ratio = ratios(speeds["trainer"], speeds["bare loop"])
+    return [
+        *(
+            Figure(name=f"{name}: {side}", values=values, unit="images/s")
+            for side, values in speeds.items()
+        ),
+        Figure(name=f"{name}: trainer / bare loop", values=ratio, at_least=RATIO_LIMIT),
+    ]
+
+
+def training(state: TrainState, steps: int) -> Side:
+    """Every call takes `steps` steps as `train` takes them, and makes a record."""
+    window = Window(state)
+
+    def run() -> None:
+        window.open()
+        for _ in range(steps):
+            window.add(*state.advance())
+        window.close()
+
+    return run
+
+
+def bare_loop(state: TrainState, steps: int) -> Side:
+    """The same for a copy of the state's network, in plain PyTorch."""
+    network = copy.deepcopy(state.network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
+    images, batch = state.data.items, state.config.run.batch
+    schedule = state.spec.schedule
+    alpha = torch.tensor(schedule.alpha, dtype=torch.float32).view(-1, 1, 1, 1)
+    sigma = torch.tensor(schedule.sigma, dtype=torch.float32).view(-1, 1, 1, 1)
+
+    def run() -> None:
+        for _ in range(steps):
+            x0 = images[torch.randint(len(images), (batch,))] / 127.5 - 1
+            timestep = torch.randint(len(schedule), (batch,))
+            noise = torch.randn(x0.shape)
+            x = alpha[timestep] * x0 + sigma[timestep] * noise
+            prediction = network(x, network.condition(timestep.float()))
+            loss = F.mse_loss(prediction, noise)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

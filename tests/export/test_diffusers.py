@@ -1,0 +1,134 @@
+"""The diffusers library's own pipelines and this runtime: same weights, same noise, same images."""
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import difftool
+from difftool.diffusion import noise
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import ddim, ddpm
+from difftool.train.checkpoint import Checkpoint, load_checkpoint
+from tests.train.networks import golden
+
+diffusers = pytest.importorskip("diffusers")
+
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "ddpm-mnist"
+SEED, COUNT = 5, 1
+SPEC = load_checkpoint(CHECKPOINT).spec
+
+
+@pytest.fixture(scope="module")
+def unet() -> torch.nn.Module:
+    """Their U-Net with the shipped model's weights."""
+    network = diffusers.UNet2DModel(
+        sample_size=28,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        attention_head_dim=None,
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+        norm_num_groups=8,
+    )
+    return _give_weights(network, load_checkpoint(CHECKPOINT))
+
+
+def _give_weights(network: torch.nn.Module, source: Checkpoint) -> torch.nn.Module:
+    """Put our weights into their network.
+
+    The key table leads from theirs to ours. So their weights are numbered, the numbers are sent
+    along it, and where a number arrives stands the weight that belongs in its place.
+    """
+    state = network.state_dict()
+    total = sum(value.numel() for value in state.values())
+    numbers = torch.arange(total, dtype=torch.float64)
+    sizes = [value.numel() for value in state.values()]
+    numbered = {
+        name: part.reshape(value.shape)
+        for (name, value), part in zip(state.items(), numbers.split(sizes), strict=True)
+    }
+    arrived = golden.diffusers(numbered, copy.deepcopy(source.network).double(), blocks=1)
+    weights = torch.full((total,), float("nan"))
+    ours = source.network.state_dict()
+    for name, number in arrived.state_dict().items():
+        weights[number.long().flatten()] = ours[name].flatten()
+    for value, part in zip(state.values(), weights.split(sizes), strict=True):
+        value.copy_(part.reshape(value.shape))
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "scheduler", "arguments", "compile_program"),
+    [
+        pytest.param(
+            diffusers.DDPMPipeline,
+            diffusers.DDPMScheduler(variance_type="fixed_large"),
+            {},
+            lambda: ddpm(SPEC, variance="large"),
+            id="ddpm fixed_large",
+        ),
+        pytest.param(
+            diffusers.DDPMPipeline,
+            diffusers.DDPMScheduler(variance_type="fixed_small"),
+            {},
+            lambda: ddpm(SPEC, variance="small"),
+            id="ddpm fixed_small",
+        ),
+        pytest.param(
+            diffusers.DDIMPipeline,
+            diffusers.DDIMScheduler(),
+            {"eta": 0.0},
+            lambda: ddim(SPEC, steps=1000, raw_epsilon=True),
+            id="ddim",
+        ),
+        pytest.param(
+            diffusers.DDIMPipeline,
+            diffusers.DDIMScheduler(),
+            {"eta": 1.0, "use_clipped_model_output": True},
+            lambda: ddim(SPEC, steps=1000, eta=1.0),
+            id="ddim eta=1, clipped epsilon",
+        ),
+    ],
+)
+def test_a_thousand_steps_agree(
+    pipeline: type,
+    scheduler: object,
+    arguments: dict[str, object],
+    compile_program: Callable[[], Program],
+    unet: torch.nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = compile_program()
+    drawn = _draws(program)
+
+    def randn_tensor(shape: tuple[int, ...], **_: object) -> torch.Tensor:
+        return next(drawn).reshape(shape)
+
+    for module in ("pipelines.ddpm.pipeline_ddpm", "pipelines.ddim.pipeline_ddim"):
+        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", randn_tensor)
+    for module in ("schedulers.scheduling_ddpm", "schedulers.scheduling_ddim"):
+        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", randn_tensor)
+    run = pipeline(unet=unet, scheduler=scheduler)
+    run.set_progress_bar_config(disable=True)
+    theirs = run(
+        batch_size=COUNT, num_inference_steps=1000, output_type="np", **arguments
+    ).images  # [N, H, W, C] in 0 .. 1
+    ours = difftool.load("ddpm-mnist", threads=1).sample(program, n=COUNT, seed=SEED)
+    assert ours.std() > 0.1
+    assert np.abs(theirs.transpose(0, 3, 1, 2) * 2 - 1 - ours).max() < 1e-3
+
+
+def _draws(program: Program) -> Iterator[torch.Tensor]:
+    """The start noise, then each row's, as this runtime draws them."""
+    for draw in [0, *program.draws]:
+        yield torch.from_numpy(noise.normal(SEED, draw, np.arange(COUNT), SPEC.shape))

@@ -1,0 +1,109 @@
+"""Configurations: read, overridden, printed, and what they say when they are wrong."""
+
+import math
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from difftool.errors import UsageError
+from difftool.train.config import (
+    OptimizerConfig,
+    TrainConfig,
+    apply_overrides,
+    model_spec,
+    network_arguments,
+    parse,
+    read_toml,
+    to_toml,
+)
+
+
+def test_toml_round_trip(images_config: TrainConfig, tmp_path: Path) -> None:
+    awkward = 'a "folder"\\\t\x7f ü'
+    config = apply_overrides(images_config, ["optimizer.eps=1e-09", "data.mode=L"])
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": awkward})})
+    (tmp_path / "c.toml").write_text(to_toml(config), encoding="utf-8")
+    assert read_toml(tmp_path / "c.toml") == config
+
+
+def test_overrides_are_toml_values_or_words(images_config: TrainConfig) -> None:
+    config = apply_overrides(
+        images_config,
+        [
+            "optimizer.lr=1e-4",
+            "network.arguments.multipliers=[1, 2]",
+            "data.source=some/folder",
+            "optimizer.clip=none",
+            "optimizer.betas=[0.5, 0.9]",
+        ],
+    )
+    assert config.optimizer.lr == 1e-4
+    assert config.network.arguments["multipliers"] == [1, 2]
+    assert config.data.source == "some/folder"
+    assert config.optimizer.clip is None
+    assert config.optimizer.betas == (0.5, 0.9)
+    assert images_config.optimizer.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.rate=1", r"optimizer\.rate.*\(known here: lr, betas"),
+        ("optimiser.lr=1", "no section 'optimiser'.*optimizer"),
+        ("optimizer.lr=fast", r"optimizer\.lr"),
+        ("optimizer.lr=nan", r"optimizer\.lr"),
+        ("run.steps=0", r"run\.steps"),
+        ("run.precision=fp8", r"run\.precision.*'no' or 'bf16'"),
+        ("optimizer.accumulate=3", "does not split"),
+        ("loss.kind=denoising", "no loss 'denoising'.*simple, hybrid"),
+        ("method=gan", "method"),
+        ("optimizer.lr", "assigns nothing"),
+        ("optimizer.lr.x=1", "no section 'lr'"),
+    ],
+)
+def test_bad_overrides_name_the_key(
+    images_config: TrainConfig, override: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        apply_overrides(images_config, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["method = ", "method = 'ddpm'", "\xff"])
+def test_bad_files_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.toml").write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError) as caught:
+        read_toml(tmp_path / "c.toml")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=r"absent\.toml"):
+        read_toml(tmp_path / "absent.toml")
+
+
+def test_learning_rate_course() -> None:
+    settings = OptimizerConfig(lr=2.0, warmup=4, decay="cosine")
+    assert [settings.lr_at(step, 14) for step in range(5)] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert settings.lr_at(9, 14) == pytest.approx(1.0)
+    assert settings.lr_at(13, 14) == pytest.approx(1 - math.cos(math.pi / 10))
+    linear = OptimizerConfig(lr=2.0, decay="linear")
+    assert [linear.lr_at(step, 4) for step in range(4)] == [2.0, 1.5, 1.0, 0.5]
+    constant = OptimizerConfig(lr=2.0, warmup=1)
+    assert {constant.lr_at(step, 3) for step in range(3)} == {2.0}
+
+
+def test_specs_of_both_methods(images_config: TrainConfig, points_config: TrainConfig) -> None:
+    images = model_spec(images_config, (1, 8, 8))
+    assert (images.cond, images.data_range) == ("timestep", (-1.0, 1.0))
+    assert network_arguments(images_config, images)["out_channels"] == 1
+    learned = model_spec(apply_overrides(images_config, ["loss.kind=hybrid"]), (3, 8, 8))
+    assert learned.learned_variance
+    assert network_arguments(images_config, learned)["out_channels"] == 6
+    points = model_spec(points_config, (2,))
+    assert (points.cond, points.data_range, len(points.schedule)) == ("level", None, 4)
+    assert network_arguments(points_config, points) == {"dimensions": 2, "hidden": 8, "levels": 4}
+    assert model_spec(points_config, (1, 8, 8)).data_range == (0.0, 1.0)
+
+
+def test_parse_reads_what_model_dump_wrote(points_config: TrainConfig) -> None:
+    assert parse(points_config.model_dump(mode="json")) == points_config
+    assert parse(tomllib.loads(to_toml(points_config))) == points_config

@@ -1,0 +1,137 @@
+"""Data sets become one tensor, and what is wrong with them becomes one line."""
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from difftool.errors import UsageError
+from difftool.train import draws
+from difftool.train.config import DataConfig, TrainConfig, model_spec
+from difftool.train.data import Data, load_data
+
+SLOTS = np.arange(6)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the datasets library prepares goes away with the test."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def save(folder: Path, name: str, *, size: tuple[int, int] = (6, 4), mode: str = "L") -> Path:
+    """A picture whose red or grey value falls from left to right."""
+    folder.mkdir(exist_ok=True)
+    width, height = size
+    ramp = np.linspace(200, 20, width, dtype=np.uint8)
+    grey = Image.fromarray(np.tile(ramp, (height, 1)))
+    grey.convert(mode).save(folder / name)
+    return folder
+
+
+def load(source: Path | str, **options: object) -> Data:
+    return load_data(DataConfig.model_validate({"source": str(source), **options}), seed=0)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3)])
+def test_a_folder_of_images(tmp_path: Path, mode: str, channels: int) -> None:
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "images", name, mode=mode)
+    data = load(tmp_path / "images")
+    assert data.items.dtype == torch.uint8
+    assert data.items.shape == (2, channels, 4, 6)
+    if mode != "1":
+        assert data.items[0, 0, 0].tolist() == [200, 164, 128, 92, 56, 20]
+
+
+def test_mixed_sizes_and_modes_are_named_with_what_to_do(tmp_path: Path) -> None:
+    save(tmp_path / "images", "a.png")
+    save(tmp_path / "images", "b.png", size=(5, 5), mode="RGB")
+    with pytest.raises(UsageError, match=r"6x4 L, but image 1 is 5x5 RGB.*data\.size.*data\.mode"):
+        load(tmp_path / "images")
+    assert load(tmp_path / "images", size=4, mode="L").shape == (1, 4, 4)
+    assert load(tmp_path / "images", size=8, mode="RGB").shape == (3, 8, 8)
+
+
+def test_other_modes_need_a_choice(tmp_path: Path) -> None:
+    save(tmp_path / "images", "a.png", mode="LA")
+    with pytest.raises(UsageError, match=r"mode 'LA'.*data\.mode"):
+        load(tmp_path / "images")
+    assert load(tmp_path / "images", mode="L").shape == (1, 4, 6)
+
+
+def test_unreadable_images_are_named(tmp_path: Path) -> None:
+    folder = save(tmp_path / "images", "a.png")
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:40])
+    with pytest.raises(UsageError, match=r"cannot read .*b\.png"):
+        load(folder)
+
+
+def test_nothing_there_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "empty", tmp_path / "absent.parquet", "nobody/no-such-data"):
+        with pytest.raises(UsageError, match="cannot load the data") as caught:
+            load(source)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_file_without_rows_or_without_images(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    empty = datasets.Dataset.from_dict({"image": [], "label": []}, features=features)
+    empty.to_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(UsageError, match=r"no (data|images)"):
+        load(tmp_path / "empty.parquet")
+    datasets.Dataset.from_dict({"label": [1, 2]}).to_parquet(tmp_path / "labels.parquet")
+    with pytest.raises(UsageError, match=r"no columns of images.*data\.column to one of: label"):
+        load(tmp_path / "labels.parquet")
+
+
+def test_mnist_is_read_from_parquet(shared: Path) -> None:
+    data = load(shared / "data" / "mnist" / "test-*.parquet")
+    assert data.items.shape == (10_000, 1, 28, 28)
+    assert data.items.double().mean().item() / 255 == pytest.approx(0.1325, abs=1e-4)
+
+
+def test_digits_fill_the_grey_levels() -> None:
+    data = load("digits")
+    assert data.items.shape == (1797, 1, 8, 8)
+    assert (int(data.items.min()), int(data.items.max())) == (0, 255)
+
+
+def test_toys_are_points_of_the_runs_seed() -> None:
+    data = load("moons", count=50)
+    assert data.items.shape == (50, 2)
+    other = load_data(DataConfig(source="moons", count=50), seed=1)
+    assert not torch.equal(data.items, other.items)
+
+
+def test_ranges_of_both_methods(images_config: TrainConfig) -> None:
+    grey = torch.arange(256, dtype=torch.uint8).view(64, 1, 2, 2)
+    ddpm = model_spec(images_config, (1, 2, 2))
+    slots = np.arange(64)
+    order = draws.batch_indices(1, 0, 64, slots, 64)
+    expected = grey[torch.from_numpy(order)].float() / 255
+    assert torch.allclose(Data(grey).batch(ddpm, 1, 0, 64, slots), expected * 2 - 1, atol=1e-6)
+
+    ncsn = model_spec(images_config.model_copy(update={"method": "ncsn"}), (1, 2, 2))
+    assert torch.allclose(Data(grey).batch(ncsn, 1, 0, 64, slots), expected)
+    spread = Data(grey, dequantize=True).batch(ncsn, 1, 0, 64, slots) * 256
+    # A dither of (0, 1] in float32 may round up to the next grey level.
+    assert ((spread - expected * 255) > -1e-4).all()
+    assert ((spread - expected * 255) < 1 + 1e-4).all()
+    assert (spread - expected * 255).mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_flips_mirror_whole_images(images_config: TrainConfig) -> None:
+    items = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
+    spec = model_spec(images_config, (1, 2, 2))
+    plain = Data(items).batch(spec, 5, 2, 6, SLOTS)
+    flipped = Data(items, flip=True).batch(spec, 5, 2, 6, SLOTS)
+    mirrored = draws.flips(5, 2, SLOTS)
+    assert 0 < mirrored.sum() < 6
+    for slot in SLOTS:
+        expected = plain[slot].flip(-1) if mirrored[slot] else plain[slot]
+        assert torch.equal(flipped[slot], expected)

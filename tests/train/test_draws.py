@@ -1,0 +1,58 @@
+"""Everything random is a pure function of (seed, step, slot)."""
+
+import numpy as np
+import pytest
+import torch
+
+from difftool.train import draws
+
+SLOTS = np.arange(12)
+
+
+@pytest.mark.parametrize("size", [5, 12, 31])
+def test_every_epoch_is_a_permutation_of_its_own(size: int) -> None:
+    batches = [draws.batch_indices(7, step, 12, SLOTS, size) for step in range(3 * size)]
+    epochs = np.concatenate(batches).reshape(-1, size)
+    assert (np.sort(epochs, axis=1) == np.arange(size)).all()
+    assert len({tuple(epoch) for epoch in epochs}) > len(epochs) * 0.9
+
+
+def test_order_depends_on_seed_and_step_only() -> None:
+    late = draws.batch_indices(7, 40, 12, SLOTS, 100)
+    for step in (3, 90, 40):
+        again = draws.batch_indices(7, step, 12, SLOTS, 100)
+    assert (again == late).all()
+    assert (draws.batch_indices(8, 40, 12, SLOTS, 100) != late).any()
+
+
+def test_a_batch_is_the_same_however_it_is_split() -> None:
+    for draw in (
+        lambda slots: torch.from_numpy(draws.batch_indices(7, 4, 12, slots, 50)),
+        lambda slots: draws.normal(7, 4, slots, (3, 2)),
+        lambda slots: draws.levels(7, 4, slots, 1000),
+        lambda slots: draws.flips(7, 4, slots),
+        lambda slots: draws.dither(7, 4, slots, (5,)),
+        lambda slots: draws.projections(7, 4, slots, (2,)),
+    ):
+        whole = draw(SLOTS)
+        parts = torch.cat([draw(part) for part in np.split(SLOTS, 3)])
+        assert torch.equal(whole, parts)
+
+
+def test_levels_and_flips_are_uniform() -> None:
+    slots = np.arange(20_000)
+    levels = draws.levels(1, 0, slots, 7)
+    counts = torch.bincount(levels, minlength=7).double()
+    assert len(counts) == 7
+    assert ((counts - 20_000 / 7).abs() < 5 * (20_000 / 7) ** 0.5).all()
+    assert abs(draws.flips(1, 0, slots).double().mean() - 0.5) < 0.02
+
+
+def test_streams_do_not_repeat_each_other() -> None:
+    noise = draws.normal(1, 0, SLOTS, (4,))
+    assert not torch.equal(noise, draws.projections(1, 0, SLOTS, (4,)))
+    assert not torch.equal(noise, draws.normal(1, 1, SLOTS, (4,)))
+    assert not torch.equal(noise, draws.normal(2, 0, SLOTS, (4,)))
+    seeds = {draws.torch_seed(1, step, process) for step in range(20) for process in range(3)}
+    assert len(seeds) == 60
+    assert all(0 <= seed < 1 << 64 for seed in seeds)

@@ -1,0 +1,188 @@
+"""Losses against hand computation, and their minimisers against the true score of a Gaussian."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from difftool.diffusion.parameterization import PARAMETERIZATIONS
+from difftool.diffusion.schedules import geometric, linear
+from difftool.diffusion.spec import ModelSpec
+from difftool.train import losses
+
+Loss = Callable[[losses.Network, Tensor, Tensor, Tensor, losses.Levels], Tensor]
+
+
+def spec_of(parameterization: str, *, steps: int = 10, shape: tuple[int, ...] = (3,)) -> ModelSpec:
+    return ModelSpec(
+        shape=shape,
+        schedule=linear(steps=steps, beta_end=0.3),
+        parameterization=parameterization,
+        cond="timestep",
+        sigma_data=0.7,
+    )
+
+
+def points_spec(sigma: float) -> ModelSpec:
+    schedule = geometric(levels=1, sigma_min=sigma, sigma_max=sigma)
+    return ModelSpec(shape=(2,), schedule=schedule, parameterization="score", cond="level")
+
+
+def batch(size: int = 6, shape: tuple[int, ...] = (3,)) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.randn(size, *shape, generator=generator)
+    noise = torch.randn(size, *shape, generator=generator)
+    return x0, torch.arange(size) % 10, noise
+
+
+def sliced_along_axes(
+    network: losses.Network, x0: Tensor, levels: Tensor, noise: Tensor, table: losses.Levels
+) -> Tensor:
+    """The sliced loss averaged over directions whose second moment is exactly the identity."""
+    axes = torch.eye(x0.shape[1], dtype=x0.dtype) * x0.shape[1] ** 0.5
+    return torch.stack(
+        [losses.sliced(network, x0, levels, noise, table, axis.expand_as(x0)) for axis in axes]
+    ).mean(0)
+
+
+def test_simple_is_the_plain_formula() -> None:
+    x0, levels, noise = batch(shape=(1, 4, 4))
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.3, 10))[levels.numpy()].reshape(-1, 1, 1, 1)
+
+    def network(x: Tensor, cond: Tensor) -> Tensor:
+        return torch.sin(x) + cond.view(-1, 1, 1, 1)
+
+    x = np.sqrt(alpha_bar) * x0.numpy() + np.sqrt(1 - alpha_bar) * noise.numpy()
+    predicted = np.sin(x) + levels.numpy().reshape(-1, 1, 1, 1)
+    expected = ((noise.numpy() - predicted) ** 2).mean(axis=(1, 2, 3))
+    table = losses.levels_of(spec_of("epsilon", shape=(1, 4, 4)))
+    actual = losses.simple(network, x0, levels, noise, table)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+def test_targets_are_the_papers() -> None:
+    x0, levels, noise = batch()
+    for parameterization, expected in {
+        "epsilon": lambda alpha, sigma: noise,
+        "x0": lambda alpha, sigma: x0,
+        "v": lambda alpha, sigma: alpha * noise - sigma * x0,
+        "score": lambda alpha, sigma: -noise / sigma,
+        "scaled_score": lambda alpha, sigma: -noise,
+    }.items():
+        table = losses.levels_of(spec_of(parameterization))
+        row = table.at(levels, 2)
+        torch.testing.assert_close(
+            losses.target(row, x0, noise), expected(row.alpha, row.sigma), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_a_network_that_knows_the_data_has_no_loss(parameterization: str) -> None:
+    x0, levels, noise = batch()
+    spec = spec_of(parameterization)
+    table = losses.levels_of(spec)
+    _, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients_of(levels.numpy()))
+    row, x = losses.perturb(x0.double(), levels, noise.double(), table)
+    output = (x0 - skip * x) / out
+
+    def network(scaled: Tensor, cond: Tensor) -> Tensor:
+        torch.testing.assert_close(scaled, row.c_in * x)
+        return output
+
+    for loss in (losses.simple, losses.denoising):
+        assert loss(network, x0.double(), levels, noise.double(), table).max() < 1e-8
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_denoising_does_not_depend_on_the_parameterization(parameterization: str) -> None:
+    """The same wrong score, -x / 2, costs the same in every parameterization."""
+    x0, levels, noise = batch()
+    spec = spec_of(parameterization)
+    table = losses.levels_of(spec)
+    alpha = torch.from_numpy(spec.schedule.alpha[levels.numpy()])[:, None]
+    sigma = torch.from_numpy(spec.schedule.sigma[levels.numpy()])[:, None]
+    c_in, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients_of(levels.numpy()))
+
+    def network(scaled: Tensor, cond: Tensor) -> Tensor:
+        x = scaled / c_in
+        denoised = (x + sigma**2 * (-x / 2)) / alpha
+        return (denoised - skip * x) / out
+
+    x = alpha * x0 + sigma * noise
+    difference = -x / 2 - (alpha * x0 - x) / sigma**2
+    expected = sigma[:, 0] ** 2 / 2 * (difference**2).sum(1)
+    actual = losses.denoising(network, x0.double(), levels, noise.double(), table)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", [losses.implicit, sliced_along_axes])
+def test_the_trace_of_a_linear_score_is_exact(loss: Loss) -> None:
+    matrix, offset = torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), torch.tensor([0.3, -0.2])
+    x0, _, noise = batch(shape=(2,))
+    levels = torch.zeros(len(x0), dtype=torch.int64)
+    table = losses.levels_of(points_spec(0.5))
+    score = (x0 + 0.5 * noise) @ matrix.T + offset
+    expected = 0.25 * (1.5 + 0.5 * (score**2).sum(1))
+    actual = loss(lambda x, cond: x @ matrix.T + offset, x0, levels, noise, table)
+    torch.testing.assert_close(actual, expected)
+
+
+def minimiser(loss: Loss, sigma: float, x0: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The linear score A x + b of least loss: one Newton step, as the loss is quadratic in (A, b)."""
+    table = losses.levels_of(points_spec(sigma))
+    levels = torch.zeros(len(x0), dtype=torch.int64)
+
+    def total(parameters: Tensor) -> Tensor:
+        matrix, offset = parameters[:4].view(2, 2), parameters[4:]
+        return loss(lambda x, cond: x @ matrix.T + offset, x0, levels, noise, table).mean()
+
+    origin = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(total(origin), origin)
+    hessian = torch.autograd.functional.hessian(total, origin)
+    best = -torch.linalg.solve(hessian, gradient)
+    return best[:4].view(2, 2), best[4:]
+
+
+@pytest.fixture
+def gaussian() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The mean and covariance of a Gaussian, samples x0 of it, and noise."""
+    generator = torch.Generator().manual_seed(1)
+    factor = torch.tensor([[1.0, 0.0], [0.6, 0.5]], dtype=torch.float64)
+    mean = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    z = torch.randn(2, 40_000, 2, generator=generator, dtype=torch.float64)
+    return mean, factor @ factor.T, mean + z[0] @ factor.T, z[1]
+
+
+@pytest.mark.parametrize("loss", [losses.denoising, losses.implicit, sliced_along_axes])
+def test_the_minimiser_is_the_score_of_the_noisy_gaussian(
+    loss: Loss, gaussian: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    mean, covariance, x0, noise = gaussian
+    matrix, offset = minimiser(loss, 0.8, x0, noise)
+    expected = -torch.linalg.inv(covariance + 0.8**2 * torch.eye(2))
+    torch.testing.assert_close(matrix, expected, rtol=0.03, atol=0.03)
+    torch.testing.assert_close(offset, -expected @ mean, rtol=0.03, atol=0.03)
+
+
+def test_random_directions_agree_with_the_trace_on_average() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x0 = torch.zeros(50_000, 2)
+    directions = torch.randn(50_000, 2, generator=generator)
+    levels = torch.zeros(len(x0), dtype=torch.int64)
+    table = losses.levels_of(points_spec(1.0))
+    arguments = (lambda x, cond: torch.tanh(2 * x), x0, levels, torch.zeros_like(x0), table)
+    sliced = losses.sliced(*arguments, directions).mean()
+    assert sliced.item() == pytest.approx(losses.implicit(*arguments).mean().item(), abs=0.05)
+
+
+def test_score_losses_train_the_network() -> None:
+    weight = torch.tensor(0.5, requires_grad=True)
+    x0, _, noise = batch(shape=(2,))
+    table = losses.levels_of(points_spec(1.0))
+    levels = torch.zeros(len(x0), dtype=torch.int64)
+    losses.implicit(lambda x, cond: weight * x, x0, levels, noise, table).mean().backward()
+    assert weight.grad is not None
+    expected = 2 + 0.5 * ((x0 + noise) ** 2).sum(1).mean()
+    torch.testing.assert_close(weight.grad, expected)

@@ -1,0 +1,44 @@
+"""Records of a run, and what a resumed run keeps of them."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from difftool.train.monitor import METRICS, Monitor
+
+VALUES = {"loss": 0.5, "lr": 0.1, "grad_norm": 2.0, "images_per_second": 10.0}
+
+
+def steps(run: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (run / METRICS).read_text().splitlines()]
+
+
+def test_records_past_the_start_are_dropped(tmp_path: Path) -> None:
+    with Monitor(tmp_path, start=0, steps=10, progress=False) as monitor:
+        for step in range(1, 8):
+            monitor.record(step, **VALUES)
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"step": 8, "lo')  # a crash in the middle of a line
+    with Monitor(tmp_path, start=4, steps=10, progress=False) as monitor:
+        assert steps(tmp_path) == [1, 2, 3, 4]
+        monitor.record(5, **VALUES)
+    assert steps(tmp_path) == [1, 2, 3, 4, 5]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_the_bar_goes_to_stderr_without_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Monitor(tmp_path, start=0, steps=3, progress=True) as monitor:
+        for step in range(1, 4):
+            monitor.advance()
+            monitor.record(step, **VALUES)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "3/3" in shown.err
+    assert "loss 0.5" in shown.err
+    assert "10.0 images/s" in shown.err
+    assert "\x1b" not in shown.err
+    assert sys.stderr.isatty() is False

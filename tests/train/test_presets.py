@@ -1,0 +1,66 @@
+"""The presets are whole, and those of papers say what the papers say."""
+
+import math
+
+import pytest
+import torch
+
+from difftool.diffusion.samplers import compile_program
+from difftool.errors import UsageError
+from difftool.train.config import model_spec, network_arguments
+from difftool.train.networks import build_network, num_parameters
+from difftool.train.presets import preset, preset_names
+
+SHAPES = {"toy": (2,), "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_describes_a_model_and_its_sampler(name: str) -> None:
+    config = preset(name)
+    shape = next(shape for key, shape in SHAPES.items() if key in name)
+    spec = model_spec(config, shape)
+    assert compile_program(spec, config.sampler.name, config.sampler.arguments).nfe >= 1
+    with torch.device("meta"):
+        network = build_network(config.network.kind, network_arguments(config, spec))
+    assert num_parameters(network) > 0
+
+
+def test_unknown_presets_are_named() -> None:
+    with pytest.raises(UsageError, match=r"'ddpm-cifar'.*ddpm-cifar10"):
+        preset("ddpm-cifar")
+
+
+def test_ddpm_on_cifar10_is_the_paper() -> None:
+    config = preset("ddpm-cifar10")
+    spec = model_spec(config, (3, 32, 32))
+    with torch.device("meta"):
+        network = build_network(config.network.kind, network_arguments(config, spec))
+    assert num_parameters(network) == pytest.approx(35.746e6, rel=1e-4)
+    settings, run = config.optimizer, config.run
+    assert (settings.lr, settings.warmup, settings.clip) == (2e-4, 5000, 1.0)
+    assert (run.batch, config.ema.decay, config.ema.warmup) == (128, 0.9999, False)
+    assert config.data.flip
+    assert network_arguments(config, spec)["dropout"] == 0.1
+    alpha_bar = spec.schedule.alpha**2
+    assert len(alpha_bar) == 1000
+    assert [1 - alpha_bar[0], 1 - alpha_bar[-1] / alpha_bar[-2]] == pytest.approx([1e-4, 0.02])
+
+
+@pytest.mark.parametrize(("name", "width"), [("ncsn-mnist", 64), ("ncsn-cifar10", 128)])
+def test_ncsn_is_the_paper(name: str, width: int) -> None:
+    config = preset(name)
+    assert config.network.arguments == {"channels": width}
+    assert (config.optimizer.lr, config.run.batch, config.run.steps) == (1e-3, 128, 200_000)
+    sigma = model_spec(config, (1, 28, 28)).schedule.sigma
+    assert sigma == pytest.approx([10 ** (-2 + 2 * i / 9) for i in range(10)])
+    assert config.sampler.arguments["step_size"] == 2e-5
+    assert config.data.dequantize
+
+
+def test_ncsnv2_is_the_paper() -> None:
+    config = preset("ncsnv2-cifar10")
+    schedule = model_spec(config, (3, 32, 32)).schedule
+    assert len(schedule) == 232
+    assert math.exp(math.log(50 / 0.01) / 231) == pytest.approx(1.03756, abs=1e-5)
+    assert (config.optimizer.lr, config.optimizer.eps, config.ema.decay) == (1e-4, 1e-8, 0.999)
+    assert config.sampler.arguments == {"steps": 1160, "step_size": 6.2e-6, "denoise": True}

@@ -1,0 +1,38 @@
+"""The preview's loop against the step module that every backend runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from difftool.diffusion import noise
+from difftool.diffusion.samplers import compile_program
+from difftool.export.eager import Eager
+from difftool.runtime.loop import run as run_rows
+from difftool.train.checkpoint import load_checkpoint
+from difftool.train.preview import run_program
+
+
+@pytest.mark.parametrize(
+    ("sampler", "arguments"), [("ddpm", {}), ("ddim", {"steps": 7, "eta": 0.5})]
+)
+def test_the_preview_is_the_program(
+    tiny_checkpoint: Path, sampler: str, arguments: dict[str, object]
+) -> None:
+    loaded = load_checkpoint(tiny_checkpoint)
+    program = compile_program(loaded.spec, sampler, arguments)
+    batch = Eager(loaded.network, loaded.spec).batch(program, 3)
+    for _ in run_rows(batch, program, 0, np.arange(3), loaded.spec.shape):
+        pass
+    actual = run_program(loaded.network, program, loaded.spec, 3)
+    torch.testing.assert_close(actual, torch.from_numpy(batch.x), rtol=1e-4, atol=1e-4)
+
+
+def test_langevin_starts_where_the_program_says(points_checkpoint: Path) -> None:
+    loaded = load_checkpoint(points_checkpoint)
+    arguments = {"steps": 5, "step_size": 1e-12, "denoise": False}
+    program = compile_program(loaded.spec, "annealed_langevin", arguments)
+    start = program.start.high * noise.normal(0, 0, np.arange(4), (2,))
+    actual = run_program(loaded.network, program, loaded.spec, 4)
+    torch.testing.assert_close(actual, torch.from_numpy(start), rtol=1e-2, atol=1e-2)
