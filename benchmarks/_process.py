@@ -24,12 +24,12 @@ def script(name: str, python: Path) -> Path:
 
 
 def run(command: Sequence[str | Path]) -> Usage:
-    """Run a command to its end, its output thrown away; CalledProcessError where it fails.
+    """Run a command to its end, without its output; CalledProcessError where it fails.
 
     A child's peak starts from this process's size, so the caller must import little before.
     """
     begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for

@@ -13,12 +13,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("difftool", "numpy", "onnxruntime", "torch")
 _HEADINGS = ("figure", "median", "quartiles", "limit", "verdict")
-_STYLES = {"pass": "green", "FAIL": "bold red", "": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,7 @@ class Figure:
 
     @property
     def median(self) -> float:
+        """The median, or the only value."""
         return statistics.median(self.values)
 
     @property
@@ -81,7 +81,8 @@ def finish(name: str, figures: Sequence[Figure], setup: Mapping[str, Any], out: 
     """Print the figures, and write them to the folder `out`; the exit code, 1 where one failed."""
     from difftool.files import write_atomic, write_json
 
-    _print_table(name, figures, setup)
+    print(f"{name}: {_words(setup)}")
+    _print_table([_HEADINGS, *(figure.cells() for figure in figures)])
     if out is not None:
         record = {"benchmark": name, "machine": machine(), "setup": dict(setup)}
         found = [{**asdict(f), "median": f.median, "verdict": f.verdict} for f in figures]
@@ -109,19 +110,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _print_table(name: str, figures: Sequence[Figure], setup: Mapping[str, Any]) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, pad_edge=False)
-    for heading in _HEADINGS:
-        justify: Literal["left", "right"] = "right" if heading == "median" else "left"
-        table.add_column(heading, justify=justify, no_wrap=True)
-    for figure in figures:
-        table.add_row(*figure.cells(), style=_STYLES[figure.verdict])
-    print(f"{name}: {_words(setup)}")
-    Console().print(table)
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
 
 
 def _words(record: Mapping[str, Any]) -> str:

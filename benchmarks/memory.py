@@ -16,7 +16,7 @@ def main() -> int:
     arguments.add_argument("models", nargs="*", default=MODELS, help="names, or folders of bundles")
     options = arguments.parse_args()
     figures = [
-        Figure(name=f"peak memory, {model}", values=[peak(model)], unit="MB", at_most=LIMIT)
+        Figure(name=f"peak of {Path(model).name}", values=[peak(model)], unit="MB", at_most=LIMIT)
         for model in options.models
     ]
     return finish("memory", figures, {"command": "difftool sample -n 1"}, options.out)

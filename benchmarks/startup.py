@@ -4,6 +4,7 @@ With --install all is measured in a new environment that holds `difftool[cpu]` a
 size is judged, and that `difftool.load` works there, without torch.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -32,11 +33,12 @@ def main() -> int:
 
 def in_new_environment(rounds: int) -> list[Figure]:
     """Install `difftool[cpu]` from this checkout into a new environment, and measure that."""
+    os.environ.pop("PYTHONPATH", None)  # or the checkout itself would be imported
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder) / "bin" / "python"
         run([sys.executable, "-m", "venv", folder])
         constraints = ROOT / "constraints.txt"
-        run([python, "-m", "pip", "install", "-c", constraints, f"{ROOT}[cpu]"])
+        run([python, "-m", "pip", "install", "-q", "-c", constraints, f"{ROOT}[cpu]"])
         run([python, "-c", WITHOUT_TORCH])
         name = "environment with difftool[cpu] alone"
         size = Figure(name=name, values=[megabytes(folder)], unit="MB", at_most=SIZE_LIMIT)

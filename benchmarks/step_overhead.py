@@ -8,8 +8,10 @@ Three sides take turns in one process, with the same threads:
 """
 
 import itertools
+import logging
 import sys
 import tempfile
+import warnings
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 import difftool
 from difftool import Model, Program
-from difftool.bundle import STEP
+from difftool.bundle import CONDITIONER, STEP
 from difftool.export.onnx import OPSET
 from difftool.runtime.backends.reference import Reference
 from difftool.train.checkpoint import load_checkpoint
@@ -92,16 +94,18 @@ def bare_session(checkpoint: Path, threads: int | None) -> Any:
     """The network alone in ONNX Runtime, with a dynamic batch as the step graph has it."""
     loaded = load_checkpoint(checkpoint)
     batch = torch.export.Dim("batch")
-    exported = torch.onnx.export(
-        Bare(loaded.network).eval(),
-        (torch.zeros(2, *loaded.spec.shape), torch.zeros(2)),
-        dynamic_shapes=({0: batch}, {0: batch}),
-        input_names=["x", "timestep"],
-        dynamo=True,
-        opset_version=OPSET,  # the step graph's, so that the same kernels run
-        verbose=False,
-    )
-    with tempfile.TemporaryDirectory() as folder:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # the exporter's, of its own affairs
+        exported = torch.onnx.export(
+            Bare(loaded.network).eval(),
+            (torch.zeros(2, *loaded.spec.shape), torch.zeros(2)),
+            dynamic_shapes=({0: batch}, {0: batch}),
+            input_names=["x", "timestep"],
+            dynamo=True,
+            opset_version=OPSET,  # the step graph's, so that the same kernels run
+            verbose=False,
+        )
         path = Path(folder) / "network.onnx"
         exported.save(str(path))
         return session(path, threads)
@@ -139,7 +143,7 @@ def network_inputs(model: Model) -> dict[str, np.ndarray]:
 
 def graph_inputs(model: Model, program: Program) -> dict[str, np.ndarray]:
     """The same for the step graph, in the middle of the program."""
-    conditioner = session(model.bundle.file("conditioner.onnx"), 1)
+    conditioner = session(model.bundle.file(CONDITIONER), 1)
     conds = program.conds.astype(np.float32)
     shape = model.spec.shape
     return {

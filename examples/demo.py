@@ -56,7 +56,7 @@ def draw(report: "Report", model: str | Path, picture: Path) -> None:
     opened = difftool.load(model)
     steps = opened.default_program().nfe
     command = f"difftool sample {model} -n 16 --seed 0 --out {picture} --force"
-    with report.step(f"draw 16 samples of {model}, {steps} steps", command, picture):
+    with report.step(f"draw 16 of {model}, {steps} steps", command, picture):
         samples = opened.sample(n=16, seed=0)  # float32 [16, channels, height, width]
         pixels = difftool.to_uint8(samples, opened.spec)
         picture.parent.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """Checkpoints come back as they were written, and damage is named before anything is built."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -10,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError, ResourceError, UsageError
 from difftool.files import sha256_of
 from difftool.train import checkpoint as ckpt
-from difftool.train.config import TrainConfig
+from difftool.train.config import TrainConfig, apply_overrides
 from difftool.train.trainer import train
 
 
@@ -117,7 +118,9 @@ def test_tensors_that_do_not_fit_are_all_named(newest: Path) -> None:
         (lambda c: c.update(format="1"), "lacks or mistypes"),
         (lambda c: c.update(step=-1), "lacks or mistypes"),
         (lambda c: c.pop("files"), "lacks or mistypes 'files'"),
-        (lambda c: c.pop("network"), "does not describe a model"),
+        (lambda c: c.pop("network"), "lacks or mistypes 'network'"),
+        (lambda c: c.update(network=[]), "does not describe a model"),
+        (lambda c: c["network"]["arguments"].update(hidden=10**12), "does not describe a model"),
         (lambda c: c["network"].update(kind="gan"), "unknown network 'gan'"),
         (lambda c: c["network"]["arguments"].update(hidden=16), "does not fit the network"),
         (lambda c: c["spec"].update(parameterization="noise"), "unknown parameterization"),
@@ -140,6 +143,23 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / ckpt.CONFIG).write_text("{")
     with pytest.raises(ArtefactError, match="not valid JSON"):
         ckpt.load_checkpoint(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(
+    run: Path, points_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    longer = apply_overrides(points_config, ["run.steps=8", "optimizer.decay=cosine"])
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ResourceError, match="No space left") as caught:
+        train(longer, run, progress=False)
+    assert caught.value.exit_code == 5
+    monkeypatch.undo()
+    assert ckpt.load_checkpoint(run).step == 6
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["step-000000004", "step-000000006"]
 
 
 def test_links_are_refused(newest: Path, tmp_path: Path) -> None:

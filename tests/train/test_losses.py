@@ -130,7 +130,7 @@ def test_the_trace_of_a_linear_score_is_exact(loss: Loss) -> None:
 
 
 def minimiser(loss: Loss, sigma: float, x0: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The linear score A x + b of least loss: one Newton step, as the loss is quadratic in (A, b)."""
+    """The linear score A x + b of least loss: one Newton step, as the loss is quadratic in it."""
     table = losses.levels_of(points_spec(sigma))
     levels = torch.zeros(len(x0), dtype=torch.int64)
 

@@ -51,6 +51,6 @@ def test_swiss_roll_and_moons_are_curves() -> None:
     turns = (np.arctan2(roll[:, 1], roll[:, 0]) / (2 * np.pi) - radius * 4.5 / 10) % 1
     assert np.minimum(turns, 1 - turns).mean() < 0.05
     moons = toys.points("moons", 0, INDICES)
-    upper = np.linalg.norm(moons + (1.5, 0.75), axis=1)
+    upper = np.linalg.norm(moons - (-1.5, -0.75), axis=1)
     lower = np.linalg.norm(moons - (1.5, 0.75), axis=1)
     assert np.minimum(abs(upper - 3), abs(lower - 3)).max() < 0.6

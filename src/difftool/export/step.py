@@ -24,6 +24,7 @@ class StepModule(nn.Module):
         super().__init__()
         self.network = network
         self._ones = (1,) * (dimensions - 1)
+        self._spread = (..., *[None] * dimensions)  # [K, N] -> [K, N, 1, ...]
         self._learned_variance = learned_variance
 
     def forward(
@@ -49,8 +50,7 @@ class StepModule(nn.Module):
         denoised = column[Column.C_SKIP] * x + column[Column.C_OUT] * network
         denoised = torch.clamp(denoised, column[Column.CLIP_LOW], column[Column.CLIP_HIGH])
 
-        weights = values[:, Column.HISTORY :].transpose(0, 1)
-        weights = weights.reshape(history.shape[0], -1, 1, *self._ones)
+        weights = values[:, Column.HISTORY :].transpose(0, 1)[self._spread]
         x_next = (
             column[Column.A] * x
             + column[Column.B] * denoised

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError
 from difftool.files import atomic_directory, read_json, sha256_of, write_json
 from difftool.train.networks import build_network
 
@@ -32,6 +32,7 @@ FORMAT: Final = 1
 CONFIG = "config.json"
 MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
 OPTIMIZER_JSON = "optimizer.json"
+KEYS: Final = {"format", "step", "spec", "network", "program", "training", "files"}
 _LISTED = 3  # tensors that an error names of each kind
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,10 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
     try:
         spec = ModelSpec.from_dict(config["spec"])
         network = build_network(config["network"]["kind"], config["network"]["arguments"])
-    except (UsageError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{folder / CONFIG} does not describe a model: {error}") from error
-    load_weights(network, folder / weights)
+    except Exception as error:  # whatever a network makes of arguments that cannot be
+        reason = str(error).partition("\n")[0][:200]
+        raise ArtefactError(f"{folder / CONFIG} does not describe a model: {reason}") from error
+    network.load_state_dict(read_tensors(folder / weights, network.state_dict()))
     network.eval().requires_grad_(False)
     return Checkpoint(spec, network, config, config["step"], folder, "ema" if ema else "raw")
 
@@ -98,15 +100,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A checkpoint's config.json, after every file that it lists has been checked."""
     config = read_json(folder / CONFIG)
     try:
-        version, step, files = config["format"], config["step"], dict(config["files"])
+        version = config["format"]
         if version > FORMAT:
             raise ArtefactError(
                 f"{folder} has checkpoint format {version}; this difftool reads up to {FORMAT}",
                 "install a newer difftool",
             )
-        if not (version == FORMAT and isinstance(step, int) and step >= 0):
+        if missing := KEYS - config.keys():
+            raise KeyError(min(missing))
+        if not (version == FORMAT and isinstance(config["step"], int) and config["step"] >= 0):
             raise ValueError("format or step")
-        for name, entry in files.items():
+        for name, entry in dict(config["files"]).items():
             _check_file(folder, name, entry["size"], entry["sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{folder / CONFIG} lacks or mistypes {error}") from error
@@ -133,7 +137,8 @@ def save_checkpoint(
     """
     with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
-            save_file({key: value.contiguous() for key, value in values.items()}, temporary / name)
+            data = save({key: value.contiguous() for key, value in values.items()})
+            (temporary / name).write_bytes(data)
         if optimizer is not None:
             write_json(temporary / OPTIMIZER_JSON, optimizer)
         files = {
@@ -174,16 +179,18 @@ def prune(run: Path, keep: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load safetensors into a network; ArtefactError names every tensor that does not fit."""
-    tensors = read_tensors(path)
-    expected = network.state_dict()
+def read_tensors(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with the names and shapes of `like`; ArtefactError names every one that differs."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"cannot read {path}: {str(error)[:100]}") from error
     problems = {
-        "missing": sorted(expected.keys() - tensors.keys()),
-        "surplus": sorted(tensors.keys() - expected.keys()),
+        "missing": sorted(like.keys() - tensors.keys()),
+        "surplus": sorted(tensors.keys() - like.keys()),
         "of another shape": [
             f"{name} {list(tensors[name].shape)} for {list(value.shape)}"
-            for name, value in expected.items()
+            for name, value in like.items()
             if name in tensors and tensors[name].shape != value.shape
         ],
     }
@@ -193,15 +200,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{path} does not fit the network of its {CONFIG}: {'; '.join(found)}",
             "do both come from one training?",
         )
-    network.load_state_dict(tensors)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file as named tensors."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"cannot read {path}: {str(error)[:100]}") from error
+    return tensors
 
 
 def _check_file(folder: Path, name: str, size: int, digest: str) -> None:

@@ -106,7 +106,8 @@ class RunConfig(Section):
     """How long, how large and how often.
 
     - `batch`: samples of one step, over all processes
-    - `precision`: "bf16" computes networks in bfloat16; weights, losses and averages stay float32
+    - `precision`: "bf16" computes networks in bfloat16; weights, losses and averages stay float32.
+      Slow on a CPU that has no instructions for it (AVX512-BF16, AMX)
     - `channels_last`: the memory layout of images; faster for most networks
     - `keep`: how many checkpoints stay; `sample_every`: draw a grid of samples so often
     """

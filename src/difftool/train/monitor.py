@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
+from difftool.errors import ResourceError
 from difftool.files import write_atomic
 
 METRICS = "metrics.jsonl"
@@ -50,8 +51,11 @@ class Monitor:
 
     def record(self, step: int, **values: float) -> None:
         """Write one record, and show its loss and speed."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise ResourceError(f"cannot write {self._file.name}: {error.strerror}") from error
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
         self._bar.update(self._task, loss=values["loss"], speed=values["images_per_second"])
@@ -83,12 +87,7 @@ class Interrupt:
             self._previous: Any = signal.signal(signal.SIGINT, self._request)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._main:
             signal.signal(signal.SIGINT, self._previous)
 

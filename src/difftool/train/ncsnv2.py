@@ -1,8 +1,8 @@
 """NCSNv2's rules for noise levels and step size (Song and Ermon 2020, "Improved techniques").
 
 Technique 1: sigma_1 is the largest distance between two data points. Technique 2: neighbouring
-levels overlap as a fixed probability says. Technique 4: the Langevin step makes a level end with the
-noise that the next one expects.
+levels overlap as a fixed probability says. Technique 4: the Langevin step makes a level end with
+the noise that the next one expects.
 """
 
 import math

@@ -86,8 +86,9 @@ def _png(samples: Tensor, spec: ModelSpec) -> bytes:
     """Samples [N, C, H, W] on one sheet, `COLUMNS` to a row."""
     low, high = spec.data_range or (0.0, 1.0)
     pixels = ((samples - low) * (255 / (high - low))).round().clamp(0, 255).byte().cpu().numpy()
-    channels, height, width = spec.shape
-    sheet: NDArray[np.uint8] = pixels.reshape(-1, COLUMNS, channels, height, width)
+    framed = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)
+    channels, height, width = framed.shape[1:]
+    sheet: NDArray[np.uint8] = framed.reshape(-1, COLUMNS, channels, height, width)
     sheet = sheet.transpose(0, 3, 1, 4, 2).reshape(-1, COLUMNS * width, channels)
     file = io.BytesIO()
     Image.fromarray(sheet.squeeze(-1) if channels == 1 else sheet).save(file, "PNG")

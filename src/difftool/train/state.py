@@ -127,7 +127,7 @@ class TrainState:
                 ckpt.EMA: {**weights, **self.ema.average},
                 ckpt.OPTIMIZER: moments,
             },
-            optimizer={"kind": "adam", "updates": self.step},
+            optimizer=_optimizer_record(self.step),
             replace=True,  # a damaged one, where the run went on from the one before
         )
         ckpt.prune(run, self.config.run.keep)
@@ -139,18 +139,25 @@ class TrainState:
         _check_same_run(saved["training"], self.config, folder)
         if ckpt.OPTIMIZER not in saved["files"]:
             raise ArtefactError(f"{folder} holds weights only", "a run cannot go on from it")
-        ckpt.load_weights(self.network, folder / ckpt.MODEL)
-        self.ema.load(ckpt.read_tensors(folder / ckpt.EMA))
-        moments = ckpt.read_tensors(folder / ckpt.OPTIMIZER)
-        updates = float(read_json(folder / ckpt.OPTIMIZER_JSON)["updates"])
-        for name, parameter in self.network.named_parameters():
+        if read_json(folder / ckpt.OPTIMIZER_JSON) != _optimizer_record(saved["step"]):
+            raise ArtefactError(f"{folder / ckpt.OPTIMIZER_JSON} is not that of an Adam run")
+        weights, parameters = self.network.state_dict(), dict(self.network.named_parameters())
+        like = {f"{name}.{key}": value for name, value in parameters.items() for key in MOMENTS}
+        moments = ckpt.read_tensors(folder / ckpt.OPTIMIZER, like)
+        self.ema.load(ckpt.read_tensors(folder / ckpt.EMA, weights))
+        self.network.load_state_dict(ckpt.read_tensors(folder / ckpt.MODEL, weights))
+        for name, parameter in parameters.items():
             # The fused kernel needs the moments laid out in memory as their parameter is.
             state = {
                 key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in MOMENTS
             }
-            state["step"] = torch.tensor(updates, device=parameter.device)
+            state["step"] = torch.tensor(float(saved["step"]), device=parameter.device)
             self.optimizer.state[parameter] = state
         self.step = saved["step"]
+
+
+def _optimizer_record(step: int) -> dict[str, Any]:
+    return {"kind": "adam", "updates": step}
 
 
 def _slots(config: TrainConfig, accelerator: Accelerator) -> list[draws.Indices]:

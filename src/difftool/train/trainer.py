@@ -69,20 +69,22 @@ class Window:
         self.norms.append(norm)
 
     def close(self) -> dict[str, float]:
-        """The window's means over steps and processes; CheckFailed where a loss is not finite."""
+        """The window's means over steps and processes; CheckFailed where one is not finite."""
         state, count = self.state, len(self.losses)
         losses = state.accelerator.reduce(torch.stack(self.losses), reduction="mean").tolist()
+        norms = torch.stack(self.norms).tolist()
         seconds = time.perf_counter() - self.since
-        for index, loss in enumerate(losses):
-            if not math.isfinite(loss):
+        for index, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise CheckFailed(
-                    f"the loss is {loss} at step {state.step - count + index}",
-                    "lower optimizer.lr, or set optimizer.clip; the last checkpoint is from before",
+                    f"the loss is {loss} and its gradient {norm} at step "
+                    f"{state.step - count + index}",
+                    "lower optimizer.lr or set optimizer.clip; earlier checkpoints are whole",
                 )
         return {
             "loss": sum(losses) / count,
             "lr": state.optimizer.param_groups[0]["lr"],
-            "grad_norm": torch.stack(self.norms).mean().item(),
+            "grad_norm": sum(norms) / count,
             "images_per_second": count * state.config.run.batch / seconds,
         }
 
@@ -108,9 +110,10 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
                 if preview and draw and main:
                     preview.draw(state.step, state.network, state.ema.average)
                 window.open()
-            if stop:
+            if stop and state.step < settings.steps:
                 message = f"stopped after step {state.step} of {settings.steps}"
                 raise Cancelled(message, "resume to go on")
+    state.accelerator.wait_for_everyone()
     return ckpt.find_checkpoint(run)
 
 

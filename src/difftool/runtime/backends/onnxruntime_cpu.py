@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from difftool.bundle import CONDITIONER, STEP, Bundle
 from difftool.diffusion.program import Program
-from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.errors import (
+    ArtefactError,
+    DifftoolError,
+    MissingDependencyError,
+    ResourceError,
+    UsageError,
+)
 
 Floats = NDArray[np.float32]
 
@@ -63,7 +69,10 @@ class OnnxRuntimeBatch:
         """Run the next row."""
         if noise is not None:
             self._noise[...] = noise
-        self._session.run_with_iobinding(self._bindings[self._side])
+        try:
+            self._session.run_with_iobinding(self._bindings[self._side])
+        except Exception as error:  # ONNX Runtime's errors share no base of their own
+            raise _run_error(error, len(self._noise)) from error
         self._side ^= 1
 
     @property
@@ -123,6 +132,14 @@ def _session(path: Path, threads: int | None) -> Any:
         raise ArtefactError(
             f"ONNX Runtime refuses {path}: {_first_line(error)}", "export it again"
         ) from error
+
+
+def _run_error(error: Exception, size: int) -> DifftoolError:
+    if "alloc" in str(error):
+        return ResourceError(
+            f"no memory for a batch of {size}", f"try max_batch {max(1, size // 2)}"
+        )
+    return ArtefactError(f"ONNX Runtime failed: {_first_line(error)}", "verify the bundle")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,61 @@
+"""Figures, their verdicts, and what is written of them."""
+
+import json
+import math
+import platform
+from pathlib import Path
+
+import pytest
+from _report import Figure, finish, machine, markdown
+
+
+@pytest.mark.parametrize(
+    ("values", "at_most", "at_least", "verdict"),
+    [
+        ([1.05], 1.05, None, "pass"),
+        ([1.051], 1.05, None, "FAIL"),
+        ([0.9], None, 0.9, "pass"),
+        ([0.89], None, 0.9, "FAIL"),
+        ([math.nan], 1.05, None, "FAIL"),
+        ([9.0, 1.0, 1.0], 1.05, None, "pass"),  # the median counts
+        ([1.0], None, None, ""),
+    ],
+)
+def test_the_median_decides(
+    values: list[float], at_most: float | None, at_least: float | None, verdict: str
+) -> None:
+    figure = Figure(name="x", values=values, at_most=at_most, at_least=at_least)
+    assert figure.verdict == verdict
+
+
+def test_quartiles_are_those_of_several_values() -> None:
+    assert Figure(name="x", values=[1, 2, 3, 4, 5]).quartiles == (2, 4)
+    assert Figure(name="x", values=[1]).quartiles is None
+
+
+def test_a_page_holds_a_row_for_each_figure() -> None:
+    page = markdown("speed", [Figure(name="loop", values=[1, 2, 3], unit="ms")], {"rounds": 3})
+    assert page.startswith("# speed\n\nSetup: rounds 3.\n")
+    assert "| loop | 2 ms | 1.5 .. 2.5 |  |  |\n" in page
+
+
+def test_one_failure_fails_the_benchmark_and_all_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = Figure(name="good", values=[1.0, 2.0], at_most=2)
+    bad = Figure(name="bad", values=[3.0], at_most=2)
+    assert finish("speed", [good], {}, None) == 0
+    assert finish("speed", [good, bad], {"rounds": 2}, tmp_path) == 1
+    assert "FAIL" in capsys.readouterr().out
+    record = json.loads((tmp_path / "speed.json").read_text())
+    assert [figure["verdict"] for figure in record["figures"]] == ["pass", "FAIL"]
+    assert record["figures"][0]["values"] == [1.0, 2.0]
+    assert (tmp_path / "speed.md").is_file()
+
+
+def test_the_machine_is_described_but_not_named() -> None:
+    described = machine()
+    assert described["cores"] >= 1
+    assert described["difftool"]
+    assert platform.node() not in described.values()
+    assert str(Path.home()) not in json.dumps(described)
