@@ -13,6 +13,13 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "difftool"
 MOST_LINES = 400
+PYDANTIC = (
+    "pydantic",
+    "pydantic_core",
+    "annotated_types",
+    "typing_extensions",
+    "typing_inspection",
+)
 
 LIST_MODULES = """
 import json, sys
@@ -69,11 +76,7 @@ def test_loading_the_runtime_loads_no_other_room() -> None:
     ("room", "libraries"),
     [
         ("diffusion", ["numpy"]),
-        (
-            "runtime",
-            ["numpy", "pydantic", "pydantic_core", "annotated_types", "typing_extensions"]
-            + ["typing_inspection"],
-        ),
+        ("runtime", ["numpy", *PYDANTIC]),
     ],
 )
 def test_every_module_imports_with_few_libraries(room: str, libraries: list[str]) -> None:
