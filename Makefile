@@ -34,8 +34,8 @@ unit: $(VENV)/dev.stamp  ## the tests
 	$(BIN)/pytest -n auto --dist loadfile
 
 bench: $(VENV)/dev.stamp  ## run each file in benchmarks/ that has no leading underscore
-	@set -e; for file in $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py)); do \
-		echo "== $$file"; $(BIN)/python "$$file"; done
+	@failed=0; for file in $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py)); do \
+		echo "== $$file"; $(BIN)/python "$$file" || failed=1; done; exit $$failed
 
 clean:  ## remove the environment, caches and builds
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

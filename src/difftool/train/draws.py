@@ -5,7 +5,6 @@ it is split over processes and micro-batches, and resuming at a step needs no ge
 """
 
 import functools
-from typing import Final
 
 import numpy as np
 import torch
@@ -13,9 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from difftool.diffusion import noise
-
-DITHER: Final = 7  # streams beside those of `noise` that only training uses
-PROJECTION: Final = 8
 
 Indices = NDArray[np.int64]
 
@@ -53,12 +49,12 @@ def flips(seed: int, step: int, slots: Indices) -> Tensor:
 
 def dither(seed: int, step: int, slots: Indices, shape: tuple[int, ...]) -> Tensor:
     """Dequantization noise: uniform float32 [slots, *shape] in (0, 1]."""
-    return torch.from_numpy(noise.uniform(seed, step, slots, shape, stream=DITHER))
+    return torch.from_numpy(noise.uniform(seed, step, slots, shape, stream=noise.TRAIN_DITHER))
 
 
 def projections(seed: int, step: int, slots: Indices, shape: tuple[int, ...]) -> Tensor:
     """Directions of sliced score matching: standard normal float32 [slots, *shape]."""
-    return torch.from_numpy(noise.normal(seed, step, slots, shape, stream=PROJECTION))
+    return torch.from_numpy(noise.normal(seed, step, slots, shape, stream=noise.TRAIN_PROJECTION))
 
 
 def torch_seed(seed: int, step: int, process: int) -> int:

@@ -1,0 +1,71 @@
+"""The loop: which noise reaches which sample, whatever the batch."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from difftool.diffusion import noise, schedules
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
+from difftool.diffusion.spec import ModelSpec
+from difftool.runtime.backends.reference import Reference
+from difftool.runtime.loop import row_noise, run, start_noise
+
+SPEC = ModelSpec(
+    shape=(3,),
+    schedule=schedules.linear(steps=12, beta_end=0.4),
+    parameterization="epsilon",
+    cond="timestep",
+    data_range=(-1.0, 1.0),
+)
+PROGRAMS = (ddpm(SPEC), ddim(SPEC, steps=7, eta=0.5), annealed_langevin(SPEC, steps=24))
+
+
+def final(program: Program, seed: int, samples: list[int]) -> np.ndarray:
+    """Where these samples of a seed end, run as one batch of the exact reference."""
+    backend = Reference(lambda x, cond: np.tanh(x) * np.cos(cond)[:, None], SPEC.shape)
+    batch = backend.batch(program, len(samples))
+    for _ in run(batch, program, seed, np.array(samples), SPEC.shape):
+        pass
+    return batch.x
+
+
+@given(
+    st.sampled_from(PROGRAMS),
+    st.integers(0, 2**64 - 1),
+    st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6, unique=True),
+    st.data(),
+)
+def test_a_sample_does_not_depend_on_its_neighbours_or_its_slot(
+    program: Program, seed: int, samples: list[int], data: st.DataObject
+) -> None:
+    together = final(program, seed, samples)
+    order = data.draw(st.permutations(range(len(samples))))
+    shuffled = final(program, seed, [samples[i] for i in order])
+    assert np.array_equal(shuffled, together[list(order)])
+    assert np.array_equal(final(program, seed, samples[:1]), together[:1])
+
+
+def test_each_row_gets_its_own_draw_and_the_start_draw_0() -> None:
+    program = ddpm(SPEC)
+    samples = np.array([4, 2])
+    assert np.array_equal(
+        start_noise(program, 6, samples, (3,)),
+        noise.normal(6, 0, samples, (3,)) * np.float32(program.start.high),
+    )
+    drawn = list(row_noise(program, 6, samples, (3,)))
+    assert len(drawn) == len(program)
+    assert drawn[-1] is None  # the last row adds no noise
+    for row, found in enumerate(drawn[:-1]):
+        assert program.table[row, Column.D] != 0
+        assert np.array_equal(found, noise.normal(6, row + 1, samples, (3,)))
+
+
+def test_noise_comes_in_blocks_that_do_not_show() -> None:
+    """A thousand elements a sample are drawn few rows at a time; the numbers are the same."""
+    program = ddpm(SPEC)
+    samples = np.arange(16)
+    for row, found in enumerate(row_noise(program, 1, samples, (1024,))):
+        if found is not None:
+            assert np.array_equal(found, noise.normal(1, row + 1, samples, (1024,)))
