@@ -1,33 +1,33 @@
 """A program as a table to read."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from difftool.diffusion.columns import UNBOUNDED, Column
 
-if TYPE_CHECKING:
-    from difftool.diffusion.program import Program
+Array = NDArray[np.float64]
 
 _SHOWN = 5  # rows at each end of a long program
 
 
-def program_text(program: "Program") -> str:
-    """Header line, column names, and the rows; the middle of a long program is left out."""
-    table = program.table
-    weights = [f"c{k}" for k in range(program.history)]
+def program_text(title: str, table: Array, conds: Array, targets: Array) -> str:
+    """A title, the names of the columns in use, and the rows but for a long program's middle."""
+    weights = [f"c{k}" for k in range(table.shape[1] - Column.HISTORY)]
     named = [column.name.lower() for column in Column if column < Column.HISTORY] + weights
+    neutral: dict[int, float] = {Column.C_IN: 1.0}
     used = [
-        i for i in range(2, table.shape[1]) if np.any(table[:, i]) or named[i] in ("a", "b", "d")
+        i
+        for i in range(Column.C_IN, table.shape[1])
+        if named[i] in ("a", "b", "d") or np.any(table[:, i] != neutral.get(i, 0.0))
+        if np.abs(table[:, i]).max() < UNBOUNDED
     ]
-    used = [i for i in used if np.abs(table[:, i]).max() < UNBOUNDED]
     header = ["row", "cond", *(named[i] for i in used), "alpha", "sigma"]
     body = [
         [
             str(index),
-            f"{program.conds[int(row[Column.COND])]:g}",
+            f"{conds[int(row[Column.COND])]:g}",
             *(f"{row[i]:.6g}" for i in used),
-            *(f"{value:.6g}" for value in program.targets[index + 1]),
+            *(f"{value:.6g}" for value in targets[index + 1]),
         ]
         for index, row in enumerate(table)
     ]
@@ -40,5 +40,4 @@ def program_text(program: "Program") -> str:
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in [header, *body]
     )
-    title = f"{program.name}: {program.nfe} evaluations from {program.start}"
     return "\n".join([title, *rendered])

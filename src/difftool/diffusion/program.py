@@ -94,7 +94,8 @@ class Program:
         return f"{self.sampler}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
 
     def __str__(self) -> str:
-        return program_text(self)
+        title = f"{self.name}: {self.nfe} evaluations from {self.start}"
+        return program_text(title, self.table, self.conds, self.targets)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able data, every bit kept; what `save` writes."""
