@@ -73,13 +73,17 @@ def read_json(path: Path | str, *, limit: int = JSON_LIMIT) -> Any:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+        raise ArtefactError(
+            f"cannot read {path}: {error.strerror}", "check its name and permissions"
+        ) from error
     if len(data) > limit:
         raise ArtefactError(f"{path} is larger than {limit} bytes", "is it what you meant?")
     try:
         return json.loads(data.decode(), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
-        raise ArtefactError(f"{path} is not valid JSON: {str(error)[:100]}") from error
+        raise ArtefactError(
+            f"{path} is not valid JSON: {str(error)[:100]}", "copy or make it again"
+        ) from error
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -20,7 +20,7 @@ BAD_LINES = [
     ("inspect", USAGE, "Missing argument 'PATH'"),
     # unknown option values
     ("sample {bundle} --format jpg", USAGE, "'jpg' is not one of 'png'"),
-    ("sample {bundle} --sampler euler", USAGE, "unknown sampler 'euler'"),
+    ("sample {bundle} --sampler milstein", USAGE, "unknown sampler 'milstein'"),
     ("sample {bundle} --backend abacus", USAGE, "unknown backend 'abacus'"),
     ("sample {bundle} --arg colour=1", USAGE, "ddpm takes no 'colour'"),
     ("sample {bundle} --arg variance=medium", USAGE, "unknown variance 'medium'"),

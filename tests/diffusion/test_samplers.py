@@ -1,70 +1,23 @@
 """Every sampler's table, run by the reference backend, against the plain loop of its paper."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from difftool.diffusion import schedules
 from difftool.diffusion.columns import Column
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.program import Program
-from difftool.diffusion.samplers import annealed_langevin, compile_program, ddim, ddpm, langevin
+from difftool.diffusion.samplers import (
+    SAMPLERS,
+    annealed_langevin,
+    compile_program,
+    ddim,
+    ddpm,
+    langevin,
+)
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import CheckFailed, UsageError
-from difftool.runtime.backends.reference import Reference
 from tests.diffusion import plain_loops
-
-Array = NDArray[np.float64]
-
-VP = ModelSpec(
-    shape=(4,),
-    schedule=schedules.linear(),
-    parameterization="epsilon",
-    cond="timestep",
-    data_range=(-1.0, 1.0),
-)
-VE = ModelSpec(
-    shape=(4,),
-    schedule=schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1),
-    parameterization="score",
-    cond="level",
-    data_range=(0.0, 1.0),
-)
-
-
-def network_of(spec: ModelSpec) -> Any:
-    """The network of this parameterization whose D is the mixture's posterior mean, exactly."""
-    index_of = {cond: i for i, cond in enumerate(spec.cond_of(np.arange(len(spec.schedule))))}
-
-    def network(x: Array, cond: Array) -> Array:
-        level = index_of[cond[0]]
-        alpha, sigma = float(spec.schedule.alpha[level]), float(spec.schedule.sigma[level])
-        denoised = plain_loops.mixture_denoiser(x, alpha, sigma)
-        _, c_skip, c_out = spec.coefficients_of(level)
-        return (denoised - c_skip * x) / c_out
-
-    return network
-
-
-def draws() -> Iterator[Array]:
-    rng = np.random.default_rng(1)
-    while True:
-        yield rng.normal(size=(7, 4))
-
-
-def run_table(spec: ModelSpec, program: Program, x: Array) -> Array:
-    batch = Reference(network_of(spec), spec.shape).batch(program, len(x))
-    batch.start(x)
-    noise = draws()
-    for row in program.table:
-        batch.step(next(noise) if row[Column.D] else None)
-    return batch.x
-
-
-START = np.random.default_rng(2).normal(size=(7, 4))
+from tests.diffusion.analytic import START, VE, VP, Array, draws, run_table
 
 
 @pytest.mark.parametrize("steps", [1, 13, 50, 1000])
@@ -203,7 +156,7 @@ def test_learned_variance_bounds_are_the_two_fixed_ones() -> None:
 @pytest.mark.parametrize(
     ("sampler", "arguments", "message"),
     [
-        ("euler", {}, "unknown sampler 'euler'"),
+        ("milstein", {}, "unknown sampler 'milstein'"),
         ("ddpm", {"eta": 1.0}, "takes no 'eta'"),
         ("ddpm", {"steps": 0}, "0 steps on a schedule of 1000"),
         ("ddpm", {"steps": 1001}, "1001 steps on a schedule of 1000"),
@@ -225,6 +178,25 @@ def test_what_has_no_meaning_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         compile_program(VP, sampler, arguments)
+
+
+@pytest.mark.parametrize("spec", [VP, VE], ids=["vp", "ve"])
+@pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"langevin"}))
+def test_a_sampler_needs_no_arguments_and_compiles_again_from_those_it_names(
+    sampler: str, spec: ModelSpec
+) -> None:
+    program = compile_program(spec, sampler, {})
+    assert validate(program).signal_error < 1e-12
+    assert next(iter(program.arguments)) == "steps"
+    again = compile_program(spec, sampler, program.arguments)
+    assert np.array_equal(again.table, program.table)
+    assert again.name == program.name
+
+
+def test_an_integer_will_do_for_a_number() -> None:
+    assert compile_program(VP, "heun", {"churn": 4, "churn_max": 50}).name.startswith("heun(")
+    with pytest.raises(UsageError, match="churn_max is True"):
+        compile_program(VP, "heun", {"churn_max": True})
 
 
 def test_where_langevin_starts_can_be_chosen() -> None:

@@ -280,7 +280,7 @@ def test_a_sample_grid_is_drawn(images_config: TrainConfig, tmp_path: Path) -> N
     ("override", "message"),
     [
         ("run.sample_every=3", "no picture"),
-        ("sampler.name=euler", "unknown sampler 'euler'"),
+        ("sampler.name=milstein", "unknown sampler 'milstein'"),
         ("sampler.arguments.steps=7", "do not divide"),
         ("network.arguments.width=3", "no argument 'width'"),
         ("schedule.kind=linear", "schedule linear"),

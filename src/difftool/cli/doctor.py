@@ -160,6 +160,8 @@ def _time_step(bundle: "Bundle", backend: str) -> float:
     for state in islice(load(bundle.path, backend=backend).stream(n=1), _TIMED_STEPS):
         seconds.append(time.perf_counter() - begin)
         if not np.isfinite(state.x).all():
-            raise CheckFailed(f"step {state.step} gives numbers that are not finite")
+            raise CheckFailed(
+                f"step {state.step} gives numbers that are not finite", "verify the bundle"
+            )
         begin = time.perf_counter()
     return min(seconds)

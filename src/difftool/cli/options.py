@@ -34,7 +34,7 @@ Sampler = Annotated[
     str | None,
     Option(
         metavar="NAME",
-        help="ddpm, ddim, langevin or annealed_langevin; the model's own by default.",
+        help="Such as ddim; the model's own by default. Any other word lists all.",
         show_default=False,
     ),
 ]

@@ -1,5 +1,6 @@
 """Collects the rows of a program; what follows from the model's spec is filled in here, once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from difftool.diffusion.columns import UNBOUNDED, Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.diffusion.start import Start
+from difftool.diffusion.start import Start, normal
 
 
 class ProgramBuilder:
@@ -22,25 +23,22 @@ class ProgramBuilder:
         self._spec = spec
         self._clip = spec.data_range if clip and spec.data_range else (-UNBOUNDED, UNBOUNDED)
         self._scaled = scaled
-        self._levels: list[int] = []
+        self._levels: list[float] = []
         self._targets: list[tuple[float, float]] = []
         self._rows: list[dict[Column, float]] = []
         self._history: list[Sequence[float]] = []
 
-    def level(self, index: int | None) -> tuple[float, float]:
-        """(alpha, sigma) of the state at a schedule index; None is the clean sample."""
+    def level(self, index: float | None) -> tuple[float, float]:
+        """(alpha, sigma) of x at a schedule index, or between two; None is the clean sample."""
         if index is None:
             return 1.0, 0.0
-        alpha, sigma = (
-            float(self._spec.schedule.alpha[index]),
-            float(self._spec.schedule.sigma[index]),
-        )
+        alpha, sigma = (float(value) for value in self._spec.schedule.at(index))
         return (1.0, sigma / alpha) if self._scaled else (alpha, sigma)
 
     def row(
         self,
-        level: int,
-        target: int | None,
+        level: float,
+        target: float | None,
         *,
         a: float,
         b: float,
@@ -72,9 +70,18 @@ class ProgramBuilder:
         )
 
     def build(
-        self, sampler: str, arguments: Mapping[str, Any], start: Start, *, exact_noise: bool = True
+        self,
+        sampler: str,
+        arguments: Mapping[str, Any],
+        start: Start | None = None,
+        *,
+        exact_noise: bool = True,
     ) -> Program:
-        """The program of all rows so far; `sampler(arguments)` is the call that asked for it."""
+        """The program of all rows so far; `sampler(arguments)` is the call that asked for it.
+
+        By default x starts as the first row's level leaves data of no extent in a VE process, and
+        of unit variance in a VP one.
+        """
         levels = np.array(self._levels)
         distinct, cond = np.unique(levels, return_inverse=True)
         slots = max([1, *map(len, self._history)])
@@ -83,7 +90,7 @@ class ProgramBuilder:
             table[index, list(values)] = list(values.values())
             table[index, Column.HISTORY : Column.HISTORY + len(weights)] = weights
         c_in, c_skip, c_out = self._spec.coefficients_of(levels)
-        scale = self._spec.schedule.alpha[levels] if self._scaled else 1.0
+        scale = self._spec.schedule.at(levels)[0] if self._scaled else 1.0
         table[:, Column.COND] = cond
         table[:, Column.C_IN], table[:, Column.C_SKIP], table[:, Column.C_OUT] = (
             c_in * scale,
@@ -98,6 +105,12 @@ class ProgramBuilder:
             conds=self._spec.cond_of(distinct),
             draws=np.arange(1, len(levels) + 1),
             targets=np.array([self.level(self._levels[0]), *self._targets]),
-            start=start,
+            start=self._prior() if start is None else start,
             exact_noise=exact_noise,
+        )
+
+    def _prior(self) -> Start:
+        alpha, sigma = self.level(self._levels[0])
+        return normal(
+            math.hypot(alpha, sigma) if self._spec.schedule.variance_preserving else sigma
         )

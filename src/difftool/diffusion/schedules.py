@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from difftool.errors import UsageError
 
 Array = NDArray[np.float64]
+
+_WHOLE: Final = 1e-9  # an index nearer to a level than this is that level, but for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,43 @@ class NoiseSchedule:
     @property
     def variance_preserving(self) -> bool:
         """Whether alpha^2 + sigma^2 = 1 at every level."""
-        return bool(np.allclose(self.alpha**2 + self.sigma**2, 1.0, atol=1e-12))
+        return bool(np.abs(self.alpha**2 + self.sigma**2 - 1).max() < 1e-12)
+
+    def at(self, index: ArrayLike) -> tuple[Array, Array]:
+        """(alpha, sigma) at schedule indices, which may lie between levels; float64 each.
+
+        A whole index gives its level to the bit. Between two levels half_log_snr is linear; alpha
+        follows from it on a VP schedule, and stays 1 on a VE one.
+        """
+        position = np.asarray(index, np.float64)
+        low = position.astype(np.int64)
+        weight = position - low
+        if not weight.any():
+            return self.alpha[low], self.sigma[low]
+        high = np.minimum(low + 1, len(self) - 1)
+
+        def between(log: Array) -> Array:
+            return np.asarray((1 - weight) * log[low] + weight * log[high])
+
+        ratio = np.exp(-between(self.half_log_snr))
+        vp = self.variance_preserving
+        alpha = 1 / np.hypot(1, ratio) if vp else np.exp(between(np.log(self.alpha)))
+        whole = weight == 0
+        return (
+            np.where(whole, self.alpha[low], alpha),
+            np.where(whole, self.sigma[low], alpha * ratio),
+        )
+
+    def index_of(self, half_log_snr: ArrayLike) -> Array:
+        """The schedule index, between levels where need be, of a half_log_snr; float64.
+
+        What lies beyond either end gives that end. A level's own value gives its whole index.
+        """
+        position = np.interp(
+            -np.asarray(half_log_snr, np.float64), -self.half_log_snr, np.arange(len(self))
+        )
+        nearest = position.round()
+        return np.where(np.abs(position - nearest) < _WHOLE, nearest, position)
 
     def to_dict(self) -> dict[str, Any]:
         """What `schedule_from_dict` reads."""

@@ -1,22 +1,92 @@
 """Which levels of a model's noise schedule a sampler visits."""
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.diffusion.program import MAX_ROWS
 from difftool.diffusion.schedules import NoiseSchedule
 from difftool.errors import UsageError
 
+Array = NDArray[np.float64]
 
-def linspace(schedule: NoiseSchedule, steps: int) -> NDArray[np.int64]:
-    """`steps` schedule indices from most to least noise, both ends included, evenly spaced.
+LINSPACE: Final = "linspace"
+BETWEEN_LEVELS: Final = ("half_log_snr", "karras")
+_RHO: Final = 7  # Karras et al. 2022, section 3
 
-    One step is the noisiest level alone. UsageError where the schedule has fewer levels.
+
+def visited(schedule: NoiseSchedule, steps: int, spacing: str = LINSPACE) -> list[float]:
+    """`steps` schedule indices from most to least noise. One step is the noisiest level alone.
+
+    - "linspace": whole and evenly spaced, both ends included
+    - "leading", "trailing": whole, L / steps apart, counted from the least or the most noise
+      (Lin et al. 2024, table 2)
+    - "quadratic": squares of evenly spaced roots, up to 0.8 L (the released CIFAR-10 settings of
+      Song et al. 2021); indices that its rounding repeats are visited once
+    - "half_log_snr": evenly spaced in half_log_snr, between levels where need be (Lu et al. 2022)
+    - "karras": (sigma / alpha)^(1/7) evenly spaced, likewise (Karras et al. 2022, eq. 5)
+
+    Raises:
+        UsageError: no such spacing, or too few or too many steps for it.
     """
+    if spacing not in _SPACINGS:
+        raise UsageError(f"unknown spacing {spacing!r}", f"one of: {', '.join(_SPACINGS)}")
     levels = len(schedule)
-    if not 1 <= steps <= levels:
+    limit = MAX_ROWS if spacing in BETWEEN_LEVELS else levels
+    if not 1 <= steps <= limit:
         raise UsageError(
-            f"{steps} steps on a schedule of {levels} levels", f"use 1 to {levels} steps"
+            f"{steps} steps on a schedule of {levels} levels", f"use 1 to {limit} steps"
         )
     if steps == 1:
-        return np.array([levels - 1])
-    return np.linspace(levels - 1, 0, steps).round().astype(np.int64)
+        return [float(levels - 1)]
+    indices: list[float] = np.unique(_SPACINGS[spacing](schedule, steps))[::-1].tolist()
+    return indices
+
+
+def steps_or(steps: int | None, usual: int, schedule: NoiseSchedule) -> int:
+    """`steps`; where None, the usual number, but no more than the schedule has levels."""
+    return min(usual, len(schedule)) if steps is None else steps
+
+
+def transitions(levels: list[float]) -> list[tuple[float, float | None]]:
+    """Each level with the one that follows; after the last comes None, the clean sample."""
+    return list(zip(levels, [*levels[1:], None], strict=True))
+
+
+def _linspace(schedule: NoiseSchedule, steps: int) -> Array:
+    return np.linspace(0, len(schedule) - 1, steps).round()
+
+
+def _leading(schedule: NoiseSchedule, steps: int) -> Array:
+    return np.arange(steps, dtype=np.float64) * (len(schedule) // steps)
+
+
+def _trailing(schedule: NoiseSchedule, steps: int) -> Array:
+    levels = len(schedule)
+    return np.asarray((levels - np.arange(steps) * (levels / steps)).round() - 1)
+
+
+def _quadratic(schedule: NoiseSchedule, steps: int) -> Array:
+    return np.floor(np.linspace(0, np.sqrt(0.8 * len(schedule)), steps) ** 2)
+
+
+def _half_log_snr(schedule: NoiseSchedule, steps: int) -> Array:
+    least, most = schedule.half_log_snr[[0, -1]]
+    return schedule.index_of(np.linspace(least, most, steps))
+
+
+def _karras(schedule: NoiseSchedule, steps: int) -> Array:
+    least, most = np.exp(-schedule.half_log_snr[[0, -1]] / _RHO)
+    return schedule.index_of(-_RHO * np.log(np.linspace(least, most, steps)))
+
+
+_SPACINGS: Mapping[str, Callable[[NoiseSchedule, int], Array]] = {
+    LINSPACE: _linspace,
+    "leading": _leading,
+    "trailing": _trailing,
+    "quadratic": _quadratic,
+    "half_log_snr": _half_log_snr,
+    "karras": _karras,
+}

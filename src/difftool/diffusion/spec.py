@@ -49,18 +49,26 @@ class ModelSpec:
             raise UsageError(f"unknown cond {self.cond!r}", f"one of: {', '.join(CONDS)}")
 
     def cond_of(self, levels: ArrayLike) -> NDArray[np.float64]:
-        """What the conditioner is fed at schedule indices `levels` [R]; float64 [R]."""
-        index = np.asarray(levels, np.int64)
+        """What the conditioner is fed at schedule indices `levels` [R]; float64 [R].
+
+        Between two levels it is interpolated. UsageError where the network is an NCSN of labelled
+        levels ("level" and "score"), which has an embedding for each and nothing between.
+        """
+        index = np.asarray(levels, np.float64)
         if self.cond == "timestep":
             return np.asarray(index * self.timestep_scale, np.float64)
         if self.cond == "level":
-            return (len(self.schedule) - 1 - index).astype(np.float64)
-        return np.asarray(np.log(self.schedule.sigma[index]) / 4, np.float64)
+            if self.parameterization == "score" and (index % 1).any():
+                raise UsageError(
+                    f"this network knows its {len(self.schedule)} noise levels and none between",
+                    "use spacing linspace, leading, trailing or quadratic, and no churn",
+                )
+            return np.asarray(len(self.schedule) - 1 - index, np.float64)
+        return np.asarray(np.log(self.schedule.at(index)[1]) / 4, np.float64)
 
     def coefficients_of(self, levels: ArrayLike) -> Coefficients:
         """c_in, c_skip and c_out at schedule indices `levels` [R]; float64 [R] each."""
-        index = np.asarray(levels, np.int64)
-        alpha, sigma = self.schedule.alpha[index], self.schedule.sigma[index]
+        alpha, sigma = self.schedule.at(levels)
         return coefficients(self.parameterization, alpha, sigma, self.sigma_data)
 
     def to_dict(self) -> dict[str, Any]:

@@ -90,7 +90,9 @@ class Model:
             program, n=n, seed=seed, first_sample=first_sample, deterministic=deterministic
         ):
             if on_step is not None and on_step(state) is False:
-                raise Cancelled(f"cancelled at step {state.step} of {state.steps}")
+                raise Cancelled(
+                    f"cancelled at step {state.step} of {state.steps}", "a hook returned False"
+                )
             if state.step == state.steps:
                 offset = state.first - first_sample
                 result[offset : offset + len(state.x)] = state.x

@@ -67,7 +67,9 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
         network = build_network(config["network"]["kind"], config["network"]["arguments"])
     except Exception as error:  # whatever a network makes of arguments that cannot be
         reason = str(error).partition("\n")[0][:200]
-        raise ArtefactError(f"{folder / CONFIG} does not describe a model: {reason}") from error
+        raise ArtefactError(
+            f"{folder / CONFIG} does not describe a model: {reason}", "was it edited?"
+        ) from error
     network.load_state_dict(read_tensors(folder / weights, network.state_dict()))
     network.eval().requires_grad_(False)
     return Checkpoint(spec, network, config, config["step"], folder, "ema" if ema else "raw")
@@ -113,7 +115,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         for name, entry in dict(config["files"]).items():
             _check_file(folder, name, entry["size"], entry["sha256"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"{folder / CONFIG} lacks or mistypes {error}") from error
+        raise ArtefactError(
+            f"{folder / CONFIG} lacks or mistypes {error}", "was it edited?"
+        ) from error
     return config
 
 
@@ -184,7 +188,9 @@ def read_tensors(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"cannot read {path}: {str(error)[:100]}") from error
+        raise ArtefactError(
+            f"cannot read {path}: {str(error)[:100]}", "copy it again, or use an earlier checkpoint"
+        ) from error
     problems = {
         "missing": sorted(like.keys() - tensors.keys()),
         "surplus": sorted(tensors.keys() - like.keys()),
@@ -206,13 +212,18 @@ def read_tensors(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_file(folder: Path, name: str, size: int, digest: str) -> None:
     path = folder / name
     if Path(name).name != name:
-        raise ArtefactError(f"{folder / CONFIG} lists {name!r}, which is not a plain file name")
+        raise ArtefactError(
+            f"{folder / CONFIG} lists {name!r}, which is not a plain file name", "do not use it"
+        )
     if path.is_symlink() or not path.is_file():
         raise ArtefactError(
             f"{path} is listed in {CONFIG} but is not there", "copy the whole folder"
         )
     if path.stat().st_size != size or sha256_of(path) != digest:
-        raise ArtefactError(f"{path} is damaged: it is not the file that {CONFIG} describes")
+        raise ArtefactError(
+            f"{path} is damaged: it is not the file that {CONFIG} describes",
+            "copy it again, or use an earlier checkpoint",
+        )
 
 
 def _listing(names: list[str]) -> str:

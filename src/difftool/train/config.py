@@ -171,9 +171,13 @@ def read_toml(path: Path | str) -> TrainConfig:
     try:
         return parse(tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", "check its name and permissions"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+        raise UsageError(
+            f"{path} is not valid TOML: {error}", "--print-config writes one that is"
+        ) from error
 
 
 def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfig:

@@ -55,7 +55,10 @@ class Monitor:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
         except OSError as error:
-            raise ResourceError(f"cannot write {self._file.name}: {error.strerror}") from error
+            raise ResourceError(
+                f"cannot write {self._file.name}: {error.strerror}",
+                "check the free space and permissions",
+            ) from error
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
         self._bar.update(self._task, loss=values["loss"], speed=values["images_per_second"])

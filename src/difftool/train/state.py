@@ -140,7 +140,10 @@ class TrainState:
         if ckpt.OPTIMIZER not in saved["files"]:
             raise ArtefactError(f"{folder} holds weights only", "a run cannot go on from it")
         if read_json(folder / ckpt.OPTIMIZER_JSON) != _optimizer_record(saved["step"]):
-            raise ArtefactError(f"{folder / ckpt.OPTIMIZER_JSON} is not that of an Adam run")
+            raise ArtefactError(
+                f"{folder / ckpt.OPTIMIZER_JSON} is not that of an Adam run",
+                "a run cannot go on from it",
+            )
         weights, parameters = self.network.state_dict(), dict(self.network.named_parameters())
         like = {f"{name}.{key}": value for name, value in parameters.items() for key in MOMENTS}
         moments = ckpt.read_tensors(folder / ckpt.OPTIMIZER, like)

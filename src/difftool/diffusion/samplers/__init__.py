@@ -2,22 +2,64 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.ancestral import ddpm
+from difftool.diffusion.samplers.consistent import consistent_annealed
 from difftool.diffusion.samplers.ddim import ddim
+from difftool.diffusion.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_3m
+from difftool.diffusion.samplers.euler import euler, euler_ancestral
+from difftool.diffusion.samplers.heun import heun
 from difftool.diffusion.samplers.langevin import annealed_langevin, langevin
+from difftool.diffusion.samplers.plms import plms
+from difftool.diffusion.samplers.score_sde import (
+    predictor_corrector,
+    probability_flow,
+    reverse_diffusion,
+)
+from difftool.diffusion.samplers.unipc import unipc
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
-__all__ = ["SAMPLERS", "annealed_langevin", "compile_program", "ddim", "ddpm", "langevin"]
+__all__ = [
+    "SAMPLERS",
+    "annealed_langevin",
+    "compile_program",
+    "consistent_annealed",
+    "ddim",
+    "ddpm",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_3m",
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "langevin",
+    "plms",
+    "predictor_corrector",
+    "probability_flow",
+    "reverse_diffusion",
+    "unipc",
+]
 
 SAMPLERS: Final[Mapping[str, Callable[..., Program]]] = {
     "ddpm": ddpm,
     "ddim": ddim,
     "langevin": langevin,
     "annealed_langevin": annealed_langevin,
+    "consistent_annealed": consistent_annealed,
+    "predictor_corrector": predictor_corrector,
+    "reverse_diffusion": reverse_diffusion,
+    "probability_flow": probability_flow,
+    "euler": euler,
+    "euler_ancestral": euler_ancestral,
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_2m_sde": dpmpp_2m_sde,
+    "dpmpp_3m": dpmpp_3m,
+    "unipc": unipc,
+    "plms": plms,
 }
 
 
@@ -47,6 +89,7 @@ def compile_program(spec: ModelSpec, sampler: str, arguments: Mapping[str, Any])
 
 def _is_of(value: Any, kind: Any) -> bool:
     """Whether a plain value may stand for a parameter of this type; a bool is no number."""
+    kinds = get_args(kind) or (kind,)
     if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+        return bool in kinds
+    return isinstance(value, (*kinds, int) if float in kinds else kinds)

@@ -1,34 +1,38 @@
 """DDPM's ancestral sampler."""
 
 import math
+from typing import Any
 
 from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.program import Program
-from difftool.diffusion.spacing import linspace
+from difftool.diffusion.spacing import LINSPACE, transitions, visited
 from difftool.diffusion.spec import ModelSpec
-from difftool.diffusion.start import normal
 from difftool.errors import UsageError
 
 VARIANCES = ("small", "large", "learned")
 
 
 def ddpm(
-    spec: ModelSpec, *, steps: int | None = None, variance: str = "small", clip: bool = True
+    spec: ModelSpec,
+    *,
+    steps: int | None = None,
+    variance: str = "small",
+    clip: bool = True,
+    spacing: str = LINSPACE,
 ) -> Program:
     """DDPM (Ho et al. 2020, algorithm 2 and eq. 7), on `steps` levels (all by default).
 
     `variance` is "small" (the posterior's, beta tilde), "large" (beta) or "learned" (interpolated
     between the two by the network; Nichol and Dhariwal 2021, eq. 15). `clip` keeps D in the data
-    range. The last row adds no noise.
+    range. `spacing` is one of `difftool.diffusion.spacing.visited`'s. The last row adds no noise.
     """
     if variance not in VARIANCES:
         raise UsageError(f"unknown variance {variance!r}", f"one of: {', '.join(VARIANCES)}")
     if variance == "learned" and not spec.learned_variance:
         raise UsageError("this model has no learned variance", "use variance small or large")
     steps = len(spec.schedule) if steps is None else steps
-    levels = linspace(spec.schedule, steps).tolist()
     builder = ProgramBuilder(spec, clip=clip)
-    for level, target in zip(levels, [*levels[1:], None], strict=True):
+    for level, target in transitions(visited(spec.schedule, steps, spacing)):
         a, b, small, large = _posterior(builder.level(level), builder.level(target))
         if target is None:
             builder.row(level, target, a=a, b=b)
@@ -37,13 +41,10 @@ def ddpm(
             builder.row(level, target, a=a, b=b, d=1.0, logvar=logvar)
         else:
             builder.row(level, target, a=a, b=b, d=large if variance == "large" else small)
-    alpha, sigma = builder.level(levels[0])
-    return builder.build(
-        "ddpm",
-        {"steps": steps, "variance": variance, "clip": clip},
-        normal(math.hypot(alpha, sigma) if spec.schedule.variance_preserving else sigma),
-        exact_noise=variance != "large",
-    )
+    arguments: dict[str, Any] = {"steps": steps, "variance": variance, "clip": clip}
+    if spacing != LINSPACE:
+        arguments["spacing"] = spacing
+    return builder.build("ddpm", arguments, exact_noise=variance != "large")
 
 
 def _posterior(

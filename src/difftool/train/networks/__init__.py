@@ -37,7 +37,7 @@ def build_network(kind: str, arguments: Mapping[str, Any]) -> nn.Module:
             )
     for name, parameter in known.items():
         if name not in arguments and parameter.default is parameter.empty:
-            raise UsageError(f"network {kind!r} needs the argument {name!r}")
+            raise UsageError(f"network {kind!r} needs the argument {name!r}", "give it")
     return network(**arguments)
 
 

@@ -1,0 +1,85 @@
+"""Heun's method with churn."""
+
+import math
+from typing import Final
+
+from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers.transfer import KEEP_DENOISED, Level, ratio, transfer
+from difftool.diffusion.schedules import NoiseSchedule
+from difftool.diffusion.spacing import LINSPACE, steps_or, visited
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+_MOST_CHURN: Final = math.sqrt(2) - 1  # a level's noise at most doubles its variance
+
+
+def heun(
+    spec: ModelSpec,
+    *,
+    steps: int | None = None,
+    churn: float = 0.0,
+    churn_min: float = 0.0,
+    churn_max: float | None = None,
+    churn_noise: float = 1.0,
+    spacing: str = LINSPACE,
+    clip: bool = True,
+) -> Program:
+    """Heun's method with churn (Karras et al. 2022, algorithm 2), on y = x / alpha.
+
+    `steps` are network evaluations: two a level, but one at the least noisy level; the paper's N
+    levels are 2 N - 1, by default its 35. An even number leaves out the correction at the second
+    last level. `churn`, `churn_min`, `churn_max` and `churn_noise` are S_churn, S_tmin, S_tmax and
+    S_noise, in units of sigma / alpha. Churn never leads beyond the noisiest level, and x starts
+    where the first level's leads. `spacing` is one of `difftool.diffusion.spacing.visited`'s; the
+    paper's is "karras".
+    """
+    if churn < 0 or churn_min < 0 or churn_noise <= 0:
+        raise UsageError("churn is negative, or its noise not positive", "the paper uses 0 to 80")
+    steps = 2 * steps_or(None, 18, spec.schedule) - 1 if steps is None else steps
+    levels = visited(spec.schedule, steps // 2 + 1 if steps > 0 else steps, spacing)
+    gamma = min(churn / len(levels), _MOST_CHURN)
+    bounds = (churn_min, math.inf if churn_max is None else churn_max)
+    churned = [_churned(spec.schedule, level, gamma, bounds) for level in levels]
+    builder = ProgramBuilder(spec, clip=clip)
+    targets, arrivals = [*levels[1:], None], [*churned[1:], None]
+    for level, target, arrival in zip(churned, targets, arrivals, strict=True):
+        current, following = builder.level(level), builder.level(target)
+        a, b = transfer(current, following)
+        grown, fresh = _churn(following, builder.level(arrival), churn_noise)
+        if target is None or (steps % 2 == 0 and target == levels[-1]):
+            builder.row(level, arrival, a=grown * a, b=grown * b, d=fresh, push=KEEP_DENOISED)
+            continue
+        builder.row(level, target, a=a, b=b, push=KEEP_DENOISED)
+        # The mean of both slopes differs from the first by half their difference, which is
+        # (D1 - D2) / t: y at t minus the first D is, divided by t, the first slope again.
+        half = grown * following[0] * (ratio(current) / ratio(following) - 1) / 2
+        builder.row(target, arrival, a=grown, b=half, c=[-half], d=fresh, push=KEEP_DENOISED)
+    arguments = {
+        "steps": steps,
+        "churn": churn,
+        "churn_min": churn_min,
+        "churn_max": churn_max,
+        "churn_noise": churn_noise,
+        "spacing": spacing,
+        "clip": clip,
+    }
+    exact = churn_noise == 1 or churned[1:] == levels[1:]
+    return builder.build("heun", arguments, exact_noise=exact)
+
+
+def _churned(
+    schedule: NoiseSchedule, level: float, gamma: float, bounds: tuple[float, float]
+) -> float:
+    """The schedule index of 1 + gamma times the noise at `level`, where that lies in `bounds`."""
+    alpha, sigma = schedule.at(level)
+    noise = float(sigma / alpha)
+    if gamma == 0 or not bounds[0] <= noise <= bounds[1]:
+        return level
+    return float(schedule.index_of(-math.log(noise * (1 + gamma))))
+
+
+def _churn(level: Level, arrival: Level, noise: float) -> tuple[float, float]:
+    """What x is multiplied by and the std of what it gains, to come from a level to a noisier."""
+    grown = arrival[0] / level[0]
+    return grown, noise * math.sqrt(max(arrival[1] ** 2 - (grown * level[1]) ** 2, 0.0))

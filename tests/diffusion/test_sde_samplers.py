@@ -1,0 +1,144 @@
+"""Samplers that draw noise: the plain loops of their papers."""
+
+import numpy as np
+import pytest
+
+from difftool.diffusion import samplers
+from difftool.diffusion.invariant import validate
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+from tests.diffusion import plain_loops_sde
+from tests.diffusion.analytic import (
+    EDM,
+    NCSNV2,
+    START,
+    VE,
+    VP,
+    Array,
+    denoiser,
+    draws,
+    levels_of,
+    run_table,
+)
+from tests.diffusion.plain_loops import Denoiser
+
+MODELS = {"vp": VP, "ncsnv2": NCSNV2, "edm": EDM}
+
+
+def scaled(
+    spec: ModelSpec, steps: int, spacing: str, *, clip: bool
+) -> tuple[list[float], Denoiser]:
+    """sigma / alpha of the levels visited, and D as a function of x / alpha."""
+    levels = levels_of(spec, steps, spacing)[:-1]
+    alphas = {sigma / alpha: (alpha, sigma) for alpha, sigma in levels}
+
+    def denoise(y: Array, _: float, ratio: float) -> Array:
+        alpha, sigma = alphas[ratio]
+        return denoiser(spec, clip=clip)(alpha * y, alpha, sigma)
+
+    return list(alphas), denoise
+
+
+@pytest.mark.parametrize("spacing", ["linspace", "karras"])
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("sampler", "loop"),
+    [
+        (samplers.euler_ancestral, plain_loops_sde.euler_ancestral),
+        (samplers.dpmpp_2m_sde, plain_loops_sde.sde_dpm_solver_pp),
+    ],
+)
+def test_a_table_is_the_papers_loop(
+    sampler: object, loop: object, eta: float, model: str, spacing: str
+) -> None:
+    spec = MODELS[model]
+    program = sampler(spec, steps=25, eta=eta, spacing=spacing)  # type: ignore[operator]
+    x = START * program.start.high
+    expected = loop(  # type: ignore[operator]
+        x, levels_of(spec, 25, spacing), denoiser(spec), draws().__next__, eta=eta
+    )
+    assert np.abs(run_table(spec, program, x) - expected).max() < 1e-10
+
+
+def test_dpmpp_2m_sde_without_noise_is_dpmpp_2m() -> None:
+    without = samplers.dpmpp_2m_sde(VP, eta=0).table
+    assert without == pytest.approx(samplers.dpmpp_2m(VP).table, rel=1e-12)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("steps", [1, 40])
+@pytest.mark.parametrize(
+    "predictor", ["reverse_diffusion", "probability_flow", "ancestral", "corrected"]
+)
+def test_score_sde_is_the_papers_loop(predictor: str, steps: int, model: str) -> None:
+    spec = MODELS[model]
+    sigmas, denoise = scaled(spec, steps, "linspace", clip=True)
+    taus, corrections = [], 0
+    if predictor in samplers.SAMPLERS:
+        program = samplers.SAMPLERS[predictor](spec, steps=steps)
+    else:
+        corrections = 2 if predictor == "corrected" else 1
+        predictor = "ancestral" if predictor == "ancestral" else "reverse_diffusion"
+        program = samplers.predictor_corrector(
+            spec, steps=steps * (1 + corrections), corrections=corrections, predictor=predictor
+        )
+        alphas = [alpha for alpha, _ in levels_of(spec, steps, "linspace")]
+        taus = [
+            2 * (alphas[i] / alphas[i + 1]) ** 2 * (0.16 * sigmas[i]) ** 2 for i in range(steps)
+        ]
+    x = START * program.start.high
+    expected = plain_loops_sde.score_sde(
+        x, sigmas, denoise, draws().__next__,
+        predictor=predictor, taus=taus, corrections=corrections,
+    )  # fmt: skip
+    assert program.nfe == steps * (1 + corrections)
+    assert np.abs(run_table(spec, program, x) - expected).max() < 1e-10
+    assert not program.exact_noise
+    assert validate(program).signal_error < 1e-12
+
+
+def test_many_steps_of_the_reverse_sde_and_its_flow_meet_the_noise_in_the_limit() -> None:
+    for sampler in (samplers.reverse_diffusion, samplers.probability_flow):
+        errors = [
+            validate(sampler(EDM, steps=steps, spacing="half_log_snr")).noise_error
+            for steps in (100, 200)
+        ]
+        assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "steps", "step_size"),
+    [(NCSNV2, 100, 0.085e-4), (NCSNV2, 250, 0.5e-5), (EDM, 40, 1e-6), (VE, 10, 0.5e-4)],
+)
+def test_consistent_annealed_is_the_papers_loop(
+    spec: ModelSpec, steps: int, step_size: float
+) -> None:
+    sigmas, denoise = scaled(spec, steps, "half_log_snr", clip=False)
+    program = samplers.consistent_annealed(spec, steps=steps, step_size=step_size)
+    x = START * program.start.high
+    expected = plain_loops_sde.consistent(
+        x, sigmas, denoise, draws().__next__, eta=step_size / sigmas[-1] ** 2
+    )
+    assert np.abs(run_table(spec, program, x) - expected).max() < 1e-10
+    assert validate(program).noise_error < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("sampler", "arguments", "message"),
+    [
+        ("consistent_annealed", {"step_size": 1.0}, "step size between 4.01e-05 and 0.00016"),
+        ("predictor_corrector", {"steps": 15}, "15 steps do not divide by 2"),
+        ("predictor_corrector", {"snr": 0.0}, "positive snr"),
+        ("predictor_corrector", {"predictor": "euler"}, "unknown predictor 'euler'"),
+        ("euler_ancestral", {"eta": 1.5}, "eta 1.5"),
+        ("dpmpp_2m_sde", {"eta": -0.5}, "eta -0.5"),
+        ("reverse_diffusion", {"steps": 11}, "11 steps on a schedule of 10"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(
+    sampler: str, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError) as refusal:
+        samplers.compile_program(VE, sampler, arguments)
+    assert message in f"{refusal.value} {refusal.value.hint}"
