@@ -16,7 +16,6 @@ TINY = (
     "run.steps=2",
     "run.batch=8",
     "schedule.steps=20",
-    "schedule.beta_end=0.4",
     "network.arguments={channels = 8, multipliers = [1], attention = [], blocks = 1, groups = 4}",
 )
 PICTURE = Path("demo/digits.png")

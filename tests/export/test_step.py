@@ -137,7 +137,7 @@ def test_time_conditioning_is_outside_the_graph(tiny_checkpoint: Path, tiny_bund
 
 def test_one_graph_serves_any_history(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
     loaded = load_checkpoint(tiny_checkpoint)
-    program = with_history(ddpm(loaded.spec))
+    program = with_history(ddpm(loaded.spec, clip=False))
     teacher = Eager(loaded.network, loaded.spec).batch(program, 2)
     from difftool.bundle import read_bundle
     from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -153,4 +153,4 @@ def test_one_graph_serves_any_history(tiny_bundle: Path, tiny_checkpoint: Path) 
         student.step(noise)
     assert student.history.shape == (2, 2, 1, 8, 8)
     assert np.abs(student.x - teacher.x).max() < 1e-4 * np.abs(teacher.x).max()
-    assert np.abs(student.history - teacher.history).max() < 1e-4
+    assert np.abs(student.history - teacher.history).max() < 1e-4 * np.abs(teacher.history).max()
