@@ -124,6 +124,13 @@ def test_the_graph_is_plain_onnx_with_named_dynamic_axes(tiny_bundle: Path) -> N
     assert axes["cond_table"][0] == "conds"
 
 
+def test_the_graph_says_nothing_of_where_it_was_made(tiny_bundle: Path) -> None:
+    for name in ("step.onnx", "conditioner.onnx"):
+        data = (tiny_bundle / name).read_bytes()
+        assert b".py" not in data
+        assert str(Path(torch.__file__).parent).encode() not in data
+
+
 def test_time_conditioning_is_outside_the_graph(tiny_checkpoint: Path, tiny_bundle: Path) -> None:
     """No sine of a timestep and none of the embedding's weights are left in the loop."""
     operators = {node.op_type for node in onnx.load(tiny_bundle / "step.onnx").graph.node}

@@ -79,6 +79,8 @@ def _export(
     module: nn.Module, inputs: tuple[Tensor, ...], axes: Axes, outputs: Sequence[str], path: Path
 ) -> None:
     with _quiet():
+        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
         program = torch.onnx.export(
             module,
             inputs,
@@ -90,6 +92,8 @@ def _export(
             verbose=False,
         )
     assert program is not None
+    # Each node carries the stack trace of its line of Python, with the paths of this machine.
+    ClearMetadataAndDocStringPass()(program.model)
     program.save(str(path), external_data=False)
 
 
