@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from difftool.diffusion import samplers
     from difftool.diffusion.program import Program
     from difftool.diffusion.spec import ModelSpec
-    from difftool.runtime import Model, State, load, shipped_models, to_uint8
+    from difftool.runtime import Model, State, edits, load, shipped_models, to_uint8
 
 __version__ = "0.1.0"
 
@@ -18,6 +18,7 @@ __all__ = [
     "ModelSpec",
     "Program",
     "State",
+    "edits",
     "load",
     "samplers",
     "shipped_models",
@@ -30,6 +31,7 @@ _HOMES = {
     "ModelSpec": "difftool.diffusion.spec",
     "Program": "difftool.diffusion.program",
     "State": "difftool.runtime",
+    "edits": "difftool.runtime.edits",
     "load": "difftool.runtime",
     "samplers": "difftool.diffusion.samplers",
     "shipped_models": "difftool.runtime",
@@ -43,4 +45,4 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     home = import_module(_HOMES[name])
-    return home if name == "samplers" else getattr(home, name)
+    return home if name in ("edits", "samplers") else getattr(home, name)

@@ -25,6 +25,9 @@ STEP: Final = "step.onnx"
 CONDITIONER: Final = "conditioner.onnx"
 TORCHSCRIPT: Final = "step.ts"
 
+# What a step graph can compute beyond the plain row; see `difftool.diffusion.program`.
+FUSED: Final = ("known", "guidance", "norms")
+
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
@@ -73,6 +76,7 @@ class Manifest(BaseModel):
     network: NetworkEntry
     provenance: Provenance
     files: dict[str, FileEntry]
+    fused: list[Literal["known", "guidance", "norms"]] = []
 
 
 @dataclass(frozen=True)

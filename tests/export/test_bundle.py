@@ -54,11 +54,11 @@ def test_torchscript_is_the_step_module_bit_for_bit(
 ) -> None:
     loaded = load_checkpoint(points_checkpoint, ema=False)
     module = step_module(loaded.network, loaded.spec)
-    width = conditioner_width(loaded.network)
+    width = conditioner_width(loaded.network, loaded.spec)
     generator = torch.Generator().manual_seed(0)
     inputs = tuple(
         torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
-        for value in example_inputs(loaded.spec, width)
+        for value in example_inputs(module, loaded.spec, width)
     )
     inputs[4][:, 0] = 1.0  # the cond column is an index
     traced = torch.jit.load(raw_bundle / "step.ts")
@@ -69,9 +69,9 @@ def test_torchscript_is_the_step_module_bit_for_bit(
 def test_a_traced_image_model_takes_any_batch(tiny_checkpoint: Path) -> None:
     loaded = load_checkpoint(tiny_checkpoint)
     module = step_module(loaded.network, loaded.spec)
-    width = conditioner_width(loaded.network)
+    width = conditioner_width(loaded.network, loaded.spec)
     traced = torch.jit.load(io.BytesIO(torchscript(module, loaded.spec, width)))
-    table, cond_table = example_inputs(loaded.spec, width)[4:]
+    table, cond_table = example_inputs(module, loaded.spec, width)[4:]
     five = (torch.ones(5, 1, 8, 8), torch.zeros(2, 5, 1, 8, 8), torch.zeros(5, dtype=torch.int64))
     inputs = (*five, torch.ones(5, 1, 8, 8), table, cond_table)
     for expected, found in zip(module(*inputs), traced(*inputs), strict=True):

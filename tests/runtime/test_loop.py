@@ -10,7 +10,7 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
 from difftool.runtime.backends.reference import Reference
-from difftool.runtime.loop import row_noise, run, start_noise
+from difftool.runtime.loop import Draws, row_noise, run, start_noise
 
 SPEC = ModelSpec(
     shape=(3,),
@@ -26,7 +26,7 @@ def final(program: Program, seed: int, samples: list[int]) -> np.ndarray:
     """Where these samples of a seed end, run as one batch of the exact reference."""
     backend = Reference(lambda x, cond: np.tanh(x) * np.cos(cond)[:, None], SPEC.shape)
     batch = backend.batch(program, len(samples))
-    for _ in run(batch, program, seed, np.array(samples), SPEC.shape):
+    for _ in run(batch, program, Draws(seed, np.array(samples), SPEC.shape)):
         pass
     return batch.x
 
@@ -51,10 +51,10 @@ def test_each_row_gets_its_own_draw_and_the_start_draw_0() -> None:
     program = ddpm(SPEC)
     samples = np.array([4, 2])
     assert np.array_equal(
-        start_noise(program, 6, samples, (3,)),
+        start_noise(program, Draws(6, samples, (3,))),
         noise.normal(6, 0, samples, (3,)) * np.float32(program.start.high),
     )
-    drawn = list(row_noise(program, 6, samples, (3,)))
+    drawn = list(row_noise(program, Draws(6, samples, (3,))))
     assert len(drawn) == len(program)
     assert drawn[-1] is None  # the last row adds no noise
     for row, found in enumerate(drawn[:-1]):
@@ -66,6 +66,6 @@ def test_noise_comes_in_blocks_that_do_not_show() -> None:
     """A thousand elements a sample are drawn few rows at a time; the numbers are the same."""
     program = ddpm(SPEC)
     samples = np.arange(16)
-    for row, found in enumerate(row_noise(program, 1, samples, (1024,))):
+    for row, found in enumerate(row_noise(program, Draws(1, samples, (1024,)))):
         if found is not None:
             assert np.array_equal(found, noise.normal(1, row + 1, samples, (1024,)))

@@ -9,7 +9,7 @@ import numpy as np
 from difftool.diffusion.columns import UNBOUNDED, Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.diffusion.start import Start, normal
+from difftool.diffusion.start import Start, data, normal
 
 
 class ProgramBuilder:
@@ -47,11 +47,14 @@ class ProgramBuilder:
         c: Sequence[float] = (),
         push: tuple[float, float] = (0.0, 0.0),
         logvar: tuple[float, float] = (0.0, 0.0),
+        snr: float = 0.0,
+        batch_snr: float = 0.0,
     ) -> None:
         """Add a row: the network is called at schedule index `level` and leaves x at `target`.
 
         a, b, c, d and g are the fused update's coefficients, `push` the (e, f) that enter the
-        history, `logvar` the bounds of a learned log variance.
+        history, `logvar` the bounds of a learned log variance. With `snr` or `batch_snr` the step's
+        size adapts to the norms of its drift and noise; see `difftool.diffusion.program`.
         """
         self._levels.append(level)
         self._targets.append(self.level(target))
@@ -66,6 +69,9 @@ class ProgramBuilder:
                 Column.F: push[1],
                 Column.LOGVAR_MIN: logvar[0],
                 Column.LOGVAR_MAX: logvar[1],
+                Column.SNR: snr,
+                Column.BATCH_SNR: batch_snr,
+                Column.GUIDANCE: 1.0,
             }
         )
 
@@ -80,7 +86,7 @@ class ProgramBuilder:
         """The program of all rows so far; `sampler(arguments)` is the call that asked for it.
 
         By default x starts as the first row's level leaves data of no extent in a VE process, and
-        of unit variance in a VP one.
+        of unit variance in a VP one; or from given data, where the schedule was cut by `up_to`.
         """
         levels = np.array(self._levels)
         distinct, cond = np.unique(levels, return_inverse=True)
@@ -91,7 +97,7 @@ class ProgramBuilder:
             table[index, Column.HISTORY : Column.HISTORY + len(weights)] = weights
         c_in, c_skip, c_out = self._spec.coefficients_of(levels)
         scale = self._spec.schedule.at(levels)[0] if self._scaled else 1.0
-        table[:, Column.COND] = cond
+        table[:, Column.COND] = table[:, Column.NULL_COND] = cond
         table[:, Column.C_IN], table[:, Column.C_SKIP], table[:, Column.C_OUT] = (
             c_in * scale,
             c_skip * scale,
@@ -110,6 +116,8 @@ class ProgramBuilder:
         )
 
     def _prior(self) -> Start:
+        if self._spec.schedule.dropped:
+            return data()
         alpha, sigma = self.level(self._levels[0])
         return normal(
             math.hypot(alpha, sigma) if self._spec.schedule.variance_preserving else sigma

@@ -9,11 +9,12 @@ UNBOUNDED: Final = float(np.finfo(np.float32).max)  # a clip bound that never bi
 
 
 class Column(IntEnum):
-    """Where a row's numbers stand in the table; history weights c[k] follow from `HISTORY` on."""
+    """Where a row's numbers stand in the table; history weights c[k] follow from `HISTORY` on.
 
-    COND = (
-        0  # which row of the distinct `conds`, and so of the conditioner's output, this one reads
-    )
+    COND and NULL_COND point into the distinct `conds`, and so into the conditioner's output.
+    """
+
+    COND = 0
     C_IN = 1
     C_SKIP = 2
     C_OUT = 3
@@ -27,4 +28,8 @@ class Column(IntEnum):
     F = 11
     LOGVAR_MIN = 12
     LOGVAR_MAX = 13
-    HISTORY = 14
+    SNR = 14
+    BATCH_SNR = 15
+    NULL_COND = 16
+    GUIDANCE = 17
+    HISTORY = 18

@@ -14,10 +14,11 @@ def program_text(title: str, table: Array, conds: Array, targets: Array) -> str:
     """A title, the names of the columns in use, and the rows but for a long program's middle."""
     weights = [f"c{k}" for k in range(table.shape[1] - Column.HISTORY)]
     named = [column.name.lower() for column in Column if column < Column.HISTORY] + weights
-    neutral: dict[int, float] = {Column.C_IN: 1.0}
+    neutral: dict[int, float] = {Column.C_IN: 1.0, Column.GUIDANCE: 1.0}
     used = [
         i
         for i in range(Column.C_IN, table.shape[1])
+        if i != Column.NULL_COND
         if named[i] in ("a", "b", "d") or np.any(table[:, i] != neutral.get(i, 0.0))
         if np.abs(table[:, i]).max() < UNBOUNDED
     ]

@@ -9,6 +9,16 @@ One row is one network evaluation, with x = alpha * x0 + sigma * noise throughou
 
 s is 1, except for a network with learned variance, whose second half of channels is v: there
 s = exp((frac * logvar_max + (1 - frac) * logvar_min) / 2) with frac = (v + 1) / 2.
+
+Three things a row can ask for only of a step graph that was exported with them:
+
+- "norms": where snr or batch_snr is not 0, the row is a step of adaptive size. With the drift
+  u = a * x + b * D + g * F + sum_k c[k] * H[k] - x and the noise w = d * s * z it is
+  x' = x + r^2 * u + r * w, where r = snr * |w| / |u|, with the norms of each sample, or
+  batch_snr * mean |w| / mean |u|, with their means over the batch.
+- "guidance": F = F_null + guidance * (F - F_null), where F_null is the network under null_cond
+  (Ho and Salimans 2021, eq. 6, with guidance = 1 + w).
+- "known": D is replaced by given values where a given mask is 1, before x' is taken.
 """
 
 from collections.abc import Mapping
@@ -30,6 +40,7 @@ Array = NDArray[np.float64]
 FORMAT: Final = 1
 MAX_ROWS: Final = 100_000
 _PROGRAM_LIMIT: Final = 256 << 20  # bytes of a program file
+_COLUMNS: Final = [column.name.lower() for column in Column if column < Column.HISTORY]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,9 +78,11 @@ class Program:
             raise UsageError(
                 "draws or targets do not fit the table", "one draw a row, one target more"
             )
-        cond = self.table[:, Column.COND]
+        cond = self.table[:, [Column.COND, Column.NULL_COND]]
         if (cond < 0).any() or (cond >= len(self.conds)).any() or (cond % 1 != 0).any():
-            raise UsageError("column COND points outside `conds`", "compile the program again")
+            raise UsageError(
+                "column COND or NULL_COND points outside `conds`", "compile the program again"
+            )
         if not (np.isfinite(self.table).all() and np.isfinite(self.conds).all()):
             raise UsageError(
                 "a program table holds a number that is not finite", "compile it again"
@@ -77,6 +90,11 @@ class Program:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether a row's step size adapts to norms, which the step graph must then compute."""
+        return bool(self.table[:, [Column.SNR, Column.BATCH_SNR]].any())
 
     @property
     def nfe(self) -> int:
@@ -103,7 +121,7 @@ class Program:
             "format": FORMAT,
             "sampler": self.sampler,
             "arguments": dict(self.arguments),
-            "columns": [column.name.lower() for column in list(Column)[: Column.HISTORY]],
+            "columns": _COLUMNS,
             "start": str(self.start),
             "exact_noise": self.exact_noise,
             "conds": self.conds.tolist(),
@@ -126,6 +144,8 @@ class Program:
             )
         if value["format"] > FORMAT:
             raise ArtefactError(f"{path} has program format {value['format']}", "upgrade difftool")
+        if value.get("columns") != _COLUMNS:
+            raise ArtefactError(f"{path} has other columns than this difftool", "compile it again")
         try:
             return cls(
                 sampler=str(value["sampler"]),

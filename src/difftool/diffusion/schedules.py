@@ -1,7 +1,7 @@
 """Noise schedules: level -> (alpha, sigma), so that x = alpha * x0 + sigma * noise. All float64."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -20,12 +20,14 @@ class NoiseSchedule:
 
     `alpha` and `sigma` are float64 [L]: signal scale and noise standard deviation. `kind` and
     `params` are the constructor and its arguments, with which a schedule is saved and printed.
+    `dropped` counts levels of more noise that `up_to` has left out.
     """
 
     kind: str
     params: Mapping[str, Any]
     alpha: Array
     sigma: Array
+    dropped: int = 0
 
     def __post_init__(self) -> None:
         if len(self.alpha) < 1 or self.alpha.shape != self.sigma.shape:
@@ -98,8 +100,15 @@ class NoiseSchedule:
         nearest = position.round()
         return np.where(np.abs(position - nearest) < _WHOLE, nearest, position)
 
+    def up_to(self, levels: int) -> "NoiseSchedule":
+        """The `levels` levels of least noise; UsageError where there are not so many."""
+        if not 1 <= levels <= len(self):
+            raise UsageError(f"{levels} of {len(self)} noise levels", f"keep 1 to {len(self)}")
+        dropped = self.dropped + len(self) - levels
+        return replace(self, alpha=self.alpha[:levels], sigma=self.sigma[:levels], dropped=dropped)
+
     def to_dict(self) -> dict[str, Any]:
-        """What `schedule_from_dict` reads."""
+        """What `schedule_from_dict` reads: the whole schedule, also where `up_to` has cut it."""
         return {"kind": self.kind, **self.params}
 
 

@@ -1,7 +1,7 @@
 """What a sampler must know of a model: its sample shape, noise schedule and parameterization."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ class ModelSpec:
     - `cond`: what the conditioner is fed at schedule index i: "timestep" i * `timestep_scale`,
       "level" L - 1 - i (NCSN counts from the most noise), or "quarter_log_sigma" log(sigma) / 4
       (EDM)
+    - `classes`: how many labels, 0 .. `classes` - 1, the conditioner is fed beside cond; 0 for a
+      model without labels. With `null_label` it also knows the label `classes`, which says none
     - `data_range`: (low, high) that the data lies in, or None where it is unbounded
     - `learned_variance`: the network's second half of channels interpolates the log variance
     - `sigma_data`: the data's std, for the edm parameterization
@@ -36,6 +38,8 @@ class ModelSpec:
     data_range: tuple[float, float] | None = None
     learned_variance: bool = False
     sigma_data: float = 0.5
+    classes: int = 0
+    null_label: bool = False
 
     def __post_init__(self) -> None:
         if not self.shape or any(size < 1 for size in self.shape):
@@ -47,6 +51,11 @@ class ModelSpec:
             )
         if self.cond not in CONDS:
             raise UsageError(f"unknown cond {self.cond!r}", f"one of: {', '.join(CONDS)}")
+        if self.classes < 0 or (self.null_label and not self.classes):
+            raise UsageError(
+                f"{self.classes} classes, null label {self.null_label}",
+                "a null label needs classes beside it",
+            )
 
     def cond_of(self, levels: ArrayLike) -> NDArray[np.float64]:
         """What the conditioner is fed at schedule indices `levels` [R]; float64 [R].
@@ -63,13 +72,26 @@ class ModelSpec:
                     f"this network knows its {len(self.schedule)} noise levels and none between",
                     "use spacing linspace, leading, trailing or quadratic, and no churn",
                 )
-            return np.asarray(len(self.schedule) - 1 - index, np.float64)
+            most = self.schedule.dropped + len(self.schedule) - 1
+            return np.asarray(most - index, np.float64)
         return np.asarray(np.log(self.schedule.at(index)[1]) / 4, np.float64)
 
     def coefficients_of(self, levels: ArrayLike) -> Coefficients:
         """c_in, c_skip and c_out at schedule indices `levels` [R]; float64 [R] each."""
         alpha, sigma = self.schedule.at(levels)
         return coefficients(self.parameterization, alpha, sigma, self.sigma_data)
+
+    def up_to(self, strength: float) -> "ModelSpec":
+        """The model on the part `strength` of its levels that has least noise; at least one level.
+
+        What is compiled for it starts from data with that much noise (Meng et al. 2022, SDEdit).
+        """
+        if not 0 < strength <= 1:
+            raise UsageError(
+                f"strength {strength} is not in 0 .. 1", "1 keeps nothing of the start"
+            )
+        levels = max(1, round(strength * len(self.schedule)))
+        return replace(self, schedule=self.schedule.up_to(levels))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able data that `from_dict` reads."""

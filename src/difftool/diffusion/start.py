@@ -8,16 +8,27 @@ from difftool.errors import UsageError
 
 @dataclass(frozen=True)
 class Start:
-    """What x is before the first row: "normal" N(0, high^2), or "uniform" on [low, high]."""
+    """What x is before the first row.
+
+    "normal" is N(0, high^2), "uniform" on [low, high], and "data" a clean sample under the first
+    row's noise.
+    """
 
     kind: str
     low: float
     high: float
 
     def __str__(self) -> str:
+        if self.kind == "data":
+            return "data()"
         if self.kind == "normal":
             return f"normal({self.high!r})"
         return f"uniform({self.low!r}, {self.high!r})"
+
+
+def data() -> Start:
+    """Start from given clean samples under the noise of the first row's level."""
+    return Start("data", 0.0, 0.0)
 
 
 def normal(scale: float) -> Start:
@@ -31,7 +42,9 @@ def uniform(low: float, high: float) -> Start:
 
 
 def parse_start(text: str) -> Start:
-    """The Start that prints as `text`: "normal(std)" or "uniform(low, high)"."""
+    """The Start that prints as `text`: "normal(std)", "uniform(low, high)" or "data()"."""
+    if text.strip() == "data()":
+        return data()
     kind, _, numbers = text.strip().removesuffix(")").partition("(")
     try:
         values = [float(number) for number in numbers.split(",")]

@@ -1,13 +1,14 @@
 """From a checkpoint to a bundle."""
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from difftool.bundle import (
     CONDITIONER,
     FORMAT,
+    FUSED,
     MANIFEST,
     STEP,
     TORCHSCRIPT,
@@ -33,6 +34,7 @@ def export_bundle(
     *,
     ema: bool = True,
     torchscript: bool = False,
+    fused: Collection[str] = (),
     sampler: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     force: bool = False,
@@ -40,7 +42,8 @@ def export_bundle(
     """Export a checkpoint or the newest of a run as the bundle `out`; returns its folder.
 
     `sampler` and `arguments` choose the default program; the checkpoint's own where they are not
-    given. `force` replaces what stands at `out`, which must itself be a bundle.
+    given. `fused` names what the step graph computes beyond the plain row; see `StepModule`.
+    `force` replaces what stands at `out`, which must itself be a bundle.
     """
     out = Path(out)
     if out.exists() and not force:
@@ -49,15 +52,20 @@ def export_bundle(
         raise UsageError(f"{out} is not a bundle, so it is not replaced", "choose another name")
     loaded = load_checkpoint(checkpoint, ema=ema)
     program = _default_program(loaded, sampler, arguments or {})
-    width = conditioner_width(loaded.network)
-    module = step_module(loaded.network, loaded.spec)
+    if "guidance" in fused and not loaded.spec.null_label:
+        raise UsageError(
+            "guidance needs a model that was trained with labels and without",
+            "train one with data.labels and network.label_dropout, or leave guidance out",
+        )
+    width = conditioner_width(loaded.network, loaded.spec)
+    module = step_module(loaded.network, loaded.spec, fused)
     with atomic_directory(out, replace=force) as folder:
         export_step(module, loaded.spec, width, folder / STEP)
         if width:
-            export_conditioner(loaded.network, folder / CONDITIONER)
+            export_conditioner(loaded.network, loaded.spec, folder / CONDITIONER)
         if torchscript:
             write_atomic(folder / TORCHSCRIPT, trace(module, loaded.spec, width))
-        manifest = _manifest(loaded, program, file_entries(folder))
+        manifest = _manifest(loaded, program, fused, file_entries(folder))
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     return out
 
@@ -74,7 +82,10 @@ def _default_program(
 
 
 def _manifest(
-    loaded: Checkpoint, program: ProgramEntry, files: dict[str, dict[str, Any]]
+    loaded: Checkpoint,
+    program: ProgramEntry,
+    fused: Collection[str],
+    files: dict[str, dict[str, Any]],
 ) -> Manifest:
     weights = loaded.path / (EMA if loaded.weights == "ema" else MODEL)
     return Manifest.model_validate(
@@ -93,5 +104,6 @@ def _manifest(
                 versions={name: importlib.metadata.version(name) for name in _VERSIONS},
             ),
             "files": files,
+            "fused": [name for name in FUSED if name in fused],
         }
     )

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,15 +24,21 @@ Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
 _BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3  # of the example inputs; all are dynamic in the graph
 
 
-def step_module(network: nn.Module, spec: ModelSpec) -> StepModule:
+def step_module(network: nn.Module, spec: ModelSpec, fused: Collection[str] = ()) -> StepModule:
     """A network in the fused row that fits its spec, ready to export."""
-    module = StepModule(network, dimensions=len(spec.shape), learned_variance=spec.learned_variance)
+    module = StepModule(
+        network,
+        dimensions=len(spec.shape),
+        learned_variance=spec.learned_variance,
+        fused=fused,
+    )
     return module.eval()
 
 
-def example_inputs(spec: ModelSpec, width: int) -> tuple[Tensor, ...]:
+def example_inputs(module: StepModule, spec: ModelSpec, width: int) -> tuple[Tensor, ...]:
     """Inputs of the step module, in order, for a conditioner of `width` columns."""
     shape = (_BATCH, *spec.shape)
+    known = (torch.zeros(shape), torch.zeros(shape)) if "known" in module.fused else ()
     return (
         torch.zeros(shape),
         torch.zeros(_SLOTS, *shape),
@@ -40,12 +46,20 @@ def example_inputs(spec: ModelSpec, width: int) -> tuple[Tensor, ...]:
         torch.zeros(shape),
         torch.zeros(_ROWS, Column.HISTORY + _SLOTS),
         torch.zeros(_CONDS, width),
+        *known,
     )
 
 
-def conditioner_width(network: nn.Module) -> int:
+def conditioner_inputs(spec: ModelSpec, count: int = _CONDS) -> tuple[Tensor, ...]:
+    """Inputs of the conditioner: `count` conds, and as many labels where the model has classes."""
+    labels = (torch.zeros(count, dtype=torch.int64),) if spec.classes else ()
+    return (torch.zeros(count), *labels)
+
+
+def conditioner_width(network: nn.Module, spec: ModelSpec) -> int:
     """C: how many numbers the network takes from its conditioner; 0 where it takes none."""
-    return int(network.condition(torch.zeros(1)).shape[1])  # type: ignore[operator]
+    inputs = conditioner_inputs(spec)
+    return int(network.condition(*inputs).shape[1])  # type: ignore[operator]
 
 
 def export_step(module: StepModule, spec: ModelSpec, width: int, path: Path) -> None:
@@ -61,18 +75,16 @@ def export_step(module: StepModule, spec: ModelSpec, width: int, path: Path) -> 
         "table": (Dim("rows"), columns),
         "cond_table": (Dim("conds"),),
     }
-    _export(module, example_inputs(spec, width), axes, StepModule.OUTPUTS, path)
+    if "known" in module.fused:
+        axes = {**axes, "known": (batch,), "mask": (batch,)}
+    _export(module, example_inputs(module, spec, width), axes, StepModule.OUTPUTS, path)
 
 
-def export_conditioner(network: nn.Module, path: Path) -> None:
-    """Write the conditioner, cond [U] -> cond_table [U, C], with dynamic U."""
-    _export(
-        Conditioner(network).eval(),
-        (torch.zeros(_CONDS),),
-        {"cond": (Dim("conds"),)},
-        ("cond_table",),
-        path,
-    )
+def export_conditioner(network: nn.Module, spec: ModelSpec, path: Path) -> None:
+    """Write the conditioner, cond [U] and perhaps label [U] -> cond_table [U, C], dynamic in U."""
+    conds, inputs = Dim("conds"), conditioner_inputs(spec)
+    axes: Axes = dict.fromkeys(("cond", "label")[: len(inputs)], (conds,))
+    _export(Conditioner(network).eval(), inputs, axes, ("cond_table",), path)
 
 
 def _export(

@@ -1,28 +1,45 @@
 """The step graph: a network and the fused row around it, written once for every target."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
+from difftool.bundle import FUSED
 from difftool.diffusion.columns import Column
+from difftool.errors import UsageError
 
 
 class StepModule(nn.Module):
     """One row of a program, for a batch whose samples may stand at different rows.
 
     See `difftool.diffusion.program` for the arithmetic. The table is an input, so one graph serves
-    every sampler and every number of steps.
+    every sampler and every number of steps. `fused` names what the graph computes beyond the plain
+    row: "known", "guidance", "norms". What is not named is not in the graph.
 
     in:  x [N, *S], history [K, N, *S], row int64 [N], noise [N, *S], table [R, Column.HISTORY + K],
-         cond_table [U, C], the conditioner's output for a program's distinct conds
+         cond_table [U, C], the conditioner's output for a program's distinct conds;
+         with "known" also known [N, *S] and mask [N, *S], 1 where known replaces D
     out: x_next [N, *S], history_next [K, N, *S], row_next int64 [N], denoised [N, *S]
     """
 
-    INPUTS = ("x", "history", "row", "noise", "table", "cond_table")
     OUTPUTS = ("x_next", "history_next", "row_next", "denoised")
 
-    def __init__(self, network: nn.Module, *, dimensions: int, learned_variance: bool) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        dimensions: int,
+        learned_variance: bool,
+        fused: Collection[str] = (),
+    ) -> None:
         super().__init__()
+        if unknown := set(fused) - set(FUSED):
+            raise UsageError(
+                f"no step graph computes {min(unknown)!r}", f"choose of: {', '.join(FUSED)}"
+            )
         self.network = network
+        self.fused = frozenset(fused)
         self._ones = (1,) * (dimensions - 1)
         self._spread = (..., *[None] * dimensions)  # [K, N] -> [K, N, 1, ...]
         self._learned_variance = learned_variance
@@ -35,13 +52,14 @@ class StepModule(nn.Module):
         noise: Tensor,
         table: Tensor,
         cond_table: Tensor,
+        known: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         values = table[row]
         fixed = values[:, : Column.HISTORY].reshape(-1, int(Column.HISTORY), *self._ones)
         column = torch.split(fixed, 1, dim=1)
-        cond = cond_table[values[:, Column.COND].to(torch.int64)]
 
-        network = self.network(column[Column.C_IN] * x, cond)
+        network = self._evaluate(column[Column.C_IN] * x, values, cond_table, column)
         spread = column[Column.D]
         if self._learned_variance:
             network, fraction = torch.chunk(network, 2, dim=1)
@@ -49,27 +67,63 @@ class StepModule(nn.Module):
             spread = spread * torch.exp(0.5 * (low + (fraction + 1) / 2 * (high - low)))
         denoised = column[Column.C_SKIP] * x + column[Column.C_OUT] * network
         denoised = torch.clamp(denoised, column[Column.CLIP_LOW], column[Column.CLIP_HIGH])
+        if known is not None and mask is not None:
+            denoised = mask * known + (1 - mask) * denoised
 
         weights = values[:, Column.HISTORY :].transpose(0, 1)[self._spread]
-        x_next = (
+        drifted = (
             column[Column.A] * x
             + column[Column.B] * denoised
             + column[Column.G] * network
             + (weights * history).sum(0)
-            + spread * noise
         )
+        fresh = spread * noise
+        x_next = drifted + fresh
+        if "norms" in self.fused:
+            own, shared = column[Column.SNR], column[Column.BATCH_SNR]
+            adapted = _adaptive(x, drifted - x, fresh, own, shared)
+            x_next = torch.where(own + shared > 0, adapted, x_next)
         pushed = column[Column.E] * x + column[Column.F] * denoised
         history_next = torch.cat([pushed.unsqueeze(0), history[:-1]])
         return x_next, history_next, row + 1, denoised
 
+    def _evaluate(
+        self, x: Tensor, values: Tensor, cond_table: Tensor, column: tuple[Tensor, ...]
+    ) -> Tensor:
+        """F; with "guidance" of both conds at once, as one batch of twice the size."""
+        cond = values[:, Column.COND].to(torch.int64)
+        if "guidance" not in self.fused:
+            return self.network(x, cond_table[cond])
+        null = values[:, Column.NULL_COND].to(torch.int64)
+        both = self.network(torch.cat([x, x]), cond_table[torch.cat([cond, null])])
+        wanted, unconditional = torch.chunk(both, 2)
+        return unconditional + column[Column.GUIDANCE] * (wanted - unconditional)
+
 
 class Conditioner(nn.Module):
-    """What of a network depends on the noise level alone: cond [U] -> cond_table [U, C]."""
+    """What of a network depends on the noise level and the label alone.
+
+    cond [U], and int64 label [U] of a network with classes -> cond_table [U, C].
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, cond: Tensor) -> Tensor:
-        table: Tensor = self.network.condition(cond)  # type: ignore[operator]
+    def forward(self, cond: Tensor, label: Tensor | None = None) -> Tensor:
+        inputs = (cond,) if label is None else (cond, label)
+        table: Tensor = self.network.condition(*inputs)  # type: ignore[operator]
         return table
+
+
+def _adaptive(x: Tensor, drift: Tensor, fresh: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+    """x + r^2 * drift + r * fresh, where r is the snr times the norms' ratio."""
+    axes = tuple(range(1, x.ndim))
+    drifts = torch.linalg.vector_norm(drift, dim=axes, keepdim=True)
+    noises = torch.linalg.vector_norm(fresh, dim=axes, keepdim=True)
+    tiny = torch.finfo(x.dtype).tiny  # a drift of zero takes no step of infinite size
+    ratio = own * noises / drifts.clamp_min(tiny)
+    ratio = ratio + shared * noises.mean(0, keepdim=True) / drifts.mean(0, keepdim=True).clamp_min(
+        tiny
+    )
+    return x + ratio**2 * drift + ratio * fresh

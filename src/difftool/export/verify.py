@@ -16,7 +16,7 @@ from difftool.errors import ArtefactError, UsageError
 from difftool.export.eager import Eager
 from difftool.files import sha256_of
 from difftool.runtime.backends import Backend, open_backend
-from difftool.runtime.loop import row_noise, start_noise
+from difftool.runtime.loop import Draws, row_noise, start_noise
 from difftool.train.checkpoint import EMA, MODEL, load_checkpoint
 
 STEP_TOLERANCE: Final = 1e-4  # of the largest |x| of the row: float32 reordering stays well below
@@ -82,7 +82,7 @@ def verify_bundle(
             f"{opened.path} was exported from other weights than {weights}",
             "give the checkpoint it came from, or export again",
         )
-    teacher = Eager(loaded.network, loaded.spec)
+    teacher = Eager(loaded.network, loaded.spec, opened.manifest.fused)
     student = open_backend(opened, backend, threads=None)
     return compare(
         student, teacher, program or opened.default_program(), loaded.spec, n, seed, on_row
@@ -99,13 +99,13 @@ def compare(
     on_row: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Run two backends through a program on the same noise; the teacher's state is the measure."""
-    samples = np.arange(n)
-    x = start_noise(program, seed, samples, spec.shape)
+    draws = Draws(seed, np.arange(n), spec.shape)
+    x = start_noise(program, draws)
     exact, forced, free = (backend.batch(program, n) for backend in (teacher, student, student))
     exact.start(x)
     free.start(x)
     errors = np.empty(len(program))
-    for row, noise in enumerate(row_noise(program, seed, samples, spec.shape)):
+    for row, noise in enumerate(row_noise(program, draws)):
         forced.start(exact.x, row=row, history=exact.history)
         for batch in (exact, forced, free):
             batch.step(noise)

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, Cancelled, ResourceError, UsageError
 from difftool.runtime.backends import Backend, Batch, open_backend
-from difftool.runtime.loop import run
+from difftool.runtime.edits import Edit, Inpaint, of_samples
+from difftool.runtime.loop import Revision, run
+from difftool.runtime.task import Task, labels_of, require_editable
 
 Floats = NDArray[np.float32]
 
@@ -72,23 +74,47 @@ class Model:
         n: int = 16,
         seed: int = 0,
         first_sample: int = 0,
+        labels: ArrayLike | None = None,
+        guidance_scale: float = 1.0,
+        init: ArrayLike | None = None,
+        edit: Edit | None = None,
+        between: tuple[int, int] | None = None,
         deterministic: bool = False,
         on_step: Hook | None = None,
     ) -> Floats:
         """Draw samples `first_sample` .. `first_sample + n` of a seed; float32 [n, *S].
 
-        With `deterministic` every batch is padded to `max_batch`, so a sample is the same bit for
-        bit whatever `n` is. `on_step` is called after every row; Cancelled is raised where it
-        returns False.
+        Args:
+            labels: class labels, one for all or [n]; by default sample i has i modulo the classes.
+                The label `spec.classes` says none.
+            guidance_scale: of classifier-free guidance (Ho and Salimans 2021), 1 being none.
+            init: clean data [*S] or [n, *S] to start from under the first row's noise, as in
+                SDEdit (Meng et al. 2022): compile the program for `spec.up_to(strength)`.
+            edit: revises the denoised estimate of every row; see `difftool.edits`.
+            between: two sample indices; the n samples lead from one to the other, evenly on the
+                arc between their noises (as Song et al. 2021a, appendix D.5, for all draws).
+            deterministic: pad every batch to `max_batch`, so a sample is the same bit for bit
+                whatever `n` is.
+            on_step: called after every row; Cancelled is raised where it returns False.
 
         Raises:
             UsageError: an argument has no meaning.
             ResourceError: memory is short.
         """
         result = self._allocate(n)
-        for state in self.stream(
-            program, n=n, seed=seed, first_sample=first_sample, deterministic=deterministic
-        ):
+        states = self.stream(
+            program,
+            n=n,
+            seed=seed,
+            first_sample=first_sample,
+            labels=labels,
+            guidance_scale=guidance_scale,
+            init=init,
+            edit=edit,
+            between=between,
+            deterministic=deterministic,
+        )
+        for state in states:
             if on_step is not None and on_step(state) is False:
                 raise Cancelled(
                     f"cancelled at step {state.step} of {state.steps}", "a hook returned False"
@@ -105,6 +131,11 @@ class Model:
         n: int = 16,
         seed: int = 0,
         first_sample: int = 0,
+        labels: ArrayLike | None = None,
+        guidance_scale: float = 1.0,
+        init: ArrayLike | None = None,
+        edit: Edit | None = None,
+        between: tuple[int, int] | None = None,
         deterministic: bool = False,
     ) -> Iterator[State]:
         """The same run, one State a row, batch after batch. Leaving the loop ends the run."""
@@ -113,23 +144,55 @@ class Model:
             raise UsageError(f"{n} samples", "draw at least 1")
         if not 0 <= first_sample <= _MAX_SAMPLES - n:
             raise UsageError(f"first sample {first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}")
-        return self._stream(program, n, seed, first_sample, deterministic)
+        if edit is not None:
+            require_editable(program, fused=self._holds(edit))
+        task = Task(
+            program=program,
+            n=n,
+            seed=seed,
+            first_sample=first_sample,
+            labels=labels_of(self.spec, labels, guidance_scale, n, first_sample),
+            init=None if init is None else np.asarray(init, np.float32),
+            edit=edit,
+            between=between,
+        )
+        return self._stream(task, deterministic)
 
-    def _stream(
-        self, program: Program, n: int, seed: int, first_sample: int, deterministic: bool
-    ) -> Iterator[State]:
+    def _stream(self, task: Task, deterministic: bool) -> Iterator[State]:
         batch: Batch | None = None
-        size = 0
-        for offset in range(0, n, self.max_batch):
-            count = min(self.max_batch, n - offset)
-            wanted = self.max_batch if deterministic else count
-            if batch is None or wanted != size:
-                batch, size = self.backend.batch(program, wanted), wanted
-            first = first_sample + offset
-            samples = np.arange(first, first + size)
-            for step in run(batch, program, seed, samples, self.spec.shape):
+        made: tuple[int, bytes] | None = None  # size and labels that the batch was made for
+        program, shape = task.program, self.spec.shape
+        for offset in range(0, task.n, self.max_batch):
+            count = min(self.max_batch, task.n - offset)
+            size = self.max_batch if deterministic else count
+            positions = np.arange(offset, offset + size)
+            labels = task.labels_at(positions)
+            wanted = (size, b"" if labels is None else labels.of.tobytes())
+            if batch is None or wanted != made:
+                batch, made = self.backend.batch(program, size, labels), wanted
+            init = task.init_at(positions, (size, *shape))
+            draws = task.draws(positions, shape)
+            revision = self._revision(batch, task.edit, positions)
+            for step in run(batch, program, draws, init=init, revision=revision):
                 x, denoised = batch.x[:count], batch.denoised[:count]
+                first = task.first_sample + offset
                 yield State(step, len(program), first, _read_only(x), _read_only(denoised))
+
+    def _holds(self, edit: Edit) -> bool:
+        """Whether the step graph itself does this edit."""
+        return isinstance(edit, Inpaint) and "known" in self.backend.fused
+
+    def _revision(
+        self, batch: Batch, edit: Edit | None, positions: NDArray[np.int64]
+    ) -> Revision | None:
+        """The edit for the samples at these positions; None where the step graph does it."""
+        if edit is None:
+            return None
+        if isinstance(edit, Inpaint) and self._holds(edit):
+            like = batch.x
+            batch.hold(*(of_samples(part, positions, like) for part in (edit.known, edit.mask)))
+            return None
+        return lambda denoised: edit(denoised, positions)
 
     def _allocate(self, n: int) -> Floats:
         if n < 1:

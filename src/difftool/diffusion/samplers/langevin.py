@@ -5,7 +5,7 @@ import math
 from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.diffusion.start import Start, normal, parse_start, uniform
+from difftool.diffusion.start import Start, data, normal, parse_start, uniform
 from difftool.errors import UsageError
 
 CONVENTIONS = ("image", "paper")
@@ -96,6 +96,8 @@ def _add_rows(
 def _start(spec: ModelSpec, start: str | None) -> Start:
     if start is not None:
         return parse_start(start)
+    if spec.schedule.dropped:
+        return data()
     if spec.data_range:
         return uniform(*spec.data_range)
     return normal(float(spec.schedule.sigma[-1] / spec.schedule.alpha[-1]))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import Bundle
+from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import UsageError
 
@@ -22,6 +23,17 @@ class Batch(Protocol):
 
     def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
         """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
+        ...
+
+    def hold(self, known: Floats, mask: Floats) -> None:
+        """Replace D by `known` [N, *S] where `mask` [N, *S] is 1, in every row from now on.
+
+        Only where the backend has "known" fused.
+        """
+        ...
+
+    def revise(self, denoised: Floats) -> None:
+        """Take the last row again with this D [N, *S]: x, history and D are as if it were F's."""
         ...
 
     def step(self, noise: Floats | None) -> None:
@@ -50,9 +62,28 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
 
-    def batch(self, program: Program, size: int) -> Batch:
-        """Room for `size` samples of a program; the conditioner runs here, once."""
+    @property
+    def fused(self) -> frozenset[str]:
+        """What the step graph computes beyond the plain row; see `difftool.bundle.FUSED`."""
         ...
+
+    def batch(self, program: Program, size: int, labels: Labels | None = None) -> Batch:
+        """Room for `size` samples of a program; the conditioner runs here, once.
+
+        UsageError where the model lacks the labels, or the step graph what the program asks for.
+        """
+        ...
+
+
+def require_fused(fused: frozenset[str], program: Program, labels: Labels | None) -> None:
+    """UsageError where a program or its guidance needs what a step graph lacks."""
+    guided = labels is not None and labels.guidance_scale != 1
+    needed = {"norms": program.adaptive, "guidance": guided}
+    for name, asked in needed.items():
+        if asked and name not in fused:
+            raise UsageError(
+                f"this bundle's step graph has no {name}", f"export it again --with {name}"
+            )
 
 
 def open_backend(bundle: Bundle, name: str | None, *, threads: int | None) -> Backend:

@@ -5,30 +5,55 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from difftool.bundle import FUSED
 from difftool.diffusion.columns import Column
+from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 
 Array = NDArray[np.float64]
-Network = Callable[
-    [Array, Array], Array
-]  # (x [N, *S], cond [N]) -> F [N, *S or twice the channels]
+# (x [N, *S], cond [N]), and label [N] where there are labels -> F [N, *S or twice the channels]
+Network = Callable[..., Array]
 
 
 class Reference:
-    """Runs programs on a network that is a plain function of (x, cond)."""
+    """Runs programs on a network that is a plain function of (x, cond), or (x, cond, label)."""
 
     name = "reference"
+    fused = frozenset(FUSED)
 
     def __init__(
-        self, network: Network, shape: tuple[int, ...], *, learned_variance: bool = False
+        self,
+        network: Network,
+        shape: tuple[int, ...],
+        *,
+        learned_variance: bool = False,
+        null_label: int | None = None,
     ) -> None:
         self._network = network
         self._shape = shape
         self._learned_variance = learned_variance
+        self._null_label = null_label
 
-    def batch(self, program: Program, size: int) -> "ReferenceBatch":
+    def batch(self, program: Program, size: int, labels: Labels | None = None) -> "ReferenceBatch":
         """Room for `size` samples of a program."""
-        return ReferenceBatch(self._network, program, (size, *self._shape), self._learned_variance)
+        return ReferenceBatch(
+            self._evaluation(labels), program, (size, *self._shape), self._learned_variance
+        )
+
+    def _evaluation(self, labels: Labels | None) -> Network:
+        """F of (x, cond) for these labels, guided."""
+        if labels is None:
+            return self._network
+        null, scale = self._null_label, labels.guidance_scale
+
+        def guided(x: Array, cond: Array) -> Array:
+            wanted = self._network(x, cond, labels.of)
+            if scale == 1:
+                return wanted
+            unconditional = self._network(x, cond, np.full_like(labels.of, null))
+            return unconditional + scale * (wanted - unconditional)
+
+        return guided
 
 
 class ReferenceBatch:
@@ -40,6 +65,7 @@ class ReferenceBatch:
         self._network = network
         self._program = program
         self._learned_variance = learned_variance
+        self._known: tuple[Array, Array] | None = None
         self._row = 0
         self.x: Array = np.zeros(shape)
         self.denoised: Array = np.zeros(shape)
@@ -51,6 +77,18 @@ class ReferenceBatch:
         self.x = np.array(x, np.float64)
         empty = np.zeros((self._program.history, *self.x.shape))
         self.history = empty if history is None else np.array(history, np.float64)
+
+    def hold(self, known: ArrayLike, mask: ArrayLike) -> None:
+        """Replace D by `known` where `mask` is 1, in every row from now on."""
+        self._known = np.asarray(known, np.float64), np.asarray(mask, np.float64)
+
+    def revise(self, denoised: ArrayLike) -> None:
+        """Take the last row again with this D."""
+        row = self._program.table[self._row - 1]
+        change = np.asarray(denoised, np.float64) - self.denoised
+        self.x = self.x + row[Column.B] * change
+        self.history[0] += row[Column.F] * change
+        self.denoised = self.denoised + change
 
     def step(self, noise: ArrayLike | None) -> None:
         """Run the next row."""
@@ -64,11 +102,28 @@ class ReferenceBatch:
             spread = spread * np.exp(0.5 * (low + (fraction + 1) / 2 * (high - low)))
         denoised = row[Column.C_SKIP] * self.x + row[Column.C_OUT] * network
         self.denoised = np.clip(denoised, row[Column.CLIP_LOW], row[Column.CLIP_HIGH])
+        if self._known is not None:
+            known, mask = self._known
+            self.denoised = mask * known + (1 - mask) * self.denoised
         after = row[Column.A] * self.x + row[Column.B] * self.denoised + row[Column.G] * network
         after = after + np.tensordot(row[Column.HISTORY :], self.history, axes=1)
-        if noise is not None:
-            after = after + spread * np.asarray(noise, np.float64)
+        fresh = spread * np.asarray(0.0 if noise is None else noise, np.float64)
+        if row[Column.SNR] or row[Column.BATCH_SNR]:
+            after = _adaptive(self.x, after - self.x, fresh, row)
+        else:
+            after = after + fresh
         pushed = row[Column.E] * self.x + row[Column.F] * self.denoised
         self.history = np.concatenate([pushed[None], self.history[:-1]])
         self.x = after
         self._row += 1
+
+
+def _adaptive(x: Array, drift: Array, fresh: Array, row: Array) -> Array:
+    """x + r^2 * drift + r * fresh, where r is the snr times the norms' ratio."""
+    axes = tuple(range(1, x.ndim))
+    drifts = np.sqrt((drift**2).sum(axes, keepdims=True))
+    noises = np.sqrt((fresh**2).sum(axes, keepdims=True))
+    ratio = (
+        row[Column.SNR] * noises / drifts + row[Column.BATCH_SNR] * noises.mean() / drifts.mean()
+    )
+    return np.asarray(x + ratio**2 * drift + ratio * fresh)

@@ -1,0 +1,94 @@
+"""Class labels: a block of rows for each, so that one table serves samples of different classes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Each sample's class label, int64 [N]; `guidance_scale` 1 is no guidance.
+
+    The label `spec.classes` says none.
+    """
+
+    of: Indices
+    guidance_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a backend runs of a program: one block of R rows for each of B labels.
+
+    - `table`: float64 [B * R, columns]
+    - `conds`, `labels`: float64 and int64 [U], what the conditioner is fed; `labels` is None for a
+      model without classes
+    - `first`: int64 [N], the row at which each sample's block begins
+    """
+
+    table: Array
+    conds: Array
+    labels: Indices | None
+    first: Indices
+
+
+def rows_of(program: Program, spec: ModelSpec, size: int, labels: Labels | None) -> Rows:
+    """The rows for `size` samples; without `labels` each sample's label is null.
+
+    Raises:
+        UsageError: the model has no such label, or none that says none where it is needed.
+    """
+    if not spec.classes:
+        if labels is not None:
+            raise UsageError("this model has no class labels", "leave labels and guidance out")
+        return Rows(program.table, program.conds, None, np.zeros(size, np.int64))
+    null = spec.classes
+    labels = labels or Labels(np.full(size, null))
+    guided = labels.guidance_scale != 1
+    _check(spec, labels, guided)
+    distinct, block = np.unique(labels.of, return_inverse=True)
+    known = np.append(distinct, null) if guided and null not in distinct else distinct
+    width, rows = len(program.conds), len(program)
+    tables = []
+    for index in range(len(distinct)):
+        table = program.table.copy()
+        table[:, Column.COND] += index * width
+        if guided:
+            table[:, Column.NULL_COND] += int(np.searchsorted(known, null)) * width
+            table[:, Column.GUIDANCE] = labels.guidance_scale
+        else:
+            table[:, Column.NULL_COND] = table[:, Column.COND]
+        tables.append(table)
+    return Rows(
+        np.concatenate(tables),
+        np.tile(program.conds, len(known)),
+        np.repeat(known, width),
+        block * rows,
+    )
+
+
+def _check(spec: ModelSpec, labels: Labels, guided: bool) -> None:
+    last = spec.classes if spec.null_label else spec.classes - 1
+    for label in labels.of:
+        if label == spec.classes and not spec.null_label:
+            raise UsageError(
+                "this model was trained with labels only", f"give labels from 0 to {last}"
+            )
+        if not 0 <= label <= last:
+            raise UsageError(
+                f"no class {label} in a model of {spec.classes}", f"labels are 0 to {last}"
+            )
+    if guided and not spec.null_label:
+        raise UsageError(
+            "guidance compares with the model without labels, which this one never learned",
+            "train with label_dropout, or use guidance_scale 1",
+        )

@@ -1,0 +1,81 @@
+"""What steers a run: hooks on D, the denoised estimate.
+
+An edit sees the D of every row and returns the one to go on with. A program that meets its noise
+levels with a perfect denoiser (see `difftool.diffusion.invariant`) then gives what the edit fixes
+its right noise at every level, whatever the sampler.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from difftool.errors import UsageError
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+# (D [N, *S], each sample's position in the run [N]) -> D [N, *S]
+Edit = Callable[[Floats, Positions], Floats]
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """Keeps known values: D is `known` where `mask` is 1. See `inpaint`."""
+
+    known: Floats
+    mask: Floats
+
+    def __call__(self, denoised: Floats, positions: Positions) -> Floats:
+        known, mask = (of_samples(part, positions, denoised) for part in (self.known, self.mask))
+        return np.asarray(mask * known + (1 - mask) * denoised)
+
+
+@dataclass(frozen=True)
+class Colorize:
+    """Keeps a known mean over the channels. See `colorize`."""
+
+    grey: Floats
+
+    def __call__(self, denoised: Floats, positions: Positions) -> Floats:
+        grey = of_samples(self.grey, positions, denoised[:, :1])
+        return np.asarray(denoised + (grey - denoised.mean(axis=1, keepdims=True)))
+
+
+def inpaint(known: ArrayLike, mask: ArrayLike) -> Inpaint:
+    """Fill what is not known: the samples equal `known` where `mask` is 1.
+
+    Both are [*S] for all samples or [n, *S], in the model's data range. The posterior sampling of
+    Song et al. 2021b, section 5 and appendix I.2, with D replaced instead of x, so that every
+    sampler does it. `difftool.samplers.repaint` adds the resampling of Lugmayr et al. 2022.
+    """
+    known, mask = np.asarray(known, np.float32), np.asarray(mask, np.float32)
+    if not ((mask >= 0) & (mask <= 1)).all():
+        raise UsageError("a mask is 1 where values are known and 0 elsewhere", "scale it to 0 .. 1")
+    return Inpaint(known, mask)
+
+
+def colorize(grey: ArrayLike) -> Colorize:
+    """Colour grey images: the samples' mean over the channels equals `grey`.
+
+    `grey` is [1, H, W] for all samples or [n, 1, H, W], in the model's data range. Grey and colour
+    are orthogonal parts of an image, of which one is known (Song et al. 2021b, appendix I.2).
+    """
+    return Colorize(np.asarray(grey, np.float32))
+
+
+def of_samples(value: Floats, positions: Positions, like: Floats) -> Floats:
+    """`value` for the samples at `positions`: value[positions], or itself where it is for all.
+
+    Where a batch is padded, the last one stands for those beyond.
+    """
+    shape = like.shape[1:]
+    if value.shape == shape:
+        return np.broadcast_to(value, like.shape)
+    if value.shape[1:] == shape and len(value):
+        return value[np.minimum(positions, len(value) - 1)]
+    raise UsageError(
+        f"values of shape {value.shape} for samples of {shape}",
+        f"give {shape} for all samples, or one such for each",
+    )
