@@ -7,8 +7,11 @@ import pytest
 from hypothesis import settings
 
 from tests.fixtures import (  # noqa: F401
+    classes_bundle,
+    classes_checkpoint,
     points_bundle,
     points_checkpoint,
+    fused_bundle,
     tiny_bundle,
     tiny_checkpoint,
     toy_recipe,

@@ -1,5 +1,6 @@
 """Tiny models with random weights, as checkpoints and bundles."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ IMAGE_SPEC = ModelSpec(
     cond="timestep",
     data_range=(-1.0, 1.0),
 )
-IMAGE_NETWORK = {
+IMAGE_NETWORK: dict[str, Any] = {
     "kind": "unet",
     "arguments": {
         "in_channels": 1,
@@ -26,6 +27,11 @@ IMAGE_NETWORK = {
         "blocks": 1,
         "groups": 4,
     },
+}
+CLASSES_SPEC = replace(IMAGE_SPEC, classes=3, null_label=True)
+CLASSES_NETWORK = {
+    "kind": "unet",
+    "arguments": {**IMAGE_NETWORK["arguments"], "classes": 3, "null_label": True},
 }
 POINTS_SPEC = ModelSpec(
     shape=(2,),
@@ -47,6 +53,29 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `tiny_checkpoint`; its default program is ddpm with 20 steps."""
     return _export(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def fused_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `tiny_checkpoint` whose step graph holds known values and computes norms."""
+    return _export(
+        tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "fused", ("known", "norms")
+    )
+
+
+@pytest.fixture(scope="session")
+def classes_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as `tiny_checkpoint` of a model with 3 classes and a null label."""
+    program = {"sampler": "ddpm", "arguments": {}}
+    return _save(tmp_path_factory.mktemp("classes"), CLASSES_SPEC, CLASSES_NETWORK, program)
+
+
+@pytest.fixture(scope="session")
+def classes_bundle(classes_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `classes_checkpoint` whose step graph computes guidance."""
+    return _export(
+        classes_checkpoint, tmp_path_factory.mktemp("bundles") / "classes", ("guidance",)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -88,10 +117,10 @@ def _save(run: Path, spec: ModelSpec, network: dict[str, Any], program: dict[str
     return run
 
 
-def _export(checkpoint: Path, out: Path) -> Path:
+def _export(checkpoint: Path, out: Path, fused: tuple[str, ...] = ()) -> Path:
     from difftool.export.bundle import export_bundle
 
-    return export_bundle(checkpoint, out)
+    return export_bundle(checkpoint, out, fused=fused)
 
 
 @pytest.fixture(scope="session")

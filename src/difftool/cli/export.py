@@ -12,6 +12,7 @@ EXAMPLES = """\b
 Examples:
   difftool export runs/digits --out digits.bundle
   difftool export runs/mnist --out mnist.bundle --sampler ddim --steps 50 --torchscript
+  difftool export runs/faces --out faces.bundle --with known --with guidance
 """
 
 
@@ -32,6 +33,16 @@ def export(
     torchscript: Annotated[
         bool, Option("--torchscript", help="Add step.ts, the same graph for hosts of TorchScript.")
     ] = False,
+    fused: Annotated[
+        list[str] | None,
+        Option(
+            "--with",
+            metavar="NAME",
+            help="Let the step graph itself hold known values (known), guide by class labels "
+            "(guidance) or adapt a corrector's steps (norms); repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     eta: options.Eta = None,
@@ -52,6 +63,7 @@ def export(
             out,
             ema=not raw,
             torchscript=torchscript,
+            fused=fused or (),
             sampler=sampler,
             arguments=options.sampler_arguments(steps, eta, assignments),
             force=force,
@@ -64,6 +76,7 @@ def export(
             "bytes": sum(entry.size for entry in manifest.files.values()),
             "parameters": manifest.network.parameters,
             "program": bundle.default_program().name,
+            "fused": manifest.fused,
             "weights": manifest.provenance.weights,
             "step": manifest.provenance.step,
             "files": {name: entry.model_dump() for name, entry in manifest.files.items()},

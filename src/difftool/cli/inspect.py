@@ -69,6 +69,7 @@ def _bundle(path: str) -> Record:
         "format": manifest.format,
         "bytes": _total(files),
         "program": bundle.default_program().name,
+        "fused": manifest.fused,
         "spec": _spec(bundle.spec),
         "network": manifest.network.model_dump(),
         "provenance": manifest.provenance.model_dump(),

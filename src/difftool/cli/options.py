@@ -98,14 +98,24 @@ def sampler_arguments(
     return arguments
 
 
-def choose_program(bundle: "Bundle", sampler: str | None, arguments: dict[str, Any]) -> "Program":
-    """The bundle's default program with `arguments` changed, or that of another sampler."""
+def choose_program(
+    bundle: "Bundle", sampler: str | None, arguments: dict[str, Any], strength: float = 1.0
+) -> "Program":
+    """The bundle's default program with `arguments` changed, or that of another sampler.
+
+    With a `strength` below 1 it is for that share of the noise levels; the default program then
+    has that share of its steps.
+    """
     from difftool.diffusion.samplers import compile_program
 
-    default = bundle.manifest.program
-    if sampler in (None, default.sampler):
-        return compile_program(bundle.spec, default.sampler, {**default.arguments, **arguments})
-    return compile_program(bundle.spec, str(sampler), arguments)
+    default, spec = bundle.manifest.program, bundle.spec.up_to(strength)
+    if sampler not in (None, default.sampler):
+        return compile_program(spec, str(sampler), arguments)
+    merged = {**default.arguments, **arguments}
+    if "steps" not in arguments and isinstance(merged.get("steps"), int):
+        kept = merged["steps"] * len(spec.schedule) / len(bundle.spec.schedule)
+        merged["steps"] = max(1, round(kept))
+    return compile_program(spec, default.sampler, merged)
 
 
 def require_free(path: Path, *, force: bool) -> None:

@@ -15,6 +15,9 @@ Examples:
   difftool sample --steps 1000 -n 16 --seed 0 --out grid.png
   difftool sample ncsn-mnist -n 64 --out film.gif
   difftool sample runs/mnist/bundle --sampler ddim --steps 50 --arg clip=false --out samples.npz
+  difftool sample --known digits.npz --fill bottom --out completed.png
+  difftool sample --init sketch.png --strength 0.6 --out like-the-sketch.png
+  difftool sample --sampler ddim --between 0,1 -n 9 --out from-0-to-1.png
 """
 
 
@@ -26,6 +29,56 @@ def sample(
     assignments: options.Assignments = None,
     n: options.Count = 16,
     seed: options.Seed = 0,
+    known: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Inpainting: keep this picture, or these samples (.npy, .npz), where not --fill.",
+            show_default=False,
+        ),
+    ] = None,
+    fill: Annotated[
+        str | None,
+        Option(
+            metavar="WHERE",
+            help="What of --known to fill: left, right, top, bottom, center, or the white of a "
+            "picture.",
+            show_default=False,
+        ),
+    ] = None,
+    grey: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Colourization: keep the grey of this picture, or of these samples.",
+            show_default=False,
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Start from this picture, or these samples, under noise (SDEdit).",
+            show_default=False,
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        Option(
+            metavar="0..1",
+            help="How much noise --init is put under, as a share of all noise levels; 0.5 by "
+            "default.",
+            show_default=False,
+        ),
+    ] = None,
+    between: Annotated[
+        str | None,
+        Option(
+            metavar="I,J",
+            help="Interpolation: lead from sample I of the seed to sample J in n steps.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         Option(
@@ -67,6 +120,7 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Draw samples into a picture, a film or an array file."""
+    from difftool.cli.inputs import read_inputs
     from difftool.cli.output import Film, choose_format, encode
     from difftool.files import sha256_of, write_atomic
     from difftool.runtime import State, load
@@ -74,8 +128,9 @@ def sample(
     if out is not None:
         options.require_free(out, force=force)
     opened = load(model, backend=backend, threads=threads, max_batch=max_batch)
+    inputs = read_inputs(opened.spec, known, fill, grey, init, strength, between)
     arguments = options.sampler_arguments(steps, eta, assignments)
-    program = options.choose_program(opened.bundle, sampler, arguments)
+    program = options.choose_program(opened.bundle, sampler, arguments, inputs.strength)
     chosen = choose_format(format, out, opened.spec)
     path = out or Path(f"samples.{chosen}")
     options.require_free(path, force=force)
@@ -91,7 +146,14 @@ def sample(
                 film.show(state)
 
         samples = opened.sample(
-            program, n=n, seed=seed, deterministic=deterministic, on_step=on_step
+            program,
+            n=n,
+            seed=seed,
+            init=inputs.init,
+            edit=inputs.edit,
+            between=inputs.between,
+            deterministic=deterministic,
+            on_step=on_step,
         )
     seconds = time.perf_counter() - begin
     write_atomic(path, film.gif() if film else encode(chosen, samples, opened.spec))
@@ -105,6 +167,7 @@ def sample(
             "backend": opened.backend.name,
             "n": n,
             "seed": seed,
+            **inputs.record,
             "shape": list(opened.spec.shape),
             "seconds": seconds,
             "steps_per_second": total / seconds,

@@ -66,16 +66,18 @@ def colorize(grey: ArrayLike) -> Colorize:
 
 
 def of_samples(value: Floats, positions: Positions, like: Floats) -> Floats:
-    """`value` for the samples at `positions`: value[positions], or itself where it is for all.
-
-    Where a batch is padded, the last one stands for those beyond.
-    """
+    """`value` for the samples at `positions`: value[positions], or itself where it is for all."""
     shape = like.shape[1:]
-    if value.shape == shape:
+    if value.shape in (shape, (1, *shape)):
         return np.broadcast_to(value, like.shape)
-    if value.shape[1:] == shape and len(value):
-        return value[np.minimum(positions, len(value) - 1)]
-    raise UsageError(
-        f"values of shape {value.shape} for samples of {shape}",
-        f"give {shape} for all samples, or one such for each",
-    )
+    if value.shape[1:] != shape:
+        raise UsageError(
+            f"values of shape {value.shape} for samples of {shape}",
+            f"give {shape} for all samples, or one such for each",
+        )
+    if positions.max() >= len(value):
+        raise UsageError(
+            f"values for {len(value)} samples, and more are drawn",
+            f"draw {len(value)}, or give one for all",
+        )
+    return value[positions]

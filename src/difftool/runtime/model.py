@@ -172,7 +172,7 @@ class Model:
                 batch, made = self.backend.batch(program, size, labels), wanted
             init = task.init_at(positions, (size, *shape))
             draws = task.draws(positions, shape)
-            revision = self._revision(batch, task.edit, positions)
+            revision = self._revision(batch, task.edit, task.within(positions))
             for step in run(batch, program, draws, init=init, revision=revision):
                 x, denoised = batch.x[:count], batch.denoised[:count]
                 first = task.first_sample + offset

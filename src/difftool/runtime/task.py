@@ -45,13 +45,17 @@ class Task:
         """The labels of the samples at these positions."""
         if self.labels is None:
             return None
-        return replace(self.labels, of=self.labels.of[np.minimum(positions, self.n - 1)])
+        return replace(self.labels, of=self.labels.of[self.within(positions)])
 
     def init_at(self, positions: Indices, shape: tuple[int, ...]) -> Floats | None:
         """The clean data [N, *S] that the samples at these positions start from."""
         if self.init is None:
             return None
-        return of_samples(self.init, positions, np.empty(shape, np.float32))
+        return of_samples(self.init, self.within(positions), np.empty(shape, np.float32))
+
+    def within(self, positions: Indices) -> Indices:
+        """The positions, those of a padded batch beyond the last sample being the last."""
+        return np.minimum(positions, self.n - 1)
 
 
 def labels_of(

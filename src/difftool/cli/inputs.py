@@ -1,0 +1,176 @@
+"""What a run is given beside a seed: pictures and samples from files, and where to fill."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError, UsageError
+from difftool.runtime.edits import Edit, colorize, inpaint
+from difftool.runtime.images import is_image
+
+Floats = NDArray[np.float32]
+
+_ARRAYS: Final = (".npy", ".npz")
+_STRENGTH: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What `Model.sample` takes of it, the share of noise levels to run, and what to report."""
+
+    init: Floats | None = None
+    edit: Edit | None = None
+    between: tuple[int, int] | None = None
+    strength: float = 1.0
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def read_inputs(
+    spec: ModelSpec,
+    known: Path | None,
+    fill: str | None,
+    grey: Path | None,
+    init: Path | None,
+    strength: float | None,
+    between: str | None,
+) -> Inputs:
+    """The files and words of the options of `difftool sample`.
+
+    Raises:
+        UsageError: they do not fit each other or the model.
+        ArtefactError: a file cannot be read.
+    """
+    if (known is None) != (fill is None):
+        raise UsageError("--known and --fill belong together", "give both to fill in a picture")
+    if strength is not None and init is None:
+        raise UsageError("--strength says how far to leave --init", "give a file as --init")
+    if known is not None and grey is not None:
+        raise UsageError("--known and --grey are two tasks", "give one of them")
+    edit: Edit | None = None
+    record: dict[str, Any] = {}
+    if known is not None and fill is not None:
+        edit = inpaint(read_samples(known, spec), 1 - fill_mask(fill, spec))
+        record |= {"known": str(known), "fill": fill}
+    if grey is not None:
+        edit = colorize(_grey(read_samples(grey, spec), spec))
+        record |= {"grey": str(grey)}
+    ends = None
+    if between is not None:
+        ends = _pair(between)
+        record |= {"between": list(ends)}
+    if init is None:
+        return Inputs(None, edit, ends, 1.0, record)
+    strength = _STRENGTH if strength is None else strength
+    record |= {"init": str(init), "strength": strength}
+    return Inputs(read_samples(init, spec), edit, ends, strength, record)
+
+
+def read_samples(path: Path, spec: ModelSpec) -> Floats:
+    """Samples of a file in the model's data range: float32 [*S] of a picture, or [n, *S].
+
+    A picture is converted to the model's channels, scaled and cropped to its size.
+    """
+    if path.suffix.lower() in _ARRAYS:
+        samples = _array(path)
+        if samples.shape[-len(spec.shape) :] != spec.shape or not np.isfinite(samples).all():
+            raise UsageError(
+                f"{path} holds an array {samples.shape}, the model's samples are {spec.shape}",
+                "give float32 [n, *shape], as difftool sample writes it",
+            )
+        return samples.astype(np.float32)
+    if spec.data_range is None or not is_image(spec):
+        raise UsageError(f"samples of shape {spec.shape} are not pictures", "give .npy or .npz")
+    low, high = spec.data_range
+    pixels = _picture(path, spec).astype(np.float32) / 255
+    return np.asarray(pixels * np.float32(high - low) + np.float32(low))
+
+
+def fill_mask(where: str, spec: ModelSpec) -> Floats:
+    """1 where to fill and 0 where values are known, float32 [*S].
+
+    `where` is a word for half of an image, or a file: a picture, white meaning 1, or an array.
+    """
+    mask = np.zeros(spec.shape, np.float32)
+    path = Path(where)
+    if path.suffix.lower() in _ARRAYS:
+        given = _array(path)
+        if given.shape != spec.shape:
+            raise UsageError(
+                f"{path} holds a mask {given.shape}, the model's samples are {spec.shape}",
+                f"give an array {spec.shape} of 0 and 1",
+            )
+        return given.astype(np.float32)
+    if not is_image(spec):
+        raise UsageError(f"samples of shape {spec.shape} are not pictures", "give a mask as .npy")
+    height, width = spec.shape[1:]
+    parts = {
+        "left": np.s_[:, :, : width // 2],
+        "right": np.s_[:, :, width // 2 :],
+        "top": np.s_[:, : height // 2],
+        "bottom": np.s_[:, height // 2 :],
+        "center": np.s_[:, height // 4 : -(height // 4), width // 4 : -(width // 4)],
+    }
+    if where in parts:
+        mask[parts[where]] = 1
+        return mask
+    if not path.exists():
+        raise UsageError(
+            f"nothing to fill by the name of {where!r}", f"{', '.join(parts)}, or a mask's file"
+        )
+    white = _picture(path, spec).mean(axis=0) >= 128
+    return mask + white.astype(np.float32)
+
+
+def _grey(samples: Floats, spec: ModelSpec) -> Floats:
+    if not is_image(spec) or spec.shape[0] != 3:
+        raise UsageError(
+            f"a model of samples {spec.shape} has no colours", "give a model of 3 channels"
+        )
+    return np.asarray(samples.mean(axis=-3, keepdims=True))
+
+
+def _picture(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
+    """A picture's pixels uint8 [C, H, W]."""
+    channels, height, width = spec.shape
+    try:
+        with Image.open(path) as image:
+            fitted = ImageOps.fit(
+                ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB"),
+                (width, height),
+                Image.Resampling.LANCZOS,
+            )
+    except FileNotFoundError as error:
+        raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
+    except Exception as error:  # Pillow's decoders raise whatever they meet
+        raise ArtefactError(
+            f"{path} is no picture that can be read", "give a PNG or JPEG"
+        ) from error
+    pixels = np.asarray(fitted)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _array(path: Path) -> NDArray[Any]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        array = loaded["samples"] if path.suffix.lower() == ".npz" else loaded
+    except FileNotFoundError as error:
+        raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
+    except Exception as error:  # zip, header and key errors have no common base
+        raise ArtefactError(
+            f"{path} holds no array that can be read", "give what difftool sample wrote"
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise ArtefactError(f"{path} holds {array.dtype}, not numbers", "give float32")
+    return np.asarray(array)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    first, comma, second = text.partition(",")
+    if not comma or not first.strip().isdecimal() or not second.strip().isdecimal():
+        raise UsageError(f"--between {text!r} names no two samples", "write --between 0,1")
+    return int(first), int(second)
