@@ -1,4 +1,4 @@
-"""The pictures of README.md and docs/models.md: sample grids and training curves.
+"""The pictures of README.md, docs/models.md and docs/tasks.md.
 
 python docs/pictures.py
 """
@@ -36,6 +36,26 @@ def draw_grids() -> None:
     _save(np.concatenate([halves[0], gap, halves[1]], axis=1), IMAGES / "samples.png")
 
 
+def draw_tasks() -> None:
+    """Nine digits, their upper halves, two fillings, starts from them, and a way between two."""
+    model = difftool.load("ddpm-mnist")
+    count = 9
+    digits = model.sample(n=count, seed=0)
+    upper = np.zeros(model.spec.shape, np.float32)
+    upper[:, :14] = 1
+    known = digits * upper + np.float32(-0.6) * (1 - upper)
+    fill = difftool.samplers.repaint(model.spec, steps=100, jump=5, resamples=4)
+    filled = [
+        model.sample(fill, n=count, seed=seed, edit=difftool.edits.inpaint(digits, upper))
+        for seed in (1, 2)
+    ]
+    alike = model.sample(difftool.samplers.ddpm(model.spec.up_to(0.4)), n=count, init=digits)
+    way = model.sample(difftool.samplers.ddim(model.spec), n=count, between=(4, 11))
+    rows = np.concatenate([digits, known, *filled, alike, way])
+    pixels = 255 - difftool.to_uint8(rows, model.spec)
+    _save(grid(pixels, columns=count, padding=3)[..., 0], IMAGES / "tasks.png")
+
+
 def draw_curves() -> None:
     """Each model's training loss against images seen, from the records kept in docs/data."""
     figure, axes = pyplot.subplots(1, len(MODELS), figsize=(9, 3), layout="constrained")
@@ -57,4 +77,5 @@ def _save(picture: NDArray[np.uint8], path: Path) -> None:
 
 if __name__ == "__main__":
     draw_grids()
+    draw_tasks()
     draw_curves()

@@ -26,11 +26,18 @@ def to_uint8(samples: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.uint8]
 
 
 def grid(
-    pixels: NDArray[np.uint8], *, padding: int = 2, background: int = 255
+    pixels: NDArray[np.uint8],
+    *,
+    columns: int | None = None,
+    padding: int = 2,
+    background: int = 255,
 ) -> NDArray[np.uint8]:
-    """Pixels uint8 [N, H, W, C] on one nearly square sheet [height, width, C], row by row."""
+    """Pixels uint8 [N, H, W, C] on one sheet [height, width, C], row by row.
+
+    It is nearly square where no number of `columns` is given.
+    """
     count, height, width, channels = pixels.shape
-    columns = int(np.ceil(np.sqrt(count)))
+    columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     step_y, step_x = height + padding, width + padding
     sheet = np.full(

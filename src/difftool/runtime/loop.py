@@ -10,7 +10,7 @@ from difftool.diffusion import noise
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.errors import UsageError
-from difftool.runtime.backends import Batch
+from difftool.runtime.backends import Batch, DrawsNoise
 
 Floats = NDArray[np.float32]
 Revision = Callable[[Floats], Floats]  # D [N, *S] -> the D [N, *S] to go on with
@@ -65,18 +65,28 @@ def run(
     *,
     init: Floats | None = None,
     revision: Revision | None = None,
+    every: int = 1,
 ) -> Iterator[int]:
-    """Run a batch through a program; yields rows done.
+    """Run a batch through a program; yields rows done, after `every` so many and after the last.
 
     `init` [N, *S] are clean samples to start from, under the first row's noise. `revision`
     is applied to D after every row. `batch.x` and `batch.denoised` are up to date at every yield.
     """
     batch.start(start_noise(program, draws, init))
+    rows = len(program)
+    if revision is None and draws.angles is None and isinstance(batch, DrawsNoise):
+        batch.draw(draws)
+        for done in range(0, rows, every):
+            count = min(every, rows - done)
+            batch.advance(count)
+            yield done + count
+        return
     for row, drawn in enumerate(row_noise(program, draws)):
         batch.step(drawn)
         if revision is not None:
             batch.revise(revision(batch.denoised))
-        yield row + 1
+        if (row + 1) % every == 0 or row + 1 == rows:
+            yield row + 1
 
 
 def start_noise(program: Program, draws: Draws, init: Floats | None = None) -> Floats:

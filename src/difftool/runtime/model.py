@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from difftool.bundle import Bundle, read_bundle
-from difftool.diffusion.program import Program
+from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, Cancelled, ResourceError, UsageError
 from difftool.runtime.backends import Backend, Batch, open_backend
@@ -28,17 +28,23 @@ _MAX_SAMPLES: Final = 1 << 32  # a sample's index is one 32-bit word of the nois
 
 @dataclass(frozen=True)
 class State:
-    """A run after `step` of `steps` evaluations of samples `first` .. `first` + N.
-
-    `x` and `denoised`, float32 [N, *S], are read-only views that the next row overwrites: copy what
-    is to be kept.
-    """
+    """A run after `step` of `steps` evaluations of samples `first` .. `first` + N."""
 
     step: int
     steps: int
     first: int
-    x: Floats
-    denoised: Floats
+    _batch: Batch
+    _count: int
+
+    @property
+    def x(self) -> Floats:
+        """The state, float32 [N, *S]: a read-only view that the next row overwrites."""
+        return _read_only(self._batch.x[: self._count])
+
+    @property
+    def denoised(self) -> Floats:
+        """The estimate of the clean samples, float32 [N, *S]: a view like `x`."""
+        return _read_only(self._batch.denoised[: self._count])
 
 
 Hook = Callable[[State], bool | None]
@@ -81,6 +87,7 @@ class Model:
         between: tuple[int, int] | None = None,
         deterministic: bool = False,
         on_step: Hook | None = None,
+        every: int = 1,
     ) -> Floats:
         """Draw samples `first_sample` .. `first_sample + n` of a seed; float32 [n, *S].
 
@@ -95,7 +102,8 @@ class Model:
                 arc between their noises (as Song et al. 2021a, appendix D.5, for all draws).
             deterministic: pad every batch to `max_batch`, so a sample is the same bit for bit
                 whatever `n` is.
-            on_step: called after every row; Cancelled is raised where it returns False.
+            on_step: called after `every` so many rows, and after the last; Cancelled is raised
+                where it returns False.
 
         Raises:
             UsageError: an argument has no meaning.
@@ -113,6 +121,7 @@ class Model:
             edit=edit,
             between=between,
             deterministic=deterministic,
+            every=every if on_step is not None else MAX_ROWS,
         )
         for state in states:
             if on_step is not None and on_step(state) is False:
@@ -137,11 +146,15 @@ class Model:
         edit: Edit | None = None,
         between: tuple[int, int] | None = None,
         deterministic: bool = False,
+        every: int = 1,
     ) -> Iterator[State]:
-        """The same run, one State a row, batch after batch. Leaving the loop ends the run."""
+        """The same run, a State after `every` so many rows, batch after batch.
+
+        Leaving the loop ends the run. On a device the rows between two states run without a stop.
+        """
         program = self.default_program() if program is None else program
-        if n < 1:
-            raise UsageError(f"{n} samples", "draw at least 1")
+        if n < 1 or every < 1:
+            raise UsageError(f"{n} samples, every {every} rows", "both are at least 1")
         if not 0 <= first_sample <= _MAX_SAMPLES - n:
             raise UsageError(f"first sample {first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}")
         if edit is not None:
@@ -156,9 +169,9 @@ class Model:
             edit=edit,
             between=between,
         )
-        return self._stream(task, deterministic)
+        return self._stream(task, deterministic, every)
 
-    def _stream(self, task: Task, deterministic: bool) -> Iterator[State]:
+    def _stream(self, task: Task, deterministic: bool, every: int) -> Iterator[State]:
         batch: Batch | None = None
         made: tuple[int, bytes] | None = None  # size and labels that the batch was made for
         program, shape = task.program, self.spec.shape
@@ -173,10 +186,9 @@ class Model:
             init = task.init_at(positions, (size, *shape))
             draws = task.draws(positions, shape)
             revision = self._revision(batch, task.edit, task.within(positions))
-            for step in run(batch, program, draws, init=init, revision=revision):
-                x, denoised = batch.x[:count], batch.denoised[:count]
-                first = task.first_sample + offset
-                yield State(step, len(program), first, _read_only(x), _read_only(denoised))
+            first = task.first_sample + offset
+            for step in run(batch, program, draws, init=init, revision=revision, every=every):
+                yield State(step, len(program), first, batch, count)
 
     def _holds(self, edit: Edit) -> bool:
         """Whether the step graph itself does this edit."""

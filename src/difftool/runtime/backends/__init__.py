@@ -3,7 +3,7 @@
 A backend's library is imported inside its own file, which is imported on demand.
 """
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from difftool.bundle import Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import UsageError
+
+if TYPE_CHECKING:
+    from difftool.runtime.loop import Draws
 
 Floats = NDArray[np.float32]
 
@@ -53,6 +56,19 @@ class Batch(Protocol):
     @property
     def denoised(self) -> Floats:
         """D [N, *S] of the last row; a view that the next step overwrites."""
+        ...
+
+
+@runtime_checkable
+class DrawsNoise(Protocol):
+    """A batch that can draw the rows' noise itself, where the state is."""
+
+    def draw(self, draws: "Draws") -> None:
+        """Take the noise of these samples in `advance`."""
+        ...
+
+    def advance(self, rows: int) -> None:
+        """Run the next rows. They need not be done before x, history or D is read."""
         ...
 
 

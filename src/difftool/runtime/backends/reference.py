@@ -51,7 +51,11 @@ class Reference:
             if scale == 1:
                 return wanted
             unconditional = self._network(x, cond, np.full_like(labels.of, null))
-            return unconditional + scale * (wanted - unconditional)
+            output = unconditional + scale * (wanted - unconditional)
+            if self._learned_variance:
+                half = output.shape[1] // 2
+                output[:, half:] = wanted[:, half:]
+            return output
 
         return guided
 
