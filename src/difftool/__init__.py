@@ -6,6 +6,7 @@ from difftool.errors import DifftoolError
 
 if TYPE_CHECKING:
     from difftool.diffusion import samplers
+    from difftool.diffusion.builder import ProgramBuilder
     from difftool.diffusion.program import Program
     from difftool.diffusion.spec import ModelSpec
     from difftool.runtime import Model, State, edits, load, shipped_models, to_uint8
@@ -17,6 +18,7 @@ __all__ = [
     "Model",
     "ModelSpec",
     "Program",
+    "ProgramBuilder",
     "State",
     "edits",
     "load",
@@ -30,6 +32,7 @@ _HOMES = {
     "Model": "difftool.runtime",
     "ModelSpec": "difftool.diffusion.spec",
     "Program": "difftool.diffusion.program",
+    "ProgramBuilder": "difftool.diffusion.builder",
     "State": "difftool.runtime",
     "edits": "difftool.runtime.edits",
     "load": "difftool.runtime",

@@ -27,7 +27,6 @@ BAD_LINES = [
     ("sample {bundle} --arg clip=maybe", USAGE, "clip is 'maybe'"),
     ("sample {bundle} --arg clip", USAGE, "--arg 'clip' assigns nothing"),
     ("sample {bundle} --eta 0.5", USAGE, "ddpm takes no 'eta'"),
-    ("sample {bundle} --sampler langevin", USAGE, "langevin needs 'step_size'"),
     ("train cats", USAGE, "'cats' is not one of 'ddpm', 'ncsn'"),
     ("train ddpm --preset nothing", USAGE, "unknown preset 'nothing'"),
     ("train ddpm --config {recipe}", USAGE, "a recipe for ncsn, not ddpm"),

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from tests.diffusion.plain_loops import Array, Denoiser, Draw
 from tests.diffusion.plain_loops_ode import Levels
 
@@ -93,3 +95,69 @@ def score_sde(
             ancestral = following**2 * gained / sigma**2
             x = x + math.sqrt(ancestral if predictor == "ancestral" else gained) * draw()
     return x
+
+
+def norm_corrected(
+    x: Array,
+    levels: Levels,
+    denoise: Denoiser,
+    draw: Draw,
+    *,
+    snr: float,
+    corrections: int,
+    over_batch: bool,
+) -> Array:
+    """Song et al. 2021, algorithms 4 and 5, each followed by eq. 46 on x / alpha.
+
+    `over_batch` takes the norms' means, as "we take the average of the norms over the batch".
+    """
+    for (alpha, sigma), (alpha_next, sigma_next) in pairwise(levels):
+        for _ in range(corrections):
+            score = (alpha * denoise(x, alpha, sigma) - x) / sigma**2
+            z = draw()
+            norms = [np.linalg.norm(part, axis=1, keepdims=True) for part in (z, score)]
+            if over_batch:
+                norms = [norm.mean() for norm in norms]
+            kept = (alpha / alpha_next) ** 2  # 1 - beta
+            epsilon = 2 * kept * (snr * norms[0] / norms[1]) ** 2
+            x = x + epsilon * score + np.sqrt(2 * epsilon) * z
+        t, t_next = sigma / alpha, sigma_next / alpha_next
+        y = x / alpha
+        y = y + (t**2 - t_next**2) * (denoise(x, alpha, sigma) - y) / t**2
+        if t_next:
+            y = y + math.sqrt(t**2 - t_next**2) * draw()
+        x = alpha_next * y
+    return x
+
+
+def repaint(
+    x: Array, levels: Levels, denoise: Denoiser, draw: Draw, *, jump: int, resamples: int
+) -> tuple[Array, list[Array]]:
+    """Lugmayr et al. 2022, algorithm 1 without a mask, with the times of its appendix B.
+
+    Time t counts levels from the least noise. Also the noise of each step down and of the steps
+    up after it, as one standard normal.
+    """
+    at = dict(enumerate(reversed(levels), start=-1))  # time -1 is clean
+    jumps = dict.fromkeys(range(0, len(levels) - 1 - jump, jump), resamples - 1)
+    t, folded = len(levels) - 2, []
+    while t >= 0:
+        (alpha, sigma), (alpha_next, sigma_next) = at[t], at[t - 1]
+        ratio = alpha / alpha_next
+        variance = sigma**2 - (ratio * sigma_next) ** 2  # of the forward step, beta
+        mean = ratio * sigma_next**2 / sigma**2 * x
+        mean = mean + alpha_next * variance / sigma**2 * denoise(x, alpha, sigma)
+        std = sigma_next / sigma * math.sqrt(variance)
+        noise = std * draw() if sigma_next else 0 * x
+        x, t = mean + noise, t - 1
+        if jumps.get(t):
+            jumps[t] -= 1
+            for _ in range(jump):
+                (alpha, sigma), (alpha_up, sigma_up) = at[t], at[t + 1]
+                ratio = alpha_up / alpha
+                gained = math.sqrt(sigma_up**2 - (ratio * sigma) ** 2)
+                z = draw()
+                x, noise = ratio * x + gained * z, ratio * noise + gained * z
+                std, t = math.hypot(ratio * std, gained), t + 1
+        folded.append(noise / std if std else noise)
+    return x, folded

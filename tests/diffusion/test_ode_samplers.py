@@ -145,6 +145,14 @@ def test_heun_is_the_papers_loop(churn: float, steps: int, model: str, spacing: 
     assert program.exact_noise == (not program.table[:, 9].any())
 
 
+@pytest.mark.parametrize("steps", [3, 4, 5, 9])
+@pytest.mark.parametrize("sampler", ["heun", "plms"])
+def test_long_steps_meet_every_level_too(sampler: str, steps: int) -> None:
+    """From sigma / alpha of 2e4 at once: Heun's weights on D are millions, of opposite sign."""
+    proof = validate(samplers.SAMPLERS[sampler](COSINE, steps=steps))
+    assert max(proof.signal_error, proof.noise_error) < 1e-12
+
+
 def test_churn_without_inflation_meets_every_level() -> None:
     program = samplers.heun(EDM, churn=40, churn_min=0.05, churn_max=50)
     assert program.exact_noise
@@ -167,7 +175,9 @@ def test_euler_is_ddim_and_second_order_begins_as_euler(model: str) -> None:
         ("unipc", {"order": 4}, "UniPC of order 4"),
         ("plms", {"steps": 2}, "PLMS with 2 steps"),
         ("plms", {"spacing": "half_log_snr"}, "PLMS needs even timesteps"),
+        ("plms", {"steps": 12}, "12 steps on a schedule of 10 levels .use 3 to 11 steps"),
         ("heun", {"steps": 0}, "0 steps on a schedule"),
+        ("heun", {"steps": 20}, "20 steps on a schedule of 10 levels .use 1 to 19 steps"),
         ("heun", {"churn": -1.0}, "churn is negative"),
         ("euler", {"spacing": "cubic"}, "unknown spacing 'cubic'"),
         ("euler", {"spacing": 3}, "spacing is 3"),

@@ -17,7 +17,7 @@ from difftool.diffusion.samplers import (
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import CheckFailed, UsageError
 from tests.diffusion import plain_loops
-from tests.diffusion.analytic import START, VE, VP, Array, draws, run_table
+from tests.diffusion.analytic import EDM, NCSNV2, START, VE, VP, Array, draws, run_table
 
 
 @pytest.mark.parametrize("steps", [1, 13, 50, 1000])
@@ -164,7 +164,6 @@ def test_learned_variance_bounds_are_the_two_fixed_ones() -> None:
         ("ddpm", {"variance": "huge"}, "unknown variance 'huge'"),
         ("ddpm", {"variance": "learned"}, "no learned variance"),
         ("ddim", {"eta": 1.5}, "eta 1.5"),
-        ("langevin", {}, "needs 'step_size'"),
         ("langevin", {"step_size": 0.1, "level": 1000}, "level 1000"),
         ("langevin", {"step_size": -0.1}, "not positive"),
         ("annealed_langevin", {"steps": 1500}, "do not divide among 1000"),
@@ -181,7 +180,7 @@ def test_what_has_no_meaning_is_refused(
 
 
 @pytest.mark.parametrize("spec", [VP, VE], ids=["vp", "ve"])
-@pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"langevin"}))
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sampler_needs_no_arguments_and_compiles_again_from_those_it_names(
     sampler: str, spec: ModelSpec
 ) -> None:
@@ -206,3 +205,13 @@ def test_where_langevin_starts_can_be_chosen() -> None:
     assert (chosen.start.kind, chosen.start.low, chosen.start.high) == ("uniform", -8, 8)
     again = compile_program(VE, "annealed_langevin", chosen.arguments)
     assert again.start == chosen.start
+
+
+@pytest.mark.parametrize("spec", [VP, VE, EDM, NCSNV2], ids=["vp", "ve", "edm", "ncsnv2"])
+def test_langevins_step_is_by_default_the_papers_share_of_the_noise(spec: ModelSpec) -> None:
+    """2e-5 at a sigma of 0.01; so the dynamics are stable on every model."""
+    program = annealed_langevin(spec, denoise=False)
+    assert program.table[:, Column.B] == pytest.approx(np.full(len(program), 0.2))
+    assert abs(program.nfe - 1000) <= len(spec.schedule) / 2
+    assert langevin(spec, level=3).table[:, Column.B] == pytest.approx(np.full(1000, 0.1))
+    assert annealed_langevin(VE).arguments["step_size"] == pytest.approx(2e-5, rel=1e-12)

@@ -129,6 +129,7 @@ def test_consistent_annealed_is_the_papers_loop(
     [
         ("consistent_annealed", {"step_size": 1.0}, "step size between 4.01e-05 and 0.00016"),
         ("predictor_corrector", {"steps": 15}, "15 steps do not divide by 2"),
+        ("predictor_corrector", {"steps": 22}, "use 2 to 20 steps"),
         ("predictor_corrector", {"snr": 0.0}, "positive snr"),
         ("predictor_corrector", {"predictor": "euler"}, "unknown predictor 'euler'"),
         ("euler_ancestral", {"eta": 1.5}, "eta 1.5"),

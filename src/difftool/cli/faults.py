@@ -64,5 +64,5 @@ def fault_of(error: BaseException, arguments: Sequence[str]) -> DifftoolError:
 def _extra_of(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | None:
     package = str(error.name).partition(".")[0]
     if package in _SHARED:
-        return "train" if arguments[:1] == ["train"] else "export"
+        return "train" if arguments[0] in ("train", "likelihood") else "export"
     return _EXTRAS.get(package)

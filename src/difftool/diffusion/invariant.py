@@ -26,7 +26,8 @@ def validate(program: Program) -> Validation:
 
     x is the vector of its coefficients on (x0, start noise, each row's noise), and D = x0. So after
     every row the first coefficient must be alpha, and the norm of the others sigma. Programs that
-    are not `exact_noise` must meet alpha only; their noise error is returned.
+    are not `exact_noise` must meet alpha only; their noise error is returned. A row of adaptive
+    size is taken as it is for samples of many elements, whose norms are their expected ones.
     """
     errors = _errors(program)
     checked = errors.max(axis=1) if program.exact_noise else errors[:, 0]
@@ -51,9 +52,19 @@ def _errors(program: Program) -> np.ndarray:
     for index, row in enumerate(program.table):
         network = (denoised - row[Column.C_SKIP] * x) / row[Column.C_OUT]
         pushed = row[Column.E] * x + row[Column.F] * denoised
-        x = row[Column.A] * x + row[Column.B] * denoised + row[Column.G] * network
-        x += sum(c * slot for c, slot in zip(row[Column.HISTORY :], history, strict=True) if c)
-        x[2 + index] += row[Column.D] * np.exp(row[Column.LOGVAR_MIN] / 2)
+        # First what Heun's weights cancel: on a long step they are millions, and x is not.
+        estimates = row[Column.B] * denoised
+        for weight, slot in zip(row[Column.HISTORY :], history, strict=True):
+            if weight:
+                estimates = estimates + weight * slot
+        after = row[Column.A] * x + estimates + row[Column.G] * network
+        spread = row[Column.D] * np.exp(row[Column.LOGVAR_MIN] / 2)
+        if snr := row[Column.SNR] + row[Column.BATCH_SNR]:
+            drift = after - x
+            size = snr * spread / np.linalg.norm(drift)
+            after, spread = x + size**2 * drift, size * spread
+        x = after
+        x[2 + index] += spread
         history = [pushed, *history[:-1]]
         alpha, sigma = program.targets[index + 1]
         errors[index] = abs(x[0] - alpha), abs(float(np.linalg.norm(x[1:])) - sigma)

@@ -77,6 +77,8 @@ def rows_of(program: Program, spec: ModelSpec, size: int, labels: Labels | None)
 
 
 def _check(spec: ModelSpec, labels: Labels, guided: bool) -> None:
+    if not np.isfinite(labels.guidance_scale):
+        raise UsageError(f"guidance_scale {labels.guidance_scale}", "1 is none, 3 is much")
     last = spec.classes if spec.null_label else spec.classes - 1
     for label in labels.of:
         if label == spec.classes and not spec.null_label:

@@ -17,7 +17,7 @@ Three things a row can ask for only of a step graph that was exported with them:
   x' = x + r^2 * u + r * w, where r = snr * |w| / |u|, with the norms of each sample, or
   batch_snr * mean |w| / mean |u|, with their means over the batch.
 - "guidance": F = F_null + guidance * (F - F_null), where F_null is the network under null_cond
-  (Ho and Salimans 2021, eq. 6, with guidance = 1 + w).
+  (Ho and Salimans 2021, eq. 6, with guidance = 1 + w). v stays that of the label, unguided.
 - "known": D is replaced by given values where a given mask is 1, before x' is taken.
 """
 

@@ -17,7 +17,14 @@ BETWEEN_LEVELS: Final = ("half_log_snr", "karras")
 _RHO: Final = 7  # Karras et al. 2022, section 3
 
 
-def visited(schedule: NoiseSchedule, steps: int, spacing: str = LINSPACE) -> list[float]:
+def visited(
+    schedule: NoiseSchedule,
+    steps: int,
+    spacing: str = LINSPACE,
+    *,
+    evaluations: Callable[[int], int] = lambda steps: steps,
+    asked: int | None = None,
+) -> list[float]:
     """`steps` schedule indices from most to least noise. One step is the noisiest level alone.
 
     - "linspace": whole and evenly spaced, both ends included
@@ -29,15 +36,18 @@ def visited(schedule: NoiseSchedule, steps: int, spacing: str = LINSPACE) -> lis
     - "karras": (sigma / alpha)^(1/7) evenly spaced, likewise (Karras et al. 2022, eq. 5)
 
     Raises:
-        UsageError: no such spacing, or too few or too many steps for it.
+        UsageError: no such spacing, or too few or too many steps for it. It counts the evaluations
+            that a caller makes of a number of levels, and names those that it was `asked` for.
     """
     if spacing not in _SPACINGS:
         raise UsageError(f"unknown spacing {spacing!r}", f"one of: {', '.join(_SPACINGS)}")
     levels = len(schedule)
     limit = MAX_ROWS if spacing in BETWEEN_LEVELS else levels
     if not 1 <= steps <= limit:
+        count = evaluations(steps) if asked is None else asked
         raise UsageError(
-            f"{steps} steps on a schedule of {levels} levels", f"use 1 to {limit} steps"
+            f"{count} steps on a schedule of {levels} levels",
+            f"use {evaluations(1)} to {evaluations(limit)} steps; annealed_langevin takes more",
         )
     if steps == 1:
         return [float(levels - 1)]

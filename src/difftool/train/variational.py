@@ -6,10 +6,12 @@ levels on the data range; and the noisiest level costs its own divergence from t
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from difftool.diffusion import noise as philox
@@ -49,7 +51,7 @@ def posterior_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Posteri
     if not (schedule.variance_preserving and spec.data_range and len(schedule) > 1):
         raise UsageError(
             "the variational bound needs a variance-preserving model of images",
-            "train with method ddpm on images, or with another loss",
+            "train with method ddpm on images, or use another loss, or the likelihood of the ODE",
         )
     alpha, sigma = schedule.alpha, schedule.sigma
     alpha_to, sigma_to = np.append(1.0, alpha[:-1]), np.append(0.0, sigma[:-1])
@@ -95,12 +97,20 @@ def hybrid(
 
 @torch.no_grad()
 def bits_per_dim(
-    network: Network, x0: Tensor, spec: ModelSpec, *, variance: str = "small", seed: int = 0
+    network: Network,
+    x0: Tensor,
+    spec: ModelSpec,
+    *,
+    variance: str = "small",
+    seed: int = 0,
+    samples: NDArray[np.int64] | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> Tensor:
     """The variational bound of data x0 [N, *S], in bits per dimension; [N].
 
     All levels are evaluated, one noise each (draw i of `seed` for level i), with D clipped to the
-    data range. `variance` is "small", "large" or "learned".
+    data range. `variance` is "small", "large" or "learned". `samples` [N] number the samples,
+    0 .. N - 1 by default: equal seed and number give equal noise in any batch.
 
     Raises:
         UsageError: an unknown variance, or a model for which the bound is not defined.
@@ -110,10 +120,11 @@ def bits_per_dim(
     if variance == "learned" and not spec.learned_variance:
         raise UsageError("this model has no learned variance", "use variance small or large")
     table, posterior = levels_of(spec, x0.device), posterior_of(spec, x0.device)
+    indices = np.arange(len(x0)) if samples is None else samples
     total = _prior(x0, spec)
     for level in range(len(spec.schedule)):
         levels = torch.full((len(x0),), level, device=x0.device)
-        noise = philox.normal(seed, level, np.arange(len(x0)), spec.shape)
+        noise = philox.normal(seed, level, indices, spec.shape)
         row, x = perturb(x0, levels, torch.from_numpy(noise).to(x0.device), table)
         output, *v = network(row.c_in * x, row.cond).chunk(2 if spec.learned_variance else 1, 1)
         denoised = (row.c_skip * x + row.c_out * output).clamp(*_range(spec))
@@ -121,6 +132,8 @@ def bits_per_dim(
         fixed = step.small if variance == "small" else step.large
         logvar = _interpolate(step, *v) if variance == "learned" else fixed
         total += _cost(x0, x, denoised, logvar, step, levels, spec)
+        if on_step is not None:
+            on_step()
     return total
 
 

@@ -13,6 +13,7 @@ from difftool.diffusion.samplers.euler import euler, euler_ancestral
 from difftool.diffusion.samplers.heun import heun
 from difftool.diffusion.samplers.langevin import annealed_langevin, langevin
 from difftool.diffusion.samplers.plms import plms
+from difftool.diffusion.samplers.repaint import repaint
 from difftool.diffusion.samplers.score_sde import (
     predictor_corrector,
     probability_flow,
@@ -39,6 +40,7 @@ __all__ = [
     "plms",
     "predictor_corrector",
     "probability_flow",
+    "repaint",
     "reverse_diffusion",
     "unipc",
 ]
@@ -46,6 +48,7 @@ __all__ = [
 SAMPLERS: Final[Mapping[str, Callable[..., Program]]] = {
     "ddpm": ddpm,
     "ddim": ddim,
+    "repaint": repaint,
     "langevin": langevin,
     "annealed_langevin": annealed_langevin,
     "consistent_annealed": consistent_annealed,
@@ -67,23 +70,21 @@ def compile_program(spec: ModelSpec, sampler: str, arguments: Mapping[str, Any])
     """The program of a sampler given by name.
 
     Raises:
-        UsageError: no such sampler, or an argument is unknown, missing or of another type.
+        UsageError: no such sampler, or an argument is unknown or of another type.
     """
     if sampler not in SAMPLERS:
         raise UsageError(f"unknown sampler {sampler!r}", f"one of: {', '.join(SAMPLERS)}")
     function = SAMPLERS[sampler]
     types = get_type_hints(function)
-    known = {n: p for n, p in inspect.signature(function).parameters.items() if n != "spec"}
-    takes = f"it takes: {', '.join(known)}"
+    known = [name for name in inspect.signature(function).parameters if name != "spec"]
     for name, value in arguments.items():
         if name not in known:
-            raise UsageError(f"sampler {sampler} takes no {name!r}", takes)
+            raise UsageError(
+                f"sampler {sampler} takes no {name!r}", f"it takes: {', '.join(known)}"
+            )
         if not _is_of(value, types[name]):
             kind = types[name].__name__ if isinstance(types[name], type) else types[name]
             raise UsageError(f"{sampler}'s {name} is {value!r}", f"give one of type {kind}")
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in arguments:
-            raise UsageError(f"sampler {sampler} needs {name!r}", takes)
     return function(spec, **arguments)
 
 

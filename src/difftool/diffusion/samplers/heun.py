@@ -5,7 +5,7 @@ from typing import Final
 
 from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.program import Program
-from difftool.diffusion.samplers.transfer import KEEP_DENOISED, Level, ratio, transfer
+from difftool.diffusion.samplers.transfer import KEEP_DENOISED, forward, ratio, transfer
 from difftool.diffusion.schedules import NoiseSchedule
 from difftool.diffusion.spacing import LINSPACE, steps_or, visited
 from difftool.diffusion.spec import ModelSpec
@@ -37,7 +37,13 @@ def heun(
     if churn < 0 or churn_min < 0 or churn_noise <= 0:
         raise UsageError("churn is negative, or its noise not positive", "the paper uses 0 to 80")
     steps = 2 * steps_or(None, 18, spec.schedule) - 1 if steps is None else steps
-    levels = visited(spec.schedule, steps // 2 + 1 if steps > 0 else steps, spacing)
+    levels = visited(
+        spec.schedule,
+        steps // 2 + 1 if steps > 0 else 0,
+        spacing,
+        evaluations=lambda levels: 2 * levels - 1,
+        asked=steps,
+    )
     gamma = min(churn / len(levels), _MOST_CHURN)
     bounds = (churn_min, math.inf if churn_max is None else churn_max)
     churned = [_churned(spec.schedule, level, gamma, bounds) for level in levels]
@@ -46,7 +52,8 @@ def heun(
     for level, target, arrival in zip(churned, targets, arrivals, strict=True):
         current, following = builder.level(level), builder.level(target)
         a, b = transfer(current, following)
-        grown, fresh = _churn(following, builder.level(arrival), churn_noise)
+        grown, gained = forward(following, builder.level(arrival))
+        fresh = churn_noise * gained
         if target is None or (steps % 2 == 0 and target == levels[-1]):
             builder.row(level, arrival, a=grown * a, b=grown * b, d=fresh, push=KEEP_DENOISED)
             continue
@@ -77,9 +84,3 @@ def _churned(
     if gamma == 0 or not bounds[0] <= noise <= bounds[1]:
         return level
     return float(schedule.index_of(-math.log(noise * (1 + gamma))))
-
-
-def _churn(level: Level, arrival: Level, noise: float) -> tuple[float, float]:
-    """What x is multiplied by and the std of what it gains, to come from a level to a noisier."""
-    grown = arrival[0] / level[0]
-    return grown, noise * math.sqrt(max(arrival[1] ** 2 - (grown * level[1]) ** 2, 0.0))

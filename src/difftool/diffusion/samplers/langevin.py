@@ -1,6 +1,7 @@
 """Langevin dynamics, at one noise level and annealed over all of them."""
 
 import math
+from typing import Final
 
 from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.program import MAX_ROWS, Program
@@ -9,27 +10,31 @@ from difftool.diffusion.start import Start, data, normal, parse_start, uniform
 from difftool.errors import UsageError
 
 CONVENTIONS = ("image", "paper")
+_STEPS: Final = 1000  # Song and Ermon 2019, section 5: 10 levels of 100 steps,
+_RATE: Final = 0.2  # and 2e-5 at a sigma of 0.01
 
 
 def langevin(
     spec: ModelSpec,
     *,
     steps: int = 1000,
-    step_size: float,
+    step_size: float | None = None,
     level: int = 0,
     convention: str = "paper",
     start: str | None = None,
 ) -> Program:
     """Langevin dynamics with the score at one noise level (Song and Ermon 2019, eq. 4).
 
-    `level` is a schedule index, 0 the least noise. See `annealed_langevin` for `convention` and
-    `start`. A VP model's state is x / alpha.
+    `level` is a schedule index, 0 the least noise. `step_size` is by default 0.2 times the level's
+    noise variance. See `annealed_langevin` for `convention` and `start`. A VP model's state is
+    x / alpha.
     """
-    _check(steps, step_size, convention)
     if not 0 <= level < len(spec.schedule):
         last = len(spec.schedule) - 1
         raise UsageError(f"level {level} is not in the schedule", f"use 0 to {last}")
     builder = ProgramBuilder(spec, clip=False, scaled=True)
+    step_size = _RATE * builder.level(level)[1] ** 2 if step_size is None else step_size
+    _check(steps, step_size, convention)
     _add_rows(builder, level, steps, step_size, convention)
     arguments = {
         "steps": steps,
@@ -44,30 +49,33 @@ def langevin(
 def annealed_langevin(
     spec: ModelSpec,
     *,
-    steps: int = 1000,
-    step_size: float = 2e-5,
+    steps: int | None = None,
+    step_size: float | None = None,
     convention: str = "image",
     denoise: bool = True,
     start: str | None = None,
 ) -> Program:
     """Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1); `steps` over all levels.
 
-    At level i the step is s = step_size * (sigma_i / sigma_min)^2. `convention` "image" moves
-    x += s * score + sqrt(2 s) * z, as NCSN's image code does; "paper" moves x += s / 2 * score +
-    sqrt(s) * z, as its algorithm and toy code do. `denoise` ends with one more evaluation,
-    x = D (Jolicoeur-Martineau et al. 2021). `start` is "uniform(low, high)" or "normal(std)"; by
-    default uniform over the data range, or the noisiest level's normal where there is none. A VP
-    model's state is x / alpha.
+    `steps` are by default as near to the paper's 1000 as the number of levels divides. At level i
+    the step is s = step_size * (sigma_i / sigma_min)^2, by default the paper's 0.2 times the
+    level's noise variance. `convention` "image" moves x += s * score + sqrt(2 s) * z, as NCSN's
+    image code does; "paper" moves x += s / 2 * score + sqrt(s) * z, as its algorithm and toy code
+    do. `denoise` ends with one more evaluation, x = D (Jolicoeur-Martineau et al. 2021). `start` is
+    "uniform(low, high)" or "normal(std)"; by default uniform over the data range, or the noisiest
+    level's normal where there is none. A VP model's state is x / alpha.
     """
-    _check(steps, step_size, convention)
     levels = len(spec.schedule)
+    steps = max(1, round(_STEPS / levels)) * levels if steps is None else steps
+    builder = ProgramBuilder(spec, clip=False, scaled=True)
+    sigma_min = builder.level(0)[1]
+    step_size = _RATE * sigma_min**2 if step_size is None else step_size
+    _check(steps, step_size, convention)
     if steps % levels:
         raise UsageError(
             f"{steps} steps do not divide among {levels} noise levels",
-            f"use a multiple of {levels}",
+            f"use a multiple of {levels}; consistent_annealed takes fewer",
         )
-    builder = ProgramBuilder(spec, clip=False, scaled=True)
-    sigma_min = builder.level(0)[1]
     for level in reversed(range(levels)):
         scaled = step_size * (builder.level(level)[1] / sigma_min) ** 2
         _add_rows(builder, level, steps // levels, scaled, convention)

@@ -1,20 +1,22 @@
 """PLMS: the noise estimate extrapolated by the Adams-Bashforth method."""
 
+from typing import Final
+
 from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.program import Program
-from difftool.diffusion.samplers.transfer import ratio, transfer
+from difftool.diffusion.samplers.transfer import KEEP_DENOISED, Level, ratio, transfer
 from difftool.diffusion.spacing import BETWEEN_LEVELS, LINSPACE, steps_or, transitions, visited
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
-# What the formulas add to a step along epsilon: weights on it and on the history, which sum to 0.
-# By row from the second level on; the slot with weight 0 holds the correction's epsilon, used up.
-_START = (
-    (1 / 2, 0, -1 / 2),
-    (11 / 12, -16 / 12, 0, 5 / 12),
-    (31 / 24, -59 / 24, 37 / 24, 0, -9 / 24),
+# What the formulas add to a step along epsilon: weights on it and on earlier rows', newest first,
+# which sum to 0. By row from the second level on, where the oldest is first the first row's.
+_FORMULAS = (
+    (1 / 2, -1 / 2),
+    (11 / 12, -16 / 12, 5 / 12),
+    (31 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
-_FOURTH_ORDER = (31 / 24, -59 / 24, 37 / 24, -9 / 24)
+_KEEP_STATE: Final = (1.0, 0.0)  # the (e, f) that write x into the history
 
 
 def plms(
@@ -33,35 +35,37 @@ def plms(
             f"PLMS needs even timesteps, and spacing {spacing} has none",
             "use spacing linspace; dpmpp_2m, dpmpp_3m and unipc take any",
         )
+    if len(spec.schedule) < 2:
+        raise UsageError("PLMS on a single noise level", "it takes 2; use ddim or euler")
     steps = steps_or(None, 49, spec.schedule) + 1 if steps is None else steps
     if steps < 3:
-        raise UsageError(f"PLMS with {steps} steps", "use at least 3; the first level takes two")
-    levels = visited(spec.schedule, steps - 1, spacing)
+        raise UsageError(f"PLMS with {steps} steps", "use at least 3; ddim and euler take fewer")
+    levels = visited(
+        spec.schedule, steps - 1, spacing, evaluations=lambda levels: max(3, levels + 1)
+    )
     builder = ProgramBuilder(spec, clip=clip)
     for index, (level, target) in enumerate(transitions(levels)):
         current, following = builder.level(level), builder.level(target)
-        step = transfer(current, following)
+        a, b = transfer(current, following)
         # x' = alpha' / alpha * x + gained * epsilon
         gained = following[1] - following[0] * ratio(current)
         if index == 0:
-            _add_row(builder, level, target, step, [0.0])
-            _add_row(builder, levels[1], target, (1.0, 0.0), [gained / 2, -gained / 2])
-        else:
-            weights = _START[index - 1] if index <= len(_START) else _FOURTH_ORDER
-            _add_row(builder, level, target, step, [gained * weight for weight in weights])
+            builder.row(level, target, a=a, b=b, push=KEEP_DENOISED)
+            # x, too, was made of the first D: the change of epsilon is that of D, of another scale.
+            half = gained / 2 / ratio(following)
+            builder.row(levels[1], target, a=1.0, b=-half, c=[half], push=_KEEP_STATE)
+            continue
+        newest, *older = (gained * w for w in _FORMULAS[min(index, len(_FORMULAS)) - 1])
+        if index <= len(_FORMULAS):
+            # The first row's epsilon, of the x and D that it and the correction have kept.
+            older[-1:] = [older[-1] * weight for weight in _epsilon(builder.level(levels[1]))]
+        on_x, on_denoised = epsilon = _epsilon(current)
+        a, b = a + newest * on_x, b + newest * on_denoised
+        builder.row(level, target, a=a, b=b, c=older, push=epsilon)
     return builder.build("plms", {"steps": steps, "spacing": spacing, "clip": clip})
 
 
-def _add_row(
-    builder: ProgramBuilder,
-    level: float,
-    target: float | None,
-    step: tuple[float, float],
-    weights: list[float],
-) -> None:
-    """A step (a, b), and `weights` on the epsilon at `level` and on those of the history."""
-    alpha, sigma = builder.level(level)
-    epsilon = (1 / sigma, -alpha / sigma)  # on x and on D
-    newest, *older = weights
-    a, b = step[0] + newest * epsilon[0], step[1] + newest * epsilon[1]
-    builder.row(level, target, a=a, b=b, c=older, push=epsilon)
+def _epsilon(level: Level) -> tuple[float, float]:
+    """The noise in x, as weights on x and on D."""
+    alpha, sigma = level
+    return 1 / sigma, -alpha / sigma

@@ -10,6 +10,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
 PREDICTORS = ("reverse_diffusion", "ancestral")
+CORRECTORS = ("fixed", "adaptive", "reference")
 
 
 def reverse_diffusion(
@@ -35,8 +36,9 @@ def probability_flow(
 ) -> Program:
     """The probability-flow ODE, discretized as `reverse_diffusion` (Song et al. 2021, eq. 47).
 
-    x' = x + G^2 / 2 * score, without noise; the last row is D. Like there, a row meets the next
-    level's noise to first order only; `euler` meets it exactly.
+    x' = x + G^2 / 2 * score, without noise; the last row is D. This is Euler's method over sigma^2,
+    which meets the next level's noise to first order only, and is here to repeat the paper's runs.
+    `euler` solves the same equation over sigma, where a row meets it exactly.
     """
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
     for level, target in transitions(visited(spec.schedule, _all(spec, steps), spacing)):
@@ -54,6 +56,7 @@ def predictor_corrector(
     corrections: int = 1,
     snr: float = 0.16,
     predictor: str = "reverse_diffusion",
+    corrector: str = "fixed",
     spacing: str = LINSPACE,
     clip: bool = True,
 ) -> Program:
@@ -61,13 +64,21 @@ def predictor_corrector(
 
     `steps` are network evaluations, 1 + `corrections` a level; all levels by default. `predictor`
     is "reverse_diffusion" or "ancestral", `ddpm`'s row. A correction moves x by tau * score +
-    sqrt(2 tau) * z. The paper's tau is 2 alpha (snr |z| / |score|)^2, norms averaged over the
-    batch. Here |z| / |score| is sigma, what it is for a perfect score; so a sample does not depend
-    on its neighbours. alpha is 1 for VE models, and for VP models the squared signal that the
-    step to this level keeps. A VP model's state is x / alpha; `clip` is as in `reverse_diffusion`.
+    sqrt(2 tau) * z with the paper's tau = 2 alpha (snr |z| / |score|)^2. `corrector` says what the
+    norms are:
+
+    - "fixed": |z| / |score| is sigma, what it is for a perfect score, at every step
+    - "adaptive": those of each sample
+    - "reference": their means over the batch, the paper's; a sample depends on its neighbours
+
+    The last two need a step graph with "norms". alpha is 1 for VE models, and for VP models the
+    squared signal that the step to this level keeps. A VP model's state is x / alpha, in which tau
+    is the same; `clip` is as in `reverse_diffusion`.
     """
     if predictor not in PREDICTORS:
         raise UsageError(f"unknown predictor {predictor!r}", f"one of: {', '.join(PREDICTORS)}")
+    if corrector not in CORRECTORS:
+        raise UsageError(f"unknown corrector {corrector!r}", f"one of: {', '.join(CORRECTORS)}")
     if corrections < 1 or snr <= 0:
         raise UsageError(
             f"{corrections} corrections with snr {snr}", "use at least 1, and a positive snr"
@@ -79,19 +90,19 @@ def predictor_corrector(
             f"use a multiple of {each}",
         )
     visits = len(spec.schedule) if steps is None else steps // each
+    levels = visited(spec.schedule, visits, spacing, evaluations=lambda levels: levels * each)
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
-    for level, target in transitions(visited(spec.schedule, visits, spacing)):
+    for level, target in transitions(levels):
         kept = _signal(spec, level) / _signal(spec, target)
-        rate = 2 * (snr * kept) ** 2  # tau / sigma^2
         for _ in range(corrections):
-            noise = math.sqrt(2 * rate) * builder.level(level)[1]
-            builder.row(level, level, a=1 - rate, b=rate, d=noise)
+            _correct(builder, level, snr * kept, corrector)
         _predict(builder, level, target, predictor)
     arguments = {
         "steps": steps,
         "corrections": corrections,
         "snr": snr,
         "predictor": predictor,
+        "corrector": corrector,
         "spacing": spacing,
         "clip": clip,
     }
@@ -106,6 +117,19 @@ def _predict(builder: ProgramBuilder, level: float, target: float | None, predic
     else:
         a, b, fresh = _reverse_diffusion(current, following)
     builder.row(level, target, a=a, b=b, d=0.0 if target is None else fresh)
+
+
+def _correct(builder: ProgramBuilder, level: float, snr: float, corrector: str) -> None:
+    sigma = builder.level(level)[1]
+    if corrector == "fixed":
+        rate = 2 * snr**2  # tau / sigma^2; the score is (D - x) / sigma^2
+        builder.row(level, level, a=1 - rate, b=rate, d=math.sqrt(2 * rate) * sigma)
+        return
+    # With the drift u = D - x and the noise w = sqrt(2) * sigma * z, r = snr |w| / |u| is
+    # sqrt(tau) / sigma.
+    own, shared = (snr, 0.0) if corrector == "adaptive" else (0.0, snr)
+    noise = math.sqrt(2) * sigma
+    builder.row(level, level, a=0.0, b=1.0, d=noise, snr=own, batch_snr=shared)
 
 
 def _reverse_diffusion(current: Level, following: Level) -> tuple[float, float, float]:

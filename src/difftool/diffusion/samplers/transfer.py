@@ -35,3 +35,9 @@ def fresh_noise(level: Level, target: Level, eta: float) -> float:
     With eta=1 it is the posterior's, as in DDPM with the small variance.
     """
     return target[1] * math.sqrt(1 - (ratio(target) / ratio(level)) ** (2 * eta))
+
+
+def forward(level: Level, arrival: Level) -> tuple[float, float]:
+    """What x is multiplied by and the std of what it gains, to come from a level to a noisier."""
+    grown = arrival[0] / level[0]
+    return grown, math.sqrt(max(arrival[1] ** 2 - (grown * level[1]) ** 2, 0.0))

@@ -1,0 +1,163 @@
+"""difftool plot: pictures of a model, its schedule and its programs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option, Typer
+
+from difftool.cli import options
+from difftool.cli.console import report
+from difftool.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXAMPLES = """\b
+Examples:
+  difftool plot scores runs/toy/bundle --level 9 --level 0 --out scores.png
+  difftool plot trajectory --sampler ddim --steps 50 -n 4 --out strip.png
+  difftool plot program ncsn-mnist --out program.svg
+  difftool plot schedule --out schedule.pdf
+"""
+
+plot = Typer(help="Draw a model's scores, trajectories, program or schedule.")
+
+Out = Annotated[
+    Path | None,
+    Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="File to write, ending in .png, .svg or .pdf; the picture's name.png by default.",
+        show_default=False,
+    ),
+]
+
+
+@plot.command()
+def scores(
+    model: options.Model,
+    levels: Annotated[
+        list[int] | None,
+        Option(
+            "--level",
+            metavar="INDEX",
+            help="A noise level, 0 the least; repeatable. The most, middle and least by default.",
+            show_default=False,
+        ),
+    ] = None,
+    label: Annotated[
+        int | None,
+        Option(
+            metavar="CLASS",
+            help="Class, from 0, of a model that has classes; none by default.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: options.Backend = None,
+    out: Out = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """The score field of a model of 2-D points."""
+    path, format = _choose(out, "scores", force)
+    from difftool.plot import draw_scores
+    from difftool.runtime import load
+
+    opened = load(model, backend=backend)
+    figure = draw_scores(opened, levels or None, label=label)
+    _write(figure, path, format, {"model": model}, json)
+
+
+@plot.command()
+def trajectory(
+    model: options.Model = options.DEFAULT_MODEL,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    assignments: options.Assignments = None,
+    n: options.Count = 8,
+    seed: options.Seed = 0,
+    backend: options.Backend = None,
+    out: Out = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Samples on their way, as a strip of images or as paths."""
+    path, format = _choose(out, "trajectory", force)
+    from difftool.plot import draw_trajectory
+    from difftool.runtime import load
+
+    opened = load(model, backend=backend)
+    arguments = options.sampler_arguments(steps, eta, assignments)
+    compiled = options.choose_program(opened.bundle, sampler, arguments)
+    figure = draw_trajectory(opened, compiled, n=n, seed=seed)
+    record = {"model": model, "program": compiled.name, "n": n, "seed": seed}
+    _write(figure, path, format, record, json)
+
+
+@plot.command()
+def program(
+    model: options.Model = options.DEFAULT_MODEL,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    assignments: options.Assignments = None,
+    out: Out = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """The noise levels and coefficients of a program."""
+    path, format = _choose(out, "program", force)
+    from difftool.bundle import read_bundle
+    from difftool.plot import draw_program
+    from difftool.runtime.model import find_bundle
+
+    bundle = read_bundle(find_bundle(model))
+    arguments = options.sampler_arguments(steps, eta, assignments)
+    compiled = options.choose_program(bundle, sampler, arguments)
+    record = {"model": model, "program": compiled.name}
+    _write(draw_program(compiled), path, format, record, json)
+
+
+@plot.command()
+def schedule(
+    model: options.Model = options.DEFAULT_MODEL,
+    out: Out = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """The noise levels that a model was trained on."""
+    path, format = _choose(out, "schedule", force)
+    from difftool.bundle import read_bundle
+    from difftool.plot import draw_schedule
+    from difftool.runtime.model import find_bundle
+
+    levels = read_bundle(find_bundle(model)).spec.schedule
+    record = {"model": model, "schedule": str(levels)}
+    _write(draw_schedule(levels), path, format, record, json)
+
+
+def _choose(out: Path | None, name: str, force: bool) -> tuple[Path, str]:
+    """Where to write and in which format, refused before any work where it cannot be."""
+    from difftool.plot import FORMATS
+
+    path = out or Path(f"{name}.png")
+    format = path.suffix.lower().removeprefix(".")
+    if format not in FORMATS:
+        known = ", ".join(f".{known}" for known in FORMATS)
+        raise UsageError(f"{path} names no format of pictures", f"end it in {known}")
+    options.require_free(path, force=force)
+    return path, format
+
+
+def _write(
+    figure: "Figure", path: Path, format: str, record: Mapping[str, Any], json: bool
+) -> None:
+    from difftool.files import sha256_of, write_atomic
+    from difftool.plot import encode
+
+    write_atomic(path, encode(figure, format))
+    written = {"out": str(path), "format": format, "sha256": sha256_of(path)}
+    report({**written, **record}, as_json=json)

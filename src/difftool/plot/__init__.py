@@ -1,0 +1,18 @@
+"""Pictures of models, programs and schedules. matplotlib is imported when one is drawn."""
+
+from difftool.plot.field import score
+from difftool.plot.program import draw_program
+from difftool.plot.schedule import draw_schedule
+from difftool.plot.scores import draw_scores
+from difftool.plot.style import FORMATS, encode
+from difftool.plot.trajectory import draw_trajectory
+
+__all__ = [
+    "FORMATS",
+    "draw_program",
+    "draw_schedule",
+    "draw_scores",
+    "draw_trajectory",
+    "encode",
+    "score",
+]

@@ -1,0 +1,46 @@
+"""The score of any model at any points, by a program of one row."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.labels import Labels
+from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.runtime.backends import Backend
+
+Array = NDArray[np.floating]
+
+
+def score(
+    backend: Backend, spec: ModelSpec, level: float, points: ArrayLike, *, label: int | None = None
+) -> Array:
+    """The score (alpha * D - x) / sigma^2 at `points` [N, *S] under the noise of `level`; [N, *S].
+
+    `level` is a schedule index, 0 the least noise, or lies between two. D is not clipped. The
+    backend decides the precision: float32, or float64 on the reference. `label` is a class; by
+    default that which says none.
+
+    Raises:
+        UsageError: the network knows nothing between two levels, or not this label.
+    """
+    x = np.asarray(points)
+    labels = None if label is None else Labels(np.full(len(x), label))
+    batch = backend.batch(score_program(spec, level), len(x), labels)
+    batch.start(x)
+    batch.step(None)
+    return batch.x.copy()
+
+
+def score_program(spec: ModelSpec, level: float) -> Program:
+    """One row that replaces x by the score at x.
+
+    With D = c_skip * x + c_out * F the score is a * x + g * F. Written so, no difference of two
+    numbers that are nearly equal is divided by a small sigma^2.
+    """
+    alpha, sigma = (float(value) for value in spec.schedule.at(level))
+    _, c_skip, c_out = (float(value) for value in spec.coefficients_of(level))
+    builder = ProgramBuilder(spec, clip=False)
+    a, g = (alpha * c_skip - 1) / sigma**2, alpha * c_out / sigma**2
+    builder.row(level, level, a=a, b=0.0, g=g)
+    return builder.build("score", {"level": level}, exact_noise=False)

@@ -1,0 +1,34 @@
+"""A noise schedule, as a picture."""
+
+from typing import TYPE_CHECKING, Any
+
+from difftool.diffusion.schedules import NoiseSchedule
+from difftool.plot.style import COLOURS, blank, grid, titled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MARKED = 60  # a schedule of fewer levels has a mark on each
+
+
+def draw_schedule(schedule: NoiseSchedule) -> "Figure":
+    """Left: alpha and sigma over the levels. Right: half_log_snr, log(alpha / sigma).
+
+    Alpha and sigma are logarithmic unless the process is variance preserving.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    mark: dict[str, Any] = {"marker": "."} if len(schedule) < _MARKED else {}
+    with blank(8.0, 3.3) as figure:
+        left, right = figure.subplots(1, 2)
+        figure.suptitle(titled(str(schedule)), fontsize=9)
+        left.plot(schedule.alpha, label="alpha", color=COLOURS[0], **mark)
+        left.plot(schedule.sigma, label="sigma", color=COLOURS[1], **mark)
+        scale = "linear" if schedule.variance_preserving else "log"
+        left.set(title="x = alpha * x0 + sigma * noise", xlabel="level", yscale=scale)
+        left.legend()
+        right.plot(schedule.half_log_snr, color=COLOURS[4], **mark)
+        right.set(title="half_log_snr", xlabel="level")
+        grid(left, right)
+        return figure

@@ -1,0 +1,118 @@
+"""Samples on their way: paths of points in the plane, or a strip of images."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion.program import Program
+from difftool.errors import UsageError
+from difftool.plot.plane import paths, show, window_of
+from difftool.plot.style import blank, styled, titled
+from difftool.runtime.images import is_image, to_uint8
+from difftool.runtime.loop import Draws, start_noise
+from difftool.runtime.model import Model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+_COLUMNS = 10  # of a strip
+_GAP = 2  # pixels between images
+_WIDTH = 8.0  # inches
+
+
+def draw_trajectory(
+    model: Model, program: Program | None = None, *, n: int = 8, seed: int = 0
+) -> "Figure":
+    """Samples 0 .. n - 1 of a seed on their way through a program, by default the model's own.
+
+    Points in the plane: their paths, from a hollow start to a filled end. Images: a row for each
+    sample, with the denoised estimate after ten rows of the program and the sample at the end.
+
+    Raises:
+        UsageError: samples are neither points in the plane nor images, or n has no meaning.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    program = model.default_program() if program is None else program
+    plane = model.spec.shape == (2,)
+    if not plane and not is_image(model.spec):
+        raise UsageError(
+            f"samples of shape {model.spec.shape} are neither images nor points in the plane",
+            "difftool sample --out samples.npz writes their numbers",
+        )
+    with styled():  # where it cannot, no sample is drawn in vain
+        if plane:
+            return draw_paths(path_of(model, program, n=n, seed=seed), program.name)
+        steps, frames = frames_of(model, program, n=n, seed=seed)
+        return draw_strip(frames, strip_labels(program, steps))
+
+
+def path_of(model: Model, program: Program, *, n: int, seed: int) -> Floats:
+    """Every state of points in the plane, float32 [R + 1, n, 2], the start first."""
+    states: Floats = np.empty((len(program) + 1, n, 2), np.float32)
+    for state in model.stream(program, n=n, seed=seed):
+        states[state.step, state.first : state.first + len(state.x)] = state.x
+    states[0] = start_noise(program, Draws(seed, np.arange(n), (2,)))
+    return states
+
+
+def frames_of(model: Model, program: Program, *, n: int, seed: int) -> tuple[list[int], Pixels]:
+    """The steps shown, and images uint8 [T + 1, n, H, W, C]: `denoised` after each, and x at last.
+
+    At most ten steps, evenly spaced, the first and the last among them.
+    """
+    count = min(_COLUMNS, len(program))
+    steps: list[int] = np.linspace(1, len(program), count).round().astype(int).tolist()
+    parts: list[list[Pixels]] = [[] for _ in range(count + 1)]
+    for state in model.stream(program, n=n, seed=seed):
+        if state.step in steps:
+            parts[steps.index(state.step)].append(to_uint8(state.denoised, model.spec))
+        if state.step == state.steps:
+            parts[-1].append(to_uint8(state.x, model.spec))
+    return steps, np.stack([np.concatenate(part) for part in parts])
+
+
+def strip_labels(program: Program, steps: list[int]) -> list[str]:
+    """What stands over a strip's columns: the row, and the noise of the x that it denoises."""
+    sigmas = program.targets[np.array(steps) - 1, 1]
+    named = [f"row {step}\n{sigma:.3f}" for step, sigma in zip(steps, sigmas, strict=True)]
+    named[0] = named[0].replace("\n", "\nsigma ")
+    return [*named, "sample\n"]
+
+
+def draw_paths(states: Floats, title: str) -> "Figure":
+    """Paths of states [T, N, 2], coloured by time."""
+    window = window_of(states.reshape(-1, 2))
+    with blank(6.2, 5.6) as figure:
+        axis = figure.subplots()
+        shown = paths(axis, states)
+        show(axis, window, "")
+        figure.suptitle(titled(title), fontsize=9)
+        figure.colorbar(shown, ax=axis, label="row", fraction=0.046)
+        return figure
+
+
+def draw_strip(frames: Pixels, labels: list[str]) -> "Figure":
+    """Images uint8 [T, N, H, W, C] with a column for each of T, under its label."""
+    columns, rows, height, width, channels = frames.shape
+    tile_y, tile_x = height + _GAP, width + _GAP
+    sheet = np.full((rows * tile_y - _GAP, columns * tile_x - _GAP, channels), 255, np.uint8)
+    for column in range(columns):
+        for row in range(rows):
+            y, x = row * tile_y, column * tile_x
+            sheet[y : y + height, x : x + width] = frames[column, row]
+    with blank(_WIDTH, _WIDTH * sheet.shape[0] / sheet.shape[1] + 0.45) as figure:
+        axis = figure.subplots()
+        look: dict[str, Any] = {"interpolation": "nearest"}
+        if channels == 1:
+            sheet, look = sheet[..., 0], {**look, "cmap": "gray", "vmin": 0, "vmax": 255}
+        axis.imshow(sheet, **look)
+        centres = np.arange(columns) * tile_x + (width - 1) / 2
+        axis.set_xticks(centres, labels, fontsize=8)
+        axis.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+        return figure

@@ -1,0 +1,132 @@
+"""difftool plot: the files, the reports and the refusals of its four commands."""
+
+import json
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+
+from difftool import plot
+from difftool.bundle import read_bundle
+from difftool.cli.app import app
+from difftool.diffusion.samplers import ddim
+from tests.cli.conftest import Command, tree
+
+NAMES = ("scores", "trajectory", "program", "schedule")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_writes_a_picture_of_its_name(
+    name: str, difftool: Command, points_bundle: Path, tmp_path: Path
+) -> None:
+    done = difftool("plot", name, points_bundle, "--json")
+    assert (done.code, done.err) == (0, "")
+    report = json.loads(done.out)
+    path = tmp_path / f"{name}.png"
+    assert report["out"] == path.name
+    assert report["sha256"] == sha256(path.read_bytes()).hexdigest()
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width > 700
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_strip_of_images_by_sampler_steps_and_count(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = ("--sampler", "ddim", "--steps", 5, "--eta", 0.5, "-n", 2, "--seed", 3)
+    done = difftool("plot", "trajectory", tiny_bundle, *line, "--out", "strip.svg", "--json")
+    report = json.loads(done.out)
+    program = ddim(read_bundle(tiny_bundle).spec, steps=5, eta=0.5)
+    assert report["program"] == program.name
+    assert (report["n"], report["seed"], report["format"]) == (2, 3, "svg")
+    assert (tmp_path / "strip.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_a_program_is_the_figure_of_the_program(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = ("--sampler", "ddim", "--arg", "steps=7", "--out", "program.pdf")
+    assert difftool("plot", "program", tiny_bundle, *line).code == 0
+    figure = plot.draw_program(ddim(read_bundle(tiny_bundle).spec, steps=7))
+    assert (tmp_path / "program.pdf").read_bytes() == plot.encode(figure, "pdf")
+
+
+def test_force_replaces(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "schedule.png").write_text("mine")
+    assert difftool("plot", "schedule", tiny_bundle).code == 2
+    assert (tmp_path / "schedule.png").read_text() == "mine"
+    assert difftool("plot", "schedule", tiny_bundle, "--force").code == 0
+    assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("scores {bundle}", 2, "samples of shape (1, 8, 8) are not points in the plane"),
+        ("scores {points} --level 5", 2, "level 5 is not in the schedule"),
+        ("scores {points} --level -1", 2, "level -1 is not in the schedule"),
+        ("scores {points} --label 0", 2, "this model has no class labels"),
+        ("scores", 2, "Missing argument 'MODEL'"),
+        ("schedule {bundle} --out schedule.jpg", 2, "schedule.jpg names no format"),
+        ("schedule {bundle} --out schedule", 2, "schedule names no format"),
+        ("schedule {bundle} --out {bundle}/s.png", 2, "is a bundle, which holds nothing else"),
+        ("schedule nowhere", 3, "no bundle at nowhere"),
+        ("trajectory {bundle} -n 0", 2, "0 samples"),
+        ("trajectory {bundle} --steps 99", 2, "99 steps on a schedule of 20 levels"),
+        ("program {bundle} --sampler milstein", 2, "unknown sampler 'milstein'"),
+        ("", 2, "Missing command"),
+        ("curves", 2, "No such command 'curves'"),
+    ],
+)
+def test_refusals_are_one_line_and_change_nothing(
+    line: str,
+    code: int,
+    message: str,
+    difftool: Command,
+    tiny_bundle: Path,
+    points_bundle: Path,
+    tmp_path: Path,
+) -> None:
+    before = [tree(folder) for folder in (tmp_path, tiny_bundle)]
+    done = difftool("plot", *line.format(bundle=tiny_bundle, points=points_bundle).split())
+    error, hint = done.err.splitlines()
+    assert error.startswith("error: ")
+    assert message in error
+    assert hint.startswith("hint: ")
+    assert (done.code, done.out) == (code, "")
+    assert [tree(folder) for folder in (tmp_path, tiny_bundle)] == before
+
+
+def test_without_matplotlib_it_says_what_to_install(spawn: Command, tiny_bundle: Path) -> None:
+    setup = "import sys; sys.modules['matplotlib'] = None"
+    done = spawn("plot", "schedule", tiny_bundle, setup=setup)
+    assert done.code == 4
+    assert "run: pip install 'difftool[plot]'" in done.err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_and_option_is_explained(name: str, difftool: Command) -> None:
+    group: Any = get_command(app)
+    command = group.commands["plot"].commands[name]
+    assert all(parameter.help for parameter in command.params)
+    assert difftool("plot", name, "--help").code == 0
+    shown = difftool("plot", "--help").out
+    assert re.search(
+        rf"^  {name} +{re.escape(command.help)}$", shown, re.MULTILINE
+    )  # not cut short
+    assert f"  difftool plot {name}" in shown
+
+
+def test_a_refusal_loads_no_matplotlib(spawn: Command) -> None:
+    show = (
+        "import atexit, sys; atexit.register(lambda: print(sorted(sys.modules), file=sys.stderr))"
+    )
+    for line in (("--help",), ("schedule", "--out", "schedule.jpg")):
+        loaded = spawn("plot", *line, setup=show).err
+        assert "'difftool.cli.plot'" in loaded
+        assert "'matplotlib'" not in loaded
