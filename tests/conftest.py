@@ -9,9 +9,9 @@ from hypothesis import settings
 from tests.fixtures import (  # noqa: F401
     classes_bundle,
     classes_checkpoint,
+    fused_bundle,
     points_bundle,
     points_checkpoint,
-    fused_bundle,
     tiny_bundle,
     tiny_checkpoint,
     toy_recipe,

@@ -56,6 +56,8 @@ def test_overrides_are_toml_values_or_words(images_config: TrainConfig) -> None:
         ("run.steps=0", r"run\.steps"),
         ("run.precision=fp8", r"run\.precision.*'no' or 'bf16'"),
         ("optimizer.accumulate=3", "does not split"),
+        ("loss.label_dropout=0.1", r"label_dropout 0\.1 without labels.*data\.labels"),
+        ("loss.label_dropout=1", r"loss\.label_dropout"),
         ("loss.kind=denoising", "no loss 'denoising'.*simple, hybrid"),
         ("method=gan", "method"),
         ("optimizer.lr", "assigns nothing"),
@@ -107,3 +109,20 @@ def test_specs_of_both_methods(images_config: TrainConfig, points_config: TrainC
 def test_parse_reads_what_model_dump_wrote(points_config: TrainConfig) -> None:
     assert parse(points_config.model_dump(mode="json")) == points_config
     assert parse(tomllib.loads(to_toml(points_config))) == points_config
+
+
+def test_labels_make_a_model_of_classes(
+    images_config: TrainConfig, points_config: TrainConfig
+) -> None:
+    labelled = apply_overrides(images_config, ["data.labels=label"])
+    spec = model_spec(labelled, (1, 8, 8), classes=10)
+    assert (spec.classes, spec.null_label) == (10, False)
+    dropping = apply_overrides(labelled, ["loss.label_dropout=0.1"])
+    spec = model_spec(dropping, (1, 8, 8), classes=10)
+    assert (spec.classes, spec.null_label) == (10, True)
+    for config in (dropping, points_config):
+        arguments = network_arguments(config, spec)
+        assert (arguments["classes"], arguments["null_label"]) == (10, True)
+    ncsn = apply_overrides(dropping, ["network.kind=ncsnv2"])
+    with pytest.raises(UsageError, match=r"'ncsnv2' takes no labels.*mlp, unet"):
+        network_arguments(ncsn, spec)

@@ -1,12 +1,15 @@
 """Data sets become one tensor, and what is wrong with them becomes one line."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_digits as sklearn_digits
 
 from difftool.errors import UsageError
 from difftool.train import draws
@@ -24,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def save(folder: Path, name: str, *, size: tuple[int, int] = (6, 4), mode: str = "L") -> Path:
     """A picture whose red or grey value falls from left to right."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     width, height = size
     ramp = np.linspace(200, 20, width, dtype=np.uint8)
     grey = Image.fromarray(np.tile(ramp, (height, 1)))
@@ -114,11 +117,13 @@ def test_ranges_of_both_methods(images_config: TrainConfig) -> None:
     slots = np.arange(64)
     order = draws.batch_indices(1, 0, 64, slots, 64)
     expected = grey[torch.from_numpy(order)].float() / 255
-    assert torch.allclose(Data(grey).batch(ddpm, 1, 0, 64, slots), expected * 2 - 1, atol=1e-6)
+    x0, labels = Data(grey).batch(ddpm, 1, 0, 64, slots)
+    assert torch.allclose(x0, expected * 2 - 1, atol=1e-6)
+    assert labels is None
 
     ncsn = model_spec(images_config.model_copy(update={"method": "ncsn"}), (1, 2, 2))
-    assert torch.allclose(Data(grey).batch(ncsn, 1, 0, 64, slots), expected)
-    spread = Data(grey, dequantize=True).batch(ncsn, 1, 0, 64, slots) * 256
+    assert torch.allclose(Data(grey).batch(ncsn, 1, 0, 64, slots)[0], expected)
+    spread = Data(grey, dequantize=True).batch(ncsn, 1, 0, 64, slots)[0] * 256
     # A dither of (0, 1] in float32 may round up to the next grey level.
     assert ((spread - expected * 255) > -1e-4).all()
     assert ((spread - expected * 255) < 1 + 1e-4).all()
@@ -128,10 +133,120 @@ def test_ranges_of_both_methods(images_config: TrainConfig) -> None:
 def test_flips_mirror_whole_images(images_config: TrainConfig) -> None:
     items = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
     spec = model_spec(images_config, (1, 2, 2))
-    plain = Data(items).batch(spec, 5, 2, 6, SLOTS)
-    flipped = Data(items, flip=True).batch(spec, 5, 2, 6, SLOTS)
+    plain, _ = Data(items).batch(spec, 5, 2, 6, SLOTS)
+    flipped, _ = Data(items, flip=True).batch(spec, 5, 2, 6, SLOTS)
     mirrored = draws.flips(5, 2, SLOTS)
     assert 0 < mirrored.sum() < 6
     for slot in SLOTS:
         expected = plain[slot].flip(-1) if mirrored[slot] else plain[slot]
         assert torch.equal(flipped[slot], expected)
+
+
+def test_labels_of_digits_are_the_digits() -> None:
+    target = sklearn_digits().target
+    data = load("digits", labels="label")
+    assert data.labels is not None
+    assert (data.classes, data.labels.tolist()) == (10, target.tolist())
+    assert load("digits").labels is None
+
+
+def off_circle(points: NDArray[np.float32], center: tuple[float, float]) -> NDArray[np.float64]:
+    """How far points are from a circle of radius 3."""
+    return abs(np.hypot(*(points - np.array(center)).T) - 3)
+
+
+@pytest.mark.parametrize(
+    ("toy", "parts", "of"),
+    [
+        ("gaussians", 2, lambda p: p.sum(1) > 0),
+        ("rings", 4, lambda p: np.hypot(*p.T).round() - 1),
+        ("moons", 2, lambda p: off_circle(p, (-1.5, -0.75)) > off_circle(p, (1.5, 0.75))),
+    ],
+)
+def test_labels_of_toys_are_their_parts(
+    toy: str, parts: int, of: Callable[[NDArray[np.float32]], NDArray[np.int64]]
+) -> None:
+    """Where the parts are far from each other, a point's place says which it is of."""
+    data = load(toy, count=500, labels="label")
+    assert data.labels is not None
+    assert (data.classes, data.labels.dtype) == (parts, torch.int64)
+    assert torch.equal(data.items, load(toy, count=500).items)
+    agreement = (of(data.items.numpy()) == data.labels.numpy()).mean()
+    assert agreement > 0.97
+
+
+def test_labels_of_a_folder_are_its_subfolders(tmp_path: Path) -> None:
+    for name, mark in (("cat", 3), ("ant", 5), ("bee", 7)):
+        save(tmp_path / "images" / name, "a.png", size=(mark, 4))
+        save(tmp_path / "images" / name, "b.png", size=(mark, 4))
+    data = load(tmp_path / "images", size=4, labels="label")
+    assert data.labels is not None
+    assert (data.classes, sorted(data.labels.tolist())) == (3, [0, 0, 1, 1, 2, 2])
+    single = load(tmp_path / "images" / "bee", labels="label")
+    assert (single.classes, single.shape) == (1, (1, 4, 7))
+    images = {
+        tuple(x.flatten().tolist()): int(k) for x, k in zip(data.items, data.labels, strict=True)
+    }
+    for label, name in enumerate(("ant", "bee", "cat")):  # by name
+        alone = load(tmp_path / "images" / name, size=4).items[0]
+        assert images[tuple(alone.flatten().tolist())] == label
+
+
+def parquet(path: Path, column: object, kind: object) -> Path:
+    """Three grey images with a column of that kind beside them."""
+    images = [Image.new("L", (2, 2), grey) for grey in (10, 20, 30)]
+    features = datasets.Features({"image": datasets.Image(), "kind": kind})
+    table = datasets.Dataset.from_dict({"image": images, "kind": column}, features=features)
+    table.to_parquet(path)
+    return path
+
+
+def test_labels_of_a_table(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["a", "b", "c", "d"])
+    data = load(parquet(tmp_path / "named.parquet", [2, 0, 2], names), labels="kind")
+    assert data.labels is not None
+    assert (data.classes, data.labels.tolist()) == (4, [2, 0, 2])
+    numbers = parquet(tmp_path / "numbers.parquet", [2, 0, 1], datasets.Value("uint8"))
+    assert load(numbers, labels="kind").classes == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "labels", "message"),
+    [
+        ([0, 1, 2], "int64", "class", r"no column 'class'.*one of: image, kind"),
+        (["a", "b", "c"], "string", "kind", "'kind' of .* does not hold an integer"),
+        ([0.0, 1.0, 2.0], "float32", "kind", "does not hold an integer"),
+        ([0, None, 1], "int64", "kind", "does not hold an integer"),
+        ([0, 1, 2], "int64", "image", "does not hold an integer"),
+        ([0, -1, 1], "int64", "kind", "go from -1 to 1.*from 0"),
+        ([0, 1, 1999], "int64", "kind", "3 samples go from 0 to 1999.*without gaps"),
+    ],
+)
+def test_columns_that_are_no_labels(
+    tmp_path: Path, column: object, kind: str, labels: str, message: str
+) -> None:
+    source = parquet(tmp_path / "a.parquet", column, datasets.Value(kind))
+    with pytest.raises(UsageError, match=message) as caught:
+        load(source, labels=labels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "labels", "message"),
+    [
+        ("digits", "target", r"'digits' has no labels 'target' \(set data.labels to label\)"),
+        ("swiss_roll", "label", r"no labels 'label' \(leave data.labels out\)"),
+    ],
+)
+def test_built_in_data_without_such_labels(source: str, labels: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load(source, labels=labels)
+
+
+def test_a_batch_has_the_labels_of_its_samples(images_config: TrainConfig) -> None:
+    items = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 1, 2, 2)
+    spec = model_spec(images_config, (1, 2, 2))
+    data = Data(items, labels=torch.arange(6), classes=6)
+    x0, labels = data.batch(spec, 5, 2, 6, SLOTS)
+    assert labels is not None
+    assert labels.tolist() == ((x0[:, 0, 0, 0] + 1) * 255 / 2).round().int().tolist()

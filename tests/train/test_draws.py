@@ -31,6 +31,7 @@ def test_a_batch_is_the_same_however_it_is_split() -> None:
         lambda slots: draws.normal(7, 4, slots, (3, 2)),
         lambda slots: draws.levels(7, 4, slots, 1000),
         lambda slots: draws.flips(7, 4, slots),
+        lambda slots: draws.drops(7, 4, slots, 0.5),
         lambda slots: draws.dither(7, 4, slots, (5,)),
         lambda slots: draws.projections(7, 4, slots, (2,)),
     ):
@@ -46,6 +47,14 @@ def test_levels_and_flips_are_uniform() -> None:
     assert len(counts) == 7
     assert ((counts - 20_000 / 7).abs() < 5 * (20_000 / 7) ** 0.5).all()
     assert abs(draws.flips(1, 0, slots).double().mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.1, 0.7])
+def test_labels_are_withheld_as_often_as_asked(probability: float) -> None:
+    dropped = draws.drops(1, 0, np.arange(20_000), probability)
+    assert abs(dropped.double().mean() - probability) <= 5 * (probability / 20_000) ** 0.5
+    flipped = draws.flips(1, 0, np.arange(20_000))
+    assert not torch.equal(dropped, flipped)
 
 
 def test_streams_do_not_repeat_each_other() -> None:

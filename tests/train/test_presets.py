@@ -18,7 +18,7 @@ SHAPES = {"toy": (2,), "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3,
 def test_every_preset_describes_a_model_and_its_sampler(name: str) -> None:
     config = preset(name)
     shape = next(shape for key, shape in SHAPES.items() if key in name)
-    spec = model_spec(config, shape)
+    spec = model_spec(config, shape, classes=10 if config.data.labels else 0)
     assert compile_program(spec, config.sampler.name, config.sampler.arguments).nfe >= 1
     with torch.device("meta"):
         network = build_network(config.network.kind, network_arguments(config, spec))
@@ -28,6 +28,13 @@ def test_every_preset_describes_a_model_and_its_sampler(name: str) -> None:
 def test_unknown_presets_are_named() -> None:
     with pytest.raises(UsageError, match=r"'ddpm-cifar'.*ddpm-cifar10"):
         preset("ddpm-cifar")
+
+
+def test_digits_with_classes_is_digits_and_labels() -> None:
+    plain, labelled = (preset(name).model_dump() for name in ("digits", "digits-classes"))
+    assert (labelled["data"].pop("labels"), plain["data"].pop("labels")) == ("label", None)
+    assert (labelled["loss"].pop("label_dropout"), plain["loss"].pop("label_dropout")) == (0.1, 0)
+    assert labelled == plain
 
 
 def test_ddpm_on_cifar10_is_the_paper() -> None:

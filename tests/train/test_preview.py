@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from difftool.diffusion import noise
+from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import compile_program
 from difftool.export.eager import Eager
+from difftool.runtime.loop import Draws
 from difftool.runtime.loop import run as run_rows
 from difftool.train.checkpoint import load_checkpoint
 from difftool.train.preview import run_program
@@ -23,9 +25,20 @@ def test_the_preview_is_the_program(
     loaded = load_checkpoint(tiny_checkpoint)
     program = compile_program(loaded.spec, sampler, arguments)
     batch = Eager(loaded.network, loaded.spec).batch(program, 3)
-    for _ in run_rows(batch, program, 0, np.arange(3), loaded.spec.shape):
+    for _ in run_rows(batch, program, Draws(0, np.arange(3), loaded.spec.shape)):
         pass
     actual = run_program(loaded.network, program, loaded.spec, 3)
+    torch.testing.assert_close(actual, torch.from_numpy(batch.x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_preview_goes_through_the_classes(classes_checkpoint: Path) -> None:
+    loaded = load_checkpoint(classes_checkpoint)
+    program = compile_program(loaded.spec, "ddim", {"steps": 5})
+    labels = Labels(np.array([0, 1, 2, 0, 1]))
+    batch = Eager(loaded.network, loaded.spec).batch(program, 5, labels)
+    for _ in run_rows(batch, program, Draws(0, np.arange(5), loaded.spec.shape)):
+        pass
+    actual = run_program(loaded.network, program, loaded.spec, 5)
     torch.testing.assert_close(actual, torch.from_numpy(batch.x), rtol=1e-4, atol=1e-4)
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ from difftool.errors import ResourceError, UsageError
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
     from difftool.diffusion.program import Program
+    from difftool.diffusion.spec import ModelSpec
 
 DEFAULT_MODEL = "ddpm-mnist"
 
@@ -98,6 +101,14 @@ def sampler_arguments(
     return arguments
 
 
+def class_labels(text: str | None, n: int, spec: "ModelSpec") -> list[int] | None:
+    """The labels of n samples, dealt out in turn: "3", "0,1,2", "0-9", "none" or a mixture."""
+    if text is None:
+        return None
+    parts = [_labels_of(part.strip(), text, spec) for part in text.split(",")]
+    return list(islice(cycle(chain.from_iterable(parts)), max(n, 0)))
+
+
 def choose_program(
     bundle: "Bundle", sampler: str | None, arguments: dict[str, Any], strength: float = 1.0
 ) -> "Program":
@@ -129,6 +140,18 @@ def require_free(path: Path, *, force: bool) -> None:
         raise ResourceError(f"cannot write into {folder}", "choose another folder")
     if (folder / "bundle.json").exists():
         raise UsageError(f"{folder} is a bundle, which holds nothing else", "choose another folder")
+
+
+def _labels_of(part: str, text: str, spec: "ModelSpec") -> range:
+    if part == "none":
+        return range(spec.classes, spec.classes + 1)
+    found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
+    if found is None:
+        raise UsageError(f"--labels {text!r} names no labels", "write 3, or 0,1,2, or 0-9, or none")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if last < first:
+        raise UsageError(f"--labels {text!r} counts down", f"write {last}-{first}")
+    return range(first, last + 1)
 
 
 def _value_of(text: str) -> Any:

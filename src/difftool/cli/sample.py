@@ -15,6 +15,7 @@ Examples:
   difftool sample --steps 1000 -n 16 --seed 0 --out grid.png
   difftool sample ncsn-mnist -n 64 --out film.gif
   difftool sample runs/mnist/bundle --sampler ddim --steps 50 --arg clip=false --out samples.npz
+  difftool sample runs/digits/bundle --labels 0-9 --guidance-scale 3 -n 40 --out classes.png
   difftool sample --known digits.npz --fill bottom --out completed.png
   difftool sample --init sketch.png --strength 0.6 --out like-the-sketch.png
   difftool sample --sampler ddim --between 0,1 -n 9 --out from-0-to-1.png
@@ -29,6 +30,23 @@ def sample(
     assignments: options.Assignments = None,
     n: options.Count = 16,
     seed: options.Seed = 0,
+    labels: Annotated[
+        str | None,
+        Option(
+            metavar="LABELS",
+            help="Classes, dealt out in turn: 3, or 0,1,2, or 0-9; none is no class. All in turn "
+            "by default, of a model that has classes.",
+            show_default=False,
+        ),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        Option(
+            metavar="SCALE",
+            help="How far guidance leads towards the class: 1 is none, 3 is much.",
+            show_default=False,
+        ),
+    ] = None,
     known: Annotated[
         Path | None,
         Option(
@@ -149,6 +167,8 @@ def sample(
             program,
             n=n,
             seed=seed,
+            labels=options.class_labels(labels, n, opened.spec),
+            guidance_scale=1.0 if guidance_scale is None else guidance_scale,
             init=inputs.init,
             edit=inputs.edit,
             between=inputs.between,
@@ -167,6 +187,8 @@ def sample(
             "backend": opened.backend.name,
             "n": n,
             "seed": seed,
+            **({} if labels is None else {"labels": labels}),
+            **({} if guidance_scale is None else {"guidance_scale": guidance_scale}),
             **inputs.record,
             "shape": list(opened.spec.shape),
             "seconds": seconds,

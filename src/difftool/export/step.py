@@ -96,8 +96,14 @@ class StepModule(nn.Module):
             return self.network(x, cond_table[cond])
         null = values[:, Column.NULL_COND].to(torch.int64)
         both = self.network(torch.cat([x, x]), cond_table[torch.cat([cond, null])])
-        wanted, unconditional = torch.chunk(both, 2)
-        return unconditional + column[Column.GUIDANCE] * (wanted - unconditional)
+        # torch.chunk would fix the batch to that of the example inputs.
+        wanted, unconditional = both.unflatten(0, (2, -1)).unbind()
+        guided = unconditional + column[Column.GUIDANCE] * (wanted - unconditional)
+        if not self._learned_variance:
+            return guided
+        return torch.cat(
+            [torch.chunk(guided, 2, dim=1)[0], torch.chunk(wanted, 2, dim=1)[1]], dim=1
+        )
 
 
 class Conditioner(nn.Module):

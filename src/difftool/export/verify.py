@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import read_bundle
+from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
@@ -21,6 +22,8 @@ from difftool.train.checkpoint import EMA, MODEL, load_checkpoint
 
 STEP_TOLERANCE: Final = 1e-4  # of the largest |x| of the row: float32 reordering stays well below
 PSNR_TOLERANCE: Final = 40.0  # dB; whole runs amplify rounding
+
+_GUIDANCE: Final = 2.0  # the scale of a guided run
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,16 @@ def compare(
     seed: int = 0,
     on_row: Callable[[int, int], None] | None = None,
 ) -> Verification:
-    """Run two backends through a program on the same noise; the teacher's state is the measure."""
+    """Run two backends through a program on the same noise; the teacher's state is the measure.
+
+    The labels of a model with classes go through them, guided where both backends can guide.
+    """
     draws = Draws(seed, np.arange(n), spec.shape)
     x = start_noise(program, draws)
-    exact, forced, free = (backend.batch(program, n) for backend in (teacher, student, student))
+    labels = _labels(spec, n, guided="guidance" in student.fused & teacher.fused)
+    exact, forced, free = (
+        backend.batch(program, n, labels) for backend in (teacher, student, student)
+    )
     exact.start(x)
     free.start(x)
     errors = np.empty(len(program))
@@ -114,6 +123,12 @@ def compare(
         if on_row is not None:
             on_row(row + 1, len(program))
     return Verification(student.name, program, n, errors, _psnr(free.x, exact.x, spec))
+
+
+def _labels(spec: ModelSpec, n: int, *, guided: bool) -> Labels | None:
+    return (
+        Labels(np.arange(n) % spec.classes, _GUIDANCE if guided else 1.0) if spec.classes else None
+    )
 
 
 def _psnr(x: NDArray[np.float32], reference: NDArray[np.float32], spec: ModelSpec) -> float:

@@ -30,6 +30,8 @@ class DataConfig(Section):
     - `source`: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a
       folder of images, a parquet file or pattern, or the name of a data set on the hub
     - `split`, `column`: of a hub data set; the column of images is found where it is the only one
+    - `labels`: the column of class labels, which makes the model class-conditional; "label" for
+      digits, for a toy of several parts, and for the subfolders of a folder of images
     - `size`, `mode`: crop and scale images to size x size; convert them to "L" or "RGB"
     - `count`: how many points a toy has
     - `flip`: mirror every image with probability 1/2
@@ -39,6 +41,7 @@ class DataConfig(Section):
     source: str
     split: str = "train"
     column: str | None = None
+    labels: str | None = None
     size: Count | None = None
     mode: Literal["L", "RGB"] | None = None
     count: Count = 100_000
@@ -59,10 +62,15 @@ class NetworkConfig(Section):
 
 
 class LossConfig(Section):
-    """ "simple" and "hybrid" (learned variance) train a ddpm; the score matching losses an ncsn."""
+    """ "simple" and "hybrid" (learned variance) train a ddpm; the score matching losses an ncsn.
+
+    `label_dropout`: the probability that a sample's label is withheld, so that the model learns to
+    do without, too, as guidance needs (Ho and Salimans 2021, algorithm 1, p_uncond)
+    """
 
     kind: Literal["simple", "hybrid", "denoising", "implicit", "sliced"]
     vlb_weight: Positive = 0.001
+    label_dropout: Fraction = 0.0
 
 
 class OptimizerConfig(Section):
@@ -141,6 +149,7 @@ class TrainConfig(Section):
     run: RunConfig
 
 
+LABELLED = ("mlp", "unet")  # the networks that take class labels
 LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "sliced")}
 
 
@@ -156,6 +165,10 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
         raise UsageError(
             f"method {config.method!r} has no loss {config.loss.kind!r}",
             f"one of: {', '.join(LOSSES[config.method])}",
+        )
+    if config.loss.label_dropout and config.data.labels is None:
+        raise UsageError(
+            f"loss.label_dropout {config.loss.label_dropout} without labels", "set data.labels too"
         )
     if config.run.batch % config.optimizer.accumulate:
         raise UsageError(
@@ -209,8 +222,11 @@ def to_toml(config: TrainConfig) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
-def model_spec(config: TrainConfig, shape: tuple[int, ...]) -> ModelSpec:
-    """The model that a configuration trains, on samples of `shape` [*S]: images are [C, H, W]."""
+def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) -> ModelSpec:
+    """The model that a configuration trains, on samples of `shape` [*S]: images are [C, H, W].
+
+    `classes` is how many labels the data has.
+    """
     image_range = (-1.0, 1.0) if config.method == "ddpm" else (0.0, 1.0)
     return ModelSpec(
         shape=shape,
@@ -220,19 +236,31 @@ def model_spec(config: TrainConfig, shape: tuple[int, ...]) -> ModelSpec:
         data_range=image_range if len(shape) == 3 else None,
         learned_variance=config.loss.kind == "hybrid",
         sigma_data=config.network.sigma_data,
+        classes=classes,
+        null_label=config.loss.label_dropout > 0,
     )
 
 
 def network_arguments(config: TrainConfig, spec: ModelSpec) -> dict[str, Any]:
-    """The network's constructor arguments: those that follow from the spec, and the configured."""
+    """The network's constructor arguments: those that follow from the spec, and the configured.
+
+    UsageError where the model has classes and the network knows none.
+    """
     channels, levels = spec.shape[0], len(spec.schedule)
+    if spec.classes and config.network.kind not in LABELLED:
+        raise UsageError(
+            f"network {config.network.kind!r} takes no labels",
+            f"leave data.labels out, or use one of: {', '.join(LABELLED)}",
+        )
+    labels = {"classes": spec.classes, "null_label": spec.null_label} if spec.classes else {}
     derived: dict[str, dict[str, Any]] = {
-        "mlp": {"dimensions": channels, "levels": levels},
+        "mlp": {"dimensions": channels, "levels": levels, **labels},
         "ncsn": {"in_channels": channels, "levels": levels},
         "ncsnv2": {"in_channels": channels},
         "unet": {
             "in_channels": channels,
             "out_channels": 2 * channels if spec.learned_variance else channels,
+            **labels,
         },
     }
     return {**derived.get(config.network.kind, {}), **config.network.arguments}

@@ -5,7 +5,7 @@ Memory bounds the size: CIFAR-10 takes 154 MB, a million 64x64 colour images 12 
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,16 @@ from difftool.train.config import DataConfig
 
 @dataclass(frozen=True)
 class Data:
-    """`items` as they are stored, and how a batch of them is prepared."""
+    """`items` as they are stored, and how a batch of them is prepared.
+
+    `labels`, int64 [N] in 0 .. `classes` - 1, where they were asked for.
+    """
 
     items: Tensor
     flip: bool = False
     dequantize: bool = False
+    labels: Tensor | None = None
+    classes: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,10 +40,18 @@ class Data:
 
     def batch(
         self, spec: ModelSpec, seed: int, step: int, batch: int, slots: draws.Indices
+    ) -> tuple[Tensor, Tensor | None]:
+        """The clean samples x0 of a step, and their labels int64 [slots] or None.
+
+        x0 is float32 [slots, *S], scaled to the spec's data range.
+        """
+        indices = torch.from_numpy(draws.batch_indices(seed, step, batch, slots, len(self.items)))
+        x0 = self._prepared(self.items[indices], spec, seed, step, slots)
+        return x0, None if self.labels is None else self.labels[indices]
+
+    def _prepared(
+        self, x: Tensor, spec: ModelSpec, seed: int, step: int, slots: draws.Indices
     ) -> Tensor:
-        """The clean samples x0 of a step; float32 [slots, *S], scaled to the spec's data range."""
-        indices = draws.batch_indices(seed, step, batch, slots, len(self.items))
-        x = self.items[torch.from_numpy(indices)]
         if self.flip:
             mirrored = draws.flips(seed, step, slots).view(-1, 1, 1, 1)
             x = torch.where(mirrored, x.flip(-1), x)
@@ -55,44 +68,97 @@ def load_data(config: DataConfig, seed: int) -> Data:
     """Everything that `config` names.
 
     Raises:
-        UsageError: no such data, none in it, or images that differ in size or mode.
+        UsageError: no such data, none in it, images that differ in size or mode, or no such labels.
         MissingDependencyError: the library that reads it is not installed.
     """
     if config.source in toys.TOYS:
-        points = toys.points(config.source, seed, np.arange(config.count))
-        return Data(torch.from_numpy(points))
+        indices = np.arange(config.count)
+        points = torch.from_numpy(toys.points(config.source, seed, indices))
+        if not _labels_wanted(config, known=config.source in toys.LABELS):
+            return Data(points)
+        return _labelled(Data(points), toys.labels(config.source, seed, indices))
     if config.source == "digits":
-        return Data(torch.from_numpy(_digits()), config.flip, config.dequantize)
-    images = torch.from_numpy(_stack(_images(config), config))
-    return Data(images, config.flip, config.dequantize)
+        pixels, digits = _digits()
+        images = Data(torch.from_numpy(pixels), config.flip, config.dequantize)
+        return _labelled(images, digits) if _labels_wanted(config, known=True) else images
+    table = _table(config)
+    pixels = _stack(_images(table, config), config)
+    images = Data(torch.from_numpy(pixels), config.flip, config.dequantize)
+    return images if config.labels is None else _labelled(images, *_labels(table, config))
 
 
-def _digits() -> NDArray[np.uint8]:
-    """scikit-learn's 1797 digits, 8x8 with 17 grey levels, spread over 0..255."""
+def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """scikit-learn's 1797 digits, 8x8 with 17 grey levels, spread over 0..255; and which."""
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise MissingDependencyError.extra("scikit-learn", "train") from error
-    return np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[:, None]
+    digits = load_digits()
+    return np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None], digits.target
 
 
-def _images(config: DataConfig) -> Iterable[Any]:
-    """The encoded images, as dicts of `bytes` and `path`, of a folder, parquet file or hub name."""
+def _labels_wanted(config: DataConfig, *, known: bool) -> bool:
+    """Whether the labels of a source that is no table are asked for; UsageError without any."""
+    if config.labels not in ((None, "label") if known else (None,)):
+        raise UsageError(
+            f"{config.source!r} has no labels {config.labels!r}",
+            "set data.labels to label" if known else "leave data.labels out",
+        )
+    return config.labels is not None
+
+
+def _labelled(data: Data, labels: NDArray[np.int64], classes: int | None = None) -> Data:
+    """`data` with labels [N]; `classes` is by default what the largest of them asks for."""
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or (classes is None and most >= len(labels)):
+        raise UsageError(
+            f"labels of {len(labels)} samples go from {least} to {most}",
+            "number the classes from 0, without gaps",
+        )
+    return replace(data, labels=torch.from_numpy(labels), classes=classes or most + 1)
+
+
+def _table(config: DataConfig) -> Any:
+    """The data set of a folder, parquet file or hub name, as the datasets library reads it."""
     try:
         import datasets
     except ModuleNotFoundError as error:
         raise MissingDependencyError.extra("datasets", "train") from error
     datasets.disable_progress_bars()
     try:
-        table = _open(datasets, config)
+        return _open(datasets, config)
     except Exception as error:  # the library raises whatever its file systems and parsers raise
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise UsageError(
             f"cannot load the data {config.source!r}: {reason}",
             "give a folder, a parquet file, or a hub name (which needs the network)",
         ) from error
+
+
+def _images(table: Any, config: DataConfig) -> Iterable[Any]:
+    """The encoded images, as dicts of `bytes` and `path`."""
+    import datasets
+
     column = _image_column(datasets, table, config)
     return table.cast_column(column, datasets.Image(decode=False))[column]
+
+
+def _labels(table: Any, config: DataConfig) -> tuple[NDArray[np.int64], int | None]:
+    """The column of labels, int64 [N], and how many classes there are where the table says it."""
+    if config.labels not in table.features:
+        raise UsageError(
+            f"{config.source!r} has no column {config.labels!r}",
+            f"set data.labels to one of: {', '.join(table.features)}",
+        )
+    kind = table.features[config.labels]
+    whole = str(getattr(kind, "dtype", "")).removeprefix("u").startswith("int")
+    labels = np.asarray(table[config.labels][:]) if whole else None
+    if labels is None or labels.dtype.kind not in "iu":  # an item without a label is None
+        raise UsageError(
+            f"column {config.labels!r} of {config.source!r} does not hold an integer for each item",
+            "labels are whole numbers from 0",
+        )
+    return labels.astype(np.int64), getattr(kind, "num_classes", None)
 
 
 def _open(datasets: Any, config: DataConfig) -> Any:
@@ -101,7 +167,7 @@ def _open(datasets: Any, config: DataConfig) -> Any:
         return datasets.load_dataset("parquet", data_files=source, split="train")
     if Path(source).is_dir():
         return datasets.load_dataset(
-            "imagefolder", data_dir=source, split="train", drop_labels=True
+            "imagefolder", data_dir=source, split="train", drop_labels=config.labels is None
         )
     return datasets.load_dataset(source, split=config.split)
 

@@ -47,6 +47,12 @@ def flips(seed: int, step: int, slots: Indices) -> Tensor:
     return torch.from_numpy(drawn >> np.uint32(31) == 1)
 
 
+def drops(seed: int, step: int, slots: Indices, probability: float) -> Tensor:
+    """Whether a sample's label is withheld, with this probability; bool [slots]."""
+    drawn = noise.words(seed, noise.TRAIN_LABEL, step, slots, 1)[:, 0]
+    return torch.from_numpy(drawn < probability * 2**32)
+
+
 def dither(seed: int, step: int, slots: Indices, shape: tuple[int, ...]) -> Tensor:
     """Dequantization noise: uniform float32 [slots, *shape] in (0, 1]."""
     return torch.from_numpy(noise.uniform(seed, step, slots, shape, stream=noise.TRAIN_DITHER))

@@ -1,5 +1,8 @@
 """The configured loss of a step: what is drawn for it, and which function weighs it."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -9,21 +12,33 @@ from difftool.train.config import TrainConfig
 
 
 class Objective:
-    """loss(network, x0, step, slots), with noise and levels drawn for (seed, step, slot)."""
+    """loss(network, x0, labels, step, slots), with all that is drawn for (seed, step, slot)."""
 
     def __init__(self, config: TrainConfig, spec: ModelSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
         self.kind, self.vlb_weight = config.loss.kind, config.loss.vlb_weight
-        self.seed = config.run.seed
+        self.seed, self.label_dropout = config.run.seed, config.loss.label_dropout
         self.table = losses.levels_of(spec, device)
         self.posterior: variational.Posterior | None = None
         if spec.learned_variance:
             self.posterior = variational.posterior_of(spec, device)
 
     def __call__(
-        self, network: losses.Network, x0: Tensor, step: int, slots: draws.Indices
+        self,
+        network: Callable[..., Tensor],
+        x0: Tensor,
+        labels: Tensor | None,
+        step: int,
+        slots: draws.Indices,
     ) -> Tensor:
-        """The losses of clean samples x0 [N, *S] in `slots` [N] of a step; [N]."""
+        """The losses of clean samples x0 [N, *S] in `slots` [N] of a step; [N].
+
+        The network is a function of x, cond and, where there are labels int64 [N], label.
+        """
+        if labels is not None:
+            dropped = draws.drops(self.seed, step, slots, self.label_dropout)
+            labels = torch.where(dropped, self.spec.classes, labels)
+            network = partial(network, label=labels.to(self.device))
         noise = draws.normal(self.seed, step, slots, self.spec.shape).to(self.device)
         levels = draws.levels(self.seed, step, slots, len(self.spec.schedule)).to(self.device)
         arguments = (network, x0, levels, noise, self.table)

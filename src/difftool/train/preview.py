@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from difftool.diffusion import noise
 from difftool.diffusion.columns import Column
+from difftool.diffusion.labels import Labels, rows_of
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
@@ -47,7 +48,10 @@ class Preview:
 
 @torch.inference_mode()
 def run_program(network: nn.Module, program: Program, spec: ModelSpec, count: int) -> Tensor:
-    """Samples 0 .. count - 1 of seed 0; float32 [count, *S]. See `difftool.diffusion.program`."""
+    """Samples 0 .. count - 1 of seed 0; float32 [count, *S]. See `difftool.diffusion.program`.
+
+    In a model with classes sample i has the label i modulo their number.
+    """
     device = next(network.parameters()).device
     samples, shape = np.arange(count), spec.shape
 
@@ -60,11 +64,10 @@ def run_program(network: nn.Module, program: Program, spec: ModelSpec, count: in
         unit = torch.from_numpy(noise.uniform(0, 0, samples, shape)).to(device)
         x = program.start.low + (program.start.high - program.start.low) * unit
     history = [torch.zeros_like(x)] * program.history
-    conds = torch.tensor(program.conds, dtype=torch.float32, device=device)
-    cond_table = network.condition(conds)  # type: ignore[operator]
-    for row, draw in zip(program.table.tolist(), program.draws.tolist(), strict=True):
-        cond = cond_table[int(row[Column.COND])].expand(count, -1)
-        output = network(row[Column.C_IN] * x, cond)
+    cond_table, places = _conditioning(network, program, spec, count, device)
+    steps = zip(program.table.tolist(), program.draws.tolist(), places, strict=True)
+    for row, draw, place in steps:
+        output = network(row[Column.C_IN] * x, cond_table[place])
         spread: float | Tensor = row[Column.D]
         if spec.learned_variance:
             output, v = output.chunk(2, 1)
@@ -80,6 +83,20 @@ def run_program(network: nn.Module, program: Program, spec: ModelSpec, count: in
             x = x + spread * drawn(draw)
         history = [pushed, *history[:-1]]
     return x
+
+
+def _conditioning(
+    network: nn.Module, program: Program, spec: ModelSpec, count: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The conditioner's output [U, C], and where in it each row's samples look, int64 [R, N]."""
+    labels = Labels(np.arange(count) % spec.classes) if spec.classes else None
+    rows = rows_of(program, spec, count, labels)
+    known = [torch.tensor(rows.conds, dtype=torch.float32, device=device)]
+    if rows.labels is not None:
+        known.append(torch.from_numpy(rows.labels).to(device))
+    places = rows.table[np.arange(len(program))[:, None] + rows.first, Column.COND]
+    table: Tensor = network.condition(*known)  # type: ignore[operator]
+    return table, torch.from_numpy(places.astype(np.int64)).to(device)
 
 
 def _png(samples: Tensor, spec: ModelSpec) -> bytes:

@@ -15,7 +15,7 @@ from difftool.errors import ArtefactError, UsageError
 from difftool.files import read_json
 from difftool.train import checkpoint as ckpt
 from difftool.train import draws
-from difftool.train.config import TrainConfig, model_spec, network_arguments
+from difftool.train.config import TrainConfig, model_spec, network_arguments, parse
 from difftool.train.data import Data
 from difftool.train.ema import Ema
 from difftool.train.networks import build_network
@@ -31,16 +31,20 @@ FREE = {
 
 
 class Conditioned(nn.Module):
-    """A network as losses call it, F(x, cond), and as data-parallel training can wrap it."""
+    """A network as losses call it, F(x, cond) or F(x, cond, label) where there are classes.
+
+    It is one module, so that data-parallel training can wrap it.
+    """
 
     def __init__(self, network: nn.Module, precision: str) -> None:
         super().__init__()
         self.network = network
         self.bf16 = precision == "bf16"
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor, label: Tensor | None = None) -> Tensor:
+        known = (cond,) if label is None else (cond, label)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.network(x, self.network.condition(cond))  # type: ignore[operator]
+            output = self.network(x, self.network.condition(*known))  # type: ignore[operator]
         result: Tensor = output.float()
         return result
 
@@ -55,7 +59,7 @@ class TrainState:
     def __init__(self, config: TrainConfig, data: Data) -> None:
         self.config, self.data, self.step = config, data, 0
         self.accelerator = Accelerator(mixed_precision="no")  # `Conditioned` casts
-        self.spec = model_spec(config, data.shape)
+        self.spec = model_spec(config, data.shape, data.classes)
         self.slots = _slots(config, self.accelerator)
         arguments = network_arguments(config, self.spec)
         self.network_config = {"kind": config.network.kind, "arguments": arguments}
@@ -98,10 +102,11 @@ class TrainState:
 
     def _loss(self, slots: draws.Indices) -> Tensor:
         seed, batch = self.config.run.seed, self.config.run.batch
-        x0 = self.data.batch(self.spec, seed, self.step, batch, slots).to(self.accelerator.device)
+        x0, labels = self.data.batch(self.spec, seed, self.step, batch, slots)
+        x0 = x0.to(self.accelerator.device)
         if self.channels_last:
             x0 = x0.contiguous(memory_format=torch.channels_last)
-        return self.objective(self.model, x0, self.step, slots).mean()
+        return self.objective(self.model, x0, labels, self.step, slots).mean()
 
     def save(self, run: Path) -> Path:
         """Write the checkpoint of this step into a run folder."""
@@ -180,6 +185,10 @@ def _slots(config: TrainConfig, accelerator: Accelerator) -> list[draws.Indices]
 def _check_same_run(saved: dict[str, Any] | None, config: TrainConfig, folder: Path) -> None:
     if saved is None:
         raise ArtefactError(f"{folder} does not say how it was trained", "start a run of its own")
+    try:
+        saved = parse(saved).model_dump(mode="json")  # fills in what was not a setting yet
+    except UsageError as error:
+        raise ArtefactError(f"{folder}: {error.message}", "was it edited?") from error
     present = config.model_dump(mode="json")
     for section, value in present.items():
         free = FREE.get(section, ())

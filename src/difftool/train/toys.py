@@ -15,7 +15,12 @@ Toy = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 def gaussians(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
     """1/5 N((-5, -5), I) + 4/5 N((5, 5), I) (Song and Ermon 2019, section 3.2.2)."""
-    return np.where(u[:, :1] < 0.2, -5.0, 5.0) + z
+    return np.where(gaussian_of(u)[:, None] == 0, -5.0, 5.0) + z
+
+
+def gaussian_of(u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which of the two a point comes from."""
+    return (u[:, 0] >= 0.2).astype(np.int64)
 
 
 def swiss_roll(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -27,9 +32,14 @@ def swiss_roll(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.flo
 
 def moons(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Two interleaved half circles of radius 3."""
-    upper = u[:, 1:] < 0.5
+    upper = moon_of(u)[:, None] == 0
     arc = 3 * _direction(np.pi * u[:, 0])
     return np.where(upper, arc - (1.5, 0.75), (1.5, 0.75) - arc) + 0.1 * z
+
+
+def moon_of(u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """0 for the upper half circle, 1 for the lower."""
+    return (u[:, 1] >= 0.5).astype(np.int64)
 
 
 def checkerboard(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -42,8 +52,13 @@ def checkerboard(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.f
 
 def rings(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Four concentric circles of radius 1, 2, 3 and 4."""
-    radius = np.ceil(4 * u[:, :1])
+    radius = 1 + ring_of(u)[:, None]
     return radius * _direction(2 * np.pi * u[:, 1]) + 0.08 * z
+
+
+def ring_of(u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """0 for the innermost to 3 for the outermost."""
+    return np.ceil(4 * u[:, 0]).astype(np.int64) - 1
 
 
 TOYS: Mapping[str, Toy] = {
@@ -53,14 +68,29 @@ TOYS: Mapping[str, Toy] = {
     "checkerboard": checkerboard,
     "rings": rings,
 }
+# Of the toys that have parts: which one a point is of.
+LABELS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.int64]]] = {
+    "gaussians": gaussian_of,
+    "moons": moon_of,
+    "rings": ring_of,
+}
 
 
 def points(name: str, seed: int, indices: NDArray[np.int64]) -> Points:
     """Points `indices` [N] of a toy; float32 [N, 2]."""
-    draw = list(TOYS).index(name)
-    u = noise.uniform(seed, 2 * draw, indices, (2,), stream=noise.DATA)
-    z = noise.normal(seed, 2 * draw + 1, indices, (2,), stream=noise.DATA)
-    return TOYS[name](u.astype(np.float64), z.astype(np.float64)).astype(np.float32)
+    draw = 2 * list(TOYS).index(name) + 1
+    z = noise.normal(seed, draw, indices, (2,), stream=noise.DATA)
+    return TOYS[name](_uniform(name, seed, indices), z.astype(np.float64)).astype(np.float32)
+
+
+def labels(name: str, seed: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The parts of a toy of `LABELS` that its points `indices` [N] are of; [N]."""
+    return LABELS[name](_uniform(name, seed, indices))
+
+
+def _uniform(name: str, seed: int, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    draw = 2 * list(TOYS).index(name)
+    return noise.uniform(seed, draw, indices, (2,), stream=noise.DATA).astype(np.float64)
 
 
 def _direction(angle: Any) -> NDArray[np.float64]:

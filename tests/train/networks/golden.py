@@ -180,6 +180,7 @@ def _diffusers_key(key: str, blocks: int, network: UNet) -> str:
     words = {
         "time_embedding.linear_1": "embedding_mlp.0",
         "time_embedding.linear_2": "embedding_mlp.2",
+        "class_embedding": "label_embedding",
         "mid_block.resnets.0": "middle.0",
         "mid_block.resnets.1": "middle.2",
         "mid_block.attentions.0": "middle.1",

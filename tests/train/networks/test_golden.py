@@ -87,3 +87,41 @@ def test_residual_resampling_and_head_channels_against_diffusers() -> None:
     with torch.no_grad():
         expected = reference.eval()(x, timesteps).sample
     assert_close(evaluate(network, x, timesteps), expected)
+
+
+def test_labels_against_diffusers() -> None:
+    torch.manual_seed(0)
+    reference = pytest.importorskip("diffusers").UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(16,),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        attention_head_dim=16,
+        norm_num_groups=8,
+        attn_norm_num_groups=8,
+        num_class_embeds=4,
+    )
+    network = UNet(
+        in_channels=1,
+        out_channels=1,
+        channels=16,
+        multipliers=(1,),
+        blocks=1,
+        attention=(),
+        groups=8,
+        norm_eps=1e-5,
+        embedding="cos_sin",
+        classes=3,
+        null_label=True,
+    )
+    golden.diffusers(reference.state_dict(), network, blocks=1)
+    x, timesteps, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 10, 10, 999]), torch.arange(4)
+    with torch.no_grad():
+        expected = reference.eval()(x, timesteps, class_labels=labels).sample
+        actual = network(x, network.condition(timesteps.float(), labels))
+        other = network(x, network.condition(timesteps.float(), labels.flip(0)))
+    assert_close(actual, expected)
+    assert (other - expected).abs().max() > 0.01

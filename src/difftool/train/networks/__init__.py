@@ -3,6 +3,7 @@
 Each is a module with keyword-only, JSON-able constructor arguments and two entrances:
 
     network.condition(cond [R]) -> [R, C]         what the network needs of cond; out of the loop
+    network.condition(cond [R], label [R])        the same of one with classes; label is int64
     network(x [N, *S], c [N, C]) -> F [N, *S]     the raw network; C may be 0
 """
 

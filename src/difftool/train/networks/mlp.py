@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.train.networks.checks import check_at_least
+from difftool.train.networks.labels import add_label, label_table
 
 
 class MLP(nn.Module):
@@ -16,10 +17,19 @@ class MLP(nn.Module):
         layers: linear layers, at least 2.
         levels: noise levels; cond is an index below it, and each hidden layer adds an offset that
             is learned per level. None: the network does not see cond.
+        classes, null_label: labels 0 .. `classes` - 1, and the label `classes` for none; each
+            hidden layer adds an offset that is learned per label, too.
     """
 
     def __init__(
-        self, *, dimensions: int, hidden: int = 128, layers: int = 3, levels: int | None = None
+        self,
+        *,
+        dimensions: int,
+        hidden: int = 128,
+        layers: int = 3,
+        levels: int | None = None,
+        classes: int = 0,
+        null_label: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, "dimensions", dimensions)
@@ -34,18 +44,33 @@ class MLP(nn.Module):
         if levels is not None:
             self.offsets = nn.Embedding(levels, hidden * (layers - 1))
             nn.init.zeros_(self.offsets.weight)
+        self.label_offsets = label_table(classes, null_label, hidden * (layers - 1))
+        if self.label_offsets is not None:
+            nn.init.zeros_(self.label_offsets.weight)
 
-    def condition(self, cond: Tensor) -> Tensor:
-        """cond [R] (level indices) -> the offsets of all hidden layers [R, C], or [R, 0]."""
-        if self.offsets is None:
-            return cond.new_zeros(cond.shape[0], 0)
-        return self.offsets(cond.long())
+    def condition(self, cond: Tensor, label: Tensor | None = None) -> Tensor:
+        """cond [R] (level indices), label int64 [R] -> the offsets of all hidden layers [R, C].
+
+        Between two levels they are interpolated. [R, 0] for a network with neither.
+        """
+        width = 0 if self.label_offsets is None else self.label_offsets.embedding_dim
+        blank = cond.new_zeros(cond.shape[0], width)
+        c = blank if self.offsets is None else _interpolated(self.offsets, cond)
+        return add_label(c, self.label_offsets, label)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        offsets = None if self.offsets is None else c.chunk(len(self.hidden), dim=1)
+        seen = self.offsets is not None or self.label_offsets is not None
+        offsets = c.chunk(len(self.hidden), dim=1) if seen else None
         for index, layer in enumerate(self.hidden):
             x = layer(x)
             if offsets is not None:
                 x = x + offsets[index]
             x = F.softplus(x)
         return self.out(x)
+
+
+def _interpolated(table: nn.Embedding, cond: Tensor) -> Tensor:
+    """The rows at cond [R], between two of them where it is not whole; [R, C]."""
+    low = cond.long()
+    high = (low + 1).clamp(max=table.num_embeddings - 1)
+    return table(low) + (cond - low)[:, None] * (table(high) - table(low))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from difftool.errors import UsageError
 from difftool.train.networks.checks import check_at_least, check_choice
+from difftool.train.networks.labels import add_label, label_table
 from difftool.train.networks.unet_layers import (
     Downsample,
     ResidualBlock,
@@ -47,6 +48,8 @@ class UNet(nn.Module):
         scale_shift: time enters as scale and shift of the second norm instead of as a bias.
         resample: between levels, a "conv" (DDPM) or a residual "block" (guided-diffusion).
         downsample_padding: of that conv, "asymmetric" (DDPM) or "symmetric" (improved-diffusion).
+        classes, null_label: labels 0 .. `classes` - 1, and the label `classes` for none; a learned
+            vector of each is added to the time embedding (improved- and guided-diffusion).
 
     Raises:
         UsageError: the arguments do not fit each other.
@@ -70,6 +73,8 @@ class UNet(nn.Module):
         scale_shift: bool = False,
         resample: str = "conv",
         downsample_padding: str = "asymmetric",
+        classes: int = 0,
+        null_label: bool = False,
     ) -> None:
         super().__init__()
         check_choice("embedding", embedding, EMBEDDINGS)
@@ -116,6 +121,7 @@ class UNet(nn.Module):
         self.embedding_mlp = nn.Sequential(
             nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels)
         )
+        self.label_embedding = label_table(classes, null_label, 4 * channels)
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
 
         self.down, skips = _down_rows(row, downsample, channels, widths, blocks)
@@ -151,10 +157,16 @@ class UNet(nn.Module):
                     nn.init.xavier_uniform_(part)
                 nn.init.zeros_(module.out.weight)
         nn.init.zeros_(self.conv_out.weight)
+        if self.label_embedding is not None:
+            nn.init.normal_(self.label_embedding.weight)
 
-    def condition(self, cond: Tensor) -> Tensor:
-        """cond [R] (timesteps) -> the time projections of all residual blocks [R, C]."""
-        return self.projections(F.silu(self.embedding_mlp(self.embedding(cond))))
+    def condition(self, cond: Tensor, label: Tensor | None = None) -> Tensor:
+        """cond [R] (timesteps), label int64 [R] -> the projections of all residual blocks [R, C].
+
+        The label is given to a network with classes, and to no other.
+        """
+        embedded = self.embedding_mlp(self.embedding(cond))
+        return self.projections(F.silu(add_label(embedded, self.label_embedding, label)))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         projections = iter(c.split(self.projection_sizes, dim=1))

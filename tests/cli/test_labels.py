@@ -1,0 +1,83 @@
+"""difftool sample --labels and --guidance-scale."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from difftool.cli.options import class_labels
+from difftool.errors import UsageError
+from difftool.runtime import load
+from tests.cli.conftest import Command, tree
+from tests.fixtures import CLASSES_SPEC
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        (None, None),
+        ("2", [2, 2, 2, 2, 2]),
+        ("0,1,2", [0, 1, 2, 0, 1]),
+        ("0-2", [0, 1, 2, 0, 1]),
+        ("2, 0-1", [2, 0, 1, 2, 0]),
+        ("none", [3, 3, 3, 3, 3]),
+        ("1,none", [1, 3, 1, 3, 1]),
+        ("0-999999999", [0, 1, 2, 3, 4]),
+    ],
+)
+def test_labels_are_dealt_out_in_turn(text: str | None, labels: list[int] | None) -> None:
+    assert class_labels(text, 5, CLASSES_SPEC) == labels
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cat", "1,", "-1", "1-", "0--2", "1.5", "0-2-4", "²", "1" * 5000]
+)
+def test_words_that_are_no_labels(text: str) -> None:
+    with pytest.raises(UsageError, match="names no labels") as caught:
+        class_labels(text, 5, CLASSES_SPEC)
+    assert "\n" not in str(caught.value)
+
+
+def test_samples_of_the_classes_asked_for(
+    difftool: Command, classes_bundle: Path, tmp_path: Path
+) -> None:
+    line = ("sample", classes_bundle, "-n", 4, "--labels", "2,none", "--guidance-scale", 3)
+    done = difftool(*line, "--out", "a.npy", "--json")
+    assert done.code == 0, done.err
+    value = json.loads(done.out)
+    assert (value["labels"], value["guidance_scale"]) == ("2,none", 3.0)
+    model = load(classes_bundle)
+    expected = model.sample(n=4, labels=[2, 3, 2, 3], guidance_scale=3.0)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), expected)
+
+
+def test_without_them_nothing_is_said_of_them(difftool: Command, classes_bundle: Path) -> None:
+    value = json.loads(difftool("sample", classes_bundle, "-n", 1, "--json").out)
+    assert not {"labels", "guidance_scale"} & value.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--labels", "4"), "no class 4 in a model of 3"),
+        (("--labels", "cat"), "names no labels"),
+        (("--labels", "2-0"), "counts down\nhint: write 0-2"),
+        (("--guidance-scale", "nan"), "guidance_scale nan"),
+    ],
+)
+def test_refusals_are_one_line_and_write_nothing(
+    difftool: Command, classes_bundle: Path, tmp_path: Path, options: tuple[str, str], message: str
+) -> None:
+    done = difftool("sample", classes_bundle, "-n", 2, *options)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 2  # the error and a hint
+    assert tree(tmp_path) == {}
+
+
+def test_models_without_classes_refuse_labels(difftool: Command, points_bundle: Path) -> None:
+    for options in (("--labels", "0"), ("--labels", "none"), ("--guidance-scale", "2")):
+        done = difftool("sample", points_bundle, "-n", 2, *options)
+        assert (done.code, done.err.count("\n")) == (2, 2)
+        assert "no class labels" in done.err
