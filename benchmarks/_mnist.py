@@ -1,4 +1,4 @@
-"""MNIST from its two parquet files, as tensors in memory."""
+"""MNIST from its two parquet files, in memory."""
 
 import io
 from pathlib import Path
@@ -6,11 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as parquet
-import torch
+from _report import ROOT
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from difftool.errors import UsageError
+
+FOLDER = ROOT.parent / "shared/data/mnist"
+HELD_OUT = 1000  # last training images, which the shipped extractor has not seen
 
 _FILES = {"train": "train-*.parquet", "test": "test-*.parquet"}
 
@@ -18,8 +21,8 @@ _FILES = {"train": "train-*.parquet", "test": "test-*.parquet"}
 class Labelled(NamedTuple):
     """Pixels uint8 [N, 1, 28, 28] and what they show, int64 [N]."""
 
-    images: Tensor
-    labels: Tensor
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
 
 
 def load_mnist(folder: Path, split: str) -> Labelled:
@@ -29,10 +32,9 @@ def load_mnist(folder: Path, split: str) -> Labelled:
         raise UsageError(f"no {_FILES[split]} in {folder}", "give MNIST's folder: --data")
     table = parquet.read_table(files)
     pixels = np.stack([_decode(item["bytes"]) for item in table["image"].to_pylist()])
-    labels = table["label"].to_numpy().astype(np.int64)
-    return Labelled(torch.from_numpy(pixels[:, None]), torch.from_numpy(labels))
+    return Labelled(pixels[:, None], table["label"].to_numpy().astype(np.int64))
 
 
-def _decode(png: bytes) -> np.ndarray:
+def _decode(png: bytes) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image)

@@ -77,6 +77,8 @@ def test_loading_the_runtime_loads_no_other_room() -> None:
     [
         ("diffusion", ["numpy"]),
         ("runtime", ["numpy", *PYDANTIC]),
+        ("evaluate", ["numpy"]),
+        ("plot", ["numpy", *PYDANTIC]),
     ],
 )
 def test_every_module_imports_with_few_libraries(room: str, libraries: list[str]) -> None:

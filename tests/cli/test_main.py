@@ -18,7 +18,8 @@ from difftool.diffusion.samplers import SAMPLERS
 from difftool.errors import CheckFailed
 from tests.cli.conftest import Command, command
 
-COMMANDS = ("train", "export", "sample", "inspect", "verify", "program", "doctor")
+COMMANDS = ("train", "export", "sample", "inspect", "verify", "likelihood", "program", "doctor")
+WIDTH = max(map(len, COMMANDS)) + 1
 
 SHOW_IMPORTS = """
 import atexit, sys
@@ -42,7 +43,7 @@ def test_every_command_and_option_is_explained(name: str, difftool: Command) -> 
     assert done.code == 0
     assert f"Examples:\n    difftool {name}" in done.out
     summary = subcommand.help.partition("\n")[0]
-    assert f"  {name:<8} {summary}\n" in difftool("--help").out  # not cut short
+    assert f"  {name:<{WIDTH}} {summary}\n" in difftool("--help").out  # not cut short
 
 
 def test_any_other_word_lists_every_sampler(difftool: Command, tiny_bundle: Path) -> None:

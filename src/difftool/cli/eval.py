@@ -1,0 +1,256 @@
+"""difftool eval: compare samples with data."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from typer import Argument, Option
+
+from difftool.cli import options
+from difftool.cli.console import progress, report, waiting
+from difftool.errors import UsageError
+
+if TYPE_CHECKING:
+    from difftool.cli.sets import Set
+
+EXAMPLES = """\b
+Examples:
+  difftool eval ddpm-mnist --against mnist/test.parquet --sampler unipc --steps 20
+  difftool eval --samples samples.npz --against photos/ --extractor mine.onnx
+  difftool eval runs/toy/bundle --against gaussians -n 5000 --json
+"""
+
+_COUNT: Final = 1000
+_EXTRACTOR: Final = "mnist"
+
+
+def evaluate(
+    against: Annotated[
+        str,
+        Option(
+            metavar="DATA",
+            help="What to compare with: an npz file of samples, a folder of images, a parquet "
+            "file, a hub name, digits, or a 2-D toy.",
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        Argument(
+            metavar="MODEL",
+            help="Folder of a bundle, or name of a shipped model; ddpm-mnist by default.",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE.npz",
+            help="Samples that difftool sample wrote, instead of new ones of MODEL.",
+            show_default=False,
+        ),
+    ] = None,
+    extractor: Annotated[
+        str,
+        Option(
+            metavar="NAME|FILE.onnx",
+            help="What turns images into features: mnist, or one of your own.",
+        ),
+    ] = _EXTRACTOR,
+    inception: Annotated[
+        Path | None,
+        Option(
+            metavar="WEIGHTS",
+            help="Also compute FID and Inception Score, by torch-fidelity with these weights.",
+            show_default=False,
+        ),
+    ] = None,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    assignments: options.Assignments = None,
+    n: Annotated[
+        int | None,
+        Option(
+            "-n",
+            "--n",
+            metavar="COUNT",
+            help="How many samples; 1000 by default, or all of --samples.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        Option(metavar="SEED", help="0 to 2^64-1; 0 by default.", show_default=False),
+    ] = None,
+    backend: options.Backend = None,
+    json: options.Json = False,
+) -> None:
+    """Measure how good samples are.
+
+    Images: Frechet and kernel distance, precision, recall, density and coverage in an extractor's
+    features; confidence and balance of its classes. Points in the plane: sliced Wasserstein
+    distance and MMD. See docs/evaluation.md for what they mean.
+    """
+    from difftool.cli.sets import read_data
+
+    if samples is not None:
+        given = {
+            "MODEL": model,
+            "--sampler": sampler,
+            "--steps": steps,
+            "--eta": eta,
+            "--arg": assignments,
+            "--seed": seed,
+            "--backend": backend,
+        }
+        _refuse(given)
+        source = _file(samples, n)
+    else:
+        arguments = options.sampler_arguments(steps, eta, assignments)
+        source = _model(
+            model or options.DEFAULT_MODEL,
+            sampler,
+            arguments,
+            n=_COUNT if n is None else n,
+            seed=seed or 0,
+            backend=backend,
+            quiet=json,
+        )
+    with waiting("reading the data", quiet=json):
+        data = read_data(against, source.shape)
+    _demand_equal(source.shape, data.shape[1:], against)
+    measure = _images if data.ndim == 4 else _points
+    figures = measure(source, data, extractor, inception)
+    report({**source.record, "against": against, "against_n": len(data), **figures}, as_json=json)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Samples to come: the shape of one, [H, W, C] or [2], and what the report says of them."""
+
+    shape: tuple[int, ...]
+    record: dict[str, Any]
+    draw: Callable[[], "Set"]
+
+
+def _model(
+    name: str,
+    sampler: str | None,
+    arguments: dict[str, Any],
+    *,
+    n: int,
+    seed: int,
+    backend: str | None,
+    quiet: bool,
+) -> _Source:
+    """Samples that a model is going to draw."""
+    from difftool.cli.sets import finite
+    from difftool.runtime import load, to_uint8
+    from difftool.runtime.images import is_image
+
+    opened = load(name, backend=backend)
+    program = options.choose_program(opened.bundle, sampler, arguments)
+    image = is_image(opened.spec)
+    shape = opened.spec.shape
+
+    def draw() -> "Set":
+        total = len(program) * math.ceil(n / opened.max_batch)
+        with progress(total, quiet=quiet) as advance:
+            drawn = opened.sample(program, n=n, seed=seed, on_step=lambda _: advance())
+        finite(drawn, f"a sample of {program.name}")
+        return to_uint8(drawn, opened.spec) if image else drawn.astype("float64")
+
+    record = {
+        "model": name,
+        "weights_sha256": opened.bundle.manifest.provenance.weights_sha256,
+        "sampler": program.sampler,
+        "steps": program.nfe,
+        "program": program.name,
+        "n": n,
+        "seed": seed,
+        "backend": opened.backend.name,
+    }
+    return _Source((*shape[1:], shape[0]) if image else shape, record, draw)
+
+
+def _file(path: Path, n: int | None) -> _Source:
+    """Samples from a file; how they were drawn is not in it."""
+    from difftool.cli.sets import read_samples
+    from difftool.files import sha256_of
+
+    values = read_samples(path)
+    if n is not None and not 1 <= n <= len(values):
+        raise UsageError(
+            f"{path} holds {len(values)} samples, not {n}", f"-n is 1 to {len(values)}"
+        )
+    record = {
+        "samples": str(path),
+        "samples_sha256": sha256_of(path),
+        "sampler": None,
+        "steps": None,
+        "n": len(values) if n is None else n,
+        "seed": None,
+    }
+    return _Source(values.shape[1:], record, lambda: values[:n])
+
+
+def _images(source: _Source, data: "Set", extractor: str, inception: Path | None) -> dict[str, Any]:
+    """The figures of images, and what they were measured with."""
+    from difftool.evaluate.comparison import compare_images
+    from difftool.evaluate.extractor import open_extractor
+
+    height, width, channels = source.shape
+    opened = open_extractor(extractor)
+    opened.demand((channels, height, width))
+    if inception is not None:
+        from difftool.evaluate.inception import check_weights
+
+        check_weights(inception)
+    samples = source.draw()
+    found = compare_images(opened.view(samples), opened.view(data))
+    record: dict[str, Any] = {
+        "extractor": opened.name,
+        "extractor_sha256": opened.sha256,
+        "figures": {
+            "frechet_distance": found.frechet_distance,
+            "kernel_distance": found.kernel_distance,
+            **found.manifold._asdict(),
+            "manifold_n": found.manifold_n,
+        },
+        "classes": None if found.classes is None else found.classes._asdict(),
+    }
+    if inception is not None:
+        from difftool.evaluate.inception import inception_figures
+        from difftool.files import sha256_of
+
+        scores = inception_figures(samples, data, inception)
+        record["inception"] = {**scores._asdict(), "weights_sha256": sha256_of(inception)}
+    return record
+
+
+def _points(source: _Source, data: "Set", extractor: str, inception: Path | None) -> dict[str, Any]:
+    """The figures of points in the plane, which are their own features."""
+    from difftool.evaluate.comparison import compare_points
+
+    if inception is not None or extractor != _EXTRACTOR:
+        raise UsageError("points have no extractor", "leave out --extractor and --inception")
+    return {"figures": asdict(compare_points(source.draw(), data))}
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    """UsageError where an option says how samples are drawn that are there already."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise UsageError(
+            f"{names[0]} and --samples are both given", "either draw samples or read a file"
+        )
+
+
+def _demand_equal(shape: tuple[int, ...], other: tuple[int, ...], against: str) -> None:
+    if shape != other:
+        raise UsageError(
+            f"one sample has the shape {shape}, and one of {against} the shape {other}",
+            "compare samples with the data that the model was trained on",
+        )

@@ -1,0 +1,66 @@
+"""Fidelity and diversity: which samples lie near the data, and which data near the samples.
+
+The k-nearest-neighbour balls of a set stand for the region that it fills: around each vector one
+that just reaches its k-th nearest neighbour in the same set.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from difftool.errors import UsageError
+from difftool.evaluate.distances import Floats, blocks, squared_distances
+
+NEIGHBOURS: Final = 5  # k
+
+
+class Manifold(NamedTuple):
+    """Shares in 0 .. 1, but for density, which may exceed 1."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def compare_manifolds(samples: Floats, data: Floats, *, k: int = NEIGHBOURS) -> Manifold:
+    """Precision, recall, density and coverage of samples [N, D] against data [M, D].
+
+    - precision: the share of samples within some ball of the data; recall: the share of data within
+      some ball of the samples (Kynkaanniemi et al. 2019, eqs. 1 and 2)
+    - density: how many balls of the data a sample lies in, divided by k; coverage: the share of the
+      data's balls that hold a sample (Naeem et al. 2020, eqs. 3 and 4)
+
+    They depend on N and M: compare only figures of equal numbers. UsageError where N or M is not
+    greater than k.
+    """
+    if k < 1 or min(len(samples), len(data)) <= k:
+        raise UsageError(
+            f"{len(samples)} and {len(data)} vectors have no {k} neighbours each",
+            f"compare more than {k} of each",
+        )
+    sample_radii, data_radii = _radii(samples, k), _radii(data, k)
+    held = np.zeros(len(samples), np.int64)  # in how many balls of the data each sample lies
+    recalled = covered = 0
+    first = 0
+    for part in blocks(data, len(samples)):
+        distances = squared_distances(part, samples)
+        inside = distances <= data_radii[first : first + len(part), None]
+        held += inside.sum(0)
+        covered += int(inside.any(1).sum())
+        recalled += int((distances <= sample_radii).any(1).sum())
+        first += len(part)
+    return Manifold(
+        precision=float((held > 0).mean()),
+        recall=recalled / len(data),
+        density=float(held.mean() / k),
+        coverage=covered / len(data),
+    )
+
+
+def _radii(x: Floats, k: int) -> Floats:
+    """The squared distance of each of x [N, D] to its k-th nearest neighbour; itself counts not."""
+    parts = [
+        np.partition(squared_distances(part, x), k, axis=1)[:, k] for part in blocks(x, len(x))
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,143 @@
+"""The grid of samplers: its programs, what counts as measured, and the page that is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import samplers
+from _grid import BASELINES, GRID, NFE, Cell, Line, cells
+from _samplers_page import finding, page, plot
+from PIL import Image
+from samplers import (
+    PAGE,
+    RESULTS,
+    SEED,
+    N,
+    Setup,
+    chosen,
+    collect,
+    find,
+    keep,
+    model_key,
+    read_records,
+    real_key,
+)
+
+from difftool.bundle import Bundle, read_bundle
+from difftool.diffusion.spec import ModelSpec
+from difftool.evaluate.extractor import open_extractor
+from difftool.runtime.model import find_bundle
+
+SETUP = Setup(N, SEED, open_extractor().sha256)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return read_bundle(find_bundle("ddpm-mnist"))
+
+
+def _line(label: str) -> Line:
+    return Line(label, "ddim", lambda nfe: {})
+
+
+def _record(label: str, nfe: int, distance: float) -> tuple[Cell, dict[str, object]]:
+    figures = {"sure": 0.5, "precision": 0.25, "recall": 0.125, "coverage": 1.0}
+    program = f"{label}(steps={nfe})"
+    record = {"frechet_distance": distance, "nfe": nfe, "program": program, **figures}
+    return Cell("ddpm-mnist", _line(label), nfe), record
+
+
+@pytest.mark.parametrize("model", list(GRID))
+def test_every_cell_has_as_many_evaluations_as_its_column(model: str) -> None:
+    spec: ModelSpec = read_bundle(find_bundle(model)).spec
+    for cell in cells(model):
+        program = cell.program(spec)
+        extra = cell.line.label == "annealed_langevin"  # its denoising step
+        assert len(program) == cell.nfe + extra, program.name
+
+
+@pytest.mark.parametrize("model", list(GRID))
+def test_a_baseline_is_the_shipped_default(model: str) -> None:
+    shipped = read_bundle(find_bundle(model))
+    label, _ = BASELINES[model]
+    slow = next(c for c in cells(model) if (c.line.label, c.nfe) == (label, NFE[-1]))
+    assert slow.program(shipped.spec).name == shipped.default_program().name
+
+
+def test_lines_are_different_programs(bundle: Bundle) -> None:
+    names = [cell.program(bundle.spec).name for cell in cells("ddpm-mnist")]
+    assert len(set(names)) == len(names)
+
+
+def test_options_choose_cells_and_cheap_ones_come_first() -> None:
+    found = chosen(["ncsn-mnist", "ddpm-mnist"], [20, 10], ["ddim", "unipc"])
+    assert [(cell.model, cell.line.label, cell.nfe) for cell in found] == [
+        (model, label, nfe)
+        for nfe in (10, 20)
+        for model, label in [
+            ("ncsn-mnist", "ddim"),
+            ("ncsn-mnist", "unipc"),
+            ("ddpm-mnist", "ddim"),
+            ("ddpm-mnist", "unipc"),
+        ]
+    ]
+    assert len(chosen(["ddpm-mnist"], list(NFE), None)) == len(cells("ddpm-mnist"))
+
+
+def test_a_cell_is_found_again_under_the_same_digests_only(bundle: Bundle, tmp_path: Path) -> None:
+    program = cells("ddpm-mnist")[0].program(bundle.spec)
+    key = model_key(bundle, program, SETUP)
+    assert find(read_records(tmp_path / "none.json"), key) is None
+    path = tmp_path / "results.json"
+    keep(path, {"model": "other", **key, "n": 7})
+    keep(path, {"model": "ddpm-mnist", **key})
+    found = find(read_records(path), key)
+    assert found is not None
+    assert found["model"] == "ddpm-mnist"
+    for name in key:
+        assert find(read_records(path), {**key, name: "changed"}) is None
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_finding_compares_few_evaluations_with_the_slow_sampler() -> None:
+    slow = _record(BASELINES["ddpm-mnist"][0], 1000, 3.0)
+    few, more = _record("fast", 20, 3.2), _record("medium", 50, 1.0)
+    text = finding("ddpm-mnist", [few, more, slow])
+    assert "1000 evaluations reaches 3.00" in text
+    assert "`fast` reaches that: 3.20 with 20, 1.07 times as much" in text
+    far = finding("ddpm-mnist", [_record("fast", 20, 3.4), slow])
+    assert "`fast` comes closest to that: 3.40" in far
+    assert "not measured yet" in finding("ddpm-mnist", [few, more])
+
+
+def test_the_best_of_a_column_is_bold_and_gaps_are_told_apart() -> None:
+    real = {"n": 500, "seed": 0, "extractor_sha256": "ab" * 32, "frechet_distance": 1.4}
+    pending = (Cell("ddpm-mnist", _line("b"), 20), None)
+    text = page({"ddpm-mnist": [_record("a", 10, 3), _record("b", 10, 2), pending]}, real)
+    assert "| a | 3.00 | – |" in text
+    assert "| b | **2.00** |  | – |" in text
+    assert "| 10 | b | 50.0 % | 0.25 | 0.12 | 1.00 |" in text
+    assert "they reach\n1.40." in text
+
+
+def test_a_plot_is_drawn_also_of_a_model_without_cells(tmp_path: Path) -> None:
+    models = {"a": [_record("x", 10, 3.0), _record("x", 20, 2.0)], "b": []}
+    path = tmp_path / "images/plot.png"
+    plot(models, {"frechet_distance": 1.0}, path)
+    with Image.open(path) as picture:
+        assert picture.size == (1210, 506)
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # colours of lines and smoothing
+
+
+def test_the_committed_page_is_that_of_the_committed_results() -> None:
+    models, real = collect(read_records(RESULTS), SETUP)
+    assert PAGE.read_text(encoding="utf-8") == page(models, real)
+
+
+def test_results_name_no_machine() -> None:
+    text = RESULTS.read_text(encoding="utf-8")
+    assert "/" not in text
+    records = json.loads(text)
+    key = real_key(SETUP)
+    assert find(records, key) is not None
+    assert samplers.REAL in {record["model"] for record in records}

@@ -1,0 +1,108 @@
+"""Extractors: the shipped one, a user's own, and files that are none."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from onnx import TensorProto
+
+from difftool.errors import ArtefactError, UsageError
+from difftool.evaluate import extractor as module
+from difftool.evaluate.extractor import open_extractor, shipped_extractors
+from difftool.files import sha256_of
+from difftool.runtime import shipped_models
+from difftool.train.config import DataConfig
+from difftool.train.data import load_data
+from tests.evaluate.conftest import MakeExtractor
+
+
+def _pixels(n: int, height: int = 3, width: int = 2, channels: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, height, width, channels), dtype=np.uint8)
+
+
+def test_the_shipped_extractor_is_no_model_and_small() -> None:
+    assert shipped_extractors() == ["mnist"]
+    assert "mnist" not in shipped_models()
+    path = Path(module.__file__).parents[1] / "extractors/mnist.onnx"
+    assert path.stat().st_size < 1_000_000
+    assert open_extractor().sha256 == sha256_of(path)
+
+
+def test_the_shipped_extractor_names_no_machine() -> None:
+    path = Path(module.__file__).parents[1] / "extractors/mnist.onnx"
+    content = path.read_bytes()
+    for word in (b"site-packages", b".py", b"/work", b"/home", b"/tmp"):
+        assert word not in content
+
+
+def test_the_shipped_extractor_knows_digits(shared: Path) -> None:
+    file = next((shared / "data/mnist").glob("test-*.parquet"))
+    images = load_data(DataConfig(source=str(file)), 0).items.numpy()[:1000]
+    labels = parquet.read_table(file)["label"].to_numpy()[:1000]
+    view = open_extractor("mnist", threads=1).view(images.transpose(0, 2, 3, 1))
+    assert view.features.shape == (1000, 64)
+    assert view.probabilities is not None
+    assert (view.probabilities.argmax(1) == labels).mean() > 0.985
+    np.testing.assert_allclose(view.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_an_own_extractor_sees_channels_first_in_0_to_1(make_extractor: MakeExtractor) -> None:
+    pixels = _pixels(5, channels=3)
+    opened = open_extractor(make_extractor())
+    view = opened.view(pixels)
+    expected = pixels.transpose(0, 3, 1, 2).reshape(5, -1) / 255
+    np.testing.assert_allclose(view.features, expected, atol=1e-7)
+    assert view.probabilities is None
+    assert opened.name.endswith("extractor.onnx")
+
+
+def test_batches_make_no_difference(
+    make_extractor: MakeExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_extractor(nodes=(("Flatten", "x", "features"), ("Flatten", "x", "probabilities")))
+    whole = open_extractor(path).view(_pixels(7))
+    monkeypatch.setattr(module, "_BATCH", 3)
+    parts = open_extractor(path).view(_pixels(7))
+    np.testing.assert_array_equal(whole.features, parts.features)
+    assert parts.probabilities is not None
+    np.testing.assert_array_equal(parts.features, parts.probabilities)
+
+
+def test_an_extractor_of_other_images_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"takes images of shape \(1, 28, 28\), not \(3, 8, 8\)"):
+        open_extractor().view(_pixels(2, 8, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"axes": ("n", "d")}, "other inputs than images"),
+        ({"kind": TensorProto.DOUBLE}, "other inputs than images"),
+        ({"nodes": (("Flatten", "x", "logits"),)}, "no output 'features'"),
+    ],
+)
+def test_a_graph_with_another_interface_is_refused(
+    change: dict[str, object], message: str, make_extractor: MakeExtractor
+) -> None:
+    with pytest.raises(ArtefactError, match=message):
+        open_extractor(make_extractor(**change))
+
+
+@pytest.mark.parametrize("operation", ["Identity", "Log"])
+def test_features_must_be_finite_rows(operation: str, make_extractor: MakeExtractor) -> None:
+    nodes = ((operation, "x", "y"), ("Flatten", "y", "features"))
+    if operation == "Identity":
+        nodes = (("Identity", "x", "features"),)
+    opened = open_extractor(make_extractor(nodes=nodes))
+    with pytest.raises(ArtefactError, match="no finite rows"):
+        opened.view(np.zeros((2, 3, 3, 1), np.uint8))
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"not onnx")
+    with pytest.raises(ArtefactError, match="ONNX Runtime refuses"):
+        open_extractor(tmp_path / "a.onnx")
+    with pytest.raises(ArtefactError, match="shipped: mnist"):
+        open_extractor("minst")

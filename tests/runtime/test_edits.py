@@ -1,0 +1,48 @@
+"""Edits of D: in the step graph or from outside, on every sampler, the run is the same."""
+
+import numpy as np
+import pytest
+
+from difftool.diffusion import samplers
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.runtime.backends.reference import Reference
+from difftool.runtime.edits import Edit, inpaint
+from difftool.runtime.task import require_editable
+from tests.diffusion.analytic import START, VE, VP, Array, draws, network_of
+
+MODELS = {"vp": VP, "ncsn": VE}
+MASK = np.array([1.0, 0.0, 1.0, 0.5])
+KNOWN = np.random.default_rng(4).uniform(0, 1, START.shape)
+POSITIONS = np.arange(len(START))
+
+
+def run(spec: ModelSpec, program: Program, *, edit: Edit | None) -> tuple[Array, Array]:
+    """x and history at the end; without an edit the graph itself holds what is known."""
+    batch = Reference(network_of(spec), spec.shape).batch(program, len(START))
+    batch.start(START * max(program.start.high, 1))
+    noise = draws()
+    if edit is None:
+        batch.hold(KNOWN.astype(np.float32), MASK)
+    for row in program.table:
+        batch.step(next(noise) if row[Column.D] else None)
+        if edit is not None:
+            batch.revise(edit(batch.denoised, POSITIONS))
+    return batch.x, batch.history
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_holding_what_is_known_is_revising_d_by_it(sampler: str, model: str) -> None:
+    spec = MODELS[model]
+    steps = {"annealed_langevin": len(spec.schedule)}.get(sampler, 10)
+    program = samplers.compile_program(spec, sampler, {"steps": steps})
+    require_editable(program, fused=False)
+    held, revised = (run(spec, program, edit=edit) for edit in (None, inpaint(KNOWN, MASK)))
+    scale = max(1, np.abs(held[1]).max())
+    for ours, theirs in zip(held, revised, strict=True):
+        assert np.abs(ours - theirs).max() < 1e-12 * scale
+    if program.targets[-1].tolist() == [1, 0]:
+        known = KNOWN.astype(np.float32)[:, MASK == 1]
+        assert np.abs(held[0][:, MASK == 1] - known).max() < 1e-12 * scale

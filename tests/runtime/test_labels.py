@@ -1,0 +1,107 @@
+"""Labels and guidance through the embedding API; see also tests/export/test_guidance.py."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from difftool.bundle import read_bundle
+from difftool.errors import UsageError
+from difftool.runtime import Model, load
+from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+
+NULL = 3
+LABELS = [2, 0, NULL, 1, 2, 0, 0]
+
+
+@pytest.fixture
+def model(classes_bundle: Path) -> Model:
+    return load(classes_bundle, threads=1, max_batch=3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_a_sample_is_the_same_whatever_its_neighbours_labels_are(
+    model: Model, scale: float
+) -> None:
+    """Bit for bit, as one batch of one class and as part of mixed batches."""
+    mixed = model.sample(n=7, labels=LABELS, guidance_scale=scale, deterministic=True)
+    for label in set(LABELS):
+        alike = model.sample(n=7, labels=label, guidance_scale=scale, deterministic=True)
+        for i in range(7):
+            assert np.array_equal(mixed[i], alike[i]) == (LABELS[i] == label)
+
+
+def test_a_sample_is_the_same_in_batches_of_any_size(classes_bundle: Path, model: Model) -> None:
+    whole = load(classes_bundle, threads=1, max_batch=7)
+    runs = [m.sample(n=7, labels=LABELS, guidance_scale=2.5) for m in (model, whole)]
+    assert np.abs(runs[0] - runs[1]).max() < 1e-5
+    alone = model.sample(n=1, first_sample=4, labels=2, guidance_scale=2.5)
+    assert np.abs(alone[0] - runs[0][4]).max() < 1e-5
+
+
+def test_by_default_the_labels_go_through_the_classes(model: Model) -> None:
+    default = model.sample(n=5, seed=1)
+    assert np.array_equal(default, model.sample(n=5, seed=1, labels=[0, 1, 2, 0, 1]))
+    more = model.sample(n=2, seed=1, first_sample=3, deterministic=True)
+    assert np.abs(more - default[3:]).max() < 1e-5
+
+
+def test_the_null_label_is_beyond_guidance(model: Model) -> None:
+    runs = [model.sample(n=3, labels=NULL, guidance_scale=scale) for scale in (1.0, 5.0)]
+    assert np.abs(runs[0] - runs[1]).max() < 1e-5
+
+
+def test_the_stream_is_the_same_run(model: Model) -> None:
+    expected = model.sample(n=3, labels=[0, 1, NULL], guidance_scale=2.0)
+    for state in model.stream(n=3, labels=[0, 1, NULL], guidance_scale=2.0):
+        last = state.x.copy()
+    assert np.array_equal(last, expected)
+
+
+def unchanged(model: Model) -> Model:
+    return model
+
+
+def unlabelled(model: Model) -> Model:
+    """The same graph, said to have no null label."""
+    bundle = replace(model.bundle, spec=replace(model.spec, null_label=False))
+    return Model(bundle, OnnxRuntimeCpu(bundle, threads=1))
+
+
+def unguided(model: Model) -> Model:
+    """The same graph, said to compute no guidance."""
+    manifest = model.bundle.manifest.model_copy(update={"fused": []})
+    bundle = replace(model.bundle, manifest=manifest)
+    return Model(bundle, OnnxRuntimeCpu(bundle, threads=1))
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (unchanged, {"labels": 4}, r"no class 4 in a model of 3 \(labels are 0 to 3\)"),
+        (unchanged, {"labels": [0, -1]}, "no class -1"),
+        (unchanged, {"labels": [0, 1, 2]}, r"labels of shape \(3,\) for 2 samples"),
+        (unchanged, {"labels": 1.0}, "give one integer"),
+        (unlabelled, {"labels": NULL}, "trained with labels only.*0 to 2"),
+        (unlabelled, {"guidance_scale": 2.0}, "never learned.*label_dropout"),
+        (unguided, {"guidance_scale": 2.0}, "no guidance .*--with guidance"),
+    ],
+)
+def test_refusals_are_one_line(
+    classes_bundle: Path, make: Callable[..., Model], options: dict[str, object], message: str
+) -> None:
+    model = make(load(classes_bundle, threads=1))
+    with pytest.raises(UsageError, match=message) as caught:
+        model.sample(n=2, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"labels": 0}, {"guidance_scale": 2.0}])
+def test_a_model_without_classes_takes_neither(
+    tiny_bundle: Path, options: dict[str, object]
+) -> None:
+    assert read_bundle(tiny_bundle).spec.classes == 0
+    with pytest.raises(UsageError, match="has no class labels"):
+        load(tiny_bundle).sample(n=1, **options)
