@@ -27,6 +27,12 @@ settings.load_profile("repeatable")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Engines that tests build are not kept with the user's own."""
+    os.environ["DIFFTOOL_CACHE"] = str(tmp_path_factory.mktemp("engines") / "cache")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of data and golden values beside the checkout; CI must have it."""

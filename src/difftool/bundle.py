@@ -9,7 +9,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,7 +28,11 @@ TORCHSCRIPT: Final = "step.ts"
 # What a step graph can compute beyond the plain row; see `difftool.diffusion.program`.
 FUSED: Final = ("known", "guidance", "norms")
 
+# In what a step graph's network computes; all of them but the first are made from it on request.
+PRECISIONS: Final = ("fp32", "fp16", "bf16", "int8", "fp8")
+
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+_Sequence = Field(strict=False)  # JSON has lists where a key has tuples
 
 
 class FileEntry(BaseModel):
@@ -66,6 +70,41 @@ class Provenance(BaseModel):
     versions: dict[str, str]
 
 
+class EngineKey(BaseModel):
+    """All that an engine, a step graph compiled for GPUs, depends on.
+
+    - `onnx_sha256`: of the file in the bundle that it was made from: the precision's own, or
+      step.onnx, from which difftool `recipe` makes that precision
+    - `flavour`, `version`: what compiled it
+    - `gpus`: compute capabilities such as sm89; of "tensorrt", whose engines run on nothing else,
+      the name of the GPU
+    - `profile`: the fewest, the expected and the most samples of a run
+    - `refit`: whether its weights can be replaced
+    """
+
+    model_config = _STRICT
+    onnx_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    recipe: int
+    flavour: Literal["tensorrt-rtx", "tensorrt"]
+    version: str
+    gpus: Annotated[tuple[str, ...], _Sequence]
+    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+    profile: Annotated[tuple[int, int, int], _Sequence]
+    refit: bool = False
+
+
+class Bounds(BaseModel):
+    """How far a precision may be from the exact samples, as whoever made its graph found it.
+
+    - `step_error`: of one row, the largest |difference| of x over the largest |x|
+    - `psnr`: in dB, of whole runs, at least
+    """
+
+    model_config = _STRICT
+    step_error: float = Field(gt=0)
+    psnr: float
+
+
 class Manifest(BaseModel):
     """`bundle.json`. A field with a default may be added; a changed meaning raises FORMAT."""
 
@@ -77,6 +116,8 @@ class Manifest(BaseModel):
     provenance: Provenance
     files: dict[str, FileEntry]
     fused: list[Literal["known", "guidance", "norms"]] = []
+    engines: dict[str, EngineKey] = {}  # of the files that are engines
+    bounds: dict[str, Bounds] = {}  # of precisions
 
 
 @dataclass(frozen=True)
@@ -97,6 +138,22 @@ class Bundle:
         if name not in self.manifest.files:
             raise ArtefactError(f"{self.path} has no {name}", "export it again with what you need")
         return self.path / name
+
+    def step(self, precision: str) -> Path:
+        """The path of a precision's step graph; ArtefactError where the bundle has none."""
+        name = step_name(precision)
+        if name not in self.manifest.files:
+            hint = f"make it: difftool quantize {self.path}"
+            raise ArtefactError(
+                f"{self.path} has no {name}",
+                hint if precision == "int8" else "choose --precision fp32, or int8",
+            )
+        return self.path / name
+
+
+def step_name(precision: str) -> str:
+    """The file name of the step graph in a precision."""
+    return STEP if precision == "fp32" else f"step.{precision}.onnx"
 
 
 def read_bundle(path: Path | str) -> Bundle:

@@ -58,3 +58,8 @@ class Cancelled(DifftoolError):
     """A hook or the user stopped a run before its end."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, short enough for one line."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

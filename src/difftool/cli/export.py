@@ -5,14 +5,17 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from difftool.cli import options
-from difftool.cli.console import report, waiting
+from difftool.cli import options, trt
+from difftool.cli.console import report
+from difftool.cli.import_ import As, Sets, as_checkpoint
+from difftool.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
   difftool export runs/digits --out digits.bundle
   difftool export runs/mnist --out mnist.bundle --sampler ddim --steps 50 --torchscript
   difftool export runs/faces --out faces.bundle --with known --with guidance
+  difftool export runs/faces --out faces.bundle --trt --precision fp16 --gpu sm89,sm120
 """
 
 
@@ -21,7 +24,8 @@ def export(
         Path,
         Argument(
             metavar="CHECKPOINT",
-            help="A run's folder, of which the newest is taken, or a checkpoint's.",
+            help="A run's folder, of which the newest is taken, or a checkpoint's; or what "
+            "difftool import takes.",
         ),
     ],
     out: Annotated[
@@ -43,29 +47,48 @@ def export(
             show_default=False,
         ),
     ] = None,
+    tensorrt: Annotated[
+        bool, Option("--trt", help="Add an engine that TensorRT compiles of the step graph.")
+    ] = False,
+    precision: trt.Precision = trt.PRECISION,
+    gpu: trt.Gpu = trt.GPU,
+    profile: trt.Profile = trt.PROFILE,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     eta: options.Eta = None,
     assignments: options.Assignments = None,
+    format: As = None,
+    sets: Sets = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Make a bundle from a checkpoint, to sample without PyTorch.
 
-    --sampler, --steps, --eta and --arg choose the program that the bundle runs by default.
+    --sampler, --steps, --eta and --arg choose the program that the bundle runs by default;
+    --precision, --gpu and --profile what --trt compiles.
     """
     from difftool.bundle import read_bundle
     from difftool.export.bundle import export_bundle
 
-    with waiting("exporting", quiet=json):
+    engine = None
+    if tensorrt:  # before any work: whether TensorRT is there, and can do this
+        engine = trt.request_of(precision, gpu, profile)
+    elif (precision, gpu, profile) != (trt.PRECISION, trt.GPU, trt.PROFILE):
+        raise UsageError("--precision, --gpu and --profile are of an engine", "say --trt, too")
+    with (
+        as_checkpoint(checkpoint, format, sets, quiet=json) as taken,
+        trt.building("exporting", quiet=json) as tell,
+    ):
         folder = export_bundle(
-            checkpoint,
+            taken,
             out,
             ema=not raw,
             torchscript=torchscript,
             fused=fused or (),
             sampler=sampler,
             arguments=options.sampler_arguments(steps, eta, assignments),
+            engine=engine,
+            on_build=tell,
             force=force,
         )
     bundle = read_bundle(folder)
@@ -79,6 +102,9 @@ def export(
             "fused": manifest.fused,
             "weights": manifest.provenance.weights,
             "step": manifest.provenance.step,
+            "engines": {
+                name: key.model_dump(mode="json") for name, key in manifest.engines.items()
+            },
             "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
         },
         as_json=json,

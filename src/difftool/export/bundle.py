@@ -3,7 +3,7 @@
 import importlib.metadata
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from difftool.bundle import (
     CONDITIONER,
@@ -25,6 +25,10 @@ from difftool.export.torchscript import torchscript as trace
 from difftool.files import atomic_directory, sha256_of, write_atomic, write_json
 from difftool.train.checkpoint import EMA, MODEL, Checkpoint, load_checkpoint
 
+if TYPE_CHECKING:
+    from difftool.export.tensorrt.build import Progress
+    from difftool.export.tensorrt.compile import Request
+
 _VERSIONS = ("difftool", "torch", "onnx", "onnxscript")
 
 
@@ -37,13 +41,17 @@ def export_bundle(
     fused: Collection[str] = (),
     sampler: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    engine: "Request | None" = None,
+    on_build: "Progress | None" = None,
     force: bool = False,
 ) -> Path:
     """Export a checkpoint or the newest of a run as the bundle `out`; returns its folder.
 
     `sampler` and `arguments` choose the default program; the checkpoint's own where they are not
     given. `fused` names what the step graph computes beyond the plain row; see `StepModule`.
-    `force` replaces what stands at `out`, which must itself be a bundle.
+    `engine` asks for a TensorRT engine, which goes into the bundle with the step graph in its
+    precision; `on_build` is told of the build's progress. `force` replaces what stands at `out`,
+    which must itself be a bundle.
     """
     out = Path(out)
     if out.exists() and not force:
@@ -55,7 +63,7 @@ def export_bundle(
     if "guidance" in fused and not loaded.spec.null_label:
         raise UsageError(
             "guidance needs a model that was trained with labels and without",
-            "train one with data.labels and network.label_dropout, or leave guidance out",
+            "train one with data.labels and loss.label_dropout, or leave guidance out",
         )
     width = conditioner_width(loaded.network, loaded.spec)
     module = step_module(loaded.network, loaded.spec, fused)
@@ -67,6 +75,10 @@ def export_bundle(
             write_atomic(folder / TORCHSCRIPT, trace(module, loaded.spec, width))
         manifest = _manifest(loaded, program, fused, file_entries(folder))
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        if engine is not None:
+            from difftool.export.tensorrt.compile import add_engine
+
+            add_engine(folder, engine, model=out.name, on_progress=on_build)
     return out
 
 

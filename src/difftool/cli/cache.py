@@ -1,0 +1,140 @@
+"""difftool cache: the engines that were compiled and kept."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option, Typer
+
+from difftool.cli import options, trt
+from difftool.cli.console import report
+from difftool.errors import UsageError
+
+if TYPE_CHECKING:
+    from difftool.runtime.engine_cache import Record
+
+EXAMPLES = """\b
+Examples:
+  difftool cache ls
+  difftool cache why ddpm-mnist --gpu sm89 --precision fp16
+  difftool cache rm 0a1b2c
+"""
+
+cache = Typer(help="List, explain and delete the engines that were kept.")
+
+
+@cache.command()
+def ls(json: options.Json = False) -> None:
+    """List the engines in the cache."""
+    from difftool.runtime.engine_cache import EngineCache
+
+    kept = EngineCache()
+    records = kept.records()
+    report(
+        {
+            "folder": str(kept.folder),
+            "bytes": sum(record.size for record in records),
+            "engines": {record.name: _listed(record) for record in records},
+        },
+        as_json=json,
+    )
+
+
+@cache.command()
+def why(
+    model: options.Model,
+    precision: trt.Precision = trt.PRECISION,
+    gpu: trt.Gpu = trt.GPU,
+    profile: trt.Profile = trt.PROFILE,
+    json: options.Json = False,
+) -> None:
+    """Say whether the cache has the engine that difftool compile would make, and why not.
+
+    Shows the engine that is nearest to it, and each field of the key in which they differ.
+    """
+    from difftool.bundle import read_bundle
+    from difftool.export.tensorrt.compile import engine_key
+    from difftool.runtime.engine_cache import EngineCache, key_digest
+    from difftool.runtime.engines import differences
+    from difftool.runtime.model import find_bundle
+
+    key = engine_key(read_bundle(find_bundle(model)), trt.request_of(precision, gpu, profile))
+    kept = EngineCache()
+    hit = kept.find(key) is not None
+    nearest = min(
+        kept.records(), key=lambda record: len(differences(record.key, key)), default=None
+    )
+    differs = differences(nearest.key, key) if nearest else {}
+    report(
+        {
+            "wanted": key_digest(key)[:12],
+            "hit": hit,
+            "reason": _reason(hit, nearest is None, bool(differs)),
+            "nearest": nearest.name if nearest else None,
+            "differs": {
+                field: {"kept": _plain(there), "wanted": _plain(asked)}
+                for field, (there, asked) in differs.items()
+            },
+        },
+        as_json=json,
+    )
+
+
+@cache.command()
+def rm(
+    names: Annotated[
+        list[str] | None,
+        Argument(metavar="NAME...", help="Engines, by the first digits that ls shows."),
+    ] = None,
+    everything: Annotated[
+        bool, Option("--all", help="Delete all engines, and what TensorRT measured and compiled.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Delete engines from the cache."""
+    from difftool.runtime.engine_cache import EngineCache
+
+    if bool(names) == everything:
+        raise UsageError("nothing says what to delete", "name engines, or say --all")
+    kept = EngineCache()
+    if everything:
+        report({"bytes": kept.clear()}, as_json=json)
+        return
+    chosen = [_named(name, kept.records()) for name in names or ()]
+    for record in chosen:
+        kept.remove(record)
+    report({"bytes": sum(record.size for record in chosen)}, as_json=json)
+
+
+def _listed(record: "Record") -> dict[str, Any]:
+    key = record.key
+    return {
+        "model": record.model,
+        "precision": key.precision,
+        "gpus": list(key.gpus),
+        "profile": list(key.profile),
+        "by": f"{key.flavour} {key.version}",
+        "bytes": record.size,
+        "created": record.created,
+    }
+
+
+def _reason(hit: bool, empty: bool, differs: bool) -> str:
+    if hit:
+        return "the engine is there"
+    if empty:
+        return "the cache is empty"
+    return "no engine has this key" if differs else "the engine is damaged; it will be built again"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _named(name: str, records: "list[Record]") -> "Record":
+    found = [record for record in records if record.name.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    count = f"{len(found)} engines" if found else "no engine"
+    known = ", ".join(record.name for record in found or records) or "none"
+    raise UsageError(
+        f"{count} in the cache begin{'' if found else 's'} with {name!r}", f"the cache has: {known}"
+    )

@@ -1,0 +1,168 @@
+"""A step graph whose network computes in 16 bits: precision written into the ONNX graph.
+
+The step graph itself is cast, not the PyTorch module: so a bundle is enough to make one from, no
+second export is needed, and every target that reads ONNX gets the same casts.
+
+The network is found by what it does. A node is inside it where it is a convolution or a matrix
+product, or lies on a way from one to another. All around it stays float32 of its own accord: x, the
+row's arithmetic with its 1/sigma, the conditioning up to where it joins the network.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from difftool.errors import ArtefactError, UsageError
+
+PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+# Inside the network these stay float32: statistics, and what 16 bits lack the range for.
+_FLOAT32: Final = frozenset(
+    {
+        "Cast",
+        "ConstantOfShape",
+        "Exp",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "Log",
+        "Pow",
+        "Reciprocal",
+        "ReduceL2",
+        "ReduceMean",
+        "ReduceSum",
+        "Softmax",
+        "Softplus",
+        "Sqrt",
+    }
+)
+_TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+
+# The first opset whose convolutions take bfloat16; the nodes of a step graph mean in it what they
+# mean in the exporter's own.
+_OPSET: Final = {"fp16": 18, "bf16": 22}
+
+
+def in_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+    """The step graph with its network in "fp16" or "bf16"; inputs and outputs are what they were.
+
+    Norms, means and softmax inside the network compute in float32.
+
+    Raises:
+        UsageError: a weight is too large for fp16, or the precision is none of the two.
+    """
+    if precision not in _TYPES:
+        raise UsageError(f"no half precision {precision!r}", f"one of: {', '.join(_TYPES)}")
+    half = _TYPES[precision]
+    parsed = ir.from_proto(model)
+    inside = network_nodes(parsed.graph)
+    computing = [node for node in parsed.graph if _computes(node)]
+    lowered = {node for node in computing if node in inside and node.op_type not in _FLOAT32}
+    casts = _Casts(parsed.graph, half)
+    for node in computing:
+        wanted = half if node in lowered else ir.DataType.FLOAT
+        for index, value in enumerate(_data_inputs(node)):
+            if value is not None and value.dtype in (half, ir.DataType.FLOAT):
+                node.replace_input_with(index, casts.to(value, wanted))
+        if node in lowered:
+            for output in node.outputs:
+                if output.dtype == ir.DataType.FLOAT:
+                    output.dtype = half
+    _drop_unused(parsed.graph)
+    opsets = parsed.graph.opset_imports
+    opsets[""] = max(opsets[""], _OPSET[precision])
+    result: onnx.ModelProto = ir.to_proto(parsed)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def network_nodes(graph: ir.Graph) -> set[ir.Node]:
+    """The nodes of the network within a step graph."""
+    products = [node for node in graph if node.op_type in PRODUCTS]
+    if not products:
+        raise ArtefactError("this step graph has no network in it", "export the bundle again")
+    after = _reached(products, forward=True)
+    return set(products) | (after & _reached(products, forward=False))
+
+
+def _reached(start: Iterable[ir.Node], *, forward: bool) -> set[ir.Node]:
+    found: set[ir.Node] = set()
+    left = list(start)
+    while left:
+        node = left.pop()
+        for other in node.successors() if forward else node.predecessors():
+            if other not in found:
+                found.add(other)
+                left.append(other)
+    return found
+
+
+def _computes(node: ir.Node) -> bool:
+    """Whether a node does something with real numbers; one that asks for their shape does not."""
+    return node.op_type not in ("Shape", "Size") and any(
+        value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs
+    )
+
+
+def _data_inputs(node: ir.Node) -> list[ir.Value | None]:
+    """The inputs that have a precision; those of Resize after the first are scales and sizes."""
+    return list(node.inputs[:1] if node.op_type == "Resize" else node.inputs)
+
+
+class _Casts:
+    """Every value in the precision that a node wants it in, cast at most once."""
+
+    def __init__(self, graph: ir.Graph, half: ir.DataType) -> None:
+        self._graph = graph
+        self._half = half
+        self._done: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+
+    def to(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        if value.dtype == wanted:
+            return value
+        if (value, wanted) not in self._done:
+            weight = value.const_value
+            self._done[value, wanted] = (
+                self._cast(value, wanted)
+                if weight is None
+                else self._rounded(value, weight.numpy(), wanted)
+            )
+        return self._done[value, wanted]
+
+    def _cast(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        name = f"{value.name}.{wanted.name.lower()}"
+        node = ir.node("Cast", [value], {"to": wanted}, name=f"cast_{name}")
+        node.outputs[0].name, node.outputs[0].dtype = name, wanted
+        node.outputs[0].shape = value.shape
+        producer = value.producer()
+        if producer is None:  # an input of the graph
+            self._graph.insert_before(self._graph[0], node)
+        else:
+            self._graph.insert_after(producer, node)
+        return node.outputs[0]
+
+    def _rounded(self, value: ir.Value, weight: np.ndarray, wanted: ir.DataType) -> ir.Value:
+        with np.errstate(over="ignore"):
+            rounded = weight.astype(wanted.numpy())
+        if not np.isfinite(rounded.astype(np.float32)).all():
+            raise UsageError(
+                f"{value.name} holds {np.abs(weight).max():.3g}, too large for fp16",
+                "choose --precision bf16 or fp32",
+            )
+        name = f"{value.name}.{wanted.name.lower()}"
+        twin = ir.Value(
+            name=name,
+            type=ir.TensorType(wanted),
+            shape=value.shape,
+            const_value=ir.tensor(rounded, dtype=wanted, name=name),
+        )
+        self._graph.register_initializer(twin)
+        return twin
+
+
+def _drop_unused(graph: ir.Graph) -> None:
+    for name in [name for name, value in graph.initializers.items() if not value.uses()]:
+        del graph.initializers[name]

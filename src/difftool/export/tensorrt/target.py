@@ -1,0 +1,85 @@
+"""For which GPUs and with which TensorRT an engine is built."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from difftool.errors import MissingDependencyError, UsageError
+from difftool.runtime.flavours import (
+    Flavour,
+    install_line,
+    installed_flavours,
+    not_installed,
+    open_flavour,
+)
+
+CURRENT: Final = "current"
+
+Profile = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A TensorRT, and the GPUs that it builds for as an engine's key names them."""
+
+    flavour: Flavour
+    gpus: tuple[str, ...]
+
+
+def resolve_target(gpu: str = CURRENT) -> Target:
+    """The target of `--gpu`: "current", or compute capabilities such as "sm89,sm120".
+
+    Raises:
+        MissingDependencyError: no TensorRT is installed, not the one that is needed, or the GPU of
+            "current" is not there.
+        UsageError: no TensorRT builds for one of them ahead of time.
+    """
+    flavours = installed_flavours()
+    if not flavours:
+        raise not_installed()
+    if gpu.strip() == CURRENT:
+        return _here(flavours)
+    names = tuple(dict.fromkeys(name.strip().lower() for name in gpu.split(",") if name.strip()))
+    if not names:
+        raise UsageError("--gpu names no GPU", "write sm89, or sm89,sm120, or current")
+    rtx = open_flavour("tensorrt-rtx")
+    if unknown := [name for name in names if name not in rtx.ahead_of_time]:
+        raise UsageError(
+            f"{rtx.title} {rtx.version} does not build for {', '.join(unknown)}",
+            f"it builds for {', '.join(rtx.ahead_of_time)}; any other GPU needs TensorRT and "
+            f"--gpu current on that machine: {install_line('tensorrt')}",
+        )
+    return Target(rtx, tuple(sorted(names, key=lambda name: int(name.removeprefix("sm")))))
+
+
+def parse_profile(text: str) -> Profile:
+    """The batch sizes of "min,opt,max"; UsageError where they are none, or out of order."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"--profile {text!r} is not three numbers", "write min,opt,max as 1,8,64")
+    least, expected, most = (int(part) for part in parts)
+    if not 1 <= least <= expected <= most:
+        raise UsageError(
+            f"--profile {text!r} is out of order", "write min,opt,max with 1 <= min <= opt <= max"
+        )
+    return least, expected, most
+
+
+def _here(flavours: list[Flavour]) -> Target:
+    from difftool.runtime.cuda.cuda_device import open_device
+
+    try:
+        device = open_device()
+    except MissingDependencyError as error:
+        known = next((f.ahead_of_time for f in flavours if f.ahead_of_time), ())
+        hint = f"name the GPUs to build for: --gpu {','.join(known)}" if known else error.hint
+        raise MissingDependencyError(error.message, hint) from error
+    capability = device.arch.replace("_", "")
+    for flavour in flavours:
+        if capability in flavour.ahead_of_time:
+            return Target(flavour, (capability,))
+        if flavour.name == "tensorrt":
+            return Target(flavour, (device.name,))
+    raise MissingDependencyError(
+        f"{flavours[0].title} does not build for {device.name} ({capability})",
+        f"run: {install_line('tensorrt')}",
+    )

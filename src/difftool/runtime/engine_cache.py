@@ -1,0 +1,193 @@
+"""The cache of engines: one folder of the user's, where what difftool compiled is kept.
+
+Each engine is a file named by its own digest, with a record of the same user's making named by the
+digest of its key. Two processes may build the same engine: each writes whole files, and the record
+of the last one names an engine that is there.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from difftool import __version__
+from difftool.bundle import EngineKey
+from difftool.errors import ArtefactError, DifftoolError, ResourceError
+from difftool.files import read_json, sha256_of, write_atomic, write_json
+
+FORMAT: Final = 1
+VARIABLE: Final = "DIFFTOOL_CACHE"
+
+
+class Record(BaseModel):
+    """What is known of an engine in the cache.
+
+    `model` is the bundle that it was made from, `difftool` the version that had it built, and
+    `created` the time, in UTC.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    format: int = FORMAT
+    key: EngineKey
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int
+    model: str
+    seconds: float
+    difftool: str
+    created: str
+
+    @property
+    def name(self) -> str:
+        """The first digits of its key's digest, which name it on the command line."""
+        return key_digest(self.key)[:12]
+
+
+class EngineCache:
+    """The engines in a folder; by default the user's own. It is made when it is first written."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder()
+
+    def records(self) -> list[Record]:
+        """The engines that are there, by name. What is no record of this format is passed over."""
+        found = []
+        if self._is_ours():
+            for path in sorted(self.folder.glob("*.json")):
+                with contextlib.suppress(DifftoolError):
+                    found.append(_read(path))
+        return [record for record in found if self.path(record).is_file()]
+
+    def find(self, key: EngineKey) -> Record | None:
+        """The engine of exactly this key, its bytes checked; None where there is none."""
+        for record in self.records():
+            if record.key == key and sha256_of(self.path(record)) == record.sha256:
+                return record
+        return None
+
+    def store(self, key: EngineKey, data: bytes, *, model: str, seconds: float) -> Record:
+        """Keep an engine that has just been built."""
+        self._make()
+        now = datetime.datetime.now(datetime.UTC)
+        record = Record(
+            key=key,
+            sha256=hashlib.sha256(data).hexdigest(),
+            size=len(data),
+            model=model,
+            seconds=seconds,
+            difftool=__version__,
+            created=now.isoformat(timespec="seconds"),
+        )
+        before = [old for old in self.records() if old.key == key]
+        write_atomic(self.path(record), data)
+        write_json(self._record_path(record), record.model_dump(mode="json"))
+        for old in before:
+            if old.sha256 != record.sha256:
+                self._forget_bytes(old)
+        return record
+
+    def remove(self, record: Record) -> None:
+        """Delete an engine and what was kept of its runs."""
+        self._record_path(record).unlink(missing_ok=True)
+        self._forget_bytes(record)
+
+    def clear(self) -> int:
+        """Delete all that difftool keeps here, damaged files too; returns the bytes set free."""
+        if not self._is_ours():
+            return 0
+        freed = 0
+        for pattern in ("*.json", "*.engine", "*.runtime", "*.timing"):
+            for path in self.folder.glob(pattern):
+                freed += path.stat().st_size
+                path.unlink()
+        return freed
+
+    def path(self, record: Record) -> Path:
+        """The engine's file."""
+        return self.folder / f"{record.sha256}.engine"
+
+    def timing_path(self, flavour: str, version: str, gpu: str) -> Path:
+        """Where TensorRT's measurements of a GPU are kept between builds."""
+        words = f"{flavour}-{version}-{gpu}"
+        return (
+            self.folder / f"{''.join(c if c.isalnum() or c in '.-' else '_' for c in words)}.timing"
+        )
+
+    def runtime_path(self, sha256: str, gpu: str) -> Path:
+        """Where the kernels that TensorRT for RTX compiles of an engine on a GPU are kept."""
+        return self.folder / f"{sha256}.{gpu}.runtime"
+
+    def read(self, path: Path) -> bytes:
+        """A file of the cache; empty where it is not there."""
+        return path.read_bytes() if self._is_ours() and path.is_file() else b""
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file of the cache whole."""
+        self._make()
+        write_atomic(path, data)
+
+    def _record_path(self, record: Record) -> Path:
+        return self.folder / f"{key_digest(record.key)}.json"
+
+    def _forget_bytes(self, record: Record) -> None:
+        for path in self.folder.glob(f"{record.sha256}.*"):
+            path.unlink(missing_ok=True)
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot make the cache {self.folder}: {error.strerror}",
+                f"name another folder in {VARIABLE}",
+            ) from error
+        self._is_ours()
+
+    def _is_ours(self) -> bool:
+        """Whether the folder is there; ResourceError where another user could put engines in it."""
+        if not self.folder.is_dir():
+            return False
+        if os.name == "posix":
+            found = self.folder.stat()
+            if found.st_uid not in (0, os.geteuid()) or found.st_mode & (
+                stat.S_IWGRP | stat.S_IWOTH
+            ):
+                raise ResourceError(
+                    f"others can write into the cache {self.folder}, and engines are machine code",
+                    f"run: chmod 700 {self.folder}, or name a folder of your own in {VARIABLE}",
+                )
+        return True
+
+
+def cache_folder() -> Path:
+    """Where the user's engines are kept: $DIFFTOOL_CACHE, or the platform's place for caches."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "difftool"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/difftool"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "difftool"
+
+
+def key_digest(key: EngineKey) -> str:
+    """The sha256 of a key, which names its engine."""
+    text = json.dumps(key.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path) -> Record:
+    value = read_json(path)
+    try:
+        record = Record.model_validate(value)
+    except ValidationError as error:
+        raise ArtefactError(f"{path} records no engine", "run: difftool cache rm --all") from error
+    if record.format > FORMAT or path.stem != key_digest(record.key):
+        raise ArtefactError(f"{path} records another engine", "run: difftool cache rm --all")
+    return record

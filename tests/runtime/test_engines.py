@@ -1,0 +1,205 @@
+"""Which engine runs: one whose key fits, that is whole, and that is ours or trusted."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from difftool.bundle import MANIFEST, Bundle, EngineKey, file_entries, read_bundle
+from difftool.errors import ArtefactError, MissingDependencyError
+from difftool.files import read_json, write_json
+from difftool.runtime.engine_cache import EngineCache
+from difftool.runtime.engines import (
+    RECIPE,
+    Engine,
+    Wanted,
+    choose_engine,
+    differences,
+    engines_of,
+    no_gpu,
+    onnx_sha256,
+    widening,
+)
+
+ENGINE = b"an engine's bytes"
+WANTED = Wanted("tensorrt-rtx", "1.7", ("sm89", "NVIDIA Something"))
+
+
+@pytest.fixture
+def bundle(points_bundle: Path, tmp_path: Path) -> Bundle:
+    return read_bundle(shutil.copytree(points_bundle, tmp_path / "points"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EngineCache:
+    return EngineCache(tmp_path / "cache")
+
+
+def key_for(bundle: Bundle, **changes: object) -> EngineKey:
+    fields: dict[str, object] = {
+        "onnx_sha256": onnx_sha256(bundle, "fp32"),
+        "recipe": RECIPE,
+        "flavour": "tensorrt-rtx",
+        "version": "1.7",
+        "gpus": ["sm89", "sm120"],
+        "precision": "fp32",
+        "profile": [1, 8, 64],
+    }
+    return EngineKey.model_validate({**fields, **changes})
+
+
+def with_engine(bundle: Bundle, key: EngineKey, data: bytes = ENGINE) -> Bundle:
+    """The bundle with an engine in it, as one that was built elsewhere has."""
+    (bundle.path / "step.engine").write_bytes(data)
+    manifest = read_json(bundle.path / MANIFEST)
+    manifest["files"] = file_entries(bundle.path)
+    manifest["engines"] = {"step.engine": key.model_dump(mode="json")}
+    write_json(bundle.path / MANIFEST, manifest)
+    return read_bundle(bundle.path)
+
+
+def test_an_engine_of_the_cache_is_found_and_read(bundle: Bundle, cache: EngineCache) -> None:
+    key = key_for(bundle)
+    assert engines_of(bundle, cache=cache) == []
+    cache.store(key, ENGINE, model="points", seconds=1.0)
+    (engine,) = engines_of(bundle, cache=cache)
+    assert choose_engine([engine], WANTED, bundle) is engine
+    assert engine.key == key
+    assert engine.read() == ENGINE
+
+
+def test_a_foreign_engine_is_refused_unless_trusted_by_digest(
+    bundle: Bundle, cache: EngineCache
+) -> None:
+    foreign = with_engine(bundle, key_for(bundle))
+    sha256 = foreign.manifest.files["step.engine"].sha256
+    with pytest.raises(ArtefactError, match=rf"was built elsewhere; its sha256 is {sha256}") as no:
+        engines_of(foreign, cache=cache)
+    assert "--trust" in no.value.hint
+    with pytest.raises(ArtefactError, match="was built elsewhere"):
+        engines_of(foreign, cache=cache, trusted=["0" * 64])
+    (engine,) = engines_of(foreign, cache=cache, trusted=[sha256])
+    assert engine.read() == ENGINE
+
+
+def test_an_engine_that_this_user_built_is_no_foreign_one(
+    bundle: Bundle, cache: EngineCache
+) -> None:
+    own = with_engine(bundle, key_for(bundle))
+    cache.store(key_for(bundle), ENGINE, model="points", seconds=1.0)
+    first, second = engines_of(own, cache=cache)
+    assert first.path == own.path / "step.engine"
+    assert second.sha256 == first.sha256
+
+
+def test_an_own_engine_is_taken_where_there_is_a_foreign_one_too(
+    bundle: Bundle, cache: EngineCache
+) -> None:
+    mixed = with_engine(bundle, key_for(bundle), b"from elsewhere")
+    cache.store(key_for(bundle), ENGINE, model="points", seconds=1.0)
+    (engine,) = engines_of(mixed, cache=cache)
+    assert engine.read() == ENGINE
+
+
+def test_bytes_that_changed_after_the_digest_are_never_returned(
+    bundle: Bundle, cache: EngineCache
+) -> None:
+    cache.store(key_for(bundle), ENGINE, model="points", seconds=1.0)
+    (engine,) = engines_of(bundle, cache=cache)
+    engine.path.write_bytes(ENGINE[::-1])
+    with pytest.raises(ArtefactError, match="differs from its digest") as caught:
+        engine.read()
+    assert "\n" not in str(caught.value)
+    engine.path.unlink()
+    with pytest.raises(ArtefactError, match="cannot read the engine"):
+        engine.read()
+
+
+@pytest.mark.parametrize("changes", [{"recipe": RECIPE + 1}, {"onnx_sha256": "0" * 64}])
+def test_an_engine_of_another_graph_is_none_of_the_bundles(
+    bundle: Bundle, cache: EngineCache, changes: dict[str, object]
+) -> None:
+    cache.store(key_for(bundle, **changes), ENGINE, model="points", seconds=1.0)
+    assert engines_of(bundle, cache=cache) == []
+
+
+def test_a_precision_of_its_own_changes_what_the_key_holds(bundle: Bundle) -> None:
+    assert onnx_sha256(bundle, "fp16") == bundle.manifest.files["step.onnx"].sha256
+    (bundle.path / "step.fp16.onnx").write_bytes(b"another graph")
+    manifest = read_json(bundle.path / MANIFEST)
+    write_json(bundle.path / MANIFEST, {**manifest, "files": file_entries(bundle.path)})
+    changed = read_bundle(bundle.path)
+    assert onnx_sha256(changed, "fp16") == changed.manifest.files["step.fp16.onnx"].sha256
+    assert onnx_sha256(changed, "bf16") == changed.manifest.files["step.onnx"].sha256
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"gpus": ["sm120"]}, "it is for sm120, and here is sm89"),
+        ({"version": "1.6"}, "it was built by tensorrt-rtx 1.6, and here is tensorrt-rtx 1.7"),
+        ({"flavour": "tensorrt"}, "it was built by tensorrt 1.7, and here is tensorrt-rtx 1.7"),
+        ({"precision": "fp16"}, "it computes in fp16, not fp32"),
+    ],
+)
+def test_an_engine_that_does_not_fit_is_refused_with_the_reason(
+    bundle: Bundle, changes: dict[str, object], reason: str
+) -> None:
+    engine = Engine(bundle.path / "e", key_for(bundle, **changes), "0" * 64, 1)
+    with pytest.raises(MissingDependencyError) as caught:
+        choose_engine([engine], WANTED, bundle)
+    assert caught.value.message == f"no engine of {bundle.path} fits: {reason}"
+    assert caught.value.hint == (
+        f"run: difftool compile {bundle.path} --trt --precision fp32 --gpu sm89"
+    )
+
+
+def test_no_engine_at_all_says_how_to_get_one(bundle: Bundle) -> None:
+    with pytest.raises(MissingDependencyError, match="has no engine yet") as caught:
+        choose_engine([], Wanted("tensorrt", "11", ("sm90", "NVIDIA H")), bundle)
+    assert caught.value.hint.endswith("--trt --precision fp32 --gpu current")
+
+
+def test_an_engine_of_tensorrt_fits_the_gpu_of_its_name(bundle: Bundle) -> None:
+    key = key_for(bundle, flavour="tensorrt", gpus=["NVIDIA H"])
+    engine = Engine(bundle.path / "e", key, "0" * 64, 1)
+    assert choose_engine([engine], Wanted("tensorrt", "1.7", ("sm90", "NVIDIA H")), bundle)
+    with pytest.raises(MissingDependencyError, match="it is for NVIDIA H"):
+        choose_engine([engine], Wanted("tensorrt", "1.7", ("sm90", "NVIDIA B")), bundle)
+
+
+def test_of_the_engines_that_fit_the_one_for_most_samples_is_taken(bundle: Bundle) -> None:
+    small, large = (
+        Engine(bundle.path / "e", key_for(bundle, profile=[1, 4, most]), "0" * 64, 1)
+        for most in (8, 256)
+    )
+    assert choose_engine([small, large, small], WANTED, bundle) is large
+
+
+def test_widening_names_the_same_engine_with_a_wider_profile(bundle: Bundle) -> None:
+    line = f"difftool compile {bundle.path} --trt --precision fp32"
+    key = key_for(bundle, profile=[4, 8, 64])
+    assert widening(bundle, key, 100) == f"{line} --gpu sm89,sm120 --profile 4,100,100"
+    assert widening(bundle, key, 2) == f"{line} --gpu sm89,sm120 --profile 2,64,64"
+    on_site = key_for(bundle, flavour="tensorrt", gpus=["NVIDIA H"])
+    assert widening(bundle, on_site, 65).endswith("--gpu current --profile 1,65,65")
+
+
+def test_without_a_gpu_the_engine_is_said_to_be_good(bundle: Bundle, cache: EngineCache) -> None:
+    cache.store(key_for(bundle), ENGINE, model="points", seconds=1.0)
+    (engine,) = engines_of(bundle, cache=cache)
+    error = no_gpu([engine, engine], "no GPU here")
+    assert error.exit_code == 4
+    assert error.message == "no GPU here; the engine is good, fp32 for sm89, sm120"
+    engine.path.write_bytes(b"damaged")
+    with pytest.raises(ArtefactError, match="differs from its digest"):
+        no_gpu([engine], "no GPU here")
+
+
+def test_differences_are_field_by_field(bundle: Bundle) -> None:
+    one, other = key_for(bundle), key_for(bundle, precision="fp16", gpus=["sm89"])
+    assert differences(one, one) == {}
+    assert differences(one, other) == {
+        "gpus": (("sm89", "sm120"), ("sm89",)),
+        "precision": ("fp32", "fp16"),
+    }
