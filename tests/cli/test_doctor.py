@@ -8,8 +8,10 @@ import onnxruntime
 import pytest
 
 import difftool as package
+from difftool.runtime import load
 from difftool.runtime import model as model_module
-from difftool.runtime.backends import onnxruntime_cpu
+from difftool.runtime.backends import AUTOMATIC, BACKENDS, host
+from difftool.runtime.cuda import cuda_device
 from tests.cli.conftest import Command
 
 
@@ -30,6 +32,23 @@ def test_a_whole_installation(difftool: Command, points_bundle: Path) -> None:
     assert list(value["models"]) == ["points"]
     assert value["backends"]["onnxruntime-cpu"]["state"] == "works"
     assert value["backends"]["onnxruntime-cpu"]["step_ms"] > 0
+    assert list(value["backends"]) == list(BACKENDS)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_the_backend_that_is_taken_by_default_and_why_the_others_are_not(
+    difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: False)
+    value = json.loads(difftool("doctor", points_bundle, "--json").out)
+    backends = value["backends"]
+    assert value["chosen"] == load(points_bundle).backend.name == "onnxruntime-cpu"
+    for name in AUTOMATIC[:-1]:
+        assert backends[name]["step_ms"] is None
+        reason = backends[name]["state"]
+        assert "no NVIDIA GPU" in reason or "is not installed" in reason or "has no CUDA" in reason
+    # It would run code of the bundle, and is not tried.
+    assert backends["torchscript"]["state"] == "only by name: --backend torchscript"
 
 
 @pytest.mark.usefixtures("shipped")
@@ -39,7 +58,7 @@ def test_a_backend_that_breaks(
     def explode(*_: object) -> None:
         raise RuntimeError("no such instruction")
 
-    monkeypatch.setattr(onnxruntime_cpu.OnnxRuntimeBatch, "step", explode)
+    monkeypatch.setattr(host.HostBatch, "step", explode)
     done = difftool("doctor", points_bundle)
     assert done.code == 1
     assert "backend onnxruntime-cpu: no such instruction" in done.out

@@ -5,12 +5,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from difftool.errors import DifftoolError
 
-Advance = Callable[[], None]
+
+class Advance(Protocol):
+    """What a command calls when `steps` more are done."""
+
+    def __call__(self, steps: int = 1) -> None: ...
 
 
 def report(record: Mapping[str, Any], *, as_json: bool) -> None:
@@ -64,9 +68,9 @@ def waiting(what: str, *, quiet: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(total: int, *, quiet: bool) -> Iterator[Advance]:
-    """Yield what to call after each of `total` steps; a terminal shows speed and time left."""
+    """Yield what to call after some of `total` steps; a terminal shows speed and time left."""
     if quiet or not is_terminal():
-        yield lambda: None
+        yield lambda steps=1: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -89,9 +93,9 @@ def progress(total: int, *, quiet: bool) -> Iterator[Advance]:
     task = bar.add_task("", total=total, speed=0.0)
     begin, done = time.perf_counter(), 0
 
-    def advance() -> None:
+    def advance(steps: int = 1) -> None:
         nonlocal done
-        done += 1
+        done += steps
         bar.update(task, completed=done, speed=done / (time.perf_counter() - begin))
 
     with bar:

@@ -39,6 +39,11 @@ _PACKAGES: Final = (
     "onnx",
     "onnx-ir",
     "onnxscript",
+    "cuda-core",
+    "cuda-bindings",
+    "nvidia-cuda-nvrtc",
+    "tensorrt-rtx",
+    "tensorrt",
 )
 _TIMED_STEPS: Final = 3
 
@@ -52,7 +57,8 @@ def doctor(
 ) -> None:
     """Check the installation, with a real step on every backend.
 
-    Shows versions, threads, and digests of the shipped models; times the step. Exit code 1 where
+    Shows versions, threads, digests of the shipped models, and of each backend the time of a step
+    or why it cannot be used; `chosen` is the one taken where none is named. Exit code 1 where
     something is broken; what is only not installed is not.
     """
     problems: list[str] = []
@@ -62,7 +68,7 @@ def doctor(
             "machine": _machine(),
             "onnxruntime_providers": _providers(),
             "models": _models(problems),
-            "backends": _backends(model, problems),
+            **_backends(model, problems),
             "problems": problems,
         },
         as_json=json,
@@ -126,17 +132,24 @@ def _models(problems: list[str]) -> dict[str, Any]:
 
 
 def _backends(model: str, problems: list[str]) -> dict[str, Any]:
+    """What becomes of each backend, and which is chosen where none is named: the first that works.
+
+    The others are not tried: one compiles engines for minutes, another runs code of the bundle.
+    """
     from difftool.bundle import read_bundle
-    from difftool.runtime.backends import BACKENDS
+    from difftool.runtime.backends import AUTOMATIC, BACKENDS
     from difftool.runtime.model import find_bundle
 
     try:
         bundle = read_bundle(find_bundle(model))
     except DifftoolError as error:
         problems.append(f"no backend was tried: {error}")
-        return {}
+        return {"backends": {}, "chosen": None}
     backends: dict[str, Any] = {}
     for name in BACKENDS:
+        if name not in AUTOMATIC:
+            backends[name] = {"state": f"only by name: --backend {name}", "step_ms": None}
+            continue
         try:
             backends[name] = {"state": "works", "step_ms": 1000 * _time_step(bundle, name)}
         except MissingDependencyError as error:
@@ -144,9 +157,10 @@ def _backends(model: str, problems: list[str]) -> dict[str, Any]:
         except Exception as error:  # whatever is wrong with a backend, the doctor shall say so
             backends[name] = {"state": "broken", "step_ms": None}
             problems.append(f"backend {name}: {error}")
-    if not any(backend["state"] == "works" for backend in backends.values()):
+    chosen = next((name for name in AUTOMATIC if backends[name]["state"] == "works"), None)
+    if chosen is None:
         problems.append("no backend works: pip install 'difftool[cpu]'")
-    return backends
+    return {"backends": backends, "chosen": chosen}
 
 
 def _time_step(bundle: "Bundle", backend: str) -> float:

@@ -74,8 +74,26 @@ Backend = Annotated[
     str | None,
     Option(
         metavar="NAME",
-        help="What runs the model, such as onnxruntime-cpu; the fastest installed by default.",
+        help="What runs the model, such as onnxruntime-cpu or tensorrt; the fastest that "
+        "works here by default. See: difftool doctor",
         show_default=False,
+    ),
+]
+Trust = Annotated[
+    list[str] | None,
+    Option(
+        metavar="SHA256",
+        help="Run an engine of the bundle that was built elsewhere, which is machine code; "
+        "repeatable.",
+        show_default=False,
+    ),
+]
+Precision = Annotated[
+    str,
+    Option(
+        metavar="NAME",
+        help="What the network computes in: fp32; int8, which difftool quantize makes; bf16 of "
+        "openvino.",
     ),
 ]
 Force = Annotated[bool, Option("--force", help="Replace the output where it exists.")]

@@ -21,6 +21,8 @@ Examples:
   difftool sample --sampler ddim --between 0,1 -n 9 --out from-0-to-1.png
 """
 
+_LOOKS = 100  # of a run: how often the progress bar moves
+
 
 def sample(
     model: options.Model = options.DEFAULT_MODEL,
@@ -116,6 +118,8 @@ def sample(
         ),
     ] = None,
     backend: options.Backend = None,
+    precision: options.Precision = "fp32",
+    trust: options.Trust = None,
     threads: Annotated[
         int | None,
         Option(metavar="COUNT", help="CPU threads; all cores by default.", show_default=False),
@@ -145,7 +149,14 @@ def sample(
 
     if out is not None:
         options.require_free(out, force=force)
-    opened = load(model, backend=backend, threads=threads, max_batch=max_batch)
+    opened = load(
+        model,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        max_batch=max_batch,
+        trust=trust or (),
+    )
     inputs = read_inputs(opened.spec, known, fill, grey, init, strength, between)
     arguments = options.sampler_arguments(steps, eta, assignments)
     program = options.choose_program(opened.bundle, sampler, arguments, inputs.strength)
@@ -155,11 +166,13 @@ def sample(
     film = Film(len(program), opened.spec) if chosen is options.Format.GIF else None
 
     total = len(program) * math.ceil(n / opened.max_batch)
+    # A device runs the rows between two looks without a stop; a film looks at every one.
+    every = 1 if film else max(1, len(program) // _LOOKS)
     begin = time.perf_counter()
     with progress(total, quiet=json) as advance:
 
         def on_step(state: State) -> None:
-            advance()
+            advance((state.step - 1) % every + 1)
             if film:
                 film.show(state)
 
@@ -174,6 +187,7 @@ def sample(
             between=inputs.between,
             deterministic=deterministic,
             on_step=on_step,
+            every=every,
         )
     seconds = time.perf_counter() - begin
     write_atomic(path, film.gif() if film else encode(chosen, samples, opened.spec))
@@ -185,6 +199,7 @@ def sample(
             "model": model,
             "program": program.name,
             "backend": opened.backend.name,
+            "precision": precision,
             "n": n,
             "seed": seed,
             **({} if labels is None else {"labels": labels}),

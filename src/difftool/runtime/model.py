@@ -1,6 +1,6 @@
 """A loaded bundle that draws samples. This is the embedding API."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, Cancelled, ResourceError, UsageError
-from difftool.runtime.backends import Backend, Batch, open_backend
+from difftool.runtime.backends import Backend, Batch, LikesBatches, open_backend
 from difftool.runtime.edits import Edit, Inpaint, of_samples
 from difftool.runtime.loop import Revision, run
 from difftool.runtime.task import Task, labels_of, require_editable
@@ -53,8 +53,8 @@ Hook = Callable[[State], bool | None]
 class Model:
     """A bundle opened on a backend.
 
-    `max_batch` is the number of samples that run together; by default one that keeps a batch in the
-    cache. The samples themselves do not depend on it but for rounding.
+    `max_batch` is the number of samples that run together; by default one that the backend likes
+    best, or that keeps a batch in a CPU's cache. The samples do not depend on it but for rounding.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, *, max_batch: int | None = None) -> None:
@@ -62,7 +62,9 @@ class Model:
             raise UsageError(f"a batch of {max_batch}", "max_batch is at least 1")
         self.bundle = bundle
         self.backend = backend
-        self.max_batch = max_batch or max(1, _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape)))
+        cached = max(1, _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape)))
+        best = backend.best_batch if isinstance(backend, LikesBatches) else cached
+        self.max_batch = max_batch or best
 
     @property
     def spec(self) -> ModelSpec:
@@ -201,7 +203,7 @@ class Model:
         if edit is None:
             return None
         if isinstance(edit, Inpaint) and self._holds(edit):
-            like = batch.x
+            like = np.empty((len(positions), *self.spec.shape), np.float32)
             batch.hold(*(of_samples(part, positions, like) for part in (edit.known, edit.mask)))
             return None
         return lambda denoised: edit(denoised, positions)
@@ -224,16 +226,22 @@ def load(
     model: Path | str = "ddpm-mnist",
     *,
     backend: str | None = None,
+    precision: str = "fp32",
     threads: int | None = None,
     max_batch: int | None = None,
+    trust: Collection[str] = (),
 ) -> Model:
     """Open a bundle, given by its folder or by the name of a shipped model.
 
-    `backend` is the fastest that is installed by default. ArtefactError where the bundle is
-    damaged, MissingDependencyError where the backend is not installed.
+    `backend` is the fastest that works here by default; see `difftool.runtime.backends.BACKENDS`.
+    `precision` is what the network computes in; int8 is what `difftool quantize` adds to a bundle.
+    ArtefactError where the bundle is damaged or lacks that precision, MissingDependencyError where
+    the backend is not installed, or has no GPU or no engine to run. `trust` are the sha256 of
+    engines that were built elsewhere and may run: an engine is machine code.
     """
     bundle = read_bundle(find_bundle(model))
-    return Model(bundle, open_backend(bundle, backend, threads=threads), max_batch=max_batch)
+    opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trust)
+    return Model(bundle, opened, max_batch=max_batch)
 
 
 def find_bundle(model: Path | str) -> Path:

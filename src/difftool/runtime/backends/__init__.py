@@ -3,22 +3,35 @@
 A backend's library is imported inside its own file, which is imported on demand.
 """
 
+import contextlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import Bundle
+from difftool.bundle import PRECISIONS, Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
-from difftool.errors import UsageError
+from difftool.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from difftool.runtime.loop import Draws
 
 Floats = NDArray[np.float32]
 
-BACKENDS: Final = ("onnxruntime-cpu",)
+BACKENDS: Final = (
+    "tensorrt",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "onnxruntime-tensorrt-rtx",
+    "onnxruntime-cpu",
+    "openvino",
+    "torchscript",
+)
+# Of these the first that works here is taken where none is named: the fastest come first. The
+# others build engines while one waits, or run code out of the bundle, and are only taken by name.
+AUTOMATIC: Final = ("tensorrt", "onnxruntime-cuda", "onnxruntime-cpu")
 
 
 class Batch(Protocol):
@@ -72,6 +85,16 @@ class DrawsNoise(Protocol):
         ...
 
 
+@runtime_checkable
+class LikesBatches(Protocol):
+    """A backend for which some size of a batch is best."""
+
+    @property
+    def best_batch(self) -> int:
+        """How many samples run best together."""
+        ...
+
+
 class Backend(Protocol):
     """What runs a bundle's step graph."""
 
@@ -102,11 +125,65 @@ def require_fused(fused: frozenset[str], program: Program, labels: Labels | None
             )
 
 
-def open_backend(bundle: Bundle, name: str | None, *, threads: int | None) -> Backend:
-    """The named backend on a bundle; the fastest that is installed where no name is given."""
-    name = name or BACKENDS[0]
+def open_backend(
+    bundle: Bundle,
+    name: str | None,
+    *,
+    threads: int | None,
+    precision: str = "fp32",
+    trusted: Collection[str] = (),
+) -> Backend:
+    """A backend on a bundle, by name; "auto" or None is the first of AUTOMATIC that works here.
+
+    `precision` is what the network computes in: "int8" is what `difftool quantize` makes, "bf16"
+    OpenVINO's; "tensorrt:fp16" says both in one word. `trusted` are the sha256 of engines that
+    were built elsewhere and may run. `threads` are those of a CPU. A backend that is named is
+    never replaced by another.
+
+    Raises:
+        MissingDependencyError: what the backend needs is not here; says what and how to get it.
+        UsageError: there is no backend of that name, or it does not compute in that precision.
+        ArtefactError: the bundle has no graph of that precision.
+    """
+    from difftool.runtime.cuda.cuda_device import has_driver
+
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
+    if name not in (None, "auto"):
+        return _open(bundle, str(name), threads, precision, trusted)
+    if has_driver() and precision == "fp32":
+        for candidate in AUTOMATIC[:-1]:
+            with contextlib.suppress(MissingDependencyError):
+                return _open(bundle, candidate, threads, precision, trusted)
+    return _open(bundle, AUTOMATIC[-1], threads, precision, trusted)
+
+
+def _open(
+    bundle: Bundle, name: str, threads: int | None, precision: str, trusted: Collection[str]
+) -> Backend:
+    kind, colon, named = name.partition(":")
+    if kind == "tensorrt":
+        from difftool.runtime.backends.tensorrt import open_tensorrt
+
+        return open_tensorrt(bundle, named if colon else precision, trusted=trusted)
     if name == "onnxruntime-cpu":
         from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 
-        return OnnxRuntimeCpu(bundle, threads=threads)
-    raise UsageError(f"unknown backend {name!r}", f"one of: {', '.join(BACKENDS)}")
+        return OnnxRuntimeCpu(bundle, threads=threads, precision=precision)
+    if name == "openvino":
+        from difftool.runtime.backends.openvino import OpenVino
+
+        return OpenVino(bundle, threads=threads, precision=precision)
+    if name in BACKENDS and precision != "fp32":
+        raise UsageError(
+            f"{name} runs step.onnx in fp32, not {precision}", "choose --backend onnxruntime-cpu"
+        )
+    if name == "torchscript":
+        from difftool.runtime.backends.torchscript import TorchScript
+
+        return TorchScript(bundle, threads=threads)
+    if name in BACKENDS:
+        from difftool.runtime.backends.onnxruntime_cuda import open_onnxruntime
+
+        return open_onnxruntime(bundle, name)
+    raise UsageError(f"unknown backend {name!r}", f"one of: auto, {', '.join(BACKENDS)}")

@@ -1,0 +1,77 @@
+"""The step module as PyTorch compiles it: what a host with torch may run instead.
+
+Both need a C++ compiler where they compile for a CPU.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from difftool.diffusion.columns import Column
+from difftool.diffusion.spec import ModelSpec
+from difftool.export.onnx import conditioner_width, example_inputs
+from difftool.export.step import StepModule
+from difftool.runtime.backends.torchscript import Step
+
+
+def jit_compiled(
+    spec: ModelSpec, *, slots: int = 1, mode: str = "default"
+) -> Callable[[StepModule], Step]:
+    """torch.compile, which compiles at the first step of every shape.
+
+    `slots` are the program's history slots, `mode` is torch's: "max-autotune-no-cudagraphs", ...
+    """
+
+    def compiled(module: StepModule) -> Step:
+        # Dynamo itself does not understand how the module indexes its columns; export does.
+        return torch.compile(_exported(module, spec, slots).module(), mode=mode, dynamic=False)
+
+    return compiled
+
+
+def aot_inductor(spec: ModelSpec, path: Path, *, slots: int = 1) -> Callable[[StepModule], Step]:
+    """AOTInductor, which compiles once, for all batches and tables, to the package `path` (.pt2).
+
+    `slots` are the program's history slots.
+    """
+
+    def compiled(module: StepModule) -> Step:
+        with torch.no_grad():
+            program = _exported(module, spec, slots)
+            package = torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+        loaded = torch._inductor.aoti_load_package(package)
+
+        def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+            return tuple(loaded(*tensors))
+
+        return step
+
+    return compiled
+
+
+def _exported(module: StepModule, spec: ModelSpec, slots: int) -> Any:
+    """The module as torch.export sees it, with dynamic batch, rows and conds.
+
+    History slots are fixed: export would fix them anyway, to those of its example.
+    """
+    device = next(module.parameters()).device
+    examples = example_inputs(module, spec, conditioner_width(module.network, spec))
+    x, _, row, noise, table, cond_table, *held = (tensor.to(device) for tensor in examples)
+    history = x.new_zeros(slots, *x.shape)
+    table = x.new_zeros(len(table), Column.HISTORY + slots)
+    batch = Dim("batch")
+    axes: list[dict[int, Any]] = [
+        {0: batch},
+        {1: batch},
+        {0: batch},
+        {0: batch},
+        {0: Dim("rows")},
+        {0: Dim("conds")},
+        *({0: batch} for _ in held),
+    ]
+    inputs = (x, history, row, noise, table, cond_table, *held)
+    return torch.export.export(module, inputs, dynamic_shapes=tuple(axes))

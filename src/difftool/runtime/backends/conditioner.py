@@ -1,0 +1,46 @@
+"""A bundle's conditioner: what of the network depends on the noise level and the label alone.
+
+It runs once for a program, outside the loop, on the CPU, whatever runs the rows.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.bundle import CONDITIONER, Bundle
+from difftool.diffusion.labels import Rows
+from difftool.runtime.backends.sessions import cpu_session
+
+Floats = NDArray[np.float32]
+Function = Callable[[Mapping[str, NDArray[Any]]], Floats]
+
+
+class Conditioner:
+    """Runs `conditioner.onnx`, where a bundle has one; `load` makes a function of its file."""
+
+    def __init__(self, bundle: Bundle, load: Callable[[Path], Function] | None = None) -> None:
+        has_one = CONDITIONER in bundle.manifest.files
+        load = load or _on_onnxruntime
+        self._function = load(bundle.file(CONDITIONER)) if has_one else None
+
+    def table(self, rows: Rows) -> Floats:
+        """The rows' cond_table, float32 [U, C]; C is 0 where the network takes nothing."""
+        if self._function is None:
+            return np.zeros((len(rows.conds), 0), np.float32)
+        inputs: dict[str, NDArray[Any]] = {"cond": rows.conds.astype(np.float32)}
+        if rows.labels is not None:
+            inputs["label"] = rows.labels
+        return self._function(inputs)
+
+
+def _on_onnxruntime(path: Path) -> Function:
+    session = cpu_session(path, 1)
+
+    def function(inputs: Mapping[str, NDArray[Any]]) -> Floats:
+        table: Floats = session.run(None, dict(inputs))[0]
+        return table
+
+    return function

@@ -1,0 +1,107 @@
+"""A batch in this machine's memory, for libraries that run a graph on arrays bound beforehand."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion.columns import Column
+from difftool.diffusion.labels import Rows
+from difftool.diffusion.program import Program
+
+Floats = NDArray[np.float32]
+Arrays = Mapping[str, NDArray[Any]]
+# (inputs, outputs) by their names in the step graph -> what reads the first and writes the second
+Bind = Callable[[Arrays, Arrays], Callable[[], None]]
+
+
+class HostBatch:
+    """Two bindings that read each other's outputs: x, history and row swap sides every step.
+
+    `taken` are the inputs that the graph has; a network without conditioner takes no cond_table.
+    """
+
+    def __init__(
+        self,
+        bind: Bind,
+        taken: Collection[str],
+        program: Program,
+        rows: Rows,
+        cond_table: Floats,
+        shape: tuple[int, ...],
+    ) -> None:
+        self._program = program.table
+        self._first = rows.first
+        self._side, self._done = 0, 0
+        self._x = [np.zeros(shape, np.float32) for _ in range(2)]
+        self._history = [np.zeros((program.history, *shape), np.float32) for _ in range(2)]
+        self._row = [np.zeros(shape[0], np.int64) for _ in range(2)]
+        self._denoised = np.zeros(shape, np.float32)
+        self._fixed = {
+            "noise": np.zeros(shape, np.float32),
+            "table": rows.table.astype(np.float32),
+            "cond_table": cond_table,
+            **{name: np.zeros(shape, np.float32) for name in ("known", "mask") if name in taken},
+        }
+        self._run = [bind(*self._arrays(side, taken)) for side in range(2)]
+
+    def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
+        """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
+        self._side, self._done = 0, row
+        self._x[0][...] = x
+        self._history[0][...] = 0 if history is None else history
+        self._row[0][...] = self._first + row
+
+    def hold(self, known: Floats, mask: Floats) -> None:
+        """Replace D by `known` where `mask` is 1, in every row from now on."""
+        self._fixed["known"][...] = known
+        self._fixed["mask"][...] = mask
+
+    def step(self, noise: Floats | None) -> None:
+        """Run the next row."""
+        if noise is not None:
+            self._fixed["noise"][...] = noise
+        self._run[self._side]()
+        self._side ^= 1
+        self._done += 1
+
+    def revise(self, denoised: Floats) -> None:
+        """Take the last row again with this D."""
+        row = self._program[self._done - 1].astype(np.float32)
+        change = denoised - self._denoised
+        self.x[...] += row[Column.B] * change
+        self.history[0] += row[Column.F] * change
+        self._denoised[...] = denoised
+
+    @property
+    def x(self) -> Floats:
+        """The state [N, *S] after the last row; a view."""
+        return self._x[self._side]
+
+    @property
+    def history(self) -> Floats:
+        """The history [K, N, *S] after the last row; a view."""
+        return self._history[self._side]
+
+    @property
+    def denoised(self) -> Floats:
+        """D [N, *S] of the last row; a view."""
+        return self._denoised
+
+    def _arrays(self, side: int, taken: Collection[str]) -> tuple[Arrays, Arrays]:
+        """What a step from this side reads and what it writes."""
+        other = 1 - side
+        inputs: dict[str, NDArray[Any]] = {
+            "x": self._x[side],
+            "history": self._history[side],
+            "row": self._row[side],
+            **self._fixed,
+        }
+        outputs: dict[str, NDArray[Any]] = {
+            "x_next": self._x[other],
+            "history_next": self._history[other],
+            "row_next": self._row[other],
+            "denoised": self._denoised,
+        }
+        return {name: array for name, array in inputs.items() if name in taken}, outputs

@@ -1,0 +1,152 @@
+"""ONNX Runtime on a GPU: the step graph on fixed device buffers, in the stream of the noise kernel.
+
+ONNX Runtime captures and replays its CUDA graphs itself, one for each binding; the noise kernel is
+launched between them.
+"""
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from difftool.bundle import STEP, Bundle
+from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
+from difftool.runtime.backends.sessions import run_error
+from difftool.runtime.cuda.backend import DeviceBackend
+from difftool.runtime.cuda.cuda_device import open_device
+from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
+
+# Backend -> ONNX Runtime's provider. The TensorRT ones build their engines when a run first needs
+# them; `difftool.runtime.backends.tensorrt` runs those that were built before.
+PROVIDERS: Final = {
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+    "onnxruntime-tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
+}
+_BATCH_ELEMENTS: Final = 1 << 18  # numbers in a default batch: enough to keep a GPU busy
+_NO_LIMIT: Final = 1 << 31
+
+
+class OnnxRuntimeEngine:
+    """A session on a device. `graphs` says whether it captures CUDA graphs of its own."""
+
+    sizes = (1, _NO_LIMIT)
+
+    def __init__(self, session: Any, device: Device, best: int, *, graphs: bool) -> None:
+        self._session, self._device = session, device
+        self._graphs = graphs
+        self._graph_ids = itertools.count(1)  # 0 is ONNX Runtime's own
+        self.best = best
+        self.inputs = frozenset[str](node.name for node in session.get_inputs())
+
+    def wider(self, size: int) -> str:
+        """There is no limit."""
+        raise AssertionError(f"a session takes {size} samples")
+
+    def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
+        """One binding for each side, which must not be captured: a run may allocate."""
+        return Bound([self._run(tensors) for tensors in sides], capturable=False)
+
+    def _run(self, tensors: Mapping[str, Buffer]) -> Launch:
+        import onnxruntime
+
+        binding = self._session.io_binding()
+        for name, buffer in tensors.items():
+            bind = binding.bind_input if name in self.inputs else binding.bind_output
+            bind(name, "cuda", 0, buffer.dtype, buffer.shape, buffer.address)
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        # -1 says that no graph is captured, or replayed.
+        graph = next(self._graph_ids) if self._graphs else -1
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        size = tensors["x"].shape[0]
+
+        def run() -> None:
+            try:
+                self._session.run_with_iobinding(binding, options)
+            except Exception as error:
+                raise run_error(error, size) from error
+
+        return run
+
+
+def open_onnxruntime(
+    bundle: Bundle, name: str, *, tf32: bool = False, graphs: bool = True
+) -> DeviceBackend:
+    """`step.onnx` on the first GPU, by one of `PROVIDERS`.
+
+    `tf32` lets matrix products round their inputs to 10 bits of mantissa, which is faster and no
+    longer agrees with the CPU. `graphs` lets CUDA graphs be captured, where the provider can.
+
+    Raises:
+        MissingDependencyError: there is no GPU, or the provider or its libraries are missing.
+    """
+    provider = PROVIDERS[name]
+    runtime = _require(provider)
+    device = open_device()
+    best = max(1, _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape)))
+    wanted = graphs and name == "onnxruntime-cuda"
+    options = _options(provider, device, tf32=tf32, graphs=wanted)
+    try:
+        session = _session(runtime, bundle, provider, options)
+    except ArtefactError:
+        if not wanted:
+            raise
+        # A node that the provider leaves to the CPU cannot be part of a graph.
+        wanted, options = False, _options(provider, device, tf32=tf32, graphs=False)
+        session = _session(runtime, bundle, provider, options)
+    engine = OnnxRuntimeEngine(session, device, best, graphs=wanted)
+    return DeviceBackend(name, bundle, device, engine)
+
+
+def _require(provider: str) -> Any:
+    """ONNX Runtime with its CUDA libraries loaded."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError.extra("onnxruntime-gpu", "gpu") from error
+    if provider not in onnxruntime.get_available_providers():
+        raise MissingDependencyError(
+            f"the installed onnxruntime has no {provider}",
+            "run: pip uninstall onnxruntime, then: pip install 'difftool[gpu]'",
+        )
+    with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+        onnxruntime.preload_dlls()
+    return onnxruntime
+
+
+def _options(provider: str, device: Device, *, tf32: bool, graphs: bool) -> dict[str, str]:
+    options = {"device_id": "0", "user_compute_stream": str(device.stream)}
+    if provider == "CUDAExecutionProvider":
+        options["use_tf32"] = str(int(tf32))
+        options["prefer_nhwc"] = "1"
+        options["enable_cuda_graph"] = str(int(graphs))
+    if provider == "NvTensorRTRTXExecutionProvider":
+        options["has_user_compute_stream"] = "1"
+    return options
+
+
+def _session(runtime: Any, bundle: Bundle, provider: str, options: dict[str, str]) -> Any:
+    path = bundle.file(STEP)
+    settings = runtime.SessionOptions()
+    settings.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(str(path), settings, providers=[(provider, options)])
+    except Exception as error:
+        raise ArtefactError(
+            f"ONNX Runtime refuses {path} on the GPU: {first_line(error)}",
+            "use --backend onnxruntime-cpu",
+        ) from error
+    if session.get_providers()[0] != provider:  # it goes on with the CPU, and says so in a log
+        raise _not_loaded(provider)
+    return session
+
+
+def _not_loaded(provider: str) -> DifftoolError:
+    return MissingDependencyError(
+        f"ONNX Runtime cannot load {provider}: a CUDA library is missing or of another version",
+        "run: pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    )

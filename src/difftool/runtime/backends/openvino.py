@@ -1,0 +1,205 @@
+"""OpenVINO on the CPU, in a precision that is asked for: left alone it picks bfloat16 by itself."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.bundle import Bundle
+from difftool.diffusion.columns import Column
+from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.program import Program
+from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.runtime.backends import require_fused
+from difftool.runtime.backends.conditioner import Conditioner
+from difftool.runtime.backends.host import Arrays, HostBatch
+
+# OpenVINO's names. "int8" is a graph of its own, in which what is not int8 is float32.
+_HINTS: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_OPTIONS: Final = {
+    "ENABLE_CPU_PINNING": False,  # a pinned thread cannot make way for other programs
+    "NUM_STREAMS": 1,
+    "PERFORMANCE_HINT": "LATENCY",
+}
+_KEPT: Final = 4  # compiled sizes; a run whose last batch is smaller has two
+
+
+class OpenVino:
+    """Runs `step.onnx` in fp32 or bf16, or `step.int8.onnx`; `threads` is all cores by default.
+
+    The graph is compiled for each size of a batch: with a free one it is much slower.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, precision: str = "fp32"
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"{threads} threads", "use at least 1")
+        if precision not in _HINTS:
+            raise UsageError(f"openvino has no {precision}", f"one of: {', '.join(_HINTS)}")
+        self.fused = frozenset[str](bundle.manifest.fused)
+        self.precision = precision
+        self._spec = bundle.spec
+        self._file = bundle.step(precision if precision == "int8" else "fp32")
+        self._core = _Core(threads)
+        self._conditioner = Conditioner(bundle, self._core.function)
+        part = _index_graph(self._core.read(self._file))
+        self._indices = None if part is None else self._core.compile(part, "f32")
+        self._steps: dict[tuple[int, int], Any] = {}
+
+    def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
+        """Room for `size` samples of a program; compiles the graph where the size is a new one."""
+        require_fused(self.fused, program, labels)
+        rows = rows_of(program, self._spec, size, labels)
+        step = self._step(size, program.history)
+        bind = partial(_bind, step, self._indices_of(rows.table.astype(np.float32)))
+        taken = {port.get_any_name() for port in step.inputs}
+        shape = (size, *self._spec.shape)
+        return HostBatch(bind, taken, program, rows, self._conditioner.table(rows), shape)
+
+    def _step(self, size: int, slots: int) -> Any:
+        """The step graph compiled for N samples and K slots, for tables of any length."""
+        key = size, slots
+        if key not in self._steps:
+            model = self._core.read(self._file)
+            _take_indices(model)
+            sample = [size, *self._spec.shape]
+            shapes = {name: sample for name in ("x", "noise", "known", "mask")}
+            shapes |= {"history": [slots, *sample], "row": [size]}
+            shapes["table"] = [-1, Column.HISTORY + slots]
+            taken = {port.get_any_name() for port in model.inputs}
+            model.reshape({name: shape for name, shape in shapes.items() if name in taken})
+            self._steps[key] = self._core.compile(model, _HINTS[self.precision])
+            if len(self._steps) > _KEPT:
+                del self._steps[next(iter(self._steps))]
+        return self._steps[key]
+
+    def _indices_of(self, table: NDArray[np.float32]) -> Arrays:
+        """For every row of a table, what the step graph's index inputs are."""
+        if self._indices is None:
+            return {}
+        rows = np.arange(len(table))
+        found = self._indices({"row": rows, "table": table})
+        return {_index_name(i): found[i].copy() for i in range(len(found))}
+
+
+class _Core:
+    """OpenVINO itself: reads and compiles graphs, and says in our words what it refuses."""
+
+    def __init__(self, threads: int | None) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependencyError.extra("openvino", "openvino") from error
+        self._core = openvino.Core()
+        self._options = {**_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+
+    def read(self, path: Path) -> Any:
+        """The graph of a file."""
+        try:
+            return self._core.read_model(path)
+        except RuntimeError as error:
+            raise ArtefactError(
+                f"OpenVINO refuses {path}: {_reason(error)}", "export it again"
+            ) from error
+
+    def compile(self, model: Any, hint: str) -> Any:
+        """A graph compiled to compute in `hint`; MissingDependencyError where this CPU cannot."""
+        options = {**self._options, "INFERENCE_PRECISION_HINT": hint}
+        try:
+            compiled = self._core.compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise ArtefactError(
+                f"OpenVINO cannot compile the step graph: {_reason(error)}", "export it again"
+            ) from error
+        # It takes another precision in silence where the CPU has no instructions for this one.
+        if (actual := compiled.get_property("INFERENCE_PRECISION_HINT").to_string()) != hint:
+            raise MissingDependencyError(
+                f"OpenVINO has no {hint} on this CPU, only {actual}", "choose --precision fp32"
+            )
+        return compiled
+
+    def function(self, path: Path) -> Callable[[Arrays], NDArray[np.float32]]:
+        """A graph with one output, as a function of its inputs in float32."""
+        compiled = self.compile(self.read(path), "f32")
+        return lambda inputs: np.array(compiled(dict(inputs))[0])
+
+
+def _index_graph(model: Any) -> Any:
+    """The part of a step graph that finds, for row [N] of table, indices [N] into cond_table.
+
+    None where there is no such part, since the network is not conditioned.
+
+    In bfloat16 OpenVINO rounds all that leads to a product, and so this column of a row, too: of a
+    thousand noise levels it then finds a quarter, or one beyond the last. So this part is run on
+    its own, in float32 and once for a program.
+    """
+    from openvino import Model
+
+    found = [node.output(0) for node in _index_nodes(model)]
+    inputs = [model.input(name).get_node() for name in ("row", "table")]
+    return Model(found, inputs, "indices") if found else None
+
+
+def _take_indices(model: Any) -> None:
+    """Let a step graph look its indices up by row, in inputs of its own: [R], one for each."""
+    from openvino import opset13
+
+    row = model.input("row").get_node()
+    for i, node in enumerate(_index_nodes(model)):
+        kind = node.get_output_element_type(0)
+        indices = opset13.parameter([-1], kind, _index_name(i))
+        indices.output(0).set_names({_index_name(i)})
+        model.add_parameters([indices])
+        found = opset13.gather(indices, row, opset13.constant(0))
+        for target in node.output(0).get_target_inputs():
+            target.replace_source_output(found.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _index_nodes(model: Any) -> list[Any]:
+    """What turns reals into whole numbers, but for those of 8 bits, which quantized values are."""
+    return [
+        node
+        for node in model.get_ordered_ops()
+        if node.get_type_name() == "Convert"
+        and node.get_input_element_type(0).is_real()
+        and node.get_output_element_type(0).is_integral()
+        and node.get_output_element_type(0).bitwidth > 8
+    ]
+
+
+def _index_name(i: int) -> str:
+    return f"indices_{i}"
+
+
+def _bind(step: Any, indices: Arrays, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+    from openvino import Tensor
+
+    request = step.create_infer_request()
+    arrays = {**inputs, **indices, **outputs}
+    for name, array in arrays.items():
+        request.set_tensor(name, Tensor(array, shared_memory=True))
+
+    # The request does not keep what it reads and writes: `arrays` does, as long as this function.
+    def run(arrays: Arrays = arrays) -> None:
+        try:
+            request.infer()
+        except RuntimeError as error:
+            raise ArtefactError(
+                f"OpenVINO failed: {_reason(error)}", "verify the bundle"
+            ) from error
+
+    return run
+
+
+def _reason(error: RuntimeError) -> str:
+    """What OpenVINO says; its first lines only name its own files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith("Exception from")]
+    return (said or lines or [type(error).__name__])[0][:200]

@@ -1,0 +1,39 @@
+"""ONNX Runtime sessions, and its errors as ours: they share no base of their own."""
+
+from pathlib import Path
+from typing import Any
+
+from difftool.errors import (
+    ArtefactError,
+    DifftoolError,
+    MissingDependencyError,
+    ResourceError,
+    first_line,
+)
+
+
+def cpu_session(path: Path, threads: int | None) -> Any:
+    """An ONNX Runtime session on the CPU, of `threads` threads or of one for every core."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError.extra("onnxruntime", "cpu") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base of their own
+        raise ArtefactError(
+            f"ONNX Runtime refuses {path}: {first_line(error)}", "export it again"
+        ) from error
+
+
+def run_error(error: Exception, size: int) -> DifftoolError:
+    """ONNX Runtime's error in running a batch of `size`, as ours."""
+    if "alloc" in str(error):
+        return ResourceError(
+            f"no memory for a batch of {size}", f"try max_batch {max(1, size // 2)}"
+        )
+    return ArtefactError(f"ONNX Runtime failed: {first_line(error)}", "verify the bundle")

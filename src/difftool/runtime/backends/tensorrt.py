@@ -1,0 +1,181 @@
+"""TensorRT and TensorRT for RTX: engines that were built before, on the GPU that is here."""
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from difftool.bundle import PRECISIONS, Bundle
+from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, UsageError
+from difftool.runtime.cuda.backend import DeviceBackend
+from difftool.runtime.cuda.cuda_device import CudaDevice, open_device
+from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
+from difftool.runtime.cuda.room import Graphs
+from difftool.runtime.engine_cache import EngineCache
+from difftool.runtime.engines import Engine, Wanted, choose_engine, engines_of, no_gpu, widening
+from difftool.runtime.flavours import Flavour, installed_flavours, not_installed
+
+
+class TensorRtEngine:
+    """An engine, deserialized. Every binding has an execution context of its own."""
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, flavour: Flavour, device: Device, gpu: str
+    ) -> None:
+        trt = flavour.module
+        self._bundle, self._key, self._device = bundle, engine.key, device
+        self._trt, self._cache = trt, EngineCache()
+        self._again = f"build it again: {widening(bundle, engine.key, 1)}"
+        self._kept_at = self._cache.runtime_path(engine.sha256, gpu)
+        self._logger = _logger(trt)
+        self._runtime = trt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(engine.read())
+        if self._engine is None:
+            raise ArtefactError(
+                f"{flavour.title} {flavour.version} refuses {engine.path}: {self._logger.last}",
+                self._again,
+            )
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        self.inputs = frozenset[str](
+            name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        )
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The fewest and the most samples of its profile."""
+        return self._key.profile[0], self._key.profile[2]
+
+    @property
+    def best(self) -> int:
+        """The number of samples that it was tuned for."""
+        return self._key.profile[1]
+
+    def wider(self, size: int) -> str:
+        """The command that builds one for `size` samples."""
+        return f"run: {widening(self._bundle, self._key, size)}"
+
+    def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
+        """One context for both sides, which have the same shapes; a run sets the addresses."""
+        rtx = self._key.flavour == "tensorrt-rtx"
+        config, kept = self._rtx_config() if rtx else (None, None)
+        arguments = () if config is None else (config,)
+        context = self._engine.create_execution_context(*arguments)
+        if context is None:
+            raise ArtefactError(f"TensorRT cannot run its engine: {self._logger.last}", self._again)
+        for name in self.inputs:
+            shape = sides[0][name].shape
+            if not context.set_input_shape(name, shape):
+                least, _, most = self._engine.get_tensor_profile_shape(name, 0)
+                raise UsageError(
+                    f"{name} is {shape}, and the engine takes {tuple(least)} to {tuple(most)}",
+                    "use a program of fewer rows, or another backend",
+                )
+        runs = [self._run(context, tensors) for tensors in sides]
+        # TensorRT itself cannot be asked: there it is tried.
+        capturable = not rtx or bool(context.is_stream_capturable(self._device.stream))
+        return Bound(runs, capturable, lambda: self._keep(kept))
+
+    def _run(self, context: Any, tensors: Mapping[str, Buffer]) -> Launch:
+        addresses = {name: buffer.address for name, buffer in tensors.items()}
+
+        def run() -> None:
+            for name, address in addresses.items():
+                context.set_tensor_address(name, address)
+            if not context.execute_async_v3(self._device.stream):
+                raise ArtefactError(
+                    f"TensorRT failed to run its engine: {self._logger.last}", self._again
+                )
+
+        return run
+
+    def _rtx_config(self) -> tuple[Any, Any]:
+        """How RTX runs, and its cache of the kernels that it compiles for the GPU that it meets."""
+        config = self._engine.create_runtime_config()
+        # By default it starts with slow kernels and compiles beside the runs: a captured graph
+        # would keep the slow ones.
+        strategies = self._trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        cache = config.create_runtime_cache()
+        with contextlib.suppress(DifftoolError, OSError):  # a cache is never a reason not to run
+            if data := self._cache.read(self._kept_at):
+                cache.deserialize(data)  # says no to another GPU's or version's
+        config.set_runtime_cache(cache)
+        return config, cache
+
+    def _keep(self, cache: Any) -> None:
+        with contextlib.suppress(DifftoolError, OSError):
+            if cache is not None and (data := cache.serialize()) is not None:
+                self._cache.write(self._kept_at, bytes(data))
+
+
+def open_tensorrt(
+    bundle: Bundle,
+    precision: str = "fp32",
+    *,
+    trusted: Collection[str] = (),
+    graphs: Graphs = "pairs",
+) -> DeviceBackend:
+    """The engine of a bundle for the first GPU and the TensorRT that is installed.
+
+    `trusted` are the sha256 of engines that were built elsewhere and may run.
+
+    Raises:
+        MissingDependencyError: there is no TensorRT, no GPU, or no engine for them.
+        ArtefactError: the engine is damaged, or is not trusted.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"no precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
+    flavours = installed_flavours()
+    if not flavours:
+        raise not_installed()
+    engines = engines_of(bundle, trusted=trusted)
+    try:
+        device = open_device()
+    except MissingDependencyError as error:
+        raise no_gpu(engines, error.message) from error
+    flavour, engine = _choose(bundle, engines, flavours, device, precision)
+    opened = TensorRtEngine(bundle, engine, flavour, device, device.arch)
+    name = "tensorrt" if precision == "fp32" else f"tensorrt:{precision}"
+    return DeviceBackend(name, bundle, device, opened, graphs)
+
+
+def _choose(
+    bundle: Bundle,
+    engines: Sequence[Engine],
+    flavours: Sequence[Flavour],
+    device: CudaDevice,
+    precision: str,
+) -> tuple[Flavour, Engine]:
+    """The engine that fits. Where only one of another precision does, the error names that."""
+    gpu = device.arch.replace("_", ""), device.name
+    misses = []
+    others = [other for other in PRECISIONS if other != precision]
+    for asked in (precision, *others):
+        for flavour in flavours:
+            wanted = Wanted(flavour.name, flavour.version, gpu, asked)
+            try:
+                engine = choose_engine(engines, wanted, bundle)
+            except MissingDependencyError as error:
+                misses.append(error)
+                continue
+            if asked == precision:
+                return flavour, engine
+            raise MissingDependencyError(
+                f"{bundle.path} has an engine in {asked} for this GPU, and none in {precision}",
+                f"say --precision {asked}, or: {misses[0].hint}",
+            )
+    raise misses[0]
+
+
+def _logger(trt: Any) -> Any:
+    """A logger that prints nothing and keeps the last error's text."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = "no reason given"
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.last = " ".join(message.split())[:300]
+
+    return Logger()

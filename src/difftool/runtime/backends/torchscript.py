@@ -1,0 +1,151 @@
+"""PyTorch in the runtime: the step module as TorchScript, for hosts that have PyTorch anyway.
+
+The one file of the runtime that imports torch, and the one that opens a `step.ts`. TorchScript is
+code, so it is opened only where this backend is named.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.bundle import TORCHSCRIPT, Bundle
+from difftool.diffusion.columns import Column
+from difftool.diffusion.labels import Labels, Rows, rows_of
+from difftool.diffusion.program import Program
+from difftool.errors import ArtefactError, MissingDependencyError, first_line
+from difftool.runtime.backends import require_fused
+from difftool.runtime.backends.conditioner import Conditioner
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Floats = NDArray[np.float32]
+Step = Callable[..., Any]  # a step module, or what was compiled of one
+
+
+class TorchScript:
+    """Runs a bundle's `step.ts`, on a GPU where torch has one."""
+
+    name = "torchscript"
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        if TORCHSCRIPT not in bundle.manifest.files:
+            raise MissingDependencyError(
+                f"{bundle.path} has no {TORCHSCRIPT}", "export it again with --torchscript"
+            )
+        torch = _torch()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        path = bundle.file(TORCHSCRIPT)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._step = torch.jit.load(str(path), map_location=self._device).eval()
+        except RuntimeError as error:
+            raise ArtefactError(
+                f"torch refuses {path}: {first_line(error)}", "export it again"
+            ) from error
+        self.fused = frozenset[str](bundle.manifest.fused)
+        self._spec = bundle.spec
+        self._conditioner = Conditioner(bundle)
+
+    def batch(self, program: Program, size: int, labels: Labels | None = None) -> "TorchBatch":
+        """Room for `size` samples of a program."""
+        require_fused(self.fused, program, labels)
+        rows = rows_of(program, self._spec, size, labels)
+        shape = (size, *self._spec.shape)
+        table = self._conditioner.table(rows)
+        return TorchBatch(self._step, program, rows, table, shape, self._device)
+
+
+class TorchBatch:
+    """Samples on their way through a program, as torch tensors on a device."""
+
+    def __init__(
+        self,
+        step: Step,
+        program: Program,
+        rows: Rows,
+        cond_table: Floats,
+        shape: tuple[int, ...],
+        device: str = "cpu",
+    ) -> None:
+        self._torch, self._device = _torch(), device
+        self._step = step
+        self._program = program.table
+        self._table = self._put(rows.table.astype(np.float32))
+        self._cond_table = self._put(cond_table)
+        self._first = self._put(rows.first)
+        self._held: tuple[Tensor, ...] = ()
+        self._empty = np.zeros((program.history, *shape), np.float32)
+        self._zero = self._put(np.zeros(shape, np.float32))
+        self.start(np.zeros(shape, np.float32))
+
+    def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
+        """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
+        self._x = self._put(x)
+        self._history = self._put(self._empty if history is None else history)
+        self._row = self._first + row
+        self._done = row
+        self._denoised = self._zero
+
+    def hold(self, known: Floats, mask: Floats) -> None:
+        """Replace D by `known` where `mask` is 1, in every row from now on."""
+        self._held = self._put(known), self._put(mask)
+
+    def revise(self, denoised: Floats) -> None:
+        """Take the last row again with this D."""
+        row = self._program[self._done - 1]
+        with self._torch.inference_mode():
+            change = self._put(denoised) - self._denoised
+            self._x = self._x + row[Column.B] * change
+            self._history[0] += row[Column.F] * change
+            self._denoised = self._denoised + change
+
+    def step(self, noise: Floats | None) -> None:
+        """Run the next row."""
+        drawn = self._zero if noise is None else self._put(noise)
+        with self._torch.inference_mode():
+            self._x, self._history, self._row, self._denoised = self._step(
+                self._x,
+                self._history,
+                self._row,
+                drawn,
+                self._table,
+                self._cond_table,
+                *self._held,
+            )
+        self._done += 1
+
+    @property
+    def x(self) -> Floats:
+        """The state [N, *S] after the last row."""
+        return self._get(self._x)
+
+    @property
+    def history(self) -> Floats:
+        """The history [K, N, *S] after the last row."""
+        return self._get(self._history)
+
+    @property
+    def denoised(self) -> Floats:
+        """D [N, *S] of the last row."""
+        return self._get(self._denoised)
+
+    def _put(self, array: NDArray[Any]) -> "Tensor":
+        """A tensor of its own on the device."""
+        tensor: Tensor = self._torch.from_numpy(np.array(array)).to(self._device)
+        return tensor
+
+    def _get(self, tensor: "Tensor") -> Floats:
+        array: Floats = tensor.cpu().numpy()
+        return array
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError.extra("torch", "train") from error
+    return torch

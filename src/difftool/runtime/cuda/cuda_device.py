@@ -1,0 +1,215 @@
+"""The device protocol on an NVIDIA GPU, through cuda-core. Nothing here runs without a driver."""
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from difftool.errors import DifftoolError, MissingDependencyError, ResourceError, first_line
+from difftool.runtime.cuda.compile import cubin
+from difftool.runtime.cuda.device import Array, Buffer, Launch
+
+_THREADS: Final = 256  # of a block
+_NO_GPU: Final = "nvidia-smi must list one; on a CPU use --backend onnxruntime-cpu"
+_KERNELS: Final = {  # kernel -> the file in `kernels/` that holds it
+    "difftool_noise": "noise",
+    "difftool_row": "row",
+    "difftool_loop": "loop",
+}
+
+
+@dataclass(frozen=True)
+class DeviceBuffer:
+    """An array in a GPU's memory, which is freed with it."""
+
+    memory: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def address(self) -> int:
+        """Where it begins."""
+        return int(self.memory.handle)
+
+
+class CudaDevice:
+    """A GPU, a stream of its own on it, and the kernels compiled for it. See `open_device`."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._stream = device.create_stream()
+        self._current = self._stream  # the stream of a WHILE node's body while that is captured
+        self._kernels: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """Such as "NVIDIA H100 80GB HBM3"."""
+        return str(self._device.name)
+
+    @property
+    def arch(self) -> str:
+        """Such as "sm_90"."""
+        return f"sm_{self._device.arch}"
+
+    @property
+    def stream(self) -> int:
+        """The handle of the stream to enqueue on."""
+        return int(self._current.handle)
+
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> DeviceBuffer:
+        """An array of zeros."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape)) * dtype.itemsize
+        with self._errors(f"no memory for {size} bytes on the GPU"):
+            memory = self._device.allocate(size, stream=self._stream)
+            memory.fill(0, stream=self._stream)
+        return DeviceBuffer(memory, tuple(shape), dtype)
+
+    def upload(self, buffer: Buffer, array: Array) -> None:
+        """Copy an array in; the driver has taken pageable memory over when this returns."""
+        from cuda.bindings import driver
+
+        _require_same(buffer, array)
+        with self._errors("an upload to the GPU failed"):
+            _check(
+                driver.cuMemcpyHtoDAsync(
+                    buffer.address, array.ctypes.data, array.nbytes, self._stream.handle
+                )
+            )
+
+    def download(self, buffer: Buffer, out: Array) -> None:
+        """Wait for the work so far and copy the buffer out."""
+        from cuda.bindings import driver
+
+        _require_same(buffer, out)
+        with self._errors("a download from the GPU failed"):
+            _check(
+                driver.cuMemcpyDtoHAsync(
+                    out.ctypes.data, buffer.address, out.nbytes, self._stream.handle
+                )
+            )
+            self._stream.sync()
+
+    def launch(self, kernel: str, arguments: Sequence[Buffer | np.generic], threads: int) -> None:
+        """Run a kernel with at least so many threads."""
+        self._launch(kernel, [getattr(item, "memory", item) for item in arguments], threads)
+
+    def capture(self, enqueue: Launch) -> Launch:
+        """What `enqueue` puts on the stream, as one CUDA graph."""
+        with self._errors("a CUDA graph could not be captured"):
+            builder = self._stream.create_graph_builder()
+            try:
+                builder.begin_building()
+                enqueue()
+                return self._ready(builder.end_building())
+            finally:
+                builder.close()
+
+    def capture_loop(self, enqueue: Launch, row: Buffer, end: Buffer) -> Launch:
+        """The same in a WHILE node, whose body lives on a stream of its own while it is made."""
+        with self._errors("a conditional CUDA graph could not be captured"):
+            self._kernel("difftool_loop")  # code cannot be loaded in the middle of a capture
+            builder = self._stream.create_graph_builder()
+            try:
+                builder.begin_building()
+                condition = builder.create_condition(default_value=1)
+                body = builder.while_loop(condition)
+                self._current = body.stream
+                try:
+                    body.begin_building()
+                    enqueue()
+                    pointers = [getattr(item, "memory", item) for item in (row, end)]
+                    self._launch("difftool_loop", [condition, *pointers], 1)
+                    body.end_building()
+                finally:
+                    self._current = self._stream
+                    body.close()
+                return self._ready(builder.end_building())
+            finally:
+                builder.close()
+
+    def synchronize(self) -> None:
+        """Wait for the work so far."""
+        with self._errors("the GPU failed"):
+            self._stream.sync()
+
+    def _ready(self, builder: Any) -> Launch:
+        graph = builder.complete()
+        graph.upload(self._stream)
+        return lambda: graph.launch(self._stream)
+
+    def _launch(self, kernel: str, arguments: Sequence[Any], threads: int) -> None:
+        from cuda.core import LaunchConfig, launch
+
+        block = min(threads, _THREADS)
+        config = LaunchConfig(grid=-(-threads // block), block=block)
+        launch(self._current, config, self._kernel(kernel), *arguments)
+
+    def _kernel(self, name: str) -> Any:
+        if name not in self._kernels:
+            from cuda.core import ObjectCode
+
+            code = ObjectCode.from_cubin(cubin(_KERNELS[name], self.arch))
+            self._kernels[name] = code.get_kernel(name)
+        return self._kernels[name]
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """CUDA's errors as ours. The context is made current: every thread has one of its own."""
+        try:
+            self._device.set_current()
+            yield
+        except DifftoolError:
+            raise
+        except Exception as error:  # cuda-core's errors have no public base
+            hint = "use a smaller max_batch" if "MEMORY" in str(error) else ""
+            raise ResourceError(f"{what}: {first_line(error)}", hint) from error
+
+
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is installed: where it is not, nothing for a GPU need be loaded."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def open_device(index: int = 0) -> CudaDevice:
+    """The GPU of this number.
+
+    Raises:
+        MissingDependencyError: cuda-core is not installed, or there is no GPU or no driver for it.
+    """
+    if not has_driver():
+        raise MissingDependencyError("there is no NVIDIA GPU here, or no driver for it", _NO_GPU)
+    try:
+        from cuda.core import Device
+    except ImportError as error:
+        raise MissingDependencyError.extra("cuda-core or cuda-bindings", "cuda") from error
+    try:
+        device = Device(index)
+        device.set_current()
+        return CudaDevice(device)
+    except Exception as error:  # no driver, no GPU of this number: each has an error of its own
+        raise MissingDependencyError(
+            f"no NVIDIA GPU can be used here: {first_line(error)}", _NO_GPU
+        ) from error
+
+
+def _check(result: tuple[Any, ...]) -> None:
+    if int(result[0]) != 0:
+        raise RuntimeError(result[0].name)
+
+
+def _require_same(buffer: Buffer, array: Array) -> None:
+    """The copies take addresses and sizes: a wrong shape would write elsewhere."""
+    if (buffer.shape, buffer.dtype) != (array.shape, array.dtype) or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{array.dtype}{array.shape} does not fit a buffer of {buffer.dtype}{buffer.shape}"
+        )

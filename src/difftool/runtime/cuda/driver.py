@@ -1,0 +1,182 @@
+"""Runs programs on a device: what all engines share.
+
+A program's state and tables stay on the device from `start` to the last row. The host uploads what
+a run begins with, launches rows, and waits only when somebody reads x, the history or D.
+"""
+
+import weakref
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion.columns import Column
+from difftool.diffusion.labels import Rows
+from difftool.diffusion.program import Program
+from difftool.errors import UsageError
+from difftool.runtime.cuda.device import Buffer, Device, StepEngine
+from difftool.runtime.cuda.room import Extent, Graphs, Room
+from difftool.runtime.loop import Draws
+
+Floats = NDArray[np.float32]
+
+_FREE_ROOMS = 2  # kept for the next batch of the same extent; each holds device memory
+
+
+class Driver:
+    """Makes batches for an engine. The rooms of batches that are gone are used again."""
+
+    def __init__(self, device: Device, engine: StepEngine, graphs: Graphs = "pairs") -> None:
+        self.device, self.engine = device, engine
+        self._graphs: Graphs = graphs
+        self._free: list[Room] = []
+
+    def batch(
+        self,
+        program: Program,
+        rows: Rows,
+        cond_table: Floats,
+        shape: tuple[int, ...],
+    ) -> "DeviceBatch":
+        """Room for samples of `shape` [N, *S] of a program; `cond_table` is [U, C].
+
+        N below the engine's profile is padded. UsageError where N is above it, or where padding
+        would change the samples.
+        """
+        size, *sample = shape
+        fewest, most = self.engine.sizes
+        if size > most:
+            raise UsageError(
+                f"a batch of {size}, and the engine takes {fewest} to {most}",
+                f"use max_batch {most}, or {self.engine.wider(size)}",
+            )
+        if size < fewest and program.table[:, Column.BATCH_SNR].any():
+            raise UsageError(
+                f"steps adapt to the mean of a batch of {size}, which the engine pads to {fewest}",
+                f"draw at least {fewest} samples, or {self.engine.wider(size)}",
+            )
+        extent = Extent(
+            size=max(size, fewest),
+            sample=tuple(sample),
+            table=(len(rows.table), rows.table.shape[1]),
+            cond_table=(cond_table.shape[0], cond_table.shape[1]),
+            slots=program.history,
+        )
+        room = self._room(extent)
+        tables = {"table": rows.table.astype(np.float32), "cond_table": cond_table}
+        for name in tables.keys() & room.fixed.keys():
+            self.device.upload(room.fixed[name], tables[name])
+        blocks = len(rows.table) // len(program)
+        self.device.upload(room.draws, np.tile(program.draws, blocks).astype(np.uint32))
+        batch = DeviceBatch(room, program, rows.first, size)
+        weakref.finalize(batch, self._give_back, room)
+        return batch
+
+    def _room(self, extent: Extent) -> Room:
+        for index, room in enumerate(self._free):
+            if room.extent == extent:
+                return self._free.pop(index)
+        return Room(self.device, self.engine, extent, self._graphs)
+
+    def _give_back(self, room: Room) -> None:
+        self._free = [room, *self._free][:_FREE_ROOMS]
+
+
+class DeviceBatch:
+    """N samples on their way through a program, in a room for N or more.
+
+    A slot beyond the last sample repeats that sample, so that nothing in it can go wrong.
+    """
+
+    def __init__(self, room: Room, program: Program, first: NDArray[np.int64], size: int) -> None:
+        self._room, self._device = room, room.device
+        self._program = program.table
+        self._size = size
+        self._slots = np.minimum(np.arange(room.extent.size), size - 1)
+        self._first = first[self._slots]
+        self._random = bool(program.table[:, Column.D].any())
+        self._side, self._done = 0, 0
+        self._seen: dict[str, Floats] = {}  # what was downloaded since the last row
+        self._zero_held()
+
+    @property
+    def graphs(self) -> Graphs:
+        """How rows are launched; less than was asked for where an engine cannot be captured."""
+        return self._room.graphs
+
+    def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
+        """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
+        self._side, self._done = 0, row
+        self._seen.clear()
+        extent = self._room.extent
+        empty = np.zeros((extent.slots, extent.size, *extent.sample), np.float32)
+        self._upload(self._room.x[0], x[self._slots])
+        self._upload(self._room.history[0], empty if history is None else history[:, self._slots])
+        self._upload(self._room.row[0], self._first + row)
+
+    def hold(self, known: Floats, mask: Floats) -> None:
+        """Replace D by `known` where `mask` is 1, in every row from now on."""
+        self._upload(self._room.fixed["known"], known[self._slots])
+        self._upload(self._room.fixed["mask"], mask[self._slots])
+
+    def draw(self, draws: Draws) -> None:
+        """Take the noise of these samples in `advance`."""
+        self._upload(self._room.samples, draws.samples[self._slots].astype(np.uint32))
+        self._upload(self._room.seed, np.array([draws.seed], np.uint64))
+
+    def advance(self, rows: int) -> None:
+        """Run the next rows, and do not wait for them."""
+        self._done += rows
+        self._seen.clear()
+        end = int(self._first[0]) + self._done
+        self._side = self._room.advance(self._side, rows, end, draw=self._random)
+
+    def step(self, noise: Floats | None) -> None:
+        """Run the next row with noise [N, *S] from the host."""
+        if noise is not None:
+            self._upload(self._room.noise, noise[self._slots])
+        self._room.run(self._side, draw=False)
+        self._side ^= 1
+        self._done += 1
+        self._seen.clear()
+
+    def revise(self, denoised: Floats) -> None:
+        """Take the last row again with this D: what changes is computed here and uploaded."""
+        row = self._program[self._done - 1].astype(np.float32)
+        change = denoised - self.denoised
+        x, history = self.x + row[Column.B] * change, self.history.copy()
+        history[0] += row[Column.F] * change
+        self._upload(self._room.x[self._side], x[self._slots])
+        self._upload(self._room.history[self._side], history[:, self._slots])
+        self._upload(self._room.denoised, denoised[self._slots])
+        self._seen.clear()
+
+    @property
+    def x(self) -> Floats:
+        """The state [N, *S] after the last row."""
+        return self._see("x", self._room.x[self._side])[: self._size]
+
+    @property
+    def history(self) -> Floats:
+        """The history [K, N, *S] after the last row."""
+        return self._see("history", self._room.history[self._side])[:, : self._size]
+
+    @property
+    def denoised(self) -> Floats:
+        """D [N, *S] of the last row."""
+        return self._see("denoised", self._room.denoised)[: self._size]
+
+    def _see(self, name: str, buffer: Buffer) -> Floats:
+        if name not in self._seen:
+            self._seen[name] = np.empty(buffer.shape, np.float32)
+            self._device.download(buffer, self._seen[name])
+        return self._seen[name]
+
+    def _zero_held(self) -> None:
+        """A room that was used before may still hold values of another run."""
+        for name in ("known", "mask"):
+            if name in self._room.fixed:
+                buffer = self._room.fixed[name]
+                self._upload(buffer, np.zeros(buffer.shape, np.float32))
+
+    def _upload(self, buffer: Buffer, array: NDArray[np.generic]) -> None:
+        self._device.upload(buffer, np.ascontiguousarray(array, buffer.dtype))

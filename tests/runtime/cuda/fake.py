@@ -1,0 +1,179 @@
+"""A stand-in for a GPU: the kernels' host build, and ONNX Runtime's CPU for the engine.
+
+Work is done at once, but for what a capture records, which only a launch of the graph does. `log`
+holds what was asked for, in order; `waits` counts how often the host waited.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import DTypeLike
+
+from difftool.errors import ResourceError
+from difftool.runtime.cuda.device import Array, Bound, Launch
+from tests.runtime.cuda import host
+
+
+@dataclass(eq=False)
+class FakeBuffer:
+    """An array that the driver sees only through the device."""
+
+    _array: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    @property
+    def address(self) -> int:
+        return self._array.ctypes.data
+
+
+@dataclass
+class FakeDevice:
+    """The device protocol on numpy arrays."""
+
+    name = "a fake GPU"
+    log: list[str] = field(default_factory=list)
+    waits: int = 0
+    buffers: int = 0
+    refused: tuple[str, ...] = ()  # of "graph" and "loop": what cannot be captured
+    _recording: list[tuple[str, Launch]] | None = None
+
+    @property
+    def stream(self) -> int:
+        return 7 if self._recording is None else 8
+
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> FakeBuffer:
+        assert self._recording is None, "allocated in a capture"
+        self.buffers += 1
+        return FakeBuffer(np.zeros(shape, dtype))
+
+    def upload(self, buffer: FakeBuffer, array: Array) -> None:
+        assert self._recording is None, "uploaded in a capture"
+        assert (buffer.shape, buffer.dtype) == (array.shape, array.dtype)
+        assert array.flags.c_contiguous
+        self.log.append("upload")
+        buffer._array[...] = array
+
+    def download(self, buffer: FakeBuffer, out: Array) -> None:
+        assert self._recording is None, "downloaded in a capture"
+        assert (buffer.shape, buffer.dtype) == (out.shape, out.dtype)
+        self.log.append("download")
+        self.waits += 1
+        out[...] = buffer._array
+
+    def launch(self, kernel: str, arguments: Sequence[Any], threads: int) -> None:
+        values = [getattr(argument, "_array", argument) for argument in arguments]
+        assert threads > 0
+        self.enqueue(kernel, lambda: host.launch(kernel, *values))
+
+    def capture(self, enqueue: Launch) -> Launch:
+        recorded = self._record("graph", enqueue)
+        name = "graph(" + " ".join(name for name, _ in recorded) + ")"
+
+        def replay() -> None:
+            self.log.append(name)
+            for _, work in recorded:
+                work()
+
+        return replay
+
+    def capture_loop(self, enqueue: Launch, row: FakeBuffer, end: FakeBuffer) -> Launch:
+        recorded = self._record("loop", enqueue)
+        name = "while(" + " ".join(name for name, _ in recorded) + ")"
+
+        def replay() -> None:
+            self.log.append(name)
+            again = True
+            while again:
+                for _, work in recorded:
+                    work()
+                again = bool(row._array[0] < end._array[0])  # as kernels/loop.cu
+
+        return replay
+
+    def synchronize(self) -> None:
+        self.waits += 1
+
+    def enqueue(self, name: str, work: Launch) -> None:
+        """Do work, or record it within a capture."""
+        if self._recording is not None:
+            self._recording.append((name, work))
+        else:
+            self.log.append(name)
+            work()
+
+    def _record(self, kind: str, enqueue: Launch) -> list[tuple[str, Launch]]:
+        assert self._recording is None, "a capture within a capture"
+        if kind in self.refused:
+            raise ResourceError(f"a {kind} could not be captured")
+        self._recording = []
+        try:
+            enqueue()
+            return self._recording
+        finally:
+            self._recording = None
+
+
+class FakeEngine:
+    """A step graph on ONNX Runtime's CPU, which like an engine has a profile."""
+
+    best = 4
+
+    def __init__(
+        self,
+        device: FakeDevice,
+        step: Path,
+        *,
+        sizes: tuple[int, int] = (1, 64),
+        capturable: bool = True,
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            str(step), options, providers=["CPUExecutionProvider"]
+        )
+        self._device = device
+        self.sizes, self._capturable = sizes, capturable
+        self.kept = 0
+        self.inputs = frozenset(node.name for node in self._session.get_inputs())
+
+    def wider(self, size: int) -> str:
+        return f"compile one for {size}"
+
+    def bind(self, sides: Sequence[Mapping[str, FakeBuffer]]) -> Bound:
+        runs = [self._enqueue(index, tensors) for index, tensors in enumerate(sides)]
+        return Bound(runs, self._capturable, self._keep)
+
+    def _keep(self) -> None:
+        assert self._device.log[-1] == "step1", "both sides have run"
+        self.kept += 1
+
+    def _enqueue(self, index: int, tensors: Mapping[str, FakeBuffer]) -> Callable[[], None]:
+        outputs = [node.name for node in self._session.get_outputs()]
+        assert set(tensors) == self.inputs | set(outputs)
+        first, fewest, most = True, *self.sizes
+        assert fewest <= tensors["x"].shape[0] <= most
+
+        def run() -> None:
+            feed = {name: tensors[name]._array for name in self.inputs}
+            found = self._session.run(outputs, feed)
+            for name, value in zip(outputs, found, strict=True):
+                tensors[name]._array[...] = value
+
+        def enqueue() -> None:
+            nonlocal first
+            assert not first or self._device._recording is None, "the first run was captured"
+            first = False
+            self._device.enqueue(f"step{index}", run)
+
+        return enqueue

@@ -1,0 +1,313 @@
+"""The device's driver, on a device that is not there: what it computes, and in which order."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from difftool import edits
+from difftool.bundle import STEP, read_bundle
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm, dpmpp_2m, unipc
+from difftool.errors import UsageError
+from difftool.runtime import Model, load
+from difftool.runtime.cuda.backend import DeviceBackend
+from difftool.runtime.cuda.room import Graphs
+from difftool.runtime.loop import Draws, row_noise, start_noise
+from tests.runtime.cuda.fake import FakeDevice, FakeEngine
+from tests.runtime.test_tasks import adaptive
+
+KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
+MASK = np.zeros((1, 8, 8), np.float32)
+MASK[:, :4] = 1
+
+# A sampler of each kind: one that draws, one that does not, ones with one, two and three slots of
+# history; an odd and an even number of rows.
+SAMPLERS: dict[str, Callable[..., Program]] = {
+    "ddpm": partial(ddpm, steps=20),
+    "ddim": partial(ddim, steps=7),
+    "ddim eta": partial(ddim, steps=8, eta=0.7),
+    "dpmpp_2m": partial(dpmpp_2m, steps=9),
+    "unipc": partial(unipc, steps=8),
+    "langevin": partial(annealed_langevin, steps=20),
+}
+MODES: tuple[Graphs, ...] = ("off", "pairs", "loop")
+
+
+def on_device(
+    bundle: Path,
+    *,
+    graphs: Graphs = "pairs",
+    sizes: tuple[int, int] = (1, 64),
+    capturable: bool = True,
+    max_batch: int = 8,
+) -> tuple[Model, FakeDevice]:
+    """A bundle on the fake device."""
+    device, opened = FakeDevice(), read_bundle(bundle)
+    engine = FakeEngine(device, opened.file(STEP), sizes=sizes, capturable=capturable)
+    backend = DeviceBackend("fake", opened, device, engine, graphs)
+    return Model(opened, backend, max_batch=max_batch), device
+
+
+@pytest.fixture(scope="module")
+def cpu(tiny_bundle: Path) -> Model:
+    return load(tiny_bundle, backend="onnxruntime-cpu", threads=1, max_batch=8)
+
+
+@pytest.mark.parametrize("graphs", MODES)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samples_are_those_of_the_cpu(
+    tiny_bundle: Path, cpu: Model, sampler: str, graphs: Graphs
+) -> None:
+    """The noise kernel's logarithm and cosine differ by ulps from numpy's; so do samples."""
+    program = SAMPLERS[sampler](cpu.spec)
+    model, device = on_device(tiny_bundle, graphs=graphs)
+    found = model.sample(program, n=5, seed=3)
+    np.testing.assert_allclose(found, cpu.sample(program, n=5, seed=3), atol=1e-4)
+    assert device.waits == 1  # for the samples, at the end
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_with_the_hosts_noise_samples_are_those_of_the_cpu(
+    tiny_bundle: Path, cpu: Model, sampler: str
+) -> None:
+    program = SAMPLERS[sampler](cpu.spec)
+    draws = Draws(1, np.arange(4), cpu.spec.shape)
+    model, _ = on_device(tiny_bundle)
+    batches = [opened.backend.batch(program, 4) for opened in (model, cpu)]
+    for batch in batches:
+        batch.start(start_noise(program, draws))
+    for drawn in row_noise(program, draws):
+        for batch in batches:
+            batch.step(drawn)
+        for name in ("x", "history", "denoised"):
+            found, expected = (getattr(batch, name) for batch in batches)
+            np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("graphs", MODES)
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 7, 20])
+def test_stops_on_the_way_change_nothing(
+    tiny_bundle: Path, cpu: Model, every: int, graphs: Graphs
+) -> None:
+    """Odd numbers of rows end on the other side of the buffers, where the next must go on."""
+    model, device = on_device(tiny_bundle, graphs=graphs)
+    expected = {
+        state.step: (state.x.copy(), state.denoised.copy()) for state in cpu.stream(n=2, seed=9)
+    }
+    stops = []
+    for state in model.stream(n=2, seed=9, every=every):
+        stops.append(state.step)
+        x, denoised = expected[state.step]
+        np.testing.assert_allclose(state.x, x, atol=1e-4)
+        np.testing.assert_allclose(state.denoised, denoised, atol=1e-4)
+        assert state.x is not None  # a second look costs no second wait
+    assert stops == sorted({*range(every, 20, every), 20})
+    assert device.waits == 2 * len(stops)
+
+
+def test_samples_of_different_classes_share_a_batch(classes_bundle: Path) -> None:
+    """Each begins in its own block of rows, and takes the draw of its row within that."""
+    cpu = load(classes_bundle, backend="onnxruntime-cpu", threads=1, max_batch=8)
+    model, _ = on_device(classes_bundle)
+    labels = [2, 0, 1, 0, 3]
+    for scale in (1.0, 2.5):
+        runs = [
+            opened.sample(n=5, seed=4, labels=labels, guidance_scale=scale)
+            for opened in (model, cpu)
+        ]
+        np.testing.assert_allclose(*runs, atol=2e-4)
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 9])
+def test_a_batch_below_the_profile_is_padded(tiny_bundle: Path, cpu: Model, n: int) -> None:
+    model, _ = on_device(tiny_bundle, sizes=(4, 8))
+    found = model.sample(n=n, seed=2)
+    assert found.shape == (n, 1, 8, 8)
+    np.testing.assert_allclose(found, cpu.sample(n=n, seed=2), atol=1e-4)
+
+
+def test_a_batch_above_the_profile_is_refused_with_the_way_out(tiny_bundle: Path) -> None:
+    model, _ = on_device(tiny_bundle, sizes=(2, 4))
+    with pytest.raises(UsageError, match=r"batch of 8, and the engine takes 2 to 4 \(use"):
+        model.sample(n=8)
+    with pytest.raises(UsageError, match="or compile one for 5"):
+        model.sample(n=5)
+
+
+def test_a_mean_over_the_batch_is_not_taken_over_padding(fused_bundle: Path) -> None:
+    model, _ = on_device(fused_bundle, sizes=(4, 8))
+    program = adaptive(model.spec, batch_snr=0.2)
+    with pytest.raises(UsageError, match="which the engine pads to 4"):
+        model.sample(program, n=3)
+    cpu = load(fused_bundle, backend="onnxruntime-cpu", threads=1)
+    np.testing.assert_allclose(
+        model.sample(program, n=4), cpu.sample(program, n=4), atol=1e-3, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("bundle", ["tiny_bundle", "fused_bundle"])
+def test_known_values_are_held(bundle: str, request: pytest.FixtureRequest) -> None:
+    """By the step graph or by the host, which then revises every row."""
+    path: Path = request.getfixturevalue(bundle)
+    cpu = load(path, backend="onnxruntime-cpu", threads=1, max_batch=4)
+    model, device = on_device(path, sizes=(4, 8), max_batch=4)
+    program = unipc(model.spec, steps=8)
+    runs = [o.sample(program, n=3, edit=edits.inpaint(KNOWN, MASK)) for o in (model, cpu)]
+    np.testing.assert_allclose(*runs, atol=1e-4)
+    assert device.waits == (1 if bundle == "fused_bundle" else 3 * len(program) + 1)
+    plain = [o.sample(program, n=3) for o in (model, cpu)]
+    np.testing.assert_allclose(*plain, atol=1e-4)  # nothing of the edit is left behind
+
+
+def test_a_run_that_is_left_leaves_the_device_ready(tiny_bundle: Path, cpu: Model) -> None:
+    model, device = on_device(tiny_bundle)
+    for state in model.stream(n=3, seed=5, every=3):
+        if state.step == 6:
+            break
+    buffers = device.buffers
+    np.testing.assert_allclose(model.sample(n=3, seed=6), cpu.sample(n=3, seed=6), atol=1e-4)
+    assert device.buffers > buffers  # the stream is still held by `state`
+    del state
+    buffers = device.buffers
+    np.testing.assert_allclose(model.sample(n=3, seed=7), cpu.sample(n=3, seed=7), atol=1e-4)
+    assert device.buffers == buffers
+
+
+def test_two_runs_at_once_do_not_meet(tiny_bundle: Path, cpu: Model) -> None:
+    model, _ = on_device(tiny_bundle)
+    runs = [model.stream(n=2, seed=seed, every=7) for seed in (1, 2)]
+    for states in zip(*runs, strict=True):
+        last = [state.x.copy() for state in states]
+    for seed, found in zip((1, 2), last, strict=True):
+        np.testing.assert_allclose(found, cpu.sample(n=2, seed=seed), atol=1e-4)
+
+
+def run_log(model: Model, device: FakeDevice, program: Program) -> list[str]:
+    """What a run asks of the device after its uploads."""
+    model.sample(program, n=2)
+    return [entry for entry in device.log if entry != "upload"]
+
+
+ROW0, ROW1 = "difftool_noise step0", "difftool_noise step1"
+WARM = [*ROW0.split(), *ROW1.split()]
+
+
+def test_a_captured_graph_holds_two_rows_in_order(tiny_bundle: Path) -> None:
+    model, device = on_device(tiny_bundle)
+    assert run_log(model, device, ddpm(model.spec, steps=5)) == [
+        *WARM,
+        f"graph({ROW0} {ROW1})",
+        f"graph({ROW0} {ROW1})",
+        f"graph({ROW0})",
+        "download",
+    ]
+
+
+def test_a_program_without_noise_launches_no_noise_kernel(tiny_bundle: Path) -> None:
+    model, device = on_device(tiny_bundle)
+    assert run_log(model, device, ddim(model.spec, steps=4)) == [
+        *WARM,
+        "graph(step0 step1)",
+        "graph(step0 step1)",
+        "download",
+    ]
+
+
+def test_a_loop_on_the_device_is_one_launch(tiny_bundle: Path) -> None:
+    model, device = on_device(tiny_bundle, graphs="loop")
+    program = ddpm(model.spec, steps=20)
+    assert run_log(model, device, program) == [*WARM, f"while({ROW0} {ROW1})", "download"]
+    device.log.clear()
+    assert run_log(model, device, ddpm(model.spec, steps=5)) == [
+        *WARM,  # a table of other rows: buffers of its own
+        f"while({ROW0} {ROW1})",
+        f"graph({ROW0})",
+        "download",
+    ]
+
+
+def test_an_engine_that_cannot_be_captured_is_launched_row_by_row(tiny_bundle: Path) -> None:
+    model, device = on_device(tiny_bundle, capturable=False)
+    assert run_log(model, device, ddpm(model.spec, steps=3)) == [
+        *WARM,
+        *ROW0.split(),
+        *ROW1.split(),
+        *ROW0.split(),
+        "download",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("refused", "found", "launches"),
+    [
+        (("loop",), "pairs", [f"graph({ROW0} {ROW1})"] * 2),
+        (("loop", "graph"), "off", [*ROW0.split(), *ROW1.split()] * 2),
+    ],
+)
+def test_where_a_capture_fails_the_driver_goes_on_with_less_and_says_so(
+    tiny_bundle: Path,
+    cpu: Model,
+    caplog: pytest.LogCaptureFixture,
+    refused: tuple[str, ...],
+    found: str,
+    launches: list[str],
+) -> None:
+    model, device = on_device(tiny_bundle, graphs="loop")
+    device.refused = refused
+    program = ddpm(model.spec, steps=4)
+    assert run_log(model, device, program) == [*WARM, *launches, "download"]
+    assert f"CUDA graphs are {found} from now on" in caplog.text
+    runs = [o.sample(program, n=3) for o in (model, cpu)]
+    np.testing.assert_allclose(*runs, atol=1e-4)
+
+
+def test_what_the_first_runs_compiled_is_kept_once(tiny_bundle: Path) -> None:
+    model, _ = on_device(tiny_bundle)
+    for seed in range(2):
+        model.sample(n=2, seed=seed)
+    assert model.backend.engine.kept == 1
+
+
+def test_a_second_run_allocates_and_captures_nothing(tiny_bundle: Path, cpu: Model) -> None:
+    """For another seed, other samples and another program of as many rows, too."""
+    model, device = on_device(tiny_bundle)
+    programs = ddim(model.spec, steps=6, eta=1.0), ddpm(model.spec, steps=6)
+    model.sample(programs[0], n=3)
+    buffers = device.buffers
+    device.log.clear()
+    runs = [o.sample(programs[1], n=3, seed=8, first_sample=70) for o in (model, cpu)]
+    np.testing.assert_allclose(*runs, atol=1e-4)
+    assert device.buffers == buffers
+    assert [e for e in device.log if e != "upload"] == [f"graph({ROW0} {ROW1})"] * 3 + ["download"]
+
+
+def test_nothing_is_waited_for_between_the_rows(tiny_bundle: Path) -> None:
+    model, device = on_device(tiny_bundle)
+    program = ddpm(model.spec)
+    batch = model.backend.batch(program, 3)
+    draws = Draws(0, np.arange(3), model.spec.shape)
+    batch.start(start_noise(program, draws))
+    batch.draw(draws)
+    uploads = device.log.count("upload")
+    for rows in (7, 1, 12):
+        batch.advance(rows)
+    assert (device.waits, device.log.count("upload")) == (0, uploads)
+    assert np.isfinite(batch.x).all()
+    assert device.waits == 1
+
+
+def test_a_sample_between_two_gets_the_hosts_noise(tiny_bundle: Path, cpu: Model) -> None:
+    model, _ = on_device(tiny_bundle)
+    runs = [o.sample(n=4, between=(3, 11)) for o in (model, cpu)]
+    np.testing.assert_allclose(*runs, atol=1e-5)
+
+
+def test_points_need_no_conditioner_of_width(points_bundle: Path) -> None:
+    """2 elements a sample fill half a block of noise."""
+    model, _ = on_device(points_bundle)
+    cpu = load(points_bundle, backend="onnxruntime-cpu", threads=1)
+    runs = [o.sample(n=5, seed=1) for o in (model, cpu)]
+    np.testing.assert_allclose(*runs, atol=1e-3, rtol=1e-3)

@@ -1,0 +1,218 @@
+"""Which backend runs a bundle: by name, or the first that works; and what is said of the others."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from difftool.bundle import Bundle, EngineKey, read_bundle
+from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, UsageError
+from difftool.runtime import Model, flavours, load
+from difftool.runtime.backends import AUTOMATIC, BACKENDS, onnxruntime_cuda, open_backend, tensorrt
+from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from difftool.runtime.backends.reference import Reference
+from difftool.runtime.cuda import cuda_device
+from difftool.runtime.engine_cache import EngineCache
+from difftool.runtime.flavours import Flavour
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return read_bundle(tiny_bundle)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: False)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine with a driver, on which opening a GPU backend is noted and fails."""
+    tried = []
+
+    def refuse(name: str) -> Callable[..., None]:
+        def open_it(*_: object, **__: object) -> None:
+            tried.append(name)
+            raise MissingDependencyError("not here")
+
+        return open_it
+
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: True)
+    monkeypatch.setattr(tensorrt, "open_tensorrt", refuse("tensorrt"))
+    monkeypatch.setattr(onnxruntime_cuda, "open_onnxruntime", refuse("onnxruntime-cuda"))
+    return tried
+
+
+@pytest.mark.parametrize("name", [None, "auto"])
+def test_the_first_that_works_is_taken_where_none_is_named(
+    bundle: Bundle, gpu: list[str], name: str | None
+) -> None:
+    assert open_backend(bundle, name, threads=1).name == "onnxruntime-cpu"
+    assert gpu == list(AUTOMATIC[:-1])
+
+
+def test_the_fastest_is_taken_where_it_works(
+    bundle: Bundle, gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = OnnxRuntimeCpu(bundle, threads=1)
+    monkeypatch.setattr(onnxruntime_cuda, "open_onnxruntime", lambda *_: fast)
+    assert open_backend(bundle, None, threads=1) is fast
+    assert gpu == ["tensorrt"]
+
+
+def test_a_damaged_engine_is_no_reason_to_take_another_backend(
+    bundle: Bundle, gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise ArtefactError("the engine differs from its digest")
+
+    monkeypatch.setattr(tensorrt, "open_tensorrt", damaged)
+    with pytest.raises(ArtefactError, match="differs from its digest"):
+        open_backend(bundle, None, threads=1)
+
+
+def test_without_a_driver_nothing_for_a_gpu_is_tried(
+    bundle: Bundle, gpu: list[str], no_gpu: None
+) -> None:
+    assert open_backend(bundle, None, threads=1).name == "onnxruntime-cpu"
+    assert gpu == []
+
+
+def test_a_backend_that_is_named_is_never_replaced(bundle: Bundle, gpu: list[str]) -> None:
+    for name in AUTOMATIC[:-1]:
+        with pytest.raises(MissingDependencyError, match="not here"):
+            open_backend(bundle, name, threads=1)
+
+
+@pytest.mark.parametrize("name", ["cuda", "tensor", "onnxruntime-cpu:fp16", ""])
+def test_an_unknown_backend_is_told_the_others(bundle: Bundle, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_backend(bundle, name, threads=1)
+    assert caught.value.hint == f"one of: auto, {', '.join(BACKENDS)}"
+
+
+def described(bundle: Bundle, **options: str) -> DifftoolError:
+    with pytest.raises(DifftoolError) as caught:
+        tensorrt.open_tensorrt(bundle, **options)
+    return caught.value
+
+
+@pytest.fixture
+def rtx(monkeypatch: pytest.MonkeyPatch) -> Flavour:
+    """TensorRT for RTX, as far as choosing an engine goes."""
+    flavour = Flavour("tensorrt-rtx", "1.7.1", object())
+    monkeypatch.setattr(tensorrt, "installed_flavours", lambda: [flavour])
+    return flavour
+
+
+def key_of(bundle: Bundle, precision: str = "fp32", **fields: object) -> EngineKey:
+    return EngineKey.model_validate(
+        {
+            "onnx_sha256": bundle.manifest.files["step.onnx"].sha256,
+            "recipe": 1,
+            "flavour": "tensorrt-rtx",
+            "version": "1.7.1",
+            "gpus": ["sm89", "sm120"],
+            "precision": precision,
+            "profile": [1, 4, 16],
+            **fields,
+        }
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
+    monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
+    return EngineCache()
+
+
+@pytest.mark.usefixtures("no_gpu", "rtx")
+def test_without_a_gpu_it_is_said_that_the_engine_is_good_and_for_which(
+    bundle: Bundle, cache: EngineCache
+) -> None:
+    cache.store(key_of(bundle), b"an engine", model="tiny", seconds=1.0)
+    error = described(bundle)
+    assert error.exit_code == 4
+    assert "no NVIDIA GPU" in error.message
+    assert "the engine is good, fp32 for sm89, sm120" in error.message
+
+
+@pytest.mark.usefixtures("rtx")
+def test_without_tensorrt_the_install_line_is_given(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt, "installed_flavours", list)
+    error = described(bundle)
+    assert error.exit_code == 4
+    assert flavours.install_line("tensorrt-rtx") in error.hint
+
+
+class Chosen(Exception):
+    """Which engine would be opened."""
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """The precision of the engine that is opened on an sm_89 GPU."""
+
+    class Gpu:
+        name, arch = "a GPU", "sm_89"
+
+    def show(_: object, engine: tensorrt.Engine, *__: object) -> None:
+        raise Chosen(engine.key.precision)
+
+    monkeypatch.setattr(tensorrt, "open_device", Gpu)
+    monkeypatch.setattr(tensorrt, "TensorRtEngine", show)
+
+    def which(bundle: Bundle, name: str) -> str:
+        with pytest.raises(Chosen) as caught:
+            open_backend(bundle, name, threads=None)
+        return str(caught.value)
+
+    return which
+
+
+@pytest.mark.usefixtures("rtx")
+def test_the_engine_is_of_the_precision_that_is_asked_for(
+    bundle: Bundle, cache: EngineCache, opened: Callable[..., str]
+) -> None:
+    for precision in ("int8", "fp16"):
+        cache.store(key_of(bundle, precision), precision.encode(), model="tiny", seconds=1.0)
+    assert opened(bundle, "tensorrt:int8") == "int8"
+    with pytest.raises(MissingDependencyError) as caught:
+        open_backend(bundle, "tensorrt", threads=None)
+    assert caught.value.message.endswith("an engine in fp16 for this GPU, and none in fp32")
+    assert caught.value.hint.startswith("say --precision fp16, or: run: difftool compile")
+    cache.store(key_of(bundle), b"exact", model="tiny", seconds=1.0)
+    assert opened(bundle, "tensorrt") == "fp32"
+    with pytest.raises(MissingDependencyError, match=r"an engine in fp32 .*none in bf16"):
+        open_backend(bundle, "tensorrt", threads=None, precision="bf16")
+    with pytest.raises(UsageError, match="no precision 'fp7'"):
+        open_backend(bundle, "tensorrt:fp7", threads=None)
+
+
+@pytest.mark.usefixtures("rtx", "opened")
+def test_an_engine_for_another_gpu_or_version_is_not_run(
+    bundle: Bundle, cache: EngineCache
+) -> None:
+    other = key_of(bundle, gpus=["sm120"])
+    cache.store(other, b"other", model="tiny", seconds=1.0)
+    error = described(bundle)
+    assert error.exit_code == 4
+    assert "it is for sm120, and here is sm89" in error.message
+    assert "difftool compile" in error.hint
+    cache.store(key_of(bundle, version="1.6"), b"old", model="tiny", seconds=1.0)
+    assert "1.6" in described(bundle).message or "sm120" in described(bundle).message
+
+
+def test_a_backend_says_how_many_samples_it_likes_together(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+
+    class Likes(Reference):
+        best_batch = 9
+
+    like, plain = (kind(lambda x, cond: x, bundle.spec.shape) for kind in (Likes, Reference))
+    assert Model(bundle, like).max_batch == 9
+    assert Model(bundle, like, max_batch=2).max_batch == 2
+    assert Model(bundle, plain).max_batch == load(tiny_bundle).max_batch == 256

@@ -1,0 +1,328 @@
+"""The GPU backends' own code, with the libraries' parts played by ONNX Runtime on the CPU.
+
+TensorRT's context and ONNX Runtime's CUDA session get addresses, which here lie in the fake
+device's memory: what the adapters bind, and where, is what is computed on.
+"""
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from difftool.bundle import STEP, Bundle, EngineKey, read_bundle
+from difftool.diffusion.samplers import ddim, ddpm
+from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.runtime import Model, load
+from difftool.runtime.backends import onnxruntime_cuda
+from difftool.runtime.backends.onnxruntime_cuda import OnnxRuntimeEngine, open_onnxruntime
+from difftool.runtime.backends.tensorrt import TensorRtEngine
+from difftool.runtime.cuda.backend import DeviceBackend
+from difftool.runtime.engine_cache import EngineCache
+from difftool.runtime.engines import Engine
+from difftool.runtime.flavours import Flavour
+from tests.runtime.cuda.fake import FakeDevice
+
+PROFILE = (2, 4, 8)
+CPU_SESSION = onnxruntime.InferenceSession
+
+
+def memory(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """The array at an address."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    flat = (ctypes.c_char * size).from_address(address)
+    return np.frombuffer(flat, dtype).reshape(shape)
+
+
+def session_of(bundle: Bundle) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return CPU_SESSION(str(bundle.file(STEP)), options, providers=["CPUExecutionProvider"])
+
+
+class FakeTensorRt:
+    """As much of `tensorrt_rtx` as running an engine takes."""
+
+    __version__ = "1.7.1"
+    ILogger = type("ILogger", (), {"ERROR": 1, "INTERNAL_ERROR": 0})
+    TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(LAZY=0, EAGER=1)
+
+    def __init__(self, bundle: Bundle, device: FakeDevice) -> None:
+        self.session, self.device = session_of(bundle), device
+        self.contexts: list[FakeContext] = []
+        self.capturable, self.fails, self.refuses = True, False, False
+        self.loaded: list[bytes] = []
+
+    def Runtime(self, logger: Any) -> Any:
+        def deserialize(data: bytes) -> Any:
+            if data != b"an engine":
+                logger.log(self.ILogger.ERROR, "magic tag\n does not match")
+                return None
+            return self.engine()
+
+        return SimpleNamespace(deserialize_cuda_engine=deserialize)
+
+    def engine(self) -> Any:
+        ports = [(node.name, "in") for node in self.session.get_inputs()]
+        ports += [(node.name, "out") for node in self.session.get_outputs()]
+        return SimpleNamespace(
+            num_io_tensors=len(ports),
+            get_tensor_name=lambda index: ports[index][0],
+            get_tensor_mode=dict(ports).__getitem__,
+            get_tensor_profile_shape=lambda name, index: [(1,), (2,), (3,)],
+            create_runtime_config=lambda: SimpleNamespace(
+                create_runtime_cache=lambda: SimpleNamespace(
+                    deserialize=self.loaded.append, serialize=lambda: b"kernels"
+                ),
+                set_runtime_cache=lambda cache: None,
+            ),
+            create_execution_context=lambda config=None: FakeContext(self, config),
+        )
+
+
+class FakeContext:
+    def __init__(self, trt: FakeTensorRt, config: Any) -> None:
+        self.config, self.shapes, self.addresses = config, {}, {}
+        self._trt = trt
+        trt.contexts.append(self)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = shape
+        return not self._trt.refuses
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return self._trt.capturable
+
+    def execute_async_v3(self, stream: int) -> bool:
+        device, session = self._trt.device, self._trt.session
+        assert stream == device.stream, "not the stream of the kernels"
+        addresses = dict(self.addresses)  # a graph keeps those of its capture
+
+        def run() -> None:
+            feed = {
+                node.name: memory(
+                    addresses[node.name],
+                    self.shapes[node.name],
+                    np.int64 if node.name == "row" else np.float32,
+                )
+                for node in session.get_inputs()
+            }
+            for node, value in zip(session.get_outputs(), session.run(None, feed), strict=True):
+                memory(addresses[node.name], value.shape, value.dtype)[...] = value
+
+        device.enqueue("engine", run)
+        return not self._trt.fails
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return read_bundle(tiny_bundle)
+
+
+@pytest.fixture
+def trt(bundle: Bundle) -> FakeTensorRt:
+    return FakeTensorRt(bundle, FakeDevice())
+
+
+@pytest.fixture
+def on_tensorrt(
+    bundle: Bundle, trt: FakeTensorRt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Model]:
+    """The bundle on the fake TensorRT."""
+    monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
+
+    def opened(flavour: str = "tensorrt-rtx", data: bytes = b"an engine") -> Model:
+        key = EngineKey.model_validate(
+            {
+                "onnx_sha256": bundle.manifest.files[STEP].sha256,
+                "recipe": 1,
+                "flavour": flavour,
+                "version": trt.__version__,
+                "gpus": ["sm89"],
+                "precision": "fp32",
+                "profile": list(PROFILE),
+            }
+        )
+        cache = EngineCache()
+        record = cache.store(key, data, model="tiny", seconds=1.0)
+        engine = Engine(cache.path(record), key, record.sha256, record.size)
+        made = TensorRtEngine(bundle, engine, Flavour(flavour, "1.7.1", trt), trt.device, "sm_89")
+        return Model(bundle, DeviceBackend("tensorrt", bundle, trt.device, made))
+
+    return opened
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
+def test_an_engine_runs_on_the_drivers_buffers(
+    tiny_bundle: Path, on_tensorrt: Callable[..., Model], trt: FakeTensorRt, flavour: str
+) -> None:
+    model, cpu = on_tensorrt(flavour), load(tiny_bundle, backend="onnxruntime-cpu", threads=1)
+    assert model.max_batch == PROFILE[1]
+    found = model.sample(n=5, seed=3)
+    np.testing.assert_allclose(found, cpu.sample(n=5, seed=3), atol=1e-4)
+    noise = "difftool_noise engine"
+    assert f"graph({noise} {noise})" in trt.device.log
+    assert [context.shapes["x"][0] for context in trt.contexts] == [4, 2]  # 5 = 4 + 1, padded
+
+
+def test_rtx_compiles_before_it_is_captured_and_keeps_what_it_compiled(
+    on_tensorrt: Callable[..., Model], trt: FakeTensorRt
+) -> None:
+    for _ in range(2):
+        on_tensorrt().sample(n=2)
+    eager = FakeTensorRt.DynamicShapesKernelSpecializationStrategy.EAGER
+    for context in trt.contexts:
+        assert context.config.dynamic_shapes_kernel_specialization_strategy == eager
+    assert trt.loaded == [b"kernels"]  # the first run had none to load
+
+
+def test_an_engine_that_cannot_be_captured_is_not(
+    on_tensorrt: Callable[..., Model], trt: FakeTensorRt
+) -> None:
+    trt.capturable = False
+    on_tensorrt().sample(n=2)
+    assert not any(entry.startswith("graph") for entry in trt.device.log)
+    assert "engine" in trt.device.log
+
+
+def test_what_tensorrt_says_is_said(on_tensorrt: Callable[..., Model], trt: FakeTensorRt) -> None:
+    with pytest.raises(ArtefactError, match=r"refuses .*: magic tag does not match \(build it"):
+        on_tensorrt(data=b"damaged")
+    trt.refuses = True
+    with pytest.raises(UsageError, match=r" is \(.*\), and the engine takes \(1,\) to \(3,\)"):
+        on_tensorrt().sample(n=2)
+    trt.refuses, trt.fails = False, True
+    with pytest.raises(ArtefactError, match="failed to run its engine"):
+        on_tensorrt().sample(n=2)
+
+
+def test_a_batch_that_is_too_large_is_told_the_command_for_a_wider_engine(
+    on_tensorrt: Callable[..., Model],
+) -> None:
+    model = on_tensorrt()
+    model.max_batch = 12
+    with pytest.raises(UsageError, match=r"difftool compile .* --profile 2,12,12"):
+        model.sample(n=12)
+
+
+class CudaSession:
+    """An ONNX Runtime session that takes "cuda" addresses, and notes how it is run."""
+
+    def __init__(self, bundle: Bundle, providers: list[str]) -> None:
+        self._session, self._providers = session_of(bundle), providers
+        self.get_inputs = self._session.get_inputs
+        self.graphs: list[str] = []
+
+    def get_providers(self) -> list[str]:
+        return self._providers
+
+    def io_binding(self) -> Any:
+        binding = self._session.io_binding()
+
+        def on_cpu(bind: Callable[..., None]) -> Callable[..., None]:
+            def bound(name: str, device: str, index: int, *rest: Any) -> None:
+                assert (device, index) == ("cuda", 0)
+                bind(name, "cpu", 0, *rest)
+
+            return bound
+
+        return SimpleNamespace(
+            real=binding,
+            bind_input=on_cpu(binding.bind_input),
+            bind_output=on_cpu(binding.bind_output),
+        )
+
+    def run_with_iobinding(self, binding: Any, options: onnxruntime.RunOptions) -> None:
+        entry = options.get_run_config_entry
+        assert entry("disable_synchronize_execution_providers") == "1"
+        self.graphs.append(entry("gpu_graph_id"))
+        self._session.run_with_iobinding(binding.real)
+
+
+def test_onnxruntime_runs_on_the_drivers_buffers(tiny_bundle: Path, bundle: Bundle) -> None:
+    session = CudaSession(bundle, [])
+    device = FakeDevice()
+    engine = OnnxRuntimeEngine(session, device, 6, graphs=True)
+    model = Model(bundle, DeviceBackend("onnxruntime-cuda", bundle, device, engine))
+    cpu = load(tiny_bundle, backend="onnxruntime-cpu", threads=1)
+    assert model.max_batch == 6
+    for sampler in (ddpm, ddim):
+        program = sampler(model.spec, steps=5)
+        found = model.sample(program, n=8, seed=3)
+        np.testing.assert_allclose(found, cpu.sample(program, n=8, seed=3), atol=1e-4)
+    # Each binding has the graph of its own that ONNX Runtime captures; 0 is not the caller's.
+    assert set(session.graphs) == {"1", "2", "3", "4"}  # batches of 6 and of 2, two sides each
+    plain = OnnxRuntimeEngine(session, device, 6, graphs=False)
+    session.graphs.clear()
+    Model(bundle, DeviceBackend("onnxruntime-cuda", bundle, device, plain)).sample(n=1)
+    assert set(session.graphs) == {"-1"}
+
+
+@pytest.fixture
+def cuda_runtime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """onnxruntime-gpu on a machine with a GPU; `asked` are the options of each session."""
+    fake = SimpleNamespace(asked=[], loaded=None, graphs_refused=False)
+
+    def session(path: str, settings: Any, *, providers: list[Any]) -> Any:
+        if providers == ["CPUExecutionProvider"]:  # the conditioner's
+            return CPU_SESSION(path, settings, providers=providers)
+        fake.asked.append(dict(providers[0][1]))
+        if fake.graphs_refused and providers[0][1]["enable_cuda_graph"] == "1":
+            raise RuntimeError("not all nodes have been partitioned to the CUDA EP")
+        loaded = [providers[0][0]] if fake.loaded is None else fake.loaded
+        return CudaSession(bundle, [*loaded, "CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime_cuda, "open_device", FakeDevice)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: [*onnxruntime_cuda.PROVIDERS.values()]
+    )
+    return fake
+
+
+def test_a_cuda_session_is_exact_and_shares_the_stream(
+    bundle: Bundle, cuda_runtime: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = open_onnxruntime(bundle, "onnxruntime-cuda")
+    assert backend.best_batch == (1 << 18) // 64
+    assert cuda_runtime.asked == [
+        {
+            "device_id": "0",
+            "user_compute_stream": str(FakeDevice().stream),
+            "use_tf32": "0",
+            "prefer_nhwc": "1",
+            "enable_cuda_graph": "1",
+        }
+    ]
+    assert capsys.readouterr().out == ""  # stdout is the command's
+    open_onnxruntime(bundle, "onnxruntime-cuda", tf32=True, graphs=False)
+    assert cuda_runtime.asked[1]["use_tf32"] == "1"
+    assert cuda_runtime.asked[1]["enable_cuda_graph"] == "0"
+
+
+def test_where_graphs_are_refused_the_session_is_opened_without(
+    bundle: Bundle, cuda_runtime: SimpleNamespace
+) -> None:
+    cuda_runtime.graphs_refused = True
+    open_onnxruntime(bundle, "onnxruntime-cuda")
+    assert [asked["enable_cuda_graph"] for asked in cuda_runtime.asked] == ["1", "0"]
+
+
+@pytest.mark.parametrize("name", onnxruntime_cuda.PROVIDERS)
+def test_a_provider_that_fell_back_to_the_cpu_is_refused(
+    bundle: Bundle, cuda_runtime: SimpleNamespace, name: str
+) -> None:
+    assert open_onnxruntime(bundle, name).name == name
+    cuda_runtime.loaded = []
+    with pytest.raises(MissingDependencyError, match=r"cannot load .*\[cuda,cudnn\]"):
+        open_onnxruntime(bundle, name)

@@ -1,0 +1,110 @@
+"""PyTorch in the runtime: TorchScript out of a bundle, and what torch compiles of a step."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from difftool.bundle import MANIFEST, TORCHSCRIPT, file_entries, read_bundle
+from difftool.diffusion.samplers import ddpm, unipc
+from difftool.errors import ArtefactError, MissingDependencyError
+from difftool.export.compiled import jit_compiled
+from difftool.export.eager import Eager
+from difftool.export.onnx import conditioner_width, step_module
+from difftool.export.torchscript import torchscript
+from difftool.runtime import Model, load
+from difftool.runtime.backends import BACKENDS, open_backend
+from difftool.runtime.edits import inpaint
+from difftool.train.checkpoint import load_checkpoint
+
+
+def list_files(bundle: Path) -> None:
+    """Let a bundle's manifest say what is in its folder."""
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    manifest["files"] = file_entries(bundle)
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="module")
+def scripted(
+    tiny_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny bundle with a step.ts."""
+    bundle = tmp_path_factory.mktemp("scripted") / "bundle"
+    shutil.copytree(tiny_bundle, bundle)
+    loaded = load_checkpoint(tiny_checkpoint)
+    module = step_module(loaded.network, loaded.spec)
+    width = conditioner_width(loaded.network, loaded.spec)
+    (bundle / TORCHSCRIPT).write_bytes(torchscript(module, loaded.spec, width))
+    list_files(bundle)
+    return bundle
+
+
+def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
+    model = load(scripted, backend="torchscript", threads=1, max_batch=3)
+    cpu = load(scripted, backend="onnxruntime-cpu", threads=1, max_batch=3)
+    for sampler in (ddpm, unipc):  # one slot of history, and several
+        program = sampler(model.spec, steps=6)
+        runs = [opened.sample(program, n=4, seed=2) for opened in (model, cpu)]
+        np.testing.assert_allclose(*runs, atol=1e-5)
+    # The host revises every row of a bundle that holds no known values.
+    mask = np.zeros((1, 8, 8), np.float32)
+    mask[:, :4] = 1
+    edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), mask)
+    runs = [opened.sample(program, n=4, edit=edit) for opened in (model, cpu)]
+    np.testing.assert_allclose(*runs, atol=1e-5)
+
+
+def test_torchscript_is_opened_only_where_it_is_named(
+    scripted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("step.ts was opened")
+
+    monkeypatch.setattr(torch.jit, "load", refuse)
+    bundle = read_bundle(scripted)
+    assert open_backend(bundle, None, threads=1).name != "torchscript"
+    assert "torchscript" in BACKENDS
+    with pytest.raises(AssertionError, match=r"step\.ts was opened"):
+        open_backend(bundle, "torchscript", threads=1)
+
+
+def test_a_bundle_without_torchscript_or_with_a_damaged_one(
+    scripted: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(MissingDependencyError, match=r"has no step\.ts .*--torchscript"):
+        load(tiny_bundle, backend="torchscript")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(scripted, damaged)
+    (damaged / TORCHSCRIPT).write_bytes(b"not a program")
+    list_files(damaged)
+    with pytest.raises(ArtefactError, match=r"torch refuses .*step\.ts"):
+        load(damaged, backend="torchscript")
+
+
+def test_what_torch_compiles_is_the_step_module(
+    tiny_bundle: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is handed over to torch.compile, which takes a minute and a C++ compiler."""
+    asked = []
+
+    def compile_nothing(module: torch.nn.Module, **options: object) -> torch.nn.Module:
+        asked.append(options)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    loaded = load_checkpoint(tiny_checkpoint)
+    bundle = read_bundle(tiny_bundle)
+    for sampler in (ddpm, unipc):
+        program = sampler(loaded.spec, steps=5)
+        compiled = jit_compiled(loaded.spec, slots=program.history, mode="max-autotune")
+        backends = [
+            Eager(loaded.network, loaded.spec),
+            Eager(loaded.network, loaded.spec, compiled=compiled),
+        ]
+        runs = [Model(bundle, backend, max_batch=4).sample(program, n=3) for backend in backends]
+        np.testing.assert_allclose(*runs, atol=1e-6)
+    assert asked == [{"mode": "max-autotune", "dynamic": False}] * 2

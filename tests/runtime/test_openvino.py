@@ -1,0 +1,186 @@
+"""OpenVINO runs what ONNX Runtime runs, in the precision that was asked for and no other."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import difftool
+from difftool.bundle import CONDITIONER, STEP, Bundle, read_bundle
+from difftool.diffusion.columns import Column
+from difftool.diffusion.labels import Labels
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import compile_program
+from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.export.quantize.bundle import quantize_bundle
+from difftool.runtime.backends import Backend, open_backend
+from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from difftool.runtime.backends.openvino import OpenVino
+from difftool.runtime.loop import Draws, run
+
+ROUNDING = 1e-5
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return read_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def bf16(tiny_bundle: Path) -> OpenVino:
+    """The backend in bfloat16, on a CPU that has it."""
+    try:
+        return OpenVino(read_bundle(tiny_bundle), threads=1, precision="bf16")
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+
+
+def drawn(
+    backend: Backend, bundle: Bundle, program: Program, n: int = 3, labels: Labels | None = None
+) -> np.ndarray:
+    batch = backend.batch(program, n, labels)
+    for _ in run(batch, program, Draws(4, np.arange(n), bundle.spec.shape)):
+        pass
+    return batch.x.copy()
+
+
+def both(
+    folder: Path, name: str, arguments: dict[str, object], labels: Labels | None = None
+) -> list[np.ndarray]:
+    """Samples of ONNX Runtime and of OpenVINO."""
+    bundle = read_bundle(folder)
+    program = compile_program(bundle.spec, name, arguments)
+    backends: list[Callable[..., Backend]] = [OnnxRuntimeCpu, OpenVino]
+    return [drawn(kind(bundle, threads=1), bundle, program, 3, labels) for kind in backends]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("ddpm", {}), ("ddim", {"steps": 6}), ("unipc", {"steps": 6}), ("dpmpp_2m", {"steps": 6})],
+)
+def test_images_are_those_of_onnxruntime(
+    tiny_bundle: Path, name: str, arguments: dict[str, object]
+) -> None:
+    expected, found = both(tiny_bundle, name, arguments)
+    assert np.abs(found - expected).max() < ROUNDING
+
+
+def test_points_are_those_of_onnxruntime(points_bundle: Path) -> None:
+    expected, found = both(points_bundle, "annealed_langevin", {"steps": 50, "step_size": 1e-4})
+    assert np.abs(found - expected).max() < ROUNDING * np.abs(expected).max()
+
+
+def test_guided_images_are_those_of_onnxruntime(classes_bundle: Path) -> None:
+    labels = Labels(np.array([2, 0, 1]), 2.5)
+    expected, found = both(classes_bundle, "ddim", {"steps": 6}, labels)
+    assert np.abs(found - expected).max() < ROUNDING
+    unguided = both(classes_bundle, "ddim", {"steps": 6}, Labels(np.array([2, 0, 1])))[1]
+    assert np.abs(found - unguided).max() > 0.01
+
+
+def test_known_values_are_held(fused_bundle: Path) -> None:
+    bundle = read_bundle(fused_bundle)
+    program = compile_program(bundle.spec, "ddim", {"steps": 4})
+    known, mask = np.full((2, 1, 8, 8), 0.25, np.float32), np.zeros((2, 1, 8, 8), np.float32)
+    mask[:, :, 4:] = 1
+    batch = OpenVino(bundle, threads=1).batch(program, 2)
+    batch.hold(known, mask)
+    for _ in run(batch, program, Draws(0, np.arange(2), bundle.spec.shape)):
+        pass
+    assert np.abs(batch.x[:, :, 4:] - 0.25).max() < ROUNDING
+    assert np.abs(batch.x[:, :, :4] - 0.25).max() > 0.1
+
+
+def test_batches_of_any_size(tiny_bundle: Path) -> None:
+    model = difftool.load(tiny_bundle, backend="openvino", threads=1, max_batch=2)
+    together = difftool.load(tiny_bundle, backend="openvino", threads=1, max_batch=5)
+    assert np.abs(model.sample(n=5) - together.sample(n=5)).max() < ROUNDING
+
+
+def test_old_batches_go_on_when_others_are_made(bundle: Bundle) -> None:
+    """A batch holds its graph and its arrays itself."""
+    backend, program = OpenVino(bundle, threads=1), bundle.default_program()
+    first = backend.batch(program, 1)
+    for size in range(2, 7):
+        backend.batch(program, size)
+    for _ in run(first, program, Draws(4, np.arange(1), bundle.spec.shape)):
+        pass
+    assert np.array_equal(first.x, drawn(backend, bundle, program, 1))
+
+
+def test_bf16_is_near_fp32_and_not_the_same(bundle: Bundle, bf16: OpenVino) -> None:
+    program = compile_program(bundle.spec, "ddim", {"steps": 6, "clip": False})
+    exact = drawn(OpenVino(bundle, threads=1), bundle, program)
+    error = np.abs(drawn(bf16, bundle, program) - exact).max() / np.abs(exact).max()
+    assert 1e-5 < error < 0.1
+
+
+def test_bf16_finds_every_noise_level(bundle: Bundle, bf16: OpenVino) -> None:
+    """A bfloat16 holds whole numbers up to 256 only: 301 is 302 in it."""
+    program = compile_program(bundle.spec, "ddim", {"steps": 6})
+    table = program.table.copy()
+    table[:, [Column.COND, Column.NULL_COND]] += 301
+    far = replace(program, table=table, conds=np.append(np.zeros(301), program.conds))
+    assert np.array_equal(drawn(bf16, bundle, far), drawn(bf16, bundle, program))
+
+
+def test_int8_is_that_of_onnxruntime(bundle: Bundle, tmp_path: Path) -> None:
+    """Of quantized values all are the same but those that lie on the edge between two."""
+    model = quantize_bundle(bundle, out=tmp_path / "int8").bundle
+    program = compile_program(bundle.spec, "ddim", {"steps": 6})
+    exact = drawn(OnnxRuntimeCpu(bundle, threads=1), bundle, program)
+    one = drawn(OnnxRuntimeCpu(model, threads=1, precision="int8"), model, program)
+    other = drawn(OpenVino(model, threads=1, precision="int8"), model, program)
+    rounding = np.abs(one - exact).mean()
+    assert 0 < np.abs(other - one).mean() < rounding
+    assert 0.5 * rounding < np.abs(other - exact).mean() < 2 * rounding
+
+
+def test_a_precision_that_the_cpu_lacks(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO takes another in silence."""
+    import openvino
+
+    class Hint:
+        def to_string(self) -> str:
+            return "f32"
+
+    monkeypatch.setattr(openvino.CompiledModel, "get_property", lambda *_: Hint())
+    backend = OpenVino(bundle, precision="bf16")
+    with pytest.raises(MissingDependencyError, match="no bf16 on this CPU, only f32"):
+        backend.batch(bundle.default_program(), 2)
+
+
+def test_precisions_that_are_not_there(bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match="openvino has no fp16"):
+        open_backend(bundle, "openvino", threads=1, precision="fp16")
+    with pytest.raises(ArtefactError, match=r"has no step\.int8\.onnx") as caught:
+        open_backend(bundle, "openvino", threads=1, precision="int8")
+    assert "difftool quantize" in caught.value.hint
+    with pytest.raises(UsageError, match="0 threads"):
+        OpenVino(bundle, threads=0)
+
+
+def test_without_openvino(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        open_backend(bundle, "openvino", threads=1)
+    assert "difftool[openvino]" in caught.value.hint
+    assert caught.value.exit_code == 4
+
+
+def test_onnxruntime_is_not_needed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CONDITIONER in bundle.manifest.files
+    expected = drawn(OpenVino(bundle, threads=1), bundle, bundle.default_program())
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    backend = OpenVino(bundle, threads=1)
+    assert np.array_equal(drawn(backend, bundle, bundle.default_program()), expected)
+
+
+def test_a_graph_that_it_refuses(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / STEP).write_bytes(b"\x08\x08no graph")
+    with pytest.raises(ArtefactError, match="OpenVINO refuses") as caught:
+        OpenVino(replace(bundle, path=tmp_path), threads=1)
+    assert "\n" not in caught.value.message
