@@ -1,4 +1,4 @@
-"""difftool inspect: what a bundle, a checkpoint or a run holds."""
+"""difftool inspect: what a bundle, a checkpoint, a run or another's file of weights holds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,14 +28,16 @@ def inspect(
         str,
         Argument(
             metavar="PATH",
-            help="Folder of a bundle, checkpoint or run, or name of a shipped model.",
+            help="Folder of a bundle, checkpoint or run, name of a shipped model, or another's "
+            "file of weights.",
         ),
     ],
     json: options.Json = False,
 ) -> None:
-    """Show what a bundle, a checkpoint or a run holds.
+    """Show what a bundle, a run or a file to import holds.
 
-    Every file is checked against its digest first.
+    Every file of ours is checked against its digest first. Of a public format it is shown what
+    difftool import would make of it, and what would have to be said.
     """
     from difftool.bundle import MANIFEST
     from difftool.runtime import shipped_models
@@ -43,8 +45,10 @@ def inspect(
     folder = Path(path)
     if path in shipped_models() or (folder / MANIFEST).is_file():
         record = _bundle(path)
-    elif (folder / "config.json").is_file() or (folder / "checkpoints").is_dir():
+    elif _is_ours(folder):
         record = _checkpoint(folder)
+    elif _is_foreign(folder):
+        record = _foreign(folder)
     elif folder.exists():
         raise ArtefactError(
             f"{path} is not a bundle, a checkpoint or a run",
@@ -70,7 +74,7 @@ def _bundle(path: str) -> Record:
         "bytes": _total(files),
         "program": bundle.default_program().name,
         "fused": manifest.fused,
-        "spec": _spec(bundle.spec),
+        "spec": spec_record(bundle.spec),
         "network": manifest.network.model_dump(),
         "provenance": manifest.provenance.model_dump(),
         "files": files,
@@ -94,18 +98,51 @@ def _checkpoint(path: Path) -> Record:
         "resumable": ckpt.OPTIMIZER in files,
         "bytes": _total(files),
         "program": config["program"],
-        "spec": _spec(loaded.spec),
+        "spec": spec_record(loaded.spec),
         "network": {**config["network"], "parameters": parameters},
         "training": config["training"],
+        **({"source": config["source"]} if "source" in config else {}),
         "files": files,
     }
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder may be a checkpoint or a run; a config.json alone is not enough."""
+    if not (folder / "config.json").is_file() and not (folder / "checkpoints").is_dir():
+        return False
+    from difftool.train.checkpoint import is_checkpoint
+
+    return is_checkpoint(folder)
+
+
+def _is_foreign(path: Path) -> bool:
+    if not path.exists():
+        return False
+    from difftool.train.importers import is_foreign
+
+    return is_foreign(path)
+
+
+def _foreign(path: Path) -> Record:
+    from difftool.cli.import_ import imported_record
+    from difftool.train.importers import find
+    from difftool.train.importers.settings import SettingsMissing
+
+    found = find(path)
+    record = {"kind": "public format", "path": str(path), "format": found.name}
+    try:
+        return record | imported_record(found, found.read())
+    except SettingsMissing as error:
+        missing = {setting.name: setting.usual for setting in error.missing}
+        return record | {"from": found.title, "to say": missing}
 
 
 def _total(files: Mapping[str, Mapping[str, Any]]) -> int:
     return sum(entry["size"] for entry in files.values())
 
 
-def _spec(spec: "ModelSpec") -> Record:
+def spec_record(spec: "ModelSpec") -> Record:
+    """A model's spec, its schedule in a few words."""
     schedule = spec.schedule
     return {
         **spec.to_dict(),

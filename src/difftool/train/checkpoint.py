@@ -33,6 +33,7 @@ CONFIG = "config.json"
 MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
 OPTIMIZER_JSON = "optimizer.json"
 KEYS: Final = {"format", "step", "spec", "network", "program", "training", "files"}
+_KINDS: Final = {EMA: "ema", MODEL: "raw"}
 _LISTED = 3  # tensors that an error names of each kind
 
 log = logging.getLogger(__name__)
@@ -53,13 +54,15 @@ class Checkpoint:
 def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
     """The network of a checkpoint folder, or of the newest whole checkpoint of a run folder.
 
+    With `ema` its weights are their moving average, where there is one.
+
     Raises:
         ArtefactError: it is not a checkpoint, is damaged, of a newer format, or its configuration
             does not fit its weights.
     """
     folder = find_checkpoint(path)
     config = read_config(folder)
-    weights = EMA if ema else MODEL
+    weights = EMA if ema and EMA in config["files"] else MODEL
     if weights not in config["files"]:
         raise ArtefactError(f"{folder} holds no {weights}", "it has the other weights: choose them")
     try:
@@ -72,7 +75,18 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
         ) from error
     network.load_state_dict(read_tensors(folder / weights, network.state_dict()))
     network.eval().requires_grad_(False)
-    return Checkpoint(spec, network, config, config["step"], folder, "ema" if ema else "raw")
+    return Checkpoint(spec, network, config, config["step"], folder, _KINDS[weights])
+
+
+def is_checkpoint(path: Path | str) -> bool:
+    """Whether a folder is a run, or a checkpoint of ours, be it damaged or too new."""
+    path = Path(path)
+    if (path / "checkpoints").is_dir():
+        return True
+    if not (path / CONFIG).is_file():
+        return False
+    config = read_json(path / CONFIG)
+    return isinstance(config, dict) and {"format", "spec"} <= config.keys()
 
 
 def find_checkpoint(path: Path | str) -> Path:
@@ -131,13 +145,15 @@ def save_checkpoint(
     training: Mapping[str, Any] | None,
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
     replace: bool = False,
 ) -> None:
     """Write a checkpoint folder, atomically.
 
     `network` is {"kind", "arguments"}, `program` the default {"sampler", "arguments"}; `tensors`
-    maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json. An
-    existing folder is an error, or gives way with `replace`.
+    maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json;
+    `source` says where weights that were not trained here come from. An existing folder is an
+    error, or gives way with `replace`.
     """
     with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
@@ -156,6 +172,7 @@ def save_checkpoint(
             "network": dict(network),
             "program": dict(program),
             "training": training,
+            **({} if source is None else {"source": dict(source)}),
             "files": files,
         }
         write_json(temporary / CONFIG, config)
@@ -171,7 +188,8 @@ def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
         network=checkpoint.config["network"],
         program=checkpoint.config["program"],
         training=checkpoint.config["training"],
-        tensors={EMA if ema else MODEL: checkpoint.network.state_dict()},
+        tensors={EMA if checkpoint.weights == "ema" else MODEL: checkpoint.network.state_dict()},
+        source=checkpoint.config.get("source"),
     )
     return out
 

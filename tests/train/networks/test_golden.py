@@ -26,28 +26,28 @@ def assert_close(actual: Tensor, expected: Tensor) -> None:
 def test_ncsn_v1(shared: Path) -> None:
     folder = shared / "golden/ncsn_v1_mnist28"
     io = recorded(folder)
-    assert_close(evaluate(golden.ncsn_v1(folder), io["x"], io["labels"]), io["score"])
+    assert_close(evaluate(golden.imported(folder), io["x"], io["labels"]), io["score"])
 
 
 def test_ncsn_v2_gives_sigma_times_score(shared: Path) -> None:
     folder = shared / "golden/ncsn_v2_cifar32"
     io = recorded(folder)
     sigma = io["sigmas"][io["labels"]].float()[:, None, None, None]
-    output = evaluate(golden.ncsn_v2(folder), io["x"], io["labels"])
+    output = evaluate(golden.imported(folder), io["x"], io["labels"])
     assert_close(output / sigma, io["score"])
 
 
 def test_ddpm(shared: Path) -> None:
     folder = shared / "golden/ddpm_pesser16"
     io = recorded(folder)
-    assert_close(evaluate(golden.ddpm_pesser(folder), io["x"], io["t"]), io["eps"])
+    assert_close(evaluate(golden.imported(folder), io["x"], io["t"]), io["eps"])
 
 
 def test_improved_diffusion(shared: Path) -> None:
     folder = shared / "golden/improved_diffusion_learned_sigma"
     io = recorded(folder)
     timesteps = io["t_original"] * 1000 / 4000  # rescale_timesteps
-    network = golden.improved_diffusion(folder)
+    network = golden.imported(folder)
     assert_close(evaluate(network, io["x"], timesteps), io["output"])
 
 

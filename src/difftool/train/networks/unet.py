@@ -50,6 +50,8 @@ class UNet(nn.Module):
         downsample_padding: of that conv, "asymmetric" (DDPM) or "symmetric" (improved-diffusion).
         classes, null_label: labels 0 .. `classes` - 1, and the label `classes` for none; a learned
             vector of each is added to the time embedding (improved- and guided-diffusion).
+        embedding_channels: width of the sinusoidal embedding; `channels` by default. What follows
+            it has four times that (guided-diffusion at 512 pixels, whose first level is narrower).
 
     Raises:
         UsageError: the arguments do not fit each other.
@@ -75,6 +77,7 @@ class UNet(nn.Module):
         downsample_padding: str = "asymmetric",
         classes: int = 0,
         null_label: bool = False,
+        embedding_channels: int | None = None,
     ) -> None:
         super().__init__()
         check_choice("embedding", embedding, EMBEDDINGS)
@@ -83,7 +86,9 @@ class UNet(nn.Module):
         check_at_least(1, "in_channels", in_channels)
         check_at_least(1, "out_channels", out_channels)
         check_at_least(1, "blocks", blocks)
+        embedding_channels = channels if embedding_channels is None else embedding_channels
         _check_levels(multipliers, attention)
+        _check_embedding(embedding_channels)
         _check_widths(channels, multipliers, groups)
         _check_heads(heads, head_channels)
 
@@ -117,11 +122,12 @@ class UNet(nn.Module):
                 return block(width, width, nn.Upsample(scale_factor=2.0))
             return Upsample(width)
 
-        self.embedding = SinusoidalEmbedding(channels, embedding)
+        hidden = 4 * embedding_channels
+        self.embedding = SinusoidalEmbedding(embedding_channels, embedding)
         self.embedding_mlp = nn.Sequential(
-            nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels)
+            nn.Linear(embedding_channels, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
         )
-        self.label_embedding = label_table(classes, null_label, 4 * channels)
+        self.label_embedding = label_table(classes, null_label, hidden)
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
 
         self.down, skips = _down_rows(row, downsample, channels, widths, blocks)
@@ -131,7 +137,7 @@ class UNet(nn.Module):
         self.norm_out = nn.GroupNorm(groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
         self.projection_sizes = [b.projection_size for b in self.residual_blocks().values()]
-        self.projections = nn.Linear(4 * channels, sum(self.projection_sizes))
+        self.projections = nn.Linear(hidden, sum(self.projection_sizes))
         self.reset_parameters()
 
     def residual_blocks(self) -> dict[str, ResidualBlock]:
@@ -235,11 +241,14 @@ def _check_levels(multipliers: Sequence[int], attention: Sequence[int]) -> None:
             )
 
 
-def _check_widths(channels: int, multipliers: Sequence[int], groups: int) -> None:
+def _check_embedding(channels: int) -> None:
     check_at_least(4, "channels", channels)
-    check_at_least(1, "groups", groups)
     if channels % 2:
         raise UsageError(f"channels is {channels}", "the time embedding needs an even number")
+
+
+def _check_widths(channels: int, multipliers: Sequence[int], groups: int) -> None:
+    check_at_least(1, "groups", groups)
     for width in (channels, *(channels * multiplier for multiplier in multipliers)):
         if width < 1 or width % groups:
             raise UsageError(

@@ -100,9 +100,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
-        qkv = self.qkv(self.norm(x)).flatten(2)
-        qkv = qkv.unflatten(1, (3, -1, self.head_channels)).transpose(3, 4)
-        q, k, v = qkv.unbind(1)  # each [N, heads, pixels, head channels]
+        parts = self.qkv(self.norm(x)).flatten(2).chunk(3, dim=1)
+        # Each [N, heads, pixels, head channels], and a transpose of its own: one of them cancels.
+        q, k, v = (part.unflatten(1, (-1, self.head_channels)).transpose(2, 3) for part in parts)
         h = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(h.transpose(2, 3).flatten(1, 2).unflatten(2, size))
 

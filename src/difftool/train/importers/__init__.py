@@ -1,0 +1,118 @@
+"""Models that others have trained: their files in, a checkpoint of ours out.
+
+Files are recognized by their structure, never by their names, and read without running anything in
+them. One file a format; see `difftool.train.importers.format` for what one is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from difftool.errors import ArtefactError, UsageError
+from difftool.files import sha256_of
+from difftool.train.checkpoint import EMA, MODEL, save_checkpoint
+from difftool.train.importers import improved, ncsn, ncsnv2, pesser
+from difftool.train.importers.check import check
+from difftool.train.importers.format import Format, Imported
+from difftool.train.importers.settings import Settings
+from difftool.train.importers.source import Source, open_source, tensor_files
+
+FORMATS: Final[Mapping[str, Format]] = {
+    "ncsn": ncsn.FORMAT,
+    "ncsnv2": ncsnv2.FORMAT,
+    "improved-diffusion": improved.FORMAT,
+    "pesser": pesser.FORMAT,
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source and the name of its format."""
+
+    name: str
+    source: Source
+
+    @property
+    def title(self) -> str:
+        """Whose format it is."""
+        return FORMATS[self.name].title
+
+    def read(self, said: Mapping[str, str] | None = None) -> Imported:
+        """The model, checked; `said` are settings that the files do not tell.
+
+        Raises:
+            SettingsMissing: some must be said; names them all.
+            UsageError: a setting is unknown or has no meaning.
+            ArtefactError: tensors are missing, left over or of another shape, the network is not
+                one of ours, or gives numbers that are not finite.
+        """
+        settings = Settings(said or {}, self.source.beside)
+        return check(FORMATS[self.name].read(self.source, settings))
+
+    def record(self, imported: Imported) -> dict[str, Any]:
+        """Where a model comes from and what was decided, as a checkpoint keeps it."""
+        return {
+            "format": self.name,
+            "from": self.title,
+            "weights": imported.weights,
+            "settings": dict(imported.chosen.values),
+            "assumed": list(imported.chosen.assumed),
+            "notes": list(imported.notes),
+            "largest_outputs": imported.largest_outputs,
+            "sha256": {file.name: sha256_of(file) for file in imported.files},
+        }
+
+
+def find(path: Path | str, name: str | None = None) -> Found:
+    """The format of a file or folder; `name` insists on one.
+
+    Raises:
+        UsageError: there is no format `name`.
+        ArtefactError: the path cannot be read safely, or is of no known format.
+    """
+    if name is not None and name not in FORMATS:
+        raise UsageError(f"unknown format {name!r}", f"one of: {', '.join(FORMATS)}")
+    source = open_source(Path(path))
+    wanted = FORMATS if name is None else {name: FORMATS[name]}
+    for candidate, format in wanted.items():
+        if format.recognizes(source):
+            return Found(candidate, source)
+    signs = "; ".join(f"{format.title}: {format.sign}" for format in wanted.values())
+    raise ArtefactError(
+        f"{path} {_contents(source)}, and is of no format that difftool imports",
+        f"looked for {signs}",
+    )
+
+
+def is_foreign(path: Path | str) -> bool:
+    """Whether a path, which is no checkpoint or bundle of ours, may be someone else's."""
+    path = Path(path)
+    return path.is_file() or (path.is_dir() and bool(tensor_files(path)))
+
+
+def write(found: Found, imported: Imported, out: Path, *, replace: bool = False) -> None:
+    """Write the checkpoint `out`, whole or not at all."""
+    save_checkpoint(
+        out,
+        step=imported.step,
+        spec=imported.spec,
+        network=imported.network,
+        program=imported.program,
+        training=None,
+        tensors={EMA if imported.weights == "ema" else MODEL: imported.tensors},
+        source=found.record(imported),
+        replace=replace,
+    )
+
+
+def _contents(source: Source) -> str:
+    if source.file is None:
+        files = [file.name for file in tensor_files(source.path)]
+        return f"holds {len(files)} files of tensors ({', '.join(files) or 'none'})"
+    content = source.content
+    if isinstance(content, Mapping):
+        names = [str(key) for key in content]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"holds {', '.join(names[:3]) or 'nothing'}{more}"
+    return f"holds a {type(content).__name__}"

@@ -1,0 +1,183 @@
+"""Reading files that someone else wrote: tensors and plain values come out, and nothing runs."""
+
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from difftool.errors import ArtefactError
+from difftool.files import JSON_LIMIT, read_json
+
+# A configuration beside the tensors, under the names that its formats give it.
+CONFIGS: Final = ("config.yml", "config.yaml", "config.json", "flags.json")
+
+_PICKLE: Final = b"\x80"  # how a pickle of protocol 2 or later begins
+_TORCH_PROTOCOL: Final = 2  # of the pickles in what torch.save writes
+_START: Final = 1 << 16  # bytes of a file that are looked at
+_NAMESPACE: Final = "tag:yaml.org,2002:python/object:argparse.Namespace"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was found at a path.
+
+    - `path`: as it was given, a file or a folder
+    - `file`, `content`: the one file of tensors there, and what it holds: tensors, numbers, words,
+      lists and dictionaries. None where a folder has no such file or several
+    - `beside`: the configuration beside it, or nothing; `config` is its file
+    """
+
+    path: Path
+    file: Path | None
+    content: Any
+    beside: Mapping[str, Any]
+    config: Path | None
+
+    def item(self, index: int) -> Any:
+        """An item of the content, where that is a list and has it; else None."""
+        is_there = isinstance(self.content, list) and index < len(self.content)
+        return self.content[index] if is_there else None
+
+    @property
+    def first(self) -> Any:
+        """The first item of the content, where that is a list; else the content."""
+        return self.item(0) if isinstance(self.content, list) else self.content
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were read."""
+        return tuple(file for file in (self.file, self.config) if file is not None)
+
+
+def open_source(path: Path) -> Source:
+    """Read what is at a path; ArtefactError where that cannot be done without running code."""
+    if not path.exists():
+        raise ArtefactError(f"there is no {path}", "give a file of weights or its folder")
+    found = [path] if path.is_file() else tensor_files(path)
+    folder = path if path.is_dir() else path.parent
+    config = next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
+    if len(found) != 1:
+        return Source(path, None, None, read_config(config), config)
+    return Source(path, found[0], load(found[0]), read_config(config), config)
+
+
+def tensor_files(folder: Path) -> list[Path]:
+    """The files directly in a folder that hold tensors, or a pickle that claims to."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and _holds_tensors(file))
+
+
+def load(path: Path) -> Any:
+    """The content of a file by torch.save or safetensors, on the CPU.
+
+    Raises:
+        ArtefactError: it is damaged, or asks for code to be run, which is refused.
+    """
+    if _is_safetensors(path):
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise _unreadable(path, error) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice is for those who call it
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # what a hostile file makes of the reader
+        raise (_refusal(path, str(error)) or _unreadable(path, error)) from error
+
+
+def read_config(path: Path | None) -> Mapping[str, Any]:
+    """The mapping in a YAML or JSON file; ArtefactError where it holds anything but plain data."""
+    if path is None:
+        return {}
+    value = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    if not isinstance(value, Mapping):
+        raise ArtefactError(f"{path} is not a configuration", "remove it, or copy it again")
+    return value
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain data from YAML. A dumped argparse.Namespace becomes a dictionary.
+
+    ArtefactError for every other tag that names Python, and for what is not YAML.
+    """
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        pass
+
+    Plain.add_constructor(
+        _NAMESPACE, lambda loader, node: loader.construct_mapping(node, deep=True)
+    )
+    try:
+        data = path.read_bytes()
+        if len(data) > JSON_LIMIT:
+            raise ArtefactError(
+                f"{path} is larger than {JSON_LIMIT} bytes", "is it what you meant?"
+            )
+        return yaml.load(data, Plain)
+    except yaml.constructor.ConstructorError as error:
+        tag = re.search(r"tag '(?:tag:yaml.org,2002:)?([^']*)'", str(error))
+        what = f"the tag {tag[1]}" if tag else str(error.problem)
+        raise ArtefactError(
+            f"{path} asks for {what}, which is more than plain data",
+            "do not use it, unless you know its author; then write the values out",
+        ) from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ArtefactError(
+            f"cannot read {path}: {' '.join(str(error).split())[:150]}", "copy it again"
+        ) from error
+
+
+def _holds_tensors(path: Path) -> bool:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    with open(path, "rb") as file:
+        return file.read(1) == _PICKLE or _is_safetensors(path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins with the length of a JSON header that fits into it."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and length + 8 <= path.stat().st_size
+
+
+def _refusal(path: Path, reason: str) -> ArtefactError | None:
+    """Why a file that torch would not read must not be read; None where it may just be broken."""
+    with open(path, "rb") as file:
+        start = file.read(_START)
+    if b"_reconstruct_persistent_obj" in start:
+        return ArtefactError(
+            f"{path} carries Python source that loading it would run, as EDM's pickles do",
+            "save the state_dict of its network with its authors' code, and import that",
+        )
+    if found := re.search(r"nsupported (?:global: )?GLOBAL ([\w.]+)", reason):
+        return ArtefactError(
+            f"{path} asks to run {found[1]} when it is loaded, which weights have no need to",
+            "do not use it, unless you know its author; a state_dict of tensors needs no code",
+        )
+    if start[:1] == _PICKLE and start[1] > _TORCH_PROTOCOL:
+        return ArtefactError(
+            f"{path} is a pickle of protocol {start[1]}, which may run anything when it is loaded",
+            "save the state_dict of its network with torch.save, and import that",
+        )
+    return None
+
+
+def _unreadable(path: Path, error: Exception) -> ArtefactError:
+    reason = " ".join(str(error).split())[:150] or type(error).__name__
+    return ArtefactError(
+        f"{path} is not a whole file of torch.save or safetensors: {reason}",
+        "download or copy it again",
+    )
