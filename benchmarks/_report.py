@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-_PACKAGES = ("difftool", "numpy", "onnxruntime", "torch")
+_PACKAGES = ("difftool", "numpy", "onnxruntime", "openvino", "torch", "diffusers")
 _HEADINGS = ("figure", "median", "quartiles", "limit", "verdict")
 
 
@@ -24,7 +24,8 @@ _HEADINGS = ("figure", "median", "quartiles", "limit", "verdict")
 class Figure:
     """What was measured, once or in several rounds; their median counts.
 
-    With a limit it passes or fails; without one it only informs.
+    With a limit it passes or fails; without one it only informs. `absent` says why there are no
+    values, which is no failure.
     """
 
     name: str
@@ -32,11 +33,12 @@ class Figure:
     unit: str = ""
     at_most: float | None = None
     at_least: float | None = None
+    absent: str = ""
 
     @property
-    def median(self) -> float:
-        """The median, or the only value."""
-        return statistics.median(self.values)
+    def median(self) -> float | None:
+        """The median, or the only value; None where there is none."""
+        return statistics.median(self.values) if self.values else None
 
     @property
     def quartiles(self) -> tuple[float, float] | None:
@@ -54,8 +56,8 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """ "pass", "FAIL", or empty where there is no limit. NaN fails."""
-        if not self.limit:
+        """ "pass", "FAIL", or empty where there is no limit or no value. NaN fails."""
+        if not self.limit or self.median is None:
             return ""
         low = -float("inf") if self.at_least is None else self.at_least
         high = float("inf") if self.at_most is None else self.at_most
@@ -63,7 +65,7 @@ class Figure:
 
     def cells(self) -> tuple[str, ...]:
         """Name, median, quartiles, limit and verdict as texts."""
-        median = f"{self.median:.4g} {self.unit}".rstrip()
+        median = self.absent if self.median is None else f"{self.median:.4g} {self.unit}".rstrip()
         quartiles = " .. ".join(f"{value:.4g}" for value in self.quartiles or ())
         return self.name, median, quartiles, self.limit, self.verdict
 

@@ -1,7 +1,7 @@
-"""How fast `difftool` starts, and how little it needs.
+"""How fast `difftool` starts, how little it needs, and how soon its first image is there.
 
-With --install all is measured in a new environment that holds `difftool[cpu]` alone; only then its
-size is judged, and that `difftool.load` works there, without torch.
+With --install starts are measured in a new environment that holds `difftool[cpu]` alone; only then
+its size is judged, and that `difftool.load` works there, without torch.
 """
 
 import os
@@ -9,25 +9,51 @@ import sys
 import tempfile
 from pathlib import Path
 
+from _installed import installed_megabytes
 from _process import run, script
 from _report import ROOT, Figure, finish, parser
-from _timing import differences, interleave
+from _timing import differences, interleave, ratios
 
 HELP_LIMIT, IMPORT_LIMIT, SIZE_LIMIT = 0.3, 0.25, 250  # seconds, seconds, MB
+COLD_LIMIT = 5.0  # times as long through diffusers
+STEPS = 10  # of the first image
 BASE = "import numpy, onnxruntime"
 WITHOUT_TORCH = "import difftool, sys; difftool.load; assert 'torch' not in sys.modules"
+
+# Writes a pipeline of the shipped DDPM to a folder, and draws one image from such a folder.
+SAVE = """
+import sys
+from diffusers.utils import logging
+logging.disable_progress_bar()
+sys.path.insert(0, sys.argv[1])
+from _diffusers import pipeline
+from difftool.train.checkpoint import load_checkpoint
+pipeline(load_checkpoint(sys.argv[2])).save_pretrained(sys.argv[3])
+"""
+DRAW = """
+import sys
+from diffusers import DDPMPipeline
+from diffusers.utils import logging
+logging.disable_progress_bar()
+pipe = DDPMPipeline.from_pretrained(sys.argv[1])
+pipe.set_progress_bar_config(disable=True)
+pipe(batch_size=1, num_inference_steps=int(sys.argv[2])).images[0].save(sys.argv[3])
+"""
 
 
 def main() -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--rounds", type=int, default=15)
+    arguments.add_argument("--cold-rounds", type=int, default=5, help="of the first image")
     arguments.add_argument("--install", action="store_true", help="measure a new environment")
     options = arguments.parse_args()
     setup = {"rounds": options.rounds, "environment": "new" if options.install else "present"}
+    present = Path(sys.executable)
     if options.install:
         figures = in_new_environment(options.rounds)
     else:
-        figures = start_times(Path(sys.executable), options.rounds)
+        figures = start_times(present, options.rounds)
+    figures += cold_starts(present, options.cold_rounds)
     return finish("startup", figures, setup, options.out)
 
 
@@ -61,6 +87,38 @@ def start_times(python: Path, rounds: int) -> list[Figure]:
         Figure(name="difftool --help", values=seconds["help"], unit="s", at_most=HELP_LIMIT),
         Figure(name=BASE, values=seconds["base"], unit="s"),
         Figure(name="difftool.runtime above it", values=above, unit="s", at_most=IMPORT_LIMIT),
+    ]
+
+
+def cold_starts(python: Path, rounds: int) -> list[Figure]:
+    """Seconds from the start of a process to the file of one image of the shipped DDPM.
+
+    Both load their own copy of it from the disk; the interpreter's environment has everything.
+    """
+    peer = "diffusers: first image"
+    size = installed_megabytes(["torch", "diffusers"])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        image, theirs = folder / "image.png", folder / "pipeline"
+        sample = [script("difftool", python), "sample", "-n", "1", "--steps", str(STEPS)]
+        sides = {"difftool": lambda: run([*sample, "--force", "--out", image])}
+        if size is not None:
+            here, checkpoint = Path(__file__).parent, ROOT / "checkpoints/ddpm-mnist"
+            run([python, "-c", SAVE, here, checkpoint, theirs])
+            sides["diffusers"] = lambda: run([python, "-c", DRAW, theirs, str(STEPS), image])
+        seconds = interleave(sides, rounds=rounds)
+    first = Figure(name="difftool: first image", values=seconds["difftool"], unit="s")
+    if size is None:
+        return [first, Figure(name=peer, values=[], absent="torch or diffusers is not installed")]
+    return [
+        first,
+        Figure(name=peer, values=seconds["diffusers"], unit="s"),
+        Figure(
+            name="first image, diffusers / difftool",
+            values=ratios(seconds["diffusers"], seconds["difftool"]),
+            at_least=COLD_LIMIT,
+        ),
+        Figure(name="torch, diffusers and what they need", values=[size], unit="MB"),
     ]
 
 

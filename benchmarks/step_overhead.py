@@ -8,41 +8,28 @@ Three sides take turns in one process, with the same threads:
 """
 
 import itertools
-import logging
 import sys
 import tempfile
-import warnings
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-import torch
+from _models import export_network
+from _profile import step_inputs
 from _report import ROOT, Figure, finish, parser
 from _timing import Side, interleave, ratios
-from torch import Tensor, nn
 
 import difftool
 from difftool import Model, Program
-from difftool.bundle import CONDITIONER, STEP
-from difftool.export.onnx import OPSET
+from difftool.bundle import STEP
 from difftool.runtime.backends.reference import Reference
 from difftool.train.checkpoint import load_checkpoint
 
+TO_NETWORK, TO_GRAPH = "loop / bare network", "loop / bare step graph"
 RATIO_LIMIT = 1.05
 AGREEMENT_LIMIT = 1e-4  # of the state's scale; a time only counts for the same computation
-
-
-class Bare(nn.Module):
-    """A network as anyone would export it: network(x, timestep)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
-        return self.network(x, self.network.condition(timestep))
 
 
 def main() -> int:
@@ -54,35 +41,12 @@ def main() -> int:
     arguments.add_argument("--threads", type=int, help="all cores by default")
     options = arguments.parse_args()
 
-    model = difftool.load(options.model, threads=options.threads)
-    program = model.default_program()
     checkpoint = options.checkpoint or ROOT / "checkpoints" / options.model
-    network = bare_session(checkpoint, options.threads)
-    graph = session(model.bundle.file(STEP), options.threads)
-    sides = {
-        "sampling loop": sampling(model, program, options.steps),
-        "bare network": repeated(network, network_inputs(model), options.steps),
-        "bare step graph": repeated(graph, graph_inputs(model, program), options.steps),
-    }
-    seconds = interleave(sides, rounds=options.rounds)
-    to_network = ratios(seconds["sampling loop"], seconds["bare network"])
-    to_graph = ratios(seconds["sampling loop"], seconds["bare step graph"])
-    figures = [
-        Figure(
-            name="difference after a step",
-            values=[disagreement(model, program, network)],
-            at_most=AGREEMENT_LIMIT,
-        ),
-        *(
-            Figure(name=name, values=[1e3 * s / options.steps for s in values], unit="ms/step")
-            for name, values in seconds.items()
-        ),
-        Figure(name="loop / bare network", values=to_network, at_most=RATIO_LIMIT),
-        Figure(name="loop / bare step graph", values=to_graph),
-    ]
+    model = difftool.load(options.model, threads=options.threads)
+    figures = measure(model, checkpoint, options.threads, options.rounds, options.steps)
     setup = {
         "model": Path(options.model).name,
-        "program": program.name,
+        "program": model.default_program().name,
         "threads": options.threads or "all",
         "rounds": options.rounds,
         "steps": options.steps,
@@ -90,24 +54,42 @@ def main() -> int:
     return finish("step_overhead", figures, setup, options.out)
 
 
+def measure(
+    model: Model, checkpoint: Path, threads: int | None, rounds: int, steps: int
+) -> list[Figure]:
+    """Whether the sides agree, what each takes, and the ratios."""
+    program = model.default_program()
+    network = bare_session(checkpoint, threads)
+    graph = session(model.bundle.file(STEP), threads)
+    sides = {
+        "sampling loop": sampling(model, program, steps),
+        "bare network": repeated(network, network_inputs(model), steps),
+        "bare step graph": repeated(graph, step_inputs(graph, model.bundle, 1), steps),
+    }
+    seconds = interleave(sides, rounds=rounds)
+    to_network = ratios(seconds["sampling loop"], seconds["bare network"])
+    to_graph = ratios(seconds["sampling loop"], seconds["bare step graph"])
+    return [
+        Figure(
+            name="difference after a step",
+            values=[disagreement(model, program, network)],
+            at_most=AGREEMENT_LIMIT,
+        ),
+        *(
+            Figure(name=name, values=[1e3 * s / steps for s in values], unit="ms/step")
+            for name, values in seconds.items()
+        ),
+        Figure(name=TO_NETWORK, values=to_network, at_most=RATIO_LIMIT),
+        Figure(name=TO_GRAPH, values=to_graph),
+    ]
+
+
 def bare_session(checkpoint: Path, threads: int | None) -> Any:
     """The network alone in ONNX Runtime, with a dynamic batch as the step graph has it."""
     loaded = load_checkpoint(checkpoint)
-    batch = torch.export.Dim("batch")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")  # the exporter's, of its own affairs
-        exported = torch.onnx.export(
-            Bare(loaded.network).eval(),
-            (torch.zeros(2, *loaded.spec.shape), torch.zeros(2)),
-            dynamic_shapes=({0: batch}, {0: batch}),
-            input_names=["x", "timestep"],
-            dynamo=True,
-            opset_version=OPSET,  # the step graph's, so that the same kernels run
-            verbose=False,
-        )
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        exported.save(str(path))
+        export_network(loaded.network, loaded.spec, path)
         return session(path, threads)
 
 
@@ -139,21 +121,6 @@ def repeated(bare: Any, inputs: dict[str, np.ndarray], steps: int) -> Side:
 def network_inputs(model: Model) -> dict[str, np.ndarray]:
     """One noisy sample at one timestep."""
     return {"x": _normal(1, *model.spec.shape), "timestep": np.full(1, 500, np.float32)}
-
-
-def graph_inputs(model: Model, program: Program) -> dict[str, np.ndarray]:
-    """The same for the step graph, in the middle of the program."""
-    conditioner = session(model.bundle.file(CONDITIONER), 1)
-    conds = program.conds.astype(np.float32)
-    shape = model.spec.shape
-    return {
-        "x": _normal(1, *shape),
-        "history": np.zeros((program.history, 1, *shape), np.float32),
-        "row": np.full(1, len(program) // 2, np.int64),
-        "noise": _normal(1, *shape),
-        "table": program.table.astype(np.float32),
-        "cond_table": conditioner.run(None, {"cond": conds})[0],
-    }
 
 
 def disagreement(model: Model, program: Program, network: Any) -> float:

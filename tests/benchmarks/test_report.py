@@ -33,6 +33,14 @@ def test_quartiles_are_those_of_several_values() -> None:
     assert Figure(name="x", values=[1]).quartiles is None
 
 
+def test_what_is_absent_says_why_and_fails_nothing(tmp_path: Path) -> None:
+    figure = Figure(name="x", values=[], at_most=1, absent="not installed")
+    assert (figure.median, figure.quartiles, figure.verdict) == (None, None, "")
+    assert figure.cells() == ("x", "not installed", "", "at most 1", "")
+    assert finish("speed", [figure], {}, tmp_path) == 0
+    assert json.loads((tmp_path / "speed.json").read_text())["figures"][0]["median"] is None
+
+
 def test_a_page_holds_a_row_for_each_figure() -> None:
     page = markdown("speed", [Figure(name="loop", values=[1, 2, 3], unit="ms")], {"rounds": 3})
     assert page.startswith("# speed\n\nSetup: rounds 3.\n")

@@ -84,7 +84,7 @@ def test_a_hook_sees_every_step_and_can_cancel(model: Model) -> None:
 
 def test_points_are_as_good_as_images(points_bundle: Path) -> None:
     model = difftool.load(points_bundle)
-    assert model.max_batch == 8192
+    assert model.max_batch == 1024
     assert model.sample(n=10).shape == (10, 2)
     with pytest.raises(UsageError, match="not images"):
         difftool.to_uint8(model.sample(n=1), model.spec)

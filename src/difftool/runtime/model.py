@@ -20,9 +20,10 @@ from difftool.runtime.task import Task, labels_of, require_editable
 Floats = NDArray[np.float32]
 
 _MODELS: Final = Path(__file__).parent.parent / "models"
-_BATCH_ELEMENTS: Final = (
-    1 << 14
-)  # numbers in a default batch: larger ones fall out of a CPU's cache
+# A default batch stays in a CPU's cache: so many numbers, and so many samples, since a network is
+# wider than its points.
+_BATCH_ELEMENTS: Final = 1 << 14
+_BATCH_SAMPLES: Final = 1 << 10
 _MAX_SAMPLES: Final = 1 << 32  # a sample's index is one 32-bit word of the noise counter
 
 
@@ -62,7 +63,8 @@ class Model:
             raise UsageError(f"a batch of {max_batch}", "max_batch is at least 1")
         self.bundle = bundle
         self.backend = backend
-        cached = max(1, _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape)))
+        fitting = _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape))
+        cached = min(max(1, fitting), _BATCH_SAMPLES)
         best = backend.best_batch if isinstance(backend, LikesBatches) else cached
         self.max_batch = max_batch or best
 

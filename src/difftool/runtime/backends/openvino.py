@@ -135,9 +135,9 @@ def _index_graph(model: Any) -> Any:
 
     None where there is no such part, since the network is not conditioned.
 
-    In bfloat16 OpenVINO rounds all that leads to a product, and so this column of a row, too: of a
-    thousand noise levels it then finds a quarter, or one beyond the last. So this part is run on
-    its own, in float32 and once for a program.
+    In bfloat16 OpenVINO rounds all that leads to a product, and so this column of a row, too: it
+    then finds half of a thousand noise levels, or one beyond the last. So this part is run on its
+    own, in float32 and once for a program.
     """
     from openvino import Model
 

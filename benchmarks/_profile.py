@@ -1,0 +1,71 @@
+"""Where the time of a step graph goes, operator by operator, as ONNX Runtime itself counts it."""
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import onnxruntime
+
+from difftool.bundle import Bundle, step_name
+from difftool.diffusion.labels import rows_of
+from difftool.runtime.backends.conditioner import Conditioner
+
+SMALL = 0.01  # of the whole: what takes less is counted together
+
+
+def profile(
+    bundle: Bundle, precision: str, size: int, *, steps: int, threads: int | None = None
+) -> dict[str, float]:
+    """Milliseconds of a step by kind of operator, the most expensive first; "others" last."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = onnxruntime.SessionOptions()
+        settings.enable_profiling = True
+        settings.log_severity_level = 3
+        settings.profile_file_prefix = str(Path(folder) / "profile")
+        if threads is not None:
+            settings.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(
+            str(bundle.file(step_name(precision))), settings, providers=["CPUExecutionProvider"]
+        )
+        inputs = step_inputs(session, bundle, size)
+        for _ in range(steps + 1):  # the first is not counted
+            session.run(None, inputs)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    return by_operator(events, steps)
+
+
+def by_operator(events: list[Mapping], steps: int) -> dict[str, float]:
+    """From ONNX Runtime's events: the median of each node's last `steps` runs, summed by kind."""
+    runs: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            runs[event["args"]["op_name"], event["name"]].append(event["dur"])
+    total: dict[str, float] = defaultdict(float)
+    for (kind, _), microseconds in runs.items():
+        total[kind] += median(microseconds[-steps:]) / 1e3
+    whole = sum(total.values())
+    large = {kind: ms for kind, ms in total.items() if ms >= SMALL * whole}
+    ordered = dict(sorted(large.items(), key=lambda item: -item[1]))
+    return {**ordered, "others": whole - sum(large.values())}
+
+
+def step_inputs(session: onnxruntime.InferenceSession, bundle: Bundle, size: int) -> dict:
+    """What a step graph takes, in the middle of the default program."""
+    program, shape = bundle.default_program(), bundle.spec.shape
+    rows = rows_of(program, bundle.spec, size, None)
+    generator = np.random.default_rng(0)
+    inputs = {
+        "x": generator.standard_normal((size, *shape), np.float32),
+        "history": np.zeros((program.history, size, *shape), np.float32),
+        "row": rows.first + len(program) // 2,
+        "noise": generator.standard_normal((size, *shape), np.float32),
+        "table": rows.table.astype(np.float32),
+        "cond_table": Conditioner(bundle).table(rows),
+        "known": np.zeros((size, *shape), np.float32),
+        "mask": np.zeros((size, *shape), np.float32),
+    }
+    return {node.name: inputs[node.name] for node in session.get_inputs()}

@@ -1,0 +1,326 @@
+"""difftool bench: how fast a bundle runs here, alone and against peers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from typer import Exit, Option
+
+from difftool.cli import options
+from difftool.cli.console import progress, report
+from difftool.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from difftool.bundle import Bundle
+    from difftool.diffusion.program import Program
+    from difftool.export.sides import Side
+    from difftool.export.verify import Verification
+    from difftool.runtime.backends import Backend
+    from difftool.runtime.bench import Timing
+
+EXAMPLES = """\b
+Examples:
+  difftool bench
+  difftool bench bundle --backend openvino --precision bf16 --batch 1,4,16
+  difftool bench bundle --against torch,openvino --checkpoint runs/digits --json
+"""
+
+_SIZES: Final = "1,2,4,8,16,32"
+_GATE_STEPS: Final = 20  # of the runs that outputs are compared over
+_HEADINGS: Final = (
+    "batch",
+    "on",
+    "first ms",
+    "ms/step",
+    "quartiles",
+    "p90",
+    "p99",
+    "ms/image",
+    "images/s",
+    "ratio",
+)
+
+
+def bench(
+    model: options.Model = options.DEFAULT_MODEL,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    assignments: options.Assignments = None,
+    backend: options.Backend = None,
+    precision: options.Precision = "fp32",
+    against: Annotated[
+        str | None,
+        Option(
+            metavar="NAMES",
+            help="Peers that take turns with it: torch (needs --checkpoint, or a bundle with "
+            "step.ts), and any backend, such as openvino or openvino:bf16.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        Option(
+            metavar="CHECKPOINT",
+            help="What the bundle was exported from; then outputs must be PyTorch's.",
+            show_default=False,
+        ),
+    ] = None,
+    batch: Annotated[
+        str, Option(metavar="SIZES", help="Batches to measure; the best is found among them.")
+    ] = _SIZES,
+    rounds: Annotated[
+        int, Option(metavar="COUNT", help="Turns of each side; a first one is not counted.")
+    ] = 7,
+    threads: Annotated[
+        int | None,
+        Option(metavar="COUNT", help="CPU threads; all cores by default.", show_default=False),
+    ] = None,
+    trust: options.Trust = None,
+    json: options.Json = False,
+) -> None:
+    """Measure what a step and an image take, and which max_batch is best.
+
+    All sides first run a program on the same noise. One whose outputs are out of the tolerance of
+    its precision is INVALID, has no figures, and makes the exit code 1. They are compared with
+    PyTorch where --checkpoint is given, and else with step.onnx in float32 on ONNX Runtime; where
+    that is all that is measured, only with itself. A ratio is how many times as long a peer takes.
+    """
+    from difftool.bundle import read_bundle
+    from difftool.export.sides import Side
+    from difftool.runtime.backends import open_backend
+    from difftool.runtime.bench import best_size, measure, peak_memory
+    from difftool.runtime.model import find_bundle
+
+    sizes = _sizes(batch)
+    bundle = read_bundle(find_bundle(model))
+    arguments = options.sampler_arguments(steps, eta, assignments)
+    program = options.choose_program(bundle, sampler, arguments)
+    opened = open_backend(
+        bundle, backend, threads=threads, precision=precision, trusted=trust or ()
+    )
+    own = Side(opened, precision)
+    peers = _peers(against, bundle, checkpoint, threads)
+    sides = {str(side): side for side in (own, *peers)}
+    reference = _reference(peers, bundle, checkpoint, threads)
+
+    short = _short(bundle, sampler, arguments, program)
+    parity = _parity(sides, reference, short, bundle, quiet=json)
+    backends = {name: side.backend for name, side in sides.items()}
+    timings = [measure(backends, program, bundle.spec, size=n, rounds=rounds) for n in sizes]
+    valid = {name: result.passed for name, result in parity.items()}
+    subject = str(own)
+    best = best_size([found[subject] for found in timings]) if valid[subject] else None
+    record = {
+        "model": model,
+        "program": program.name,
+        "nfe": program.nfe,
+        "backend": opened.name,
+        "precision": precision,
+        "threads": threads or "all",
+        "rounds": rounds,
+        "parity": {
+            "reference": str(reference),
+            "program": short.name,
+            **{name: _verdict(result) for name, result in parity.items()},
+        },
+        "results": [
+            _result(name, subject, found, program.nfe, valid=valid)
+            for found in timings
+            for name in sides
+        ],
+        "best_max_batch": best,
+        "peak_memory_mib": peak_memory(
+            model, backend=backend, precision=precision, threads=threads, size=best or sizes[0]
+        ),
+    }
+    if json:
+        report(record, as_json=True)
+    else:
+        _print(record)
+    if not all(valid.values()):
+        raise Exit(1)
+
+
+def _sizes(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--batch {text!r} names no sizes", f"write them like {_SIZES}")
+    return sorted({int(part) for part in parts})
+
+
+def _peers(
+    against: str | None, bundle: "Bundle", checkpoint: Path | None, threads: int | None
+) -> "list[Side]":
+    from difftool.export.sides import TORCH, Side
+    from difftool.runtime.backends import open_backend
+
+    peers = []
+    for name in (part.strip() for part in (against or "").split(",") if part.strip()):
+        kind, _, precision = name.partition(":")
+        precision = precision or "fp32"
+        if name == "diffusers":
+            raise UsageError(
+                "difftool bench does not run diffusers", "use benchmarks/against_peers.py"
+            )
+        if name == TORCH:
+            peers.append(Side(_torch(bundle, checkpoint, threads), precision))
+        elif kind == "tensorrt":  # names the precision of an engine itself
+            peers.append(Side(open_backend(bundle, name, threads=threads), precision))
+        else:
+            opened = open_backend(bundle, kind, threads=threads, precision=precision)
+            peers.append(Side(opened, precision))
+    return peers
+
+
+def _torch(bundle: "Bundle", checkpoint: Path | None, threads: int | None) -> "Backend":
+    """The checkpoint in PyTorch, or else the bundle's TorchScript."""
+    from difftool.runtime.backends import open_backend
+
+    if checkpoint is None:
+        try:
+            return open_backend(bundle, "torchscript", threads=threads)
+        except MissingDependencyError as error:
+            raise UsageError(
+                "torch needs the checkpoint that the bundle was exported from",
+                "give it: --checkpoint RUN",
+            ) from error
+
+    import torch
+
+    from difftool.export.eager import Eager
+    from difftool.export.sides import load_origin
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loaded = load_origin(bundle, checkpoint)
+    return Eager(loaded.network, loaded.spec, bundle.manifest.fused)
+
+
+def _reference(
+    peers: "Sequence[Side]", bundle: "Bundle", checkpoint: Path | None, threads: int | None
+) -> "Side":
+    """What every side is compared with: PyTorch, or else step.onnx on ONNX Runtime."""
+    from difftool.export.sides import EXACT, TORCH, Side
+    from difftool.runtime.backends import open_backend
+
+    for peer in peers:
+        if peer.backend.name == TORCH:
+            return peer
+    if checkpoint is not None:
+        return Side(_torch(bundle, checkpoint, threads), "fp32")
+    return Side(open_backend(bundle, EXACT, threads=threads), "fp32")
+
+
+def _short(
+    bundle: "Bundle", sampler: str | None, arguments: dict[str, Any], program: "Program"
+) -> "Program":
+    """The same program in few steps, where the sampler has one so short."""
+    for steps in (_GATE_STEPS, len(bundle.spec.schedule)):
+        if steps < program.nfe:
+            try:
+                return options.choose_program(bundle, sampler, {**arguments, "steps": steps})
+            except UsageError:  # not every sampler takes every number of steps
+                continue
+    return program
+
+
+def _parity(
+    sides: "Mapping[str, Side]",
+    reference: "Side",
+    program: "Program",
+    bundle: "Bundle",
+    *,
+    quiet: bool,
+) -> "dict[str, Verification]":
+    from difftool.export.verify import verify_sides
+
+    with progress(len(sides) * len(program), quiet=quiet) as advance:
+        return {
+            name: verify_sides(bundle, side, reference, program, n=1, on_row=lambda *_: advance())
+            for name, side in sides.items()
+        }
+
+
+def _verdict(result: "Verification") -> dict[str, Any]:
+    return {
+        "passed": result.passed,
+        "step_error": _finite(result.step_error),
+        "step_tolerance": result.step_tolerance,
+        "psnr_db": _finite(result.psnr),
+        "psnr_tolerance_db": result.psnr_tolerance,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity, which PSNR reaches where two runs are equal."""
+    return value if math.isfinite(value) else None
+
+
+def _result(
+    name: str,
+    subject: str,
+    found: "Mapping[str, Timing]",
+    nfe: int,
+    *,
+    valid: Mapping[str, bool],
+) -> dict[str, Any]:
+    """The figures of one side at one size; none where its outputs are not those of the model."""
+    import numpy as np
+
+    from difftool.runtime.bench import ratios
+
+    timing = found[name]
+    result: dict[str, Any] = {"batch": timing.size, "on": name}
+    if not valid[name]:
+        return {**result, "verdict": "INVALID"}
+    result |= {
+        "verdict": "valid",
+        "first_ms": timing.first_ms,
+        "ms_per_step": timing.quantiles(),
+        "ms_per_image": timing.quantiles(nfe / timing.size),
+        "images_per_second": timing.images_per_second(nfe),
+        "round_ms_per_step": timing.round_ms.tolist(),
+    }
+    if name != subject and valid[subject]:
+        result["ratio"] = float(np.median(ratios(timing, found[subject])))
+    return result
+
+
+def _print(record: Mapping[str, Any]) -> None:
+    shown = ("model", "program", "nfe", "threads", "rounds", "parity")
+    report({key: record[key] for key in shown}, as_json=False)
+    _print_table([_HEADINGS, *(_cells(result) for result in record["results"])])
+    peak = record["peak_memory_mib"]
+    last = {
+        "best max_batch": record["best_max_batch"],
+        "peak memory": None if peak is None else f"{peak:.0f} MiB",
+    }
+    report(last, as_json=False)
+
+
+def _cells(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row of the table."""
+    place = str(result["batch"]), result["on"]
+    if result["verdict"] == "INVALID":
+        return *place, "INVALID", *[""] * (len(_HEADINGS) - 3)
+    step, image = result["ms_per_step"], result["ms_per_image"]
+    return (
+        *place,
+        f"{result['first_ms']:.4g}",
+        f"{step['median']:.4g}",
+        f"{step['q1']:.4g} .. {step['q3']:.4g}",
+        f"{step['p90']:.4g}",
+        f"{step['p99']:.4g}",
+        f"{image['median']:.4g}",
+        f"{result['images_per_second']:.4g}",
+        f"{result['ratio']:.3g}" if "ratio" in result else "",
+    )
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())

@@ -1,0 +1,82 @@
+"""docs/benchmarks.md and README.md say what the results say."""
+
+import pytest
+from _ratios_page import (
+    BEGIN,
+    END,
+    PAGE,
+    README,
+    page,
+    read_results,
+    readme_block,
+    with_block,
+)
+from _report import Figure
+
+
+def _record(figures: list[Figure]) -> dict:
+    return {
+        "machine": {"cpu": "a CPU", "cores": 2, "torch": "2.0"},
+        "setup": {"threads": 2, "program": "ddpm(steps=1000)"},
+        "figures": [
+            {
+                "name": f.name,
+                "unit": f.unit,
+                "at_most": f.at_most,
+                "at_least": f.at_least,
+                "absent": f.absent,
+                "median": f.median,
+                "verdict": f.verdict,
+            }
+            for f in figures
+        ],
+    }
+
+
+RESULTS = {
+    "peers-cifar10": _record(
+        [
+            Figure(name="batch 1: difftool fp32", values=[50.0], unit="ms/step"),
+            Figure(name="batch 1: torch eager", values=[75.0], unit="ms/step"),
+            Figure(name="batch 4: difftool fp32", values=[200.0], unit="ms/step"),
+            Figure(name="batch 4: torch eager", values=[], absent="INVALID: 0.2 from PyTorch"),
+            Figure(name="batch 1: torch.compile", values=[], absent="not compiled within 9 s"),
+            Figure(name="batch 1: torch eager / difftool fp32", values=[1.5], at_least=2),
+            Figure(name="batch 1: fp32 on onnxruntime-cpu, Conv: 80%", values=[40.0]),
+        ]
+    ),
+    "toy": _record([Figure(name="torch loop / difftool", values=[6.0], at_least=5)]),
+}
+
+
+def test_the_page_has_times_ratios_goals_and_where_the_time_goes() -> None:
+    text = page(RESULTS)
+    assert "| torch eager | 75 | INVALID |" in text
+    assert "| torch eager | 1.50 | INVALID |" in text
+    assert "| difftool fp32 | 50 | 200 |" in text
+    assert "| torch.compile | – |  |" in text
+    assert "- batch 1: torch.compile: not compiled within 9 s" in text
+    assert "| cifar10 | batch 1: torch eager / difftool fp32 | at least 2 | 1.5 | FAIL |" in text
+    assert "| toy | torch loop / difftool | at least 5 | 6 | pass |" in text
+    assert "| 1 | fp32 | Conv | 40 | 80% |" in text
+
+
+def test_the_readme_gets_the_ratios_of_what_was_measured() -> None:
+    text = readme_block(RESULTS)
+    assert "| torch eager | 1.50 | INVALID |" in text
+    assert "a CPU, 2 cores, threads 2, torch 2.0" in text
+    assert readme_block({}) == "Not measured yet."
+
+
+def test_only_the_marked_part_of_a_text_is_replaced() -> None:
+    text = f"before\n{BEGIN}\nold \\1\n{END}\nafter"
+    assert with_block(text, r"new \1") == f"before\n{BEGIN}\nnew \\1\n{END}\nafter"
+    with pytest.raises(ValueError, match="does not stand once"):
+        with_block("nothing is marked", "new")
+
+
+def test_the_committed_pages_are_those_of_the_committed_results() -> None:
+    results = read_results()
+    assert PAGE.read_text(encoding="utf-8") == page(results)
+    readme = README.read_text(encoding="utf-8")
+    assert readme == with_block(readme, readme_block(results))
