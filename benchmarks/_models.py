@@ -80,7 +80,7 @@ CASES = {
 
 def prepare(case: Case, work: Path) -> Prepared:
     """The files of a case, made where they are not in `work` yet."""
-    folder = work / f"{case.name}-{_digest()}"
+    folder = work / f"{case.name}-{digest()}"
     path = case.checkpoint(folder)
     if not (folder / "bundle").is_dir():
         export_bundle(path, folder / "bundle")
@@ -178,7 +178,7 @@ def short_program(bundle: Bundle, steps: int) -> Program:
     return compile_program(bundle.spec, entry.sampler, {**entry.arguments, "steps": steps})
 
 
-def _digest() -> str:
+def digest() -> str:
     """Of all that decides what `prepare` makes."""
     digest = hashlib.sha256()
     for name in _SOURCES:

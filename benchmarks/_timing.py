@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 Side = Callable[[], object]
 
 
-def interleave(sides: Mapping[str, Side], *, rounds: int) -> dict[str, list[float]]:
+def interleave(
+    sides: Mapping[str, Side], *, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds that each side took in each round; one round goes before and is not counted.
 
     Every other round has the opposite order. So a machine that is slow for a while is so to all.
@@ -15,9 +17,9 @@ def interleave(sides: Mapping[str, Side], *, rounds: int) -> dict[str, list[floa
     order = list(sides)
     for counted in [False] + [True] * rounds:
         for name in order:
-            begin = time.perf_counter()
+            begin = clock()
             sides[name]()
-            elapsed = time.perf_counter() - begin
+            elapsed = clock() - begin
             if counted:
                 seconds[name].append(elapsed)
         order.reverse()

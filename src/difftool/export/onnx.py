@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import MissingDependencyError
 from difftool.export.step import Conditioner, StepModule
+
+if TYPE_CHECKING:
+    from difftool.export.forms import Forms
 
 OPSET: Final = (
     18  # the newest in which GroupNorm becomes InstanceNormalization, which runtimes run fast
@@ -58,12 +61,18 @@ def conditioner_inputs(spec: ModelSpec, count: int = _CONDS) -> tuple[Tensor, ..
 
 def conditioner_width(network: nn.Module, spec: ModelSpec) -> int:
     """C: how many numbers the network takes from its conditioner; 0 where it takes none."""
-    inputs = conditioner_inputs(spec)
+    device = next(network.parameters()).device
+    inputs = [tensor.to(device) for tensor in conditioner_inputs(spec)]
     return int(network.condition(*inputs).shape[1])  # type: ignore[operator]
 
 
-def export_step(module: StepModule, spec: ModelSpec, width: int, path: Path) -> None:
-    """Write the step graph, with dynamic batch, history, table and cond_table."""
+def export_step(
+    module: StepModule, spec: ModelSpec, width: int, path: Path, forms: "Forms | None" = None
+) -> None:
+    """Write the step graph, with dynamic batch, history, table and cond_table.
+
+    `forms` are `difftool.export.forms.CHOSEN` where nothing else is to be measured.
+    """
     batch, slots = Dim("batch"), Dim("slots")
     # A bound the exporter can rely on keeps its shape arithmetic, and so its time, small.
     columns = Dim("columns", min=Column.HISTORY + 1)
@@ -77,22 +86,33 @@ def export_step(module: StepModule, spec: ModelSpec, width: int, path: Path) -> 
     }
     if "known" in module.fused:
         axes = {**axes, "known": (batch,), "mask": (batch,)}
-    _export(module, example_inputs(module, spec, width), axes, StepModule.OUTPUTS, path)
+    export_module(
+        module, example_inputs(module, spec, width), axes, StepModule.OUTPUTS, path, forms
+    )
 
 
 def export_conditioner(network: nn.Module, spec: ModelSpec, path: Path) -> None:
     """Write the conditioner, cond [U] and perhaps label [U] -> cond_table [U, C], dynamic in U."""
     conds, inputs = Dim("conds"), conditioner_inputs(spec)
     axes: Axes = dict.fromkeys(("cond", "label")[: len(inputs)], (conds,))
-    _export(Conditioner(network).eval(), inputs, axes, ("cond_table",), path)
+    export_module(Conditioner(network).eval(), inputs, axes, ("cond_table",), path)
 
 
-def _export(
-    module: nn.Module, inputs: tuple[Tensor, ...], axes: Axes, outputs: Sequence[str], path: Path
+def export_module(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    axes: Axes,
+    outputs: Sequence[str],
+    path: Path,
+    forms: "Forms | None" = None,
 ) -> None:
+    """Write a module in these forms, with example inputs, and names of all that goes in and out."""
     with _quiet():
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
+        from difftool.export.forms import CHOSEN
+
+        forms = forms or CHOSEN
         program = torch.onnx.export(
             module,
             inputs,
@@ -101,9 +121,12 @@ def _export(
             input_names=list(axes),
             output_names=list(outputs),
             opset_version=OPSET,
+            custom_translation_table=dict(forms.translations),
             verbose=False,
         )
     assert program is not None
+    for rewrite in forms.rewrites:
+        rewrite(program.model.graph)
     # Each node carries the stack trace of its line of Python, with the paths of this machine.
     ClearMetadataAndDocStringPass()(program.model)
     program.save(str(path), external_data=False)

@@ -1,4 +1,5 @@
-"""A bundle against the checkpoint that it came from: row by row, and over a whole run."""
+"""A bundle against the checkpoint it came from, or one way to run it against another: row by row,
+and over a whole run."""
 
 import math
 from collections.abc import Callable
@@ -9,39 +10,52 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import read_bundle
+from difftool.bundle import Bounds, Bundle, read_bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError, UsageError
-from difftool.export.eager import Eager
-from difftool.files import sha256_of
-from difftool.runtime.backends import Backend, open_backend
+from difftool.errors import UsageError
+from difftool.export.sides import FP32, Side, bounds_of, open_sides
+from difftool.runtime.backends import Backend, Batch
 from difftool.runtime.loop import Draws, row_noise, start_noise
-from difftool.train.checkpoint import EMA, MODEL, load_checkpoint
 
-STEP_TOLERANCE: Final = 1e-4  # of the largest |x| of the row: float32 reordering stays well below
-PSNR_TOLERANCE: Final = 40.0  # dB; whole runs amplify rounding
+OnRow = Callable[[int, int], None]
 
 _GUIDANCE: Final = 2.0  # the scale of a guided run
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How a backend compares with PyTorch on the same weights and noise.
+    """How a backend compares with another, the teacher, on the same program and noise.
 
-    - `errors`: float64 [R], each row's largest |difference| of x over the largest |x|, where both
-      start the row from PyTorch's state (teacher-forced)
+    - `backend`, `teacher`: their names
+    - `errors`, `rms`: float64 [R], each row's largest and root mean square difference of x over
+      the largest |x|, where both start the row from the teacher's state (teacher-forced)
     - `psnr`: of the final samples of two whole runs, in dB (free-running); inf where they are equal
+    - `bad_row`, `teacher_bad_row`: the first row after which x or D is not finite, teacher-forced
+      and the teacher's own; None where there is none
     """
 
     backend: str
+    teacher: str
     program: Program
     samples: int
     errors: NDArray[np.float64]
+    rms: NDArray[np.float64]
     psnr: float
-    step_tolerance: float = STEP_TOLERANCE
-    psnr_tolerance: float = PSNR_TOLERANCE
+    bad_row: int | None = None
+    teacher_bad_row: int | None = None
+    bounds: Bounds = FP32
+
+    @property
+    def step_tolerance(self) -> float:
+        """What the largest teacher-forced error may be."""
+        return self.bounds.step_error
+
+    @property
+    def psnr_tolerance(self) -> float:
+        """What the PSNR in dB must be."""
+        return self.bounds.psnr
 
     @property
     def worst_row(self) -> int:
@@ -55,40 +69,66 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether both are within tolerance; a number that is not finite is not."""
-        return self.step_error <= self.step_tolerance and self.psnr >= self.psnr_tolerance
+        """Whether both are within bounds; a number that is not finite is not."""
+        return (
+            self.bad_row is None
+            and self.teacher_bad_row is None
+            and self.step_error <= self.step_tolerance
+            and self.psnr >= self.psnr_tolerance
+        )
 
 
 def verify_bundle(
     bundle: Path | str,
-    checkpoint: Path | str,
+    checkpoint: Path | str | None = None,
     *,
     program: Program | None = None,
     n: int = 2,
     seed: int = 0,
     backend: str | None = None,
-    on_row: Callable[[int, int], None] | None = None,
+    precision: str = "fp32",
+    against: str | None = None,
+    against_precision: str = "fp32",
+    on_row: OnRow | None = None,
 ) -> Verification:
     """Compare a bundle with its checkpoint on `n` samples of a program, its default one by default.
 
-    ArtefactError where the bundle was exported from other weights. `on_row(done, total)` is told of
-    progress.
+    Without a checkpoint it is compared with its own step.onnx on ONNX Runtime. Both sides can be
+    chosen; see `difftool.export.sides.open_sides`, which says what it raises. `on_row(done, total)`
+    is told of progress.
     """
-    if n < 1:
-        raise UsageError(f"{n} samples", "verify at least 1")
     opened = read_bundle(bundle)
-    provenance = opened.manifest.provenance
-    loaded = load_checkpoint(checkpoint, ema=provenance.weights == "ema")
-    weights = loaded.path / (EMA if loaded.weights == "ema" else MODEL)
-    if sha256_of(weights) != provenance.weights_sha256:
-        raise ArtefactError(
-            f"{opened.path} was exported from other weights than {weights}",
-            "give the checkpoint it came from, or export again",
-        )
-    teacher = Eager(loaded.network, loaded.spec, opened.manifest.fused)
-    student = open_backend(opened, backend, threads=None)
+    student, teacher = open_sides(
+        opened,
+        checkpoint,
+        backend=backend,
+        precision=precision,
+        against=against,
+        against_precision=against_precision,
+    )
+    return verify_sides(opened, student, teacher, program, n=n, seed=seed, on_row=on_row)
+
+
+def verify_sides(
+    bundle: Bundle,
+    student: Side,
+    teacher: Side,
+    program: Program | None = None,
+    *,
+    n: int = 2,
+    seed: int = 0,
+    on_row: OnRow | None = None,
+) -> Verification:
+    """Compare two sides of a bundle that are open; the bounds are those of their precisions."""
     return compare(
-        student, teacher, program or opened.default_program(), loaded.spec, n, seed, on_row
+        student.backend,
+        teacher.backend,
+        program or bundle.default_program(),
+        bundle.spec,
+        n,
+        seed,
+        on_row,
+        bounds=bounds_of(bundle, student, teacher),
     )
 
 
@@ -99,40 +139,67 @@ def compare(
     spec: ModelSpec,
     n: int = 2,
     seed: int = 0,
-    on_row: Callable[[int, int], None] | None = None,
+    on_row: OnRow | None = None,
+    *,
+    bounds: Bounds = FP32,
 ) -> Verification:
     """Run two backends through a program on the same noise; the teacher's state is the measure.
 
     The labels of a model with classes go through them, guided where both backends can guide.
     """
+    if n < 1:
+        raise UsageError(f"{n} samples", "verify at least 1")
     draws = Draws(seed, np.arange(n), spec.shape)
     x = start_noise(program, draws)
-    labels = _labels(spec, n, guided="guidance" in student.fused & teacher.fused)
+    labels = verified_labels(spec, n, student, teacher)
     exact, forced, free = (
         backend.batch(program, n, labels) for backend in (teacher, student, student)
     )
     exact.start(x)
     free.start(x)
-    errors = np.empty(len(program))
+    errors, rms = np.empty((2, len(program)))
+    bad: dict[Batch, int] = {}
     for row, noise in enumerate(row_noise(program, draws)):
         forced.start(exact.x, row=row, history=exact.history)
         for batch in (exact, forced, free):
             batch.step(noise)
-        difference = np.abs(forced.x.astype(np.float64) - exact.x).max()
-        errors[row] = difference / np.abs(exact.x).max()
+        with np.errstate(invalid="ignore", over="ignore"):  # that is what is looked for
+            difference = forced.x.astype(np.float64) - exact.x
+            scale = np.abs(exact.x).max()
+            errors[row] = np.abs(difference).max() / scale
+            rms[row] = np.sqrt(np.mean(difference**2)) / scale
+        if exact not in bad:  # from there on both start from what is not finite
+            for batch in (exact, forced):
+                if not (np.isfinite(batch.x).all() and np.isfinite(batch.denoised).all()):
+                    bad.setdefault(batch, row)
         if on_row is not None:
             on_row(row + 1, len(program))
-    return Verification(student.name, program, n, errors, _psnr(free.x, exact.x, spec))
-
-
-def _labels(spec: ModelSpec, n: int, *, guided: bool) -> Labels | None:
-    return (
-        Labels(np.arange(n) % spec.classes, _GUIDANCE if guided else 1.0) if spec.classes else None
+    return Verification(
+        student.name,
+        teacher.name,
+        program,
+        n,
+        errors,
+        rms,
+        _psnr(free.x, exact.x, spec),
+        bad.get(forced),
+        bad.get(exact),
+        bounds,
     )
+
+
+def verified_labels(spec: ModelSpec, n: int, *backends: Backend) -> Labels | None:
+    """The labels that n samples are verified with, guided where all backends can guide."""
+    if not spec.classes:
+        return None
+    guided = all("guidance" in backend.fused for backend in backends)
+    return Labels(np.arange(n) % spec.classes, _GUIDANCE if guided else 1.0)
 
 
 def _psnr(x: NDArray[np.float32], reference: NDArray[np.float32], spec: ModelSpec) -> float:
     """Peak signal-to-noise ratio in dB; the peak is the data range, or the samples' own range."""
+    if not (np.isfinite(x).all() and np.isfinite(reference).all()):
+        return math.nan
     low, high = spec.data_range or (float(reference.min()), float(reference.max()))
     error = float(np.mean((x.astype(np.float64) - reference) ** 2))
     return math.inf if error == 0 else 10 * math.log10((high - low) ** 2 / error)

@@ -6,6 +6,7 @@ from difftool.plot.schedule import draw_schedule
 from difftool.plot.scores import draw_scores
 from difftool.plot.style import FORMATS, encode
 from difftool.plot.trajectory import draw_trajectory
+from difftool.plot.verification import draw_verification
 
 __all__ = [
     "FORMATS",
@@ -13,6 +14,7 @@ __all__ = [
     "draw_schedule",
     "draw_scores",
     "draw_trajectory",
+    "draw_verification",
     "encode",
     "score",
 ]

@@ -1,0 +1,36 @@
+"""A bundle with more in it: all of it stands at once, or none."""
+
+import os
+import shutil
+from collections.abc import Mapping
+
+from difftool.bundle import MANIFEST, Bounds, Bundle, file_entries, read_bundle
+from difftool.errors import ResourceError
+from difftool.files import atomic_directory, write_atomic, write_json
+
+
+def with_files(
+    bundle: Bundle, files: Mapping[str, bytes], *, bounds: Mapping[str, Bounds] | None = None
+) -> Bundle:
+    """Rewrite a bundle with these files, by name, and these bounds added to it or replaced.
+
+    ResourceError where its folder cannot be replaced.
+    """
+    path = bundle.path.resolve()
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise ResourceError(f"cannot write into {path}", "copy the bundle to a folder of yours")
+    manifest = bundle.manifest
+    all_bounds = {**manifest.bounds, **(bounds or {})}
+    with atomic_directory(path, replace=True) as folder:
+        for name in manifest.files:
+            if name not in files:
+                shutil.copyfile(path / name, folder / name)
+        for name, data in files.items():
+            write_atomic(folder / name, data)
+        value = {
+            **manifest.model_dump(mode="json"),
+            "files": file_entries(folder),
+            "bounds": {name: value.model_dump() for name, value in all_bounds.items()},
+        }
+        write_json(folder / MANIFEST, value)
+    return read_bundle(path)

@@ -1,0 +1,57 @@
+"""A step graph node by node in numpy, by the evaluator that defines what ONNX's operators mean.
+
+Hundreds of times slower than a runtime, and a second opinion on any of them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx.reference import ReferenceEvaluator
+
+from difftool.bundle import Bundle
+from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.program import Program
+from difftool.runtime.backends import require_fused
+from difftool.runtime.backends.conditioner import Conditioner, Function
+from difftool.runtime.backends.host import Arrays, HostBatch
+
+
+class NumpyGraph:
+    """Runs a precision's step graph, and the conditioner."""
+
+    name = "numpy"
+
+    def __init__(self, bundle: Bundle, precision: str) -> None:
+        self.fused = frozenset[str](bundle.manifest.fused)
+        self._spec = bundle.spec
+        self._step = ReferenceEvaluator(str(bundle.step(precision)))
+        self._conditioner = Conditioner(bundle, _function)
+
+    def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
+        """Room for `size` samples of a program."""
+        require_fused(self.fused, program, labels)
+        rows = rows_of(program, self._spec, size, labels)
+        bind, taken = partial(_bind, self._step), set(self._step.input_names)
+        shape = (size, *self._spec.shape)
+        return HostBatch(bind, taken, program, rows, self._conditioner.table(rows), shape)
+
+
+def _bind(step: ReferenceEvaluator, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+    def run() -> None:
+        for array, value in zip(outputs.values(), _run(step, list(outputs), inputs), strict=True):
+            array[...] = value
+
+    return run
+
+
+def _function(path: Path) -> Function:
+    graph = ReferenceEvaluator(str(path))
+    return lambda inputs: np.asarray(_run(graph, None, inputs)[0], np.float32)
+
+
+def _run(graph: ReferenceEvaluator, names: list[str] | None, inputs: Arrays) -> list[Any]:
+    with np.errstate(over="ignore"):  # of an exponential, as a sigmoid's
+        return list(graph.run(names, dict(inputs)))
