@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 from _models import CASES, untrained
-from _models import digest as sources_digest
+from _models import digest
 
 from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.diffusion.program import Program
@@ -67,7 +67,7 @@ GPU_CASES = {
 
 def prepare(case: GpuCase, work: Path) -> tuple[Checkpoint, Bundle]:
     """The checkpoint and the bundle of a case, made where they are not in `work` yet."""
-    folder = work / f"gpu-{case.name}-{sources_digest()}"
+    folder = work / f"gpu-{case.name}-{digest()}"
     path = case.checkpoint(folder)
     bundle = folder / "bundle"
     if not bundle.is_dir():

@@ -18,7 +18,18 @@ from difftool.diffusion.samplers import SAMPLERS
 from difftool.errors import CheckFailed
 from tests.cli.conftest import Command, command
 
-COMMANDS = ("train", "export", "sample", "inspect", "verify", "likelihood", "program", "doctor")
+COMMANDS = (
+    "train",
+    "export",
+    "import",
+    "compile",
+    "sample",
+    "inspect",
+    "verify",
+    "likelihood",
+    "program",
+    "doctor",
+)
 WIDTH = max(map(len, COMMANDS)) + 1
 
 SHOW_IMPORTS = """

@@ -5,7 +5,23 @@ from typing import Annotated
 from typer import Exit, Option, Typer
 
 from difftool import __version__
-from difftool.cli import doctor, export, inspect, program, sample, train, verify
+from difftool.cli import (
+    bench,
+    cache,
+    compile,
+    doctor,
+    eval,
+    export,
+    import_,
+    inspect,
+    likelihood,
+    plot,
+    program,
+    quantize,
+    sample,
+    train,
+    verify,
+)
 
 app = Typer(
     add_completion=False,
@@ -38,9 +54,17 @@ def difftool(
 
 
 app.command(epilog=train.EXAMPLES)(train.train)
+app.command("import", epilog=import_.EXAMPLES)(import_.import_)
 app.command(epilog=export.EXAMPLES)(export.export)
+app.command("compile", epilog=compile.EXAMPLES)(compile.compile_)
 app.command(epilog=sample.EXAMPLES)(sample.sample)
 app.command(epilog=inspect.EXAMPLES)(inspect.inspect)
+app.command(epilog=quantize.EXAMPLES)(quantize.quantize)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
+app.command(epilog=bench.EXAMPLES)(bench.bench)
+app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
+app.command(epilog=likelihood.EXAMPLES)(likelihood.likelihood)
 app.command(epilog=program.EXAMPLES)(program.program)
+app.add_typer(plot.plot, name="plot", epilog=plot.EXAMPLES)
+app.add_typer(cache.cache, name="cache", epilog=cache.EXAMPLES)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)

@@ -25,6 +25,7 @@ _EXTRAS: Final = {
     "onnxscript": "export",
     "sklearn": "train",
     "tensorboard": "train",
+    "yaml": "train",
 }
 _SHARED: Final = ("safetensors", "torch")
 

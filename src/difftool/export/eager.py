@@ -13,6 +13,7 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.onnx import step_module
 from difftool.export.step import StepModule
+from difftool.runtime.backends import require_fused
 from difftool.runtime.backends.torchscript import Step, TorchBatch
 
 
@@ -41,6 +42,7 @@ class Eager:
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> TorchBatch:
         """Room for `size` samples of a program."""
+        require_fused(self.fused, program, labels)
         rows = rows_of(program, self._spec, size, labels)
         inputs = [torch.from_numpy(rows.conds).float().to(self._device)]
         if rows.labels is not None:

@@ -55,7 +55,7 @@ class StepModule(nn.Module):
         known: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        values = table[row]
+        values = table.index_select(0, row)
         fixed = values[:, : Column.HISTORY].reshape(-1, int(Column.HISTORY), *self._ones)
         column = torch.split(fixed, 1, dim=1)
 
@@ -93,9 +93,9 @@ class StepModule(nn.Module):
         """F; with "guidance" of both conds at once, as one batch of twice the size."""
         cond = values[:, Column.COND].to(torch.int64)
         if "guidance" not in self.fused:
-            return self.network(x, cond_table[cond])
+            return self.network(x, cond_table.index_select(0, cond))
         null = values[:, Column.NULL_COND].to(torch.int64)
-        both = self.network(torch.cat([x, x]), cond_table[torch.cat([cond, null])])
+        both = self.network(torch.cat([x, x]), cond_table.index_select(0, torch.cat([cond, null])))
         # torch.chunk would fix the batch to that of the example inputs.
         wanted, unconditional = both.unflatten(0, (2, -1)).unbind()
         guided = unconditional + column[Column.GUIDANCE] * (wanted - unconditional)

@@ -41,11 +41,12 @@ class TorchScript:
         path = bundle.file(TORCHSCRIPT)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            self._step = torch.jit.load(str(path), map_location=self._device).eval()
+            step = torch.jit.load(str(path), map_location=self._device).eval()
         except RuntimeError as error:
             raise ArtefactError(
                 f"torch refuses {path}: {first_line(error)}", "export it again"
             ) from error
+        self._step: Step = _without_tf32(step) if self._device == "cuda" else step
         self.fused = frozenset[str](bundle.manifest.fused)
         self._spec = bundle.spec
         self._conditioner = Conditioner(bundle)
@@ -149,3 +150,14 @@ def _torch() -> Any:
     except ImportError as error:
         raise MissingDependencyError.extra("torch", "train") from error
     return torch
+
+
+def _without_tf32(step: Step) -> Step:
+    """cuDNN rounds the inputs of float32 convolutions to 10 bits by default. Parity comes first."""
+    cudnn = _torch().backends.cudnn
+
+    def exact(*tensors: Any) -> Any:
+        with cudnn.flags(enabled=True, allow_tf32=False):
+            return step(*tensors)
+
+    return exact

@@ -1,0 +1,109 @@
+"""PyTorch operators as the ONNX operators that run them fastest; shapes but the batch are static.
+
+A static shape is a constant of its Reshape. Without it the exporter computes shapes in the graph.
+Arguments have the names that PyTorch gives them.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, DTypeLike
+from onnx import numpy_helper
+from onnxscript import opset18 as op
+
+Value = Any  # what onnxscript traces
+
+
+def group_norm(
+    input: Value,
+    num_groups: int,
+    weight: Value = None,
+    bias: Value = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Value:
+    """Group norm of [N, C, ...]: instance norm of the groups, then the affine map of each channel.
+
+    Instance norm takes the mean away before it squares, so a large mean costs no digits. The affine
+    map is a batch norm of mean 0 and variance 1: one pass over the data instead of two.
+    """
+    channels, *size = input.shape[1:]
+    together = channels // num_groups * math.prod(size)
+    grouped = op.Reshape(input, _ints([-1, num_groups, together]))
+    one, zero = _floats(np.ones(num_groups)), _floats(np.zeros(num_groups))
+    normed = op.InstanceNormalization(grouped, one, zero, epsilon=eps)
+    normed = op.Reshape(normed, _ints([-1, channels, *size]))
+    if weight is None:
+        return normed
+    mean, variance = _floats(np.zeros(channels)), _floats(np.ones(channels))
+    return op.BatchNormalization(normed, weight, bias, mean, variance, epsilon=0.0)
+
+
+def attention(
+    query: Value,
+    key: Value,
+    value: Value,
+    attn_mask: Value = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Value:
+    """Attention of [N, heads, pixels, D] each: MatMul, Softmax, MatMul, and the scale on the query.
+
+    Raises:
+        NotImplementedError: a mask, dropout, or fewer keys than queries, which no network here has.
+    """
+    if attn_mask is not None or dropout_p or is_causal or enable_gqa:
+        raise NotImplementedError("attention with a mask, dropout or grouped queries")
+    factor = float(query.shape[3]) ** -0.5 if scale is None else scale
+    scores = op.MatMul(op.Mul(query, _floats(factor)), op.Transpose(key, perm=[0, 1, 3, 2]))
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def elu(self: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Value:
+    """ELU as max(x, exp(min(x, 0)) - 1): ONNX Runtime's Elu works number by number.
+
+    Raises:
+        NotImplementedError: another slope than 1, for which max would not choose the right side.
+    """
+    if (alpha, scale, input_scale) != (1.0, 1.0, 1.0):
+        raise NotImplementedError("ELU with another slope than 1")
+    return op.Max(self, op.Sub(op.Exp(op.Min(self, _floats(0.0))), _floats(1.0)))
+
+
+def softplus(self: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
+    """Softplus as max(x, 0) + log(1 + exp(-|x|)), which needs no threshold.
+
+    ONNX Runtime's Softplus works number by number.
+
+    Raises:
+        NotImplementedError: another beta than 1.
+    """
+    if beta != 1.0:
+        raise NotImplementedError("softplus with another beta than 1")
+    rest = op.Log(op.Add(op.Exp(op.Neg(op.Abs(self))), _floats(1.0)))
+    return op.Add(op.Relu(self), rest)
+
+
+def _ints(values: ArrayLike) -> Value:
+    return _constant(values, np.int64)
+
+
+def _floats(values: ArrayLike) -> Value:
+    return _constant(values, np.float32)
+
+
+def _constant(values: ArrayLike, dtype: DTypeLike) -> Value:
+    return op.Constant(value=numpy_helper.from_array(np.asarray(values, dtype)))
+
+
+TRANSLATIONS: Final[Mapping[Callable[..., Any], Callable[..., Any]]] = {
+    torch.ops.aten.elu.default: elu,
+    torch.ops.aten.group_norm.default: group_norm,
+    torch.ops.aten.scaled_dot_product_attention.default: attention,
+    torch.ops.aten.softplus.default: softplus,
+}

@@ -1,0 +1,122 @@
+"""difftool quantize: int8 for a bundle, or nothing at all."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from difftool.bundle import read_bundle
+from difftool.cli import main
+from difftool.errors import CheckFailed
+from difftool.export.quantize import bundle as quantize
+from tests.cli.conftest import Command, tree
+
+
+@pytest.fixture(scope="module")
+def int8_bundle(classes_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of 20 steps that has been quantized where it stands."""
+    path = shutil.copytree(classes_bundle, tmp_path_factory.mktemp("int8") / "bundle")
+    assert main(["quantize", str(path), "--sampler", "ddim", "--steps", "8"]) == 0
+    return Path(path)
+
+
+def test_it_is_reported(difftool: Command, int8_bundle: Path) -> None:
+    again = ["--sampler", "ddim", "--steps", 8, "--out", "copy", "--seed", 3, "--json"]
+    done = difftool("quantize", int8_bundle, *again)
+    assert (done.code, done.err) == (0, "")
+    value = json.loads(done.out)
+    assert value["bundle"].endswith("copy")
+    assert value["calibration"] == {
+        "source": "self",
+        "program": "ddim(steps=8, eta=0.0, clip=True, raw_epsilon=False)",
+        "rows": 8,
+        "samples": 16,
+        "seed": 3,
+    }
+    assert {"conv_in", "conv_out"} <= set(value["fp32_layers"])
+    assert value["int8_layers"] + len(value["fp32_layers"]) == 18
+    assert value["over_ideal_ranges"]["worst"] < value["over_ideal_ranges"]["limit"]
+    assert value["bounds"] == read_bundle("copy").manifest.bounds["int8"].model_dump()
+
+
+def test_it_is_sampled_and_verified(difftool: Command, int8_bundle: Path) -> None:
+    for precision in ("int8", "fp32"):
+        out = f"{precision}.npy"
+        line = ["sample", int8_bundle, "--precision", precision, "-n", 2, "--out", out, "--json"]
+        done = difftool(*line)
+        assert (done.code, done.err) == (0, "")
+        assert json.loads(done.out)["precision"] == precision
+    assert 0 < np.abs(np.load("int8.npy") - np.load("fp32.npy")).max() < 0.1
+    assert difftool("verify", int8_bundle, "--precision", "int8").code == 0
+
+
+def test_data_calibrate_it(difftool: Command, classes_bundle: Path) -> None:
+    pytest.importorskip("sklearn")
+    few = ["--sampler", "ddim", "--steps", 5, "--out", "copy", "--json"]
+    done = difftool("quantize", classes_bundle, "--calibrate", "digits", *few)
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["calibration"]["source"] == "digits"
+
+
+def test_int8_is_not_replaced_unasked(difftool: Command, int8_bundle: Path) -> None:
+    before = tree(int8_bundle)
+    done = difftool("quantize", int8_bundle)
+    assert done.code == 2
+    assert done.err.startswith(f"error: {int8_bundle} has int8 already\n")
+    assert difftool("quantize", int8_bundle, "--out", int8_bundle).code == 2
+    assert tree(int8_bundle) == before
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(
+    difftool: Command, classes_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter").write_text("dear")
+    done = difftool("quantize", classes_bundle, "--out", "mine", "--force")
+    assert (done.code, (tmp_path / "mine" / "letter").read_text()) == (2, "dear")
+
+
+def test_without_int8_the_line_to_make_it_is_printed(
+    difftool: Command, classes_bundle: Path
+) -> None:
+    done = difftool("sample", classes_bundle, "--precision", "int8", "-n", 1)
+    assert done.code == 3
+    assert f"hint: make it: difftool quantize {classes_bundle}" in done.err
+
+
+def test_an_unknown_precision_is_refused(difftool: Command, classes_bundle: Path) -> None:
+    done = difftool("sample", classes_bundle, "--precision", "int4", "-n", 1)
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: unknown precision 'int4'")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(CheckFailed("int8 fails", "stay with fp32"), 1), (KeyboardInterrupt, 130)]
+)
+def test_nothing_is_left_where_it_fails_or_is_interrupted(
+    difftool: Command,
+    classes_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+) -> None:
+    shutil.copytree(classes_bundle, tmp_path / "b")
+    before = tree(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(quantize, "require_covered", fail)
+    few = ["--sampler", "ddim", "--steps", 2]
+    assert difftool("quantize", "b", *few).code == code
+    assert tree(tmp_path) == before
+
+
+def test_without_onnx_the_line_to_install_it_is_all_there_is(
+    spawn: Command, classes_bundle: Path
+) -> None:
+    done = spawn("quantize", classes_bundle, setup="import sys; sys.modules['onnx'] = None")
+    assert (done.code, done.out) == (4, "")
+    assert done.err == ("error: onnx is not installed\nhint: run: pip install 'difftool[export]'\n")
