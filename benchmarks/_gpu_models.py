@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from _models import CASES, untrained
-from _models import digest
+from _models import CASES, digest, untrained
 
 from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.diffusion.program import Program

@@ -19,9 +19,7 @@ from difftool.export.step import Conditioner, StepModule
 if TYPE_CHECKING:
     from difftool.export.forms import Forms
 
-OPSET: Final = (
-    18  # the newest in which GroupNorm becomes InstanceNormalization, which runtimes run fast
-)
+OPSET: Final = 18  # the one that difftool.export.forms is written in
 Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
 
 _BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3  # of the example inputs; all are dynamic in the graph
