@@ -85,8 +85,10 @@ class TorchBatch:
 
     def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
         """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
-        self._x = self._put(x)
-        self._history = self._put(self._empty if history is None else history)
+        self._x = self._put(np.asarray(x, np.float32))
+        self._history = self._put(
+            self._empty if history is None else np.asarray(history, np.float32)
+        )
         self._row = self._first + row
         self._done = row
         self._denoised = self._zero
