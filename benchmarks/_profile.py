@@ -13,6 +13,7 @@ import onnxruntime
 from difftool.bundle import Bundle, step_name
 from difftool.diffusion.labels import rows_of
 from difftool.runtime.backends.conditioner import Conditioner
+from difftool.runtime.backends.sessions import cpu_options
 
 SMALL = 0.01  # of the whole: what takes less is counted together
 
@@ -22,12 +23,9 @@ def profile(
 ) -> dict[str, float]:
     """Milliseconds of a step by kind of operator, the most expensive first; "others" last."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = onnxruntime.SessionOptions()
+        settings = cpu_options(threads)
         settings.enable_profiling = True
-        settings.log_severity_level = 3
         settings.profile_file_prefix = str(Path(folder) / "profile")
-        if threads is not None:
-            settings.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(
             str(bundle.file(step_name(precision))), settings, providers=["CPUExecutionProvider"]
         )

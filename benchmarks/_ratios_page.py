@@ -119,9 +119,9 @@ def _goals(results: Results) -> str:
             limits = {"at most": figure["at_most"], "at least": figure["at_least"]}
             limit = ", ".join(f"{word} {value:g}" for word, value in limits.items() if value)
             if limit:
-                reached = _number(figure["median"], figure.get("absent", ""))
+                reached = _number(figure["median"])
                 unit = f" {figure['unit']}" if figure["unit"] else ""
-                verdict = figure["verdict"] or "not measured"
+                verdict = figure["verdict"] or figure.get("absent") or "not measured"
                 model = name.removeprefix("peers-")
                 rows.append([model, figure["name"], limit, reached + unit, verdict])
     if not rows:
@@ -190,11 +190,12 @@ def _machine(record: Record) -> str:
         for name in ("onnxruntime", "openvino", "torch", "diffusers")
         if name in machine
     ]
-    return f"{machine['cpu']}, {machine['cores']} cores, threads {threads}, {', '.join(versions)}"
+    cpu = f"{machine['cpu']} with {machine['instructions']}, {machine['cores']} cores"
+    return f"{cpu}, threads {threads}, {', '.join(versions)}"
 
 
-def _number(value: float | None, absent: str = "") -> str:
-    return absent if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("difftool", "numpy", "onnxruntime", "openvino", "torch", "diffusers")
+# What speed depends on most, by Linux's flags.
+INSTRUCTIONS: Mapping[str, frozenset[str]] = {
+    "AVX2": frozenset({"avx2"}),
+    "AVX512": frozenset({"avx512f"}),
+    "VNNI": frozenset({"avx512_vnni", "avx_vnni"}),
+    "BF16": frozenset({"avx512_bf16", "amx_bf16"}),
+}
 _HEADINGS = ("figure", "median", "quartiles", "limit", "verdict")
 
 
@@ -25,7 +32,7 @@ class Figure:
     """What was measured, once or in several rounds; their median counts.
 
     With a limit it passes or fails; without one it only informs. `absent` says why there are no
-    values, which is no failure.
+    values, or why the limit is not for these; neither is a failure.
     """
 
     name: str
@@ -56,8 +63,8 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """ "pass", "FAIL", or empty where there is no limit or no value. NaN fails."""
-        if not self.limit or self.median is None:
+        """ "pass", "FAIL", or empty where there is nothing to judge. NaN fails."""
+        if not self.limit or self.median is None or self.absent:
             return ""
         low = -float("inf") if self.at_least is None else self.at_least
         high = float("inf") if self.at_most is None else self.at_most
@@ -67,7 +74,8 @@ class Figure:
         """Name, median, quartiles, limit and verdict as texts."""
         median = self.absent if self.median is None else f"{self.median:.4g} {self.unit}".rstrip()
         quartiles = " .. ".join(f"{value:.4g}" for value in self.quartiles or ())
-        return self.name, median, quartiles, self.limit, self.verdict
+        verdict = self.absent if self.absent and self.median is not None else self.verdict
+        return self.name, median, quartiles, self.limit, verdict
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -103,13 +111,20 @@ def markdown(name: str, figures: Sequence[Figure], setup: Mapping[str, Any]) -> 
 def machine() -> dict[str, Any]:
     """What timings depend on; nothing that names the machine or its user."""
     return {
-        "cpu": _cpu(),
+        "cpu": " ".join(_cpuinfo("model name")[:1]) or platform.processor() or "unknown",
+        "instructions": " ".join(instructions()) or "unknown",
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "commit": _commit(),
         **{name: version for name in _PACKAGES if (version := _version(name))},
     }
+
+
+def instructions() -> list[str]:
+    """Those of INSTRUCTIONS that this CPU has; none where Linux does not say."""
+    flags = set(" ".join(_cpuinfo("flags")[:1]).split())
+    return [name for name, signs in INSTRUCTIONS.items() if flags & signs]
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -123,11 +138,11 @@ def _words(record: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in record.items())
 
 
-def _cpu() -> str:
+def _cpuinfo(key: str) -> list[str]:
+    """What Linux says of the CPU under a key, once for each core."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]
 
 
 def _commit() -> str:

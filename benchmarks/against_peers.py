@@ -31,7 +31,7 @@ from _peers import (
 )
 from _profile import profile
 from _ratios_page import write_pages
-from _report import ROOT, Figure, finish, parser
+from _report import ROOT, Figure, finish, instructions, parser
 from _timing import Side as Turn
 from _timing import interleave, ratios
 
@@ -53,6 +53,8 @@ LIMITS: dict[tuple[str, int, str, str], tuple[float | None, float | None]] = {
     **{("cifar10", size, EAGER, "difftool bf16"): (None, 2.0) for size in (1, 4, 16)},
     **{("cifar10", size, EAGER, "fastest difftool int8"): (None, 4.0) for size in (1, 16)},
 }
+# What a side is made for; on a CPU without it the limit is not for what is measured.
+NEEDS = {"difftool bf16": "BF16", "fastest difftool int8": "VNNI"}
 
 
 def main() -> int:
@@ -167,11 +169,17 @@ def comparisons(model: str, size: int, ms: Mapping[str, Sequence[float]]) -> lis
         name = f"batch {size}: {above} / {below}"
         if above in known and below in known:
             values = ratios(known[above], known[below])
-            figures.append(Figure(name=name, values=values, at_most=at_most, at_least=at_least))
+            limits = {"at_most": at_most, "at_least": at_least}
+            absent = _not_judged(below) if any(limits.values()) else ""
+            figures.append(Figure(name=name, values=values, absent=absent, **limits))
         elif at_most is not None or at_least is not None:
             figures.append(
                 Figure(
-                    name=name, values=[], at_most=at_most, at_least=at_least, absent="not measured"
+                    name=name,
+                    values=[],
+                    at_most=at_most,
+                    at_least=at_least,
+                    absent=_not_judged(below) or "not measured",
                 )
             )
     return figures
@@ -213,6 +221,13 @@ def profiles(title: str, setting: Setting) -> list[Figure]:
             for kind, ms in found.items()
         ]
     return figures
+
+
+def _not_judged(side: str) -> str:
+    """Why no limit holds for a side on this CPU; empty where it does."""
+    needed = NEEDS.get(side)
+    missing = needed is not None and needed not in instructions()
+    return f"not judged: this CPU has no {needed}" if missing else ""
 
 
 def _counted(side: Side, count: int) -> Turn:

@@ -118,7 +118,10 @@ def test_our_own_error_fails_the_benchmark(
     assert absent.absent.startswith("INVALID")
 
 
-def test_ratios_are_taken_with_the_fastest_peer_and_have_their_limits() -> None:
+def test_ratios_are_taken_with_the_fastest_peer_and_have_their_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(against_peers, "instructions", lambda: ["VNNI", "BF16"])
     ms = {
         OURS: [10.0, 10.0, 20.0],
         EAGER: [15.0, 15.0, 30.0],
@@ -135,6 +138,18 @@ def test_ratios_are_taken_with_the_fastest_peer_and_have_their_limits() -> None:
     assert found[f"batch 1: {EAGER} / fastest difftool int8"].median == pytest.approx(5)
     assert found[f"batch 1: {EAGER} / difftool bf16"].absent == "not measured"
     assert all(figure.limit == "" for figure in comparisons("ncsn-mnist", 1, ms))
+
+
+def test_int8_is_not_judged_on_a_cpu_that_has_no_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(against_peers, "instructions", lambda: ["AVX2"])
+    ms = {OURS: [10.0], EAGER: [10.0], "difftool int8": [9.0]}
+    found = {figure.name: figure for figure in comparisons("cifar10", 1, ms)}
+    int8 = found[f"batch 1: {EAGER} / fastest difftool int8"]
+    assert (int8.limit, int8.verdict) == ("at least 4", "")
+    assert int8.absent == "not judged: this CPU has no VNNI"
+    assert "no BF16" in found[f"batch 1: {EAGER} / difftool bf16"].absent
 
 
 def test_a_bundle_s_own_bound_of_int8_counts(prepared: Prepared) -> None:

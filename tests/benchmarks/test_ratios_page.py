@@ -16,7 +16,7 @@ from _report import Figure
 
 def _record(figures: list[Figure]) -> dict:
     return {
-        "machine": {"cpu": "a CPU", "cores": 2, "torch": "2.0"},
+        "machine": {"cpu": "a CPU", "instructions": "AVX2 VNNI", "cores": 2, "torch": "2.0"},
         "setup": {"threads": 2, "program": "ddpm(steps=1000)"},
         "figures": [
             {
@@ -64,7 +64,7 @@ def test_the_page_has_times_ratios_goals_and_where_the_time_goes() -> None:
 def test_the_readme_gets_the_ratios_of_what_was_measured() -> None:
     text = readme_block(RESULTS)
     assert "| torch eager | 1.50 | INVALID |" in text
-    assert "a CPU, 2 cores, threads 2, torch 2.0" in text
+    assert "a CPU with AVX2 VNNI, 2 cores, threads 2, torch 2.0" in text
     assert readme_block({}) == "Not measured yet."
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ def test_what_is_absent_says_why_and_fails_nothing(tmp_path: Path) -> None:
     assert (figure.median, figure.quartiles, figure.verdict) == (None, None, "")
     assert figure.cells() == ("x", "not installed", "", "at most 1", "")
     assert finish("speed", [figure], {}, tmp_path) == 0
+    judged = Figure(name="x", values=[2], at_most=1)
+    assert (judged.verdict, replace(judged, absent="not judged").verdict) == ("FAIL", "")
+    assert replace(judged, absent="not judged").cells()[-1] == "not judged"
     assert json.loads((tmp_path / "speed.json").read_text())["figures"][0]["median"] is None
 
 

@@ -37,7 +37,7 @@ def test_it_is_reported(difftool: Command, int8_bundle: Path) -> None:
     }
     assert {"conv_in", "conv_out"} <= set(value["fp32_layers"])
     assert value["int8_layers"] + len(value["fp32_layers"]) == 18
-    assert value["over_ideal_ranges"]["worst"] < value["over_ideal_ranges"]["limit"]
+    assert value["over_own_ranges"]["worst"] < value["over_own_ranges"]["limit"]
     assert value["bounds"] == read_bundle("copy").manifest.bounds["int8"].model_dump()
 
 

@@ -90,7 +90,7 @@ def quantize(
             "int8_layers": sum(precision == "int8" for precision in precisions.values()),
             "fp32_layers": [name for name, found in precisions.items() if found == "fp32"],
             "errors": {name: errors[name] for name in ("seed", "step_error", "psnr_db")},
-            "over_ideal_ranges": record["over_ideal_ranges"],
+            "over_own_ranges": record["over_own_ranges"],
             "bounds": record["bounds"],
             "seconds": record["seconds"],
         },

@@ -55,20 +55,6 @@ def titles(model: onnx.ModelProto) -> dict[str, str]:
 
 def in_8_bits(model: onnx.ModelProto, ranges: Ranges, chosen: Collection[str]) -> onnx.ModelProto:
     """The step graph with the `chosen` layers in 8 bits; activations have these ranges."""
-    return _quantized(model, ranges, chosen)
-
-
-def with_ideal_ranges(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.ModelProto:
-    """The same, but each activation's range is taken from the activation itself, every time.
-
-    No calibration can be better, save by chance; it is what calibrated graphs are measured by.
-    """
-    return _quantized(model, None, chosen)
-
-
-def _quantized(
-    model: onnx.ModelProto, ranges: Ranges | None, chosen: Collection[str]
-) -> onnx.ModelProto:
     parsed = ir.from_proto(model)
     writer = _Writer(parsed.graph, ranges)
     for node in list(parsed.graph):
@@ -77,9 +63,7 @@ def _quantized(
     unused = [name for name, value in parsed.graph.initializers.items() if not value.uses()]
     for name in unused:
         del parsed.graph.initializers[name]
-    result: onnx.ModelProto = ir.to_proto(parsed)
-    onnx.checker.check_model(result)
-    return result
+    return ir.to_proto(parsed)
 
 
 def _weight(node: ir.Node) -> ir.Value | None:
@@ -90,9 +74,9 @@ def _weight(node: ir.Node) -> ir.Value | None:
 class _Writer:
     """Puts quantizers into a graph, from its start to its end; a value gets one at most."""
 
-    def __init__(self, graph: ir.Graph, ranges: Ranges | None) -> None:
+    def __init__(self, graph: ir.Graph, ranges: Ranges) -> None:
         self._graph = graph
-        self._ranges = None if ranges is None else dict(ranges)
+        self._ranges = dict(ranges)
         self._twins: dict[ir.Value, tuple[ir.Value, float]] = {}  # the same in 8 bits; its scale
         self._new: list[ir.Node] = []  # that are to be inserted
 
@@ -107,7 +91,7 @@ class _Writer:
             self._graph.insert_before(node, self._new_nodes())
             return
         weight = second.const_value.numpy().astype(np.float64)
-        parts = _parts(node) if self._ranges is not None else ()
+        parts = _parts(node)
         twin, scale, factors = self._joined(parts) if parts else (*self._twin(data), np.ones(1))
         if parts:
             weight = weight * factors.reshape(1, -1, 1, 1)
@@ -119,7 +103,7 @@ class _Writer:
         node.replace_input_with(0, twin)
         node.replace_input_with(1, self._constant(f"{node.name}.weight", whole, scales, axis))
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if self._ranges is not None and bias is not None and bias.const_value is not None:
+        if bias is not None and bias.const_value is not None:
             # In the scale of the products' sums, to which it is added.
             sums = scale * scales
             added = np.round(bias.const_value.numpy() / sums).clip(-(2**31), 2**31 - 1)
@@ -136,25 +120,13 @@ class _Writer:
     def _twin(self, value: ir.Value) -> tuple[ir.Value, float]:
         """A value through 8 bits, and its scale."""
         if value not in self._twins:
-            if self._ranges is None:
-                twin, scale = self._ideal(value), 1.0
-            else:
-                low, high = self._ranges[str(value.name)]
-                scale = float(_positive((high - low) / _LEVELS))
-                zero = round(-low / scale)
-                twin = self._back(self._whole(value, scale, zero), scale, zero)
-                self._ranges[str(twin.name)] = low, high
+            low, high = self._ranges[str(value.name)]
+            scale = float(_positive((high - low) / _LEVELS))
+            zero = round(-low / scale)
+            twin = self._back(self._whole(value, scale, zero), scale, zero)
+            self._ranges[str(twin.name)] = low, high
             self._twins[value] = self._twins[twin] = twin, scale
         return self._twins[value]
-
-    def _ideal(self, value: ir.Value) -> ir.Value:
-        """The same in the range that the value has when the graph runs."""
-        node = ir.node("DynamicQuantizeLinear", [value], num_outputs=3)
-        for index, output in enumerate(node.outputs):
-            output.name = f"{value.name}.ideal.{index}"
-            output.dtype = ir.DataType.FLOAT if index == 1 else ir.DataType.UINT8
-        self._new.append(node)
-        return self._node("DequantizeLinear", node.outputs, f"{value.name}.ideal", _FLOAT)
 
     def _joined(self, parts: Sequence[ir.Value]) -> tuple[ir.Value, float, NDArray[np.float64]]:
         """What a concatenation gives, with a quantizer for each part; its scale, and factors for
@@ -163,7 +135,6 @@ class _Writer:
         Skips have other ranges than what they are joined to (Q-Diffusion, section 3.3). Behind the
         concatenation there is one scale, that of the first part; the others' go into the weight.
         """
-        assert self._ranges is not None
         largest = [max(map(abs, self._ranges[str(part.name)])) for part in parts]
         scales = _positive(np.array(largest) / _SYMMETRIC)
         wholes = [

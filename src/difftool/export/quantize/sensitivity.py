@@ -20,7 +20,7 @@ from difftool.export.quantize.graph import in_8_bits
 from difftool.runtime.backends.sessions import cpu_session
 
 FAIR_SHARES: Final = 4.0  # a layer that brings so many times its part of the error stays in float
-_FEEDS, _SAMPLES = 8, 2  # on which each layer is tried
+_FEEDS, _SAMPLES = 8, 1  # on which each layer is tried
 
 
 def shares(
