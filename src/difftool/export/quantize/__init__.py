@@ -1,1 +1,1 @@
-"""int8 for CPUs: a step graph whose network computes in 8 bits, calibrated on the model's runs."""
+"""Step graphs whose network computes in 8 bits, calibrated on the model's own runs."""

@@ -119,11 +119,11 @@ def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
     if name in bundle.manifest.files:
         return onnx.load(bundle.file(name))
     if precision == "int8":
-        from difftool.export.quantization import in_int8
+        from difftool.export.quantize.symmetric import in_int8
 
         return in_int8(bundle)
     if precision == "fp8":
-        from difftool.export.fp8 import in_fp8
+        from difftool.export.quantize.fp8 import in_fp8
 
         return in_fp8(bundle)
     return in_half(onnx.load(bundle.file(STEP)), precision)

@@ -10,8 +10,8 @@ from onnx import numpy_helper
 
 from difftool.bundle import Bundle, read_bundle
 from difftool.errors import UsageError
-from difftool.export.quantization import ROWS, SAMPLES, in_int8, trajectory
-from difftool.runtime import load
+from difftool.export.quantize.calibration import from_trajectory
+from difftool.export.quantize.symmetric import in_int8
 
 
 @pytest.fixture(scope="module")
@@ -55,32 +55,14 @@ def test_inner_layers_are_int8_and_the_outer_ones_are_not(quantized: onnx.ModelP
 def test_a_row_is_close_to_float32(tiny: Bundle, quantized: onnx.ModelProto) -> None:
     exact = onnxruntime.InferenceSession(tiny.file("step.onnx"))
     rough = onnxruntime.InferenceSession(quantized.SerializeToString())
-    for feed in list(trajectory(tiny))[::7]:
+    for feed in from_trajectory(tiny, tiny.default_program(), samples=2).feeds[::7]:
         one, other = exact.run(None, feed), rough.run(None, feed)
         error = np.abs(one[0] - other[0]).max() / np.abs(one[0]).max()
         assert 0 < error < 0.05
         assert np.array_equal(one[2], other[2])
 
 
-def test_the_trajectory_is_that_of_the_runtime(tiny: Bundle) -> None:
-    """Its states are those that sampling goes through with the same seed."""
-    feeds = list(trajectory(tiny))
-    assert len(feeds) == len(tiny.default_program()) <= ROWS
-    states = [
-        state.x.copy() for state in load(tiny.path, backend="onnxruntime-cpu").stream(n=SAMPLES)
-    ]
-    for feed, state in zip(feeds[1:], states, strict=False):
-        np.testing.assert_allclose(feed["x"], state, rtol=0, atol=1e-5 * np.abs(state).max())
-
-
-def test_a_long_program_is_looked_at_in_evenly_spread_rows(points_bundle: Path) -> None:
-    bundle = read_bundle(points_bundle)
-    rows = len(bundle.default_program())
-    seen = [int(feed["row"][0]) for feed in trajectory(bundle)]
-    assert seen == sorted(set(np.linspace(0, rows - 1, ROWS).round().astype(int).tolist()))
-
-
 def test_what_has_no_inner_layer_is_refused(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("difftool.export.quantization._inner_products", lambda model: [])
+    monkeypatch.setattr("difftool.export.quantize.symmetric._inner_products", lambda model: [])
     with pytest.raises(UsageError, match="too small for int8"):
         in_int8(tiny)

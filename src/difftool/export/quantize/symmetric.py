@@ -7,24 +7,18 @@ weights; those of attention, and the first and the last layer, stay as they are.
 
 import logging
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
-from difftool.bundle import CONDITIONER, STEP, Bundle
-from difftool.diffusion.labels import rows_of
+from difftool.bundle import STEP, Bundle
 from difftool.errors import MissingDependencyError, UsageError
 from difftool.export.precision import PRODUCTS, network_nodes
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.export.quantize.calibration import Feed, from_trajectory
 
-SAMPLES: Final = 2  # of the calibrating run
-ROWS: Final = 64  # at most so many of its rows are looked at, evenly spread
-
-Feed = dict[str, np.ndarray]
+_SAMPLES: Final = 2  # of the calibrating run
 
 
 def in_int8(bundle: Bundle) -> onnx.ModelProto:
@@ -44,9 +38,11 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
     if not names:
         raise UsageError(f"the network of {bundle.path} is too small for int8", "choose fp16")
 
+    runs = from_trajectory(bundle, bundle.default_program(), samples=_SAMPLES)
+
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self._feeds = trajectory(bundle)
+            self._feeds = iter(runs.feeds)
 
         def get_next(self) -> Feed | None:
             return next(self._feeds, None)
@@ -77,35 +73,6 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
         return onnx.load(out)
 
 
-def trajectory(bundle: Bundle) -> Iterator[Feed]:
-    """What the step graph is fed on a run of the default program, at evenly spread rows."""
-    program, spec = bundle.default_program(), bundle.spec
-    rows = rows_of(program, spec, SAMPLES, None)
-    step = _session(bundle.file(STEP))
-    taken = {value.name for value in step.get_inputs()}
-    draws = Draws(0, np.arange(SAMPLES), spec.shape)
-    shape = (SAMPLES, *spec.shape)
-    zeros = np.zeros(shape, np.float32)
-    fixed = {"table": rows.table.astype(np.float32), "known": zeros, "mask": zeros}
-    if CONDITIONER in bundle.manifest.files:
-        conds: Feed = {"cond": rows.conds.astype(np.float32)}
-        if rows.labels is not None:
-            conds["label"] = rows.labels
-        fixed["cond_table"] = _session(bundle.file(CONDITIONER)).run(None, conds)[0]
-    state: Feed = {
-        "x": start_noise(program, draws),
-        "history": np.zeros((program.history, *shape), np.float32),
-        "row": rows.first,
-    }
-    wanted = set(np.linspace(0, len(program) - 1, ROWS).round().astype(int).tolist())
-    for row, noise in enumerate(row_noise(program, draws)):
-        feed = {**fixed, **state, "noise": zeros if noise is None else noise}
-        feed = {name: value for name, value in feed.items() if name in taken}
-        if row in wanted:
-            yield feed
-        state = dict(zip(state, step.run(None, feed), strict=False))
-
-
 def _inner_products(model: onnx.ModelProto) -> list[str]:
     """Names of the network's products with weights, in running order, but the first and last."""
     graph = ir.from_proto(model).graph
@@ -118,11 +85,3 @@ def _inner_products(model: onnx.ModelProto) -> list[str]:
         and any(value is not None and value.const_value is not None for value in node.inputs)
     ]
     return names[1:-1]
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

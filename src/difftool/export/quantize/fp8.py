@@ -1,6 +1,6 @@
 """The quantized step graph with 8-bit floats, E4M3, in the place of integers.
 
-What is quantized, where and over which range is what `quantization` found for int8. The floats have
+What is quantized, where and over which range is what `symmetric` found for int8. The floats have
 3 bits of mantissa wherever they are in that range, so that small values keep their precision.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from difftool.bundle import STEP, Bundle
-from difftool.export.quantization import in_int8
+from difftool.export.quantize.symmetric import in_int8
 
 _OPSET: Final = 19  # the first with 8-bit floats
 _LARGEST: Final = 448.0  # of E4M3
