@@ -24,6 +24,7 @@ MANIFEST: Final = "bundle.json"
 STEP: Final = "step.onnx"
 CONDITIONER: Final = "conditioner.onnx"
 TORCHSCRIPT: Final = "step.ts"
+SAMPLER: Final = "sampler.onnx"  # the whole sampler in one graph
 
 # What a step graph can compute beyond the plain row; see `difftool.diffusion.program`.
 FUSED: Final = ("known", "guidance", "norms")

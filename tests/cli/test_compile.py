@@ -111,7 +111,7 @@ def test_options_of_an_engine_want_one(
     done = difftool("export", points_checkpoint, "--out", "b", "--precision", "fp16")
     assert (done.code, done.err.splitlines()[1]) == (2, "hint: say --trt, too")
     done = difftool("compile", points_bundle)
-    assert (done.code, done.err.splitlines()[1]) == (2, "hint: say --trt")
+    assert (done.code, done.err.splitlines()[1]) == (2, "hint: say --trt or --portable")
 
 
 def test_without_tensorrt_the_line_to_install_it_is_all_there_is(

@@ -28,6 +28,7 @@ COMMANDS = (
     "verify",
     "likelihood",
     "program",
+    "web",
     "doctor",
 )
 WIDTH = max(map(len, COMMANDS)) + 1

@@ -21,6 +21,7 @@ from difftool.cli import (
     sample,
     train,
     verify,
+    web,
 )
 
 app = Typer(
@@ -65,6 +66,7 @@ app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(epilog=likelihood.EXAMPLES)(likelihood.likelihood)
 app.command(epilog=program.EXAMPLES)(program.program)
+app.command(epilog=web.EXAMPLES)(web.web)
 app.add_typer(plot.plot, name="plot", epilog=plot.EXAMPLES)
 app.add_typer(cache.cache, name="cache", epilog=cache.EXAMPLES)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)

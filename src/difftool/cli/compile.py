@@ -1,7 +1,7 @@
-"""difftool compile: make an engine of a bundle."""
+"""difftool compile: make an engine of a bundle, or one graph that samples anywhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -13,34 +13,69 @@ EXAMPLES = """\b
 Examples:
   difftool compile ddpm-mnist --trt --gpu sm89,sm120 --precision fp16
   difftool compile runs/mnist/bundle --trt --profile 1,16,256 --out mnist.engine
+  difftool compile ddpm-mnist --portable --sampler dpmpp_2m --steps 20 --out sampler.onnx
 """
 
 
 def compile_(
     model: options.Model,
     tensorrt: Annotated[bool, Option("--trt", help="Compile with TensorRT.")] = False,
+    portable: Annotated[
+        bool,
+        Option("--portable", help="Write sampler.onnx: the whole sampler for any ONNX Runtime."),
+    ] = False,
     precision: trt.Precision = trt.PRECISION,
     gpu: trt.Gpu = trt.GPU,
     profile: trt.Profile = trt.PROFILE,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    assignments: options.Assignments = None,
     out: Annotated[
         Path | None,
         Option(
             "--out",
             "-o",
             metavar="FILE",
-            help="Also write the engine to a file, for a host of your own.",
+            help="File to write; sampler.onnx by default with --portable, and with --trt none "
+            "beside the cache.",
             show_default=False,
         ),
     ] = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Compile a bundle for GPUs, which need not be there.
+    """Compile a bundle for GPUs, or into one file for any host.
 
-    The engine is kept in the cache, where sampling finds it; see difftool cache.
+    The GPUs need not be there. An engine is kept in the cache, where sampling finds it; see
+    difftool cache. --sampler, --steps, --eta and --arg choose the program that sampler.onnx runs
+    where it is given none.
     """
-    if not tensorrt:
-        raise UsageError("nothing says what to compile with", "say --trt")
+    if tensorrt == portable:
+        raise UsageError("nothing says what to compile with", "say --trt or --portable")
+    arguments = options.sampler_arguments(steps, eta, assignments)
+    if tensorrt:
+        if sampler is not None or arguments:
+            raise UsageError("an engine runs any program", "leave the sampler out")
+        record = _engine(model, precision, gpu, profile, out, force=force, quiet=json)
+    else:
+        if (gpu, profile) != (trt.GPU, trt.PROFILE):
+            raise UsageError("--gpu and --profile are of an engine", "say --trt instead")
+        out = out or Path("sampler.onnx")
+        record = _sampler(model, precision, sampler, arguments, out, force=force)
+    report(record, as_json=json)
+
+
+def _engine(
+    model: str,
+    precision: str,
+    gpu: str,
+    profile: str,
+    out: Path | None,
+    *,
+    force: bool,
+    quiet: bool,
+) -> dict[str, Any]:
     from difftool.bundle import read_bundle
     from difftool.export.tensorrt.compile import compile_bundle
     from difftool.files import write_atomic
@@ -50,8 +85,36 @@ def compile_(
         options.require_free(out, force=force)
     request = trt.request_of(precision, gpu, profile)
     bundle = read_bundle(find_bundle(model))
-    with trt.building("compiling", quiet=json) as tell:
+    with trt.building("compiling", quiet=quiet) as tell:
         compiled = compile_bundle(bundle, request, model=model, on_progress=tell)
     if out is not None:
         write_atomic(out, compiled.path.read_bytes())
-    report({"engine": str(out or compiled.path), **trt.described(compiled)}, as_json=json)
+    return {"engine": str(out or compiled.path), **trt.described(compiled)}
+
+
+def _sampler(
+    model: str,
+    precision: str,
+    sampler: str | None,
+    arguments: dict[str, Any],
+    out: Path,
+    *,
+    force: bool,
+) -> dict[str, Any]:
+    from difftool.bundle import read_bundle
+    from difftool.export.portable.sampler import portable_sampler
+    from difftool.files import sha256_of, write_atomic
+    from difftool.runtime.model import find_bundle
+
+    options.require_free(out, force=force)
+    bundle = read_bundle(find_bundle(model))
+    program = options.choose_program(bundle, sampler, arguments)
+    graph = portable_sampler(bundle, program, precision)
+    write_atomic(out, graph)
+    return {
+        "out": str(out),
+        "sha256": sha256_of(out),
+        "bytes": len(graph),
+        "program": program.name,
+        "precision": precision,
+    }

@@ -14,6 +14,7 @@ EXAMPLES = """\b
 Examples:
   difftool export runs/digits --out digits.bundle
   difftool export runs/mnist --out mnist.bundle --sampler ddim --steps 50 --torchscript
+  difftool export runs/mnist --out mnist.bundle --portable --sampler dpmpp_2m --steps 20
   difftool export runs/faces --out faces.bundle --with known --with guidance
   difftool export runs/faces --out faces.bundle --trt --precision fp16 --gpu sm89,sm120
 """
@@ -36,6 +37,10 @@ def export(
     ] = False,
     torchscript: Annotated[
         bool, Option("--torchscript", help="Add step.ts, the same graph for hosts of TorchScript.")
+    ] = False,
+    portable: Annotated[
+        bool,
+        Option("--portable", help="Add sampler.onnx, the whole sampler for any ONNX Runtime."),
     ] = False,
     fused: Annotated[
         list[str] | None,
@@ -84,6 +89,7 @@ def export(
             out,
             ema=not raw,
             torchscript=torchscript,
+            portable=portable,
             fused=fused or (),
             sampler=sampler,
             arguments=options.sampler_arguments(steps, eta, assignments),

@@ -13,7 +13,10 @@ EXAMPLES = """\b
 Examples:
   difftool program --sampler ddim --steps 20
   difftool program ncsn-mnist --arg step_size=2e-5 --out program.json
+  difftool program --sampler dpmpp_2m --steps 20 --out program.bin
 """
+
+PACKED = ".bin"
 
 
 def program(
@@ -28,7 +31,8 @@ def program(
             "--out",
             "-o",
             metavar="FILE",
-            help="Save the program, every bit of it, as JSON.",
+            help="Save the program: every bit of it as JSON, or to a file ending in .bin as the "
+            "arrays that sampler.onnx takes.",
             show_default=False,
         ),
     ] = None,
@@ -42,6 +46,8 @@ def program(
     """
     from difftool.bundle import read_bundle
     from difftool.diffusion.invariant import validate
+    from difftool.diffusion.packed import packed
+    from difftool.files import write_atomic
     from difftool.runtime.model import find_bundle
 
     if out is not None:
@@ -51,7 +57,10 @@ def program(
     compiled = options.choose_program(bundle, sampler, arguments)
     proof = validate(compiled)
     if out is not None:
-        compiled.save(out)
+        if out.suffix.lower() == PACKED:
+            write_atomic(out, packed(compiled))
+        else:
+            compiled.save(out)
     if json:
         report({**compiled.to_dict(), "proof": asdict(proof)}, as_json=True)
         return

@@ -10,6 +10,7 @@ from difftool.bundle import (
     FORMAT,
     FUSED,
     MANIFEST,
+    SAMPLER,
     STEP,
     TORCHSCRIPT,
     Manifest,
@@ -17,6 +18,7 @@ from difftool.bundle import (
     ProgramEntry,
     Provenance,
     file_entries,
+    read_bundle,
 )
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import UsageError
@@ -38,6 +40,7 @@ def export_bundle(
     *,
     ema: bool = True,
     torchscript: bool = False,
+    portable: bool = False,
     fused: Collection[str] = (),
     sampler: str | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -49,6 +52,7 @@ def export_bundle(
 
     `sampler` and `arguments` choose the default program; the checkpoint's own where they are not
     given. `fused` names what the step graph computes beyond the plain row; see `StepModule`.
+    `portable` adds `sampler.onnx`, which runs that program anywhere; see `export.portable`.
     `engine` asks for a TensorRT engine, which goes into the bundle with the step graph in its
     precision; `on_build` is told of the build's progress. `force` replaces what stands at `out`,
     which must itself be a bundle.
@@ -75,11 +79,23 @@ def export_bundle(
             write_atomic(folder / TORCHSCRIPT, trace(module, loaded.spec, width))
         manifest = _manifest(loaded, program, fused, file_entries(folder))
         write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        if portable:
+            _add_sampler(folder)
         if engine is not None:
             from difftool.export.tensorrt.compile import add_engine
 
             add_engine(folder, engine, model=out.name, on_progress=on_build)
     return out
+
+
+def _add_sampler(folder: Path) -> None:
+    from difftool.export.portable.sampler import portable_sampler
+
+    bundle = read_bundle(folder)
+    graph = portable_sampler(bundle, bundle.default_program())
+    write_atomic(folder / SAMPLER, graph)
+    value = {**bundle.manifest.model_dump(mode="json"), "files": file_entries(folder)}
+    write_json(folder / MANIFEST, value)
 
 
 def _default_program(

@@ -1,0 +1,140 @@
+"""Nodes of an ONNX graph, written one after another, with names that no nested graph repeats."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import ArrayLike, DTypeLike
+
+Shape = Sequence[int | str | None]  # of a value; a dimension may have a name or none
+Attribute = int | Sequence[int] | str | ir.Graph
+
+
+class Ops:
+    """A graph in the making. `ops("Add", a, b)` adds a node and returns its output.
+
+    Graphs inside its nodes may use every value that stands before them.
+    """
+
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        self._numbers = count() if numbers is None else numbers
+        self._nodes: list[ir.Node] = []
+        self._initializers: list[ir.Value] = []
+
+    def __call__(self, kind: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
+        """The only output of a new node."""
+        return self.several(kind, 1, *inputs, **attributes)[0]
+
+    def several(
+        self, kind: str, outputs: int, *inputs: ir.Value | None, **attributes: Attribute
+    ) -> Sequence[ir.Value]:
+        """The outputs of a new node."""
+        name = f"{kind}_{next(self._numbers)}"
+        node = ir.node(kind, inputs, attributes, num_outputs=outputs, name=name)
+        for index, output in enumerate(node.outputs):
+            output.name = f"{name}.{index}"
+        self._nodes.append(node)
+        return node.outputs
+
+    def constant(self, values: ArrayLike, dtype: DTypeLike) -> ir.Value:
+        """An initializer of this graph."""
+        array = np.asarray(values, dtype)
+        tensor = ir.tensor(array, name=f"constant_{next(self._numbers)}")
+        initializer = ir.Value(
+            name=tensor.name,
+            type=ir.TensorType(tensor.dtype),
+            shape=ir.Shape(array.shape),
+            const_value=tensor,
+        )
+        self._initializers.append(initializer)
+        return initializer
+
+    def ints(self, *values: int) -> ir.Value:
+        """int64 [len(values)]."""
+        return self.constant(values, np.int64)
+
+    def floats(self, *values: float) -> ir.Value:
+        """float32 [len(values)]."""
+        return self.constant(values, np.float32)
+
+    def squeezed(self, vector: ir.Value) -> ir.Value:
+        """A vector [1] as a scalar."""
+        return self("Squeeze", vector, self.ints(0))
+
+    def size(self, tensor: ir.Value, axis: int) -> ir.Value:
+        """How long a tensor is along an axis, int64 [1]."""
+        return self("Shape", tensor, start=axis, end=axis + 1)
+
+    def numbers(self, first: ir.Value, end: ir.Value) -> ir.Value:
+        """int64 [end - first], from `first` on, both int64 [1]."""
+        one = self.constant(1, np.int64)
+        return self("Range", self.squeezed(first), self.squeezed(end), one)
+
+    def choice(
+        self,
+        condition: ir.Value,
+        where: Callable[["Ops"], ir.Value],
+        otherwise: Callable[["Ops"], ir.Value],
+    ) -> ir.Value:
+        """The one or the other, each written into a graph of its own, by a bool []."""
+        branches = {}
+        for name, write in (("then_branch", where), ("else_branch", otherwise)):
+            ops = Ops(self._numbers)
+            branches[name] = ops.graph(name, [], [write(ops)])
+        return self("If", condition, **branches)
+
+    def loop(
+        self,
+        trips: ir.Value,
+        state: Sequence[ir.Value],
+        types: Sequence[tuple[ir.DataType, Shape]],
+        write: Callable[["Ops", ir.Value, Sequence[ir.Value]], Sequence[ir.Value]],
+    ) -> Sequence[ir.Value]:
+        """The state after so many trips, int64 [1].
+
+        `write` gets the body, the number of the trip, int64 [], and the state before it, which is
+        of these types; it returns the state after it.
+        """
+        name = f"loop_{next(self._numbers)}"
+        number = value(f"{name}.trip", ir.DataType.INT64)
+        going = value(f"{name}.going", ir.DataType.BOOL)
+        before = [
+            value(f"{name}.state{index}", kind, *shape) for index, (kind, shape) in enumerate(types)
+        ]
+        ops = Ops(self._numbers)
+        outputs = [ops("Identity", going), *write(ops, number, before)]
+        body = ops.graph(name, [number, going, *before], outputs)
+        return self.several("Loop", len(before), self.squeezed(trips), None, *state, body=body)
+
+    def splice(self, model: ir.Model, prefix: str, **inputs: ir.Value) -> Sequence[ir.Value]:
+        """The graph of a model with its initializers, fed with `inputs`; returns its outputs.
+
+        The model is taken apart.
+        """
+        graph = model.graph
+        nodes, outputs = list(graph), list(graph.outputs)
+        initializers = list(graph.initializers.values())
+        for taken in graph.inputs:
+            taken.replace_all_uses_with(inputs[str(taken.name)])
+        graph.outputs.clear()
+        graph.initializers.clear()
+        graph.remove(nodes)
+        for named in [*initializers, *(output for node in nodes for output in node.outputs)]:
+            named.name = prefix + str(named.name)
+        for node in nodes:
+            node.name = prefix + str(node.name)
+        self._nodes += nodes
+        self._initializers += initializers
+        return outputs
+
+    def graph(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Graph:
+        """All of it as a graph."""
+        return ir.Graph(
+            inputs, outputs, nodes=self._nodes, initializers=self._initializers, name=name
+        )
+
+
+def value(name: str, kind: ir.DataType, *shape: int | str | None) -> ir.Value:
+    """A value that no node makes."""
+    return ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(shape))

@@ -1,0 +1,78 @@
+"""difftool web: the files of a page; tests/browser shows that they work."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from difftool.bundle import read_bundle
+from difftool.errors import UsageError
+from difftool.export.portable.site import RUNTIME, write_site
+from tests.cli.conftest import Command, tree
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    """A folder that looks like npm's, of files with nothing in them."""
+    folder = tmp_path / "node_modules" / "onnxruntime-web" / "dist"
+    folder.mkdir(parents=True)
+    for name in RUNTIME:
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+@pytest.mark.usefixtures("runtime")
+def test_the_page_holds_all_that_it_names(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    done = difftool("web", tiny_bundle, "--sampler", "ddim", "--steps", 6, "--json")
+    assert (done.code, done.err) == (0, "")
+    site = tmp_path / "site"
+    record = json.loads(done.out)
+    files = {file.relative_to(site).as_posix() for file in site.rglob("*") if file.is_file()}
+    assert record["files"] == len(files)
+    assert {"index.html", "app.js", "worker.js", "model/sampler.onnx"} < files
+    assert {f"ort/{name}" for name in RUNTIME} < files
+    model = json.loads((site / "model" / "model.json").read_text())
+    assert model["shape"] == [1, 8, 8]
+    first, *others = model["programs"]
+    assert (first["sampler"], first["steps"]) == ("ddim", 6)
+    assert {f"model/{program['file']}" for program in model["programs"]} < files
+    offered = [(program["sampler"], program["steps"]) for program in others]
+    assert ("dpmpp_2m", 20) in offered
+    assert ("dpmpp_2m", 50) not in offered  # a model of 20 levels
+
+
+@pytest.mark.parametrize("inside", [".", "node_modules", "node_modules/onnxruntime-web/dist"])
+def test_the_runtime_is_found_where_it_lies(
+    difftool: Command, tiny_bundle: Path, runtime: Path, inside: str
+) -> None:
+    assert difftool("web", tiny_bundle, "--runtime", inside).code == 0
+
+
+def test_without_the_runtime_the_line_to_install_it_is_all_there_is(
+    difftool: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    done = difftool("web", tiny_bundle)
+    assert (done.code, done.out) == (4, "")
+    assert done.err.startswith("error: node_modules holds no onnxruntime-web\nhint: run: npm ")
+    assert tree(tmp_path) == {}
+
+
+def test_what_has_no_picture_has_no_page(tiny_bundle: Path, tmp_path: Path, runtime: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    flat = replace(bundle, spec=replace(bundle.spec, shape=(64,)))
+    with pytest.raises(UsageError, match=r"no picture of samples of shape \(64,\)"):
+        write_site(flat, tmp_path / "site", runtime, bundle.default_program(), title="flat")
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.usefixtures("runtime")
+def test_only_a_page_is_replaced(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+    assert difftool("web", tiny_bundle).code == 0
+    assert difftool("web", tiny_bundle).code == 2
+    assert difftool("web", tiny_bundle, "--force").code == 0
+    (tmp_path / "mine").mkdir()
+    done = difftool("web", tiny_bundle, "--out", "mine", "--force")
+    assert (done.code, list((tmp_path / "mine").iterdir())) == (2, [])

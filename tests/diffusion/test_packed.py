@@ -1,0 +1,53 @@
+"""Programs as the arrays that sampler.onnx takes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from difftool.diffusion import start
+from difftool.diffusion.packed import graph_inputs, packed
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import ddim
+from difftool.diffusion.schedules import linear
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+
+
+@pytest.fixture
+def program() -> Program:
+    spec = ModelSpec(
+        shape=(2,), schedule=linear(steps=20), parameterization="epsilon", cond="timestep"
+    )
+    return ddim(spec, steps=4)
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [(start.normal(2.5), [0, 0, 2.5]), (start.uniform(-1.0, 0.5), [-1, 1.5, 0])],
+)
+def test_the_start_is_a_sum_of_both_kinds(
+    program: Program, given: start.Start, parts: list[float]
+) -> None:
+    arrays = graph_inputs(replace(program, start=given))
+    np.testing.assert_array_equal(arrays["start"], np.float32(parts))
+    np.testing.assert_array_equal(arrays["table"], program.table.astype(np.float32))
+    np.testing.assert_array_equal(arrays["cond"], program.conds.astype(np.float32))
+
+
+def test_what_the_graph_cannot_do_is_refused(program: Program) -> None:
+    with pytest.raises(UsageError, match="starts from data"):
+        graph_inputs(replace(program, start=start.data()))
+    with pytest.raises(UsageError, match="an order of draws of its own"):
+        graph_inputs(replace(program, draws=program.draws[::-1]))
+
+
+def test_the_file_says_where_its_arrays_lie(program: Program) -> None:
+    data = packed(program)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    assert header.pop("__metadata__") == {"program": program.name}
+    assert (8 + length) % 8 == 0
+    ends = [entry["data_offsets"][1] for entry in header.values()]
+    assert ends[-1] == len(data) - 8 - length
