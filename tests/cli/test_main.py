@@ -23,12 +23,17 @@ COMMANDS = (
     "export",
     "import",
     "compile",
+    "quantize",
     "sample",
     "inspect",
     "verify",
+    "bench",
+    "eval",
     "likelihood",
     "program",
     "web",
+    "plot",
+    "cache",
     "doctor",
 )
 WIDTH = max(map(len, COMMANDS)) + 1

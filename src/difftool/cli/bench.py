@@ -80,7 +80,7 @@ def bench(
     trust: options.Trust = None,
     json: options.Json = False,
 ) -> None:
-    """Measure what a step and an image take, and which max_batch is best.
+    """Measure what a step takes, and find the best max_batch.
 
     All sides first run a program on the same noise. One whose outputs are out of the tolerance of
     its precision is INVALID, has no figures, and makes the exit code 1. They are compared with

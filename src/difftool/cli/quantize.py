@@ -52,7 +52,7 @@ def quantize(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Add int8 for CPUs to a bundle, to sample with --precision int8, and a report on it.
+    """Add int8 for CPUs to a bundle, and a report on it.
 
     A program, the bundle's by default, is run in fp32 to see which values occur. Layers that would
     bring too much of the error stay in fp32. Exit code 1, and nothing written, where the
