@@ -49,6 +49,8 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | check-python
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(INSTALL) -e '.[dev]'
+	@# Without what it asks for: torchvision, of which its networks have no use, wants CUDA's PyTorch.
+	$(INSTALL) --no-deps denoising-diffusion-pytorch
 	@touch $@
 
 check-python:

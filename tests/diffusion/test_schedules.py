@@ -17,6 +17,7 @@ ALL = [
     schedules.from_betas([0.1, 0.2, 0.3]),
     schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1),
     schedules.karras(levels=18, sigma_min=0.002, sigma_max=80),
+    schedules.vp_sde(levels=30),
 ]
 
 
@@ -76,9 +77,28 @@ def test_karras_is_edms_discretization() -> None:
         assert schedule.sigma[17 - i] == pytest.approx(root**7)
 
 
+def test_the_sdes_have_the_kernels_of_song() -> None:
+    """Their signal is that of a drift of -beta / 2, integrated here in small steps."""
+    vp, sub = (
+        make(levels=10, beta_min=0.2, beta_max=9, time_min=0.1)
+        for make in (schedules.vp_sde, schedules.sub_vp_sde)
+    )
+    for i, time in enumerate(np.linspace(0.1, 1, 10)):
+        middles = (np.arange(1000) + 0.5) / 1000 * time
+        integral = (0.2 + middles * (9 - 0.2)).mean() * time
+        assert vp.alpha[i] == sub.alpha[i] == pytest.approx(math.exp(-integral / 2), rel=1e-9)
+        assert vp.sigma[i] ** 2 == pytest.approx(1 - math.exp(-integral), rel=1e-9)
+        assert sub.sigma[i] == pytest.approx(1 - math.exp(-integral), rel=1e-9)
+    assert vp.variance_preserving
+    assert not sub.variance_preserving
+    assert schedule_from_dict(sub.to_dict()).sigma.tolist() == sub.sigma.tolist()
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        ({"kind": "vp_sde", "levels": 10, "time_min": 0}, "0 < time_min < 1"),
+        ({"kind": "sub_vp_sde", "levels": 10, "beta_max": 0}, "0 < beta_min <= beta_max"),
         ({"kind": "quadratic"}, "unknown noise schedule 'quadratic'"),
         ({"steps": 10}, "unknown noise schedule None"),
         ({"kind": "linear", "step": 10}, "unexpected keyword argument 'step'"),

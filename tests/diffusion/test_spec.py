@@ -68,6 +68,8 @@ def test_a_spec_survives_its_dictionary() -> None:
 def test_cond_is_what_the_network_was_trained_on() -> None:
     assert spec().cond_of([9, 0]).tolist() == [0, 9]  # NCSN counts from the most noise
     assert spec(cond="timestep", timestep_scale=2.0).cond_of([3]).tolist() == [6]
+    late = spec(cond="timestep", timestep_scale=2.0, timestep_start=0.5)
+    assert late.cond_of([0, 3]).tolist() == [0.5, 6.5]
     assert spec(cond="quarter_log_sigma").cond_of([9]) == pytest.approx(0.0)
 
 

@@ -19,6 +19,7 @@ CLOSED_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
 _EXTRAS: Final = {
     "accelerate": "train",
     "datasets": "train",
+    "huggingface_hub": "train",
     "onnx": "export",
     "onnx_ir": "export",
     "onnxruntime": "cpu",

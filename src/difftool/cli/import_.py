@@ -20,6 +20,7 @@ EXAMPLES = """\b
 Examples:
   difftool import ncsn/run/logs/mnist --out mnist
   difftool import ema_cifar10.ckpt --set resolution=32 --out cifar10
+  difftool import owner/name --out model
   difftool import 128x128_diffusion.pt --set num_heads=4 --set diffusion_steps=1000 \\
       --set noise_schedule=linear --set use_new_attention_order=false --out imagenet128
 """
@@ -46,7 +47,12 @@ Sets = Annotated[
 
 def import_(
     path: Annotated[
-        Path, Argument(metavar="PATH", help="A file of weights, or the folder that it lies in.")
+        Path,
+        Argument(
+            metavar="PATH",
+            help="A file of weights, the folder that it lies in, or the owner/name[@revision] of "
+            "a model on the Hugging Face hub.",
+        ),
     ],
     out: Annotated[
         Path, Option("--out", "-o", metavar="CHECKPOINT", help="Folder to make; it appears whole.")
@@ -69,10 +75,9 @@ def import_(
         raise UsageError(f"{out} exists", "choose another name, or --force to replace it")
     if out.exists() and not is_checkpoint(out):
         raise UsageError(f"{out} is not a checkpoint, so it is not replaced", "choose another name")
-    with waiting("importing", quiet=json):
-        found, imported = _read(path, format, sets)
+    with waiting("importing", quiet=json), _read(path, format, sets) as (found, imported):
         write(found, imported, out, replace=force)
-    record = {"checkpoint": str(out), **imported_record(found, imported)}
+        record = {"checkpoint": str(out), **imported_record(found, imported)}
     report(record, as_json=json)
 
 
@@ -87,7 +92,7 @@ def as_checkpoint(
     from difftool.bundle import MANIFEST
     from difftool.train.checkpoint import is_checkpoint
 
-    ours = not path.exists() or is_checkpoint(path) or (path / MANIFEST).is_file()
+    ours = is_checkpoint(path) or (path / MANIFEST).is_file()
     if not ours:
         from difftool.train.importers import is_foreign
 
@@ -103,10 +108,10 @@ def as_checkpoint(
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint"
-        found, imported = _read(path, format, sets)
-        if not quiet:
-            narrate(f"importing {path}, of {found.title}")
-        write(found, imported, checkpoint)
+        with _read(path, format, sets) as (found, imported):
+            if not quiet:
+                narrate(f"importing {path}, of {found.title}")
+            write(found, imported, checkpoint)
         yield checkpoint
 
 
@@ -118,9 +123,8 @@ def imported_record(found: "Found", imported: "Imported") -> dict[str, Any]:
         imported.spec, imported.program["sampler"], imported.program["arguments"]
     )
     arguments = imported.network["arguments"]
-    parameters = sum(tensor.numel() for tensor in imported.tensors.values())
     return {
-        "parameters": parameters,
+        "parameters": imported.parameters,
         "step": imported.step,
         "program": program.name,
         "spec": spec_record(imported.spec),
@@ -129,8 +133,13 @@ def imported_record(found: "Found", imported: "Imported") -> dict[str, Any]:
     }
 
 
-def _read(path: Path, format: str | None, sets: Iterable[str] | None) -> "tuple[Found, Imported]":
+@contextlib.contextmanager
+def _read(
+    path: Path, format: str | None, sets: Iterable[str] | None
+) -> "Iterator[tuple[Found, Imported]]":
+    """What is imported from a path or a hub id; its files are there for as long as this lasts."""
     from difftool.train.importers import find
+    from difftool.train.importers.hub import located
 
     said = {}
     for assignment in sets or ():
@@ -138,5 +147,6 @@ def _read(path: Path, format: str | None, sets: Iterable[str] | None) -> "tuple[
         if not equals or not name:
             raise UsageError(f"--set {assignment!r} assigns nothing", "write --set name=value")
         said[name] = text
-    found = find(path, format)
-    return found, found.read(said)
+    with located(path) as (local, origin):
+        found = find(local, format, origin)
+        yield found, found.read(said)

@@ -28,8 +28,8 @@ def inspect(
         str,
         Argument(
             metavar="PATH",
-            help="Folder of a bundle, checkpoint or run, name of a shipped model, or another's "
-            "file of weights.",
+            help="Folder of a bundle, checkpoint or run, name of a shipped model, or what "
+            "difftool import takes.",
         ),
     ],
     json: options.Json = False,
@@ -116,7 +116,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_foreign(path: Path) -> bool:
-    if not path.exists():
+    if not path.exists() and "/" not in path.as_posix():  # nor is it an id on the hub
         return False
     from difftool.train.importers import is_foreign
 
@@ -126,15 +126,17 @@ def _is_foreign(path: Path) -> bool:
 def _foreign(path: Path) -> Record:
     from difftool.cli.import_ import imported_record
     from difftool.train.importers import find
+    from difftool.train.importers.hub import located
     from difftool.train.importers.settings import SettingsMissing
 
-    found = find(path)
-    record = {"kind": "public format", "path": str(path), "format": found.name}
-    try:
-        return record | imported_record(found, found.read())
-    except SettingsMissing as error:
-        missing = {setting.name: setting.usual for setting in error.missing}
-        return record | {"from": found.title, "to say": missing}
+    with located(path) as (local, origin):
+        found = find(local, origin=origin)
+        record = {"kind": "public format", "path": str(path), "format": found.name}
+        try:
+            return record | imported_record(found, found.read())
+        except SettingsMissing as error:
+            missing = {setting.name: setting.usual for setting in error.missing}
+            return record | {"from": found.title, "to say": missing}
 
 
 def _total(files: Mapping[str, Mapping[str, Any]]) -> int:

@@ -1,5 +1,6 @@
 """difftool verify: compare a bundle with its checkpoint, or two ways to run it."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typer import Argument, Exit, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report, waiting
+from difftool.cli.import_ import As, Sets, as_checkpoint
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def verify(
         Path | None,
         Argument(
             metavar="CHECKPOINT",
-            help="The run or checkpoint that it was exported from.",
+            help="The run or checkpoint that it was exported from, or what difftool import takes.",
             show_default=False,
         ),
     ] = None,
@@ -102,6 +104,8 @@ def verify(
     store: Annotated[
         bool, Option("--store", help="Keep the report and its picture in the bundle.")
     ] = False,
+    format: As = None,
+    sets: Sets = None,
     trust: options.Trust = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -123,26 +127,32 @@ def verify(
     _check_outputs(opened.path, picture, store, force)
     arguments = options.sampler_arguments(steps, eta, assignments)
     program = options.choose_program(opened, sampler, arguments)
-    student, teacher = open_sides(
-        opened,
-        checkpoint,
-        backend=backend,
-        precision=precision,
-        against=against,
-        against_precision=against_precision,
-        trusted=trust or (),
-    )
-    measure = None
-    if data is not None:
-        measure = _frechet(opened, data, extractor, draws, seed, quiet=json)
-    with progress(len(program), quiet=json) as advance:
-        result = verify_sides(
-            opened, student, teacher, program, n=n, seed=seed, on_row=lambda *_: advance()
+    with contextlib.ExitStack() as stack:
+        if checkpoint is not None:
+            taken = as_checkpoint(checkpoint, format, sets, quiet=json)
+            checkpoint = stack.enter_context(taken)
+        elif format is not None or sets:
+            raise UsageError("--as and --set are of a checkpoint", "name the one to compare with")
+        student, teacher = open_sides(
+            opened,
+            checkpoint,
+            backend=backend,
+            precision=precision,
+            against=against,
+            against_precision=against_precision,
+            trusted=trust or (),
         )
-    record = record_of(result, student, teacher, seed=seed)
-    if bisect:
-        with waiting("looking for the first node out of bounds", quiet=json):
-            record["bisect"] = _bisect(opened, student, teacher, result, checkpoint, seed)
+        measure = None
+        if data is not None:
+            measure = _frechet(opened, data, extractor, draws, seed, quiet=json)
+        with progress(len(program), quiet=json) as advance:
+            result = verify_sides(
+                opened, student, teacher, program, n=n, seed=seed, on_row=lambda *_: advance()
+            )
+        record = record_of(result, student, teacher, seed=seed)
+        if bisect:
+            with waiting("looking for the first node out of bounds", quiet=json):
+                record["bisect"] = _bisect(opened, student, teacher, result, checkpoint, seed)
     if measure is not None:
         record["frechet"] = measure(teacher, student, program)
     if store:

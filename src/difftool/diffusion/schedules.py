@@ -169,6 +169,25 @@ def karras(*, levels: int, sigma_min: float, sigma_max: float, rho: float = 7) -
     return _variance_exploding("karras", params, ramp**rho)
 
 
+def vp_sde(
+    *, levels: int, beta_min: float = 0.1, beta_max: float = 20, time_min: float = 1e-3
+) -> NoiseSchedule:
+    """VP SDE at times evenly spaced from `time_min` to 1 (Song et al. 2021, eq. 29)."""
+    params = _sde_params(levels, beta_min, beta_max, time_min)
+    log_alpha = _log_alpha("vp_sde", **params)
+    alpha, sigma = np.exp(log_alpha), np.sqrt(-np.expm1(2 * log_alpha))
+    return NoiseSchedule("vp_sde", params, alpha, sigma)
+
+
+def sub_vp_sde(
+    *, levels: int, beta_min: float = 0.1, beta_max: float = 20, time_min: float = 1e-3
+) -> NoiseSchedule:
+    """Sub-VP SDE, whose sigma is 1 - alpha^2, at the same times (Song et al. 2021, eq. 29)."""
+    params = _sde_params(levels, beta_min, beta_max, time_min)
+    log_alpha = _log_alpha("sub_vp_sde", **params)
+    return NoiseSchedule("sub_vp_sde", params, np.exp(log_alpha), -np.expm1(2 * log_alpha))
+
+
 _CONSTRUCTORS: Mapping[str, Callable[..., NoiseSchedule]] = {
     "linear": linear,
     "scaled_linear": scaled_linear,
@@ -177,6 +196,8 @@ _CONSTRUCTORS: Mapping[str, Callable[..., NoiseSchedule]] = {
     "from_betas": from_betas,
     "geometric": geometric,
     "karras": karras,
+    "vp_sde": vp_sde,
+    "sub_vp_sde": sub_vp_sde,
 }
 
 
@@ -205,6 +226,20 @@ def _variance_preserving(kind: str, params: dict[str, Any], betas: Array) -> Noi
 
 def _variance_exploding(kind: str, params: dict[str, Any], sigmas: Array) -> NoiseSchedule:
     return NoiseSchedule(kind, params, np.ones_like(sigmas), sigmas)
+
+
+def _sde_params(levels: int, beta_min: float, beta_max: float, time_min: float) -> dict[str, Any]:
+    return {"levels": levels, "beta_min": beta_min, "beta_max": beta_max, "time_min": time_min}
+
+
+def _log_alpha(
+    kind: str, *, levels: int, beta_min: float, beta_max: float, time_min: float
+) -> Array:
+    """-1/2 of the integral of beta(t), which rises linearly, from 0 to each time."""
+    _require(0 < time_min < 1, kind, "0 < time_min < 1")
+    _require(0 < beta_min <= beta_max, kind, "0 < beta_min <= beta_max")
+    time = np.linspace(time_min, 1, levels)
+    return np.asarray(-(time**2) * (beta_max - beta_min) / 4 - time * beta_min / 2)
 
 
 def _require(condition: bool, kind: str, rule: str) -> None:

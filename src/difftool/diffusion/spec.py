@@ -20,9 +20,9 @@ class ModelSpec:
 
     - `shape`: one sample's shape [*S]; (1, 28, 28) for an image, (2,) for a point
     - `schedule`, `parameterization`: see those modules
-    - `cond`: what the conditioner is fed at schedule index i: "timestep" i * `timestep_scale`,
-      "level" L - 1 - i (NCSN counts from the most noise), or "quarter_log_sigma" log(sigma) / 4
-      (EDM)
+    - `cond`: what the conditioner is fed at schedule index i: "timestep" i * `timestep_scale` +
+      `timestep_start`, "level" L - 1 - i (NCSN counts from the most noise), or "quarter_log_sigma"
+      log(sigma) / 4 (EDM)
     - `classes`: how many labels, 0 .. `classes` - 1, the conditioner is fed beside cond; 0 for a
       model without labels. With `null_label` it also knows the label `classes`, which says none
     - `data_range`: (low, high) that the data lies in, or None where it is unbounded
@@ -35,6 +35,7 @@ class ModelSpec:
     parameterization: str
     cond: str
     timestep_scale: float = 1.0
+    timestep_start: float = 0.0
     data_range: tuple[float, float] | None = None
     learned_variance: bool = False
     sigma_data: float = 0.5
@@ -65,7 +66,7 @@ class ModelSpec:
         """
         index = np.asarray(levels, np.float64)
         if self.cond == "timestep":
-            return np.asarray(index * self.timestep_scale, np.float64)
+            return np.asarray(index * self.timestep_scale + self.timestep_start, np.float64)
         if self.cond == "level":
             if self.parameterization == "score" and (index % 1).any():
                 raise UsageError(

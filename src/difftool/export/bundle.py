@@ -20,6 +20,7 @@ from difftool.bundle import (
     file_entries,
     read_bundle,
 )
+from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import UsageError
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
@@ -51,7 +52,8 @@ def export_bundle(
     """Export a checkpoint or the newest of a run as the bundle `out`; returns its folder.
 
     `sampler` and `arguments` choose the default program; the checkpoint's own where they are not
-    given. `fused` names what the step graph computes beyond the plain row; see `StepModule`.
+    given. `fused` names what the step graph computes beyond the plain row, see `StepModule`; the
+    norms that the default program needs are always in it.
     `portable` adds `sampler.onnx`, which runs that program anywhere; see `export.portable`.
     `engine` asks for a TensorRT engine, which goes into the bundle with the step graph in its
     precision; `on_build` is told of the build's progress. `force` replaces what stands at `out`,
@@ -64,6 +66,8 @@ def export_bundle(
         raise UsageError(f"{out} is not a bundle, so it is not replaced", "choose another name")
     loaded = load_checkpoint(checkpoint, ema=ema)
     program = _default_program(loaded, sampler, arguments or {})
+    if program.adaptive:
+        fused = {*fused, "norms"}
     if "guidance" in fused and not loaded.spec.null_label:
         raise UsageError(
             "guidance needs a model that was trained with labels and without",
@@ -100,18 +104,17 @@ def _add_sampler(folder: Path) -> None:
 
 def _default_program(
     loaded: Checkpoint, sampler: str | None, arguments: Mapping[str, Any]
-) -> ProgramEntry:
+) -> Program:
     default = loaded.config["program"]
     sampler = sampler or default["sampler"]
     if sampler == default["sampler"]:
         arguments = {**default["arguments"], **arguments}
-    program = compile_program(loaded.spec, sampler, arguments)
-    return ProgramEntry(sampler=program.sampler, arguments=dict(program.arguments))
+    return compile_program(loaded.spec, sampler, arguments)
 
 
 def _manifest(
     loaded: Checkpoint,
-    program: ProgramEntry,
+    program: Program,
     fused: Collection[str],
     files: dict[str, dict[str, Any]],
 ) -> Manifest:
@@ -120,7 +123,7 @@ def _manifest(
         {
             "format": FORMAT,
             "spec": loaded.spec.to_dict(),
-            "program": program,
+            "program": ProgramEntry(sampler=program.sampler, arguments=dict(program.arguments)),
             "network": NetworkEntry(
                 **loaded.config["network"],
                 parameters=sum(weight.numel() for weight in loaded.network.parameters()),

@@ -10,8 +10,31 @@ from difftool.errors import UsageError
 from difftool.train.networks import NETWORKS, build_network, num_parameters
 
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # arguments and sample shape
+    "linear_attention_unet": (
+        {
+            "in_channels": 1,
+            "out_channels": 1,
+            "channels": 4,
+            "multipliers": [1, 2],
+            "heads": 2,
+            "head_channels": 3,
+        },
+        (1, 8, 8),
+    ),
     "mlp": ({"dimensions": 2, "hidden": 8, "levels": 10}, (2,)),
     "ncsn": ({"in_channels": 1, "levels": 10, "channels": 2}, (1, 8, 8)),
+    "ncsnpp": (
+        {
+            "in_channels": 1,
+            "channels": 8,
+            "multipliers": [1, 2],
+            "blocks": 1,
+            "input_pyramid": "input_skip",
+            "output_pyramid": "output_skip",
+            "embedding": "positional",
+        },
+        (1, 8, 8),
+    ),
     "ncsnv2": ({"in_channels": 1, "channels": 2}, (1, 8, 8)),
     "unet": (
         {
@@ -104,7 +127,7 @@ def test_traces(kind: str) -> None:
     assert torch.allclose(traced(x, c), network(x, c), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("kind", ["ncsn", "ncsnv2", "unet"])
+@pytest.mark.parametrize("kind", ["linear_attention_unet", "ncsn", "ncsnv2", "unet"])
 @torch.no_grad()
 def test_same_in_channels_last(kind: str) -> None:
     network, x, cond = small(kind)
@@ -125,7 +148,7 @@ def test_num_parameters_counts_what_training_adjusts() -> None:
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        ("resnet", {}, "unknown network 'resnet'.*mlp, ncsn, ncsnv2, unet"),
+        ("resnet", {}, "unknown network 'resnet'.*mlp, ncsn, ncsnpp, ncsnv2, unet"),
         ("mlp", {"dimensions": 2, "width": 3}, "no argument 'width'.*hidden"),
         ("mlp", {"hidden": 2}, "needs the argument 'dimensions'"),
         ("mlp", {"dimensions": 2, "layers": 1}, "layers is 1"),

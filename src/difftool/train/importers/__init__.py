@@ -5,16 +5,17 @@ them. One file a format; see `difftool.train.importers.format` for what one is.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import sha256_of
 from difftool.train.checkpoint import EMA, MODEL, save_checkpoint
-from difftool.train.importers import improved, ncsn, ncsnv2, pesser
+from difftool.train.importers import improved, lucidrains, ncsn, ncsnv2, pesser, score_sde
 from difftool.train.importers.check import check
 from difftool.train.importers.format import Format, Imported
+from difftool.train.importers.hub import Origin, is_hub_id
 from difftool.train.importers.settings import Settings
 from difftool.train.importers.source import Source, open_source, tensor_files
 
@@ -23,15 +24,18 @@ FORMATS: Final[Mapping[str, Format]] = {
     "ncsnv2": ncsnv2.FORMAT,
     "improved-diffusion": improved.FORMAT,
     "pesser": pesser.FORMAT,
+    "lucidrains": lucidrains.FORMAT,
+    "score-sde": score_sde.FORMAT,
 }
 
 
 @dataclass(frozen=True)
 class Found:
-    """A source and the name of its format."""
+    """A source, the name of its format, and where it was fetched from, if it was."""
 
     name: str
     source: Source
+    origin: Origin | None = None
 
     @property
     def title(self) -> str:
@@ -55,7 +59,9 @@ class Found:
         return {
             "format": self.name,
             "from": self.title,
+            **({} if self.origin is None else {"hub": asdict(self.origin)}),
             "weights": imported.weights,
+            "parameters": imported.parameters,
             "settings": dict(imported.chosen.values),
             "assumed": list(imported.chosen.assumed),
             "notes": list(imported.notes),
@@ -64,8 +70,8 @@ class Found:
         }
 
 
-def find(path: Path | str, name: str | None = None) -> Found:
-    """The format of a file or folder; `name` insists on one.
+def find(path: Path | str, name: str | None = None, origin: Origin | None = None) -> Found:
+    """The format of a file or folder; `name` insists on one, `origin` is where it is from.
 
     Raises:
         UsageError: there is no format `name`.
@@ -77,7 +83,7 @@ def find(path: Path | str, name: str | None = None) -> Found:
     wanted = FORMATS if name is None else {name: FORMATS[name]}
     for candidate, format in wanted.items():
         if format.recognizes(source):
-            return Found(candidate, source)
+            return Found(candidate, source, origin)
     signs = "; ".join(f"{format.title}: {format.sign}" for format in wanted.values())
     raise ArtefactError(
         f"{path} {_contents(source)}, and is of no format that difftool imports",
@@ -88,7 +94,7 @@ def find(path: Path | str, name: str | None = None) -> Found:
 def is_foreign(path: Path | str) -> bool:
     """Whether a path, which is no checkpoint or bundle of ours, may be someone else's."""
     path = Path(path)
-    return path.is_file() or (path.is_dir() and bool(tensor_files(path)))
+    return path.is_file() or (path.is_dir() and bool(tensor_files(path))) or is_hub_id(path)
 
 
 def write(found: Found, imported: Imported, out: Path, *, replace: bool = False) -> None:

@@ -38,6 +38,11 @@ class Imported:
     notes: tuple[str, ...] = ()
     largest_outputs: tuple[float, float] | None = None
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the tensors hold."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
 
 @dataclass(frozen=True)
 class Format:

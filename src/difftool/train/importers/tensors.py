@@ -5,7 +5,7 @@ be reported in their words.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from difftool.errors import ArtefactError, UsageError
 from difftool.train.importers.source import Source
 from difftool.train.networks import build_network
-from difftool.train.networks.unet import UNet
 
 Weights = dict[str, Tensor]
 
@@ -23,6 +22,20 @@ class Wanted(NamedTuple):
 
     source: str
     shape: tuple[int, ...]
+
+
+class Projected(Protocol):
+    """A residual block that takes so many numbers of the time embedding."""
+
+    projection_size: int
+
+
+class Projecting(Protocol):
+    """A U-Net whose time projections, of all residual blocks, are one linear layer."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def residual_blocks(self) -> Mapping[str, Projected]: ...
 
 
 def weights_of(value: Any) -> Weights | None:
@@ -79,7 +92,7 @@ def take(source: Weights, wanted: Mapping[str, Wanted]) -> Weights:
 
 
 def take_unet(
-    source: Weights, network: UNet, source_name: Callable[[str], str], *, apart: bool
+    source: Weights, network: Projecting, source_name: Callable[[str], str], *, apart: bool
 ) -> Weights:
     """The tensors of a U-Net.
 

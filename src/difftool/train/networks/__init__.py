@@ -14,11 +14,20 @@ from typing import Any
 from torch import nn
 
 from difftool.errors import UsageError
+from difftool.train.networks.linear_attention_unet import LinearAttentionUNet
 from difftool.train.networks.mlp import MLP
 from difftool.train.networks.ncsn import NCSN, NCSNv2
+from difftool.train.networks.ncsnpp import NCSNpp
 from difftool.train.networks.unet import UNet
 
-NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "ncsn": NCSN, "ncsnv2": NCSNv2, "unet": UNet}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "linear_attention_unet": LinearAttentionUNet,
+    "mlp": MLP,
+    "ncsn": NCSN,
+    "ncsnpp": NCSNpp,
+    "ncsnv2": NCSNv2,
+    "unet": UNet,
+}
 
 
 def build_network(kind: str, arguments: Mapping[str, Any]) -> nn.Module:

@@ -1,0 +1,281 @@
+"""The parts of NCSN++: filtered resampling, its residual block, and the two pyramids.
+
+A pyramid is a small picture beside the features. On the way down it carries the input to every
+resolution, on the way up the output; each resolution adds its part.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from difftool.errors import UsageError
+from difftool.train.networks.unet_layers import SelfAttention
+
+FIR = (1.0, 3.0, 3.0, 1.0)
+RESCALE = math.sqrt(0.5)  # keeps the variance of a sum of two
+
+
+class FourierEmbedding(nn.Module):
+    """[R] -> [R, 2 * size]: sines and cosines of log(sigma) at random, fixed frequencies.
+
+    cond is log(sigma) / 4. The frequencies belong to the weights.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, size: int, scale: float = 16.0) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", scale * torch.randn(size))
+
+    def forward(self, cond: Tensor) -> Tensor:
+        angles = 4 * cond[:, None] * self.frequencies * 2 * math.pi
+        return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+
+class Filter(nn.Module):
+    """A separable filter of sum 1 on each of `channels` channels, as a depthwise convolution."""
+
+    kernel: Tensor
+
+    def __init__(
+        self, channels: int, taps: tuple[float, ...], *, stride: int = 1, padding: int
+    ) -> None:
+        super().__init__()
+        self.channels, self.stride, self.padding = channels, stride, padding
+        line = torch.tensor(taps) / sum(taps)
+        kernel = torch.outer(line, line).expand(channels, 1, -1, -1)
+        self.register_buffer("kernel", kernel.contiguous(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(
+            x, self.kernel, stride=self.stride, padding=self.padding, groups=self.channels
+        )
+
+
+def halve(channels: int, *, fir: bool) -> nn.Module:
+    """Half the resolution: every second pixel of the filtered picture, or means of 2x2."""
+    return Filter(channels, FIR, stride=2, padding=1) if fir else nn.AvgPool2d(2)
+
+
+def double(channels: int, *, fir: bool, margin: int = 0) -> nn.Module:
+    """Twice the resolution: zeros between the pixels, filtered; or every pixel four times.
+
+    The filter is (1, 1) convolved with (1, 2, 1), so the former is the latter and then (1, 2, 1).
+    `margin` pixels around the result are computed, too.
+    """
+    nearest = nn.Upsample(scale_factor=2.0)
+    if not fir:
+        return nearest
+    return nn.Sequential(nearest, Filter(channels, (1.0, 2.0, 1.0), padding=1 + margin))
+
+
+class HalveConv(nn.Module):
+    """Half the resolution and a 3x3 convolution; without the filter it pads right and bottom."""
+
+    def __init__(self, inputs: int, outputs: int, *, fir: bool) -> None:
+        super().__init__()
+        self.before = (
+            Filter(inputs, FIR, padding=2) if fir else nn.ZeroPad2d((0, 1, 0, 1))
+        )  # one pixel larger than x, of which the convolution leaves half
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.before(x))
+
+
+class DoubleConv(nn.Module):
+    """Twice the resolution and a 3x3 convolution, which sees what the filter spills over edges."""
+
+    def __init__(self, inputs: int, outputs: int, *, fir: bool) -> None:
+        super().__init__()
+        self.before = double(inputs, fir=fir, margin=1)
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=0 if fir else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.before(x))
+
+
+class ResidualBlock(nn.Module):
+    """Two normalized convolutions with the projection [N, outputs] between them, plus a shortcut.
+
+    `resample` changes the resolution of both branches before their first convolution (BigGAN).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        resample: nn.Module | None = None,
+        *,
+        rescale: bool,
+    ) -> None:
+        super().__init__()
+        self.projection_size = outputs
+        self.scale = RESCALE if rescale else 1.0
+        self.resample = resample or nn.Identity()
+        self.norm1 = group_norm(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = group_norm(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        same = inputs == outputs and resample is None
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, projection: Tensor) -> Tensor:
+        h = self.conv1(self.resample(F.silu(self.norm1(x)))) + projection[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        return (self.shortcut(self.resample(x)) + h) * self.scale
+
+
+class InputSkip(nn.Module):
+    """The halved input, through a 1x1 convolution, is added to the features or joins them."""
+
+    def __init__(self, channels: int, width: int, *, fir: bool, combine: str) -> None:
+        super().__init__()
+        self.cat = combine == "cat"
+        self.resize = halve(channels, fir=fir)
+        self.conv = nn.Conv2d(channels, width, 1)
+
+    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        pyramid = self.resize(pyramid)
+        part = self.conv(pyramid)
+        return pyramid, torch.cat((part, h), dim=1) if self.cat else part + h
+
+
+class InputResidual(nn.Module):
+    """The halved and convolved pyramid plus the features is both what follows."""
+
+    def __init__(self, channels: int, width: int, *, fir: bool, rescale: bool) -> None:
+        super().__init__()
+        self.scale = RESCALE if rescale else 1.0
+        self.change = HalveConv(channels, width, fir=fir)
+
+    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = (self.change(pyramid) + h) * self.scale
+        return h, h
+
+
+class OutputHead(nn.Module):
+    """Features [N, width, H, W] -> [N, outputs, H, W]: norm, SiLU, 3x3 convolution."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.norm = group_norm(width)
+        self.conv = nn.Conv2d(width, outputs, 3, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.conv(F.silu(self.norm(h)))
+
+
+class OutputSkip(nn.Module):
+    """Each resolution's output is added to the doubled one of the resolution below, if any."""
+
+    def __init__(self, width: int, channels: int, *, fir: bool) -> None:
+        super().__init__()
+        self.resize = double(channels, fir=fir)
+        self.head = OutputHead(width, channels)
+
+    def forward(self, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
+        part = self.head(h)
+        return part if pyramid is None else self.resize(pyramid) + part, h
+
+
+class OutputResidual(nn.Module):
+    """The doubled and convolved pyramid plus the features is both what follows."""
+
+    def __init__(self, inputs: int, width: int, *, fir: bool, rescale: bool) -> None:
+        super().__init__()
+        self.scale = RESCALE if rescale else 1.0
+        self.change = DoubleConv(inputs, width, fir=fir)
+
+    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = (self.change(pyramid) + h) * self.scale
+        return h, h
+
+
+class OutputStart(nn.Module):
+    """Where a residual output pyramid begins; the features stay as they are."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.head = OutputHead(width, width)
+
+    def forward(self, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(h), h
+
+
+class NoPyramid(nn.Module):
+    """Stands where a network has no pyramid."""
+
+    def forward(self, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
+        return pyramid, h
+
+
+def group_norm(width: int) -> nn.GroupNorm:
+    """A norm of `groups_of(width)` groups."""
+    return nn.GroupNorm(groups_of(width), width, eps=1e-6)
+
+
+def groups_of(width: int) -> int:
+    """Groups of at least four channels, and no more than 32; UsageError where they do not fit."""
+    groups = min(width // 4, 32)
+    if groups < 1 or width % groups:
+        raise UsageError(
+            f"a norm over {width} channels has {groups} groups of equal size in NCSN++",
+            "choose widths of 4 channels and more, and multiples of 32 from 128 on",
+        )
+    return groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Makes the parts of a network in one style; the fields are arguments of `NCSNpp`."""
+
+    in_channels: int
+    head_channels: int | None
+    resample: str
+    fir: bool
+    rescale: bool
+    input_pyramid: str
+    combine: str
+    output_pyramid: str
+
+    def row(self, inputs: int, width: int, *, attention: bool) -> nn.ModuleList:
+        """A residual block, and attention behind it."""
+        block = ResidualBlock(inputs, width, rescale=self.rescale)
+        return nn.ModuleList([block, self.attention(width)] if attention else [block])
+
+    def attention(self, width: int) -> SelfAttention:
+        return SelfAttention(
+            width, heads=1, head_channels=self.head_channels, groups=groups_of(width), norm_eps=1e-6
+        )
+
+    def down(self, width: int) -> nn.Module:
+        if self.resample == "block":
+            return ResidualBlock(width, width, halve(width, fir=self.fir), rescale=self.rescale)
+        return HalveConv(width, width, fir=self.fir)
+
+    def up(self, width: int) -> nn.Module:
+        if self.resample == "block":
+            return ResidualBlock(width, width, double(width, fir=self.fir), rescale=self.rescale)
+        return DoubleConv(width, width, fir=self.fir)
+
+    def enter(self, channels: int, width: int) -> nn.Module:
+        """How an input pyramid of so many channels meets the features."""
+        if self.input_pyramid == "input_skip":
+            return InputSkip(channels, width, fir=self.fir, combine=self.combine)
+        if self.input_pyramid == "residual":
+            return InputResidual(channels, width, fir=self.fir, rescale=self.rescale)
+        return NoPyramid()
+
+    def leave(self, below: int | None, width: int) -> nn.Module:
+        """How the features enter the output pyramid; `below` is the width of the level below."""
+        if self.output_pyramid == "output_skip":
+            return OutputSkip(width, self.in_channels, fir=self.fir)
+        if self.output_pyramid == "residual":
+            if below is None:
+                return OutputStart(width)
+            return OutputResidual(below, width, fir=self.fir, rescale=self.rescale)
+        return NoPyramid()

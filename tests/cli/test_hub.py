@@ -1,0 +1,166 @@
+"""Models by their hub id: fetched from a server on this machine by the hub's own library."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from difftool.files import sha256_of
+from difftool.train.checkpoint import load_checkpoint
+from tests.cli.conftest import Command, tree
+from tests.cli.hub_server import COMMIT, HubServer
+from tests.train.importers.plain_openai import Shape
+
+SMALL = Shape(widths=(32,), attention=(), updown=False, outputs=3)
+FLAGS = {"num_heads": 1, "diffusion_steps": 1000, "noise_schedule": "linear", "image_size": 8}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What somebody publishes: weights and their flags, and much that nobody may fetch."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.save(SMALL.random_state(), folder / "ema.pt")
+    torch.save({}, folder / "optimizer.pt")
+    torch.save({}, folder / "ema.fp16.pt")
+    (folder / "flags.json").write_text(json.dumps(FLAGS))
+    for name in ("README.md", "modeling.py", "training.pkl", "data/samples.pt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\x80")
+    return folder
+
+
+@pytest.fixture
+def hub(
+    model: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HubServer]:
+    """A hub of two models, which the library in this process asks instead of the real one."""
+    two = tmp_path_factory.mktemp("two")
+    for name in ("a.pt", "b.ckpt"):
+        (two / name).write_bytes(b"\x80")
+    models = {"owner/model": model, "owner/two": two, "owner/none": two / "nothing"}
+    with HubServer(models) as server:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(
+            constants.ENDPOINT, server.endpoint
+        )
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        cache = tmp_path_factory.mktemp("cache") / "hub"
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        yield server
+
+
+def test_import_in_a_process_of_its_own(
+    spawn: Command, hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With nothing but the hub's own environment variables set."""
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    done = spawn("import", "owner/model", "--out", "mine", "--json")
+    assert (done.code, done.err) == (0, "")
+    source = json.loads(done.out)["source"]
+    assert source["hub"] == {"id": "owner/model", "revision": COMMIT}
+    assert source["format"] == "improved-diffusion"
+    assert source["sha256"] == {name: sha256_of(model / name) for name in ("ema.pt", "flags.json")}
+    assert hub.fetched == {"ema.pt", "flags.json"}
+    config = load_checkpoint(tmp_path / "mine").config
+    assert config["source"] == source
+    assert source["parameters"] == sum(t.numel() for t in SMALL.random_state().values())
+
+
+@pytest.mark.parametrize("revision", ["", "@v1", f"@{COMMIT}"])
+def test_inspect_takes_it_too_and_fetches_once(
+    revision: str, difftool: Command, hub: HubServer, tmp_path: Path
+) -> None:
+    name = f"owner/model{revision}"
+    for _ in range(2):
+        value = json.loads(difftool("inspect", name, "--json").out)
+        assert value["source"]["hub"] == {"id": "owner/model", "revision": COMMIT}
+        assert value["path"] == name
+    assert sum(path.startswith("/store/") for path in hub.asked) == 1
+    assert tree(tmp_path) == {}
+
+
+def test_export_and_verify_take_it_too(difftool: Command, hub: HubServer) -> None:
+    done = difftool("export", "owner/model", "--out", "b", "--steps", 2)
+    assert done.code == 0, done.err
+    assert done.err.startswith("importing owner/model, of openai/improved-diffusion")
+    assert difftool("verify", "b", "owner/model").code == 0
+    done = difftool("verify", "b", "--set", "num_heads=1")
+    assert (done.code, "--set are of a checkpoint" in done.err) == (2, True)
+
+
+def test_what_is_here_goes_before_the_hub(
+    difftool: Command, hub: HubServer, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner/model").symlink_to(model / "ema.pt")
+    value = json.loads(difftool("inspect", "owner/model", "--json").out)
+    assert value["from"] == "openai/improved-diffusion or openai/guided-diffusion"
+    assert "diffusion_steps" in value["to say"]
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    "command", [["import", "--out", "x"], ["export", "--out", "x"], ["inspect"]]
+)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("owner/nothing", "there is no owner/nothing, neither here nor on the hub"),
+        ("owner/model@v9", "owner/model on the hub has no revision v9"),
+        ("owner/gated", "owner/gated on the hub asks for a login"),
+        ("owner/two", "several files of weights: a.pt, b.ckpt"),
+        ("owner/none", "owner/none on the hub has no file of weights"),
+    ],
+)
+def test_what_the_hub_has_not(
+    name: str, message: str, command: list[str], difftool: Command, hub: HubServer, tmp_path: Path
+) -> None:
+    done = difftool(command[0], name, *command[1:])
+    assert done.code == 3
+    error, hint = done.err.splitlines()
+    assert message in error
+    assert hint.startswith("hint: ")
+    assert hub.fetched == set()
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("reason", ["offline", "unreachable"])
+def test_without_a_connection(
+    reason: str,
+    difftool: Command,
+    hub: HubServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    if reason == "offline":
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    else:
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    done = difftool("import", "owner/model", "--out", "mine")
+    assert done.code == 3
+    error, hint = done.err.splitlines()
+    assert "there is no owner/model here, and fetching it from the hub fails: " in error
+    assert hint == "hint: is it spelled right, and is there a connection?"
+    assert tree(tmp_path) == {}
+
+
+def test_a_download_that_breaks_off_leaves_nothing(
+    difftool: Command, hub: HubServer, tmp_path: Path
+) -> None:
+    hub.cut = True
+    done = difftool("import", "owner/model", "--out", "mine")
+    assert done.code == 3
+    error, _ = done.err.splitlines()
+    assert "fetching it from the hub fails" in error
+    assert tree(tmp_path) == {}
+    size = (hub.models["owner/model"] / "ema.pt").stat().st_size
+    cached = tree(Path(constants.HF_HUB_CACHE))
+    assert all(len(content) < size // 2 for content in cached.values())  # no part of the weights
+    hub.cut = False
+    assert difftool("import", "owner/model", "--out", "mine").code == 0
