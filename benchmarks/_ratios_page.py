@@ -121,7 +121,8 @@ def _goals(results: Results) -> str:
             if limit:
                 reached = _number(figure["median"])
                 unit = f" {figure['unit']}" if figure["unit"] else ""
-                verdict = figure["verdict"] or figure.get("absent") or "not measured"
+                verdict = figure["verdict"] or figure.get("unjudged") or figure.get("absent")
+                verdict = verdict or "not measured"
                 model = name.removeprefix("peers-")
                 rows.append([model, figure["name"], limit, reached + unit, verdict])
     if not rows:

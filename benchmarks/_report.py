@@ -32,7 +32,7 @@ class Figure:
     """What was measured, once or in several rounds; their median counts.
 
     With a limit it passes or fails; without one it only informs. `absent` says why there are no
-    values, or why the limit is not for these; neither is a failure.
+    values, `unjudged` why the limit is not for these; neither is a failure.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Figure:
     at_most: float | None = None
     at_least: float | None = None
     absent: str = ""
+    unjudged: str = ""
 
     @property
     def median(self) -> float | None:
@@ -64,7 +65,7 @@ class Figure:
     @property
     def verdict(self) -> str:
         """ "pass", "FAIL", or empty where there is nothing to judge. NaN fails."""
-        if not self.limit or self.median is None or self.absent:
+        if not self.limit or self.median is None or self.unjudged:
             return ""
         low = -float("inf") if self.at_least is None else self.at_least
         high = float("inf") if self.at_most is None else self.at_most
@@ -74,8 +75,7 @@ class Figure:
         """Name, median, quartiles, limit and verdict as texts."""
         median = self.absent if self.median is None else f"{self.median:.4g} {self.unit}".rstrip()
         quartiles = " .. ".join(f"{value:.4g}" for value in self.quartiles or ())
-        verdict = self.absent if self.absent and self.median is not None else self.verdict
-        return self.name, median, quartiles, self.limit, verdict
+        return self.name, median, quartiles, self.limit, self.unjudged or self.verdict
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -170,8 +170,8 @@ def comparisons(model: str, size: int, ms: Mapping[str, Sequence[float]]) -> lis
         if above in known and below in known:
             values = ratios(known[above], known[below])
             limits = {"at_most": at_most, "at_least": at_least}
-            absent = _not_judged(below) if any(limits.values()) else ""
-            figures.append(Figure(name=name, values=values, absent=absent, **limits))
+            unjudged = _not_judged(below) if any(limits.values()) else ""
+            figures.append(Figure(name=name, values=values, unjudged=unjudged, **limits))
         elif at_most is not None or at_least is not None:
             figures.append(
                 Figure(

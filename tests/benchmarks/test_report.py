@@ -40,8 +40,8 @@ def test_what_is_absent_says_why_and_fails_nothing(tmp_path: Path) -> None:
     assert figure.cells() == ("x", "not installed", "", "at most 1", "")
     assert finish("speed", [figure], {}, tmp_path) == 0
     judged = Figure(name="x", values=[2], at_most=1)
-    assert (judged.verdict, replace(judged, absent="not judged").verdict) == ("FAIL", "")
-    assert replace(judged, absent="not judged").cells()[-1] == "not judged"
+    assert (judged.verdict, replace(judged, unjudged="not judged").verdict) == ("FAIL", "")
+    assert replace(judged, unjudged="not judged").cells()[-1] == "not judged"
     assert json.loads((tmp_path / "speed.json").read_text())["figures"][0]["median"] is None
 
 

@@ -32,10 +32,13 @@ def bundle(tiny_bundle: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def bf16(tiny_bundle: Path) -> OpenVino:
     """The backend in bfloat16, on a CPU that has it."""
+    opened = read_bundle(tiny_bundle)
+    backend = OpenVino(opened, threads=1, precision="bf16")
     try:
-        return OpenVino(read_bundle(tiny_bundle), threads=1, precision="bf16")
+        backend.batch(opened.default_program(), 3)  # which compiles, and finds out
     except MissingDependencyError as error:
         pytest.skip(str(error))
+    return backend
 
 
 def drawn(
