@@ -7,11 +7,11 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit bench clean check-python
+.PHONY: help demo test lint types contracts unit test-nightly bench clean check-python
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
-	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 16
 
 demo: $(VENV)/demo.stamp  ## sample the shipped models; train, export and verify a small one
 	$(BIN)/python examples/demo.py
@@ -32,6 +32,10 @@ contracts: $(VENV)/dev.stamp  ## who may import whom
 unit: export OMP_NUM_THREADS = 1
 unit: $(VENV)/dev.stamp  ## the tests
 	$(BIN)/pytest -n auto --dist loadfile
+
+test-nightly: export OMP_NUM_THREADS = 1
+test-nightly: $(VENV)/dev.stamp  ## the reliability bars in full, hours; writes benchmarks/results
+	$(BIN)/pytest -n auto --nightly --bars benchmarks/results/reliability.md tests/reliability
 
 bench: $(VENV)/dev.stamp  ## run each file in benchmarks/ that has no leading underscore
 	@failed=0; for file in $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py)); do \

@@ -16,6 +16,14 @@ from tests.fixtures import (  # noqa: F401
     tiny_checkpoint,
     toy_recipe,
 )
+from tests.reliability.bars import (  # noqa: F401
+    cases,
+    nightly,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_terminal_summary,
+)
 
 # Read when the libraries are imported, which is after this file.
 os.environ["HF_HUB_OFFLINE"] = "1"
