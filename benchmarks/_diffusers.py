@@ -1,14 +1,14 @@
 """A U-Net of ours as one of diffusers', with the same weights, and its pipeline."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from difftool.train.checkpoint import Checkpoint
+from difftool.train.importers.diffusers_unet import namer
 from difftool.train.networks.unet import UNet
-from difftool.train.networks.unet_layers import ResidualBlock, SelfAttention
 
 
 class NotTheirs(Exception):
@@ -63,11 +63,12 @@ def unet(source: Checkpoint) -> nn.Module:
         freq_shift=int(not cos_sin),
         norm_eps=arguments.get("norm_eps", 1e-6),
         norm_num_groups=arguments.get("groups", 32),
+        attn_norm_num_groups=arguments.get("groups", 32),
         resnet_time_scale_shift="scale_shift" if arguments.get("scale_shift") else "default",
     )
-    with torch.no_grad():
-        for target, value in _weights(theirs, ours):
-            target.copy_(value.reshape(target.shape))
+    places = theirs.state_dict()  # theirs has linear layers where ours has 1x1 convolutions
+    state = _state(ours, namer(theirs.config.layers_per_block))
+    theirs.load_state_dict({n: value.reshape(places[n].shape) for n, value in state.items()})
     return theirs.eval().requires_grad_(False)
 
 
@@ -77,63 +78,21 @@ def _theirs(arguments: dict[str, Any]) -> bool:
         arguments.get("heads", 1) == 1
         and arguments.get("resample", "conv") == "conv"
         and not arguments.get("classes")
+        and arguments.keys().isdisjoint(("up_attention", "middle_groups", "frequency_shift"))
     )
 
 
-def _weights(theirs: Any, ours: UNet) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each of their weights, and what belongs there."""
-    yield from _same(theirs.time_embedding.linear_1, ours.embedding_mlp[0])
-    yield from _same(theirs.time_embedding.linear_2, ours.embedding_mlp[2])
-    yield from _same(theirs.conv_in, ours.conv_in)
-    yield from _same(theirs.conv_norm_out, ours.norm_out)
-    yield from _same(theirs.conv_out, ours.conv_out)
-    residual = []  # theirs, in our running order
-    rows = iter(ours.down)
-    for block in theirs.down_blocks:
-        for resnet, attention in zip(block.resnets, _attentions(block), strict=True):
-            yield from _row(next(rows), resnet, attention)
-            residual.append(resnet)
-        for sampler in block.downsamplers or ():
-            yield from _same(sampler.conv, next(rows)[0].conv)
-    first, second = theirs.mid_block.resnets
-    yield from _row(ours.middle[:2], first, theirs.mid_block.attentions[0])
-    yield from _row(ours.middle[2:], second, None)
-    residual += [first, second]
-    rows = iter(ours.up)
-    for block in theirs.up_blocks:
-        for resnet, attention in zip(block.resnets, _attentions(block), strict=True):
-            row = next(rows)
-            yield from _row(row, resnet, attention)
-            residual.append(resnet)
-        for sampler in block.upsamplers or ():
-            yield from _same(sampler.conv, row[-1].conv)
+def _state(ours: UNet, name: Callable[[str], str]) -> dict[str, torch.Tensor]:
+    """Our weights by their names, as the importer has them, and each of a fused layer apart."""
+    state = {}
     for kind in ("weight", "bias"):
         parts = getattr(ours.projections, kind).split(ours.projection_sizes)
-        for resnet, part in zip(residual, parts, strict=True):
-            yield getattr(resnet.time_emb_proj, kind), part
-
-
-def _attentions(block: Any) -> list[Any]:
-    """The block's attentions, or as many times none."""
-    return list(getattr(block, "attentions", None) or [None] * len(block.resnets))
-
-
-def _row(row: Any, resnet: Any, attention: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """A residual block of ours and perhaps an attention."""
-    block: ResidualBlock = row[0]
-    for name in ("norm1", "conv1", "norm2", "conv2"):
-        yield from _same(getattr(resnet, name), getattr(block, name))
-    if resnet.conv_shortcut is not None:
-        yield from _same(resnet.conv_shortcut, block.shortcut)
-    if attention is not None:
-        own: SelfAttention = row[1]
-        yield from _same(attention.group_norm, own.norm)
-        yield from _same(attention.to_out[0], own.out)
-        for kind in ("weight", "bias"):
-            for name, part in zip("qkv", getattr(own.qkv, kind).chunk(3), strict=True):
-                yield getattr(getattr(attention, f"to_{name}"), kind), part
-
-
-def _same(theirs: Any, ours: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    yield theirs.weight, ours.weight
-    yield theirs.bias, ours.bias
+        for block, part in zip(ours.residual_blocks(), parts, strict=True):
+            state[name(f"{block}.projection.{kind}")] = part
+    for key, value in ours.state_dict().items():
+        if ".qkv." in key:
+            for letter, part in zip("qkv", value.chunk(3), strict=True):
+                state[name(key.replace(".qkv.", f".{letter}."))] = part
+        elif not key.startswith("projections."):
+            state[name(key)] = value
+    return state

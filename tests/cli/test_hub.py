@@ -164,3 +164,43 @@ def test_a_download_that_breaks_off_leaves_nothing(
     assert all(len(content) < size // 2 for content in cached.values())  # no part of the weights
     hub.cut = False
     assert difftool("import", "owner/model", "--out", "mine").code == 0
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in parts, as diffusers publishes it."""
+    diffusers = pytest.importorskip("diffusers")
+    unet = diffusers.UNet2DModel(
+        sample_size=8,
+        block_out_channels=(32,),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+    )
+    folder = tmp_path_factory.mktemp("pipeline")
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(folder)
+    (folder / "README.md").write_text("")
+    return folder
+
+
+def test_a_pipeline_of_diffusers(difftool: Command, hub: HubServer, pipeline: Path) -> None:
+    """From the hub, and from a folder whose own top has no weights."""
+    hub.models["owner/pipeline"] = pipeline
+    done = difftool("import", "owner/pipeline", "--out", "mine", "--json")
+    assert (done.code, done.err) == (0, "")
+    source = json.loads(done.out)["source"]
+    assert source["hub"] == {"id": "owner/pipeline", "revision": COMMIT}
+    assert source["format"] == "diffusers"
+    assert source["assumed"] == []
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    parts = {"model_index.json", "scheduler/scheduler_config.json", "unet/config.json", weights}
+    assert hub.fetched == parts
+    assert source["sha256"] == {Path(name).name: sha256_of(pipeline / name) for name in parts}
+
+    asked = list(hub.asked)
+    assert (
+        json.loads(difftool("inspect", pipeline, "--json").out)["source"]["format"] == "diffusers"
+    )
+    assert difftool("export", pipeline, "--out", "b", "--steps", 2).code == 0
+    assert difftool("verify", "b", pipeline).code == 0
+    assert hub.asked == asked

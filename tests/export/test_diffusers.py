@@ -1,6 +1,5 @@
 """The diffusers library's own pipelines and this runtime: same weights, same noise, same images."""
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from difftool.diffusion import noise
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.train.checkpoint import Checkpoint, load_checkpoint
-from tests.train.networks import golden
+from difftool.train.importers.diffusers_unet import namer
+from difftool.train.importers.tensors import take_unet
+from difftool.train.networks.unet import UNet
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -46,21 +47,23 @@ def unet() -> torch.nn.Module:
 def _give_weights(network: torch.nn.Module, source: Checkpoint) -> torch.nn.Module:
     """Put our weights into their network.
 
-    The key table leads from theirs to ours. So their weights are numbered, the numbers are sent
-    along it, and where a number arrives stands the weight that belongs in its place.
+    The importer leads from theirs to ours. So their weights are numbered, the numbers are imported,
+    and where a number arrives stands the weight that belongs in its place.
     """
+    assert isinstance(source.network, UNet)
     state = network.state_dict()
     total = sum(value.numel() for value in state.values())
-    numbers = torch.arange(total, dtype=torch.float64)
+    numbers = torch.arange(total, dtype=torch.float32)  # which has them all, below 2^24
+    assert total < 2**24
     sizes = [value.numel() for value in state.values()]
     numbered = {
         name: part.reshape(value.shape)
         for (name, value), part in zip(state.items(), numbers.split(sizes), strict=True)
     }
-    arrived = golden.diffusers(numbered, copy.deepcopy(source.network).double(), blocks=1)
+    arrived = take_unet(numbered, source.network, namer(1), apart=True)
     weights = torch.full((total,), float("nan"))
     ours = source.network.state_dict()
-    for name, number in arrived.state_dict().items():
+    for name, number in arrived.items():
         weights[number.long().flatten()] = ours[name].flatten()
     for value, part in zip(state.values(), weights.split(sizes), strict=True):
         value.copy_(part.reshape(value.shape))

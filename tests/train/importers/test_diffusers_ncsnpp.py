@@ -18,10 +18,11 @@ from difftool.train.importers.diffusers_ncsnpp import (
     is_ncsnpp,
     ncsnpp_arguments,
     take_ncsnpp,
-    ve_program,
-    ve_spec,
 )
+from difftool.train.importers.diffusers_unet import options
 from difftool.train.networks import build_network
+from tests.train.importers import diffusers_models as models
+from tests.train.importers.conftest import read
 
 ONE, RUN = 2e-4, 1e-3  # of the largest output: one evaluation, a whole run
 # google/ncsnpp-church-256 at a reduced depth and width; attention needs 128 channels.
@@ -40,6 +41,7 @@ CHURCH: dict[str, Any] = {
     "norm_num_groups": None,
     "norm_eps": 1e-6,
 }
+SAVED = CHURCH | {"_class_name": "UNet2DModel"}
 OTHERS: dict[str, dict[str, Any]] = {
     "church": {},
     "two layers, and heads": {"layers_per_block": 2, "attention_head_dim": 32},
@@ -60,21 +62,13 @@ SCHEDULER = {"num_train_timesteps": 7, "sigma_max": 30.0, "snr": 0.15, "correct_
 
 
 def unet(**changes: Any) -> Any:
-    from diffusers import UNet2DModel
-
-    torch.manual_seed(0)
-    network = UNet2DModel(**(CHURCH | changes)).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 1 and parameter.requires_grad:
-                parameter += 0.1 * torch.randn_like(parameter)
-    return network
+    return models.unet(CHURCH | changes)
 
 
 def imported(theirs: Any, folder: Path) -> nn.Module:
     """Ours, from what the library saves."""
     theirs.save_pretrained(folder)
-    arguments = ncsnpp_arguments(json.loads((folder / "config.json").read_text()))
+    arguments = ncsnpp_arguments(options(json.loads((folder / "config.json").read_text())))
     tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
     network = build_network("ncsnpp", arguments)
     network.load_state_dict(take_ncsnpp(tensors, arguments))
@@ -132,10 +126,13 @@ def test_the_default_program_is_the_pipeline(
     pipeline.set_progress_bar_config(disable=True)
     images = pipeline(batch_size=2, num_inference_steps=7, output_type="np").images
 
-    spec = ve_spec(theirs.config, scheduler.config)
-    chosen = ve_program(scheduler.config)
-    program = compile_program(spec, chosen["sampler"], chosen["arguments"])
-    batch = Eager(imported(theirs, tmp_path), spec, ["norms"]).batch(program, 2)
+    pipeline.save_pretrained(tmp_path)
+    ours = read(tmp_path)
+    assert ours.chosen.assumed == ()
+    program = compile_program(ours.spec, ours.program["sampler"], ours.program["arguments"])
+    network = build_network("ncsnpp", ours.network["arguments"])
+    network.load_state_dict(dict(ours.tensors))
+    batch = Eager(network.eval(), ours.spec, ["norms"]).batch(program, 2)
     batch.start(noise[0].numpy() * program.start.high)
     for step in noise[1:]:
         batch.step(step.numpy())
@@ -145,8 +142,8 @@ def test_the_default_program_is_the_pipeline(
 
 
 def test_a_network_of_other_blocks_is_another() -> None:
-    assert not is_ncsnpp(CHURCH | {"down_block_types": ["DownBlock2D"] * 3})
-    assert not is_ncsnpp({})
+    assert is_ncsnpp(options(SAVED))
+    assert not is_ncsnpp(options(SAVED | {"down_block_types": ["DownBlock2D"] * 3}))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +153,12 @@ def test_a_network_of_other_blocks_is_another() -> None:
         ("out_channels", 6),
         ("time_embedding_type", "learned"),
         ("time_embedding_dim", 64),
+        ("attention_head_dim", 48),
+        ("attention_head_dim", "8"),
+        ("center_input_sample", None),
+        ("layers_per_block", [1, 2]),
+        ("layers_per_block", 10**9),
+        ("mid_block_scale_factor", None),
         ("norm_eps", 1e-5),
         ("norm_num_groups", 32),
         ("attn_norm_num_groups", 16),
@@ -173,7 +176,35 @@ def test_a_network_of_other_blocks_is_another() -> None:
 )
 def test_an_option_that_it_has_not_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ArtefactError, match=rf"^{name} is "):
-        ncsnpp_arguments(CHURCH | {name: value})
+        ncsnpp_arguments(options(SAVED | {name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("correct_steps", 0),
+        ("num_train_timesteps", "many"),
+        ("num_train_timesteps", 10**9),
+        ("sampling_eps", 1e-3),
+        ("sigma_max", 1e-3),
+        ("sigma_min", -1),
+        ("sigma_min", "low"),
+        ("snr", 0),
+        ("snr", -1),
+    ],
+)
+def test_an_option_of_the_ve_scheduler(name: str, value: Any, church: Path) -> None:
+    rules = {"_class_name": "ScoreSdeVeScheduler", **SCHEDULER, name: value}
+    (church / "scheduler_config.json").write_text(json.dumps(rules))
+    with pytest.raises(ArtefactError, match=rf"\b{name} is ") as caught:
+        read(church)
+    assert caught.value.exit_code == 3
+
+
+@pytest.fixture(scope="module")
+def church(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole model; its scheduler's configuration is written anew by each test."""
+    return models.save(tmp_path_factory.mktemp("church"), CHURCH)
 
 
 def test_tensors_that_do_not_fit_are_named() -> None:
@@ -185,4 +216,4 @@ def test_tensors_that_do_not_fit_are_named() -> None:
         ArtefactError,
         match=r"missing: down_blocks\.0\.skip_conv\.weight; surplus: up_blocks\.2\.skip_norm",
     ):
-        take_ncsnpp(state, ncsnpp_arguments(theirs.config))
+        take_ncsnpp(state, ncsnpp_arguments(options(SAVED)))

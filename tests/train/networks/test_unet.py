@@ -10,7 +10,7 @@ from torch import nn
 from difftool.errors import UsageError
 from difftool.train.networks import build_network, num_parameters
 from difftool.train.networks.unet import UNet
-from difftool.train.networks.unet_layers import SinusoidalEmbedding
+from difftool.train.networks.unet_layers import SelfAttention, SinusoidalEmbedding
 
 MNIST = {
     "in_channels": 1,
@@ -95,6 +95,20 @@ def test_embedding_frequencies(kind: str, lowest: float) -> None:
     assert float(angles[-1]) == pytest.approx(lowest)
 
 
+def test_switches_of_the_attentions_and_widths() -> None:
+    network = build_network(
+        "unet",
+        MNIST
+        | {"multipliers": [1, 1.5, 2], "attention": [0], "up_attention": [1], "middle_groups": 0},
+    )
+    attentions = [
+        name for name, module in network.named_modules() if isinstance(module, SelfAttention)
+    ]
+    assert attentions == ["down.0.1", "middle.1", "up.2.1", "up.3.1"]
+    assert isinstance(network.middle[1].norm, nn.Identity)
+    assert network.projection_sizes[:3] == [8, 12, 16]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -112,6 +126,10 @@ def test_embedding_frequencies(kind: str, lowest: float) -> None:
         ({"embedding": "fourier"}, "embedding is 'fourier'.*sin_cos, cos_sin"),
         ({"resample": "fir"}, "resample is 'fir'.*conv, block"),
         ({"downsample_padding": "same"}, "downsample_padding is 'same'"),
+        ({"multipliers": [1, 1.55, 2]}, "multiplier 1.55 makes 12.4 channels of 8"),
+        ({"up_attention": [3]}, "attention names level 3"),
+        ({"middle_groups": 3}, "groups=3 does not divide a width of 16"),
+        ({"frequency_shift": 4}, "a frequency_shift of 4 with 4 frequencies"),
     ],
 )
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:

@@ -12,10 +12,19 @@ from typing import Any, Final
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import sha256_of
 from difftool.train.checkpoint import EMA, MODEL, save_checkpoint
-from difftool.train.importers import improved, lucidrains, ncsn, ncsnv2, pesser, score_sde
+from difftool.train.importers import (
+    diffusers,
+    improved,
+    lucidrains,
+    ncsn,
+    ncsnv2,
+    pesser,
+    score_sde,
+)
 from difftool.train.importers.check import check
 from difftool.train.importers.format import Format, Imported
 from difftool.train.importers.hub import Origin, is_hub_id
+from difftool.train.importers.layout import is_layout, unet_folder
 from difftool.train.importers.settings import Settings
 from difftool.train.importers.source import Source, open_source, tensor_files
 
@@ -26,6 +35,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "pesser": pesser.FORMAT,
     "lucidrains": lucidrains.FORMAT,
     "score-sde": score_sde.FORMAT,
+    "diffusers": diffusers.FORMAT,
 }
 
 
@@ -94,7 +104,9 @@ def find(path: Path | str, name: str | None = None, origin: Origin | None = None
 def is_foreign(path: Path | str) -> bool:
     """Whether a path, which is no checkpoint or bundle of ours, may be someone else's."""
     path = Path(path)
-    return path.is_file() or (path.is_dir() and bool(tensor_files(path))) or is_hub_id(path)
+    if path.is_dir():
+        return is_layout(path) or bool(tensor_files(path))
+    return path.is_file() or is_hub_id(path)
 
 
 def write(found: Found, imported: Imported, out: Path, *, replace: bool = False) -> None:
@@ -114,7 +126,7 @@ def write(found: Found, imported: Imported, out: Path, *, replace: bool = False)
 
 def _contents(source: Source) -> str:
     if source.file is None:
-        files = [file.name for file in tensor_files(source.path)]
+        files = [file.name for file in tensor_files(unet_folder(source.path))]
         return f"holds {len(files)} files of tensors ({', '.join(files) or 'none'})"
     content = source.content
     if isinstance(content, Mapping):

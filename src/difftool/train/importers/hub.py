@@ -10,16 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NoReturn
 
 from difftool.errors import ArtefactError
+from difftool.train.importers import layout
 from difftool.train.importers.source import CONFIGS
 
-# Tensors, never a pickle of anything else; safetensors where there are both.
-_WEIGHTS: Final = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 # What trainers save beside the weights, under the same suffixes.
 _STATES: Final = {"optimizer", "rng_state", "scaler", "scheduler", "training_args"}
-# Where a pipeline of diffusers keeps its parts, in the order in which weights are looked for.
-_FOLDERS: Final = ("", "unet_ema", "unet")
-_SCHEDULER: Final = "scheduler"
-_NAMES: Final = {*CONFIGS, "model_index.json", "scheduler_config.json"}
+# Where weights are looked for, in this order.
+_FOLDERS: Final = ("", *layout.UNET_FOLDERS)
+_NAMES: Final = {*CONFIGS, layout.PIPELINE_FILE, layout.SCHEDULER_FILE}
 _ID: Final = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?", re.A)
 _TIMEOUT: Final = 10.0  # seconds to wait for an answer
 
@@ -74,7 +72,7 @@ def choose(files: Iterable[str], name: str) -> list[str]:
             break
     if not weights:
         raise ArtefactError(
-            f"{name} on the hub has no file of weights ({', '.join(_WEIGHTS)})",
+            f"{name} on the hub has no file of weights ({', '.join(layout.WEIGHTS)})",
             "give a model that somebody has published in a format that difftool imports",
         )
     if len(weights) > 1:
@@ -82,21 +80,14 @@ def choose(files: Iterable[str], name: str) -> list[str]:
             f"{name} on the hub has several files of weights: {', '.join(map(str, weights))}",
             "download the one that you mean, and import its path",
         )
-    beside = {weights[0].parent, PurePosixPath(), PurePosixPath(_SCHEDULER)}
+    beside = {weights[0].parent, PurePosixPath(), PurePosixPath(layout.SCHEDULER)}
     configs = [path for path in paths if path.name in _NAMES and path.parent in beside]
     return [str(path) for path in (*configs, *weights)]
 
 
 def _weights(paths: list[PurePosixPath]) -> list[PurePosixPath]:
     """The files of weights in one folder, without variants such as model.fp16.bin beside model."""
-    found: dict[str, PurePosixPath] = {}
-    for suffix in reversed(_WEIGHTS):
-        found |= {path.stem: path for path in paths if path.suffix == suffix}
-    return [
-        path
-        for stem, path in found.items()
-        if stem not in _STATES and stem.rpartition(".")[0] not in found
-    ]
+    return [path for path in layout.without_copies(paths) if path.stem not in _STATES]
 
 
 def _look_up(id: str, revision: str | None) -> tuple[Origin, list[str]]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from difftool.errors import ArtefactError
 from difftool.files import JSON_LIMIT, read_json
+from difftool.train.importers import layout
 
 # A configuration beside the tensors, under the names that its formats give it.
 CONFIGS: Final = ("config.yml", "config.yaml", "config.json", "flags.json")
@@ -31,14 +32,16 @@ class Source:
     - `path`: as it was given, a file or a folder
     - `file`, `content`: the one file of tensors there, and what it holds: tensors, numbers, words,
       lists and dictionaries. None where a folder has no such file or several
-    - `beside`: the configuration beside it, or nothing; `config` is its file
+    - `beside`: the configuration beside it, or nothing; of a diffusers model, whose parts have
+      one each, all of them by the names of the parts: unet, scheduler, pipeline
+    - `configs`: the files that `beside` is from
     """
 
     path: Path
     file: Path | None
     content: Any
     beside: Mapping[str, Any]
-    config: Path | None
+    configs: tuple[Path, ...]
 
     def item(self, index: int) -> Any:
         """An item of the content, where that is a list and has it; else None."""
@@ -53,19 +56,25 @@ class Source:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that were read."""
-        return tuple(file for file in (self.file, self.config) if file is not None)
+        return (*([] if self.file is None else [self.file]), *self.configs)
 
 
 def open_source(path: Path) -> Source:
     """Read what is at a path; ArtefactError where that cannot be done without running code."""
     if not path.exists():
         raise ArtefactError(f"there is no {path}", "give a file of weights or its folder")
-    found = [path] if path.is_file() else tensor_files(path)
-    folder = path if path.is_dir() else path.parent
+    folder = layout.unet_folder(path) if path.is_dir() else path.parent
+    found = [path] if path.is_file() else tensor_files(folder)
     config = next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
-    if len(found) != 1:
-        return Source(path, None, None, read_config(config), config)
-    return Source(path, found[0], load(found[0]), read_config(config), config)
+    configs: tuple[Path, ...] = () if config is None else (config,)
+    beside = read_config(config)
+    if layout.is_part(beside):
+        parts = layout.part_files(folder)
+        configs = tuple(parts.values())
+        beside = {part: read_config(file) for part, file in parts.items()}
+        found = layout.without_copies(found) if path.is_dir() else found
+    file = found[0] if len(found) == 1 else None
+    return Source(path, file, None if file is None else load(file), beside, configs)
 
 
 def tensor_files(folder: Path) -> list[Path]:

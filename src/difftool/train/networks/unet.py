@@ -4,8 +4,9 @@ Every per-block time projection is one slice of a single linear layer, so `UNet.
 evaluated once per step of a program and leaves nothing of the time embedding in the sampling loop.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from difftool.train.networks.unet_layers import (
 EMBEDDINGS = ("sin_cos", "cos_sin")
 PADDINGS = ("asymmetric", "symmetric")
 RESAMPLINGS = ("conv", "block")
+_WHOLE: Final = 1e-9  # how far, in itself, a width may be from a whole number
 
 RowFactory = Callable[[int, int], nn.ModuleList]  # of input width and level
 
@@ -39,12 +41,17 @@ class UNet(nn.Module):
     leaves its output for a row of `up`, which takes them last in, first out.
 
     Args:
-        channels: width of the first level; level i has `channels * multipliers[i]`.
+        channels: width of the first level; level i has `channels * multipliers[i]`, which must be
+            whole.
         blocks: residual blocks per level on the way down; there is one more on the way up.
         attention: levels with self-attention, 0 being full resolution; the middle always has it.
+        up_attention: the same on the way up, where it differs.
         heads: attention heads; or give `head_channels`, the width of one head, instead.
         groups: groups of every GroupNorm; must divide every width.
+        middle_groups: groups of the one before the middle's attention, where they differ; 0 leaves
+            it out.
         embedding: "sin_cos" (DDPM) or "cos_sin" (improved-diffusion).
+        frequency_shift: see `SinusoidalEmbedding`.
         scale_shift: time enters as scale and shift of the second norm instead of as a bias.
         resample: between levels, a "conv" (DDPM) or a residual "block" (guided-diffusion).
         downsample_padding: of that conv, "asymmetric" (DDPM) or "symmetric" (improved-diffusion).
@@ -63,15 +70,18 @@ class UNet(nn.Module):
         in_channels: int,
         out_channels: int,
         channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 2),
+        multipliers: Sequence[float] = (1, 2, 2, 2),
         blocks: int = 2,
         attention: Sequence[int] = (1,),
+        up_attention: Sequence[int] | None = None,
         heads: int = 1,
         head_channels: int | None = None,
         dropout: float = 0.0,
         groups: int = 32,
+        middle_groups: int | None = None,
         norm_eps: float = 1e-6,
         embedding: str = "sin_cos",
+        frequency_shift: float | None = None,
         scale_shift: bool = False,
         resample: str = "conv",
         downsample_padding: str = "asymmetric",
@@ -87,9 +97,14 @@ class UNet(nn.Module):
         check_at_least(1, "out_channels", out_channels)
         check_at_least(1, "blocks", blocks)
         embedding_channels = channels if embedding_channels is None else embedding_channels
-        _check_levels(multipliers, attention)
+        up_attention = attention if up_attention is None else up_attention
+        middle_groups = groups if middle_groups is None else middle_groups
+        _check_levels(multipliers, {*attention, *up_attention})
         _check_embedding(embedding_channels)
-        _check_widths(channels, multipliers, groups)
+        widths = _widths(channels, multipliers)
+        _check_groups(groups, (channels, *widths))
+        if middle_groups:
+            _check_groups(middle_groups, widths[-1:])
         _check_heads(heads, head_channels)
 
         block = partial(
@@ -103,13 +118,11 @@ class UNet(nn.Module):
             SelfAttention,
             heads=heads,
             head_channels=head_channels,
-            groups=groups,
             norm_eps=norm_eps,
         )
-        widths = [channels * multiplier for multiplier in multipliers]
 
-        def row(inputs: int, level: int) -> nn.ModuleList:
-            attentions = [attend(widths[level])] if level in attention else []
+        def row(inputs: int, level: int, attention: Sequence[int]) -> nn.ModuleList:
+            attentions = [attend(widths[level], groups=groups)] if level in attention else []
             return nn.ModuleList([block(inputs, widths[level]), *attentions])
 
         def downsample(width: int) -> nn.Module:
@@ -123,17 +136,20 @@ class UNet(nn.Module):
             return Upsample(width)
 
         hidden = 4 * embedding_channels
-        self.embedding = SinusoidalEmbedding(embedding_channels, embedding)
+        self.embedding = SinusoidalEmbedding(embedding_channels, embedding, frequency_shift)
         self.embedding_mlp = nn.Sequential(
             nn.Linear(embedding_channels, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
         )
         self.label_embedding = label_table(classes, null_label, hidden)
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
 
-        self.down, skips = _down_rows(row, downsample, channels, widths, blocks)
+        down_row = partial(row, attention=attention)
+        self.down, skips = _down_rows(down_row, downsample, channels, widths, blocks)
         bottom = widths[-1]
-        self.middle = nn.ModuleList([block(bottom, bottom), attend(bottom), block(bottom, bottom)])
-        self.up = _up_rows(row, upsample, skips, widths, blocks)
+        middle = [block(bottom, bottom), attend(bottom, groups=middle_groups)]
+        self.middle = nn.ModuleList([*middle, block(bottom, bottom)])
+        up_row = partial(row, attention=up_attention)
+        self.up = _up_rows(up_row, upsample, skips, widths, blocks)
         self.norm_out = nn.GroupNorm(groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
         self.projection_sizes = [b.projection_size for b in self.residual_blocks().values()]
@@ -230,7 +246,7 @@ def _run(row: nn.Module, h: Tensor, projections: Iterator[Tensor]) -> Tensor:
     return h
 
 
-def _check_levels(multipliers: Sequence[int], attention: Sequence[int]) -> None:
+def _check_levels(multipliers: Sequence[float], attention: Collection[int]) -> None:
     if not multipliers:
         raise UsageError("multipliers is empty", "give one per resolution, such as [1, 2, 2]")
     for level in attention:
@@ -247,9 +263,21 @@ def _check_embedding(channels: int) -> None:
         raise UsageError(f"channels is {channels}", "the time embedding needs an even number")
 
 
-def _check_widths(channels: int, multipliers: Sequence[int], groups: int) -> None:
+def _widths(channels: int, multipliers: Sequence[float]) -> list[int]:
+    """The width of each level; UsageError where one is not whole, but for rounding."""
+    widths = [round(channels * multiplier) for multiplier in multipliers]
+    for width, multiplier in zip(widths, multipliers, strict=True):
+        if abs(width - channels * multiplier) > _WHOLE * width:
+            raise UsageError(
+                f"multiplier {multiplier} makes {channels * multiplier:g} channels of {channels}",
+                "choose one that makes a whole number",
+            )
+    return widths
+
+
+def _check_groups(groups: int, widths: Sequence[int]) -> None:
     check_at_least(1, "groups", groups)
-    for width in (channels, *(channels * multiplier for multiplier in multipliers)):
+    for width in widths:
         if width < 1 or width % groups:
             raise UsageError(
                 f"groups={groups} does not divide a width of {width} channels",

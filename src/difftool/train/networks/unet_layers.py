@@ -11,17 +11,25 @@ class SinusoidalEmbedding(nn.Module):
     """[R] -> [R, size]: sines and cosines of `cond` at geometrically spaced frequencies.
 
     "sin_cos" is DDPM's order, whose lowest frequency is exactly 1/10000; "cos_sin" is that of
-    improved-diffusion, whose lowest frequency is one ratio above it.
+    improved-diffusion, whose lowest frequency is one ratio above it. Frequency i is
+    10000^(-i / (size / 2 - shift)), with a shift of 1 and 0 where none is given.
+
+    Raises:
+        UsageError: the shift is not less than size / 2.
     """
 
     frequencies: Tensor
 
-    def __init__(self, size: int, kind: str) -> None:
+    def __init__(self, size: int, kind: str, shift: float | None = None) -> None:
         super().__init__()
         self.kind = kind
         half = size // 2
-        spacing = half - 1 if kind == "sin_cos" else half
-        exponents = torch.arange(half, dtype=torch.float64) / spacing
+        shift = int(kind == "sin_cos") if shift is None else shift
+        if shift >= half:
+            raise UsageError(
+                f"a frequency_shift of {shift} with {half} frequencies", "choose 0 or 1"
+            )
+        exponents = torch.arange(half, dtype=torch.float64) / (half - shift)
         self.register_buffer("frequencies", (10000.0**-exponents).float(), persistent=False)
 
     def forward(self, cond: Tensor) -> Tensor:
@@ -72,7 +80,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over all pixels, added to its input.
+    """Multi-head attention over all pixels, added to its input; without a norm where groups is 0.
 
     `qkv` stacks all queries, then all keys, then all values; each is split evenly into heads, whose
     number is `heads` or follows from `head_channels`.
@@ -94,7 +102,7 @@ class SelfAttention(nn.Module):
                 f"{channels} channels do not split into equal attention heads",
                 "choose heads or head_channels that divides every width with attention",
             )
-        self.norm = nn.GroupNorm(groups, channels, eps=norm_eps)
+        self.norm = nn.GroupNorm(groups, channels, eps=norm_eps) if groups else nn.Identity()
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
 
