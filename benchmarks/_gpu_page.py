@@ -102,8 +102,7 @@ def _only_reasons(results: Results, keys: Sequence[Key]) -> list[str]:
     for key in keys:
         reasons.setdefault(results.cells[key].absent, []).append(f"{key[2]} {key[3]}")
     if len(reasons) == 1:
-        rows = [(side, precision, *[next(iter(reasons))] * 3) for _, _, side, precision in keys]
-        return [_table(("side", "precision", "ms/step", "images/s", "host, µs"), rows)]
+        return [f"No side has a time: {next(iter(reasons))}."]
     return [_table(("side", "why"), [(", ".join(n), why) for why, n in reasons.items()])]
 
 
