@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from _report import Figure, finish, parser
 from _timing import Side, interleave, ratios
 
+from difftool.train.config import apply_overrides
 from difftool.train.data import Data
 from difftool.train.presets import preset
 from difftool.train.state import TrainState
@@ -21,7 +22,7 @@ from difftool.train.trainer import Window
 
 RATIO_LIMIT = 0.9
 SHAPES = {"digits": (1, 8, 8), "ddpm-mnist-small": (1, 28, 28)}  # of what a preset trains on
-ITEMS = 4096
+ITEMS, BATCH = 4096, 64
 
 
 def main() -> int:
@@ -46,14 +47,14 @@ def main() -> int:
 
 def compare(name: str, rounds: int, steps: int) -> list[Figure]:
     """Images a second of the trainer and of a bare loop, on random images, and their ratio."""
-    config = preset(name)
+    config = apply_overrides(preset(name), [f"run.batch={BATCH}"])
     torch.manual_seed(0)
     images = torch.randint(0, 256, (ITEMS, *SHAPES[name]), dtype=torch.uint8)
     state = TrainState(config, Data(images))
     sides = {"trainer": training(state, steps), "bare loop": bare_loop(state, steps)}
     seconds = interleave(sides, rounds=rounds)
     speeds = {
-        side: [steps * config.run.batch / value for value in values]
+        side: [steps * BATCH / value for value in values]
         for side, values in seconds.items()
     }
     ratio = ratios(speeds["trainer"], speeds["bare loop"])
@@ -83,15 +84,15 @@ def bare_loop(state: TrainState, steps: int) -> Side:
     """The same for a copy of the state's network, in plain PyTorch."""
     network = copy.deepcopy(state.network)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
-    images, batch = state.data.items, state.config.run.batch
+    images = state.data.items
     schedule = state.spec.schedule
     alpha = torch.tensor(schedule.alpha, dtype=torch.float32).view(-1, 1, 1, 1)
     sigma = torch.tensor(schedule.sigma, dtype=torch.float32).view(-1, 1, 1, 1)
 
     def run() -> None:
         for _ in range(steps):
-            x0 = images[torch.randint(len(images), (batch,))] / 127.5 - 1
-            timestep = torch.randint(len(schedule), (batch,))
+            x0 = images[torch.randint(len(images), (BATCH,))] / 127.5 - 1
+            timestep = torch.randint(len(schedule), (BATCH,))
             noise = torch.randn(x0.shape)
             x = alpha[timestep] * x0 + sigma[timestep] * noise
             prediction = network(x, network.condition(timestep.float()))
