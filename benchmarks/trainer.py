@@ -53,10 +53,7 @@ def compare(name: str, rounds: int, steps: int) -> list[Figure]:
     state = TrainState(config, Data(images))
     sides = {"trainer": training(state, steps), "bare loop": bare_loop(state, steps)}
     seconds = interleave(sides, rounds=rounds)
-    speeds = {
-        side: [steps * BATCH / value for value in values]
-        for side, values in seconds.items()
-    }
+    speeds = {side: [steps * BATCH / value for value in values] for side, values in seconds.items()}
     ratio = ratios(speeds["trainer"], speeds["bare loop"])
     return [
         *(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from difftool.bundle import read_bundle
+from difftool.bundle import read_bundle, write_manifest
 from difftool.errors import ArtefactError
 
 
@@ -21,7 +21,7 @@ def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
     change(manifest)
-    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    write_manifest(bundle, manifest)
 
 
 def test_a_bundle_says_what_it_is(tiny_bundle: Path) -> None:

@@ -2,12 +2,21 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from difftool import files
 from difftool.errors import ResourceError, UsageError
-from difftool.files import atomic_directory, read_json, write_atomic, write_json
+from difftool.files import (
+    atomic_directory,
+    locked,
+    read_json,
+    temporary_folder,
+    write_atomic,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
@@ -58,3 +67,91 @@ def test_json_keeps_every_bit_of_a_float(tmp_path: Path) -> None:
     values = [0.1, 1 / 3, 5e-324, 1.7976931348623157e308]
     write_json(tmp_path / "a", values)
     assert read_json(tmp_path / "a") == values
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(UsageError, match="is not a file"):
+            write_atomic(path, b"data")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_failure_takes_the_folders_that_were_made_for_it(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), atomic_directory(tmp_path / "a" / "b" / "c"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "file", b"")
+        with atomic_directory(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_link_gives_way_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with atomic_directory(tmp_path / "link", replace=True) as folder:
+        (folder / "x").write_text("1")
+    assert (tmp_path / "link" / "x").read_text() == "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+def test_a_system_without_an_exchange_still_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_exchanged_at_once", lambda new, old: False)
+    for text in ("1", "2"):
+        with atomic_directory(tmp_path / "a", replace=True) as folder:
+            (folder / "x").write_text(text)
+    assert (tmp_path / "a" / "x").read_text() == "2"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+    rename, calls = os.rename, []
+
+    def interrupted(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 3:  # the old one has been moved aside
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "a", replace=True):
+        pass
+    assert (tmp_path / "a" / "x").read_text() == "2"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_lock_holds_until_its_block_ends(tmp_path: Path) -> None:
+    with locked(tmp_path / "a", wait=False):
+        with pytest.raises(UsageError, match="another process"), locked(tmp_path / "a", wait=False):
+            pass
+        assert (tmp_path / "a").is_dir()
+    with locked(tmp_path / "a", wait=False):
+        pass
+
+
+def test_a_temporary_folder_goes_even_where_that_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    unlink, calls = os.unlink, []
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        unlink(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt), temporary_folder() as folder:
+        (folder / "a").write_text("1")
+    assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,16 @@
 
 A bundle is a folder. `bundle.json` describes the model and lists every other file with its size and
 sha256. A bundle is data: reading one never executes anything.
+
+Whatever is refused of a bundle is an ArtefactError with a code; docs/bundles.md lists them.
 """
 
+import hashlib
+import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -17,7 +21,8 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
-from difftool.files import read_json, sha256_of
+from difftool.files import parse_json, read_limited, sha256_of, write_atomic
+from difftool.preflight import GraphLimits, check_conditioner, check_graph, check_step
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -31,6 +36,12 @@ FUSED: Final = ("known", "guidance", "norms")
 
 # In what a step graph's network computes; all of them but the first are made from it on request.
 PRECISIONS: Final = ("fp32", "fp16", "bf16", "int8", "fp8")
+
+_ONNX: Final = ".onnx"
+_MISSING: Final = "bundle-missing"
+_NO_DIGEST: Final = "0" * 64
+_COPY: Final = "copy the whole folder again"
+_AGAIN: Final = "export it again"
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 _Sequence = Field(strict=False)  # JSON has lists where a key has tuples
@@ -107,7 +118,11 @@ class Bounds(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`bundle.json`. A field with a default may be added; a changed meaning raises FORMAT."""
+    """`bundle.json`. A field with a default may be added; a changed meaning raises FORMAT.
+
+    `digest` is the sha256 of the file itself, with 64 zeros in its place. Bundles of before there
+    was one have none.
+    """
 
     model_config = _STRICT
     format: int
@@ -119,6 +134,15 @@ class Manifest(BaseModel):
     fused: list[Literal["known", "guidance", "norms"]] = []
     engines: dict[str, EngineKey] = {}  # of the files that are engines
     bounds: dict[str, Bounds] = {}  # of precisions
+    digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a bundle may be: bytes of all files, and of each graph in it."""
+
+    bundle_bytes: int = 8 << 30
+    graph: GraphLimits = field(default_factory=GraphLimits)
 
 
 @dataclass(frozen=True)
@@ -128,6 +152,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     spec: ModelSpec
+    limits: Limits = field(default_factory=Limits)
 
     def default_program(self) -> Program:
         """The program the bundle was exported with."""
@@ -135,21 +160,38 @@ class Bundle:
         return compile_program(self.spec, entry.sampler, entry.arguments)
 
     def file(self, name: str) -> Path:
-        """The path of a file; ArtefactError where the bundle has none of that name."""
+        """The path of a file; an ONNX graph has been checked, and may go to a runtime.
+
+        ArtefactError where the bundle has none of that name, or its graph is refused.
+        """
         if name not in self.manifest.files:
-            raise ArtefactError(f"{self.path} has no {name}", "export it again with what you need")
-        return self.path / name
+            raise ArtefactError(
+                f"{self.path} has no {name}", "export it again with what you need", code=_MISSING
+            )
+        path = self.path / name
+        if path.suffix == _ONNX:
+            self._check_graph(path)
+        return path
 
     def step(self, precision: str) -> Path:
-        """The path of a precision's step graph; ArtefactError where the bundle has none."""
+        """The path of a precision's step graph, as `file` gives it."""
         name = step_name(precision)
         if name not in self.manifest.files:
             hint = f"make it: difftool quantize {self.path}"
             raise ArtefactError(
                 f"{self.path} has no {name}",
                 hint if precision == "int8" else "choose --precision fp32, or int8",
+                code=_MISSING,
             )
-        return self.path / name
+        return self.file(name)
+
+    def _check_graph(self, path: Path) -> None:
+        whole = path.name == SAMPLER  # its loop is in the graph, and nothing of ours runs it
+        graph = check_graph(path, control_flow=whole, limits=self.limits.graph)
+        if path.name == CONDITIONER:
+            check_conditioner(graph, str(path), self.spec.classes)
+        elif not whole:
+            check_step(graph, str(path), self.spec.shape, self.manifest.fused)
 
 
 def step_name(precision: str) -> str:
@@ -157,24 +199,46 @@ def step_name(precision: str) -> str:
     return STEP if precision == "fp32" else f"step.{precision}.onnx"
 
 
-def read_bundle(path: Path | str) -> Bundle:
+def read_bundle(path: Path | str, *, limits: Limits | None = None) -> Bundle:
     """Read a bundle and check every file against its manifest; ArtefactError where one differs."""
-    path = Path(path)
+    path, limits = Path(path), limits or Limits()
     if not path.is_dir():
-        raise ArtefactError(f"{path} is not a bundle: no such folder", "make one: difftool export")
+        raise ArtefactError(
+            f"{path} is not a bundle: no such folder", "make one: difftool export", code=_MISSING
+        )
     if not (path / MANIFEST).is_file():
         raise ArtefactError(
-            f"{path} is not a bundle: no {MANIFEST} in it", "make one: difftool export"
+            f"{path} is not a bundle: no {MANIFEST} in it",
+            "make one: difftool export",
+            code=_MISSING,
         )
-    manifest = _parse(path, read_json(path / MANIFEST))
-    _check_files(path, manifest.files)
+    manifest = read_manifest(path)
+    _check_files(path, manifest.files, limits)
+    return Bundle(path, manifest, _spec(path, manifest), limits)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the bundle in a folder, whose other files are not looked at."""
+    found = path / MANIFEST
+    _require_file(found)
     try:
-        spec = ModelSpec.from_dict(manifest.spec)
-        bundle = Bundle(path, manifest, spec)
-        bundle.default_program()
-    except UsageError as error:
-        raise ArtefactError(f"{path / MANIFEST}: {error}", "export it again") from error
-    return bundle
+        data = read_limited(found)
+        value = parse_json(data, found)
+    except ArtefactError as error:
+        raise ArtefactError(error.message, error.hint, code="bundle-json") from error
+    manifest = _parse(path, value)
+    if manifest.digest:
+        blank = data.replace(manifest.digest.encode(), _NO_DIGEST.encode())
+        _require_digest(found, _digest(blank), manifest.digest)
+    return manifest
+
+
+def write_manifest(folder: Path, value: Mapping[str, Any]) -> None:
+    """Write `value`, a manifest as JSON, as that of the bundle in a folder, with its digest."""
+    rest = {key: item for key, item in value.items() if key != "digest"}
+    text = json.dumps({**rest, "digest": _NO_DIGEST}, indent=2, allow_nan=False) + "\n"
+    before, after = text.rsplit(_NO_DIGEST, 1)
+    write_atomic(folder / MANIFEST, (before + _digest(text.encode()) + after).encode())
 
 
 def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
@@ -186,14 +250,24 @@ def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def _require_digest(path: Path, found: str, listed: str) -> None:
+    if found != listed:
+        raise ArtefactError(f"{path} differs from its digest", _COPY, code="bundle-digest")
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _parse(path: Path, value: Any) -> Manifest:
     version = value.get("format") if isinstance(value, Mapping) else None
     if type(version) is not int or version < 1:
-        raise ArtefactError(f"{path / MANIFEST} names no format", "export it again")
+        raise ArtefactError(f"{path / MANIFEST} names no format", _AGAIN, code="bundle-format")
     if version > FORMAT:
         raise ArtefactError(
             f"{path} has bundle format {version}; this difftool reads up to {FORMAT}",
             "upgrade: pip install -U difftool",
+            code="bundle-format",
         )
     try:
         return Manifest.model_validate(value)
@@ -201,29 +275,69 @@ def _parse(path: Path, value: Any) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ArtefactError(
-            f"{path / MANIFEST}: {where}: {first['msg']}", "export it again"
+            f"{path / MANIFEST}: {where}: {first['msg']}", _AGAIN, code="bundle-manifest"
         ) from error
 
 
-def _check_files(path: Path, files: Mapping[str, FileEntry]) -> None:
+def _spec(path: Path, manifest: Manifest) -> ModelSpec:
+    """The manifest's spec, of which its default program can be made."""
+    try:
+        spec = ModelSpec.from_dict(manifest.spec)
+        Bundle(path, manifest, spec).default_program()
+    except UsageError as error:
+        raise ArtefactError(
+            f"{path / MANIFEST}: {error}", _AGAIN, code="bundle-manifest"
+        ) from error
+    return spec
+
+
+def _check_files(path: Path, files: Mapping[str, FileEntry], limits: Limits) -> None:
+    if (size := sum(entry.size for entry in files.values())) > limits.bundle_bytes:
+        raise ArtefactError(
+            f"{path} has {size} bytes; {limits.bundle_bytes} are allowed",
+            "raise the limit, if you know the bundle",
+            code="bundle-limit",
+        )
     for name, entry in files.items():
-        if name != os.path.basename(name) or name in ("", ".", ".."):
+        if not _is_plain(name):
             raise ArtefactError(
-                f"{path} lists {name!r}, which is not a plain file name", "do not use it"
+                f"{path} lists {name!r}, which is not a plain file name",
+                "do not use it",
+                code="bundle-path",
             )
-        try:
-            found = os.lstat(path / name)
-        except (OSError, ValueError) as error:
-            raise ArtefactError(f"{path} lacks {name}", "copy the whole folder again") from error
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        if _require_file(path / name) != entry.size:
             raise ArtefactError(
-                f"{path / name} is a link, not a file of its own", "copy the file itself"
+                f"{path / name} differs from its digest: it is of another size",
+                _COPY,
+                code="bundle-size",
             )
-        if found.st_size != entry.size or sha256_of(path / name) != entry.sha256:
-            raise ArtefactError(
-                f"{path / name} differs from its digest", "copy the whole folder again"
-            )
+        _require_digest(path / name, sha256_of(path / name), entry.sha256)
     if unlisted := {file.name for file in path.iterdir()} - {MANIFEST, *files}:
         raise ArtefactError(
-            f"{path} holds {min(unlisted)}, which it does not list", "remove that file"
+            f"{path} holds {min(unlisted)}, which it does not list",
+            "remove that file",
+            code="bundle-unlisted",
         )
+
+
+def _require_file(path: Path) -> int:
+    """The size of a file; ArtefactError where there is none, or a link to one."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path.parent} lacks {path.name}", _COPY, code=_MISSING) from error
+    if _is_link(found):
+        raise ArtefactError(
+            f"{path} is a link, not a file of its own", "copy the file itself", code="bundle-link"
+        )
+    return found.st_size
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is that of a file in the folder itself, on any system."""
+    return name == os.path.basename(name) and name not in ("", ".", "..") and "\\" not in name
+
+
+def _is_link(found: os.stat_result) -> bool:
+    """Whether a file, or what stands for one, is also somewhere else."""
+    return not stat.S_ISREG(found.st_mode) or found.st_nlink > 1

@@ -5,15 +5,17 @@ class DifftoolError(Exception):
     """Base of all errors that difftool raises on purpose.
 
     `message` is one line; `hint`, where there is one, says what to do about it. `exit_code` is what
-    the command line exits with.
+    the command line exits with. `code` is a word for programs that stays when messages change;
+    whatever is refused of a bundle has one.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, code: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.code = code
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

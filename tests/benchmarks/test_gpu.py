@@ -162,7 +162,8 @@ def test_without_a_gpu_it_says_so_in_one_line(
 def test_the_page_of_no_results_is_the_one_that_is_kept(tmp_path: Path) -> None:
     assert gpu.main(["--empty", "--out", str(tmp_path)]) == 0
     page = (tmp_path / "gpu.md").read_text()
-    assert page.count("\nNo side has a time: not yet measured.") == len(gpu.MODELS) * len(gpu.BATCHES)
+    groups = len(gpu.MODELS) * len(gpu.BATCHES)
+    assert page.count("\nNo side has a time: not yet measured.") == groups
     kept = gpu.ROOT / "benchmarks/results"
     if not (kept / "gpu.json").is_file():  # nothing was measured yet
         assert (kept / "gpu.md").read_text() == page

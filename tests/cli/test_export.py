@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from difftool.bundle import MANIFEST, STEP, TORCHSCRIPT, file_entries, read_bundle
+from difftool.bundle import MANIFEST, STEP, TORCHSCRIPT, file_entries, read_bundle, write_manifest
 from difftool.cli import main
-from difftool.files import sha256_of, write_json
+from difftool.files import sha256_of
 from tests.cli.conftest import Command
 
 
@@ -63,7 +63,7 @@ def test_verify_fails_a_bundle_with_another_network(
     forged = shutil.copytree(points_bundle, tmp_path / "forged")
     shutil.copy(raw_bundle / STEP, forged / STEP)
     manifest = json.loads((forged / MANIFEST).read_text())
-    write_json(forged / MANIFEST, {**manifest, "files": file_entries(forged)})
+    write_manifest(forged, {**manifest, "files": file_entries(forged)})
     done = difftool("verify", forged, points_checkpoint)
     assert (done.code, done.err) == (1, "")
     assert done.out.startswith("passed             no\n")

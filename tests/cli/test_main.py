@@ -92,7 +92,8 @@ def test_an_error_is_one_line_and_a_hint(difftool: Command) -> None:
 def test_with_json_an_error_is_also_a_document(difftool: Command) -> None:
     done = difftool("sample", "nowhere", "--json")
     value = json.loads(done.out)
-    assert done.err == f"error: {value['error']}\nhint: {value['hint']}\n"
+    assert done.err == f"error: {value['error']} [{value['code']}]\nhint: {value['hint']}\n"
+    assert value["code"] == "bundle-missing"
     assert value["exit_code"] == done.code == 3
 
 

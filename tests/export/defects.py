@@ -53,13 +53,14 @@ def with_nan_at(bundle: Path, out: Path, cond: float) -> Bundle:
     graph.initializer.extend(
         [
             numpy_helper.from_array(np.float32(cond), "the_cond"),
-            numpy_helper.from_array(np.float32(np.nan), "nan"),
+            numpy_helper.from_array(np.float32(-1), "minus_one"),
             numpy_helper.from_array(np.array([1]), "the_axis"),
         ]
     )
     graph.node.extend(
         [
             helper.make_node("Equal", ["cond", "the_cond"], ["hit"]),
+            helper.make_node("Sqrt", ["minus_one"], ["nan"]),  # as a weight it is refused
             helper.make_node("Unsqueeze", ["hit", "the_axis"], ["hits"]),
             helper.make_node("Where", ["hits", "nan", "sound"], ["cond_table"]),
         ]

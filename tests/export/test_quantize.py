@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from difftool.bundle import MANIFEST, STEP, Bundle, read_bundle
+from difftool.bundle import MANIFEST, STEP, Bundle, read_bundle, write_manifest
 from difftool.cli import main
 from difftool.diffusion.columns import Column
 from difftool.errors import CheckFailed, UsageError
@@ -29,7 +29,7 @@ from difftool.export.quantize.bundle import (
 from difftool.export.quantize.calibration import from_data, from_trajectory, ranges_of
 from difftool.export.quantize.graph import in_8_bits, layers
 from difftool.export.verify import verify_bundle
-from difftool.files import read_json, write_json
+from difftool.files import read_json
 from difftool.runtime import load
 from difftool.runtime.backends.sessions import cpu_options
 from difftool.runtime.model import find_bundle
@@ -109,7 +109,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     shutil.copytree(find_bundle("ddpm-mnist"), folder)
     value = read_json(folder / MANIFEST)
     value["program"] = {"sampler": "ddim", "arguments": {"steps": 10}}
-    write_json(folder / MANIFEST, value)
+    write_manifest(folder, value)
     files = {INT8: _of_rows(read_bundle(folder), 10).SerializeToString()}
     bundle = with_files(read_bundle(folder), files)
     bounds = bounds_for(verify_bundle(bundle.path, precision="int8", seed=1))

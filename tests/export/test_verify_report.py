@@ -77,7 +77,7 @@ def test_a_bundle_survives_what_fails_half_way(copy: Path, monkeypatch: pytest.M
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(amend, "write_json", full)
+    monkeypatch.setattr(amend, "write_manifest", full)
     with pytest.raises(ResourceError, match="No space left"):
         with_files(bundle, {"a.json": b"1"})
     assert (copy / MANIFEST).read_bytes() == manifest

@@ -18,7 +18,7 @@ from difftool.bundle import STEP, Bundle, EngineKey, read_bundle
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.runtime import Model, load
-from difftool.runtime.backends import onnxruntime_cuda
+from difftool.runtime.backends import onnxruntime_cuda, open_backend
 from difftool.runtime.backends.onnxruntime_cuda import OnnxRuntimeEngine, open_onnxruntime
 from difftool.runtime.backends.tensorrt import TensorRtEngine
 from difftool.runtime.cuda.backend import DeviceBackend
@@ -275,6 +275,7 @@ def cuda_runtime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> SimpleNames
     def session(path: str, settings: Any, *, providers: list[Any]) -> Any:
         if providers == ["CPUExecutionProvider"]:  # the conditioner's
             return CPU_SESSION(path, settings, providers=providers)
+        print("*** EP Error ***")
         fake.asked.append(dict(providers[0][1]))
         if fake.graphs_refused and providers[0][1]["enable_cuda_graph"] == "1":
             raise RuntimeError("not all nodes have been partitioned to the CUDA EP")
@@ -283,6 +284,7 @@ def cuda_runtime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> SimpleNames
 
     monkeypatch.setattr(onnxruntime_cuda, "open_device", FakeDevice)
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", lambda level: None)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
     monkeypatch.setattr(
         onnxruntime, "get_available_providers", lambda: [*onnxruntime_cuda.PROVIDERS.values()]
@@ -300,7 +302,7 @@ def test_a_cuda_session_is_exact_and_shares_the_stream(
             "device_id": "0",
             "user_compute_stream": str(FakeDevice().stream),
             "use_tf32": "0",
-            "prefer_nhwc": "1",
+            "prefer_nhwc": "0",
             "enable_cuda_graph": "1",
         }
     ]
@@ -308,6 +310,15 @@ def test_a_cuda_session_is_exact_and_shares_the_stream(
     open_onnxruntime(bundle, "onnxruntime-cuda", tf32=True, graphs=False)
     assert cuda_runtime.asked[1]["use_tf32"] == "1"
     assert cuda_runtime.asked[1]["enable_cuda_graph"] == "0"
+
+
+def test_tf32_is_asked_for_by_its_precision(bundle: Bundle, cuda_runtime: SimpleNamespace) -> None:
+    for name in (None, "auto", "onnxruntime-cuda"):
+        opened = open_backend(bundle, name, threads=None, precision="tf32")
+        assert opened.name == "onnxruntime-cuda"
+    assert [asked["use_tf32"] for asked in cuda_runtime.asked] == ["1", "1", "1"]
+    with pytest.raises(UsageError, match="onnxruntime-cpu has no tf32"):
+        open_backend(bundle, "onnxruntime-cpu", threads=None, precision="tf32")
 
 
 def test_where_graphs_are_refused_the_session_is_opened_without(
@@ -324,5 +335,6 @@ def test_a_provider_that_fell_back_to_the_cpu_is_refused(
 ) -> None:
     assert open_onnxruntime(bundle, name).name == name
     cuda_runtime.loaded = []
-    with pytest.raises(MissingDependencyError, match=r"cannot load .*\[cuda,cudnn\]"):
+    with pytest.raises(MissingDependencyError, match="cannot load") as error:
         open_onnxruntime(bundle, name)
+    assert ("[cuda,cudnn]" in error.value.hint) == (name == "onnxruntime-cuda")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from difftool.bundle import MANIFEST, TORCHSCRIPT, file_entries, read_bundle
+from difftool.bundle import MANIFEST, TORCHSCRIPT, file_entries, read_bundle, write_manifest
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.export.compiled import jit_compiled
@@ -24,8 +24,7 @@ from difftool.train.checkpoint import load_checkpoint
 def list_files(bundle: Path) -> None:
     """Let a bundle's manifest say what is in its folder."""
     manifest = json.loads((bundle / MANIFEST).read_text())
-    manifest["files"] = file_entries(bundle)
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    write_manifest(bundle, {**manifest, "files": file_entries(bundle)})
 
 
 @pytest.fixture(scope="module")

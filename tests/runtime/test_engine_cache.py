@@ -107,6 +107,21 @@ def test_removing_takes_all_that_belongs_to_an_engine(cache: EngineCache) -> Non
     assert cache.read(cache.runtime_path(record.sha256, "sm_89")) == b""
 
 
+def test_removing_leaves_what_another_process_has_built_since(cache: EngineCache) -> None:
+    old = cache.store(KEY, b"old", model="m", seconds=1.0)
+    new = cache.store(KEY, b"new", model="m", seconds=1.0)
+    cache.remove(old)
+    assert cache.find(KEY) == new
+
+
+def test_clearing_takes_what_a_killed_process_left(cache: EngineCache) -> None:
+    record = cache.store(KEY, b"engine", model="m", seconds=1.0)
+    part = cache.folder / f".{record.sha256}.engine.0123"
+    part.write_bytes(b"eng")
+    cache.clear()
+    assert list(cache.folder.iterdir()) == []
+
+
 def test_clearing_deletes_what_is_ours_and_nothing_else(cache: EngineCache) -> None:
     cache.store(KEY, b"engine", model="m", seconds=1.0)
     cache.write(cache.timing_path("tensorrt", "11", "NVIDIA H/100"), b"times")

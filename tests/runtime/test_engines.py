@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from difftool.bundle import MANIFEST, Bundle, EngineKey, file_entries, read_bundle
+from difftool.bundle import MANIFEST, Bundle, EngineKey, file_entries, read_bundle, write_manifest
 from difftool.errors import ArtefactError, MissingDependencyError
-from difftool.files import read_json, write_json
+from difftool.files import read_json
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.engines import (
     RECIPE,
@@ -54,7 +54,7 @@ def with_engine(bundle: Bundle, key: EngineKey, data: bytes = ENGINE) -> Bundle:
     manifest = read_json(bundle.path / MANIFEST)
     manifest["files"] = file_entries(bundle.path)
     manifest["engines"] = {"step.engine": key.model_dump(mode="json")}
-    write_json(bundle.path / MANIFEST, manifest)
+    write_manifest(bundle.path, manifest)
     return read_bundle(bundle.path)
 
 
@@ -127,7 +127,7 @@ def test_a_precision_of_its_own_changes_what_the_key_holds(bundle: Bundle) -> No
     assert onnx_sha256(bundle, "fp16") == bundle.manifest.files["step.onnx"].sha256
     (bundle.path / "step.fp16.onnx").write_bytes(b"another graph")
     manifest = read_json(bundle.path / MANIFEST)
-    write_json(bundle.path / MANIFEST, {**manifest, "files": file_entries(bundle.path)})
+    write_manifest(bundle.path, {**manifest, "files": file_entries(bundle.path)})
     changed = read_bundle(bundle.path)
     assert onnx_sha256(changed, "fp16") == changed.manifest.files["step.fp16.onnx"].sha256
     assert onnx_sha256(changed, "bf16") == changed.manifest.files["step.onnx"].sha256

@@ -1,11 +1,13 @@
 """OpenVINO runs what ONNX Runtime runs, in the precision that was asked for and no other."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import difftool
@@ -183,7 +185,10 @@ def test_onnxruntime_is_not_needed(bundle: Bundle, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_graph_that_it_refuses(bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / STEP).write_bytes(b"\x08\x08no graph")
+    model = onnx.load(bundle.file(STEP))
+    model.graph.node[0].op_type = "Nothing"
+    (tmp_path / STEP).write_bytes(model.SerializeToString())
+    shutil.copy(bundle.file(CONDITIONER), tmp_path)
     with pytest.raises(ArtefactError, match="OpenVINO refuses") as caught:
         OpenVino(replace(bundle, path=tmp_path), threads=1)
     assert "\n" not in caught.value.message

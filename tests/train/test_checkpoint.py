@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -148,11 +149,11 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_old_checkpoint(
     run: Path, points_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> int:
+    def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     longer = apply_overrides(points_config, ["run.steps=8", "optimizer.decay=cosine"])
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ResourceError, match="No space left") as caught:
         train(longer, run, progress=False)
     assert caught.value.exit_code == 5
@@ -174,5 +175,5 @@ def test_leftovers_of_a_killed_process_go(run: Path) -> None:
     leftover.mkdir()
     (leftover / ckpt.MODEL).write_bytes(b"half")
     assert ckpt.load_checkpoint(run).step == 6
-    ckpt.prune(run, keep=1)
+    ckpt.prune(ckpt.find_checkpoint(run), keep=1)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000000006"]

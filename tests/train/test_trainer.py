@@ -117,6 +117,29 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     assert digests(tmp_path / "run") == whole
 
 
+def test_a_checkpoint_before_a_damaged_one_is_kept(
+    points_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that keeps the newest alone, the newest that can be read."""
+    config = apply_overrides(points_config, ["run.keep=2"])
+    train(config, tmp_path / "run", progress=False)
+    whole = digests(tmp_path / "run")
+    (ckpt.list_checkpoints(tmp_path / "run")[-1] / ckpt.MODEL).write_bytes(b"")
+    config, advance = apply_overrides(points_config, ["run.keep=1"]), TrainState.advance
+
+    def interrupted(state: TrainState) -> tuple[torch.Tensor, torch.Tensor]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return advance(state)
+
+    monkeypatch.setattr(TrainState, "advance", interrupted)
+    with pytest.raises(Cancelled, match="after step 5 of 6"):
+        train(config, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    assert ckpt.find_checkpoint(tmp_path / "run").name == "step-000000005"
+    train(config, tmp_path / "run", progress=False)
+    assert digests(tmp_path / "run")["model.safetensors"] == whole["model.safetensors"]
+
+
 def test_the_seed_decides(points_config: TrainConfig, tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 4)):
         config = apply_overrides(points_config, [f"run.seed={seed}"])

@@ -4,8 +4,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from difftool.cli.console import flush, print_error, silence_stdout
+from difftool.cli.console import flush, listening, print_error, silence_stdout
 from difftool.cli.faults import CLOSED_PIPE, fault_of
+from difftool.cli.signals import Signals
 
 __all__ = ["main"]
 
@@ -14,14 +15,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, `sys.argv` by default; returns the exit code and raises nothing.
 
     Whatever goes wrong becomes a line "error: ..." and a line "hint: ..." on stderr; with `--json`
-    also a document on stdout. A traceback appears with `--debug` only, which may stand anywhere.
+    also a document on stdout. A traceback appears with `--debug` only, and what the library logs
+    below a warning with `--verbose` only; both may stand anywhere.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    debug, verbose = "--debug" in arguments, "--verbose" in arguments
+    arguments = [word for word in arguments if word not in ("--debug", "--verbose")]
+    signals = Signals()
     try:
-        code = _run(arguments or ["--help"])
-        flush()
+        with signals, listening(verbose=verbose):
+            code = _run(arguments or ["--help"])
+            flush()
         return code
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         silence_stdout()
@@ -29,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exception(error)
-        fault = fault_of(error, arguments)
+        fault = fault_of(KeyboardInterrupt() if signals.came else error, arguments)
         print_error(fault, as_json="--json" in arguments)
         return fault.exit_code
 

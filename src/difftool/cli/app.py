@@ -50,6 +50,9 @@ def difftool(
     debug: Annotated[  # `main` has taken it off the line, wherever it stood
         bool, Option("--debug", help="Print a traceback with every error.")
     ] = False,
+    verbose: Annotated[  # likewise
+        bool, Option("--verbose", help="Say on stderr what is done on the way.")
+    ] = False,
 ) -> None:
     """Train, export, verify and sample diffusion and score models; sampling needs no PyTorch."""
 

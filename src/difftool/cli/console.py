@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ def report(record: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
-        print("\n".join(outline(record)))
+        print("\n".join(map(_printable, outline(record))))
 
 
 def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:
@@ -40,18 +41,42 @@ def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:
 def print_error(error: DifftoolError, *, as_json: bool) -> None:
     """The error as one line and its hint as another; with `as_json` also a document on stdout."""
     message, hint = _one_line(error.message), _one_line(error.hint)
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {message}{f' [{error.code}]' if error.code else ''}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
     if as_json:
         with contextlib.suppress(BrokenPipeError):
-            report({"error": message, "hint": hint, "exit_code": error.exit_code}, as_json=True)
+            code = {"code": error.code} if error.code else {}
+            record = {"error": message, "hint": hint, **code, "exit_code": error.exit_code}
+            report(record, as_json=True)
             flush()
 
 
 def narrate(line: str) -> None:
     """Tell a person what is going on."""
     print(line, file=sys.stderr, flush=True)
+
+
+class _Narrator(logging.Handler):
+    """Prints records as lines like those of errors."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        narrate(f"{record.levelname.lower()}: {_one_line(record.getMessage())}")
+
+
+@contextlib.contextmanager
+def listening(*, verbose: bool) -> Iterator[None]:
+    """Print on stderr what the library logs: its warnings, and with `verbose` all of it."""
+    logger, handler = logging.getLogger("difftool"), _Narrator()
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logger.propagate = False  # other libraries' handlers of the root would print it again
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 @contextlib.contextmanager
@@ -134,4 +159,11 @@ def _text(value: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return _printable(" ".join(text.split()))
+
+
+def _printable(line: str) -> str:
+    """A line whose control characters are spelled out: a file's words must not steer a terminal."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

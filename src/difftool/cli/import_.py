@@ -1,7 +1,6 @@
 """difftool import: make a checkpoint of a model that someone else has trained."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from difftool.cli import options
 from difftool.cli.console import narrate, report, waiting
 from difftool.cli.inspect import spec_record
 from difftool.errors import UsageError
+from difftool.files import temporary_folder
 
 if TYPE_CHECKING:
     from difftool.train.importers import Found, Imported
@@ -106,8 +106,8 @@ def as_checkpoint(
         return
     from difftool.train.importers import write
 
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "checkpoint"
+    with temporary_folder() as folder:
+        checkpoint = folder / "checkpoint"
         with _read(path, format, sets) as (found, imported):
             if not quiet:
                 narrate(f"importing {path}, of {found.title}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from difftool.diffusion.spec import ModelSpec
 
 DEFAULT_MODEL = "ddpm-mnist"
+MAX_WORK = 10**12  # that of difftool.runtime.model, which is not imported for --help
 
 
 class Format(StrEnum):
@@ -93,7 +94,7 @@ Precision = Annotated[
     Option(
         metavar="NAME",
         help="What the network computes in: fp32; int8, which difftool quantize makes; bf16 of "
-        "openvino.",
+        "openvino; tf32 of onnxruntime-cuda.",
     ),
 ]
 Force = Annotated[bool, Option("--force", help="Replace the output where it exists.")]
@@ -117,6 +118,13 @@ def sampler_arguments(
     if eta is not None:
         arguments["eta"] = eta
     return arguments
+
+
+def gibibytes(count: float) -> int:
+    """So many GiB in bytes."""
+    if not 0 < count < 1 << 30:
+        raise UsageError(f"a bundle of {count} GiB", "give a positive number")
+    return int(count * (1 << 30))
 
 
 def class_labels(text: str | None, n: int, spec: "ModelSpec") -> list[int] | None:

@@ -132,6 +132,16 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    max_work: Annotated[
+        int,
+        Option(
+            metavar="COUNT",
+            help="Numbers that may be computed: samples times numbers of one times steps.",
+        ),
+    ] = options.MAX_WORK,
+    max_bundle: Annotated[
+        float, Option(metavar="GIB", help="How large the bundle may be, in GiB.")
+    ] = 8.0,
     deterministic: Annotated[
         bool,
         Option(
@@ -142,6 +152,7 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Draw samples into a picture, a film or an array file."""
+    from difftool.bundle import Limits
     from difftool.cli.inputs import read_inputs
     from difftool.cli.output import Film, choose_format, encode
     from difftool.files import sha256_of, write_atomic
@@ -155,6 +166,8 @@ def sample(
         precision=precision,
         threads=threads,
         max_batch=max_batch,
+        max_work=max_work,
+        limits=Limits(bundle_bytes=options.gibibytes(max_bundle)),
         trust=trust or (),
     )
     inputs = read_inputs(opened.spec, known, fill, grey, init, strength, between)

@@ -149,5 +149,5 @@ def _recipe(method: Method, preset: str | None, config: Path | None) -> "tuple[s
         raise UsageError("--preset and --config are both given", "give one of them")
     if config is not None:
         return config.stem, read_toml(config)
-    preset = preset or _DEFAULT_PRESETS[method]
+    preset = _DEFAULT_PRESETS[method] if preset is None else preset
     return preset, named(preset)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from difftool.diffusion.columns import UNBOUNDED, Column
-from difftool.diffusion.program import Program
+from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.diffusion.start import Start, data, normal
+from difftool.errors import UsageError
 
 
 class ProgramBuilder:
@@ -55,7 +56,10 @@ class ProgramBuilder:
         a, b, c, d and g are the fused update's coefficients, `push` the (e, f) that enter the
         history, `logvar` the bounds of a learned log variance. With `snr` or `batch_snr` the step's
         size adapts to the norms of its drift and noise; see `difftool.diffusion.program`.
+        UsageError where there are MAX_ROWS already.
         """
+        if len(self._rows) == MAX_ROWS:
+            raise UsageError(f"more than {MAX_ROWS} steps", "take fewer")
         self._levels.append(level)
         self._targets.append(self.level(target))
         self._history.append(c)

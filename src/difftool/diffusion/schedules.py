@@ -11,6 +11,8 @@ from difftool.errors import UsageError
 
 Array = NDArray[np.float64]
 
+MAX_LEVELS: Final = 100_000
+
 _WHOLE: Final = 1e-9  # an index nearer to a level than this is that level, but for rounding
 
 
@@ -205,12 +207,27 @@ def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
     """The schedule that `to_dict` describes; UsageError where kind or argument is unknown."""
     arguments = dict(value)
     kind = arguments.pop("kind", None)
-    if kind not in _CONSTRUCTORS:
+    if not isinstance(kind, str) or kind not in _CONSTRUCTORS:
         raise UsageError(f"unknown noise schedule {kind!r}", f"one of: {', '.join(_CONSTRUCTORS)}")
+    _require_levels(kind, arguments)
     try:
-        return _CONSTRUCTORS[kind](**arguments)
-    except (TypeError, ValueError) as error:
+        with np.errstate(all="ignore"):  # what comes of numbers that cannot be is refused
+            return _CONSTRUCTORS[kind](**arguments)
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise UsageError(f"noise schedule {kind}: {error}", "check its arguments") from error
+
+
+def _require_levels(kind: str, arguments: Mapping[str, Any]) -> None:
+    """Before any is computed: of a file's numbers one may be a slip, or malice."""
+    betas = arguments.get("betas", ())
+    for count in (
+        *(arguments[name] for name in ("levels", "steps") if name in arguments),
+        len(betas) if isinstance(betas, list) else 0,
+    ):
+        if isinstance(count, int) and not 0 <= count <= MAX_LEVELS:
+            raise UsageError(
+                f"noise schedule {kind} of {count} levels", f"at most {MAX_LEVELS} levels"
+            )
 
 
 def _betas_of(alpha_bar: Array, max_beta: float) -> Array:

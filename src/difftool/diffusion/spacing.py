@@ -43,12 +43,14 @@ def visited(
         raise UsageError(f"unknown spacing {spacing!r}", f"one of: {', '.join(_SPACINGS)}")
     levels = len(schedule)
     limit = MAX_ROWS if spacing in BETWEEN_LEVELS else levels
+    count = evaluations(steps) if asked is None else asked
     if not 1 <= steps <= limit:
-        count = evaluations(steps) if asked is None else asked
         raise UsageError(
             f"{count} steps on a schedule of {levels} levels",
             f"use {evaluations(1)} to {evaluations(limit)} steps; annealed_langevin takes more",
         )
+    if count > MAX_ROWS:
+        raise UsageError(f"{count} steps", f"use at most {MAX_ROWS}")
     if steps == 1:
         return [float(levels - 1)]
     indices: list[float] = np.unique(_SPACINGS[spacing](schedule, steps))[::-1].tolist()

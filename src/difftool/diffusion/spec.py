@@ -1,8 +1,9 @@
 """What a sampler must know of a model: its sample shape, noise schedule and parameterization."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,19 @@ from difftool.diffusion.schedules import NoiseSchedule, schedule_from_dict
 from difftool.errors import UsageError
 
 CONDS = ("timestep", "level", "quarter_log_sigma")
+MAX_ELEMENTS: Final = (1 << 31) - 1  # of one sample
+
+# What `from_dict` takes for the fields that are one value; a bool is no number.
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "parameterization": (str,),
+    "cond": (str,),
+    "timestep_scale": (int, float),
+    "timestep_start": (int, float),
+    "learned_variance": (bool,),
+    "sigma_data": (int, float),
+    "classes": (int,),
+    "null_label": (bool,),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +59,10 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if not self.shape or any(size < 1 for size in self.shape):
             raise UsageError(f"sample shape {self.shape} has no elements", "sizes start at 1")
+        if math.prod(self.shape) > MAX_ELEMENTS:
+            raise UsageError(
+                f"sample shape {self.shape} is too large", f"at most {MAX_ELEMENTS} elements"
+            )
         if self.parameterization not in PARAMETERIZATIONS:
             known = ", ".join(PARAMETERIZATIONS)
             raise UsageError(
@@ -112,13 +130,29 @@ class ModelSpec:
             )
         try:
             arguments = dict(value)
-            arguments["shape"] = tuple(int(size) for size in value["shape"])
+            for name in _TYPES.keys() & arguments.keys():
+                _require_type(name, arguments[name])
+            arguments["shape"] = tuple(_size(size) for size in value["shape"])
             arguments["schedule"] = schedule_from_dict(value["schedule"])
             if value.get("data_range") is not None:
                 low, high = value["data_range"]
                 arguments["data_range"] = (float(low), float(high))
             return cls(**arguments)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(
                 f"a model spec lacks or mistypes {error}", "check its source"
             ) from error
+
+
+def _require_type(name: str, value: Any) -> None:
+    kinds = _TYPES[name]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise TypeError(f"{name}: {value!r}")
+    if isinstance(value, int | float) and not math.isfinite(value):
+        raise ValueError(f"{name}: {value!r}")
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"shape: {value!r}")
+    return value

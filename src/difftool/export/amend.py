@@ -4,9 +4,9 @@ import os
 import shutil
 from collections.abc import Mapping
 
-from difftool.bundle import MANIFEST, Bounds, Bundle, file_entries, read_bundle
+from difftool.bundle import Bounds, Bundle, file_entries, read_bundle, write_manifest
 from difftool.errors import ResourceError
-from difftool.files import atomic_directory, write_atomic, write_json
+from difftool.files import atomic_directory, write_atomic
 
 
 def with_files(
@@ -32,5 +32,5 @@ def with_files(
             "files": file_entries(folder),
             "bounds": {name: value.model_dump() for name, value in all_bounds.items()},
         }
-        write_json(folder / MANIFEST, value)
+        write_manifest(folder, value)
     return read_bundle(path)

@@ -6,7 +6,6 @@ the same, and so have a graph and the one that was made of it in another precisi
 makes of a graph cannot be seen in this way.
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from difftool.diffusion.labels import Labels, rows_of
 from difftool.errors import ArtefactError, UsageError, first_line
 from difftool.export.sides import TORCH, Side, load_origin
 from difftool.export.verify import Verification, verified_labels
+from difftool.files import temporary_folder
 from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.loop import Draws, row_noise, start_noise
 
@@ -104,11 +104,11 @@ def bisect_sides(
     assert suspect is not None
     labels = verified_labels(bundle.spec, result.samples, student.backend, teacher.backend)
     inputs = _inputs(bundle, teacher, result, labels, seed)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         references = {suspect: bundle.file(files[1] or STEP)}
         if None in files:
             assert checkpoint is not None
-            references = _exported(bundle, checkpoint, Path(folder), suspect)
+            references = _exported(bundle, checkpoint, folder, suspect)
         for file, path in references.items():
             culprit = bisect(
                 onnx.load(bundle.file(file)),

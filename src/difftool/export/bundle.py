@@ -19,13 +19,14 @@ from difftool.bundle import (
     Provenance,
     file_entries,
     read_bundle,
+    write_manifest,
 )
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import UsageError
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
 from difftool.export.torchscript import torchscript as trace
-from difftool.files import atomic_directory, sha256_of, write_atomic, write_json
+from difftool.files import atomic_directory, sha256_of, write_atomic
 from difftool.train.checkpoint import EMA, MODEL, Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def export_bundle(
         if torchscript:
             write_atomic(folder / TORCHSCRIPT, trace(module, loaded.spec, width))
         manifest = _manifest(loaded, program, fused, file_entries(folder))
-        write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        write_manifest(folder, manifest.model_dump(mode="json"))
         if portable:
             _add_sampler(folder)
         if engine is not None:
@@ -99,14 +100,14 @@ def _add_sampler(folder: Path) -> None:
     graph = portable_sampler(bundle, bundle.default_program())
     write_atomic(folder / SAMPLER, graph)
     value = {**bundle.manifest.model_dump(mode="json"), "files": file_entries(folder)}
-    write_json(folder / MANIFEST, value)
+    write_manifest(folder, value)
 
 
 def _default_program(
     loaded: Checkpoint, sampler: str | None, arguments: Mapping[str, Any]
 ) -> Program:
     default = loaded.config["program"]
-    sampler = sampler or default["sampler"]
+    sampler = default["sampler"] if sampler is None else sampler
     if sampler == default["sampler"]:
         arguments = {**default["arguments"], **arguments}
     return compile_program(loaded.spec, sampler, arguments)

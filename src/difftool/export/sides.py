@@ -17,11 +17,12 @@ TORCH: Final = "torch"
 NUMPY: Final = "numpy"
 EXACT: Final = "onnxruntime-cpu"  # what stands for the truth where there is no checkpoint
 
-# Where a bundle has none of its own. A rounding is 6e-8 of a float32, 5e-4 of an fp16 and 4e-3 of a
-# bf16; a row is some ten of them, which partly cancel.
+# Where a bundle has none of its own. A rounding is 6e-8 of a float32, 5e-4 of an fp16 or tf32 and
+# 4e-3 of a bf16; a row is some ten of them, which partly cancel.
 _BOUNDS: Final = {
     "fp32": Bounds(step_error=1e-4, psnr=40.0),
     "fp16": Bounds(step_error=5e-3, psnr=40.0),
+    "tf32": Bounds(step_error=5e-3, psnr=40.0),
     "bf16": Bounds(step_error=3e-2, psnr=30.0),
     "int8": Bounds(step_error=1e-1, psnr=20.0),
 }

@@ -1,8 +1,9 @@
 """The cache of engines: one folder of the user's, where what difftool compiled is kept.
 
 Each engine is a file named by its own digest, with a record of the same user's making named by the
-digest of its key. Two processes may build the same engine: each writes whole files, and the record
-of the last one names an engine that is there.
+digest of its key. Two processes may build the same engine; what is written to the folder is written
+by one process at a time, so the record of the last one names an engine that is there. Reading needs
+no lock: files appear whole, and one that another process has just replaced counts as absent.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from difftool import __version__
 from difftool.bundle import EngineKey
 from difftool.errors import ArtefactError, DifftoolError, ResourceError
-from difftool.files import read_json, sha256_of, write_atomic, write_json
+from difftool.files import locked, read_json, sha256_of, write_atomic, write_json
 
 FORMAT: Final = 1
 VARIABLE: Final = "DIFFTOOL_CACHE"
@@ -67,8 +68,9 @@ class EngineCache:
     def find(self, key: EngineKey) -> Record | None:
         """The engine of exactly this key, its bytes checked; None where there is none."""
         for record in self.records():
-            if record.key == key and sha256_of(self.path(record)) == record.sha256:
-                return record
+            with contextlib.suppress(FileNotFoundError):
+                if record.key == key and sha256_of(self.path(record)) == record.sha256:
+                    return record
         return None
 
     def store(self, key: EngineKey, data: bytes, *, model: str, seconds: float) -> Record:
@@ -84,28 +86,33 @@ class EngineCache:
             difftool=__version__,
             created=now.isoformat(timespec="seconds"),
         )
-        before = [old for old in self.records() if old.key == key]
-        write_atomic(self.path(record), data)
-        write_json(self._record_path(record), record.model_dump(mode="json"))
-        for old in before:
-            if old.sha256 != record.sha256:
-                self._forget_bytes(old)
+        with locked(self.folder, wait=True):
+            before = [old for old in self.records() if old.key == key]
+            write_atomic(self.path(record), data)
+            write_json(self._record_path(record), record.model_dump(mode="json"))
+            for old in before:
+                if old.sha256 != record.sha256:
+                    self._forget_bytes(old)
         return record
 
     def remove(self, record: Record) -> None:
         """Delete an engine and what was kept of its runs."""
-        self._record_path(record).unlink(missing_ok=True)
-        self._forget_bytes(record)
+        with locked(self.folder, wait=True):
+            for found in self.records():  # another process may have replaced it by now
+                if (found.key, found.sha256) == (record.key, record.sha256):
+                    self._record_path(found).unlink(missing_ok=True)
+            self._forget_bytes(record)
 
     def clear(self) -> int:
-        """Delete all that difftool keeps here, damaged files too; returns the bytes set free."""
+        """Delete all that difftool keeps here, damaged files and parts; the bytes set free."""
         if not self._is_ours():
             return 0
         freed = 0
-        for pattern in ("*.json", "*.engine", "*.runtime", "*.timing"):
-            for path in self.folder.glob(pattern):
-                freed += path.stat().st_size
-                path.unlink()
+        with locked(self.folder, wait=True):
+            for kind in ("json", "engine", "runtime", "timing"):
+                for path in [*self.folder.glob(f"*.{kind}"), *self.folder.glob(f".*.{kind}.*")]:
+                    freed += path.stat().st_size
+                    path.unlink(missing_ok=True)
         return freed
 
     def path(self, record: Record) -> Path:
@@ -125,7 +132,9 @@ class EngineCache:
 
     def read(self, path: Path) -> bytes:
         """A file of the cache; empty where it is not there."""
-        return path.read_bytes() if self._is_ours() and path.is_file() else b""
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes() if self._is_ours() else b""
+        return b""
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file of the cache whole."""

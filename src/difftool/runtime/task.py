@@ -21,7 +21,8 @@ Indices = NDArray[np.int64]
 class Task:
     """A run of `n` samples; see `Model.sample`. Positions [N] count them from 0.
 
-    A batch may be padded: positions beyond `n` get what the last sample gets, but their own noise.
+    A batch may be padded: positions outside 0 .. n - 1 get what the sample at that end gets, but
+    their own noise.
     """
 
     program: Program
@@ -38,7 +39,7 @@ class Task:
         if self.between is None:
             return Draws(self.seed, self.first_sample + positions, shape)
         samples = np.tile(np.array(self.between), (len(positions), 1))
-        angles = np.minimum(positions / max(1, self.n - 1), 1.0) * (np.pi / 2)
+        angles = self.within(positions) / max(1, self.n - 1) * (np.pi / 2)
         return Draws(self.seed, samples, shape, angles)
 
     def labels_at(self, positions: Indices) -> Labels | None:
@@ -54,8 +55,8 @@ class Task:
         return of_samples(self.init, self.within(positions), np.empty(shape, np.float32))
 
     def within(self, positions: Indices) -> Indices:
-        """The positions, those of a padded batch beyond the last sample being the last."""
-        return np.minimum(positions, self.n - 1)
+        """The positions; those of a padded batch outside of the run are that of its nearest end."""
+        return np.clip(positions, 0, self.n - 1)
 
 
 def labels_of(

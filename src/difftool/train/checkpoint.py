@@ -12,20 +12,21 @@ One that is only there to be exported has one of the two weights and nothing of 
 The data's position is step * batch, and randomness has no state, so nothing else is stored.
 """
 
-import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError
-from difftool.files import atomic_directory, read_json, sha256_of, write_json
+from difftool.files import atomic_directory, read_json, sha256_of, write_atomic, write_json
+from difftool.log import Log
 from difftool.train.networks import build_network
 
 FORMAT: Final = 1
@@ -36,7 +37,7 @@ KEYS: Final = {"format", "step", "spec", "network", "program", "training", "file
 _KINDS: Final = {EMA: "ema", MODEL: "raw"}
 _LISTED = 3  # tensors that an error names of each kind
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,17 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
         raise ArtefactError(f"{folder} holds no {weights}", "it has the other weights: choose them")
     try:
         spec = ModelSpec.from_dict(config["spec"])
-        network = build_network(config["network"]["kind"], config["network"]["arguments"])
+        kind, arguments = config["network"]["kind"], config["network"]["arguments"]
+        with torch.device("meta"):  # its sizes alone, until the weights are seen to have them
+            sizes = build_network(kind, arguments).state_dict()
     except Exception as error:  # whatever a network makes of arguments that cannot be
         reason = str(error).partition("\n")[0][:200]
         raise ArtefactError(
             f"{folder / CONFIG} does not describe a model: {reason}", "was it edited?"
         ) from error
-    network.load_state_dict(read_tensors(folder / weights, network.state_dict()))
+    tensors = read_tensors(folder / weights, sizes)
+    network = build_network(kind, arguments)
+    network.load_state_dict(tensors)
     network.eval().requires_grad_(False)
     return Checkpoint(spec, network, config, config["step"], folder, _KINDS[weights])
 
@@ -158,7 +163,7 @@ def save_checkpoint(
     with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
             data = save({key: value.contiguous() for key, value in values.items()})
-            (temporary / name).write_bytes(data)
+            write_atomic(temporary / name, data)
         if optimizer is not None:
             write_json(temporary / OPTIMIZER_JSON, optimizer)
         files = {
@@ -194,9 +199,14 @@ def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
     return out
 
 
-def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what a killed process left half-written."""
-    for path in [*list_checkpoints(run)[:-keep], *(run / "checkpoints").glob(".step-*")]:
+def prune(newest: Path, keep: int) -> None:
+    """Delete all before `newest` but `keep` - 1 of them, and what a killed process left unfinished.
+
+    A later one stays: the run goes on from before it because it cannot be read, perhaps only here.
+    """
+    folder = newest.parent
+    saved = [path for path in list_checkpoints(folder.parent) if path.name <= newest.name]
+    for path in [*saved[:-keep], *folder.glob(".step-*")]:
         (path / CONFIG).unlink(missing_ok=True)  # first, so that a part is never taken for a whole
         shutil.rmtree(path, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -149,6 +150,8 @@ class TrainConfig(Section):
     run: RunConfig
 
 
+_MOST_BYTES = 1 << 20
+_BARE = re.compile("[A-Za-z0-9_-]+")
 LABELLED = ("mlp", "unet")  # the networks that take class labels
 LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "sliced")}
 
@@ -180,16 +183,22 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
 
 
 def read_toml(path: Path | str) -> TrainConfig:
-    """The configuration in a TOML file."""
+    """The configuration in a TOML file, of at most 1 MiB."""
     try:
-        return parse(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise UsageError(f"{path} is larger than {_MOST_BYTES} bytes", "is it what you meant?")
+        value = tomllib.loads(data.decode())
+        _require_plain(value)
+        return parse(value)
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}", "check its name and permissions"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path} is not valid TOML: {error}", "--print-config writes one that is"
+            f"{path} is not valid TOML: {str(error)[:100]}", "--print-config writes one that is"
         ) from error
 
 
@@ -288,16 +297,35 @@ def _write_table(lines: list[str], path: str, table: Mapping[str, Any]) -> None:
     if path:
         lines += ["", f"[{path}]"]
     lines += [
-        f"{key} = {_toml(value)}" for key, value in table.items() if not isinstance(value, dict)
+        f"{_key(key)} = {_toml(value)}"
+        for key, value in table.items()
+        if not isinstance(value, dict)
     ]
     for key, value in table.items():
         if isinstance(value, dict):
-            _write_table(lines, f"{path}.{key}".lstrip("."), value)
+            _write_table(lines, f"{path}.{_key(key)}".lstrip("."), value)
+
+
+def _require_plain(value: Any) -> None:
+    """ValueError where TOML holds what no configuration has: dates and times."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _require_plain(item)
+    elif not isinstance(value, bool | int | float | str):
+        raise ValueError(f"a {type(value).__name__} has no meaning here")
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _toml(key)
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(key)} = {_toml(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
     # JSON's strings and numbers are TOML's, once DEL is escaped too.

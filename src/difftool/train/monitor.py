@@ -5,7 +5,7 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -17,10 +17,10 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
-from difftool.errors import ResourceError
 from difftool.files import write_atomic
 
 METRICS = "metrics.jsonl"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Monitor:
@@ -51,14 +51,8 @@ class Monitor:
 
     def record(self, step: int, **values: float) -> None:
         """Write one record, and show its loss and speed."""
-        try:
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise ResourceError(
-                f"cannot write {self._file.name}: {error.strerror}",
-                "check the free space and permissions",
-            ) from error
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
         self._bar.update(self._task, loss=values["loss"], speed=values["images_per_second"])
@@ -79,7 +73,7 @@ class Monitor:
 
 
 class Interrupt:
-    """Turns Ctrl-C into `requested`, so that a step ends whole; a second Ctrl-C stops at once."""
+    """Ctrl-C and SIGTERM become `requested`, so that a step ends whole; a second stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -87,16 +81,17 @@ class Interrupt:
     def __enter__(self) -> Self:
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._previous: Any = signal.signal(signal.SIGINT, self._request)
+            self._previous = {number: signal.signal(number, self._request) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._main:
-            signal.signal(signal.SIGINT, self._previous)
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.__exit__()
 
 
 def _until(path: Path, start: int) -> bytes:

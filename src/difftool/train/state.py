@@ -135,7 +135,7 @@ class TrainState:
             optimizer=_optimizer_record(self.step),
             replace=True,  # a damaged one, where the run went on from the one before
         )
-        ckpt.prune(run, self.config.run.keep)
+        ckpt.prune(folder, self.config.run.keep)
         return folder
 
     def restore(self, folder: Path) -> None:

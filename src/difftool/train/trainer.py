@@ -10,7 +10,7 @@ from torch import Tensor
 
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import Cancelled, CheckFailed, UsageError
-from difftool.files import write_atomic
+from difftool.files import locked, write_atomic
 from difftool.train import checkpoint as ckpt
 from difftool.train.config import TrainConfig, to_toml
 from difftool.train.data import load_data
@@ -26,14 +26,16 @@ def train(
     """Train into the run folder `out`; the folder of the last checkpoint.
 
     With `resume`, a run that is there goes on from its newest whole checkpoint, and ends with the
-    same weights as one that was never interrupted, bit for bit on a CPU. Ctrl-C saves a checkpoint
-    once the step at hand is done.
+    same weights as one that was never interrupted, bit for bit on a CPU. Ctrl-C and SIGTERM save a
+    checkpoint once the step at hand is done.
 
     Raises:
-        UsageError: data, network and configuration do not fit, or `out` holds another run.
+        UsageError: data, network and configuration do not fit, or `out` holds another run, or
+            another process trains there.
         ArtefactError: the checkpoint to go on from is damaged.
         CheckFailed: the loss is not finite.
-        Cancelled: Ctrl-C.
+        Cancelled: Ctrl-C or SIGTERM.
+        ResourceError: the disk is full, or `out` may not be written to.
     """
     run = Path(out)
     begun = bool(ckpt.list_checkpoints(run))
@@ -45,11 +47,13 @@ def train(
     # A sampler that cannot be is an error now, and not after the training.
     program = compile_program(state.spec, config.sampler.name, config.sampler.arguments)
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
-    if begun:
-        state.restore(ckpt.find_checkpoint(run))
-    if state.accelerator.is_main_process:
-        write_atomic(run / "config.toml", to_toml(config).encode())
-    return _loop(state, run, preview, progress)
+    main = state.accelerator.is_main_process
+    with locked(run, wait=False) if main else contextlib.nullcontext():
+        if begun:
+            state.restore(ckpt.find_checkpoint(run))
+        if main:
+            write_atomic(run / "config.toml", to_toml(config).encode())
+        return _loop(state, run, preview, progress)
 
 
 class Window:

@@ -8,13 +8,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from difftool.bundle import MANIFEST, STEP, Bundle, file_entries, read_bundle
+from difftool.bundle import MANIFEST, STEP, Bundle, file_entries, read_bundle, write_manifest
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.export.bundle import export_bundle
 from difftool.export.tensorrt.build import build_engine
 from difftool.export.tensorrt.compile import Request, compile_bundle, engine_key, step_graph
 from difftool.export.tensorrt.target import Target, resolve_target
-from difftool.files import read_json, write_json
+from difftool.files import read_json
 from difftool.runtime.engine_cache import EngineCache
 
 pytest.importorskip("tensorrt_rtx")
@@ -181,6 +181,6 @@ def test_the_int8_of_a_cpu_is_not_what_is_compiled(tiny: Bundle, tmp_path: Path)
     copy = shutil.copytree(tiny.path, tmp_path / "copy")
     (copy / "step.int8.onnx").write_bytes(b"asymmetric")
     manifest = {**read_json(copy / MANIFEST), "files": file_entries(copy)}
-    write_json(copy / MANIFEST, manifest)
+    write_manifest(copy, manifest)
     graph = step_graph(read_bundle(copy), "int8")
     assert any(node.op_type == "QuantizeLinear" for node in graph.graph.node)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from difftool.diffusion.builder import ProgramBuilder
-from difftool.diffusion.program import Program
+from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.samplers.transfer import forward, fresh_noise, transfer
 from difftool.diffusion.spacing import LINSPACE, steps_or, visited
 from difftool.diffusion.spec import ModelSpec
@@ -35,6 +35,8 @@ def repaint(
     default a 25th of the levels, the paper's 10 of 250. `spacing` is one of
     `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data range.
     """
+    if steps is not None and steps > MAX_ROWS:
+        raise UsageError(f"{steps} steps", f"use at most {MAX_ROWS}")
     if resamples < 1 or (jump is not None and jump < 1):
         raise UsageError(f"{resamples} resamples of {jump} levels", "use 1 or more of both")
 

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from difftool.export.quantize.calibration import (
 from difftool.export.quantize.graph import LAYERS, in_8_bits, layers, titles
 from difftool.export.quantize.sensitivity import failing, outputs, shares, squared_errors
 from difftool.export.verify import Verification, compare
-from difftool.files import atomic_directory
+from difftool.files import atomic_directory, temporary_folder
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 
 REPORT: Final = "quantize.json"
@@ -114,8 +113,8 @@ def quantize_bundle(
             "limit": RATIO,
         },
     }
-    with tempfile.TemporaryDirectory() as folder:
-        staged = Path(folder) / "bundle"
+    with temporary_folder() as folder:
+        staged = folder / "bundle"
         shutil.copytree(bundle.path, staged)
         opened = with_files(read_bundle(staged), {INT8: quantized.SerializeToString()})
         result = _compared(opened, seed + 1, on_step)

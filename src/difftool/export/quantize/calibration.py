@@ -4,10 +4,8 @@ The activations of a diffusion network shift with the noise level (Li et al. 202
 Shang et al. 2023, PTQ4DM), so the feeds are spread over all rows of a program.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +16,7 @@ from difftool.bundle import STEP, Bundle
 from difftool.diffusion.labels import Labels, rows_of
 from difftool.diffusion.program import Program
 from difftool.errors import MissingDependencyError, UsageError
+from difftool.files import temporary_folder
 from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.backends.sessions import cpu_session
 from difftool.runtime.loop import Draws, row_noise, start_noise
@@ -143,13 +142,13 @@ def ranges_of(model: onnx.ModelProto, feeds: Iterable[Feed], ops: Sequence[str])
         def get_next(self) -> Feed | None:
             return next(self._left, None)
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "step.onnx"
+    with temporary_folder() as folder:
+        path = folder / "step.onnx"
         onnx.save(model, path)
         calibrator = create_calibrator(
             path,
             list(ops),
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            augmented_model_path=str(folder / "augmented.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
         )
         calibrator.collect_data(Reader())

@@ -1,8 +1,6 @@
 """Which layers bear 8 bits: each is tried alone, from the exact model's own states."""
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +15,7 @@ from difftool.export.quantize.calibration import (
     threads_for,
 )
 from difftool.export.quantize.graph import in_8_bits
+from difftool.files import temporary_folder
 from difftool.runtime.backends.sessions import cpu_session
 
 FAIR_SHARES: Final = 4.0  # a layer that brings so many times its part of the error stays in float
@@ -66,7 +65,7 @@ def squared_errors(
 
 
 def _session(model: onnx.ModelProto) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "step.onnx"
+    with temporary_folder() as folder:
+        path = folder / "step.onnx"
         onnx.save(model, path)
         return cpu_session(path, threads_for(path.stat().st_size))

@@ -6,8 +6,6 @@ weights; those of attention, and the first and the last layer, stay as they are.
 """
 
 import logging
-import tempfile
-from pathlib import Path
 from typing import Final
 
 import onnx
@@ -17,6 +15,7 @@ from difftool.bundle import STEP, Bundle
 from difftool.errors import MissingDependencyError, UsageError
 from difftool.export.precision import PRODUCTS, network_nodes
 from difftool.export.quantize.calibration import Feed, from_trajectory
+from difftool.files import temporary_folder
 
 _SAMPLES: Final = 2  # of the calibrating run
 
@@ -47,8 +46,8 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
         def get_next(self) -> Feed | None:
             return next(self._feeds, None)
 
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "int8.onnx"
+    with temporary_folder() as folder:
+        out = folder / "int8.onnx"
         root = logging.getLogger()
         level = root.level
         root.setLevel(logging.ERROR)  # it recommends a preprocessing that changes other nodes

@@ -8,19 +8,19 @@ from typing import Final
 import onnx
 
 from difftool.bundle import (
-    MANIFEST,
     PRECISIONS,
     STEP,
     Bundle,
     EngineKey,
     file_entries,
     read_bundle,
+    write_manifest,
 )
 from difftool.errors import UsageError
 from difftool.export.precision import in_half
 from difftool.export.tensorrt.build import Progress, build_engine
 from difftool.export.tensorrt.target import Profile, Target
-from difftool.files import write_atomic, write_json
+from difftool.files import write_atomic
 from difftool.runtime.engine_cache import EngineCache, Record
 from difftool.runtime.engines import RECIPE, graph_name, onnx_sha256
 
@@ -160,5 +160,5 @@ def _listed(bundle: Bundle, engines: dict[str, EngineKey]) -> Bundle:
         "files": file_entries(bundle.path),
         "engines": {name: key.model_dump(mode="json") for name, key in engines.items()},
     }
-    write_json(bundle.path / MANIFEST, value)
+    write_manifest(bundle.path, value)
     return read_bundle(bundle.path)

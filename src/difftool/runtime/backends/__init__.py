@@ -3,7 +3,6 @@
 A backend's library is imported inside its own file, which is imported on demand.
 """
 
-import contextlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -14,11 +13,14 @@ from difftool.bundle import PRECISIONS, Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import MissingDependencyError, UsageError
+from difftool.log import Log
 
 if TYPE_CHECKING:
     from difftool.runtime.loop import Draws
 
 Floats = NDArray[np.float32]
+
+_log = Log(__name__)
 
 BACKENDS: Final = (
     "tensorrt",
@@ -32,6 +34,8 @@ BACKENDS: Final = (
 # Of these the first that works here is taken where none is named: the fastest come first. The
 # others build engines while one waits, or run code out of the bundle, and are only taken by name.
 AUTOMATIC: Final = ("tensorrt", "onnxruntime-cuda", "onnxruntime-cpu")
+# No precision of a graph: on a GPU, products may round what they multiply to 10 bits of mantissa.
+TF32: Final = "tf32"
 
 
 class Batch(Protocol):
@@ -136,9 +140,9 @@ def open_backend(
     """A backend on a bundle, by name; "auto" or None is the first of AUTOMATIC that works here.
 
     `precision` is what the network computes in: "int8" is what `difftool quantize` makes, "bf16"
-    OpenVINO's; "tensorrt:fp16" says both in one word. `trusted` are the sha256 of engines that
-    were built elsewhere and may run. `threads` are those of a CPU. A backend that is named is
-    never replaced by another.
+    OpenVINO's, "tf32" that of onnxruntime-cuda; "tensorrt:fp16" says both in one word. `trusted`
+    are the sha256 of engines that were built elsewhere and may run. `threads` are those of a CPU.
+    A backend that is named is never replaced by another.
 
     Raises:
         MissingDependencyError: what the backend needs is not here; says what and how to get it.
@@ -147,14 +151,20 @@ def open_backend(
     """
     from difftool.runtime.cuda.cuda_device import has_driver
 
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
+    if precision not in (known := (*PRECISIONS, TF32)):
+        raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(known)}")
+    if precision == TF32:
+        if name not in (None, "auto", "onnxruntime-cuda"):
+            raise UsageError(f"{name} has no tf32", "choose --backend onnxruntime-cuda")
+        name = "onnxruntime-cuda"
     if name not in (None, "auto"):
         return _open(bundle, str(name), threads, precision, trusted)
     if has_driver() and precision == "fp32":
         for candidate in AUTOMATIC[:-1]:
-            with contextlib.suppress(MissingDependencyError):
+            try:
                 return _open(bundle, candidate, threads, precision, trusted)
+            except MissingDependencyError as error:
+                _log.info("not %s: %s", candidate, error)
     return _open(bundle, AUTOMATIC[-1], threads, precision, trusted)
 
 
@@ -174,6 +184,10 @@ def _open(
         from difftool.runtime.backends.openvino import OpenVino
 
         return OpenVino(bundle, threads=threads, precision=precision)
+    if name == "onnxruntime-cuda" and precision == TF32:
+        from difftool.runtime.backends.onnxruntime_cuda import open_onnxruntime
+
+        return open_onnxruntime(bundle, name, tf32=True)
     if name in BACKENDS and precision != "fp32":
         raise UsageError(
             f"{name} runs step.onnx in fp32, not {precision}", "choose --backend onnxruntime-cpu"

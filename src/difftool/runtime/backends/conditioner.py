@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from difftool.bundle import CONDITIONER, Bundle
 from difftool.diffusion.labels import Rows
-from difftool.runtime.backends.sessions import cpu_session
+from difftool.runtime.backends.sessions import cpu_session, run_error
 
 Floats = NDArray[np.float32]
 Function = Callable[[Mapping[str, NDArray[Any]]], Floats]
@@ -30,17 +30,24 @@ class Conditioner:
         """The rows' cond_table, float32 [U, C]; C is 0 where the network takes nothing."""
         if self._function is None:
             return np.zeros((len(rows.conds), 0), np.float32)
-        inputs: dict[str, NDArray[Any]] = {"cond": rows.conds.astype(np.float32)}
-        if rows.labels is not None:
-            inputs["label"] = rows.labels
-        return self._function(inputs)
+        conds, labels = rows.conds.astype(np.float32), rows.labels
+        if labels is None:
+            return self._function({"cond": conds})
+        # A label at a time: products over more rows may be rounded otherwise, and a sample would
+        # depend on the labels of those beside it.
+        ends = np.flatnonzero(np.diff(labels)) + 1
+        parts = zip(np.split(conds, ends), np.split(labels, ends), strict=True)
+        return np.concatenate([self._function({"cond": c, "label": n}) for c, n in parts])
 
 
 def _on_onnxruntime(path: Path) -> Function:
     session = cpu_session(path, 1)
 
     def function(inputs: Mapping[str, NDArray[Any]]) -> Floats:
-        table: Floats = session.run(None, dict(inputs))[0]
+        try:
+            table: Floats = session.run(None, dict(inputs))[0]
+        except Exception as error:  # ONNX Runtime's errors share no base of their own
+            raise run_error(error, len(inputs["cond"])) from error
         return table
 
     return function

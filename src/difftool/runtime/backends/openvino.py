@@ -1,5 +1,6 @@
 """OpenVINO on the CPU, in a precision that is asked for: left alone it picks bfloat16 by itself."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,13 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels, rows_of
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.log import Log
 from difftool.runtime.backends import require_fused
 from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.backends.host import Arrays, HostBatch
+from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
+
+_log = Log(__name__)
 
 # OpenVINO's names. "int8" is a graph of its own, in which what is not int8 is float32.
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -51,12 +56,14 @@ class OpenVino:
         part = _index_graph(self._core.read(self._file))
         self._indices = None if part is None else self._core.compile(part, "f32")
         self._steps: dict[tuple[int, int], Any] = {}
+        self._compiling = threading.Lock()
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Room for `size` samples of a program; compiles the graph where the size is a new one."""
         require_fused(self.fused, program, labels)
         rows = rows_of(program, self._spec, size, labels)
-        step = self._step(size, program.history)
+        with self._compiling:  # a size is compiled once, whoever asks first
+            step = self._step(size, program.history)
         bind = partial(_bind, step, self._indices_of(rows.table.astype(np.float32)))
         taken = {port.get_any_name() for port in step.inputs}
         shape = (size, *self._spec.shape)
@@ -74,7 +81,8 @@ class OpenVino:
             shapes["table"] = [-1, Column.HISTORY + slots]
             taken = {port.get_any_name() for port in model.inputs}
             model.reshape({name: shape for name, shape in shapes.items() if name in taken})
-            self._steps[key] = self._core.compile(model, _HINTS[self.precision])
+            _log.debug("compiling the step graph for a batch of %d", size)
+            self._steps[key] = self._core.compile(model, _HINTS[self.precision], size)
             if len(self._steps) > _KEPT:
                 del self._steps[next(iter(self._steps))]
         return self._steps[key]
@@ -84,8 +92,8 @@ class OpenVino:
         if self._indices is None:
             return {}
         rows = np.arange(len(table))
-        found = self._indices({"row": rows, "table": table})
-        return {_index_name(i): found[i].copy() for i in range(len(found))}
+        found = _call(self._indices, {"row": rows, "table": table})
+        return {_index_name(i): array for i, array in enumerate(found)}
 
 
 class _Core:
@@ -103,17 +111,25 @@ class _Core:
         """The graph of a file."""
         try:
             return self._core.read_model(path)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise no_memory_for_model(path) from error
             raise ArtefactError(
                 f"OpenVINO refuses {path}: {_reason(error)}", "export it again"
             ) from error
 
-    def compile(self, model: Any, hint: str) -> Any:
-        """A graph compiled to compute in `hint`; MissingDependencyError where this CPU cannot."""
+    def compile(self, model: Any, hint: str, size: int | None = None) -> Any:
+        """A graph compiled to compute in `hint`; MissingDependencyError where this CPU cannot.
+
+        `size` is that of the batches, where the graph has one.
+        """
         options = {**self._options, "INFERENCE_PRECISION_HINT": hint}
         try:
             compiled = self._core.compile_model(model, "CPU", options)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                no = no_memory_for_model("the step graph") if size is None else no_memory(size)
+                raise no from error
             raise ArtefactError(
                 f"OpenVINO cannot compile the step graph: {_reason(error)}", "export it again"
             ) from error
@@ -127,7 +143,13 @@ class _Core:
     def function(self, path: Path) -> Callable[[Arrays], NDArray[np.float32]]:
         """A graph with one output, as a function of its inputs in float32."""
         compiled = self.compile(self.read(path), "f32")
-        return lambda inputs: np.array(compiled(dict(inputs))[0])
+        return lambda inputs: _call(compiled, inputs)[0]
+
+
+def _call(compiled: Any, inputs: Arrays) -> list[NDArray[Any]]:
+    """A compiled graph's outputs. Its own call would share one request among all threads."""
+    found = compiled.create_infer_request().infer(dict(inputs))
+    return [found[i].copy() for i in range(len(found))]
 
 
 def _index_graph(model: Any) -> Any:
@@ -190,7 +212,9 @@ def _bind(step: Any, indices: Arrays, inputs: Arrays, outputs: Arrays) -> Callab
     def run(arrays: Arrays = arrays) -> None:
         try:
             request.infer()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise no_memory(len(arrays["x_next"])) from error
             raise ArtefactError(
                 f"OpenVINO failed: {_reason(error)}", "verify the bundle"
             ) from error
@@ -198,7 +222,7 @@ def _bind(step: Any, indices: Arrays, inputs: Arrays, outputs: Arrays) -> Callab
     return run
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """What OpenVINO says; its first lines only name its own files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("Exception from")]

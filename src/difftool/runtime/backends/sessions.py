@@ -3,13 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from difftool.errors import (
-    ArtefactError,
-    DifftoolError,
-    MissingDependencyError,
-    ResourceError,
-    first_line,
-)
+from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
+from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 
 def cpu_session(path: Path, threads: int | None) -> Any:
@@ -20,8 +15,12 @@ def cpu_session(path: Path, threads: int | None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
+        if is_out_of_memory(error):
+            raise no_memory_for_model(path) from error
         raise ArtefactError(
-            f"ONNX Runtime refuses {path}: {first_line(error)}", "export it again"
+            f"ONNX Runtime refuses {path}: {first_line(error)}",
+            "export it again",
+            code="graph-refused",
         ) from error
 
 
@@ -32,7 +31,7 @@ def cpu_options(threads: int | None) -> Any:
     except ImportError as error:
         raise MissingDependencyError.extra("onnxruntime", "cpu") from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised; it need not be printed as well
     # CPUs without VNNI add products of 8 bits in 16, which overflow, unless they are told not to.
     options.add_session_config_entry("session.x64quantprecision", "1")
     if threads is not None:
@@ -42,8 +41,8 @@ def cpu_options(threads: int | None) -> Any:
 
 def run_error(error: Exception, size: int) -> DifftoolError:
     """ONNX Runtime's error in running a batch of `size`, as ours."""
-    if "alloc" in str(error):
-        return ResourceError(
-            f"no memory for a batch of {size}", f"try max_batch {max(1, size // 2)}"
-        )
-    return ArtefactError(f"ONNX Runtime failed: {first_line(error)}", "verify the bundle")
+    if is_out_of_memory(error):
+        return no_memory(size)
+    return ArtefactError(
+        f"ONNX Runtime failed: {first_line(error)}", "verify the bundle", code="graph-failed"
+    )

@@ -17,6 +17,7 @@ from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, first_line
 from difftool.runtime.backends import require_fused
 from difftool.runtime.backends.conditioner import Conditioner
+from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +44,8 @@ class TorchScript:
         try:
             step = torch.jit.load(str(path), map_location=self._device).eval()
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise no_memory_for_model(path) from error
             raise ArtefactError(
                 f"torch refuses {path}: {first_line(error)}", "export it again"
             ) from error
@@ -109,16 +112,17 @@ class TorchBatch:
     def step(self, noise: Floats | None) -> None:
         """Run the next row."""
         drawn = self._zero if noise is None else self._put(noise)
-        with self._torch.inference_mode():
-            self._x, self._history, self._row, self._denoised = self._step(
-                self._x,
-                self._history,
-                self._row,
-                drawn,
-                self._table,
-                self._cond_table,
-                *self._held,
-            )
+        before = self._x, self._history, self._row
+        tables = self._table, self._cond_table
+        try:
+            with self._torch.inference_mode():
+                after = self._step(*before, drawn, *tables, *self._held)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise no_memory(len(self._row)) from error
+            reason = first_line(error)
+            raise ArtefactError(f"torch failed: {reason}", "verify the bundle") from error
+        self._x, self._history, self._row, self._denoised = after
         self._done += 1
 
     @property

@@ -4,7 +4,10 @@ A program's state and tables stay on the device from `start` to the last row. Th
 a run begins with, launches rows, and waits only when somebody reads x, the history or D.
 """
 
+import contextlib
+import threading
 import weakref
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +15,11 @@ from numpy.typing import NDArray
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Rows
 from difftool.diffusion.program import Program
-from difftool.errors import UsageError
+from difftool.errors import ResourceError, UsageError
 from difftool.runtime.cuda.device import Buffer, Device, StepEngine
 from difftool.runtime.cuda.room import Extent, Graphs, Room
 from difftool.runtime.loop import Draws
+from difftool.runtime.memory import is_out_of_memory, no_memory
 
 Floats = NDArray[np.float32]
 
@@ -23,12 +27,16 @@ _FREE_ROOMS = 2  # kept for the next batch of the same extent; each holds device
 
 
 class Driver:
-    """Makes batches for an engine. The rooms of batches that are gone are used again."""
+    """Makes batches for an engine. The rooms of batches that are gone are used again.
+
+    Any thread may make and run batches; one at a time is on the stream, which all share.
+    """
 
     def __init__(self, device: Device, engine: StepEngine, graphs: Graphs = "pairs") -> None:
         self.device, self.engine = device, engine
         self._graphs: Graphs = graphs
-        self._free: list[Room] = []
+        self._free: deque[Room] = deque(maxlen=_FREE_ROOMS)
+        self._lock = threading.RLock()
 
     def batch(
         self,
@@ -61,24 +69,30 @@ class Driver:
             cond_table=(cond_table.shape[0], cond_table.shape[1]),
             slots=program.history,
         )
-        room = self._room(extent)
-        tables = {"table": rows.table.astype(np.float32), "cond_table": cond_table}
-        for name in tables.keys() & room.fixed.keys():
-            self.device.upload(room.fixed[name], tables[name])
-        blocks = len(rows.table) // len(program)
-        self.device.upload(room.draws, np.tile(program.draws, blocks).astype(np.uint32))
-        batch = DeviceBatch(room, program, rows.first, size)
-        weakref.finalize(batch, self._give_back, room)
+        with self._lock:
+            room = self._room(extent)
+            tables = {"table": rows.table.astype(np.float32), "cond_table": cond_table}
+            for name in tables.keys() & room.fixed.keys():
+                self.device.upload(room.fixed[name], tables[name])
+            blocks = len(rows.table) // len(program)
+            self.device.upload(room.draws, np.tile(program.draws, blocks).astype(np.uint32))
+            batch = DeviceBatch(room, program, rows.first, size, self._lock)
+        # A batch goes at any moment, on any thread: to append is all that is done then.
+        weakref.finalize(batch, self._free.append, room)
         return batch
 
     def _room(self, extent: Extent) -> Room:
-        for index, room in enumerate(self._free):
+        for room in list(self._free):
             if room.extent == extent:
-                return self._free.pop(index)
-        return Room(self.device, self.engine, extent, self._graphs)
-
-    def _give_back(self, room: Room) -> None:
-        self._free = [room, *self._free][:_FREE_ROOMS]
+                with contextlib.suppress(ValueError):  # another one has just pushed it out
+                    self._free.remove(room)
+                    return room
+        try:
+            return Room(self.device, self.engine, extent, self._graphs)
+        except ResourceError as error:
+            if is_out_of_memory(error.__cause__ or error):
+                raise no_memory(extent.size) from error
+            raise
 
 
 class DeviceBatch:
@@ -87,8 +101,15 @@ class DeviceBatch:
     A slot beyond the last sample repeats that sample, so that nothing in it can go wrong.
     """
 
-    def __init__(self, room: Room, program: Program, first: NDArray[np.int64], size: int) -> None:
-        self._room, self._device = room, room.device
+    def __init__(
+        self,
+        room: Room,
+        program: Program,
+        first: NDArray[np.int64],
+        size: int,
+        lock: threading.RLock,
+    ) -> None:
+        self._room, self._device, self._lock = room, room.device, lock
         self._program = program.table
         self._size = size
         self._slots = np.minimum(np.arange(room.extent.size), size - 1)
@@ -109,32 +130,38 @@ class DeviceBatch:
         self._seen.clear()
         extent = self._room.extent
         empty = np.zeros((extent.slots, extent.size, *extent.sample), np.float32)
-        self._upload(self._room.x[0], x[self._slots])
-        self._upload(self._room.history[0], empty if history is None else history[:, self._slots])
-        self._upload(self._room.row[0], self._first + row)
+        past = empty if history is None else history[:, self._slots]
+        with self._lock:
+            self._upload(self._room.x[0], x[self._slots])
+            self._upload(self._room.history[0], past)
+            self._upload(self._room.row[0], self._first + row)
 
     def hold(self, known: Floats, mask: Floats) -> None:
         """Replace D by `known` where `mask` is 1, in every row from now on."""
-        self._upload(self._room.fixed["known"], known[self._slots])
-        self._upload(self._room.fixed["mask"], mask[self._slots])
+        with self._lock:
+            self._upload(self._room.fixed["known"], known[self._slots])
+            self._upload(self._room.fixed["mask"], mask[self._slots])
 
     def draw(self, draws: Draws) -> None:
         """Take the noise of these samples in `advance`."""
-        self._upload(self._room.samples, draws.samples[self._slots].astype(np.uint32))
-        self._upload(self._room.seed, np.array([draws.seed], np.uint64))
+        with self._lock:
+            self._upload(self._room.samples, draws.samples[self._slots].astype(np.uint32))
+            self._upload(self._room.seed, np.array([draws.seed], np.uint64))
 
     def advance(self, rows: int) -> None:
         """Run the next rows, and do not wait for them."""
         self._done += rows
         self._seen.clear()
         end = int(self._first[0]) + self._done
-        self._side = self._room.advance(self._side, rows, end, draw=self._random)
+        with self._lock:
+            self._side = self._room.advance(self._side, rows, end, draw=self._random)
 
     def step(self, noise: Floats | None) -> None:
         """Run the next row with noise [N, *S] from the host."""
-        if noise is not None:
-            self._upload(self._room.noise, noise[self._slots])
-        self._room.run(self._side, draw=False)
+        with self._lock:
+            if noise is not None:
+                self._upload(self._room.noise, noise[self._slots])
+            self._room.run(self._side, draw=False)
         self._side ^= 1
         self._done += 1
         self._seen.clear()
@@ -145,9 +172,10 @@ class DeviceBatch:
         change = denoised - self.denoised
         x, history = self.x + row[Column.B] * change, self.history.copy()
         history[0] += row[Column.F] * change
-        self._upload(self._room.x[self._side], x[self._slots])
-        self._upload(self._room.history[self._side], history[:, self._slots])
-        self._upload(self._room.denoised, denoised[self._slots])
+        with self._lock:
+            self._upload(self._room.x[self._side], x[self._slots])
+            self._upload(self._room.history[self._side], history[:, self._slots])
+            self._upload(self._room.denoised, denoised[self._slots])
         self._seen.clear()
 
     @property
@@ -168,7 +196,8 @@ class DeviceBatch:
     def _see(self, name: str, buffer: Buffer) -> Floats:
         if name not in self._seen:
             self._seen[name] = np.empty(buffer.shape, np.float32)
-            self._device.download(buffer, self._seen[name])
+            with self._lock:
+                self._device.download(buffer, self._seen[name])
         return self._seen[name]
 
     def _zero_held(self) -> None:

@@ -1,6 +1,5 @@
 """A batch's buffers on the device, the engine bound to them, and the graphs captured of it."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -9,12 +8,13 @@ import numpy as np
 
 from difftool.diffusion.noise import SAMPLING
 from difftool.errors import ResourceError
+from difftool.log import Log
 from difftool.runtime.cuda.device import Buffer, Device, Launch, StepEngine
 
 # What one launch starts: a kernel, a captured graph of two rows, or a loop over all rows.
 Graphs = Literal["off", "pairs", "loop"]
 
-_log = logging.getLogger(__name__)
+_log = Log(__name__)
 
 _PER_THREAD: Final = 4  # elements that a thread of the noise kernel writes
 

@@ -1,0 +1,68 @@
+"""Whether a graph takes and gives what the loop binds to it, by name, type and size."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from difftool.errors import ArtefactError
+from difftool.preflight.graph import Graph, Value
+
+_FLOAT32: Final = 1  # ONNX's numbers
+_INT64: Final = 7
+_FREE: Final = None
+_TABLE: Final = Value(_FLOAT32, (_FREE, _FREE))
+
+Values = Mapping[str, Value]
+
+
+def check_step(graph: Graph, name: str, shape: tuple[int, ...], fused: Collection[str]) -> None:
+    """ArtefactError where a graph is no step graph for samples of `shape` [*S].
+
+    `fused` is what it is said to compute beyond the plain row.
+    """
+    sample = Value(_FLOAT32, (_FREE, *shape))
+    history = Value(_FLOAT32, (_FREE, _FREE, *shape))
+    row = Value(_INT64, (_FREE,))
+    inputs = {"x": sample, "history": history, "row": row, "noise": sample, "table": _TABLE}
+    if "known" in fused:
+        inputs |= {"known": sample, "mask": sample}
+    outputs = {"x_next": sample, "history_next": history, "row_next": row, "denoised": sample}
+    _compare(name, "input", graph.inputs, inputs, {"cond_table": _TABLE})
+    _compare(name, "output", graph.outputs, outputs)
+
+
+def check_conditioner(graph: Graph, name: str, classes: int) -> None:
+    """ArtefactError where a graph is no conditioner of a model with so many classes."""
+    inputs = {"cond": Value(_FLOAT32, (_FREE,))}
+    if classes:
+        inputs["label"] = Value(_INT64, (_FREE,))
+    _compare(name, "input", graph.inputs, inputs)
+    _compare(name, "output", graph.outputs, {"cond_table": _TABLE})
+
+
+def _compare(
+    name: str, what: str, found: Values, needed: Values, allowed: Values | None = None
+) -> None:
+    known = {**needed, **(allowed or {})}
+    wrong = [key for key, value in found.items() if key in known and not _fits(value, known[key])]
+    problems = {
+        f"lacks the {what}": needed.keys() - found.keys(),
+        f"has an unknown {what}": found.keys() - known.keys(),
+        f"has another type or size of {what}": wrong,
+    }
+    for problem, names in problems.items():
+        if names:
+            raise ArtefactError(
+                f"{name} {problem} {min(names)!r}",
+                "export it again, with this difftool",
+                code="graph-interface",
+            )
+
+
+def _fits(found: Value, wanted: Value) -> bool:
+    """Whether a value is of this type, and of these sizes where both have one."""
+    if found.kind != wanted.kind or found.shape is None or wanted.shape is None:
+        return False
+    return len(found.shape) == len(wanted.shape) and all(
+        size is None or other is None or size == other
+        for size, other in zip(found.shape, wanted.shape, strict=True)
+    )

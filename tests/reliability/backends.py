@@ -1,0 +1,75 @@
+"""The backends that run here, opened on one bundle, and how far two arrays are apart."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.bundle import TORCHSCRIPT, Bundle, read_bundle
+from difftool.diffusion.labels import Labels
+from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.export.amend import with_files
+from difftool.export.numpy_graph import NumpyGraph
+from difftool.export.onnx import conditioner_width, step_module
+from difftool.export.torchscript import torchscript
+from difftool.runtime.backends import Backend, open_backend
+from difftool.runtime.loop import Draws, run
+from difftool.runtime.model import find_bundle
+from difftool.train.checkpoint import load_checkpoint
+
+Floats = NDArray[np.float32]
+MakeDraws = Callable[[int, NDArray[np.int64], tuple[int, ...]], Draws]
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("numpy", "onnxruntime-cpu", "openvino", "torchscript")
+
+
+def opened(bundle: Bundle, name: str, threads: int = 1) -> Backend:
+    """One of NAMES on a bundle, which for torchscript has a step.ts."""
+    if name == "numpy":
+        return NumpyGraph(bundle, "fp32")
+    code = bundle.manifest.files.get(TORCHSCRIPT)
+    trusted = [code.sha256] if code else []
+    return open_backend(bundle, name, threads=threads, trusted=trusted)
+
+
+def with_torchscript(bundle: Path, checkpoint: Path) -> Bundle:
+    """The bundle, which is changed, with a step.ts of the checkpoint it came from."""
+    loaded = load_checkpoint(checkpoint)
+    module = step_module(loaded.network, loaded.spec)
+    script = torchscript(module, loaded.spec, conditioner_width(loaded.network, loaded.spec))
+    return with_files(read_bundle(bundle), {TORCHSCRIPT: script})
+
+
+def shipped_with_torchscript(name: str, folder: Path) -> Bundle:
+    """A copy in `folder` of a shipped model, with a step.ts."""
+    copy = shutil.copytree(find_bundle(name), folder / name)
+    return with_torchscript(copy, ROOT / "checkpoints" / name)
+
+
+def final(
+    backend: Backend,
+    spec: ModelSpec,
+    program: Program,
+    seed: int,
+    samples: list[int],
+    draws: MakeDraws = Draws,
+) -> Floats:
+    """Where these samples of a seed end, run as one batch in these slots; float32 [N, *S]."""
+    indices = np.array(samples)
+    labels = Labels(indices % spec.classes) if spec.classes else None
+    batch = backend.batch(program, len(samples), labels)
+    for _ in run(batch, program, draws(seed, indices, spec.shape), every=len(program)):
+        pass
+    return batch.x.copy()
+
+
+def ulps(x: Floats, reference: Floats) -> float:
+    """The largest difference, in units in the last place of the reference's largest number."""
+    if np.array_equal(x, reference):
+        return 0.0
+    unit = np.spacing(np.abs(reference).max())
+    return float(np.abs(x.astype(np.float64) - reference).max() / unit)

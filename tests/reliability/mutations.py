@@ -1,0 +1,295 @@
+"""Ten ways to spoil a bundle, each from a seed, and each with its digests left alone or made anew.
+
+`CLASSES` maps a name to a function of (bundle's folder, generator, whether to hash anew). Where the
+digests are made anew, the parser behind them is what is met.
+"""
+
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from difftool.bundle import CONDITIONER, MANIFEST, STEP, file_entries, write_manifest
+from difftool.files import read_json
+from tests.reliability.sealing import seal
+
+GRAPHS: Final = (STEP, CONDITIONER)
+FILES: Final = (*GRAPHS, MANIFEST)
+DEEP: Final = 10_000
+_SIZES: Final = (0, -1, 2**31, 2**40, 2**63 - 1, -(2**63), 10**30)
+_JSON_VALUES: Final = (None, True, -1, 0.5, "x", [], {}, [1], {"a": 1}, 10**400, "\ud800")
+
+Mutation = Callable[[Path, random.Random, bool], None]
+
+
+def truncation(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A file ends early."""
+    path = bundle / rng.choice(GRAPHS if rehashed else FILES)
+    os.truncate(path, rng.randrange(path.stat().st_size))
+    _hash(bundle, rehashed)
+
+
+def bit_flip(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A bit of a file is another."""
+    path = bundle / rng.choice(GRAPHS if rehashed else FILES)
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+    _hash(bundle, rehashed)
+
+
+def size_lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """The manifest gives a file another size."""
+    entry = rng.choice(GRAPHS)
+    size = (bundle / entry).stat().st_size
+    lie = rng.choice([size - 1, size + 1, 2 * size, *_SIZES])
+    _edit(bundle, rehashed, lambda m: m["files"][entry].update(size=lie))
+
+
+def type_confusion(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A value of the manifest, or of a graph, is of another type."""
+    if rehashed and rng.random() < 0.5:
+        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _confuse(m, rng))
+        return
+
+    def change(manifest: dict[str, Any]) -> None:
+        place, key = rng.choice(_typed(manifest))
+        old = place[key]
+        place[key] = rng.choice([v for v in _JSON_VALUES if type(v) is not type(old)])
+
+    _edit(bundle, rehashed, change)
+
+
+def duplicate_keys(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A key of the manifest stands twice, or a name of a graph."""
+    if rehashed and rng.random() < 0.5:
+        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _twice(m.graph, rng))
+        return
+    text = (bundle / MANIFEST).read_text()
+    lines = [line for line in re.findall(r'"\w+": [^{\[\n]+', text) if line.endswith(",")]
+    line = rng.choice(lines)
+    _write(bundle, text.replace(line, f"{line} {line}", 1), rehashed)
+
+
+def deep_json(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A value of the manifest nests ten thousand deep, or a graph's graphs do."""
+    if rehashed and rng.random() < 0.2:
+        _append_to_graph(bundle, STEP, _deep_node(rng.choice(["If", "Add"]), 2_000))
+        return
+    text = (bundle / MANIFEST).read_text()
+    opening, closing = rng.choice([("[", "]"), ('{"a": ', "}")])
+    deep = opening * DEEP + "0" + closing * DEEP
+    found = rng.choice(list(re.finditer(r'(?<=": )[^{\[\n,]+', text)))
+    _write(bundle, text[: found.start()] + deep + text[found.end() :], rehashed)
+
+
+def escape(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A file is a link, or is elsewhere, or its data is."""
+    name = rng.choice(GRAPHS)
+    outside = bundle.parent / "outside"
+    way = rng.randrange(6 if rehashed else 5)
+    if way == 5:
+        _edit_graph(bundle, name, rehashed, lambda m: _outside(m.graph, rng))
+        return
+    if way in (0, 1):
+        shutil.move(bundle / name, outside)
+        os.symlink(outside, bundle / name) if way == 0 else os.link(outside, bundle / name)
+        return
+    if way == 2:  # the manifest itself
+        shutil.move(bundle / MANIFEST, outside)
+        os.symlink(outside, bundle / MANIFEST)
+        return
+    if way == 3:
+        (bundle / "inner").mkdir()
+        shutil.move(bundle / name, bundle / "inner" / name)
+    else:
+        shutil.move(bundle / name, bundle.parent / name)
+    listed = f"inner/{name}" if way == 3 else rng.choice([f"../{name}", str(bundle.parent / name)])
+    _edit(bundle, rehashed, lambda m: m["files"].update({listed: m["files"].pop(name)}))
+
+
+def wild_sizes(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A dimension, or a count of levels or steps, is huge or negative."""
+    size = rng.choice(_SIZES)
+    if rehashed and rng.random() < 0.6:
+        # protobuf's own library takes no more than 64 bits
+        wild = max(min(size, 2**63 - 1), -(2**63)) or 2**31
+        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _resize(m.graph, rng, wild))
+        return
+
+    def change(manifest: dict[str, Any]) -> None:
+        spec = manifest["spec"]
+        rng.choice([
+            lambda: spec["shape"].__setitem__(rng.randrange(3), size),
+            lambda: spec.update(shape=[size]),
+            lambda: spec["schedule"].update(steps=size),
+            lambda: manifest["program"]["arguments"].update(steps=size),
+            lambda: spec.update(classes=size or -1),
+        ])()  # fmt: skip
+
+    _edit(bundle, rehashed, change)
+
+
+def wrong_names(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A tensor of a graph has another name where it is made, or where it is used."""
+
+    def change(model: onnx.ModelProto) -> None:
+        graph = model.graph
+        named = [*graph.input, *graph.output, *graph.initializer]
+        if rng.random() < 0.5:
+            rng.choice(named).name += rng.choice(["x", "_", " ", "\n", "é"])
+        else:
+            node = rng.choice([node for node in graph.node if node.input])
+            node.input[rng.randrange(len(node.input))] = f"nothing{rng.random()}"
+
+    _edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
+
+
+def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A weight is NaN or infinite."""
+
+    def change(model: onnx.ModelProto) -> None:
+        tensor = rng.choice(
+            [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
+        )
+        values = numpy_helper.to_array(tensor).copy()
+        values.reshape(-1)[rng.randrange(values.size)] = rng.choice([np.nan, np.inf, -np.inf])
+        tensor.raw_data = values.tobytes()
+
+    _edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
+
+
+CLASSES: Final[dict[str, Mutation]] = {
+    function.__name__: function
+    for function in (
+        truncation,
+        bit_flip,
+        size_lie,
+        type_confusion,
+        duplicate_keys,
+        deep_json,
+        escape,
+        wild_sizes,
+        wrong_names,
+        nan_weights,
+    )
+}
+
+
+def _hash(bundle: Path, rehashed: bool) -> None:
+    """Make the digests of all files anew, as an attacker would."""
+    if rehashed:
+        manifest = read_json(bundle / MANIFEST)
+        write_manifest(bundle, {**manifest, "files": file_entries(bundle)})
+
+
+def _write(bundle: Path, text: str, rehashed: bool) -> None:
+    (bundle / MANIFEST).write_bytes(seal(text) if rehashed else text.encode())
+
+
+def _edit(bundle: Path, rehashed: bool, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = read_json(bundle / MANIFEST)
+    change(manifest)
+    if rehashed:
+        write_manifest(bundle, manifest)
+    else:
+        import json
+
+        (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2))
+
+
+def _edit_graph(
+    bundle: Path, name: str, rehashed: bool, change: Callable[[onnx.ModelProto], None]
+) -> None:
+    model = onnx.load(bundle / name)
+    change(model)
+    (bundle / name).write_bytes(model.SerializeToString())
+    _hash(bundle, rehashed)
+
+
+def _typed(manifest: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """The places of the manifest whose type is given: all but free arguments."""
+    found: list[tuple[dict[str, Any], str]] = []
+
+    def walk(value: dict[str, Any]) -> None:
+        for key, inner in value.items():
+            found.append((value, key))
+            if isinstance(inner, dict) and key != "arguments":
+                walk(inner)
+
+    walk(manifest)
+    # What may be none, or any number, is no confusion.
+    free = ("data_range", "timestep_scale", "timestep_start", "sigma_data")
+    numbers = ("beta_start", "beta_end", "digest")
+    return [(place, key) for place, key in found if key not in (*free, *numbers)]
+
+
+def _confuse(model: onnx.ModelProto, rng: random.Random) -> None:
+    graph = model.graph
+    other = rng.choice([TensorProto.STRING, TensorProto.BOOL, TensorProto.COMPLEX64, 99, 0])
+    if rng.random() < 0.5:
+        value = rng.choice([*graph.input, *graph.output])
+        value.type.tensor_type.elem_type = other
+    else:
+        rng.choice(graph.initializer).data_type = other
+
+
+def _twice(graph: onnx.GraphProto, rng: random.Random) -> None:
+    repeated: Any = rng.choice([graph.initializer, graph.node, graph.input, graph.output])
+    repeated.append(rng.choice(repeated))
+
+
+def _outside(graph: onnx.GraphProto, rng: random.Random) -> None:
+    tensor = rng.choice(graph.initializer)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.append(
+        onnx.StringStringEntryProto(
+            key="location", value=rng.choice(["../outside", "/etc/passwd", "a/../../outside", STEP])
+        )
+    )
+
+
+def _resize(graph: onnx.GraphProto, rng: random.Random, size: int) -> None:
+    tensors = [tensor for tensor in graph.initializer if tensor.dims]
+    values = [value for value in [*graph.input, *graph.output] if value.type.tensor_type.shape.dim]
+    if rng.random() < 0.5:
+        dims = rng.choice(tensors).dims
+        dims[rng.randrange(len(dims))] = size
+    else:
+        rng.choice(list(rng.choice(values).type.tensor_type.shape.dim)).dim_value = size
+
+
+def _deep_node(operator: str, depth: int) -> bytes:
+    """A node of a graph that holds a graph that holds a node, and so on."""
+    node = helper.make_node(operator, ["x"], ["y"]).SerializeToString()
+    for _ in range(depth):
+        graph = _field(1, node)
+        attribute = _field(1, b"body") + _field(6, graph) + b"\xa0\x01\x05"
+        node = _field(5, attribute) + _field(4, operator.encode())
+    return node
+
+
+def _append_to_graph(bundle: Path, name: str, node: bytes) -> None:
+    """Append a node to a graph by its bytes, which the library could not read."""
+    model = onnx.load(bundle / name)
+    graph = model.graph.SerializeToString() + _field(1, node)
+    model.ClearField("graph")
+    (bundle / name).write_bytes(model.SerializeToString() + _field(7, graph))
+    _hash(bundle, True)
+
+
+def _field(number: int, data: bytes) -> bytes:
+    size, length = len(data), b""
+    while True:
+        length += bytes([size & 0x7F | (0x80 if size > 0x7F else 0)])
+        size >>= 7
+        if not size:
+            return bytes([number << 3 | 2]) + length + data

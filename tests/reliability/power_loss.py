@@ -1,0 +1,171 @@
+"""A disk that loses what was not fsynced: a journal of file operations, and what may be left of it.
+
+As far as POSIX promises: what is done to a folder lasts once that folder is fsynced, and until then
+each change since the last fsync may be lost, whichever came first; a file's content lasts once the
+file is fsynced, and until then it may end anywhere, and each sector may hold the new bytes or
+zeros. A rename is done or lost, never half of it.
+"""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from tests.reliability.file_layer import EXCHANGE
+
+SECTOR: Final = 512
+
+
+class File:
+    """What a file holds, and whether that would last."""
+
+    def __init__(self, content: bytes = b"", *, lasts: bool = False) -> None:
+        self.content, self.lasts = content, lasts
+
+    def write(self, data: bytes) -> None:
+        self.content, self.lasts = self.content + data, False
+
+    def sync(self) -> None:
+        self.lasts = True
+
+    def left(self, chance: random.Random | None) -> bytes:
+        """All of it where it lasts; else nothing, or what chance leaves."""
+        if self.lasts:
+            return self.content
+        if chance is None:
+            return b""
+        size = chance.randint(0, len(self.content))
+        sectors = [
+            self.content[at : at + SECTOR] if chance.random() < 0.5 else bytes(SECTOR)
+            for at in range(0, size, SECTOR)
+        ]
+        return b"".join(sectors)[:size]
+
+
+class Folder:
+    """Which names last, and the changes since: each gives some names a node, or takes it away."""
+
+    def __init__(self) -> None:
+        self.lasting: Names = {}
+        self.names: Names = {}
+        self.changes: list[dict[str, Node | None]] = []
+
+    def change(self, names: "dict[str, Node | None]") -> None:
+        self.changes.append(names)
+        _apply(self.names, names)
+
+    def sync(self) -> None:
+        self.lasting, self.changes = dict(self.names), []
+
+    def left(self, chance: random.Random | None) -> "Names":
+        """The lasting names, and what chance leaves of the changes."""
+        names = dict(self.lasting)
+        for change in self.changes:
+            if chance is not None and chance.random() < 0.5:
+                _apply(names, change)
+        return names
+
+
+Node = File | Folder
+Names = dict[str, Node]
+Left = dict[str, bytes | None]  # by path; a folder, which stands before what is in it, is None
+
+
+class Disk:
+    """What is in the folder `root`, empty at first, and what of it would last.
+
+    `hook` is one of `file_layer`; after each operation it calls `crash` with its name.
+    """
+
+    def __init__(self, root: Path, crash: Callable[[str], None]) -> None:
+        self.root, self.tree, self._crash = root, Folder(), crash
+        self._open: dict[int, Node] = {}
+
+    def hook(
+        self,
+        name: str,
+        operation: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        result = operation(*arguments, **options)
+        self._note(name, arguments, options.get("dir_fd"), result)
+        self._crash(name)
+        return result
+
+    def _note(self, name: str, arguments: tuple[Any, ...], at: int | None, result: Any) -> None:
+        match name:
+            case "open":
+                self._opened(*arguments[:2], at, result)
+            case "close":
+                self._open.pop(arguments[0], None)
+            case "write":
+                node = self._open[arguments[0]]
+                assert isinstance(node, File)
+                node.write(bytes(arguments[1])[:result])
+            case "fsync":
+                self._open[arguments[0]].sync()
+            case "mkdir":
+                folder, made = self._place(arguments[0], at)
+                folder.change({made: Folder()})
+            case "rmdir" | "unlink":
+                folder, gone = self._place(arguments[0], at)
+                folder.change({gone: None})
+            case "rename" | "replace":
+                (source, old), (folder, new) = (self._place(path, at) for path in arguments)
+                assert source is folder, "a rename between folders is not in this model"
+                folder.change({old: None, new: folder.names[old]})
+            case _ if name == EXCHANGE and result:
+                (source, one), (folder, other) = (self._place(path, at) for path in arguments)
+                assert source is folder
+                folder.change({one: folder.names[other], other: folder.names[one]})
+
+    def _opened(self, path: Any, flags: int, at: int | None, descriptor: int) -> None:
+        if at is None and Path(path) == self.root:
+            self._open[descriptor] = self.tree
+            return
+        folder, name = self._place(path, at)
+        if flags & os.O_CREAT and name not in folder.names:
+            folder.change({name: File()})
+        self._open[descriptor] = folder.names[name]
+
+    def _place(self, path: Any, at: int | None) -> tuple[Folder, str]:
+        """The folder and the name in it that a path means, seen from the open folder `at`."""
+        node: Node = self.tree if at is None else self._open[at]
+        parts = Path(path).parts if at is not None else Path(path).relative_to(self.root).parts
+        for part in parts[:-1]:
+            assert isinstance(node, Folder)
+            node = node.names[part]
+        assert isinstance(node, Folder)
+        return node, parts[-1]
+
+
+def left_of(folder: Folder, chance: random.Random | None, above: str = "") -> Left:
+    """What a loss of power leaves of `folder`: all that lasts, and what chance adds."""
+    left: Left = {}
+    for name, node in folder.left(chance).items():
+        path = f"{above}{name}"
+        if isinstance(node, Folder):
+            left |= {path: None, **left_of(node, chance, f"{path}/")}
+        else:
+            left[path] = node.left(chance)
+    return left
+
+
+def write(left: Left, copy: Path) -> None:
+    """Make a folder of it."""
+    copy.mkdir()
+    for name, content in left.items():
+        if content is None:
+            (copy / name).mkdir()
+        else:
+            (copy / name).write_bytes(content)
+
+
+def _apply(names: Names, change: dict[str, Node | None]) -> None:
+    for name, node in change.items():
+        if node is None:
+            names.pop(name, None)
+        else:
+            names[name] = node

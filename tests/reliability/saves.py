@@ -1,0 +1,293 @@
+"""One save of a checkpoint, done again and again with something going wrong in it.
+
+Two kinds: "next" saves the next checkpoint of a run that keeps one, and so deletes the one before;
+"again" saves other weights over the checkpoint that is there.
+"""
+
+import errno
+import itertools
+import os
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+from difftool.errors import ArtefactError, DifftoolError, ResourceError
+from difftool.files import write_atomic
+from difftool.train import checkpoint as ckpt
+from difftool.train.config import parse
+from difftool.train.data import load_data
+from difftool.train.state import TrainState
+from tests.reliability import forked
+from tests.reliability.file_layer import dying, operation_of, raising, unseen, watched
+from tests.reliability.power_loss import Disk, left_of, write
+from tests.reliability.training_defects import Defect
+from tests.train.conftest import IMAGES, POINTS
+
+KINDS: Final = ("next", "again")
+BEFORE: Final = 2  # the step of the checkpoint that is there
+AFTER: Final = 4
+_SAVED_AGAIN = 10  # one in so many losses
+
+SMALL: Final = {
+    "ddpm": {**IMAGES, "run": {**IMAGES["run"], "keep": 1}},
+    "ncsn": {**POINTS, "run": {**POINTS["run"], "keep": 1}},
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What went wrong in a save, and what was lost by it; None where nothing was."""
+
+    where: str
+    problem: str | None
+
+    def __repr__(self) -> str:
+        return self.where
+
+
+def nothing_is_lost(outcome: Outcome) -> None:
+    assert outcome.problem is None, outcome.problem
+
+
+class Save:
+    """A run in `folder` with one checkpoint, and a state that is about to be saved into it."""
+
+    def __init__(self, method: str, kind: str, folder: Path) -> None:
+        self.method, self.kind, self.run = method, kind, folder / "run"
+        self.state = self.fresh_state()
+        self.to_the_first(self.state)
+        self.state.save(self.run)
+        self.to_the_second(self.state)
+        self.before = saved(self.run)
+        rehearsal = shutil.copytree(self.run, folder / "rehearsal")
+        self.state.save(rehearsal)
+        self.after = saved(rehearsal)
+        self._scratch = self.fresh_state()
+
+    def fresh_state(self) -> TrainState:
+        config = parse(SMALL[self.method])
+        return TrainState(config, load_data(config.data, config.run.seed))
+
+    def to_the_first(self, state: TrainState) -> None:
+        for _ in range(BEFORE):
+            state.advance()
+
+    def to_the_second(self, state: TrainState) -> None:
+        for _ in range(AFTER - BEFORE):
+            state.advance()
+        if self.kind == "again":
+            state.step = BEFORE
+
+    def problem(
+        self, run: Path, allowed: list[dict[str, str] | None], *, again: bool = True
+    ) -> str | None:
+        """What is wrong with a run after a save, be it whole or cut short; None where nothing is.
+
+        One of the `allowed` must be found, where None is no checkpoint at all, and must load; saved
+        `again` it must be the same, and alone.
+        """
+        if None in allowed and not ckpt.list_checkpoints(run):
+            return None
+        try:
+            found = saved(run)
+            if found not in allowed:
+                return "another checkpoint is found"
+            self._scratch.restore(ckpt.find_checkpoint(run))
+        except ArtefactError as error:
+            return f"none loads: {error}"
+        if again:
+            folder = self._scratch.save(run)
+            left = sorted(path.name for path in folder.parent.iterdir())
+            if saved(run) != found or left != [folder.name]:
+                return f"saved again it is not the same, or not alone: {left}"
+        return None
+
+
+def saved(run: Path) -> dict[str, str]:
+    """The digests of the checkpoint that a run would go on from."""
+    config = ckpt.read_config(ckpt.find_checkpoint(run))
+    return {name: entry["sha256"] for name, entry in config["files"].items()}
+
+
+def kills(method: str, kind: str, folder: Path, defect: Defect | None = None) -> Iterator[Outcome]:
+    """A save that is killed at its first file operation, at its second ..., and one that is not."""
+    yield from _outcomes(_serve_kills, method, kind, folder, defect)
+
+
+def power_losses(
+    method: str, kind: str, folder: Path, draws: int, defect: Defect | None = None
+) -> Iterator[Outcome]:
+    """What the power's going may leave at each file operation of two saves; `draws` at random."""
+    yield from _outcomes(_serve_losses, method, kind, folder, draws, defect)
+
+
+def errors(
+    method: str,
+    kind: str,
+    folder: Path,
+    numbers: Sequence[int],
+    every: int = 1,
+    defect: Defect | None = None,
+) -> Iterator[Outcome]:
+    """A save in which all fails from some operation on, with one in `every` of the errnos each."""
+    yield from _outcomes(_serve_errors, method, kind, folder, numbers, every, defect)
+
+
+def _outcomes(serve: Any, *arguments: Any) -> Iterator[Outcome]:
+    process, server = forked.connected(serve, *arguments)
+    try:
+        while True:
+            assert server.poll(forked.PATIENCE), "the save hangs"
+            outcome = server.recv()
+            if outcome is None:
+                return
+            yield outcome
+    finally:
+        process.kill()
+        process.join()
+
+
+def _prepared(method: str, kind: str, folder: Path, defect: Defect | None) -> Save:
+    folder.mkdir()
+    os.fsync = _nothing  # it makes no difference where no power goes, or where that is a model
+    save = Save(method, kind, folder)
+    if defect is not None:
+        defect()
+    return save
+
+
+def _serve_kills(
+    asked: Connection, method: str, kind: str, folder: Path, defect: Defect | None
+) -> None:
+    """Each save happens in a fork of this process, which has but one thread."""
+    save = _prepared(method, kind, folder, defect)
+    for at in itertools.count(1):
+        for share in (0.0, 0.5):  # of a write that is cut short
+            work = shutil.copytree(save.run, folder / "work")
+            died = _killed(save, work, at, share)
+            allowed: list[Any] = [save.after] if died is None else [save.before, save.after]
+            where = f"{method} {kind}, killed at {at}, {died} {share}"
+            asked.send(Outcome(where, save.problem(work, allowed)))
+            shutil.rmtree(work)
+            if died != "write":
+                break
+        if died is None:
+            break
+    asked.send(None)
+
+
+def _killed(save: Save, run: Path, at: int, share: float) -> str | None:
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            with watched(dying(at, share)):
+                save.state.save(run)
+            code = 0
+        finally:
+            os._exit(code)
+    return operation_of(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def _serve_losses(
+    asked: Connection, method: str, kind: str, folder: Path, draws: int, defect: Defect | None
+) -> None:
+    """The disk is empty at first. Its losses: all that does not last, and `draws` chances of it.
+
+    What differs in hidden names alone is loaded once.
+    """
+    save = _prepared(method, kind, folder, defect)
+    chance = random.Random(f"{method} {kind}")
+    allowed: list[Any] = [None]
+    problems: dict[str, str | None] = {}
+    count = 0
+
+    def lose(name: str) -> None:
+        nonlocal count
+        count += 1
+        for draw in range(draws + 1):
+            left = left_of(disk.tree, chance if draw else None)
+            seen = {path: content for path, content in left.items() if "/." not in path}
+            key = repr((allowed, sorted(seen.items())))
+            again = draw == 1 and count % _SAVED_AGAIN == 0
+            if again or key not in problems:
+                work = folder / "work"
+                write(left, work)
+                problems[key] = save.problem(work / "run", allowed, again=again)
+                shutil.rmtree(work)
+            where = f"{method} {kind}, lost after {count}, {name}, {draw}"
+            asked.send(Outcome(where, problems[key]))
+
+    (root := folder / "disk").mkdir()
+    disk = Disk(root, lose)
+    state = save.fresh_state()
+    with watched(disk.hook):
+        write_atomic(root / "run" / "config.toml", b"")
+    for after, train_to_it in (
+        (save.before, save.to_the_first),
+        (save.after, save.to_the_second),
+    ):
+        train_to_it(state)
+        allowed.append(after)
+        with watched(disk.hook):
+            state.save(root / "run")
+        allowed[:] = [after]
+        lose("the end")
+    asked.send(None)
+
+
+def _serve_errors(
+    asked: Connection,
+    method: str,
+    kind: str,
+    folder: Path,
+    numbers: Sequence[int],
+    every: int,
+    defect: Defect | None,
+) -> None:
+    save = _prepared(method, kind, folder, defect)
+    for at in itertools.count(1):
+        for number in numbers[at % every :: every]:
+            work = shutil.copytree(save.run, folder / "work")
+            name, problem = _failed(save, work, at, number)
+            where = f"{method} {kind}, {errno.errorcode[number]} from {at}, {name}"
+            asked.send(Outcome(where, problem))
+            shutil.rmtree(work)
+        if name is None:
+            break
+    asked.send(None)
+
+
+def _failed(save: Save, run: Path, at: int, number: int) -> tuple[str | None, str | None]:
+    """At which operation a save failed first, and what was wrong after it."""
+    failures: list[str] = []
+    error: DifftoolError | None = None
+    try:
+        with watched(raising(at, number, failures)):
+            save.state.save(run)
+    except DifftoolError as raised:
+        error = raised
+    first = failures[0] if failures else None
+    if error is None:
+        # A folder that may not be read cannot be synced, which is no reason not to write there.
+        excused = number == errno.EACCES and saved(run) == save.after
+        return first, None if excused or first is None else "nobody is told"
+    if error.exit_code != ResourceError.exit_code or os.strerror(number) not in error.message:
+        return first, f"it says: {error}"
+    if left := [path.name for path in (run / "checkpoints").iterdir() if path.name[0] == "."]:
+        return first, f"it leaves {left}"
+    return first, save.problem(run, [save.before, save.after], again=False)
+
+
+def _nothing(descriptor: int) -> None:
+    pass
+
+
+def unseen_in_a_save(method: str, folder: Path) -> list[str]:
+    """The file operations of a save that the hooks do not see."""
+    save = Save(method, "next", folder)
+    return unseen(save.run, lambda: save.state.save(save.run))

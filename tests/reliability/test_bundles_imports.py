@@ -1,0 +1,111 @@
+"""B4: the runtime reaches no library that would run what a file says, and runs nothing itself."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+import difftool
+
+SOURCE = Path(difftool.__file__).parent
+FORBIDDEN = ("torch", "onnx", "onnxscript", "pickle", "marshal", "dill", "cloudpickle", "joblib")
+# The one file that imports torch, for those who name its backend.
+ALLOWED = ("difftool.runtime.backends.torchscript", "torch")
+
+# numpy itself imports pickle, and the interpreter marshal: for these two it is what they do that
+# counts. The interpreter reports that to an audit hook; imports are done by the second run.
+LOAD_AND_SAMPLE = f"""
+import sys
+import difftool
+
+def run():
+    model = difftool.load(sys.argv[1], backend="onnxruntime-cpu", threads=1)
+    model.sample(n=2)
+
+run()
+seen = []
+watched = ("pickle.", "marshal.", "exec", "compile", "subprocess.", "os.system", "os.exec",
+           "socket.", "ctypes.dlopen")
+sys.addaudithook(lambda event, _: seen.append(event) if event.startswith(watched) else None)
+run()
+loaded = [name for name in {FORBIDDEN} if name in sys.modules and name not in ("pickle", "marshal")]
+print(*loaded, *seen)
+"""
+
+
+def check_imports(source: Path) -> None:
+    """AssertionError where a module of `source`, the package, imports what it must not."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(source.parent)!r})
+import grimp
+graph = grimp.build_graph("difftool", include_external_packages=True, cache_dir=None)
+if graph.find_matching_modules({ALLOWED[0]!r}):
+    graph.remove_import(importer={ALLOWED[0]!r}, imported={ALLOWED[1]!r})
+for name in {FORBIDDEN!r}:
+    if name in graph.modules:
+        for chain in graph.find_shortest_chains("difftool.runtime", name):
+            print(" -> ".join(chain))
+"""
+    found = _python(code)
+    assert not found, f"the runtime reaches: {found}"
+
+
+def check_loaded(bundle: Path, before: str = "") -> None:
+    """AssertionError where loading and sampling a bundle loads one, or runs code."""
+    found = _python(before + LOAD_AND_SAMPLE, str(bundle))
+    assert not found, f"loading a bundle uses: {found}"
+
+
+def _python(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=110
+    )
+    assert not done.stderr, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.bar("B4")
+def test_no_import_leads_to_what_runs_code() -> None:
+    assert grimp.build_graph("difftool").modules  # it is the package that is looked at
+    check_imports(SOURCE)
+
+
+@pytest.mark.bar("B4")
+def test_loading_a_bundle_loads_and_runs_nothing_of_the_kind(tiny_bundle: Path) -> None:
+    check_loaded(tiny_bundle)
+
+
+@pytest.mark.seeded("B4")
+@pytest.mark.parametrize("name", ["pickle", "onnx", "torch", "marshal"])
+def test_an_import_is_seen(name: str, tmp_path: Path) -> None:
+    copy = tmp_path / "difftool"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
+    with open(copy / "runtime" / "loop.py", "a") as file:
+        file.write(f"\nimport {name}\n")
+    with pytest.raises(AssertionError, match=rf"difftool\.runtime\.loop -> {name}"):
+        check_imports(copy)
+
+
+@pytest.mark.seeded("B4")
+@pytest.mark.parametrize(
+    ("uses", "seen"),
+    [
+        ("import onnx", "uses: onnx "),
+        ("import pickle; pickle.loads(pickle.dumps(int))", r"pickle\.find_class"),
+        ("import marshal; marshal.loads(marshal.dumps(1))", r"marshal\.loads"),
+    ],
+)
+def test_what_is_loaded_or_run_is_seen(uses: str, seen: str, tiny_bundle: Path) -> None:
+    defect = f"""
+import difftool.runtime.model as m
+def with_defect(path, *, limits=None, read=m.read_bundle):
+    exec({uses!r})
+    return read(path, limits=limits)
+m.read_bundle = with_defect
+"""
+    with pytest.raises(AssertionError, match=seen):
+        check_loaded(tiny_bundle, defect)

@@ -1,0 +1,163 @@
+"""D3 and D4: every backend computes the same model; a row at a time, and over a thousand."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from difftool.bundle import CONDITIONER, Bundle, read_bundle
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import (
+    annealed_langevin,
+    ddim,
+    ddpm,
+    dpmpp_2m,
+    heun,
+    plms,
+    predictor_corrector,
+)
+from difftool.export.verify import compare
+from difftool.runtime.backends import Backend
+from difftool.runtime.loop import Draws
+from difftool.runtime.model import find_bundle
+from tests.export.defects import copied
+from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened, with_torchscript
+from tests.reliability.bars import Cases
+
+ROOT = Path(__file__).resolve().parents[2]
+STEP_ERROR = 1e-4
+PSNR = 40.0
+SHIPPED = ("ddpm-mnist", "ncsn-mnist")
+EXACT = "onnxruntime-cpu"
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """A shipped model by name, with a step.ts."""
+    made: dict[str, Bundle] = {}
+
+    def bundle(name: str) -> Bundle:
+        if name not in made:
+            copy = tmp_path_factory.mktemp("shipped") / name
+            shutil.copytree(find_bundle(name), copy)
+            made[name] = with_torchscript(copy, ROOT / "checkpoints" / name)
+        return made[name]
+
+    return bundle
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A backend and its teacher on one program."""
+
+    student: Backend
+    teacher: Backend
+    program: Program
+
+    def __repr__(self) -> str:
+        return f"{self.student.name} after {self.teacher.name}: {self.program.name}"
+
+
+def programs_of(bundle: Bundle) -> list[Program]:
+    """Short ones of several families: with and without noise, of one slot of history and more."""
+    spec = bundle.spec
+    if spec.schedule.alpha.min() == 1:
+        langevin = annealed_langevin(spec, steps=2 * len(spec.schedule), step_size=2e-5)
+        return [langevin, predictor_corrector(spec, steps=8, corrections=1)]
+    programs = [ddpm(spec, steps=8), dpmpp_2m(spec, steps=8)]
+    return [*programs, ddim(spec, steps=8, eta=0.5), heun(spec, steps=8), plms(spec, steps=8)]
+
+
+def same_rows(bundle: Bundle, n: int = 1) -> Callable[[Pair], None]:
+    """The check of D3: from the teacher's state and with its noise, a row ends where its does."""
+
+    def check(pair: Pair) -> None:
+        errors = compare(pair.student, pair.teacher, pair.program, bundle.spec, n, seed=5).errors
+        worst = float(np.nanmax(errors)) if np.isfinite(errors).all() else np.inf
+        assert worst <= STEP_ERROR, f"{worst:.1e} of the scale at row {int(errors.argmax())}"
+
+    return check
+
+
+@pytest.mark.bar("D3")
+@pytest.mark.parametrize("model", SHIPPED)
+def test_rows(model: str, scripted: Callable[[str], Bundle], cases: Cases, nightly: bool) -> None:
+    bundle = scripted(model)
+    short = programs_of(bundle)[: None if nightly else 2]
+    pairs = []
+    backends = {name: opened(bundle, name) for name in NAMES}
+    for student, backend in backends.items():
+        for teacher in NAMES if nightly else (EXACT,):
+            # Node by node numpy takes a hundred times as long.
+            programs = short[:1] if "numpy" in (student, teacher) and not nightly else short
+            if student != teacher:
+                pairs += [Pair(backend, backends[teacher], program) for program in programs]
+    cases.run(same_rows(bundle), pairs)
+
+
+@pytest.mark.seeded("D3")
+def test_swapped_halves_of_the_time_embedding_are_seen(tmp_path: Path) -> None:
+    bundle = read_bundle(find_bundle("ddpm-mnist"))
+    model = onnx.load(bundle.file(CONDITIONER))
+    (halves,) = (node for node in model.graph.node if node.op_type == "Concat")
+    sine, cosine = halves.input
+    halves.input[:] = [cosine, sine]
+    swapped = copied(bundle.path, tmp_path / "swapped", {CONDITIONER: model.SerializeToString()})
+    teacher, program = opened(bundle, EXACT), ddpm(bundle.spec, steps=3)
+    check = same_rows(bundle)
+    check(Pair(opened(bundle, EXACT), teacher, program))
+    with pytest.raises(AssertionError, match="of the scale at row"):
+        check(Pair(opened(swapped, EXACT), teacher, program))
+
+
+def same_samples(bundle: Bundle, seed: int = 1) -> Callable[[Pair], None]:
+    """The check of D4: each runs on its own, with the noise that it draws itself."""
+    expected: dict[tuple[str, str], Floats] = {}
+    low, high = bundle.spec.data_range or (0.0, 1.0)
+
+    def check(pair: Pair, draws: MakeDraws = Draws) -> None:
+        key = pair.teacher.name, pair.program.name
+        if key not in expected:
+            expected[key] = final(pair.teacher, bundle.spec, pair.program, seed, [3])
+        found = final(pair.student, bundle.spec, pair.program, seed, [3], draws)
+        error = float(np.mean((found.astype(np.float64) - expected[key]) ** 2))
+        psnr = np.inf if error == 0 else 10 * np.log10((high - low) ** 2 / error)
+        assert psnr >= PSNR, f"{psnr:.1f} dB"
+
+    return check
+
+
+@pytest.mark.bar("D4")
+@pytest.mark.parametrize("model", SHIPPED)
+def test_a_thousand_steps(
+    model: str, scripted: Callable[[str], Bundle], cases: Cases, nightly: bool
+) -> None:
+    bundle = scripted(model)
+    program = bundle.default_program()
+    assert len(program) >= 1000
+    if model == "ncsn-mnist" and not nightly:  # three times as large
+        program = annealed_langevin(bundle.spec, steps=10 * 10, step_size=2e-5)
+    students = NAMES if nightly else ("openvino",)
+    teacher = opened(bundle, EXACT)
+    pairs = [Pair(opened(bundle, name), teacher, program) for name in students if name != EXACT]
+    cases.run(same_samples(bundle), pairs)
+
+
+@pytest.mark.seeded("D4")
+def test_noise_that_is_a_row_late_is_seen() -> None:
+    class Late(Draws):
+        def normal(self, draws: Any) -> Floats:
+            return super().normal(np.maximum(np.asarray(draws), 1) - 1)
+
+    bundle = read_bundle(find_bundle("ddpm-mnist"))
+    backend = opened(bundle, EXACT)
+    pair = Pair(backend, backend, ddpm(bundle.spec, steps=50))
+    check = same_samples(bundle)
+    check(pair)
+    with pytest.raises(AssertionError, match="dB"):
+        check(pair, Late)

@@ -1,0 +1,111 @@
+"""D5: one process or several, in any chunks: the same set of (index, sha256 of the sample)."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from tests.reliability.bars import Cases
+
+Chunk = tuple[int, int]  # the first sample, and how many
+Digests = set[tuple[int, str]]
+
+SEED, SAMPLES, BATCH = 11, 24, 5
+BACKENDS = ("onnxruntime-cpu", "openvino")
+
+# What a worker runs: samples of a seed, a chunk after the other.
+WORKER = """
+import hashlib, json, sys
+import difftool
+
+backend, batch, seed, chunks = sys.argv[1], *map(json.loads, sys.argv[2:])
+model = difftool.load("ddpm-mnist", backend=backend, threads=1, max_batch=batch)
+program = difftool.samplers.ddpm(model.spec, steps=4)
+found = []
+for first, n in chunks:
+    drawn = model.sample(program, n=n, seed=seed, first_sample=first, deterministic=True)
+    found += [(first + i, hashlib.sha256(x.tobytes()).hexdigest()) for i, x in enumerate(drawn)]
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Split:
+    """All samples, shared out: the chunks of each worker."""
+
+    workers: tuple[tuple[Chunk, ...], ...]
+
+
+def splits(count: int) -> Iterator[Split]:
+    """Random ones, for two to four workers of which some may have nothing to do."""
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        cuts = random.choice(np.arange(1, SAMPLES), int(random.integers(1, 9)), replace=False)
+        workers: list[list[Chunk]] = [[] for _ in range(int(random.integers(2, 5)))]
+        for begin, end in pairwise([0, *sorted(cuts.tolist()), SAMPLES]):
+            workers[random.integers(len(workers))].append((begin, end - begin))
+        yield Split(tuple(map(tuple, workers)))
+
+
+def drawn(
+    split: Split, backend: str, seed_of: Callable[[int], int] = lambda worker: SEED
+) -> Digests:
+    """What the workers draw, each in a process of its own and all at the same time."""
+    running = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                WORKER,
+                backend,
+                str(BATCH),
+                str(seed_of(number)),
+                json.dumps(w),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number, w in enumerate(split.workers)
+    ]
+    answers = [worker.communicate(timeout=110)[0] for worker in running]
+    assert all(worker.returncode == 0 for worker in running)
+    return {(index, digest) for answer in answers for index, digest in json.loads(answer)}
+
+
+def alone(backend: str) -> Digests:
+    """What one process draws in one go."""
+    return drawn(Split((((0, SAMPLES),),)), backend)
+
+
+def same_set(backend: str, expected: Digests) -> Callable[[Split], None]:
+    """The check of D5."""
+
+    def check(split: Split, seed_of: Callable[[int], int] = lambda worker: SEED) -> None:
+        found = drawn(split, backend, seed_of)
+        assert found == expected, f"{len(found - expected)} of {len(expected)} samples are others"
+
+    return check
+
+
+@pytest.mark.bar("D5")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_processes_and_chunks(backend: str, cases: Cases, nightly: bool) -> None:
+    expected = alone(backend)
+    assert len(expected) == SAMPLES
+    count = 2 if backend == BACKENDS[0] else 1
+    cases.run(same_set(backend, expected), splits(50 if nightly else count))
+
+
+@pytest.mark.seeded("D5")
+def test_a_seed_for_each_worker_is_seen() -> None:
+    expected = alone(BACKENDS[0])
+    check = same_set(BACKENDS[0], expected)
+    halves = Split((((0, 10),), ((10, SAMPLES - 10),)))
+    check(halves)
+    with pytest.raises(AssertionError, match="14 of 24 samples are others"):
+        check(halves, lambda worker: SEED + worker)

@@ -1,0 +1,209 @@
+"""The embedding API in a host program: many threads, and forks."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import difftool
+from difftool.bundle import STEP, Bundle, read_bundle
+from difftool.diffusion.labels import rows_of
+from difftool.diffusion.samplers import ddpm
+from difftool.runtime import Model
+from difftool.runtime.backends import openvino
+from difftool.runtime.cuda.backend import DeviceBackend
+from difftool.runtime.model import find_bundle
+from tests.reliability.backends import Floats, opened, shipped_with_torchscript
+from tests.runtime.cuda.fake import FakeBuffer, FakeDevice, FakeEngine
+
+THREADS = 8
+BACKENDS = ("onnxruntime-cpu", "openvino", "torchscript")
+
+Call = tuple[str, int, int, int]  # sampler, seed, first sample, how many
+
+
+def calls(count: int) -> list[Call]:
+    """Random calls, of programs of one slot of history and of three."""
+    random = np.random.default_rng(0)
+    names = random.choice(["ddpm", "unipc"], count).tolist()
+    return [
+        (name, int(random.integers(99)), int(random.integers(99)), int(random.choice([4, 8])))
+        for name in names
+    ]
+
+
+def answer(model: Model, call: Call) -> Floats:
+    """Samples of a call: of every third through `stream`, with others' rows in between."""
+    name, seed, first, n = call
+    program = difftool.samplers.compile_program(model.spec, name, {"steps": 3})
+    if seed % 3:
+        return model.sample(program, n=n, seed=seed, first_sample=first)
+    states = model.stream(program, n=n, seed=seed, first_sample=first)
+    return np.concatenate([s.x.copy() for s in states if s.step == s.steps])
+
+
+def same_under_load(model: Model, work: list[Call], expected: list[Floats]) -> None:
+    """Many threads that begin together get what one would get; AssertionError if not."""
+    ready = threading.Barrier(THREADS)
+
+    def begin() -> None:
+        ready.wait(timeout=60)
+
+    with ThreadPoolExecutor(THREADS, initializer=begin) as pool:
+        found = list(pool.map(lambda call: answer(model, call), work))
+    wrong = [
+        call for call, *pair in zip(work, found, expected, strict=True) if not np.array_equal(*pair)
+    ]
+    assert not wrong, f"{len(wrong)} of {len(work)} calls differ, such as {wrong[0]}"
+
+
+def same_again_and_again(model: Model, work: list[Call], expected: list[Floats]) -> None:
+    """The same until a race was surely met."""
+    for _ in range(50):
+        same_under_load(model, work, expected)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return shipped_with_torchscript("ddpm-mnist", tmp_path_factory.mktemp("threads"))
+
+
+@pytest.mark.timeout(3600)  # by night
+@pytest.mark.parametrize("name", BACKENDS)
+def test_one_model_and_many_threads(name: str, bundle: Bundle, nightly: bool) -> None:
+    """The second model is new: what is made at the first call is made in many threads at once."""
+    work = calls(800 if nightly else 24)
+    alone, shared = (Model(bundle, opened(bundle, name), max_batch=4) for _ in range(2))
+    same_under_load(shared, work, [answer(alone, call) for call in work])
+
+
+def same_tables(name: str, work: list[int]) -> None:
+    """Many threads compute the conditioner's tables for programs of so many steps."""
+    bundle = read_bundle(find_bundle("ddpm-mnist"))
+    conditioner = opened(bundle, name)._conditioner  # type: ignore[attr-defined]
+    rows = {n: rows_of(ddpm(bundle.spec, steps=n), bundle.spec, 1, None) for n in set(work)}
+    expected = {steps: conditioner.table(asked) for steps, asked in rows.items()}
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda steps: conditioner.table(rows[steps]), work))
+    wrong = [
+        n for n, table in zip(work, found, strict=True) if not np.array_equal(table, expected[n])
+    ]
+    assert not wrong, f"{len(wrong)} of {len(work)} tables are others'"
+
+
+TABLES = [1000, 900, 500, 3] * 100
+
+
+@pytest.mark.parametrize("name", BACKENDS[:2])
+def test_one_conditioner_and_many_threads(name: str) -> None:
+    same_tables(name, TABLES)
+
+
+def test_one_request_for_all_threads_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenVINO's own call of a compiled model has it."""
+
+    def shared(compiled: Any, inputs: Any) -> list[Any]:
+        found = compiled(dict(inputs))
+        return [found[i].copy() for i in range(len(found))]
+
+    monkeypatch.setattr(openvino, "_call", shared)
+    with pytest.raises(AssertionError, match="tables are others'"):
+        same_tables("openvino", TABLES)
+
+
+class Guarded(FakeDevice):
+    """A GPU that sees when two threads are on its stream at once."""
+
+    _owner: int | None = None
+
+    @contextlib.contextmanager
+    def _only(self) -> Iterator[None]:
+        before, me = self._owner, threading.get_ident()
+        assert before in (None, me), "two threads on one stream"
+        self._owner = me
+        try:
+            yield
+        finally:
+            self._owner = before
+
+    def upload(self, buffer: FakeBuffer, array: Any) -> None:
+        with self._only():
+            super().upload(buffer, array)
+
+    def download(self, buffer: FakeBuffer, out: Any) -> None:
+        with self._only():
+            super().download(buffer, out)
+
+    def enqueue(self, name: str, work: Any) -> None:
+        with self._only():
+            super().enqueue(name, work)
+
+    def capture(self, enqueue: Any) -> Any:
+        with self._only():
+            return super().capture(enqueue)
+
+
+def on_guarded_device() -> Model:
+    bundle, device = read_bundle(find_bundle("ddpm-mnist")), Guarded()
+    backend = DeviceBackend("fake", bundle, device, FakeEngine(device, bundle.file(STEP)))
+    return Model(bundle, backend, max_batch=4)
+
+
+def test_threads_take_turns_on_a_gpus_stream() -> None:
+    work, model = calls(12), on_guarded_device()
+    same_under_load(model, work, [answer(on_guarded_device(), call) for call in work])
+
+
+def test_threads_that_take_no_turns_are_seen() -> None:
+    work, model = calls(12), on_guarded_device()
+    expected = [answer(model, call) for call in work]
+    model.backend._driver._lock = contextlib.nullcontext()  # type: ignore[attr-defined]
+    with pytest.raises(AssertionError):
+        same_again_and_again(model, work, expected)
+
+
+FORK = """
+import os, signal, sys
+import difftool
+
+def draw(model):
+    program = difftool.samplers.ddim(model.spec, steps=2)
+    return model.sample(program, n=2).tobytes()
+
+def load():
+    return difftool.load("ddpm-mnist", backend=sys.argv[1], threads=2)
+
+model = load()
+expected = draw(model)
+begun = model.stream(n=1)
+next(begun)
+if (child := os.fork()) == 0:
+    signal.alarm(60)  # a run on a backend whose threads are gone never ends
+    for inherited in (lambda: draw(model), lambda: next(begun)):
+        try:
+            inherited()
+        except difftool.DifftoolError as error:
+            print(type(error).__name__, error.message, "|", error.hint)
+    print(draw(load()) == expected)
+    sys.stdout.flush()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+print(status, draw(model) == expected)
+"""
+
+
+@pytest.mark.parametrize("name", BACKENDS[:2])
+def test_a_fork_loads_its_own(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FORK, name], capture_output=True, text=True)
+    *refused, again, parent = done.stdout.splitlines()
+    assert len(refused) == 2, done.stdout + done.stderr
+    for line in refused:
+        assert line.startswith("UsageError this model was loaded in process ")
+        assert "load it in the child" in line
+    assert (again, parent) == ("True", "0 True")

@@ -1,0 +1,105 @@
+"""Whatever the bytes, the parsers of files from elsewhere raise nothing but a DifftoolError.
+
+corpus/TARGET holds inputs that reach far, and all that were ever found to break a parser. They are
+run by every test run, on every system; the fuzzer goes on from them.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from difftool.errors import DifftoolError
+from tests.reliability import fuzz_targets
+from tests.reliability.bars import Cases
+from tests.reliability.fuzz_targets import TARGETS
+
+HERE: Final = Path(__file__).parent
+CORPUS: Final = HERE / "corpus"
+SECONDS: Final = {False: 3, True: 450}  # for each of four targets: half an hour in all
+_LIMITS: Final = ("-rss_limit_mb=4096", "-timeout=30", "-max_len=16384", "-print_final_stats=1")
+
+A_KEY_ERROR: Final = """
+import difftool.bundle as b
+def parse(path, value, parse=b._parse):
+    if isinstance(value, dict) and value.get("format") == 1:
+        value["spec"]
+    return parse(path, value)
+b._parse = parse
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folders() -> Iterator[None]:
+    yield
+    for name in ("bundle", "config", "checkpoint"):
+        shutil.rmtree(fuzz_targets._folder(name), ignore_errors=True)
+
+
+def fuzz(target: str, seconds: int, seeds: Path, folder: Path, defect: str = "") -> int:
+    """How many inputs were run; AssertionError where one of them broke the parser."""
+    found = folder / "found"
+    found.mkdir()
+    line = [sys.executable, HERE / "fuzzer.py", target, f"-max_total_time={seconds}", *_LIMITS]
+    words = CORPUS / f"{target}.dict"
+    line += [f"-dict={words}"] if words.exists() else []
+    done = subprocess.run(
+        [*map(str, line), f"-artifact_prefix={folder}/", str(found), str(seeds)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "DEFECT": defect, "TMPDIR": str(folder)},
+    )
+    said = done.stderr + done.stdout
+    assert done.returncode == 0, f"{target}: {_finding(said)}"
+    executed = re.search(r"number_of_executed_units:\s*(\d+)", said)
+    assert executed, said[-2000:]
+    return int(executed[1])
+
+
+def _finding(said: str) -> str:
+    """The traceback, and where the input lies."""
+    start = said.find("=== Uncaught Python exception")
+    return said[start if start >= 0 else -3000 :][:3000]
+
+
+@pytest.mark.bar("fuzzing")
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_corpus(target: str, cases: Cases) -> None:
+    def check(file: Path) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                TARGETS[target](file.read_bytes())
+        except DifftoolError:
+            pass
+        except Exception as error:
+            raise AssertionError(f"{type(error).__name__}: {error}") from error
+
+    cases.run(check, sorted((CORPUS / target).iterdir()))
+
+
+@pytest.mark.bar("fuzzing")
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_the_fuzzer_makes(target: str, tmp_path: Path, cases: Cases, nightly: bool) -> None:
+    pytest.importorskip("atheris", reason="atheris has wheels for Linux on x86-64 only")
+    executed = fuzz(target, SECONDS[nightly], CORPUS / target, tmp_path)
+    cases.record("cases", executed)
+    assert executed > len(list((CORPUS / target).iterdir()))
+
+
+@pytest.mark.seeded("fuzzing")
+def test_a_parser_that_raises_key_error_is_seen(tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="atheris has wheels for Linux on x86-64 only")
+    seeds = tmp_path / "seeds"
+    seeds.mkdir()
+    shutil.copy(CORPUS / "manifest" / "whole.json", seeds)  # the defect is not among the seeds
+    with pytest.raises(AssertionError, match="KeyError: 'spec'"):
+        fuzz("manifest", 60, seeds, tmp_path, A_KEY_ERROR)

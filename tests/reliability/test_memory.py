@@ -1,0 +1,177 @@
+"""Memory: it does not grow from call to call, and when it runs out the batch to try is named."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difftool.bundle import STEP, TORCHSCRIPT, read_bundle
+from difftool.diffusion.samplers import ddim
+from difftool.errors import ResourceError
+from difftool.runtime import Model
+from difftool.runtime.backends.sessions import run_error
+from difftool.runtime.cuda.backend import DeviceBackend
+from difftool.runtime.memory import is_out_of_memory
+from difftool.runtime.model import find_bundle
+from tests.cli.conftest import command
+from tests.reliability.backends import opened, shipped_with_torchscript
+from tests.runtime.cuda.fake import FakeBuffer, FakeDevice, FakeEngine
+
+MIB = 1 << 20
+MOST_GROWTH = 4 * MIB  # over all counted calls; allocators keep some of what is freed
+LEAK = 32 << 10  # bytes a call that must be seen
+
+# Calls of several sizes and programs; prints resident memory after `warm` of them, and after all.
+CALLS = """
+import os, sys
+import difftool
+
+model = difftool.load("ddpm-mnist", backend=sys.argv[1], threads=1, max_batch=2)
+warm, count, leak = map(int, sys.argv[2:])
+programs = [getattr(difftool.samplers, name)(model.spec, steps=2) for name in ("ddim", "ddpm")]
+kept = []
+for i in range(warm + count):
+    model.sample(programs[i % 2], n=1 + i % 3, seed=i, deterministic=i % 5 == 0)
+    kept.append(b"." * leak)
+    if i + 1 in (warm, warm + count):
+        with open("/proc/self/statm") as file:
+            print(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+"""
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and limits memory")
+
+
+def does_not_grow(backend: str, count: int, leak: int = 0) -> None:
+    """Resident memory after `count` calls is that after the first hundred, or nearly."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS, backend, "100", str(count), str(leak)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = map(int, done.stdout.split())
+    grown = after - before
+    assert grown <= MOST_GROWTH, f"{grown / MIB:.1f} MiB more after {count} calls"
+
+
+@linux
+@pytest.mark.timeout(3600)  # by night
+def test_memory_does_not_grow(nightly: bool) -> None:
+    for backend in ("onnxruntime-cpu", "openvino") if nightly else ("onnxruntime-cpu",):
+        does_not_grow(backend, 10_000 if nightly else 200)
+
+
+@linux
+def test_memory_that_grows_is_seen() -> None:
+    with pytest.raises(AssertionError, match="MiB more after 200 calls"):
+        does_not_grow("onnxruntime-cpu", 200, leak=LEAK)
+
+
+# As much address space as after a small run, and 60 or 200 MiB more.
+LIMITED = """
+import resource, sys
+import difftool
+from difftool.runtime import model
+
+def limit(load):
+    def limited(*arguments, **options):
+        opened = load(*arguments, **options)
+        opened.sample(difftool.samplers.ddim(opened.spec, steps=1), n=1)
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + ({more} << 20),) * 2)
+        return opened
+    return limited
+
+import difftool.runtime
+difftool.runtime.load = limit(model.load)
+"""
+
+
+@linux
+@pytest.mark.parametrize(
+    ("backend", "size", "more"),
+    [
+        ("onnxruntime-cpu", 1024, 60),
+        ("openvino", 512, 200),
+        ("torchscript", 4096, 100),
+    ],
+)
+def test_a_batch_for_which_memory_is_short(
+    backend: str, size: int, more: int, tmp_path: Path
+) -> None:
+    """For real: in a process that may not have more; what is written is two lines, and no file."""
+    model, trust = "ddpm-mnist", []
+    if backend == "torchscript":
+        bundle = shipped_with_torchscript(model, tmp_path / "bundle")
+        model, trust = str(bundle.path), ["--trust", bundle.manifest.files[TORCHSCRIPT].sha256]
+    line = f"sample {model} --backend {backend} --max-batch {size} -n {size} --threads 1 --steps 2"
+    arguments = [*line.split(), *trust, "--sampler", "ddim", "--out", tmp_path / "grid.png"]
+    setup = LIMITED.replace("{more}", str(more))
+    done = subprocess.run(
+        command(arguments, setup), capture_output=True, text=True, timeout=100, cwd=tmp_path
+    )
+    assert done.stderr.splitlines() == [
+        f"error: no memory for a batch of {size}",
+        f"hint: try max_batch {size // 2}",
+    ]
+    assert (done.returncode, done.stdout) == (5, "")
+    assert not list(tmp_path.glob("*grid*"))
+
+
+SAID = (
+    "std::bad_alloc",
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : ... bfc_arena.cc:376 void* onnxruntime::BFCArena"
+    "::AllocateRawInternal(size_t) Failed to allocate memory for requested buffer of size 51380224",
+    "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; hostname=x",
+    "Check 'ptr' failed at src/plugins/intel_cpu/src/cpu_memory.cpp:257:\nFailed to allocate 207 "
+    "bytes of memory",
+    "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 79691776 bytes. Error code 12 (Cannot allocate memory)",
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.78 GiB",
+    "CUDA_ERROR_OUT_OF_MEMORY: The API call failed because it was unable to allocate enough memory",
+    "CUDNN failure 4000: CUDNN_STATUS_ALLOC_FAILED ; GPU=0",
+    "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+    "bad allocation",
+)
+
+
+@pytest.mark.parametrize("words", SAID)
+def test_the_words_of_the_libraries(words: str) -> None:
+    assert is_out_of_memory(RuntimeError(words))
+    error = run_error(RuntimeError(words), 12)
+    assert (error.exit_code, str(error)) == (5, "no memory for a batch of 12 (try max_batch 6)")
+
+
+@pytest.mark.parametrize("words", ["Invalid argument", "the allocation of rooms", "no such node"])
+def test_other_words_are_another_matter(words: str) -> None:
+    assert not is_out_of_memory(RuntimeError(words))
+    assert not isinstance(run_error(RuntimeError(words), 12), ResourceError)
+
+
+def test_numpy_has_no_memory_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MemoryError anywhere in a run: the buffers of a batch, or the noise."""
+    bundle = read_bundle(find_bundle("ddpm-mnist"))
+    model = Model(bundle, opened(bundle, "onnxruntime-cpu"), max_batch=8)
+
+    def short(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("difftool.diffusion.noise.normal", short)
+    with pytest.raises(ResourceError, match=r"no memory for a batch of 5 .*max_batch 2"):
+        model.sample(ddim(bundle.spec, steps=2), n=5)
+
+
+def test_a_gpu_has_no_memory() -> None:
+    class Full(FakeDevice):
+        def allocate(self, shape: Any, dtype: Any) -> FakeBuffer:
+            raise ResourceError("no memory for 400 bytes on the GPU") from RuntimeError(
+                "CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+            )
+
+    device, bundle = Full(), read_bundle(find_bundle("ddpm-mnist"))
+    backend = DeviceBackend("fake", bundle, device, FakeEngine(device, bundle.file(STEP)))
+    with pytest.raises(ResourceError, match=r"no memory for a batch of 6 .*max_batch 3"):
+        backend.batch(ddim(bundle.spec, steps=2), 6)
