@@ -3,13 +3,13 @@
 import contextlib
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, NoReturn
 
 from difftool.errors import ArtefactError
+from difftool.files import temporary_folder
 from difftool.train.importers import layout
 from difftool.train.importers.source import CONFIGS
 
@@ -53,8 +53,8 @@ def located(path: Path | str) -> Iterator[tuple[Path, Origin | None]]:
         yield Path(path), None
         return
     origin, names = _look_up(match["id"], match["revision"])
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / match["id"].replace("/", "--")
+    with temporary_folder() as temporary:
+        folder = temporary / match["id"].replace("/", "--")
         for name in names:
             link = folder / name
             link.parent.mkdir(parents=True, exist_ok=True)
