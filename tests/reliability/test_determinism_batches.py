@@ -109,7 +109,7 @@ def test_neighbours_and_slots_of_a_shipped_model(name: str, cases: Cases, nightl
     """With two threads, which share out a batch as they like."""
     bundle = read_bundle(find_bundle("ddpm-mnist"))
     check = same_in_any_company(opened(bundle, name, threads=2), bundle)
-    cases.run(check, schedules(bundle, 100 if nightly else 4))
+    cases.run(check, schedules(bundle, 100 if nightly else 2))
 
 
 @pytest.mark.seeded("D1")

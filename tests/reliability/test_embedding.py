@@ -16,10 +16,9 @@ from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.diffusion.labels import rows_of
 from difftool.diffusion.samplers import ddpm
 from difftool.runtime import Model
-from difftool.runtime.backends import openvino
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.model import find_bundle
-from tests.reliability.backends import Floats, opened, shipped_with_torchscript
+from tests.reliability.backends import ROOT, Floats, opened, shipped_with_torchscript
 from tests.runtime.cuda.fake import FakeBuffer, FakeDevice, FakeEngine
 
 THREADS = 8
@@ -78,7 +77,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_one_model_and_many_threads(name: str, bundle: Bundle, nightly: bool) -> None:
     """The second model is new: what is made at the first call is made in many threads at once."""
-    work = calls(800 if nightly else 24)
+    work = calls(800 if nightly else 16)
     alone, shared = (Model(bundle, opened(bundle, name), max_batch=4) for _ in range(2))
     same_under_load(shared, work, [answer(alone, call) for call in work])
 
@@ -105,16 +104,26 @@ def test_one_conditioner_and_many_threads(name: str) -> None:
     same_tables(name, TABLES)
 
 
-def test_one_request_for_all_threads_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As OpenVINO's own call of a compiled model has it."""
+# As OpenVINO's own call of a compiled model has it. In a child, since it also corrupts memory
+# now and then.
+SHARED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from difftool.runtime.backends import openvino
+from tests.reliability.test_embedding import TABLES, same_tables
 
-    def shared(compiled: Any, inputs: Any) -> list[Any]:
-        found = compiled(dict(inputs))
-        return [found[i].copy() for i in range(len(found))]
+def shared(compiled, inputs):
+    found = compiled(dict(inputs))
+    return [found[i].copy() for i in range(len(found))]
 
-    monkeypatch.setattr(openvino, "_call", shared)
-    with pytest.raises(AssertionError, match="tables are others'"):
-        same_tables("openvino", TABLES)
+openvino._call = shared
+same_tables("openvino", TABLES)
+"""
+
+
+def test_one_request_for_all_threads_is_seen() -> None:
+    done = subprocess.run([sys.executable, "-c", SHARED, str(ROOT)], capture_output=True, text=True)
+    assert done.returncode < 0 or "tables are others'" in done.stderr, done.stderr
 
 
 class Guarded(FakeDevice):

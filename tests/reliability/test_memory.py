@@ -21,7 +21,7 @@ from tests.runtime.cuda.fake import FakeBuffer, FakeDevice, FakeEngine
 
 MIB = 1 << 20
 MOST_GROWTH = 4 * MIB  # over all counted calls; allocators keep some of what is freed
-LEAK = 32 << 10  # bytes a call that must be seen
+LEAK = 64 << 10  # bytes a call that must be seen
 
 # Calls of several sizes and programs; prints resident memory after `warm` of them, and after all.
 CALLS = """
@@ -60,13 +60,13 @@ def does_not_grow(backend: str, count: int, leak: int = 0) -> None:
 @pytest.mark.timeout(3600)  # by night
 def test_memory_does_not_grow(nightly: bool) -> None:
     for backend in ("onnxruntime-cpu", "openvino") if nightly else ("onnxruntime-cpu",):
-        does_not_grow(backend, 10_000 if nightly else 200)
+        does_not_grow(backend, 10_000 if nightly else 100)
 
 
 @linux
 def test_memory_that_grows_is_seen() -> None:
-    with pytest.raises(AssertionError, match="MiB more after 200 calls"):
-        does_not_grow("onnxruntime-cpu", 200, leak=LEAK)
+    with pytest.raises(AssertionError, match="MiB more after 100 calls"):
+        does_not_grow("onnxruntime-cpu", 100, leak=LEAK)
 
 
 # As much address space as after a small run, and 60 or 200 MiB more.
