@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from difftool.bundle import EngineKey
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
 
@@ -40,6 +41,16 @@ POINTS_SPEC = ModelSpec(
     cond="level",
 )
 POINTS_NETWORK = {"kind": "mlp", "arguments": {"dimensions": 2, "hidden": 16, "levels": 5}}
+
+ENGINE_KEY = EngineKey(
+    onnx_sha256="1" * 64,
+    recipe=1,
+    flavour="tensorrt-rtx",
+    version="1.7",
+    gpus=("sm89",),
+    precision="fp32",
+    profile=(1, 8, 64),
+)
 
 
 @pytest.fixture(scope="session")

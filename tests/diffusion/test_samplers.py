@@ -166,6 +166,8 @@ def test_learned_variance_bounds_are_the_two_fixed_ones() -> None:
         ("ddim", {"eta": 1.5}, "eta 1.5"),
         ("langevin", {"step_size": 0.1, "level": 1000}, "level 1000"),
         ("langevin", {"step_size": -0.1}, "not positive"),
+        ("langevin", {"step_size": 10**400}, "overflows with step_size 1000"),
+        ("heun", {"churn": 10**400}, "overflows with churn 1000"),
         ("annealed_langevin", {"steps": 1500}, "do not divide among 1000"),
         ("annealed_langevin", {"convention": "tutorial"}, "unknown convention"),
         ("langevin", {"step_size": 0.1, "start": "uniform(8, -8)"}, "unknown start"),

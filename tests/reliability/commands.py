@@ -9,11 +9,11 @@ import tempfile
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from difftool.cli import main
 from tests.reliability import forked
-from tests.reliability.file_layer import Hook, Operation, watched
+from tests.reliability.file_layer import Hook, before, watched
 from tests.reliability.training_defects import Defect
 
 NOBODY: Final = 65534
@@ -93,18 +93,9 @@ def _prepare(trouble: Trouble) -> None:
 
 def _signalling(trouble: Trouble) -> Hook:
     """Sends this process the signal as file operation `at` begins."""
-    done = 0
 
-    def hook(
-        name: str,
-        operation: Operation,
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-    ) -> Any:
-        nonlocal done
-        done += 1
-        if done == trouble.at and trouble.number is not None:
+    def interrupt(count: int, *_: object) -> None:
+        if count == trouble.at and trouble.number is not None:
             os.kill(os.getpid(), trouble.number)
-        return operation(*arguments, **options)
 
-    return hook
+    return before(interrupt)

@@ -1,6 +1,7 @@
 """Every operation on files, shown to a hook that may let it happen, or die, or raise instead."""
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -45,9 +46,9 @@ def watched(hook: Hook) -> Iterator[None]:
             setattr(os, name, operation)
 
 
-def dying(at: int, share: float) -> Hook:
-    """Ends the process at operation `at`, from 1 on; of a write, a `share` of it happens first."""
-    done = 0
+def before(act: Callable[[int, str, Operation, tuple[Any, ...]], object]) -> Hook:
+    """Lets every operation happen after `act`, told its number, from 1 on, and what it is."""
+    count = itertools.count(1)
 
     def hook(
         name: str,
@@ -55,16 +56,23 @@ def dying(at: int, share: float) -> Hook:
         arguments: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        nonlocal done
-        done += 1
-        if done == at:
+        act(next(count), name, operation, arguments)
+        return operation(*arguments, **options)
+
+    return hook
+
+
+def dying(at: int, share: float) -> Hook:
+    """Ends the process at operation `at`, from 1 on; of a write, a `share` of it happens first."""
+
+    def end(number: int, name: str, operation: Operation, arguments: tuple[Any, ...]) -> None:
+        if number == at:
             if name == "write":
                 descriptor, data = arguments
                 operation(descriptor, data[: int(share * len(data))])
             os._exit(_code(name))
-        return operation(*arguments, **options)
 
-    return hook
+    return before(end)
 
 
 def operation_of(code: int) -> str | None:
@@ -79,21 +87,15 @@ def raising(at: int, number: int, failures: list[str]) -> Hook:
     """
     done = 0
 
-    def hook(
-        name: str,
-        operation: Operation,
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-    ) -> Any:
+    def fail(_: int, name: str, operation: Operation, arguments: tuple[Any, ...]) -> None:
         nonlocal done
         harmless = name in _GIVING_UP or (name == "open" and not arguments[1] & os.O_CREAT)
         done += not harmless
         if done >= at and not harmless:
             failures.append(name)
             raise OSError(number, os.strerror(number))
-        return operation(*arguments, **options)
 
-    return hook
+    return before(fail)
 
 
 def unseen(folder: Path, action: Callable[[], object]) -> list[str]:
@@ -104,15 +106,6 @@ def unseen(folder: Path, action: Callable[[], object]) -> list[str]:
     seen: list[str] = []
     escaped: list[str] = []
 
-    def hook(
-        name: str,
-        operation: Operation,
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-    ) -> Any:
-        seen.append(name)
-        return operation(*arguments, **options)
-
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, mode, _ = arguments
@@ -122,7 +115,7 @@ def unseen(folder: Path, action: Callable[[], object]) -> list[str]:
             escaped.append(event)
 
     sys.addaudithook(audit)
-    with watched(hook):
+    with watched(before(lambda _, name, *rest: seen.append(name))):
         action()
     return escaped if {"write", "fsync", "mkdir"} <= set(seen) else ["everything"]
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,9 @@ from tests.reliability.fuzz_targets import TARGETS
 
 HERE: Final = Path(__file__).parent
 CORPUS: Final = HERE / "corpus"
-SECONDS: Final = {False: 3, True: 450}  # for each of four targets: half an hour in all
+# For each of four targets: half an hour in all by night; else few inputs, and always the same.
+_NIGHTLY: Final = ("-max_total_time=450",)
+_SHORT: Final = ("-runs=4000", "-seed=1")
 _LIMITS: Final = ("-rss_limit_mb=4096", "-timeout=30", "-max_len=16384", "-print_final_stats=1")
 
 A_KEY_ERROR: Final = """
@@ -43,11 +45,11 @@ def folders() -> Iterator[None]:
         shutil.rmtree(fuzz_targets._folder(name), ignore_errors=True)
 
 
-def fuzz(target: str, seconds: int, seeds: Path, folder: Path, defect: str = "") -> int:
+def fuzz(target: str, length: Sequence[str], seeds: Path, folder: Path, defect: str = "") -> int:
     """How many inputs were run; AssertionError where one of them broke the parser."""
     found = folder / "found"
     found.mkdir()
-    line = [sys.executable, HERE / "fuzzer.py", target, f"-max_total_time={seconds}", *_LIMITS]
+    line = [sys.executable, HERE / "fuzzer.py", target, *length, *_LIMITS]
     words = CORPUS / f"{target}.dict"
     line += [f"-dict={words}"] if words.exists() else []
     done = subprocess.run(
@@ -55,7 +57,7 @@ def fuzz(target: str, seconds: int, seeds: Path, folder: Path, defect: str = "")
         capture_output=True,
         text=True,
         errors="replace",
-        env={**os.environ, "DEFECT": defect, "TMPDIR": str(folder)},
+        env={**os.environ, "DEFECT": defect, "TMPDIR": str(folder), "PYTHONHASHSEED": "0"},
     )
     said = done.stderr + done.stdout
     assert done.returncode == 0, f"{target}: {_finding(said)}"
@@ -90,7 +92,7 @@ def test_the_corpus(target: str, cases: Cases) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_the_fuzzer_makes(target: str, tmp_path: Path, cases: Cases, nightly: bool) -> None:
     pytest.importorskip("atheris", reason="atheris has wheels for Linux on x86-64 only")
-    executed = fuzz(target, SECONDS[nightly], CORPUS / target, tmp_path)
+    executed = fuzz(target, _NIGHTLY if nightly else _SHORT, CORPUS / target, tmp_path)
     cases.record("cases", executed)
     assert executed > len(list((CORPUS / target).iterdir()))
 
@@ -102,4 +104,4 @@ def test_a_parser_that_raises_key_error_is_seen(tmp_path: Path) -> None:
     seeds.mkdir()
     shutil.copy(CORPUS / "manifest" / "whole.json", seeds)  # the defect is not among the seeds
     with pytest.raises(AssertionError, match="KeyError: 'spec'"):
-        fuzz("manifest", 60, seeds, tmp_path, A_KEY_ERROR)
+        fuzz("manifest", ("-max_total_time=60",), seeds, tmp_path, A_KEY_ERROR)

@@ -5,24 +5,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from difftool.bundle import EngineKey, read_bundle
+from difftool.bundle import read_bundle
 from difftool.errors import UsageError
 from difftool.files import atomic_directory, locked
 from difftool.runtime.engine_cache import EngineCache
 from difftool.train.config import parse, to_toml
+from tests.fixtures import ENGINE_KEY
 from tests.reliability import commands, forked, saves
 
 WRITERS = 4
 ROUNDS, ALL_ROUNDS = 30, 500
-KEY = EngineKey(
-    onnx_sha256="1" * 64,
-    recipe=1,
-    flavour="tensorrt-rtx",
-    version="1.7",
-    gpus=("sm89",),
-    precision="fp32",
-    profile=(1, 8, 64),
-)
 
 
 def replace_again_and_again(path: Path, rounds: int, writer: int) -> None:
@@ -75,11 +67,13 @@ def use_the_cache(folder: Path, rounds: int, writer: int) -> None:
     """Build, find and now and then remove the engine of one key; what is found must be whole."""
     cache = EngineCache(folder)
     for index in range(rounds):
-        cache.store(KEY, f"engine {writer} {index % 2}".encode() * 99, model="m", seconds=1.0)
-        found = cache.find(KEY)
+        cache.store(
+            ENGINE_KEY, f"engine {writer} {index % 2}".encode() * 99, model="m", seconds=1.0
+        )
+        found = cache.find(ENGINE_KEY)
         if found is not None and index % 5 == 4:
             cache.remove(found)
-        assert all(record.key == KEY for record in cache.records())
+        assert all(record.key == ENGINE_KEY for record in cache.records())
 
 
 def test_a_cache_that_many_write_to_holds_whole_engines_alone(
@@ -91,8 +85,8 @@ def test_a_cache_that_many_write_to_holds_whole_engines_alone(
         writer.join()
     assert [writer.exitcode for writer in writers] == [0] * WRITERS
     cache = EngineCache(tmp_path)
-    record = cache.store(KEY, b"last", model="m", seconds=1.0)
-    assert cache.find(KEY) == record
+    record = cache.store(ENGINE_KEY, b"last", model="m", seconds=1.0)
+    assert cache.find(ENGINE_KEY) == record
     names = sorted(path.name for path in tmp_path.iterdir())
     assert len(names) == 2, f"engines without a record: {names}"
 

@@ -9,17 +9,9 @@ import pytest
 from difftool.bundle import EngineKey
 from difftool.errors import ResourceError
 from difftool.runtime.engine_cache import EngineCache, cache_folder, key_digest
+from tests.fixtures import ENGINE_KEY
 
-KEY = EngineKey(
-    onnx_sha256="1" * 64,
-    recipe=1,
-    flavour="tensorrt-rtx",
-    version="1.7",
-    gpus=("sm89",),
-    precision="fp32",
-    profile=(1, 8, 64),
-)
-OTHER = KEY.model_copy(update={"precision": "fp16"})
+OTHER = ENGINE_KEY.model_copy(update={"precision": "fp16"})
 
 
 @pytest.fixture
@@ -28,9 +20,9 @@ def cache(tmp_path: Path) -> EngineCache:
 
 
 def test_what_is_stored_is_found_by_its_whole_key(cache: EngineCache) -> None:
-    assert cache.find(KEY) is None
-    record = cache.store(KEY, b"engine", model="m", seconds=2.5)
-    assert cache.find(KEY) == record
+    assert cache.find(ENGINE_KEY) is None
+    record = cache.store(ENGINE_KEY, b"engine", model="m", seconds=2.5)
+    assert cache.find(ENGINE_KEY) == record
     assert cache.find(OTHER) is None
     assert cache.path(record).read_bytes() == b"engine"
     assert (record.size, record.model, record.seconds) == (6, "m", 2.5)
@@ -49,21 +41,23 @@ def test_every_field_of_a_key_names_another_engine(field: str) -> None:
         "profile": (1, 8, 65),
         "refit": True,
     }
-    assert key_digest(KEY.model_copy(update={field: changed[field]})) != key_digest(KEY)
+    assert key_digest(ENGINE_KEY.model_copy(update={field: changed[field]})) != key_digest(
+        ENGINE_KEY
+    )
 
 
 def test_a_damaged_engine_is_not_found(cache: EngineCache) -> None:
-    record = cache.store(KEY, b"engine", model="m", seconds=1.0)
+    record = cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
     cache.path(record).write_bytes(b"enginf")
-    assert cache.find(KEY) is None
+    assert cache.find(ENGINE_KEY) is None
     cache.path(record).unlink()
     assert cache.records() == []
 
 
 def test_a_damaged_or_renamed_record_is_passed_over(cache: EngineCache) -> None:
     kept = cache.store(OTHER, b"other", model="m", seconds=1.0)
-    cache.store(KEY, b"engine", model="m", seconds=1.0)
-    path = cache.folder / f"{key_digest(KEY)}.json"
+    cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
+    path = cache.folder / f"{key_digest(ENGINE_KEY)}.json"
     text = path.read_text()
     for broken in ("{", "[]", json.dumps({**json.loads(text), "extra": 1})):
         path.write_text(broken)
@@ -74,32 +68,32 @@ def test_a_damaged_or_renamed_record_is_passed_over(cache: EngineCache) -> None:
 
 
 def test_a_newer_format_is_passed_over(cache: EngineCache) -> None:
-    cache.store(KEY, b"engine", model="m", seconds=1.0)
-    path = cache.folder / f"{key_digest(KEY)}.json"
+    cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
+    path = cache.folder / f"{key_digest(ENGINE_KEY)}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     assert cache.records() == []
 
 
 def test_storing_again_replaces_the_engine_and_leaves_one_file(cache: EngineCache) -> None:
-    cache.store(KEY, b"first", model="m", seconds=1.0)
-    record = cache.store(KEY, b"second", model="m", seconds=1.0)
-    assert cache.find(KEY) == record
+    cache.store(ENGINE_KEY, b"first", model="m", seconds=1.0)
+    record = cache.store(ENGINE_KEY, b"second", model="m", seconds=1.0)
+    assert cache.find(ENGINE_KEY) == record
     assert [path.read_bytes() for path in cache.folder.glob("*.engine")] == [b"second"]
 
 
 def test_builders_at_the_same_time_leave_a_whole_engine(cache: EngineCache) -> None:
     def build(index: int) -> None:
-        cache.store(KEY, bytes([index]) * 1000, model="m", seconds=1.0)
+        cache.store(ENGINE_KEY, bytes([index]) * 1000, model="m", seconds=1.0)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(build, range(32)))
-    record = cache.find(KEY)
+    record = cache.find(ENGINE_KEY)
     assert record is not None
     assert len(set(cache.path(record).read_bytes())) == 1
 
 
 def test_removing_takes_all_that_belongs_to_an_engine(cache: EngineCache) -> None:
-    record = cache.store(KEY, b"engine", model="m", seconds=1.0)
+    record = cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
     kept = cache.store(OTHER, b"other", model="m", seconds=1.0)
     cache.write(cache.runtime_path(record.sha256, "sm_89"), b"kernels")
     cache.remove(record)
@@ -108,14 +102,14 @@ def test_removing_takes_all_that_belongs_to_an_engine(cache: EngineCache) -> Non
 
 
 def test_removing_leaves_what_another_process_has_built_since(cache: EngineCache) -> None:
-    old = cache.store(KEY, b"old", model="m", seconds=1.0)
-    new = cache.store(KEY, b"new", model="m", seconds=1.0)
+    old = cache.store(ENGINE_KEY, b"old", model="m", seconds=1.0)
+    new = cache.store(ENGINE_KEY, b"new", model="m", seconds=1.0)
     cache.remove(old)
-    assert cache.find(KEY) == new
+    assert cache.find(ENGINE_KEY) == new
 
 
 def test_clearing_takes_what_a_killed_process_left(cache: EngineCache) -> None:
-    record = cache.store(KEY, b"engine", model="m", seconds=1.0)
+    record = cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
     part = cache.folder / f".{record.sha256}.engine.0123"
     part.write_bytes(b"eng")
     cache.clear()
@@ -123,7 +117,7 @@ def test_clearing_takes_what_a_killed_process_left(cache: EngineCache) -> None:
 
 
 def test_clearing_deletes_what_is_ours_and_nothing_else(cache: EngineCache) -> None:
-    cache.store(KEY, b"engine", model="m", seconds=1.0)
+    cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
     cache.write(cache.timing_path("tensorrt", "11", "NVIDIA H/100"), b"times")
     (cache.folder / "thesis.tex").write_text("text")
     assert cache.clear() > len(b"engine" + b"times")
@@ -138,9 +132,9 @@ def test_timings_are_kept_in_the_folder_whatever_a_gpu_is_called(cache: EngineCa
 
 
 def test_a_folder_that_others_can_write_to_is_not_believed(cache: EngineCache) -> None:
-    cache.store(KEY, b"engine", model="m", seconds=1.0)
+    cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
     cache.folder.chmod(0o777)
-    for use in (cache.records, cache.clear, lambda: cache.find(KEY)):
+    for use in (cache.records, cache.clear, lambda: cache.find(ENGINE_KEY)):
         with pytest.raises(ResourceError, match="others can write into the cache"):
             use()
 
@@ -148,7 +142,7 @@ def test_a_folder_that_others_can_write_to_is_not_believed(cache: EngineCache) -
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot make the cache"):
-        EngineCache(tmp_path / "file" / "cache").store(KEY, b"e", model="m", seconds=1.0)
+        EngineCache(tmp_path / "file" / "cache").store(ENGINE_KEY, b"e", model="m", seconds=1.0)
 
 
 def test_the_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

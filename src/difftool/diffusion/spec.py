@@ -138,7 +138,7 @@ class ModelSpec:
                 low, high = value["data_range"]
                 arguments["data_range"] = (float(low), float(high))
             return cls(**arguments)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise UsageError(
                 f"a model spec lacks or mistypes {error}", "check its source"
             ) from error

@@ -70,7 +70,8 @@ def compile_program(spec: ModelSpec, sampler: str, arguments: Mapping[str, Any])
     """The program of a sampler given by name.
 
     Raises:
-        UsageError: no such sampler, or an argument is unknown or of another type.
+        UsageError: no such sampler, or an argument is unknown, of another type or so large that
+            the arithmetic of the rows overflows.
     """
     if sampler not in SAMPLERS:
         raise UsageError(f"unknown sampler {sampler!r}", f"one of: {', '.join(SAMPLERS)}")
@@ -85,7 +86,13 @@ def compile_program(spec: ModelSpec, sampler: str, arguments: Mapping[str, Any])
         if not _is_of(value, types[name]):
             kind = types[name].__name__ if isinstance(types[name], type) else types[name]
             raise UsageError(f"{sampler}'s {name} is {value!r}", f"give one of type {kind}")
-    return function(spec, **arguments)
+    try:
+        return function(spec, **arguments)
+    except ArithmeticError as error:
+        given = ", ".join(f"{name} {value!r:.40}" for name, value in arguments.items())
+        raise UsageError(
+            f"{sampler} overflows with {given or 'this model'}", "give numbers nearer to 1"
+        ) from error
 
 
 def _is_of(value: Any, kind: Any) -> bool:
