@@ -32,7 +32,7 @@ MODELS: Mapping[str, str] = {
     "ncsnv2-cifar10": "NCSNv2 for CIFAR-10, random weights",
 }
 _IN_README = ("cifar10", "ddpm-mnist")
-_OTHERS = ("int8_quality", "toy", "startup")  # benchmarks whose lines stand in the list of goals, too
+_OTHERS = ("int8_quality", "toy", "startup")  # whose lines stand in the list of goals, too
 
 Record = Mapping[str, Any]
 Results = Mapping[str, Record]  # by the benchmark's name
