@@ -13,6 +13,7 @@ import onnxruntime
 from difftool.bundle import Bundle, step_name
 from difftool.diffusion.labels import rows_of
 from difftool.runtime.backends.conditioner import Conditioner
+from difftool.runtime.backends.onnxruntime_cpu import takes_one_row
 from difftool.runtime.backends.sessions import cpu_options
 
 SMALL = 0.01  # of the whole: what takes less is counted together
@@ -59,7 +60,7 @@ def step_inputs(session: onnxruntime.InferenceSession, bundle: Bundle, size: int
     inputs = {
         "x": generator.standard_normal((size, *shape), np.float32),
         "history": np.zeros((program.history, size, *shape), np.float32),
-        "row": rows.first + len(program) // 2,
+        "row": rows.first[: 1 if takes_one_row(session) else size] + len(program) // 2,
         "noise": generator.standard_normal((size, *shape), np.float32),
         "table": rows.table.astype(np.float32),
         "cond_table": Conditioner(bundle).table(rows),

@@ -78,7 +78,9 @@ def readme_block(results: Results) -> str:
     for model in _IN_README:
         record = results.get(f"peers-{model}")
         if record is not None:
-            parts.append(f"Of {MODELS[model]}:\n\n{_table(*_times(record, ratios=True))}\n")
+            headings, rows = _times(record, ratios=True)
+            timed = [row for row in rows if any(cell[:1].isdigit() for cell in row[1:])]
+            parts.append(f"Of {MODELS[model]}:\n\n{_table(headings, timed)}\n")
     if not parts:
         return "Not measured yet."
     machine = _machine(next(results[f"peers-{m}"] for m in _IN_README if f"peers-{m}" in results))
@@ -108,7 +110,38 @@ def page(results: Results) -> str:
             *_reasons(record),
             *_profiles(record),
         ]
+    if "toy" in results:
+        parts += _toy(results["toy"])
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _toy(record: Record) -> list[str]:
+    """The points in the plane, and what their products alone would leave of a step."""
+    setup, found = record["setup"], {f["name"]: f["median"] for f in record["figures"]}
+    times = {
+        name.removeprefix("on onnxruntime-cpu, "): ms
+        for name, ms in found.items()
+        if name.startswith("on onnxruntime-cpu, ")
+    }
+    lines = [
+        "## toy\n",
+        f"{setup['points']} points in the plane take {setup['steps']} steps of annealed Langevin "
+        f"dynamics, through an MLP of\n128 hidden units. {_machine(record)}. The loop in PyTorch "
+        f"takes {found['torch loop / difftool']:.2f} times as long.\n",
+    ]
+    if not times:
+        return lines
+    whole = sum(times.values())
+    most = found["torch loop / difftool"] * whole / times["Gemm"]
+    rows = [[name, _number(ms), f"{ms / whole:.0%}"] for name, ms in times.items()]
+    return [
+        *lines,
+        f"The matrix products alone are {times['Gemm'] / whole:.0%} of a step: with nothing else "
+        f"to do the ratio would be {most:.1f}.\nWhere the time of a batch of "
+        f"{setup['max_batch']} goes, on ONNX Runtime:\n",
+        _table(["operator", "ms/step", "share"], rows),
+        "",
+    ]
 
 
 def _goals(results: Results) -> str:

@@ -17,7 +17,13 @@ from _report import Figure
 def _record(figures: list[Figure]) -> dict:
     return {
         "machine": {"cpu": "a CPU", "instructions": "AVX2 VNNI", "cores": 2, "torch": "2.0"},
-        "setup": {"threads": 2, "program": "ddpm(steps=1000)"},
+        "setup": {
+            "threads": 2,
+            "program": "ddpm(steps=1000)",
+            "points": 10,
+            "steps": 100,
+            "max_batch": 5,
+        },
         "figures": [
             {
                 "name": f.name,
@@ -45,7 +51,13 @@ RESULTS = {
             Figure(name="batch 1: fp32 on onnxruntime-cpu, Conv: 80%", values=[40.0]),
         ]
     ),
-    "toy": _record([Figure(name="torch loop / difftool", values=[6.0], at_least=5)]),
+    "toy": _record(
+        [
+            Figure(name="torch loop / difftool", values=[4.0], at_least=5),
+            Figure(name="on onnxruntime-cpu, Gemm", values=[0.5]),
+            Figure(name="on onnxruntime-cpu, Log", values=[0.3]),
+        ]
+    ),
 }
 
 
@@ -57,13 +69,17 @@ def test_the_page_has_times_ratios_goals_and_where_the_time_goes() -> None:
     assert "| torch.compile | – |  |" in text
     assert "- batch 1: torch.compile: not compiled within 9 s" in text
     assert "| cifar10 | batch 1: torch eager / difftool fp32 | at least 2 | 1.5 | FAIL |" in text
-    assert "| toy | torch loop / difftool | at least 5 | 6 | pass |" in text
+    assert "| toy | torch loop / difftool | at least 5 | 4 | FAIL |" in text
+    assert "| Log | 0.3 | 37% |" in text
+    assert "The matrix products alone are 62% of a step" in text
+    assert "the ratio would be 6.4." in text
     assert "| 1 | fp32 | Conv | 40 | 80% |" in text
 
 
 def test_the_readme_gets_the_ratios_of_what_was_measured() -> None:
     text = readme_block(RESULTS)
     assert "| torch eager | 1.50 | INVALID |" in text
+    assert "torch.compile" not in text  # it has no time here; the page says why
     assert "a CPU with AVX2 VNNI, 2 cores, threads 2, torch 2.0" in text
     assert readme_block({}) == "Not measured yet."
 

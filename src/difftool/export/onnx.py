@@ -4,6 +4,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -69,8 +70,15 @@ def export_step(
 ) -> None:
     """Write the step graph, with dynamic batch, history, table and cond_table.
 
-    `forms` are `difftool.export.forms.CHOSEN` where nothing else is to be measured.
+    `forms` are `difftool.export.forms.CHOSEN` where nothing else is to be measured. Of points, one
+    row number may stand for the batch; with "guidance" each of its two halves has its own.
     """
+    from difftool.export.forms import CHOSEN
+    from difftool.export.forms.rows import share_rows
+
+    forms = forms or CHOSEN
+    if len(spec.shape) == 1 and "guidance" not in module.fused:
+        forms = replace(forms, rewrites=(*forms.rewrites, share_rows))
     batch, slots = Dim("batch"), Dim("slots")
     # A bound the exporter can rely on keeps its shape arithmetic, and so its time, small.
     columns = Dim("columns", min=Column.HISTORY + 1)

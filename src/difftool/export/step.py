@@ -15,7 +15,8 @@ class StepModule(nn.Module):
 
     See `difftool.diffusion.program` for the arithmetic. The table is an input, so one graph serves
     every sampler and every number of steps. `fused` names what the graph computes beyond the plain
-    row: "known", "guidance", "norms". What is not named is not in the graph.
+    row: "known", "guidance", "norms". What is not named is not in the graph. Without "guidance",
+    row may be int64 [1] where all samples stand at the same; an ONNX file says whether it may.
 
     in:  x [N, *S], history [K, N, *S], row int64 [N], noise [N, *S], table [R, Column.HISTORY + K],
          cond_table [U, C], the conditioner's output for a program's distinct conds;

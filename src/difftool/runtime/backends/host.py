@@ -20,6 +20,7 @@ class HostBatch:
     """Two bindings that read each other's outputs: x, history and row swap sides every step.
 
     `taken` are the inputs that the graph has; a network without conditioner takes no cond_table.
+    `one_row` says that it takes one row number for all samples, too.
     """
 
     def __init__(
@@ -30,13 +31,16 @@ class HostBatch:
         rows: Rows,
         cond_table: Floats,
         shape: tuple[int, ...],
+        *,
+        one_row: bool = False,
     ) -> None:
         self._program = program.table
-        self._first = rows.first
+        same = (rows.first == rows.first[0]).all()
+        self._first = rows.first[:1] if one_row and same else rows.first
         self._side, self._done = 0, 0
         self._x = [np.zeros(shape, np.float32) for _ in range(2)]
         self._history = [np.zeros((program.history, *shape), np.float32) for _ in range(2)]
-        self._row = [np.zeros(shape[0], np.int64) for _ in range(2)]
+        self._row = [np.zeros_like(self._first) for _ in range(2)]
         self._denoised = np.zeros(shape, np.float32)
         self._fixed = {
             "noise": np.zeros(shape, np.float32),

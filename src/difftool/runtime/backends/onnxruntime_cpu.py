@@ -38,7 +38,14 @@ class OnnxRuntimeCpu:
         rows = rows_of(program, self._spec, size, labels)
         shape = (size, *self._spec.shape)
         bind, taken = partial(_bind, self._step), {node.name for node in self._step.get_inputs()}
-        return HostBatch(bind, taken, program, rows, self._conditioner.table(rows), shape)
+        table, one_row = self._conditioner.table(rows), takes_one_row(self._step)
+        return HostBatch(bind, taken, program, rows, table, shape, one_row=one_row)
+
+
+def takes_one_row(session: Any) -> bool:
+    """Whether a step graph also takes one row number, for a batch that stands at one row."""
+    axes = {node.name: node.shape for node in session.get_inputs()}
+    return bool(axes["row"] != axes["x"][:1])
 
 
 def _bind(session: Any, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:

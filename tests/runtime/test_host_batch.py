@@ -1,0 +1,35 @@
+"""What a batch binds: a row number for each sample, or one if the graph takes one and all agree."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.samplers import ddim
+from difftool.runtime.backends.host import Arrays, HostBatch
+from tests.fixtures import CLASSES_SPEC
+
+
+@pytest.mark.parametrize(
+    ("labels", "one_row", "expected"),
+    [((1, 1, 1), True, 1), ((0, 1, 1), True, 3), ((1, 1, 1), False, 3)],
+)
+def test_row_numbers_that_agree_are_one(
+    labels: tuple[int, ...], one_row: bool, expected: int
+) -> None:
+    bound: list[Arrays] = []
+
+    def bind(inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+        bound.extend((inputs, outputs))
+        return lambda: None
+
+    program = ddim(CLASSES_SPEC, steps=4)
+    rows = rows_of(program, CLASSES_SPEC, 3, Labels(np.array(labels)))
+    shape = (3, *CLASSES_SPEC.shape)
+    table = np.zeros((len(rows.conds), 1), np.float32)
+    batch = HostBatch(bind, {"x", "row"}, program, rows, table, shape, one_row=one_row)
+    batch.start(np.zeros(shape, np.float32), row=2)
+    inputs, outputs = bound[:2]
+    assert inputs["row"].tolist() == (rows.first + 2).tolist()[:expected]
+    assert outputs["row_next"].shape == (expected,)
