@@ -19,6 +19,7 @@ from tests.cli.conftest import Command, command, tree
 INTERRUPT_AT_STEP_5 = """
 import os, signal
 from difftool.runtime.model import Model
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell ignores it
 stream = Model.stream
 def interrupted(self, *args, **kwargs):
     for state in stream(self, *args, **kwargs):
