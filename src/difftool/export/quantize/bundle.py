@@ -36,8 +36,8 @@ from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 REPORT: Final = "quantize.json"
 INT8: Final = step_name("int8")
 
-# How many times the error a row may have that ranges of that very run would leave. Ranges of
-# another whole run leave 1.1 times it on the shipped models, of the first or last row 4 to 18.
+# How many times the error a row may have that ranges of that very run would leave. On the shipped
+# models ranges of another whole run leave 1.1 to 1.4 times it, of the first or last row 4 to 18.
 RATIO: Final = 1.75
 # The bounds that `verify` holds int8 to, over the errors measured here: of samples twice; of a row,
 # whose largest error is that of a single number and whose step depends on the program, three times.
