@@ -168,6 +168,7 @@ def test_learned_variance_bounds_are_the_two_fixed_ones() -> None:
         ("langevin", {"step_size": -0.1}, "not positive"),
         ("langevin", {"step_size": 10**400}, "overflows with step_size 1000"),
         ("heun", {"churn": 10**400}, "overflows with churn 1000"),
+        ("annealed_langevin", {"step_size": 1e300}, "a number that float32 cannot"),
         ("annealed_langevin", {"steps": 1500}, "do not divide among 1000"),
         ("annealed_langevin", {"convention": "tutorial"}, "unknown convention"),
         ("langevin", {"step_size": 0.1, "start": "uniform(8, -8)"}, "unknown start"),

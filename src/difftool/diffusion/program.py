@@ -83,9 +83,10 @@ class Program:
             raise UsageError(
                 "column COND or NULL_COND points outside `conds`", "compile the program again"
             )
-        if not (np.isfinite(self.table).all() and np.isfinite(self.conds).all()):
+        largest = np.finfo(np.float32).max  # step graphs compute in it; NaN is not below either
+        if not all((np.abs(numbers) <= largest).all() for numbers in (self.table, self.conds)):
             raise UsageError(
-                "a program table holds a number that is not finite", "compile it again"
+                "a program holds a number that float32 cannot", "give its sampler smaller ones"
             )
 
     def __len__(self) -> int:
