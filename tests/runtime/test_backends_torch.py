@@ -11,6 +11,7 @@ import torch
 from difftool.bundle import MANIFEST, TORCHSCRIPT, file_entries, read_bundle, write_manifest
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError
+from difftool.export.bundle import export_bundle
 from difftool.export.compiled import jit_compiled
 from difftool.export.eager import Eager
 from difftool.export.onnx import conditioner_width, step_module
@@ -18,6 +19,7 @@ from difftool.export.torchscript import torchscript
 from difftool.runtime import Model, load
 from difftool.runtime.backends import BACKENDS, open_backend
 from difftool.runtime.edits import inpaint
+from difftool.runtime.engine_cache import VARIABLE, EngineCache
 from difftool.train.checkpoint import load_checkpoint
 
 
@@ -27,11 +29,16 @@ def list_files(bundle: Path) -> None:
     write_manifest(bundle, {**manifest, "files": file_entries(bundle)})
 
 
+def sha256_of_code(bundle: Path) -> str:
+    """What a user who trusts a bundle's step.ts names."""
+    return read_bundle(bundle).manifest.files[TORCHSCRIPT].sha256
+
+
 @pytest.fixture(scope="module")
 def scripted(
     tiny_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The tiny bundle with a step.ts."""
+    """The tiny bundle with a step.ts that `export_bundle` did not make."""
     bundle = tmp_path_factory.mktemp("scripted") / "bundle"
     shutil.copytree(tiny_bundle, bundle)
     loaded = load_checkpoint(tiny_checkpoint)
@@ -43,7 +50,8 @@ def scripted(
 
 
 def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
-    model = load(scripted, backend="torchscript", threads=1, max_batch=3)
+    trust = [sha256_of_code(scripted)]
+    model = load(scripted, backend="torchscript", threads=1, max_batch=3, trust=trust)
     cpu = load(scripted, backend="onnxruntime-cpu", threads=1, max_batch=3)
     for sampler in (ddpm, unipc):  # one slot of history, and several
         program = sampler(model.spec, steps=6)
@@ -57,7 +65,7 @@ def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
     np.testing.assert_allclose(*runs, atol=1e-5)
 
 
-def test_torchscript_is_opened_only_where_it_is_named(
+def test_torchscript_is_opened_only_where_it_is_named_and_trusted(
     scripted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -67,8 +75,34 @@ def test_torchscript_is_opened_only_where_it_is_named(
     bundle = read_bundle(scripted)
     assert open_backend(bundle, None, threads=1).name != "torchscript"
     assert "torchscript" in BACKENDS
+    sha256 = sha256_of_code(scripted)
+    with pytest.raises(ArtefactError, match=rf"was made elsewhere.* {sha256} .*--trust"):
+        open_backend(bundle, "torchscript", threads=1, trusted=["0" * 64])
     with pytest.raises(AssertionError, match=r"step\.ts was opened"):
+        open_backend(bundle, "torchscript", threads=1, trusted=[sha256])
+
+
+def test_torchscript_of_ones_own_needs_no_trust(
+    points_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    bundle = read_bundle(export_bundle(points_checkpoint, tmp_path / "own", torchscript=True))
+    assert open_backend(bundle, "torchscript", threads=1).name == "torchscript"
+    EngineCache().clear()
+    with pytest.raises(ArtefactError, match="was made elsewhere"):
         open_backend(bundle, "torchscript", threads=1)
+
+
+def test_an_export_does_without_a_cache_that_it_cannot_write(
+    points_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "cache"))
+    out = export_bundle(points_checkpoint, tmp_path / "own", torchscript=True)
+    assert f"to run step.ts here say --trust {sha256_of_code(out)}" in caplog.text
 
 
 def test_a_bundle_without_torchscript_or_with_a_damaged_one(
@@ -81,7 +115,7 @@ def test_a_bundle_without_torchscript_or_with_a_damaged_one(
     (damaged / TORCHSCRIPT).write_bytes(b"not a program")
     list_files(damaged)
     with pytest.raises(ArtefactError, match=r"torch refuses .*step\.ts"):
-        load(damaged, backend="torchscript")
+        load(damaged, backend="torchscript", trust=[sha256_of_code(damaged)])
 
 
 def test_what_torch_compiles_is_the_step_module(

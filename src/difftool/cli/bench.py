@@ -1,7 +1,7 @@
 """difftool bench: how fast a bundle runs here, alone and against peers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -94,14 +94,13 @@ def bench(
     from difftool.runtime.model import find_bundle
 
     sizes = _sizes(batch)
+    trusted = tuple(trust or ())
     bundle = read_bundle(find_bundle(model))
     arguments = options.sampler_arguments(steps, eta, assignments)
     program = options.choose_program(bundle, sampler, arguments)
-    opened = open_backend(
-        bundle, backend, threads=threads, precision=precision, trusted=trust or ()
-    )
+    opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trusted)
     own = Side(opened, precision)
-    peers = _peers(against, bundle, checkpoint, threads)
+    peers = _peers(against, bundle, checkpoint, threads, trusted)
     sides = {str(side): side for side in (own, *peers)}
     reference = _reference(peers, bundle, checkpoint, threads)
 
@@ -132,7 +131,12 @@ def bench(
         ],
         "best_max_batch": best,
         "peak_memory_mib": peak_memory(
-            model, backend=backend, precision=precision, threads=threads, size=best or sizes[0]
+            model,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            size=best or sizes[0],
+            trust=trusted,
         ),
     }
     if json:
@@ -151,7 +155,11 @@ def _sizes(text: str) -> list[int]:
 
 
 def _peers(
-    against: str | None, bundle: "Bundle", checkpoint: Path | None, threads: int | None
+    against: str | None,
+    bundle: "Bundle",
+    checkpoint: Path | None,
+    threads: int | None,
+    trusted: "Collection[str]",
 ) -> "list[Side]":
     from difftool.export.sides import TORCH, Side
     from difftool.runtime.backends import open_backend
@@ -165,22 +173,27 @@ def _peers(
                 "difftool bench does not run diffusers", "use benchmarks/against_peers.py"
             )
         if name == TORCH:
-            peers.append(Side(_torch(bundle, checkpoint, threads), precision))
+            peers.append(Side(_torch(bundle, checkpoint, threads, trusted), precision))
         elif kind == "tensorrt":  # names the precision of an engine itself
-            peers.append(Side(open_backend(bundle, name, threads=threads), precision))
+            opened = open_backend(bundle, name, threads=threads, trusted=trusted)
+            peers.append(Side(opened, precision))
         else:
-            opened = open_backend(bundle, kind, threads=threads, precision=precision)
+            opened = open_backend(
+                bundle, kind, threads=threads, precision=precision, trusted=trusted
+            )
             peers.append(Side(opened, precision))
     return peers
 
 
-def _torch(bundle: "Bundle", checkpoint: Path | None, threads: int | None) -> "Backend":
+def _torch(
+    bundle: "Bundle", checkpoint: Path | None, threads: int | None, trusted: "Collection[str]" = ()
+) -> "Backend":
     """The checkpoint in PyTorch, or else the bundle's TorchScript."""
     from difftool.runtime.backends import open_backend
 
     if checkpoint is None:
         try:
-            return open_backend(bundle, "torchscript", threads=threads)
+            return open_backend(bundle, "torchscript", threads=threads, trusted=trusted)
         except MissingDependencyError as error:
             raise UsageError(
                 "torch needs the checkpoint that the bundle was exported from",

@@ -84,7 +84,7 @@ Trust = Annotated[
     list[str] | None,
     Option(
         metavar="SHA256",
-        help="Run an engine of the bundle that was built elsewhere, which is machine code; "
+        help="Run an engine or TorchScript of the bundle that was made elsewhere, which is code; "
         "repeatable.",
         show_default=False,
     ),

@@ -23,15 +23,19 @@ from difftool.bundle import (
 )
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
-from difftool.errors import UsageError
+from difftool.errors import ResourceError, UsageError
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
 from difftool.export.torchscript import torchscript as trace
 from difftool.files import atomic_directory, sha256_of, write_atomic
+from difftool.log import Log
+from difftool.runtime.engine_cache import EngineCache
 from difftool.train.checkpoint import EMA, MODEL, Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
     from difftool.export.tensorrt.build import Progress
     from difftool.export.tensorrt.compile import Request
+
+_log = Log(__name__)
 
 _VERSIONS = ("difftool", "torch", "onnx", "onnxscript")
 
@@ -82,6 +86,7 @@ def export_bundle(
             export_conditioner(loaded.network, loaded.spec, folder / CONDITIONER)
         if torchscript:
             write_atomic(folder / TORCHSCRIPT, trace(module, loaded.spec, width))
+            _remember(sha256_of(folder / TORCHSCRIPT))
         manifest = _manifest(loaded, program, fused, file_entries(folder))
         write_manifest(folder, manifest.model_dump(mode="json"))
         if portable:
@@ -91,6 +96,14 @@ def export_bundle(
 
             add_engine(folder, engine, model=out.name, on_progress=on_build)
     return out
+
+
+def _remember(sha256: str) -> None:
+    """Let the runtime run this TorchScript for this user, unless the cache cannot be written."""
+    try:
+        EngineCache().remember(sha256)
+    except ResourceError as error:
+        _log.warning("%s; to run %s here say --trust %s", error.message, TORCHSCRIPT, sha256)
 
 
 def _add_sampler(folder: Path) -> None:

@@ -55,7 +55,8 @@ def open_sides(
 
     Both are a backend of the runtime, or "numpy", which runs the ONNX graph node by node, or
     "torch", which runs the checkpoint. `against` is by default torch where there is a checkpoint,
-    and else step.onnx on ONNX Runtime. `trusted` are the sha256 of engines that may run.
+    and else step.onnx on ONNX Runtime. `trusted` are the sha256 of engines and TorchScript made
+    elsewhere that may run.
 
     Raises:
         UsageError: both are the same, or the checkpoint is missing or of no use.

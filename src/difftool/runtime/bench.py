@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -101,17 +101,25 @@ def best_size(timings: Sequence[Timing]) -> int:
 
 
 def peak_memory(
-    model: str, *, backend: str | None, precision: str, threads: int | None, size: int
+    model: str,
+    *,
+    backend: str | None,
+    precision: str,
+    threads: int | None,
+    size: int,
+    trust: Collection[str] = (),
 ) -> float | None:
     """MiB of resident memory at most, of a new process that loads a model and takes two steps.
 
-    None where the operating system does not say. CheckFailed where the process ends badly.
+    `trust` are the sha256 of code made elsewhere that may run, as of `load`. None where the
+    operating system does not say. CheckFailed where the process ends badly.
     """
     request = {
         "model": model,
         "backend": backend,
         "precision": precision,
         "threads": threads,
+        "trust": list(trust),
         "size": size,
     }
     done = subprocess.run(
@@ -134,6 +142,7 @@ def peak_main() -> None:
         backend=request["backend"],
         precision=request["precision"],
         threads=request["threads"],
+        trust=request["trust"],
         max_batch=request["size"],
     )
     for state in islice(model.stream(n=request["size"]), 2):

@@ -3,7 +3,8 @@
 Each engine is a file named by its own digest, with a record of the same user's making named by the
 digest of its key. Two processes may build the same engine; what is written to the folder is written
 by one process at a time, so the record of the last one names an engine that is there. Reading needs
-no lock: files appear whole, and one that another process has just replaced counts as absent.
+no lock: files appear whole, and one that another process has just replaced counts as absent. Of
+TorchScript, which is kept in bundles alone, the digest is remembered.
 """
 
 import contextlib
@@ -95,6 +96,14 @@ class EngineCache:
                     self._forget_bytes(old)
         return record
 
+    def remember(self, sha256: str) -> None:
+        """Keep in mind that this user's difftool made the TorchScript of this digest."""
+        self.write(self._made_path(sha256), b"")
+
+    def made(self, sha256: str) -> bool:
+        """Whether a file of this digest was remembered."""
+        return self._is_ours() and self._made_path(sha256).is_file()
+
     def remove(self, record: Record) -> None:
         """Delete an engine and what was kept of its runs."""
         with locked(self.folder, wait=True):
@@ -109,7 +118,7 @@ class EngineCache:
             return 0
         freed = 0
         with locked(self.folder, wait=True):
-            for kind in ("json", "engine", "runtime", "timing"):
+            for kind in ("json", "engine", "runtime", "timing", "made"):
                 for path in [*self.folder.glob(f"*.{kind}"), *self.folder.glob(f".*.{kind}.*")]:
                     freed += path.stat().st_size
                     path.unlink(missing_ok=True)
@@ -141,6 +150,9 @@ class EngineCache:
         self._make()
         write_atomic(path, data)
 
+    def _made_path(self, sha256: str) -> Path:
+        return self.folder / f"{sha256}.made"
+
     def _record_path(self, record: Record) -> Path:
         return self.folder / f"{key_digest(record.key)}.json"
 
@@ -168,7 +180,7 @@ class EngineCache:
                 stat.S_IWGRP | stat.S_IWOTH
             ):
                 raise ResourceError(
-                    f"others can write into the cache {self.folder}, and engines are machine code",
+                    f"others can write into the cache {self.folder}, which says what code may run",
                     f"run: chmod 700 {self.folder}, or name a folder of your own in {VARIABLE}",
                 )
         return True

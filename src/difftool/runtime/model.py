@@ -300,8 +300,8 @@ def load(
     `precision` is what the network computes in; int8 is what `difftool quantize` adds to a bundle.
     ArtefactError where the bundle is damaged or lacks that precision, MissingDependencyError where
     the backend is not installed, or has no GPU or no engine to run. `trust` are the sha256 of
-    engines that were built elsewhere and may run: an engine is machine code. `limits` are how large
-    the bundle may be, `max_work` how many numbers a call may compute.
+    engines and TorchScript made elsewhere that may run: both are code. `limits` are how large the
+    bundle may be, `max_work` how many numbers a call may compute.
     """
     bundle = read_bundle(find_bundle(model), limits=limits)
     opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trust)

@@ -141,8 +141,8 @@ def open_backend(
 
     `precision` is what the network computes in: "int8" is what `difftool quantize` makes, "bf16"
     OpenVINO's, "tf32" that of onnxruntime-cuda; "tensorrt:fp16" says both in one word. `trusted`
-    are the sha256 of engines that were built elsewhere and may run. `threads` are those of a CPU.
-    A backend that is named is never replaced by another.
+    are the sha256 of engines and TorchScript made elsewhere that may run. `threads` are those of
+    a CPU. A backend that is named is never replaced by another.
 
     Raises:
         MissingDependencyError: what the backend needs is not here; says what and how to get it.
@@ -195,7 +195,7 @@ def _open(
     if name == "torchscript":
         from difftool.runtime.backends.torchscript import TorchScript
 
-        return TorchScript(bundle, threads=threads)
+        return TorchScript(bundle, threads=threads, trusted=trusted)
     if name in BACKENDS:
         from difftool.runtime.backends.onnxruntime_cuda import open_onnxruntime
 

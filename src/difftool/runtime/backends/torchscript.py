@@ -1,10 +1,11 @@
 """PyTorch in the runtime: the step module as TorchScript, for hosts that have PyTorch anyway.
 
 The one file of the runtime that imports torch, and the one that opens a `step.ts`. TorchScript is
-code, so it is opened only where this backend is named.
+code, so it is opened only where this backend is named, and only where this user's difftool made it
+or the user names its sha256.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, first_line
 from difftool.runtime.backends import require_fused
 from difftool.runtime.backends.conditioner import Conditioner
+from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 if TYPE_CHECKING:
@@ -31,11 +33,14 @@ class TorchScript:
 
     name = "torchscript"
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, trusted: Collection[str] = ()
+    ) -> None:
         if TORCHSCRIPT not in bundle.manifest.files:
             raise MissingDependencyError(
                 f"{bundle.path} has no {TORCHSCRIPT}", "export it again with --torchscript"
             )
+        _require_trust(bundle, trusted)
         torch = _torch()
         if threads is not None:
             torch.set_num_threads(threads)
@@ -148,6 +153,17 @@ class TorchBatch:
     def _get(self, tensor: "Tensor") -> Floats:
         array: Floats = tensor.cpu().numpy()
         return array
+
+
+def _require_trust(bundle: Bundle, trusted: Collection[str]) -> None:
+    """ArtefactError where a bundle's TorchScript is neither this user's nor trusted."""
+    sha256 = bundle.manifest.files[TORCHSCRIPT].sha256
+    if sha256 not in trusted and not EngineCache().made(sha256):
+        raise ArtefactError(
+            f"{bundle.path / TORCHSCRIPT} was made elsewhere; its sha256 is {sha256}",
+            "TorchScript is code: if you trust its maker say --trust and that sha256, "
+            "or choose --backend onnxruntime-cpu",
+        )
 
 
 def _torch() -> Any:
