@@ -1,7 +1,9 @@
 """Engines of real TensorRT, built without a GPU: of every precision, and each one only once."""
 
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +96,28 @@ def test_an_interrupt_ends_the_build(tiny: Bundle, target: Target, cache: Engine
 
     with pytest.raises(KeyboardInterrupt):
         compile_bundle(tiny, Request(target), cache=cache, on_progress=interrupt)
+    assert cache.records() == []
+
+
+def test_a_ctrl_c_is_not_swallowed_by_tensorrt(
+    tiny: Bundle, target: Target, cache: EngineCache
+) -> None:
+    """It is raised in the main thread, so none of TensorRT's callbacks may run there."""
+    threads: set[threading.Thread] = set()
+
+    def watch(phase: str, done: int, total: int) -> None:
+        if not threads:
+            signal.raise_signal(signal.SIGINT)
+        threads.add(threading.current_thread())
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compile_bundle(tiny, Request(target), cache=cache, on_progress=watch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert threads
+    assert threading.main_thread() not in threads
     assert cache.records() == []
 
 

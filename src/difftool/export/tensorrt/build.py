@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import onnx
@@ -26,10 +27,31 @@ def build_engine(
     """Compile a step graph as `key` says; returns the engine and TensorRT's timings of its kernels.
 
     `timing` are those of an earlier build. TensorRT for RTX measures nothing and returns none.
+    `on_progress` is called from other threads.
 
     Raises:
         ArtefactError: TensorRT cannot take the graph, or fails to build it.
     """
+    stop = threading.Event()
+    # TensorRT calls Python on its way and goes on after what is raised there, as Ctrl-C is in the
+    # main thread. So that one waits, and tells the build to end.
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(_build, model, key, flavour, timing, on_progress, stop)
+        try:
+            return building.result()
+        except KeyboardInterrupt:
+            stop.set()
+            raise
+
+
+def _build(
+    model: onnx.ModelProto,
+    key: EngineKey,
+    flavour: Flavour,
+    timing: bytes,
+    on_progress: Progress | None,
+    stop: threading.Event,
+) -> tuple[bytes, bytes]:
     trt = flavour.module
     logger = _logger(trt)
     builder = trt.Builder(logger)
@@ -46,7 +68,7 @@ def build_engine(
         config.set_flag(trt.BuilderFlag.REFIT)
     _set_gpus(trt, config, key)
     _set_profile(builder, network, config, key)
-    monitor = _monitor(trt, on_progress)
+    monitor = _monitor(trt, on_progress, stop)
     config.progress_monitor = monitor
     cache = _timing_cache(config, flavour, timing)
 
@@ -117,8 +139,8 @@ def _logger(trt: Any) -> Any:
     return Logger()
 
 
-def _monitor(trt: Any, on_progress: Progress | None) -> Any:
-    """Tells of the builder's progress. An exception, such as an interrupt, ends the build."""
+def _monitor(trt: Any, on_progress: Progress | None, stop: threading.Event) -> Any:
+    """Tells of the builder's progress. An exception there, or `stop`, ends the build."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -138,7 +160,7 @@ def _monitor(trt: Any, on_progress: Progress | None) -> Any:
 
         def step_complete(self, name: str, step: int) -> bool:
             self._tell(name, step + 1)
-            return self.interrupt is None
+            return self.interrupt is None and not stop.is_set()
 
         def _tell(self, name: str, done: int) -> None:
             # Nothing may be raised through TensorRT's own code.
