@@ -182,7 +182,7 @@ BAD = {
     "no extractor": (
         ("--samples", "digits.npz", "--against", "digits.npz", "--extractor", "text.npz"),
         3,
-        "ONNX Runtime refuses text.npz",
+        "text.npz is not ONNX",
     ),
     "absent extractor": (
         ("--samples", "digits.npz", "--against", "digits.npz", "--extractor", "resnet"),

@@ -16,6 +16,8 @@ from difftool.train.config import DataConfig
 from difftool.train.data import load_data
 from tests.evaluate.conftest import MakeExtractor
 
+CVE = Path(__file__).parents[1] / "reliability/corpus/cve"
+
 
 def _pixels(n: int, height: int = 3, width: int = 2, channels: int = 1) -> np.ndarray:
     rng = np.random.default_rng(0)
@@ -100,9 +102,18 @@ def test_features_must_be_finite_rows(operation: str, make_extractor: MakeExtrac
         opened.view(np.zeros((2, 3, 3, 1), np.uint8))
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_none_is_refused(tmp_path: Path, make_extractor: MakeExtractor) -> None:
     (tmp_path / "a.onnx").write_bytes(b"not onnx")
-    with pytest.raises(ArtefactError, match="ONNX Runtime refuses"):
+    with pytest.raises(ArtefactError, match=r"a\.onnx is not ONNX"):
         open_extractor(tmp_path / "a.onnx")
+    with pytest.raises(ArtefactError, match="ONNX Runtime refuses"):
+        open_extractor(make_extractor(nodes=(("Flatten", "nothing", "features"),)))
     with pytest.raises(ArtefactError, match="shipped: mnist"):
         open_extractor("minst")
+
+
+@pytest.mark.parametrize("path", sorted(CVE.glob("*.onnx")), ids=lambda path: path.stem)
+def test_a_file_that_reads_others_is_refused(path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"one file of ONNX's own operators") as caught:
+        open_extractor(path)
+    assert caught.value.code.startswith("graph-")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.files import sha256_of
+from difftool.preflight import GraphLimits, check_graph
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -42,6 +43,7 @@ class Extractor:
     def __init__(self, path: Path, name: str, *, threads: int | None = None) -> None:
         self.name = name
         self.sha256 = sha256_of(path)
+        _check(path)
         self._session = _session(path, threads)
         self._outputs = [
             output.name
@@ -120,6 +122,16 @@ def open_extractor(extractor: Path | str = "mnist", *, threads: int | None = Non
             f"shipped: {', '.join(shipped_extractors()) or 'none'}",
         )
     return Extractor(path, path.stem if path.parent == _SHIPPED else str(path), threads=threads)
+
+
+def _check(path: Path) -> None:
+    """ArtefactError where the file is not ONNX, or more than a graph."""
+    try:
+        check_graph(path, control_flow=True, limits=GraphLimits())
+    except ArtefactError as error:
+        raise ArtefactError(
+            error.message, "give one file of ONNX's own operators", code=error.code
+        ) from error
 
 
 def _session(path: Path, threads: int | None) -> Any:
