@@ -19,6 +19,7 @@ from tests.fixtures import (  # noqa: F401
 from tests.reliability.bars import (  # noqa: F401
     cases,
     nightly,
+    note,
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_configure,

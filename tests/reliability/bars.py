@@ -1,11 +1,11 @@
 """The bars of docs/reliability.md: what was run for each, what failed, whether its defect is seen.
 
-A test that holds a bar up is marked `bar("K1")` and runs its cases through the fixture `cases`.
+A test that holds a bar up is marked `bar("K1")` and runs its cases through the fixture `cases`;
+what it measures on the way it tells the fixture `note`.
 The test that applies the bar's seeded defect, and expects it to turn red, is marked `seeded("K1")`.
 A bar has two tiers: a short one, and that of `--nightly`; the fixture `nightly` says which is run.
 """
 
-import platform
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,13 +14,16 @@ from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks._report import machine
 from difftool.files import write_atomic
 
 _SHOWN = 5  # failures that a message quotes
 _HEAD = ("bar", "cases", "failures", "seeded defect caught")
+_NOTE = "note"
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -29,25 +32,32 @@ class Cases:
 
     record: Callable[[str, object], None]
 
-    def run(self, check: Callable[[T], object], items: Iterable[T]) -> None:
-        """Call `check` with every item; AssertionError at the end, with those that failed."""
-        ran, failed = 0, []
+    def run(self, check: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """What `check` says of every item; AssertionError at the end, with those that failed."""
+        ran, failed, said = 0, [], []
         for item in items:
             ran += 1
             try:
-                check(item)
+                said.append(check(item))
             except AssertionError as error:
                 failed.append(f"{item!r}: {error}")
         self.record("cases", ran)
         self.record("failures", len(failed))
         assert ran, "no case was run"
         assert not failed, f"{len(failed)} of {ran} failed:\n" + "\n".join(failed[:_SHOWN])
+        return said
 
 
 @pytest.fixture
 def cases(record_property: Callable[[str, object], None]) -> Cases:
     """Runs and counts the cases of a bar."""
     return Cases(record_property)
+
+
+@pytest.fixture
+def note(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Adds a line to the report: a figure that the docs quote."""
+    return lambda line: record_property(_NOTE, line)
 
 
 @pytest.fixture(scope="session")
@@ -84,8 +94,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("reliability bars")
     for line in (_HEAD, *found):
         terminalreporter.write_line("  ".join(f"{cell:<10}" for cell in line).rstrip())
+    told = notes(terminalreporter.stats)
+    for words in told:
+        terminalreporter.write_line(words)
     if path := config.getoption("bars"):
-        write_atomic(path, _page(found, bool(config.getoption("nightly"))).encode())
+        write_atomic(path, _page(found, told, bool(config.getoption("nightly"))).encode())
 
 
 def summary(stats: dict[str, list[Any]]) -> list[tuple[str, str, str, str]]:
@@ -109,19 +122,34 @@ def summary(stats: dict[str, list[Any]]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _page(found: list[tuple[str, str, str, str]], nightly: bool) -> str:
+def notes(stats: dict[str, list[Any]]) -> list[str]:
+    """What the tests that passed had to tell, in the order of the alphabet."""
+    reports = stats.get("passed", ())
+    return sorted(
+        str(value)
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == _NOTE
+    )
+
+
+def _page(found: list[tuple[str, str, str, str]], told: list[str], nightly: bool) -> str:
     tier = "full" if nightly else "short"
-    machine = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    where = ", ".join(f"{name} {value}" for name, value in machine().items())
     lines = [
         "# reliability",
         "",
         "*This page is written by `make test-nightly`.*",
         "",
-        f"{time.strftime('%Y-%m-%d')}, the {tier} tier, on {machine}.",
+        f"{time.strftime('%Y-%m-%d')}, the {tier} tier.",
+        "",
+        f"Machine: {where}.",
         "",
         f"| {' | '.join(_HEAD)} |",
         "| --- | ---: | ---: | --- |",
         *(f"| {' | '.join(line)} |" for line in found),
+        "",
+        *(f"- {line}" for line in told),
         "",
     ]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.reliability.bars import Cases, summary
+from tests.reliability.bars import Cases, notes, summary
 
 
 def _report(**properties: object) -> SimpleNamespace:
@@ -26,6 +26,14 @@ def test_cases_and_failures_are_added_up() -> None:
         ("K2", "9", "4", "no"),
         ("K4", "1", "1", "no"),
     ]
+
+
+def test_what_failed_has_no_note() -> None:
+    stats = {
+        "passed": [_report(note="b"), _report(bar="K1", note="a")],
+        "failed": [_report(note="c")],
+    }
+    assert notes(stats) == ["a", "b"]
 
 
 def test_cases_go_on_after_a_failure() -> None:
