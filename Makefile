@@ -34,7 +34,7 @@ unit: $(VENV)/dev.stamp  ## the tests
 	$(BIN)/pytest -n auto --dist loadfile
 
 test-nightly: export OMP_NUM_THREADS = 1
-test-nightly: $(VENV)/dev.stamp  ## the reliability bars in full, hours; writes benchmarks/results
+test-nightly: $(VENV)/dev.stamp  ## the reliability bars in full, most of an hour; writes benchmarks/results
 	$(BIN)/pytest -n auto --nightly --bars benchmarks/results/reliability.md tests/reliability
 
 bench: $(VENV)/dev.stamp  ## run each file in benchmarks/ that has no leading underscore

@@ -85,7 +85,11 @@ def rm(
         Argument(metavar="NAME...", help="Engines, by the first digits that ls shows."),
     ] = None,
     everything: Annotated[
-        bool, Option("--all", help="Delete all engines, and what TensorRT measured and compiled.")
+        bool,
+        Option(
+            "--all",
+            help="Delete all: engines, what TensorRT measured, and which TorchScript is yours.",
+        ),
     ] = False,
     json: options.Json = False,
 ) -> None:
