@@ -1,5 +1,6 @@
 """Commands that are interrupted or short of disk leave the finished result, or nothing new."""
 
+import importlib.util
 import random
 import shutil
 import signal
@@ -34,6 +35,7 @@ WRITING = {
     "verify": "verify images.bundle images --picture errors.png --force",
 }
 LINES = {**WRITING, "eval": "eval --samples points.npz --against gaussians"}
+NO_TENSORRT = importlib.util.find_spec("tensorrt_rtx") is None
 FILES = ("sampler.onnx", "step.engine", "samples.png", "samples.npz", "program.json")
 FILES += ("schedule.png", "errors.png", "site/model/model.json")
 FILES += tuple(f"dist/{name}" for name in RUNTIME)
@@ -97,6 +99,12 @@ def inside(folder: Path) -> dict[str, bytes]:
     }
 
 
+def needs(line: str) -> None:
+    """Skip the test where what a command needs is not installed."""
+    if "--trt" in line and NO_TENSORRT:
+        pytest.skip("needs TensorRT for RTX")
+
+
 def undisturbed(line: str, kept: Path) -> tuple[dict[str, bytes], float]:
     """What a command leaves in a folder like `kept`, and how many seconds it takes."""
     folder = shutil.copytree(kept, kept.with_name("undisturbed"))
@@ -109,6 +117,7 @@ def undisturbed(line: str, kept: Path) -> tuple[dict[str, bytes], float]:
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_an_interrupted_command(line: str, place: Path, nightly: bool) -> None:
+    needs(line)
     kept = shutil.copytree(place, place.parent / "kept")
     before, (after, seconds) = inside(kept), undisturbed(line, kept)
     for trouble in troubles(line, seconds, MANY if nightly else SOME):
@@ -157,6 +166,7 @@ def test_an_interrupted_training_goes_on_to_the_same_end(
 @pytest.mark.parametrize("line", WRITING.values(), ids=WRITING)
 def test_a_command_whose_files_may_not_grow(line: str, place: Path, nightly: bool) -> None:
     """Real errors of a real file system, in what difftool writes and in what libraries write."""
+    needs(line)
     before = tree(place)
     for largest in (0, 50, 500) if nightly else (0,):
         ended = commands.run(line, place, Trouble(largest=largest))
