@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from difftool.bundle import read_bundle, write_manifest
+from difftool.bundle import STEP, read_bundle, write_manifest
 from difftool.errors import ArtefactError
 
 
@@ -113,3 +113,15 @@ def test_an_enormous_manifest_is_not_read(copy: Path) -> None:
     (copy / "bundle.json").write_bytes(b" " * (2 << 20))
     with pytest.raises(ArtefactError, match="larger than"):
         read_bundle(copy)
+
+
+def test_what_is_judged_is_what_is_read(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A file that is replaced after the bundle was opened does not go to a runtime."""
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    bundle = read_bundle(copy)
+    good = (copy / STEP).read_bytes()
+    assert bundle.graph(STEP).data == bundle.read(STEP) == good
+    for other in (good[:-1] + bytes([good[-1] ^ 1]), good[:-1], good + b"\0"):
+        (copy / STEP).write_bytes(other)
+        with pytest.raises(ArtefactError):
+            bundle.graph(STEP)

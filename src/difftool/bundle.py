@@ -22,7 +22,7 @@ from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import parse_json, read_limited, sha256_of, write_atomic
-from difftool.preflight import GraphLimits, check_conditioner, check_graph, check_step
+from difftool.preflight import Graph, GraphLimits, check_conditioner, check_step, read_graph
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -37,7 +37,6 @@ FUSED: Final = ("known", "guidance", "norms")
 # In what a step graph's network computes; all of them but the first are made from it on request.
 PRECISIONS: Final = ("fp32", "fp16", "bf16", "int8", "fp8")
 
-_ONNX: Final = ".onnx"
 _MISSING: Final = "bundle-missing"
 _NO_DIGEST: Final = "0" * 64
 _COPY: Final = "copy the whole folder again"
@@ -146,6 +145,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class OnnxFile:
+    """A graph of a bundle that has been judged.
+
+    `data` are the bytes that were judged, and what a runtime is to be given: the file itself may
+    be another by then.
+    """
+
+    path: Path
+    data: bytes
+    graph: Graph
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A bundle whose files all match its manifest."""
 
@@ -160,21 +172,36 @@ class Bundle:
         return compile_program(self.spec, entry.sampler, entry.arguments)
 
     def file(self, name: str) -> Path:
-        """The path of a file; an ONNX graph has been checked, and may go to a runtime.
+        """The path of a file, to show or to copy; what is to be run or parsed comes from `read`.
 
-        ArtefactError where the bundle has none of that name, or its graph is refused.
+        ArtefactError if the bundle has none of that name.
         """
         if name not in self.manifest.files:
             raise ArtefactError(
                 f"{self.path} has no {name}", "export it again with what you need", code=_MISSING
             )
-        path = self.path / name
-        if path.suffix == _ONNX:
-            self._check_graph(path)
-        return path
+        return self.path / name
 
-    def step(self, precision: str) -> Path:
-        """The path of a precision's step graph, as `file` gives it."""
+    def read(self, name: str) -> bytes:
+        """The bytes of a file, which are those of its digest; ArtefactError if they are not."""
+        path, entry = self.file(name), self.manifest.files[name]
+        data = read_limited(path, entry.size)
+        _require_digest(path, _digest(data), entry.sha256)
+        return data
+
+    def graph(self, name: str) -> OnnxFile:
+        """An ONNX graph; ArtefactError if it is refused, or there is none of that name."""
+        path, data = self.file(name), self.read(name)
+        whole = name == SAMPLER  # its loop is in the graph, and nothing of ours runs it
+        graph = read_graph(data, str(path), control_flow=whole, limits=self.limits.graph)
+        if name == CONDITIONER:
+            check_conditioner(graph, str(path), self.spec.classes)
+        elif not whole:
+            check_step(graph, str(path), self.spec.shape, self.manifest.fused)
+        return OnnxFile(path, data, graph)
+
+    def step(self, precision: str) -> OnnxFile:
+        """A precision's step graph, as `graph` gives it."""
         name = step_name(precision)
         if name not in self.manifest.files:
             hint = f"make it: difftool quantize {self.path}"
@@ -183,15 +210,7 @@ class Bundle:
                 hint if precision == "int8" else "choose --precision fp32, or int8",
                 code=_MISSING,
             )
-        return self.file(name)
-
-    def _check_graph(self, path: Path) -> None:
-        whole = path.name == SAMPLER  # its loop is in the graph, and nothing of ours runs it
-        graph = check_graph(path, control_flow=whole, limits=self.limits.graph)
-        if path.name == CONDITIONER:
-            check_conditioner(graph, str(path), self.spec.classes)
-        elif not whole:
-            check_step(graph, str(path), self.spec.shape, self.manifest.fused)
+        return self.graph(name)
 
 
 def step_name(precision: str) -> str:

@@ -44,10 +44,10 @@ def tiny(tiny_checkpoint: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPat
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime for GPUs, on a fake one."""
 
-    def session(path: str, settings: Any, *, providers: list[Any]) -> Any:
+    def session(graph: bytes, settings: Any, *, providers: list[Any]) -> Any:
         if providers == ["CPUExecutionProvider"]:
-            return CPU_SESSION(path, settings, providers=providers)
-        return CudaSession(read_bundle(Path(path).parent), [providers[0][0]])
+            return CPU_SESSION(graph, settings, providers=providers)
+        return CudaSession(graph, [providers[0][0]])
 
     monkeypatch.setattr(onnxruntime_cuda, "open_device", FakeDevice)
     monkeypatch.setattr(_gpu_parity, "open_device", FakeDevice)

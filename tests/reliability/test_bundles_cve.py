@@ -22,7 +22,11 @@ CORPUS: Final = Path(__file__).parent / "corpus" / "cve"
 REFUSED: Final = 3
 SECRET: Final = b"not of the bundle"
 
-EXTERNAL: Final = "import difftool.preflight.tensor as t; t._EXTERNAL = t._LOCATION = -1"
+EXTERNAL: Final = """
+from difftool.preflight.schema import MESSAGES, Field
+tensor = MESSAGES["TensorProto"]
+tensor[13], tensor[14] = Field("unseen", "StringStringEntryProto", many=True), Field("no", "int32")
+"""
 LINKS: Final = "import difftool.bundle as b; b._is_link = lambda found: False"
 NAMES: Final = "import difftool.bundle as b; b._is_plain = lambda name: True"
 FOLDERS: Final = """

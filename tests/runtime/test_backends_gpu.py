@@ -38,10 +38,10 @@ def memory(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return np.frombuffer(flat, dtype).reshape(shape)
 
 
-def session_of(bundle: Bundle) -> onnxruntime.InferenceSession:
+def session_of(graph: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return CPU_SESSION(str(bundle.file(STEP)), options, providers=["CPUExecutionProvider"])
+    return CPU_SESSION(graph, options, providers=["CPUExecutionProvider"])
 
 
 class FakeTensorRt:
@@ -53,7 +53,7 @@ class FakeTensorRt:
     DynamicShapesKernelSpecializationStrategy = SimpleNamespace(LAZY=0, EAGER=1)
 
     def __init__(self, bundle: Bundle, device: FakeDevice) -> None:
-        self.session, self.device = session_of(bundle), device
+        self.session, self.device = session_of(bundle.read(STEP)), device
         self.contexts: list[FakeContext] = []
         self.capturable, self.fails, self.refuses = True, False, False
         self.loaded: list[bytes] = []
@@ -217,9 +217,10 @@ def test_a_batch_that_is_too_large_is_told_the_command_for_a_wider_engine(
 class CudaSession:
     """An ONNX Runtime session that takes "cuda" addresses, and notes how it is run."""
 
-    def __init__(self, bundle: Bundle, providers: list[str]) -> None:
-        self._session, self._providers = session_of(bundle), providers
+    def __init__(self, graph: bytes, providers: list[str]) -> None:
+        self._session, self._providers = session_of(graph), providers
         self.get_inputs = self._session.get_inputs
+        self.disable_fallback = self._session.disable_fallback
         self.graphs: list[str] = []
 
     def get_providers(self) -> list[str]:
@@ -249,7 +250,7 @@ class CudaSession:
 
 
 def test_onnxruntime_runs_on_the_drivers_buffers(tiny_bundle: Path, bundle: Bundle) -> None:
-    session = CudaSession(bundle, [])
+    session = CudaSession(bundle.read(STEP), [])
     device = FakeDevice()
     engine = OnnxRuntimeEngine(session, device, 6, graphs=True)
     model = Model(bundle, DeviceBackend("onnxruntime-cuda", bundle, device, engine))
@@ -272,15 +273,15 @@ def cuda_runtime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> SimpleNames
     """onnxruntime-gpu on a machine with a GPU; `asked` are the options of each session."""
     fake = SimpleNamespace(asked=[], loaded=None, graphs_refused=False)
 
-    def session(path: str, settings: Any, *, providers: list[Any]) -> Any:
+    def session(graph: bytes, settings: Any, *, providers: list[Any]) -> Any:
         if providers == ["CPUExecutionProvider"]:  # the conditioner's
-            return CPU_SESSION(path, settings, providers=providers)
+            return CPU_SESSION(graph, settings, providers=providers)
         print("*** EP Error ***")
         fake.asked.append(dict(providers[0][1]))
         if fake.graphs_refused and providers[0][1]["enable_cuda_graph"] == "1":
             raise RuntimeError("not all nodes have been partitioned to the CUDA EP")
         loaded = [providers[0][0]] if fake.loaded is None else fake.loaded
-        return CudaSession(bundle, [*loaded, "CPUExecutionProvider"])
+        return CudaSession(graph, [*loaded, "CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime_cuda, "open_device", FakeDevice)
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)

@@ -11,13 +11,22 @@ import onnx
 import pytest
 
 import difftool
-from difftool.bundle import CONDITIONER, STEP, Bundle, read_bundle
+from difftool.bundle import (
+    CONDITIONER,
+    MANIFEST,
+    STEP,
+    Bundle,
+    file_entries,
+    read_bundle,
+    write_manifest,
+)
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.export.quantize.bundle import quantize_bundle
+from difftool.files import read_json
 from difftool.runtime.backends import Backend, open_backend
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.openvino import OpenVino
@@ -185,10 +194,12 @@ def test_onnxruntime_is_not_needed(bundle: Bundle, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_graph_that_it_refuses(bundle: Bundle, tmp_path: Path) -> None:
-    model = onnx.load(bundle.file(STEP))
+    copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    model = onnx.load(copy / STEP)
     model.graph.node[0].op_type = "Nothing"
-    (tmp_path / STEP).write_bytes(model.SerializeToString())
-    shutil.copy(bundle.file(CONDITIONER), tmp_path)
+    (copy / STEP).write_bytes(model.SerializeToString())
+    write_manifest(copy, {**read_json(copy / MANIFEST), "files": file_entries(copy)})
     with pytest.raises(ArtefactError, match="OpenVINO refuses") as caught:
-        OpenVino(replace(bundle, path=tmp_path), threads=1)
+        OpenVino(read_bundle(copy), threads=1)
+    assert caught.value.code == "graph-refused"
     assert "\n" not in caught.value.message

@@ -7,6 +7,7 @@ A fixed C, H or W is demanded of the images; a free one fits any. N must be free
 the package: `mnist`.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
-from difftool.files import sha256_of
-from difftool.preflight import GraphLimits, check_graph
+from difftool.files import read_limited
+from difftool.preflight import GraphLimits, read_graph
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -25,6 +26,7 @@ FEATURES: Final = "features"
 PROBABILITIES: Final = "probabilities"
 
 _SHIPPED: Final = Path(__file__).parent.parent / "extractors"
+_LARGEST: Final = 2 << 30  # bytes of a file
 _BATCH: Final = 256  # images that run together
 _INTERFACE: Final = "an extractor has one float32 input [N, C, H, W] and an output features [N, F]"
 
@@ -42,9 +44,10 @@ class Extractor:
 
     def __init__(self, path: Path, name: str, *, threads: int | None = None) -> None:
         self.name = name
-        self.sha256 = sha256_of(path)
-        _check(path)
-        self._session = _session(path, threads)
+        data = read_limited(path, _LARGEST)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        _check(data, path)
+        self._session = _session(data, path, threads)
         self._outputs = [
             output.name
             for output in self._session.get_outputs()
@@ -124,27 +127,28 @@ def open_extractor(extractor: Path | str = "mnist", *, threads: int | None = Non
     return Extractor(path, path.stem if path.parent == _SHIPPED else str(path), threads=threads)
 
 
-def _check(path: Path) -> None:
+def _check(data: bytes, path: Path) -> None:
     """ArtefactError where the file is not ONNX, or more than a graph."""
     try:
-        check_graph(path, control_flow=True, limits=GraphLimits())
+        read_graph(data, str(path), control_flow=True, limits=GraphLimits())
     except ArtefactError as error:
         raise ArtefactError(
             error.message, "give one file of ONNX's own operators", code=error.code
         ) from error
 
 
-def _session(path: Path, threads: int | None) -> Any:
+def _session(data: bytes, path: Path, threads: int | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError.extra("onnxruntime", "cpu") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
         reason = str(error).splitlines()[0][:200]
         raise ArtefactError(f"ONNX Runtime refuses {path}: {reason}", "is it ONNX?") from error

@@ -105,17 +105,13 @@ def bisect_sides(
     labels = verified_labels(bundle.spec, result.samples, student.backend, teacher.backend)
     inputs = _inputs(bundle, teacher, result, labels, seed)
     with temporary_folder() as folder:
-        references = {suspect: bundle.file(files[1] or STEP)}
+        references = {suspect: _graph(bundle, files[1] or STEP)}
         if None in files:
             assert checkpoint is not None
             references = _exported(bundle, checkpoint, folder, suspect)
-        for file, path in references.items():
+        for file, reference in references.items():
             culprit = bisect(
-                onnx.load(bundle.file(file)),
-                onnx.load(path),
-                inputs,
-                result.step_tolerance,
-                file=file,
+                _graph(bundle, file), reference, inputs, result.step_tolerance, file=file
             )
             if culprit is not None:
                 return culprit
@@ -163,7 +159,7 @@ def _file(bundle: Bundle, side: Side) -> str | None:
 
 def _exported(
     bundle: Bundle, checkpoint: Path | str, folder: Path, suspect: str
-) -> dict[str, Path]:
+) -> dict[str, onnx.ModelProto]:
     """A checkpoint's graphs, exported anew: by the name of the bundle's own, in running order."""
     from difftool.export.onnx import (
         conditioner_width,
@@ -173,14 +169,18 @@ def _exported(
     )
 
     loaded = load_origin(bundle, checkpoint)
-    found = {}
+    width, found = conditioner_width(loaded.network, loaded.spec), {}
     if CONDITIONER in bundle.manifest.files:
-        found[CONDITIONER] = folder / CONDITIONER
-        export_conditioner(loaded.network, loaded.spec, found[CONDITIONER])
-    found[suspect] = folder / STEP
+        export_conditioner(loaded.network, loaded.spec, folder / CONDITIONER)
+        found[CONDITIONER] = onnx.load(folder / CONDITIONER)
     module = step_module(loaded.network, loaded.spec, bundle.manifest.fused)
-    export_step(module, loaded.spec, conditioner_width(loaded.network, loaded.spec), found[suspect])
+    export_step(module, loaded.spec, width, folder / STEP)
+    found[suspect] = onnx.load(folder / STEP)
     return found
+
+
+def _graph(bundle: Bundle, file: str) -> onnx.ModelProto:
+    return onnx.load_from_string(bundle.graph(file).data)
 
 
 def _inputs(

@@ -5,13 +5,13 @@ Hundreds of times slower than a runtime, and a second opinion on any of them.
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx.reference import ReferenceEvaluator
 
-from difftool.bundle import Bundle
+from difftool.bundle import Bundle, OnnxFile
 from difftool.diffusion.labels import Labels, rows_of
 from difftool.diffusion.program import Program
 from difftool.runtime.backends import require_fused
@@ -27,7 +27,7 @@ class NumpyGraph:
     def __init__(self, bundle: Bundle, precision: str) -> None:
         self.fused = frozenset[str](bundle.manifest.fused)
         self._spec = bundle.spec
-        self._step = ReferenceEvaluator(str(bundle.step(precision)))
+        self._step = _evaluator(bundle.step(precision))
         self._conditioner = Conditioner(bundle, _function)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
@@ -47,8 +47,12 @@ def _bind(step: ReferenceEvaluator, inputs: Arrays, outputs: Arrays) -> Callable
     return run
 
 
-def _function(path: Path) -> Function:
-    graph = ReferenceEvaluator(str(path))
+def _evaluator(file: OnnxFile) -> ReferenceEvaluator:
+    return ReferenceEvaluator(onnx.load_from_string(file.data))
+
+
+def _function(file: OnnxFile) -> Function:
+    graph = _evaluator(file)
     return lambda inputs: np.asarray(_run(graph, None, inputs)[0], np.float32)
 
 

@@ -1,14 +1,16 @@
 """What an ONNX file holds, read and judged before any runtime sees it; needs no onnx package."""
 
-from difftool.preflight.graph import Graph, GraphLimits, Value, check_graph, read_graph
+from difftool.preflight.graph import GraphLimits, read_graph
 from difftool.preflight.interface import check_conditioner, check_step
+from difftool.preflight.parts import Graph, Node, Tensor, Value
 
 __all__ = [
     "Graph",
     "GraphLimits",
+    "Node",
+    "Tensor",
     "Value",
     "check_conditioner",
-    "check_graph",
     "check_step",
     "read_graph",
 ]

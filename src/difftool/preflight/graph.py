@@ -1,38 +1,44 @@
-"""An ONNX file, walked from end to end: it is one, it is small enough, and it is only a graph.
+"""An ONNX file, judged from end to end: it is one, it is small enough, and it is only a graph.
 
 Refused are operators of other domains than ONNX's own and com.microsoft, nodes that run code of
-their own, control flow where none is expected, functions, data outside the file (of which
+their own, control flow if none is expected, functions, data outside the file (of which
 CVE-2022-25882, CVE-2024-27318, CVE-2025-51480, CVE-2026-27489 and CVE-2026-34446 are cases), sizes
-that cannot be, and numbers that are not finite.
+that cannot be, numbers that are not finite, and all that one reader of the file might see and
+another might not: see `difftool.preflight.decode`.
 """
 
-import mmap
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from difftool.errors import ArtefactError
-from difftool.preflight.tensor import TensorError, check_tensor, count_of
-from difftool.preflight.wire import WireError, fields, signed
+from difftool.preflight.decode import Decoder, Message, Refused
+from difftool.preflight.parts import Attribute, Graph, Node, Tensor, Value
+from difftool.preflight.tensor import count_of, read_tensor
+from difftool.preflight.wire import WireError
+
+T = TypeVar("T")
 
 _DOMAINS: Final = ("", "ai.onnx", "com.microsoft")
 _CONTROL_FLOW: Final = ("If", "Loop", "Scan", "SequenceMap")
 _EXECUTABLE: Final = ("EPContext",)  # hands bytes, or a file of them, to a device as a program
+_CONFIGURES: Final = ("ort_config",)  # metadata that ONNX Runtime may take its settings from
 _DEEPEST: Final = 8  # graphs within graphs
 _FIELDS_OF_A_NODE: Final = 200  # so many fields may be read for each node of the limit
 _LARGEST_FILE: Final = (1 << 31) - 1  # of Protocol Buffers
+# Runtimes take a file for one of another format if these stand at this place, whatever else it is.
+_MARKS: Final = slice(4, 8)
+_OTHER_FORMATS: Final = (b"ORTM", b"TFL3")
 _AGAIN: Final = "export it again, with this difftool"
 
-# Fields of ModelProto, GraphProto, NodeProto, AttributeProto, ValueInfoProto and TypeProto.
-_GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25
-_NODE, _INITIALIZER, _INPUT, _OUTPUT, _SPARSE_INITIALIZER = 1, 5, 11, 12, 15
-_NODE_OUTPUT, _OPERATOR, _ATTRIBUTE, _DOMAIN = 2, 4, 5, 7
-_FLOAT, _TENSOR, _SUBGRAPH, _FLOATS, _TENSORS, _SUBGRAPHS, _SPARSE, _SPARSES = (
-    2, 5, 6, 7, 10, 11, 22, 23,
-)  # fmt: skip
+# An attribute's field of values, by the number of its type.
+_VALUES: Final = {
+    1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings", 9: "tensors",
+    10: "graphs", 13: "tp", 14: "type_protos",
+}  # fmt: skip
+_LISTS: Final = (6, 7, 8, 9, 10, 14)  # which may be empty, and then are not there
 
 
 @dataclass(frozen=True)
@@ -43,213 +49,163 @@ class GraphLimits:
     nodes: int = 20_000
 
 
-@dataclass(frozen=True)
-class Value:
-    """An input or output: ONNX's number of its type, and its sizes, None where they are free.
-
-    What is no tensor has the type 0, and no sizes.
-    """
-
-    kind: int = 0
-    shape: tuple[int | None, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The outermost graph of a file."""
-
-    inputs: Mapping[str, Value]
-    outputs: Mapping[str, Value]
-    nodes: int
-
-
-def check_graph(path: Path, *, control_flow: bool = False, limits: GraphLimits) -> Graph:
-    """The graph of an ONNX file; ArtefactError says what of it is refused.
-
-    `control_flow` is whether it may hold loops and branches.
-    """
-    try:
-        with open(path, "rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is empty"
-        raise ArtefactError(f"cannot read {path}: {reason}", _AGAIN, code="graph-wire") from error
-    return read_graph(data, str(path), control_flow=control_flow, limits=limits)
-
-
 def read_graph(
-    data: memoryview, name: str, *, control_flow: bool = False, limits: GraphLimits
+    data: bytes | memoryview, name: str, *, control_flow: bool = False, limits: GraphLimits
 ) -> Graph:
-    """The same of an ONNX file's bytes; `name` is what errors call it."""
-    walk = _Walk(name, control_flow, limits)
+    """The graph of an ONNX file's bytes; ArtefactError says what of it is refused.
+
+    `name` is what errors call the file; `control_flow` says that it may hold loops and branches.
+    """
     try:
-        return walk.model(data)
+        return _Judge(control_flow, limits).model(memoryview(data))
     except WireError as error:
-        raise walk.refused(f"is not ONNX: {error}", "graph-wire") from error
+        raise ArtefactError(f"{name} is not ONNX: {error}", _AGAIN, code="graph-wire") from error
+    except Refused as error:
+        raise ArtefactError(f"{name} {error.what}", _AGAIN, code=error.code) from error
 
 
-@dataclass
-class _Walk:
-    """What has been met of a file so far."""
+class _Judge:
+    """What has been met of a file so far: nodes, and bytes of weights."""
 
-    name: str
-    control_flow: bool
-    limits: GraphLimits
-    nodes: int = 0
-    weights: int = 0  # bytes
-    read: int = 0  # fields
-    inputs: dict[str, Value] = field(default_factory=dict)
-    outputs: dict[str, Value] = field(default_factory=dict)
-
-    def refused(self, what: str, code: str) -> ArtefactError:
-        return ArtefactError(f"{self.name} {what}", _AGAIN, code=code)
+    def __init__(self, control_flow: bool, limits: GraphLimits) -> None:
+        self._control_flow, self._limits = control_flow, limits
+        self._nodes = self._weights = 0
 
     def model(self, data: memoryview) -> Graph:
         if len(data) > _LARGEST_FILE:
-            raise self.refused("has more than 2 GiB", "graph-limit")
-        graphs = 0
-        for number, value in self._parts(data):
-            if number == _GRAPH:
-                graphs += 1
-                self._graph(_message(value), depth=1, outermost=True)
-            elif number in (_TRAINING, _FUNCTIONS):
-                raise self.refused("holds functions or training graphs", "graph-functions")
-        if graphs != 1:
-            raise self.refused(f"holds {graphs} graphs", "graph-wire")
-        if len(data) - self.weights > self.limits.bytes:
-            raise self.refused(
-                f"has {len(data) - self.weights} bytes beside its weights; "
-                f"{self.limits.bytes} are allowed",
-                "graph-limit",
+            raise Refused("has more than 2 GiB", "graph-limit")
+        if bytes(data[_MARKS]) in _OTHER_FORMATS:
+            raise WireError("it begins as a file of another format does")
+        found = Decoder(self._limits.nodes * _FIELDS_OF_A_NODE).decode(data, "ModelProto")
+        if "graph" not in found:
+            raise WireError("it holds no graph")
+        keys = [entry.get("key", "") for entry in found.get("metadata_props", ())]
+        if any(key in _CONFIGURES for key in keys):
+            raise Refused("configures the runtime", "graph-executable")
+        opset = self._opset(found.get("opset_import", ()))
+        graph = self._graph(found["graph"], opset, depth=1)
+        rest = len(data) - self._weights
+        if rest > self._limits.bytes:
+            allowed = self._limits.bytes
+            raise Refused(
+                f"has {rest} bytes beside its weights; {allowed} are allowed", "graph-limit"
             )
-        return Graph(self.inputs, self.outputs, self.nodes)
+        return graph
 
-    def _parts(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        most = self.limits.nodes * _FIELDS_OF_A_NODE
-        for number, _, value in fields(data):
-            self.read += 1
-            if self.read > most:
-                raise self.refused("has too many parts", "graph-limit")
-            yield number, value
+    def _opset(self, entries: Iterable[Message]) -> dict[str, int]:
+        versions = dict[str, int]()
+        for entry in entries:
+            domain = _domain(entry)
+            if domain in versions:
+                raise Refused(f"names the version of {domain or 'ONNX'} twice", "graph-names")
+            versions[domain] = entry.get("version", 0)
+        return versions
 
-    def _graph(self, data: memoryview, depth: int, *, outermost: bool = False) -> None:
+    def _graph(self, found: Message, opset: Mapping[str, int], depth: int) -> Graph:
         if depth > _DEEPEST:
-            raise self.refused(f"nests graphs more than {_DEEPEST} deep", "graph-limit")
-        made = set[str]()  # by the nodes and initializers
-        for number, value in self._parts(data):
-            if number == _NODE:
-                self._define(made, self._node(_message(value), depth))
-            elif number == _INITIALIZER:
-                self._define(made, [self._tensor(_message(value))])
-            elif number in (_INPUT, _OUTPUT):
-                name, known = self._value(_message(value))
-                place = self.inputs if number == _INPUT else self.outputs
-                if outermost:
-                    if name in place:
-                        raise self.refused(f"names {name!r} twice", "graph-names")
-                    place[name] = known
-            elif number == _SPARSE_INITIALIZER:
-                raise self.refused("holds a sparse tensor", "graph-data")
+            raise Refused(f"nests graphs more than {_DEEPEST} deep", "graph-limit")
+        inputs = _named(_values(found.get("input", ())))
+        outputs = _named(_values(found.get("output", ())))
+        _named(_values(found.get("value_info", ())))
+        constants = _named([(t.name, t) for t in map(self._tensor, found.get("initializer", ()))])
+        nodes = tuple(self._node(node, opset, depth) for node in found.get("node", ()))
+        made = [*inputs, *constants, *(name for node in nodes for name in node.outputs if name)]
+        _named([(name, None) for name in made])
+        return Graph(inputs, outputs, constants, nodes, opset)
 
-    def _define(self, made: set[str], names: Iterable[str]) -> None:
-        for name in names:
-            if name and name in made:
-                raise self.refused(f"makes {name!r} twice", "graph-names")
-            made.add(name)
-
-    def _node(self, data: memoryview, depth: int) -> list[str]:
-        """The names of what a node makes."""
-        self.nodes += 1
-        if self.nodes > self.limits.nodes:
-            raise self.refused(f"has more than {self.limits.nodes} nodes", "graph-limit")
-        outputs, attributes, operator, domain = list[str](), list[memoryview](), "", ""
-        for number, value in self._parts(data):
-            if number == _NODE_OUTPUT:
-                outputs.append(_text(value))
-            elif number == _ATTRIBUTE:
-                attributes.append(_message(value))
-            elif number == _OPERATOR:
-                operator = _text(value)
-            elif number == _DOMAIN:
-                domain = _text(value)
-        if domain not in _DOMAINS:
-            raise self.refused(f"uses operators of the domain {domain!r}", "graph-domain")
+    def _node(self, found: Message, opset: Mapping[str, int], depth: int) -> Node:
+        self._nodes += 1
+        if self._nodes > self._limits.nodes:
+            raise Refused(f"has more than {self._limits.nodes} nodes", "graph-limit")
+        operator, domain = found.get("op_type", ""), _domain(found)
         if operator in _EXECUTABLE:
-            raise self.refused(f"holds a node that runs code: {operator}", "graph-executable")
+            raise Refused(f"holds a node that runs code: {operator}", "graph-executable")
         flow = operator in _CONTROL_FLOW
-        if flow and not self.control_flow:
-            raise self.refused(f"branches or loops: {operator}", "graph-control-flow")
-        for attribute in attributes:
-            self._attribute(attribute, depth if flow else None)
-        return outputs
+        if flow and not self._control_flow:
+            raise Refused(f"branches or loops: {operator}", "graph-control-flow")
+        attributes = [
+            self._attribute(attribute, opset, depth if flow else None)
+            for attribute in found.get("attribute", ())
+        ]
+        return Node(
+            operator,
+            domain,
+            found.get("name", ""),
+            tuple(found.get("input", ())),
+            tuple(found.get("output", ())),
+            _named(attributes),
+        )
 
-    def _attribute(self, data: memoryview, depth: int | None) -> None:
-        """Look into an attribute; it holds graphs only where they are of `depth` + 1."""
-        for number, value in self._parts(data):
-            if number in (_SUBGRAPH, _SUBGRAPHS):
-                if depth is None:
-                    raise self.refused("hides a graph in a node", "graph-control-flow")
-                self._graph(_message(value), depth + 1)
-            elif number in (_TENSOR, _TENSORS):
-                self._tensor(_message(value))
-            elif number in (_SPARSE, _SPARSES):
-                raise self.refused("holds a sparse tensor", "graph-data")
-            elif number in (_FLOAT, _FLOATS):
-                numbers = _message(value)
-                if len(numbers) % 4 or not np.isfinite(np.frombuffer(numbers, "<f4")).all():
-                    raise self.refused("holds a number that is not finite", "graph-numbers")
+    def _attribute(
+        self, found: Message, opset: Mapping[str, int], depth: int | None
+    ) -> tuple[str, Attribute]:
+        """An attribute's name and value; a graph in it, if `depth` allows one, is one deeper."""
+        kind = found.get("type", 0)
+        field = _VALUES.get(kind)
+        given = [name for name in _VALUES.values() if name in found]
+        if field is None or given != ([field] if given or kind not in _LISTS else []):
+            raise WireError("an attribute's value is of another type than it says")
+        value: Any = found.get(field, ())
+        if kind in (5, 10):
+            if depth is None:
+                raise Refused("hides a graph in a node", "graph-control-flow")
+            graphs = [self._graph(graph, opset, depth + 1) for graph in _listed(value)]
+            value = graphs[0] if kind == 5 else tuple(graphs)
+        elif kind in (4, 9):
+            tensors = [self._tensor(tensor) for tensor in _listed(value)]
+            value = tensors[0] if kind == 4 else tuple(tensors)
+        elif kind in (1, 6):
+            numbers = np.frombuffer(value, "<f4") if len(value) else np.empty(0, "<f4")
+            if not np.isfinite(numbers).all():
+                raise Refused("holds a number that is not finite", "graph-numbers")
+            value = float(numbers[0]) if kind == 1 else tuple(numbers.tolist())
+        elif kind in (3, 8):
+            texts = [bytes(text).decode(errors="replace") for text in _listed(value)]
+            value = texts[0] if kind == 3 else tuple(texts)
+        elif kind == 7:
+            value = tuple(int(number) for number in value)
+        elif kind in (13, 14):
+            value = ()  # a type says nothing that is looked at
+        return found.get("name", ""), value
 
-    def _tensor(self, data: memoryview) -> str:
-        try:
-            name, size = check_tensor(data)
-        except TensorError as error:
-            raise self.refused(f"holds a tensor that {error}", error.code) from error
-        self.weights += size
-        return name
-
-    def _value(self, data: memoryview) -> tuple[str, Value]:
-        """Name, type and sizes of an input or output."""
-        name, value = "", Value()
-        for number, part in self._parts(data):
-            if number == 1:
-                name = _text(part)
-            elif number == 2:
-                value = self._type(_message(part))
-        return name, value
-
-    def _type(self, data: memoryview) -> Value:
-        kind, shape = 0, list[int | None]()
-        for number, tensor in self._parts(data):
-            if number != 1:
-                return Value()
-            for inner, part in self._parts(_message(tensor)):
-                if inner == 1 and isinstance(part, int):
-                    kind = part
-                elif inner == 2:
-                    shape += [
-                        self._size(_message(dim)) for key, dim in self._parts(_message(part))
-                        if key == 1
-                    ]  # fmt: skip
-        return Value(kind, tuple(shape))
-
-    def _size(self, data: memoryview) -> int | None:
-        size: int | None = None
-        for number, value in self._parts(data):
-            if number == 1 and isinstance(value, int):
-                size = signed(value)
-        if size is not None:
-            try:
-                count_of([size])
-            except TensorError as error:
-                raise self.refused(f"has an input or output that {error}", error.code) from error
-        return size
+    def _tensor(self, found: Message) -> Tensor:
+        tensor = read_tensor(found)
+        self._weights += tensor.size
+        return tensor
 
 
-def _message(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise WireError("a number stands where a message should")
-    return value
+def _domain(found: Message) -> str:
+    """The domain of an operator or of its versions, "" for ONNX's own."""
+    domain: str = found.get("domain", "")
+    if domain not in _DOMAINS:
+        raise Refused(f"uses operators of the domain {domain[:100]!r}", "graph-domain")
+    return "" if domain == "ai.onnx" else domain
 
 
-def _text(value: int | memoryview) -> str:
-    return bytes(_message(value)).decode(errors="replace")
+def _named(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    found = dict[str, T]()
+    for name, value in pairs:
+        if name in found:
+            raise Refused(f"makes or names {name[:100]!r} twice", "graph-names")
+        found[name] = value
+    return found
+
+
+def _values(entries: Iterable[Message]) -> Iterable[tuple[str, Value]]:
+    return [(entry.get("name", ""), _value(entry.get("type", {}))) for entry in entries]
+
+
+def _value(found: Message) -> Value:
+    tensor = found.get("tensor_type")
+    if tensor is None:
+        return Value()
+    kind = tensor.get("elem_type", 0)
+    if "shape" not in tensor:
+        return Value(kind, None)
+    sizes = [dim.get("dim_value") for dim in tensor["shape"].get("dim", ())]
+    count_of(size for size in sizes if size is not None)
+    return Value(kind, tuple(sizes))
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

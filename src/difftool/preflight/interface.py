@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from difftool.errors import ArtefactError
-from difftool.preflight.graph import Graph, Value
+from difftool.preflight.parts import Graph, Value
 
 _FLOAT32: Final = 1  # ONNX's numbers
 _INT64: Final = 7

@@ -21,7 +21,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Constant data: its name, ONNX's number of its type, its sizes and its bytes in the file.
+    """Constant data: its name, ONNX's number of its type, its sizes and how many bytes it has.
 
     `numbers` are those of a whole-number type that are few enough to be somebody's shape, flat;
     None for all other tensors.
@@ -30,7 +30,7 @@ class Tensor:
     name: str
     kind: int
     dims: tuple[int, ...]
-    size: int  # bytes of data
+    size: int
     numbers: NDArray[np.int64] | None = None
 
 

@@ -2,22 +2,21 @@
 
 import math
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.preflight.wire import VARINT, WireError, fields, signed, varints
+from difftool.preflight.decode import Message, Refused
+from difftool.preflight.parts import Tensor
 
 LARGEST_SIZE: Final = (1 << 31) - 1  # of one dimension
 _MOST_DIMENSIONS: Final = 16
 _CHUNK: Final = 1 << 16  # numbers looked at in one go
+_MOST_NUMBERS: Final = 1 << 12  # of a tensor that may be a shape
 
-# The fields of a TensorProto.
-_DIMS, _TYPE, _SEGMENT, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 3, 8, 9, 13, 14
-_LISTS: Final = {4: 4, 5: 0, 7: 0, 10: 8, 11: 0}  # of numbers: bytes of one, 0 for a varint
 # Bits of an element, by ONNX's number of its type. Strings and complex numbers are in no model.
-_BITS: Final = (
+BITS: Final = (
     {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 16: 16}
     | dict.fromkeys((17, 18, 19, 20, 24), 8)
     | dict.fromkeys((21, 22, 23), 4)
@@ -32,48 +31,46 @@ _FLOATS: Final = {
     17: ("u1", 0x7F, 0x7F),
     19: ("u1", 0x7F, 0x7C),
 }
-_LISTED_FLOATS: Final = {4: 1, 10: 11}  # the types whose lists are their bytes
+# Of the whole-number types: how numpy reads them, where the file has them in raw_data.
+_WHOLE: Final = {
+    2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "u1", 12: "<u4", 13: "<u8",
+}  # fmt: skip
+# The list of numbers that holds a type, where it is not in raw_data.
+_LISTS: Final = (
+    {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
+    | dict.fromkeys((2, 3, 4, 5, 6, 9), "int32_data")
+)  # fmt: skip
+_DATA: Final = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
-class TensorError(Exception):
-    """What is wrong with a tensor, and the code of it."""
+def read_tensor(found: Message) -> Tensor:
+    """The tensor of a TensorProto.
 
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-def check_tensor(data: memoryview) -> tuple[str, int]:
-    """The name of a TensorProto and how many bytes of it are numbers.
-
-    Raises:
-        TensorError: its data is elsewhere, not of the size it says, or not finite.
-        WireError: it is no message.
+    Refused if its data is elsewhere, not of the size that it says, or not finite.
     """
-    name, kind, dims = "", 0, list[int]()
-    raw: memoryview | None = None
-    listed = list[tuple[int, int | memoryview]]()
-    for number, wire, value in fields(data):
-        if number == _DIMS:
-            packed = varints(value) if isinstance(value, memoryview) else (value,)
-            dims += [signed(size) for size in packed]
-        elif number == _TYPE and wire == VARINT and isinstance(value, int):
-            kind = value
-        elif number == _NAME and isinstance(value, memoryview):
-            name = bytes(value).decode(errors="replace")
-        elif number == _RAW and isinstance(value, memoryview):
-            if raw is not None:
-                raise TensorError("has its data twice", "graph-data")
-            raw = value
-        elif number in _LISTS:
-            listed.append((number, value))
-        elif number == _EXTERNAL or (number == _LOCATION and value):
-            raise TensorError("has its data in another file", "graph-external")
-        elif number == _SEGMENT:
-            raise TensorError("is a part of a tensor", "graph-data")
-        elif number in (_DIMS, _TYPE, _NAME, _RAW):
-            raise WireError("a tensor's field is of another type")
-    return name, _check(name, kind, dims, raw, listed)
+    if found.get("data_location"):
+        raise Refused("holds a tensor that has its data in another file", "graph-external")
+    name, kind = found.get("name", ""), found.get("data_type", 0)
+    if kind not in BITS:
+        raise Refused(f"holds a tensor of the type {kind}, which no model has", "graph-data")
+    dims = tuple(int(size) for size in found.get("dims", ()))
+    count = count_of(dims)
+    places = [place for place in _DATA if place in found]
+    if len(places) > 1:
+        raise Refused("holds a tensor that has its data twice", "graph-data")
+    place = places[0] if places else "raw_data"
+    data = found.get(place, memoryview(b""))
+    if place not in ("raw_data", _LISTS.get(kind)):
+        raise Refused("holds a tensor that has its data in an unusual field", "graph-data")
+    size = data.nbytes
+    if isinstance(data, memoryview):
+        if size != (count * BITS[kind] + 7) // 8:
+            raise Refused(f"holds a tensor of sizes {dims} in {size} bytes", "graph-data")
+        if not finite(data, kind):
+            raise Refused("holds a number that is not finite", "graph-numbers")
+    elif len(data) != count:
+        raise Refused(f"holds a tensor of sizes {dims} in {len(data)} numbers", "graph-data")
+    return Tensor(name, kind, dims, size, _numbers(data, kind, count))
 
 
 def finite(data: memoryview, kind: int) -> bool:
@@ -90,56 +87,23 @@ def finite(data: memoryview, kind: int) -> bool:
 
 
 def count_of(dims: Iterable[int]) -> int:
-    """How many elements a tensor of these sizes has; TensorError where there is no such tensor."""
+    """How many elements a tensor of these sizes has; Refused if there is no such tensor."""
     sizes = list(dims)
     if len(sizes) > _MOST_DIMENSIONS:
-        raise TensorError(f"has {len(sizes)} dimensions", "graph-dimensions")
+        raise Refused(f"holds a tensor of {len(sizes)} dimensions", "graph-dimensions")
     for size in sizes:
         if not 0 <= size <= LARGEST_SIZE:
-            raise TensorError(f"has a dimension of {size}", "graph-dimensions")
+            raise Refused(f"holds a tensor with a dimension of {size}", "graph-dimensions")
     return math.prod(sizes)
 
 
-def _check(
-    name: str,
-    kind: int,
-    dims: list[int],
-    raw: memoryview | None,
-    listed: list[tuple[int, int | memoryview]],
-) -> int:
-    count = count_of(dims)
-    if kind not in _BITS:
-        raise TensorError(f"is of the type {kind}, which no model has", "graph-data")
-    if raw is not None and listed:
-        raise TensorError("has its data twice", "graph-data")
-    if raw is not None:
-        if len(raw) != (count * _BITS[kind] + 7) // 8:
-            raise TensorError(f"of sizes {dims} has {len(raw)} bytes of data", "graph-data")
-        if not finite(raw, kind):
-            raise TensorError("holds a number that is not finite", "graph-numbers")
-        return len(raw)
-    if kind in _FLOATS and any(_LISTED_FLOATS.get(number) != kind for number, _ in listed):
-        raise TensorError("has its data in an unusual field", "graph-data")
-    found = bytes_read = 0
-    for number, value in listed:
-        elements, size = _listed(number, value, kind)
-        found, bytes_read = found + elements, bytes_read + size
-    if found != count:
-        raise TensorError(f"of sizes {dims} has {found} numbers", "graph-data")
-    return bytes_read
-
-
-def _listed(number: int, value: int | memoryview, kind: int) -> tuple[int, int]:
-    """How many numbers a list holds, and their bytes."""
-    width = _LISTS[number]
-    if isinstance(value, int):
-        if width:
-            raise WireError("a list of numbers is of another type")
-        return 1, 1
-    if not width:
-        return int(np.count_nonzero(np.frombuffer(value, np.uint8) < 0x80)), len(value)
-    if len(value) % width:
-        raise WireError("a list of numbers ends within one")
-    if not finite(value, kind):
-        raise TensorError("holds a number that is not finite", "graph-numbers")
-    return len(value) // width, len(value)
+def _numbers(data: Any, kind: int, count: int) -> NDArray[np.int64] | None:
+    """The numbers of a small tensor of a whole-number type, flat."""
+    if kind not in _WHOLE or count > _MOST_NUMBERS:
+        return None
+    raw = isinstance(data, memoryview)
+    numbers: NDArray[Any] = np.frombuffer(data, _WHOLE[kind]) if raw else data
+    exact = numbers.astype(_WHOLE[kind]).astype(numbers.dtype)
+    if (exact != numbers).any():
+        raise Refused("holds a tensor of numbers that are not of its type", "graph-data")
+    return numbers.astype(np.int64)

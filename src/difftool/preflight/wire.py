@@ -1,10 +1,17 @@
-"""The wire format of Protocol Buffers, as far as ONNX uses it: numbered fields, one after another.
+"""The wire format of Protocol Buffers, read in the one way that every reader agrees on.
 
-Where the format leaves a reader a choice, this one refuses: what it reads must mean one thing.
+The format leaves a reader choices: it may skip what it does not know, keep the low 32 bits of a
+longer number, take the last of two values, or merge them. Each choice is a place to hide something
+from one reader that another one sees. So only the canonical form is read here: every number in its
+shortest form, and no wire type that ONNX does not use. What may stand in a message is the business
+of `difftool.preflight.decode`.
 """
 
 from collections.abc import Iterator
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 VARINT: Final = 0
 FIXED64: Final = 1
@@ -17,13 +24,14 @@ _SIGN: Final = 1 << 63
 
 
 class WireError(Exception):
-    """Bytes that are no message."""
+    """Bytes that are no message, or not in the canonical form."""
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
     """The number, wire type and value of each field: an int for VARINT, else its bytes, uncopied.
 
-    WireError where a field ends beyond the data, or is of a type that ONNX has not.
+    WireError if a field ends beyond the data, is of a type that ONNX does not use, or says one of
+    its numbers in more bytes than it takes.
     """
     position, end = 0, len(data)
     while position < end:
@@ -34,12 +42,15 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
         number, kind = key >> 3, key & 7
         if not number:
             raise WireError("a field has the number 0")
-        if kind == VARINT:
-            value, position = _varint(data, position)
-            yield number, kind, value
-            continue
-        if kind == BYTES:
-            size, position = _varint(data, position)
+        if kind in (VARINT, BYTES):
+            if position < end and data[position] < 0x80:  # most are as short as that
+                size = data[position]
+                position += 1
+            else:
+                size, position = _varint(data, position)
+            if kind == VARINT:
+                yield number, kind, size
+                continue
         elif kind in _FIXED:
             size = _FIXED[kind]
         else:
@@ -50,17 +61,27 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
         position += size
 
 
-def varints(data: memoryview) -> Iterator[int]:
-    """The numbers of a packed field."""
-    position = 0
-    while position < len(data):
-        value, position = _varint(data, position)
-        yield value
-
-
 def signed(value: int) -> int:
     """A varint as the int64 that it stands for."""
     return value - (1 << 64) if value >= _SIGN else value
+
+
+def packed(data: memoryview) -> NDArray[np.uint64]:
+    """The varints of a packed list. WireError if one is cut off, or is not in its shortest form."""
+    found = np.frombuffer(data, np.uint8)
+    if len(found) and found[-1] & 0x80:
+        raise WireError("a number ends beyond its list")
+    ends = np.flatnonzero(found < 0x80)
+    begins = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+    lengths = ends - begins + 1
+    last = found[ends]
+    if ((last == 0) & (lengths > 1)).any():
+        raise WireError("a number is longer than it need be")
+    if (lengths > _LONGEST).any() or ((lengths == _LONGEST) & (last > 1)).any():
+        raise WireError("a number has more than 64 bits")
+    place = np.arange(len(found)) - np.repeat(begins, lengths)
+    parts = (found & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
+    return np.add.reduceat(parts, begins) if len(ends) else parts
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
@@ -74,5 +95,7 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         if byte < 0x80:
             if value >> 64:
                 break
+            if not byte and index:
+                raise WireError("a number is longer than it need be")
             return value, position
     raise WireError("a number has more than 64 bits")

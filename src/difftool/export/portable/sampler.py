@@ -16,9 +16,10 @@ import json
 from typing import Final
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
-from difftool.bundle import CONDITIONER, Bundle
+from difftool.bundle import CONDITIONER, Bundle, OnnxFile
 from difftool.diffusion.columns import Column
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.program import MAX_ROWS, Program
@@ -43,10 +44,10 @@ def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") 
     """
     if program.adaptive and "norms" not in bundle.manifest.fused:
         raise UsageError("this bundle's step graph has no norms", "export it again --with norms")
-    step = ir.load(bundle.step(precision))
+    step = _parsed(bundle.step(precision))
     conditioner = None
     if CONDITIONER in bundle.manifest.files:
-        conditioner = ir.load(bundle.file(CONDITIONER))
+        conditioner = _parsed(bundle.graph(CONDITIONER))
     opset = max(model.opset_imports[""] for model in (step, conditioner) if model is not None)
     graph = _graph(bundle, program, step, conditioner)
     graph.opset_imports[""] = opset
@@ -62,6 +63,10 @@ def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") 
         },
     )
     return ir.to_proto(model).SerializeToString()
+
+
+def _parsed(file: OnnxFile) -> ir.Model:
+    return ir.from_proto(onnx.load_from_string(file.data))
 
 
 def _graph(

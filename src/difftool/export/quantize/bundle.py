@@ -57,7 +57,7 @@ class Quantized:
 
 def steps_of(bundle: Bundle, program: Program) -> int:
     """How often `quantize_bundle` calls `on_step`."""
-    found = layers(onnx.load(bundle.file(STEP)))
+    found = layers(onnx.load_from_string(bundle.graph(STEP).data))
     return 2 * len(program) + len(found) + len(bundle.default_program())
 
 
@@ -86,7 +86,7 @@ def quantize_bundle(
     begin = time.perf_counter()
     target = _target(bundle, out, force)
     program = program or bundle.default_program()
-    model = onnx.load(bundle.file(STEP))
+    model = onnx.load_from_string(bundle.graph(STEP).data)
     inner = layers(model)
     if not inner:
         raise UsageError(

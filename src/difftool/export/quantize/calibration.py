@@ -160,7 +160,8 @@ def ranges_of(model: onnx.ModelProto, feeds: Iterable[Feed], ops: Sequence[str])
 
 
 def _session(bundle: Bundle) -> Any:
-    return cpu_session(bundle.file(STEP), threads_for(bundle.manifest.files[STEP].size))
+    step = bundle.graph(STEP)
+    return cpu_session(step.data, step.path, threads_for(len(step.data)))
 
 
 def _spread(length: int, count: int) -> tuple[int, ...]:

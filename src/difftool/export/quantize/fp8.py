@@ -22,7 +22,10 @@ _INTEGERS: Final = 127.0
 
 def in_fp8(bundle: Bundle) -> onnx.ModelProto:
     """The step graph with its products in 8-bit floats; see `in_int8` for what it raises."""
-    exact = {tensor.name: tensor for tensor in onnx.load(bundle.file(STEP)).graph.initializer}
+    exact = {
+        tensor.name: tensor
+        for tensor in onnx.load_from_string(bundle.graph(STEP).data).graph.initializer
+    }
     model = in_int8(bundle)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     pairs = [node for node in model.graph.node if node.op_type.endswith("uantizeLinear")]

@@ -15,7 +15,6 @@ from difftool.export.quantize.calibration import (
     threads_for,
 )
 from difftool.export.quantize.graph import in_8_bits
-from difftool.files import temporary_folder
 from difftool.runtime.backends.sessions import cpu_session
 
 FAIR_SHARES: Final = 4.0  # a layer that brings so many times its part of the error stays in float
@@ -65,7 +64,5 @@ def squared_errors(
 
 
 def _session(model: onnx.ModelProto) -> Any:
-    with temporary_folder() as folder:
-        path = folder / "step.onnx"
-        onnx.save(model, path)
-        return cpu_session(path, threads_for(path.stat().st_size))
+    data = model.SerializeToString()
+    return cpu_session(data, "a quantized step graph", threads_for(len(data)))

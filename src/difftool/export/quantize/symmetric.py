@@ -32,7 +32,7 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
         from onnxruntime import quantization
     except ImportError as error:
         raise MissingDependencyError.extra("onnxruntime", "cpu") from error
-    model = onnx.load(bundle.file(STEP))
+    model = onnx.load_from_string(bundle.graph(STEP).data)
     names = _inner_products(model)
     if not names:
         raise UsageError(f"the network of {bundle.path} is too small for int8", "choose fp16")

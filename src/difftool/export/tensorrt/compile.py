@@ -117,7 +117,7 @@ def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
     require_precision(precision)
     name = graph_name(precision)
     if name in bundle.manifest.files:
-        return onnx.load(bundle.file(name))
+        return onnx.load_from_string(bundle.graph(name).data)
     if precision == "int8":
         from difftool.export.quantize.symmetric import in_int8
 
@@ -126,7 +126,7 @@ def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
         from difftool.export.quantize.fp8 import in_fp8
 
         return in_fp8(bundle)
-    return in_half(onnx.load(bundle.file(STEP)), precision)
+    return in_half(onnx.load_from_string(bundle.graph(STEP).data), precision)
 
 
 def add_engine(

@@ -4,13 +4,12 @@ It runs once for a program, outside the loop, on the CPU, whatever runs the rows
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import CONDITIONER, Bundle
+from difftool.bundle import CONDITIONER, Bundle, OnnxFile
 from difftool.diffusion.labels import Rows
 from difftool.runtime.backends.sessions import cpu_session, run_error
 
@@ -21,10 +20,10 @@ Function = Callable[[Mapping[str, NDArray[Any]]], Floats]
 class Conditioner:
     """Runs `conditioner.onnx`, where a bundle has one; `load` makes a function of its file."""
 
-    def __init__(self, bundle: Bundle, load: Callable[[Path], Function] | None = None) -> None:
+    def __init__(self, bundle: Bundle, load: Callable[[OnnxFile], Function] | None = None) -> None:
         has_one = CONDITIONER in bundle.manifest.files
         load = load or _on_onnxruntime
-        self._function = load(bundle.file(CONDITIONER)) if has_one else None
+        self._function = load(bundle.graph(CONDITIONER)) if has_one else None
 
     def table(self, rows: Rows) -> Floats:
         """The rows' cond_table, float32 [U, C]; C is 0 where the network takes nothing."""
@@ -40,8 +39,8 @@ class Conditioner:
         return np.concatenate([self._function({"cond": c, "label": n}) for c, n in parts])
 
 
-def _on_onnxruntime(path: Path) -> Function:
-    session = cpu_session(path, 1)
+def _on_onnxruntime(file: OnnxFile) -> Function:
+    session = cpu_session(file.data, file.path, 1)
 
     def function(inputs: Mapping[str, NDArray[Any]]) -> Floats:
         try:

@@ -29,7 +29,8 @@ class OnnxRuntimeCpu:
             raise UsageError(f"{threads} threads", "use at least 1")
         self.fused = frozenset[str](bundle.manifest.fused)
         self._spec = bundle.spec
-        self._step = cpu_session(bundle.step(precision), threads)
+        step = bundle.step(precision)
+        self._step = cpu_session(step.data, step.path, threads)
         self._conditioner = Conditioner(bundle)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:

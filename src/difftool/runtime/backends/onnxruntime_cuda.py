@@ -15,7 +15,7 @@ import numpy as np
 from difftool.bundle import STEP, Bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
 from difftool.log import Log
-from difftool.runtime.backends.sessions import run_error
+from difftool.runtime.backends.sessions import forget_bytes, run_error
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
@@ -154,19 +154,21 @@ def _options(provider: str, device: Device, *, tf32: bool, graphs: bool) -> dict
 
 
 def _session(runtime: Any, bundle: Bundle, provider: str, options: dict[str, str]) -> Any:
-    path = bundle.file(STEP)
+    step = bundle.graph(STEP)
     settings = runtime.SessionOptions()
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
     settings.log_severity_level = 4  # what fails is raised; it need not be printed as well
     try:
         with _printed_to_log():  # that it goes on with the CPU
-            session = runtime.InferenceSession(str(path), settings, providers=[(provider, options)])
+            session = runtime.InferenceSession(step.data, settings, providers=[(provider, options)])
     except Exception as error:
         if is_out_of_memory(error):
-            raise no_memory_for_model(path) from error
+            raise no_memory_for_model(step.path) from error
         raise ArtefactError(
-            f"ONNX Runtime refuses {path} on the GPU: {first_line(error)}",
+            f"ONNX Runtime refuses {step.path} on the GPU: {first_line(error)}",
             "use --backend onnxruntime-cpu",
         ) from error
+    forget_bytes(session)
     if session.get_providers()[0] != provider:
         raise _not_loaded(provider)
     return session

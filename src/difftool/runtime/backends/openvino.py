@@ -1,15 +1,15 @@
 """OpenVINO on the CPU, in a precision that is asked for: left alone it picks bfloat16 by itself."""
 
+import io
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import Bundle
+from difftool.bundle import Bundle, OnnxFile
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels, rows_of
 from difftool.diffusion.program import Program
@@ -104,18 +104,24 @@ class _Core:
             import openvino
         except ImportError as error:
             raise MissingDependencyError.extra("openvino", "openvino") from error
+        from openvino.frontend import FrontEndManager
+
         self._core = openvino.Core()
+        # Of bytes, OpenVINO itself would try what format they are.
+        self._reader = FrontEndManager().load_by_framework("onnx")
         self._options = {**_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
 
-    def read(self, path: Path) -> Any:
+    def read(self, file: OnnxFile) -> Any:
         """The graph of a file."""
         try:
-            return self._core.read_model(path)
-        except (RuntimeError, MemoryError) as error:
+            return self._reader.convert(self._reader.load(io.BytesIO(file.data)))
+        except Exception as error:  # the reader's errors share no base of their own
             if is_out_of_memory(error):
-                raise no_memory_for_model(path) from error
+                raise no_memory_for_model(file.path) from error
             raise ArtefactError(
-                f"OpenVINO refuses {path}: {_reason(error)}", "export it again"
+                f"OpenVINO refuses {file.path}: {_reason(error)}",
+                "export it again",
+                code="graph-refused",
             ) from error
 
     def compile(self, model: Any, hint: str, size: int | None = None) -> Any:
@@ -131,7 +137,9 @@ class _Core:
                 no = no_memory_for_model("the step graph") if size is None else no_memory(size)
                 raise no from error
             raise ArtefactError(
-                f"OpenVINO cannot compile the step graph: {_reason(error)}", "export it again"
+                f"OpenVINO cannot compile the step graph: {_reason(error)}",
+                "export it again",
+                code="graph-refused",
             ) from error
         # It takes another precision in silence where the CPU has no instructions for this one.
         if (actual := compiled.get_property("INFERENCE_PRECISION_HINT").to_string()) != hint:
@@ -140,9 +148,9 @@ class _Core:
             )
         return compiled
 
-    def function(self, path: Path) -> Callable[[Arrays], NDArray[np.float32]]:
+    def function(self, file: OnnxFile) -> Callable[[Arrays], NDArray[np.float32]]:
         """A graph with one output, as a function of its inputs in float32."""
-        compiled = self.compile(self.read(path), "f32")
+        compiled = self.compile(self.read(file), "f32")
         return lambda inputs: _call(compiled, inputs)[0]
 
 
@@ -216,7 +224,7 @@ def _bind(step: Any, indices: Arrays, inputs: Arrays, outputs: Arrays) -> Callab
             if is_out_of_memory(error):
                 raise no_memory(len(arrays["x_next"])) from error
             raise ArtefactError(
-                f"OpenVINO failed: {_reason(error)}", "verify the bundle"
+                f"OpenVINO failed: {_reason(error)}", "verify the bundle", code="graph-failed"
             ) from error
 
     return run

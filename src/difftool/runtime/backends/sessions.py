@@ -1,27 +1,40 @@
 """ONNX Runtime sessions, and its errors as ours: they share no base of their own."""
 
-from pathlib import Path
 from typing import Any
 
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 
-def cpu_session(path: Path, threads: int | None) -> Any:
-    """An ONNX Runtime session on the CPU, of `threads` threads or of one for every core."""
+def cpu_session(data: bytes, name: object, threads: int | None) -> Any:
+    """An ONNX Runtime session on the CPU for a graph that errors call `name`.
+
+    `threads` are those of a run, one for every core by default.
+    """
     options = cpu_options(threads)
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
         if is_out_of_memory(error):
-            raise no_memory_for_model(path) from error
+            raise no_memory_for_model(name) from error
         raise ArtefactError(
-            f"ONNX Runtime refuses {path}: {first_line(error)}",
+            f"ONNX Runtime refuses {name}: {first_line(error)}",
             "export it again",
             code="graph-refused",
         ) from error
+    forget_bytes(session)
+    return session
+
+
+def forget_bytes(session: Any) -> None:
+    """Let go of the file that a session was made of: it would be in memory twice.
+
+    The session keeps it to start anew with other providers after an error, which nobody asked for.
+    """
+    session.disable_fallback()
+    session._model_bytes = None
 
 
 def cpu_options(threads: int | None) -> Any:
@@ -32,6 +45,8 @@ def cpu_options(threads: int | None) -> Any:
         raise MissingDependencyError.extra("onnxruntime", "cpu") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised; it need not be printed as well
+    # Of bytes that are a graph it might otherwise think that they are of its own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # CPUs without VNNI add products of 8 bits in 16, which overflow, unless they are told not to.
     options.add_session_config_entry("session.x64quantprecision", "1")
     if threads is not None:

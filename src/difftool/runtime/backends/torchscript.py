@@ -5,6 +5,7 @@ code, so it is opened only where this backend is named, and only where this user
 or the user names its sha256.
 """
 
+import io
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,10 @@ class TorchScript:
         torch = _torch()
         if threads is not None:
             torch.set_num_threads(threads)
-        path = bundle.file(TORCHSCRIPT)
+        path, data = bundle.path / TORCHSCRIPT, bundle.read(TORCHSCRIPT)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            step = torch.jit.load(str(path), map_location=self._device).eval()
+            step = torch.jit.load(io.BytesIO(data), map_location=self._device).eval()
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise no_memory_for_model(path) from error
