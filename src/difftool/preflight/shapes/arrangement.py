@@ -92,8 +92,8 @@ def split(op: Operation) -> Made:
     return [(x.kind, (*x.shape[:axis], part, *x.shape[axis + 1 :])) for part in sizes]
 
 
-def slices_of(op: Operation) -> list[tuple[int, slice]]:
-    """The axes that a Slice cuts, and how."""
+def slices_of(op: Operation) -> list[tuple[int, range]]:
+    """The axes that a Slice cuts, and what it takes of each."""
     x, starts, ends = op.input(0), op.whole(1), op.whole(2)
     axes = op.whole(3) if op.optional(3) is not None else list(range(len(starts)))
     steps = op.whole(4) if op.optional(4) is not None else [1] * len(starts)
@@ -101,14 +101,24 @@ def slices_of(op: Operation) -> list[tuple[int, slice]]:
         len(starts) == len(ends) == len(axes) == len(steps) and 0 not in steps,
         "its starts, ends, axes and steps do not fit",
     )
-    return list(zip(op.axes(axes, len(x.shape)), map(slice, starts, ends, steps), strict=True))
+    found = []
+    for axis, start, end, step in zip(
+        op.axes(axes, len(x.shape)), starts, ends, steps, strict=True
+    ):
+        size = x.shape[axis]
+        start, end = (place + size if place < 0 else place for place in (start, end))
+        # Unlike Python's, a start before the first is the first, even if the steps go down.
+        low, high = (0, size) if step > 0 else (-1, size - 1)
+        start, end = min(max(start, 0), high), min(max(end, low), high)
+        found.append((axis, range(start, end, step) if size else range(0)))
+    return found
 
 
 def slice_(op: Operation) -> Made:
     x = op.input(0)
     shape = list(x.shape)
-    for axis, part in slices_of(op):
-        shape[axis] = len(range(*part.indices(shape[axis])))
+    for axis, taken in slices_of(op):
+        shape[axis] = len(taken)
     return [(x.kind, tuple(shape))]
 
 

@@ -34,11 +34,12 @@ def range_(op: Operation) -> Made:
     start, limit, delta = (op.numbers(index).reshape(-1) for index in range(3))
     op.require(start.size == limit.size == delta.size == 1, "its bounds are no single numbers")
     kind = op.input(0).kind
-    if kind in REALS:  # the difference is rounded as the type is, and the quotient is not
-        step = float(delta[0])
-        op.require(step != 0, "takes steps of 0")
-        many = math.inf if math.isnan(step) else float(limit[0] - start[0]) / step
-        op.require(math.isfinite(many), "has no end")
+    if kind in REALS:
+        first, last, step = (float(bound[0]) for bound in (start, limit, delta))
+        op.require(math.isfinite(first + last + step) and step != 0, "has no end")
+        many, rounded = (last - first) / step, float((limit[0] - start[0]) / delta[0])
+        op.require(math.isfinite(many) and math.isfinite(rounded), "has no end")
+        op.require(math.ceil(many) == math.ceil(rounded), "ends by rounding")
         return [(kind, (max(0, math.ceil(many)),))]
     op.require(int(delta[0]) != 0, "takes steps of 0")
     count = -(-(int(limit[0]) - int(start[0])) // int(delta[0]))

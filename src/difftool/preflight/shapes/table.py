@@ -14,23 +14,28 @@ Rule = Callable[[Operation], Made]
 OLDEST: Final = 13  # opsets; before it axes were attributes
 NEWEST: Final = 28
 
-_SAME: Final = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu "
-    "HardSigmoid HardSwish Hardmax Identity LeakyRelu Log LogSoftmax LpNormalization "
-    "MeanVarianceNormalization Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin "
-    "Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu LRN"
-)
+# Operators whose output is like their first input.
+SAME: Final = (
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu",
+    "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Hardmax",
+    "Identity", "LRN", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization",
+    "MeanVarianceNormalization", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu",
+    "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt",
+    "Swish", "Tan", "Tanh", "ThresholdedRelu",
+)  # fmt: skip
 _BINARY: Final = "Add BitShift BitwiseAnd BitwiseOr BitwiseXor Div Mod Mul Pow Sub"
 _COMPARISONS: Final = "And Equal Greater GreaterOrEqual Less LessOrEqual Or Xor"
 _VARIADIC: Final = "Max Mean Min Sum"
-_REDUCTIONS: Final = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare"
+REDUCTIONS: Final = (
+    "L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare",
+)  # fmt: skip
 
 RULES: Final[Mapping[str, Rule]] = {
-    **dict.fromkeys(_SAME.split(), each.same),
+    **dict.fromkeys(SAME, each.same),
     **dict.fromkeys(_BINARY.split(), each.binary),
     **dict.fromkeys(_COMPARISONS.split(), each.comparison),
     **dict.fromkeys(_VARIADIC.split(), each.variadic),
-    **{f"Reduce{name}": each.reduction for name in _REDUCTIONS.split()},
+    **{f"Reduce{name}": each.reduction for name in REDUCTIONS},
     "ArgMax": each.arg_reduction,
     "ArgMin": each.arg_reduction,
     "Attention": products.attention,

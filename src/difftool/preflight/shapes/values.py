@@ -142,10 +142,10 @@ def _clip(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]
 
 
 def _slice(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
-    index = [slice(None)] * given[0].ndim
-    for axis, part in slices_of(op):
-        index[axis] = part
-    return [given[0][tuple(index)]]
+    result = given[0]
+    for axis, taken in slices_of(op):
+        result = np.take(result, np.array(taken, np.int64), axis)
+    return [result]
 
 
 def _split(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:

@@ -39,6 +39,8 @@ def window(op: Operation, kernel: Sequence[int]) -> Window:
     )
     op.require(auto in ("NOTSET", "VALID", *_SAME), "pads in an unknown way")
     op.require(auto == "NOTSET" or not any(pads), "pads in two ways")
+    # The padding would depend on the runtime, of which some leave the gaps out.
+    op.require(auto not in _SAME or max(dilations) == 1, "pads to the same size with gaps")
     return Window(
         [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)],
         strides,
@@ -127,6 +129,8 @@ def conv_transpose(op: Operation) -> Made:
         op.require(len(wanted) == rank and min(wanted) > 0, "its output sizes do not fit")
         image = tuple(wanted)
     elif moved.auto in _SAME:
+        short = any(r + m < s for r, s, m in zip(*moved[:2], added, strict=True))
+        op.require(not short, "pads to the same size, which its kernel does not fill")
         image = tuple(n * s for n, s in zip(x.shape[2:], moved.strides, strict=True))
     else:
         image = tuple(
