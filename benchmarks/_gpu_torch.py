@@ -24,6 +24,7 @@ from difftool.export.compiled import jit_compiled
 from difftool.export.eager import Eager
 from difftool.export.onnx import step_module
 from difftool.export.step import StepModule
+from difftool.runtime.backends.prepare import Prepared
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.backends.torchscript import Step, TorchBatch
 from difftool.runtime.loop import Draws, row_noise, start_noise
@@ -183,7 +184,7 @@ def _runner(
     step = make(built)
     reset, steps = loop(built, step)
     return Runner(
-        batch=TorchBatch(_kept(step), program, rows, cond_table, shape, device),
+        batch=TorchBatch(_kept(step), program, Prepared(rows, cond_table, shape), device),
         begin=lambda: reset(first),
         steps=steps,
         wait=lambda: synchronize(device),

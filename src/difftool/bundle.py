@@ -138,9 +138,10 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a bundle may be: bytes of all files, and of each graph in it."""
+    """How large a bundle may be: bytes of its files, of a graph, and of the memory of a run."""
 
     bundle_bytes: int = 8 << 30
+    memory_bytes: int = 8 << 30
     graph: GraphLimits = field(default_factory=GraphLimits)
 
 

@@ -8,6 +8,7 @@ import pytest
 from difftool.diffusion.labels import Labels, rows_of
 from difftool.diffusion.samplers import ddim
 from difftool.runtime.backends.host import Arrays, HostBatch
+from difftool.runtime.backends.prepare import Prepared
 from tests.fixtures import CLASSES_SPEC
 
 
@@ -28,7 +29,8 @@ def test_row_numbers_that_agree_are_one(
     rows = rows_of(program, CLASSES_SPEC, 3, Labels(np.array(labels)))
     shape = (3, *CLASSES_SPEC.shape)
     table = np.zeros((len(rows.conds), 1), np.float32)
-    batch = HostBatch(bind, {"x", "row"}, program, rows, table, shape, one_row=one_row)
+    begin = Prepared(rows, table, shape)
+    batch = HostBatch(bind, {"x", "row"}, program, begin, one_row=one_row)
     batch.start(np.zeros(shape, np.float32), row=2)
     inputs, outputs = bound[:2]
     assert inputs["row"].tolist() == (rows.first + 2).tolist()[:expected]

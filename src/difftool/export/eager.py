@@ -13,7 +13,7 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.onnx import step_module
 from difftool.export.step import StepModule
-from difftool.runtime.backends import require_fused
+from difftool.runtime.backends.prepare import Prepared, require_fused
 from difftool.runtime.backends.torchscript import Step, TorchBatch
 
 
@@ -49,5 +49,5 @@ class Eager:
             inputs.append(torch.from_numpy(rows.labels).to(self._device))
         with torch.inference_mode():
             table = self._module.network.condition(*inputs).cpu().numpy()  # type: ignore[operator]
-        shape = (size, *self._spec.shape)
-        return TorchBatch(self._step, program, rows, table, shape, self._device)
+        begin = Prepared(rows, table, (size, *self._spec.shape))
+        return TorchBatch(self._step, program, begin, self._device)

@@ -12,11 +12,11 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from difftool.bundle import Bundle, OnnxFile
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
-from difftool.runtime.backends import require_fused
-from difftool.runtime.backends.conditioner import Conditioner, Function
+from difftool.runtime.backends.conditioner import Function
 from difftool.runtime.backends.host import Arrays, HostBatch
+from difftool.runtime.backends.prepare import Preparation
 
 
 class NumpyGraph:
@@ -25,18 +25,16 @@ class NumpyGraph:
     name = "numpy"
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
-        self.fused = frozenset[str](bundle.manifest.fused)
-        self._spec = bundle.spec
-        self._step = _evaluator(bundle.step(precision))
-        self._conditioner = Conditioner(bundle, _function)
+        step = bundle.step(precision)
+        self._prepare = Preparation(bundle, step, _function)
+        self.fused = self._prepare.fused
+        self._step = _evaluator(step)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Room for `size` samples of a program."""
-        require_fused(self.fused, program, labels)
-        rows = rows_of(program, self._spec, size, labels)
+        begin = self._prepare(program, size, labels)
         bind, taken = partial(_bind, self._step), set(self._step.input_names)
-        shape = (size, *self._spec.shape)
-        return HostBatch(bind, taken, program, rows, self._conditioner.table(rows), shape)
+        return HostBatch(bind, taken, program, begin)
 
 
 def _bind(step: ReferenceEvaluator, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:

@@ -23,15 +23,15 @@ class Value:
 class Tensor:
     """Constant data: its name, ONNX's number of its type, its sizes and how many bytes it has.
 
-    `numbers` are those of a whole-number type that are few enough to be somebody's shape, flat;
-    None for all other tensors.
+    `numbers` are those that are few enough to be somebody's shape, or its scales, flat: int64 of a
+    type of whole numbers or truth values, float64 of a real one; None for all other tensors.
     """
 
     name: str
     kind: int
     dims: tuple[int, ...]
     size: int
-    numbers: NDArray[np.int64] | None = None
+    numbers: NDArray[np.int64] | NDArray[np.float64] | None = None
 
 
 Attribute = Union[

@@ -14,6 +14,7 @@ LARGEST_SIZE: Final = (1 << 31) - 1  # of one dimension
 _MOST_DIMENSIONS: Final = 16
 _CHUNK: Final = 1 << 16  # numbers looked at in one go
 _MOST_NUMBERS: Final = 1 << 12  # of a tensor that may be a shape
+_MOST_REALS: Final = 64  # of one that may be the scales of a resize
 
 # Bits of an element, by ONNX's number of its type. Strings and complex numbers are in no model.
 BITS: Final = (
@@ -35,6 +36,7 @@ _FLOATS: Final = {
 _WHOLE: Final = {
     2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "u1", 12: "<u4", 13: "<u8",
 }  # fmt: skip
+_REALS: Final = {1: "<f4", 11: "<f8"}
 # The list of numbers that holds a type, where it is not in raw_data.
 _LISTS: Final = (
     {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
@@ -97,8 +99,10 @@ def count_of(dims: Iterable[int]) -> int:
     return math.prod(sizes)
 
 
-def _numbers(data: Any, kind: int, count: int) -> NDArray[np.int64] | None:
-    """The numbers of a small tensor of a whole-number type, flat."""
+def _numbers(data: Any, kind: int, count: int) -> NDArray[Any] | None:
+    """The numbers of a small tensor, flat: int64 of a type of whole numbers, float64 of a real."""
+    if kind in _REALS and count <= _MOST_REALS:
+        return np.frombuffer(data, _REALS[kind]).astype(np.float64)
     if kind not in _WHOLE or count > _MOST_NUMBERS:
         return None
     raw = isinstance(data, memoryview)

@@ -118,17 +118,6 @@ class Backend(Protocol):
         ...
 
 
-def require_fused(fused: frozenset[str], program: Program, labels: Labels | None) -> None:
-    """UsageError where a program or its guidance needs what a step graph lacks."""
-    guided = labels is not None and labels.guidance_scale != 1
-    needed = {"norms": program.adaptive, "guidance": guided}
-    for name, asked in needed.items():
-        if asked and name not in fused:
-            raise UsageError(
-                f"this bundle's step graph has no {name}", f"export it again --with {name}"
-            )
-
-
 def open_backend(
     bundle: Bundle,
     name: str | None,

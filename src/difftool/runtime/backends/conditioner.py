@@ -12,31 +12,47 @@ from numpy.typing import NDArray
 from difftool.bundle import CONDITIONER, Bundle, OnnxFile
 from difftool.diffusion.labels import Rows
 from difftool.runtime.backends.sessions import cpu_session, run_error
+from difftool.runtime.backends.sizes import sizes_of, wrong_sizes
 
 Floats = NDArray[np.float32]
 Function = Callable[[Mapping[str, NDArray[Any]]], Floats]
 
 
 class Conditioner:
-    """Runs `conditioner.onnx`, where a bundle has one; `load` makes a function of its file."""
+    """Runs `conditioner.onnx`, if a bundle has one; `load` makes a function of its file."""
 
     def __init__(self, bundle: Bundle, load: Callable[[OnnxFile], Function] | None = None) -> None:
         has_one = CONDITIONER in bundle.manifest.files
-        load = load or _on_onnxruntime
-        self._function = load(bundle.graph(CONDITIONER)) if has_one else None
+        self._limit = bundle.limits.memory_bytes
+        self._file = bundle.graph(CONDITIONER) if has_one else None
+        self._function = (load or _on_onnxruntime)(self._file) if self._file else None
 
     def table(self, rows: Rows) -> Floats:
-        """The rows' cond_table, float32 [U, C]; C is 0 where the network takes nothing."""
-        if self._function is None:
-            return np.zeros((len(rows.conds), 0), np.float32)
+        """The rows' cond_table, float32 [U, C]; C is 0 if the network takes nothing.
+
+        ArtefactError if the graph gives another number of rows, or takes too much memory.
+        """
         conds, labels = rows.conds.astype(np.float32), rows.labels
         if labels is None:
-            return self._function({"cond": conds})
+            return self._run({"cond": conds})
         # A label at a time: products over more rows may be rounded otherwise, and a sample would
         # depend on the labels of those beside it.
         ends = np.flatnonzero(np.diff(labels)) + 1
         parts = zip(np.split(conds, ends), np.split(labels, ends), strict=True)
-        return np.concatenate([self._function({"cond": c, "label": n}) for c, n in parts])
+        return np.concatenate([self._run({"cond": c, "label": n}) for c, n in parts])
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> Floats:
+        count = len(inputs["cond"])
+        if self._file is None or self._function is None:
+            return np.zeros((count, 0), np.float32)
+        sizes = {name: array.shape for name, array in inputs.items()}
+        known = sizes_of(self._file, sizes, self._limit)["cond_table"]
+        if known[:1] != (count,) or len(known) != 2:
+            raise wrong_sizes(self._file, "cond_table", known)
+        table = self._function(inputs)
+        if table.shape != known or table.dtype != np.float32:
+            raise wrong_sizes(self._file, "cond_table", table.shape)
+        return table
 
 
 def _on_onnxruntime(file: OnnxFile) -> Function:

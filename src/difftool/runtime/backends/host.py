@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.diffusion.columns import Column
-from difftool.diffusion.labels import Rows
 from difftool.diffusion.program import Program
+from difftool.runtime.backends.prepare import Prepared
 
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
@@ -28,13 +28,12 @@ class HostBatch:
         bind: Bind,
         taken: Collection[str],
         program: Program,
-        rows: Rows,
-        cond_table: Floats,
-        shape: tuple[int, ...],
+        begin: Prepared,
         *,
         one_row: bool = False,
     ) -> None:
         self._program = program.table
+        rows, shape = begin.rows, begin.shape
         same = (rows.first == rows.first[0]).all()
         self._first = rows.first[:1] if one_row and same else rows.first
         self._side, self._done = 0, 0
@@ -45,7 +44,7 @@ class HostBatch:
         self._fixed = {
             "noise": np.zeros(shape, np.float32),
             "table": rows.table.astype(np.float32),
-            "cond_table": cond_table,
+            "cond_table": begin.cond_table,
             **{name: np.zeros(shape, np.float32) for name in ("known", "mask") if name in taken},
         }
         self._run = [bind(*self._arrays(side, taken)) for side in range(2)]

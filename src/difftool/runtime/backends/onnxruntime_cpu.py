@@ -5,12 +5,11 @@ from functools import partial
 from typing import Any
 
 from difftool.bundle import Bundle
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import UsageError
-from difftool.runtime.backends import require_fused
-from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.backends.host import Arrays, HostBatch
+from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.backends.sessions import cpu_session, run_error
 
 
@@ -27,20 +26,16 @@ class OnnxRuntimeCpu:
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"{threads} threads", "use at least 1")
-        self.fused = frozenset[str](bundle.manifest.fused)
-        self._spec = bundle.spec
         step = bundle.step(precision)
+        self._prepare = Preparation(bundle, step)
+        self.fused = self._prepare.fused
         self._step = cpu_session(step.data, step.path, threads)
-        self._conditioner = Conditioner(bundle)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Room for `size` samples of a program."""
-        require_fused(self.fused, program, labels)
-        rows = rows_of(program, self._spec, size, labels)
-        shape = (size, *self._spec.shape)
+        begin = self._prepare(program, size, labels)
         bind, taken = partial(_bind, self._step), {node.name for node in self._step.get_inputs()}
-        table, one_row = self._conditioner.table(rows), takes_one_row(self._step)
-        return HostBatch(bind, taken, program, rows, table, shape, one_row=one_row)
+        return HostBatch(bind, taken, program, begin, one_row=takes_one_row(self._step))
 
 
 def takes_one_row(session: Any) -> bool:

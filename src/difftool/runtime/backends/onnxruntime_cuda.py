@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from difftool.bundle import STEP, Bundle
+from difftool.bundle import STEP, Bundle, OnnxFile
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
 from difftool.log import Log
 from difftool.runtime.backends.sessions import forget_bytes, run_error
@@ -99,20 +99,20 @@ def open_onnxruntime(
     """
     provider = PROVIDERS[name]
     runtime = _require(provider)
-    device = open_device()
+    device, step = open_device(), bundle.graph(STEP)
     best = max(1, _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape)))
     wanted = graphs and name == "onnxruntime-cuda"
     options = _options(provider, device, tf32=tf32, graphs=wanted)
     try:
-        session = _session(runtime, bundle, provider, options)
+        session = _session(runtime, step, provider, options)
     except ArtefactError:
         if not wanted:
             raise
         # A node that the provider leaves to the CPU cannot be part of a graph.
         wanted, options = False, _options(provider, device, tf32=tf32, graphs=False)
-        session = _session(runtime, bundle, provider, options)
+        session = _session(runtime, step, provider, options)
     engine = OnnxRuntimeEngine(session, device, best, graphs=wanted)
-    return DeviceBackend(name, bundle, device, engine)
+    return DeviceBackend(name, bundle, device, engine, step=step)
 
 
 def _require(provider: str) -> Any:
@@ -153,8 +153,7 @@ def _options(provider: str, device: Device, *, tf32: bool, graphs: bool) -> dict
     return options
 
 
-def _session(runtime: Any, bundle: Bundle, provider: str, options: dict[str, str]) -> Any:
-    step = bundle.graph(STEP)
+def _session(runtime: Any, step: OnnxFile, provider: str, options: dict[str, str]) -> Any:
     settings = runtime.SessionOptions()
     settings.add_session_config_entry("session.load_model_format", "ONNX")
     settings.log_severity_level = 4  # what fails is raised; it need not be printed as well

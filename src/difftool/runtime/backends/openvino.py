@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from difftool.bundle import Bundle, OnnxFile
 from difftool.diffusion.columns import Column
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.log import Log
-from difftool.runtime.backends import require_fused
-from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.backends.host import Arrays, HostBatch
+from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 _log = Log(__name__)
@@ -47,12 +46,12 @@ class OpenVino:
             raise UsageError(f"{threads} threads", "use at least 1")
         if precision not in _HINTS:
             raise UsageError(f"openvino has no {precision}", f"one of: {', '.join(_HINTS)}")
-        self.fused = frozenset[str](bundle.manifest.fused)
         self.precision = precision
         self._spec = bundle.spec
         self._file = bundle.step(precision if precision == "int8" else "fp32")
         self._core = _Core(threads)
-        self._conditioner = Conditioner(bundle, self._core.function)
+        self._prepare = Preparation(bundle, self._file, self._core.function)
+        self.fused = self._prepare.fused
         part = _index_graph(self._core.read(self._file))
         self._indices = None if part is None else self._core.compile(part, "f32")
         self._steps: dict[tuple[int, int], Any] = {}
@@ -60,14 +59,12 @@ class OpenVino:
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Room for `size` samples of a program; compiles the graph where the size is a new one."""
-        require_fused(self.fused, program, labels)
-        rows = rows_of(program, self._spec, size, labels)
+        begin = self._prepare(program, size, labels)
         with self._compiling:  # a size is compiled once, whoever asks first
             step = self._step(size, program.history)
-        bind = partial(_bind, step, self._indices_of(rows.table.astype(np.float32)))
+        bind = partial(_bind, step, self._indices_of(begin.rows.table.astype(np.float32)))
         taken = {port.get_any_name() for port in step.inputs}
-        shape = (size, *self._spec.shape)
-        return HostBatch(bind, taken, program, rows, self._conditioner.table(rows), shape)
+        return HostBatch(bind, taken, program, begin)
 
     def _step(self, size: int, slots: int) -> Any:
         """The step graph compiled for N samples and K slots, for tables of any length."""

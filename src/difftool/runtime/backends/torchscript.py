@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from difftool.bundle import TORCHSCRIPT, Bundle
 from difftool.diffusion.columns import Column
-from difftool.diffusion.labels import Labels, Rows, rows_of
+from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, first_line
-from difftool.runtime.backends import require_fused
-from difftool.runtime.backends.conditioner import Conditioner
+from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
@@ -56,17 +55,13 @@ class TorchScript:
                 f"torch refuses {path}: {first_line(error)}", "export it again"
             ) from error
         self._step: Step = _without_tf32(step) if self._device == "cuda" else step
-        self.fused = frozenset[str](bundle.manifest.fused)
-        self._spec = bundle.spec
-        self._conditioner = Conditioner(bundle)
+        self._prepare = Preparation(bundle, None)
+        self.fused = self._prepare.fused
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> "TorchBatch":
         """Room for `size` samples of a program."""
-        require_fused(self.fused, program, labels)
-        rows = rows_of(program, self._spec, size, labels)
-        shape = (size, *self._spec.shape)
-        table = self._conditioner.table(rows)
-        return TorchBatch(self._step, program, rows, table, shape, self._device)
+        begin = self._prepare(program, size, labels)
+        return TorchBatch(self._step, program, begin, self._device)
 
 
 class TorchBatch:
@@ -76,16 +71,15 @@ class TorchBatch:
         self,
         step: Step,
         program: Program,
-        rows: Rows,
-        cond_table: Floats,
-        shape: tuple[int, ...],
+        begin: Prepared,
         device: str = "cpu",
     ) -> None:
         self._torch, self._device = _torch(), device
         self._step = step
         self._program = program.table
+        rows, shape = begin.rows, begin.shape
         self._table = self._put(rows.table.astype(np.float32))
-        self._cond_table = self._put(cond_table)
+        self._cond_table = self._put(begin.cond_table)
         self._first = self._put(rows.first)
         self._held: tuple[Tensor, ...] = ()
         self._empty = np.zeros((program.history, *shape), np.float32)
@@ -128,6 +122,8 @@ class TorchBatch:
                 raise no_memory(len(self._row)) from error
             reason = first_line(error)
             raise ArtefactError(f"torch failed: {reason}", "verify the bundle") from error
+        if [tuple(a.shape) for a in after] != [tuple(b.shape) for b in (*before, before[0])]:
+            raise ArtefactError("torch gave outputs of other sizes", "export the bundle again")
         self._x, self._history, self._row, self._denoised = after
         self._done += 1
 

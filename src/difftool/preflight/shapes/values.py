@@ -1,0 +1,272 @@
+"""The numbers of small values, from which shapes are made: computed as the runtimes compute them.
+
+Whole numbers are int64 whatever their type. A result that its type cannot hold is not known, since
+runtimes differ in what they make of it; so is one that is not finite when it becomes whole.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from difftool.preflight.shapes.arrangement import slices_of
+from difftool.preflight.shapes.creation import shape_part
+from difftool.preflight.shapes.elementwise import reduced_axes
+from difftool.preflight.shapes.operation import Made, Operation
+from difftool.preflight.shapes.sized import RANGES, REALS, Numbers, Shape, is_small
+
+# What an operator makes of known numbers, for outputs of these shapes; None if that is not known.
+Evaluation = Callable[[Operation, list[Any], list[Shape]], Sequence[Numbers] | None]
+
+_LARGEST: Final = 2.0**62  # beyond it whole numbers may overflow
+
+
+def evaluate(op: Operation, made: Made) -> list[Numbers | None]:
+    """The numbers of each output; None for those that are too many or not known."""
+    unknown: list[Numbers | None] = [None] * len(made)
+    compute = _VALUES.get(op.node.operator) if op.node.domain in ("", "ai.onnx") else None
+    if compute is None:
+        return unknown
+    given = [None if value is None else value.numbers for value in op.inputs]
+    if op.node.operator not in _OF_SIZES:
+        for value, numbers in zip(op.inputs, given, strict=True):
+            if value is not None and numbers is None:
+                return unknown
+    if not all(is_small(kind, shape) for kind, shape in made):
+        return unknown
+    with np.errstate(all="ignore"):
+        try:
+            found = compute(op, given, [shape for _, shape in made])
+        except (IndexError, OverflowError):
+            return unknown
+    if found is None:
+        return unknown
+    return [_held(numbers, *made[index]) for index, numbers in enumerate(found)]
+
+
+def _held(numbers: Numbers, kind: int, shape: Shape) -> Numbers | None:
+    """The numbers as their type holds them, if it does."""
+    if numbers.shape != shape:
+        return None
+    if kind in REALS:
+        return numbers.astype(REALS[kind], copy=False)
+    whole = numbers.astype(np.int64, copy=False)
+    low, high = RANGES[kind]
+    return whole if whole.size == 0 or (whole.min() >= low and whole.max() <= high) else None
+
+
+def _is_whole(array: Numbers) -> bool:
+    return array.dtype == np.int64
+
+
+def _arithmetic(function: Callable[..., Numbers]) -> Evaluation:
+    """A function of any number of inputs; of whole numbers only if it cannot overflow."""
+
+    def compute(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+        if all(map(_is_whole, given)):
+            rough = function(*(array.astype(np.float64) for array in given))
+            if not (np.abs(rough) < _LARGEST).all():
+                return None
+        return [np.asarray(function(*given))]
+
+    return compute
+
+
+def _reals(function: Callable[[Numbers], Numbers]) -> Evaluation:
+    """A function of real numbers alone."""
+    return lambda op, given, shapes: None if _is_whole(given[0]) else [function(given[0])]
+
+
+def _truth(function: Callable[..., Numbers]) -> Evaluation:
+    return lambda op, given, shapes: [np.asarray(function(*given)).astype(np.int64)]
+
+
+def _together(function: Callable[[Numbers, Numbers], Numbers]) -> Callable[..., Numbers]:
+    """A function of two, of any number."""
+
+    def fold(*arrays: Numbers) -> Numbers:
+        result = arrays[0]
+        for array in arrays[1:]:
+            result = function(result, array)
+        return result
+
+    return fold
+
+
+def _reshaped(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
+    return [given[0].reshape(shapes[0])]
+
+
+def _div(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+    a, b = given
+    if not _is_whole(a):
+        return [a / b]
+    if not b.all() or (np.abs(a.astype(np.float64)) >= _LARGEST).any():
+        return None
+    return [np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)]  # towards 0
+
+
+def _mod(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+    a, b = given
+    if not _is_whole(a) or not b.all():
+        return None
+    return [np.fmod(a, b) if op.integer("fmod", 0) else np.mod(a, b)]
+
+
+def _pow(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+    a, b = given
+    if not _is_whole(a) or not _is_whole(b) or (b < 0).any():
+        return None
+    rough = np.power(a.astype(np.float64), b.astype(np.float64))
+    return [np.power(a, b)] if (np.abs(rough) < _LARGEST).all() else None
+
+
+def _cast(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+    x, kind = given[0], op.integer("to")
+    if kind in REALS:
+        return [x.astype(REALS[kind])]
+    if kind == 9:
+        return [(x != 0).astype(np.int64)]
+    if _is_whole(x):
+        return [x]
+    return [np.trunc(x).astype(np.int64)] if (np.abs(x) < _LARGEST).all() else None
+
+
+def _clip(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
+    result = given[0]
+    if len(given) > 1 and given[1] is not None:
+        result = np.maximum(result, given[1])
+    if len(given) > 2 and given[2] is not None:
+        result = np.minimum(result, given[2])
+    return [result]
+
+
+def _slice(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
+    result = given[0]
+    for axis, taken in slices_of(op):
+        result = np.take(result, np.array(taken, np.int64), axis)
+    return [result]
+
+
+def _split(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
+    axis = op.integer("axis", 0)
+    ends = np.cumsum([shape[axis] for shape in shapes])[:-1]
+    return list(np.split(given[0], [int(end) for end in ends], axis))
+
+
+def _scatter_nd(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+    x, indices, updates = given
+    if op.text("reduction", "none") != "none":
+        return None
+    result = x.copy()
+    result[tuple(np.moveaxis(indices, -1, 0))] = updates
+    return [result]
+
+
+def _reduction(function: Callable[..., Numbers]) -> Evaluation:
+    def compute(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+        x, axes = given[0], reduced_axes(op)
+        if not _is_whole(x) or x.size == 0:
+            return None
+        if axes is None:
+            return [x]
+        over = tuple(axes)
+        if not (np.abs(function(np.abs(x.astype(np.float64)), axis=over)) < _LARGEST).all():
+            return None
+        return [np.asarray(function(x, axis=over)).reshape(shapes[0])]
+
+    return compute
+
+
+def _constant(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+    if (value := op.tensor("value")) is not None:
+        return None if value.numbers is None else [value.numbers.reshape(shapes[0])]
+    for name, kind in (("value_int", np.int64), ("value_float", np.float32)):
+        for found in (op.node.attributes.get(name), op.node.attributes.get(f"{name}s")):
+            if found is not None:
+                return [np.array(found, kind)]
+    return None
+
+
+def _filled(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+    value = op.tensor("value")
+    if value is None:
+        return [np.zeros(shapes[0], np.float32)]
+    if value.numbers is None or value.numbers.size != 1:
+        return None
+    return [np.broadcast_to(value.numbers.reshape(()), shapes[0])]
+
+
+def _range(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
+    start, _, delta = (array.reshape(-1)[0] for array in given)
+    return [start + delta * np.arange(shapes[0][0])] if _is_whole(given[0]) else None
+
+
+def _non_zero(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
+    return [np.array(np.nonzero(np.atleast_1d(given[0])))]
+
+
+def _where(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
+    condition, x, y = given
+    found: Numbers = np.where(condition != 0, x, y)
+    return [found]
+
+
+def _take(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
+    return [np.take(given[0], given[1], op.integer("axis", 0))]
+
+
+_OF_SIZES: Final = frozenset(("Shape", "Size"))  # they need no numbers
+
+_VALUES: Final[Mapping[str, Evaluation]] = {
+    **dict.fromkeys(["Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"], _reshaped),
+    "Abs": _arithmetic(np.abs),
+    "Add": _arithmetic(np.add),
+    "And": _truth(np.logical_and),
+    "Cast": _cast,
+    "Ceil": _reals(np.ceil),
+    "Clip": _clip,
+    "Concat": lambda op, given, shapes: [np.concatenate(given, op.integer("axis"))],
+    "Constant": _constant,
+    "ConstantOfShape": _filled,
+    "Div": _div,
+    "Equal": _truth(np.equal),
+    "Expand": lambda op, given, shapes: [np.broadcast_to(given[0], shapes[0])],
+    "Floor": _reals(np.floor),
+    "Gather": _take,
+    "Greater": _truth(np.greater),
+    "GreaterOrEqual": _truth(np.greater_equal),
+    "Less": _truth(np.less),
+    "LessOrEqual": _truth(np.less_equal),
+    "Max": _arithmetic(_together(np.maximum)),
+    "Min": _arithmetic(_together(np.minimum)),
+    "Mod": _mod,
+    "Mul": _arithmetic(np.multiply),
+    "Neg": _arithmetic(np.negative),
+    "NonZero": _non_zero,
+    "Not": _truth(np.logical_not),
+    "Or": _truth(np.logical_or),
+    "Pow": _pow,
+    "Range": _range,
+    "ReduceMax": _reduction(np.max),
+    "ReduceMin": _reduction(np.min),
+    "ReduceProd": _reduction(np.prod),
+    "ReduceSum": _reduction(np.sum),
+    "Round": _reals(np.round),
+    "ScatterND": _scatter_nd,
+    "Shape": lambda op, given, shapes: [np.array(shape_part(op), np.int64)],
+    "Sign": _arithmetic(np.sign),
+    "Size": lambda op, given, shapes: [
+        np.array(np.prod(op.input(0).shape, dtype=object), np.int64)
+    ],
+    "Slice": _slice,
+    "Split": _split,
+    "Sub": _arithmetic(np.subtract),
+    "Sum": _arithmetic(_together(np.add)),
+    "Tile": lambda op, given, shapes: [np.tile(given[0], op.whole(1))],
+    "Transpose": lambda op, given, shapes: [
+        np.transpose(given[0], op.integers("perm", range(given[0].ndim - 1, -1, -1)))
+    ],
+    "Where": _where,
+    "Xor": _truth(np.logical_xor),
+}

@@ -1,0 +1,121 @@
+"""What every backend does before a batch: the rows, the conditioner's table, and the sizes.
+
+All that a graph will make is known before anything runs it, on any backend: how large each value
+is, and so how much memory a batch takes, and that the outputs are what the loop binds to them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.bundle import Bundle, OnnxFile
+from difftool.diffusion.labels import Labels, Rows, rows_of
+from difftool.diffusion.program import Program
+from difftool.errors import ArtefactError, ResourceError, UsageError
+from difftool.runtime.backends.conditioner import Conditioner, Function
+from difftool.runtime.backends.sizes import Shapes, sizes_of, wrong_sizes
+
+Floats = NDArray[np.float32]
+
+_KEPT: Final = 64  # sizes that were found to be right
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a batch of N samples begins with: rows, cond_table [U, C], and the shape [N, *S]."""
+
+    rows: Rows
+    cond_table: Floats
+    shape: tuple[int, ...]
+
+
+class Preparation:
+    """Prepares batches of a bundle, whose step graph is `step`.
+
+    `step` is None for a backend that runs what was compiled of the graph; its sizes are then its
+    own affair. `load` makes a function of the conditioner's file, by default ONNX Runtime's.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        step: OnnxFile | None,
+        load: Callable[[OnnxFile], Function] | None = None,
+    ) -> None:
+        self.fused = frozenset[str](bundle.manifest.fused)
+        self._spec, self._limit = bundle.spec, bundle.limits.memory_bytes
+        self._step = step
+        self._conditioner = Conditioner(bundle, load)
+        self._right: set[tuple[tuple[str, tuple[int, ...]], ...]] = set()
+
+    def __call__(self, program: Program, size: int, labels: Labels | None) -> Prepared:
+        """What `size` samples of a program begin with; the conditioner runs here, once.
+
+        Raises:
+            UsageError: the model lacks the labels, or the step graph what the program asks for.
+            ArtefactError: the bundle's graphs do not fit each other, or take too much memory.
+            ResourceError: fewer samples at a time would not take too much memory.
+        """
+        require_fused(self.fused, program, labels)
+        rows = rows_of(program, self._spec, size, labels)
+        table = self._conditioner.table(rows)
+        if self._step is not None:
+            slots, tables = program.history, (rows.table.shape, table.shape)
+            self._require(self._step, size, slots, *tables)
+        return Prepared(rows, table, (size, *self._spec.shape))
+
+    def _require(
+        self,
+        step: OnnxFile,
+        size: int,
+        slots: int,
+        table: tuple[int, ...],
+        cond_table: tuple[int, ...],
+    ) -> None:
+        """Nothing, if a step of these sizes takes no more memory than it may and gives its own."""
+        sample = (size, *self._spec.shape)
+        outputs: Shapes = {
+            "x_next": sample,
+            "history_next": (slots, *sample),
+            "row_next": (size,),
+            "denoised": sample,
+        }
+        inputs: Shapes = {
+            **dict.fromkeys(("x", "noise", "known", "mask"), sample),
+            "history": (slots, *sample),
+            "row": (size,),
+            "table": table,
+            "cond_table": cond_table,
+        }
+        key = tuple(inputs.items())
+        if key in self._right:
+            return
+        try:
+            found = sizes_of(step, inputs, self._limit)
+        except ArtefactError as error:
+            if error.code != "graph-memory" or size == 1:
+                raise
+            self._require(step, 1, slots, table, cond_table)
+            raise ResourceError(
+                f"a batch of {size} takes more than {self._limit} bytes of memory",
+                f"try max_batch {size // 2}, or raise the limit: --max-memory",
+            ) from error
+        if wrong := [name for name in outputs if found[name] != outputs[name]]:
+            raise wrong_sizes(step, wrong[0], found[wrong[0]])
+        if len(self._right) >= _KEPT:
+            self._right.clear()
+        self._right.add(key)
+
+
+def require_fused(fused: frozenset[str], program: Program, labels: Labels | None) -> None:
+    """UsageError if a program or its guidance needs what a step graph lacks."""
+    guided = labels is not None and labels.guidance_scale != 1
+    needed = {"norms": program.adaptive, "guidance": guided}
+    for name, asked in needed.items():
+        if asked and name not in fused:
+            raise UsageError(
+                f"this bundle's step graph has no {name}", f"export it again --with {name}"
+            )

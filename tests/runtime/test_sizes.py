@@ -1,0 +1,113 @@
+"""A graph whose outputs have other sizes than it says is refused before it runs, on any backend."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import difftool
+from difftool.bundle import (
+    CONDITIONER,
+    MANIFEST,
+    STEP,
+    Limits,
+    file_entries,
+    read_bundle,
+    write_manifest,
+)
+from difftool.errors import ArtefactError, ResourceError
+from difftool.files import read_json
+
+BACKENDS: Final = ("onnxruntime-cpu", "openvino")
+CODES: Final = ("graph-interface", "graph-shape")
+
+
+def instead(output: str, operator: str, *inputs: object, **attributes: object) -> Callable:
+    """A change of a graph: an output is what an operator makes of what it was.
+
+    What is no word among the inputs is a constant; the word `it` is the output as it was.
+    """
+
+    def change(graph: onnx.GraphProto) -> None:
+        was = f"{output}_was"
+        for node in graph.node:
+            node.output[:] = [was if name == output else name for name in node.output]
+            node.input[:] = [was if name == output else name for name in node.input]
+        names = []
+        for index, value in enumerate(inputs):
+            name = {"it": was}.get(str(value), f"{output}_{index}")
+            if value != "it":
+                graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+            names.append(name)
+        graph.node.append(helper.make_node(operator, names, [output], **attributes))
+        free = next(value for value in graph.output if value.name == output)
+        for axis, dim in enumerate(free.type.tensor_type.shape.dim):
+            dim.dim_param = f"{output}_{axis}"
+
+    return change
+
+
+LIES: Final[dict[str, tuple[str, Callable]]] = {
+    "x twice": (STEP, instead("x_next", "Concat", "it", "it", axis=0)),
+    "x of the first": (STEP, instead("x_next", "Slice", "it", [0], [1], [0])),
+    "x wider": (STEP, instead("x_next", "Pad", "it", [0, 0, 0, 0, 0, 0, 0, 1])),
+    "x with an axis more": (STEP, instead("x_next", "Unsqueeze", "it", [0])),
+    "denoised in a row": (STEP, instead("denoised", "Flatten", "it")),
+    "no denoised": (STEP, instead("denoised", "Slice", "it", [0], [0], [0])),
+    "history longer": (STEP, instead("history_next", "Concat", "it", "it", axis=0)),
+    "row twice": (STEP, instead("row_next", "Concat", "it", "it", axis=0)),
+    "row of one": (STEP, instead("row_next", "Slice", "it", [0], [1], [0])),
+    "cond of one": (CONDITIONER, instead("cond_table", "Slice", "it", [0], [1], [0])),
+    "cond of half": (CONDITIONER, instead("cond_table", "Slice", "it", [0], [2], [0])),
+    "cond twice": (CONDITIONER, instead("cond_table", "Concat", "it", "it", axis=0)),
+    "cond wider": (CONDITIONER, instead("cond_table", "Concat", "it", "it", axis=1)),
+    "cond on its side": (CONDITIONER, instead("cond_table", "Transpose", "it")),
+}
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def changed(bundle: Path, file: str, change: Callable) -> Path:
+    """The bundle with another graph, whose digests are right."""
+    model = onnx.load(bundle / file)
+    change(model.graph)
+    (bundle / file).write_bytes(model.SerializeToString())
+    write_manifest(bundle, {**read_json(bundle / MANIFEST), "files": file_entries(bundle)})
+    return bundle
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("lie", LIES)
+def test_outputs_of_other_sizes_are_refused(copy: Path, lie: str, backend: str) -> None:
+    model = difftool.load(changed(copy, *LIES[lie]), backend=backend, threads=1)
+    program = difftool.samplers.dpmpp_2m(model.spec, steps=5)
+    with pytest.raises(ArtefactError) as caught:
+        model.sample(program, n=3)
+    assert caught.value.code in CODES
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_takes_as_much_memory_as_allowed(tiny_bundle: Path, backend: str) -> None:
+    limits = Limits(memory_bytes=2 << 20)
+    model = difftool.load(tiny_bundle, backend=backend, threads=1, limits=limits)
+    assert model.sample(n=1).shape == (1, 1, 8, 8)
+    with pytest.raises(ResourceError, match="max_batch 250") as caught:
+        difftool.load(tiny_bundle, max_batch=500, threads=1, limits=limits).sample(n=500)
+    assert "--max-memory" in caught.value.hint
+
+
+def test_a_model_that_takes_too_much_alone_is_the_bundles_fault(tiny_bundle: Path) -> None:
+    assert read_bundle(tiny_bundle).limits.memory_bytes == 8 << 30
+    model = difftool.load(tiny_bundle, threads=1, limits=Limits(memory_bytes=1 << 14))
+    with pytest.raises(ArtefactError) as caught:
+        model.sample(n=4)
+    assert caught.value.code == "graph-memory"
