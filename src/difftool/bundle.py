@@ -17,12 +17,20 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import parse_json, read_limited, sha256_of, write_atomic
-from difftool.preflight import Graph, GraphLimits, check_conditioner, check_step, read_graph
+from difftool.preflight import (
+    Graph,
+    GraphLimits,
+    OnnxFile,
+    check_conditioner,
+    check_step,
+    read_graph,
+)
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -146,19 +154,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class OnnxFile:
-    """A graph of a bundle that has been judged.
-
-    `data` are the bytes that were judged, and what a runtime is to be given: the file itself may
-    be another by then.
-    """
-
-    path: Path
-    data: bytes
-    graph: Graph
-
-
-@dataclass(frozen=True)
 class Bundle:
     """A bundle whose files all match its manifest."""
 
@@ -199,7 +194,10 @@ class Bundle:
             check_conditioner(graph, str(path), self.spec.classes)
         elif not whole:
             check_step(graph, str(path), self.spec.shape, self.manifest.fused)
-        return OnnxFile(path, data, graph)
+        file = OnnxFile(path, data, graph)
+        if not whole:  # what is made of constants alone is made when a runtime loads the file
+            file.sizes(_smallest(graph), self.limits.memory_bytes)
+        return file
 
     def step(self, precision: str) -> OnnxFile:
         """A precision's step graph, as `graph` gives it."""
@@ -212,6 +210,18 @@ class Bundle:
                 code=_MISSING,
             )
         return self.graph(name)
+
+
+def _smallest(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Sizes of the inputs of a graph that was checked: 1 where they are free.
+
+    A table has the columns of a program with one slot of history, as the history has.
+    """
+    sizes = {
+        name: tuple(1 if size is None else size for size in value.shape or ())
+        for name, value in graph.inputs.items()
+    }
+    return sizes | ({"table": (1, Column.HISTORY + 1)} if "table" in sizes else {})
 
 
 def step_name(precision: str) -> str:

@@ -84,13 +84,17 @@ def changed(bundle: Path, file: str, change: Callable) -> Path:
     return bundle
 
 
+def draw(bundle: Path, backend: str) -> None:
+    model = difftool.load(bundle, backend=backend, threads=1)
+    model.sample(difftool.samplers.dpmpp_2m(model.spec, steps=5), n=3)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("lie", LIES)
 def test_outputs_of_other_sizes_are_refused(copy: Path, lie: str, backend: str) -> None:
-    model = difftool.load(changed(copy, *LIES[lie]), backend=backend, threads=1)
-    program = difftool.samplers.dpmpp_2m(model.spec, steps=5)
+    bundle = changed(copy, *LIES[lie])
     with pytest.raises(ArtefactError) as caught:
-        model.sample(program, n=3)
+        draw(bundle, backend)
     assert caught.value.code in CODES
     assert "\n" not in caught.value.message
 
@@ -107,7 +111,20 @@ def test_a_batch_takes_as_much_memory_as_allowed(tiny_bundle: Path, backend: str
 
 def test_a_model_that_takes_too_much_alone_is_the_bundles_fault(tiny_bundle: Path) -> None:
     assert read_bundle(tiny_bundle).limits.memory_bytes == 8 << 30
-    model = difftool.load(tiny_bundle, threads=1, limits=Limits(memory_bytes=1 << 14))
     with pytest.raises(ArtefactError) as caught:
-        model.sample(n=4)
+        difftool.load(tiny_bundle, threads=1, limits=Limits(memory_bytes=1 << 14))
+    assert caught.value.code == "graph-memory"
+
+
+@pytest.mark.parametrize("file", [STEP, CONDITIONER])
+def test_what_a_runtime_makes_as_it_loads_a_graph_is_known_before(copy: Path, file: str) -> None:
+    """Of 40 GB, in a graph of no more than a few bytes."""
+
+    def bomb(graph: onnx.GraphProto) -> None:
+        sizes = numpy_helper.from_array(np.array([10_000, 1_000_000]), "bomb_sizes")
+        graph.initializer.append(sizes)
+        graph.node.append(helper.make_node("ConstantOfShape", ["bomb_sizes"], ["bomb"]))
+
+    with pytest.raises(ArtefactError) as caught:
+        difftool.load(changed(copy, file, bomb), threads=1)
     assert caught.value.code == "graph-memory"

@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from difftool.bundle import Bundle, OnnxFile
+from difftool.bundle import Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
+from difftool.preflight import OnnxFile
 from difftool.runtime.backends.conditioner import Function
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation

@@ -1,5 +1,6 @@
 """What an ONNX file holds, read and judged before any runtime sees it; needs no onnx package."""
 
+from difftool.preflight.file import OnnxFile
 from difftool.preflight.graph import GraphLimits, read_graph
 from difftool.preflight.interface import check_conditioner, check_step
 from difftool.preflight.parts import Graph, Node, Tensor, Value
@@ -8,6 +9,7 @@ __all__ = [
     "Graph",
     "GraphLimits",
     "Node",
+    "OnnxFile",
     "Tensor",
     "Value",
     "check_conditioner",

@@ -28,6 +28,9 @@ def check_step(graph: Graph, name: str, shape: tuple[int, ...], fused: Collectio
     outputs = {"x_next": sample, "history_next": history, "row_next": row, "denoised": sample}
     _compare(name, "input", graph.inputs, inputs, {"cond_table": _TABLE})
     _compare(name, "output", graph.outputs, outputs)
+    table = graph.inputs.get("cond_table", _TABLE).shape
+    if "cond_table" in graph.inputs and (table is None or table[1] is None):
+        raise _refused(name, "does not say how wide its input 'cond_table' is")
 
 
 def check_conditioner(graph: Graph, name: str, classes: int) -> None:
@@ -51,11 +54,13 @@ def _compare(
     }
     for problem, names in problems.items():
         if names:
-            raise ArtefactError(
-                f"{name} {problem} {min(names)!r}",
-                "export it again, with this difftool",
-                code="graph-interface",
-            )
+            raise _refused(name, f"{problem} {min(names)[:100]!r}")
+
+
+def _refused(name: str, what: str) -> ArtefactError:
+    return ArtefactError(
+        f"{name} {what}", "export it again, with this difftool", code="graph-interface"
+    )
 
 
 def _fits(found: Value, wanted: Value) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from difftool.bundle import CONDITIONER, Bundle, OnnxFile
+from difftool.bundle import CONDITIONER, Bundle
 from difftool.diffusion.columns import Column
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.program import MAX_ROWS, Program
@@ -30,6 +30,7 @@ from difftool.export.portable.labels import Laid, lay_out
 from difftool.export.portable.noise import Noise
 from difftool.export.portable.ops import Ops
 from difftool.export.portable.rows import State, run_rows
+from difftool.preflight import OnnxFile
 from difftool.runtime.images import is_image
 
 FORMAT: Final = 1

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import CONDITIONER, Bundle, OnnxFile
+from difftool.bundle import CONDITIONER, Bundle
 from difftool.diffusion.labels import Rows
+from difftool.preflight import OnnxFile
 from difftool.runtime.backends.sessions import cpu_session, run_error
-from difftool.runtime.backends.sizes import sizes_of, wrong_sizes
 
 Floats = NDArray[np.float32]
 Function = Callable[[Mapping[str, NDArray[Any]]], Floats]
@@ -46,12 +46,12 @@ class Conditioner:
         if self._file is None or self._function is None:
             return np.zeros((count, 0), np.float32)
         sizes = {name: array.shape for name, array in inputs.items()}
-        known = sizes_of(self._file, sizes, self._limit)["cond_table"]
+        known = self._file.sizes(sizes, self._limit)["cond_table"]
         if known[:1] != (count,) or len(known) != 2:
-            raise wrong_sizes(self._file, "cond_table", known)
+            raise self._file.wrong("cond_table", known)
         table = self._function(inputs)
         if table.shape != known or table.dtype != np.float32:
-            raise wrong_sizes(self._file, "cond_table", table.shape)
+            raise self._file.wrong("cond_table", table.shape)
         return table
 
 

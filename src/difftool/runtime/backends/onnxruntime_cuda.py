@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from difftool.bundle import STEP, Bundle, OnnxFile
+from difftool.bundle import STEP, Bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
 from difftool.log import Log
+from difftool.preflight import OnnxFile
 from difftool.runtime.backends.sessions import forget_bytes, run_error
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import open_device

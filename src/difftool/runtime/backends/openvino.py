@@ -9,12 +9,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import Bundle, OnnxFile
+from difftool.bundle import Bundle
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.log import Log
+from difftool.preflight import OnnxFile
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model

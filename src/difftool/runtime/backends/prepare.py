@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import Bundle, OnnxFile
+from difftool.bundle import Bundle
 from difftool.diffusion.labels import Labels, Rows, rows_of
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, ResourceError, UsageError
+from difftool.preflight import OnnxFile
 from difftool.runtime.backends.conditioner import Conditioner, Function
-from difftool.runtime.backends.sizes import Shapes, sizes_of, wrong_sizes
 
 Floats = NDArray[np.float32]
 
@@ -77,13 +77,13 @@ class Preparation:
     ) -> None:
         """Nothing, if a step of these sizes takes no more memory than it may and gives its own."""
         sample = (size, *self._spec.shape)
-        outputs: Shapes = {
+        outputs = {
             "x_next": sample,
             "history_next": (slots, *sample),
             "row_next": (size,),
             "denoised": sample,
         }
-        inputs: Shapes = {
+        inputs = {
             **dict.fromkeys(("x", "noise", "known", "mask"), sample),
             "history": (slots, *sample),
             "row": (size,),
@@ -94,7 +94,7 @@ class Preparation:
         if key in self._right:
             return
         try:
-            found = sizes_of(step, inputs, self._limit)
+            found = step.sizes(inputs, self._limit)
         except ArtefactError as error:
             if error.code != "graph-memory" or size == 1:
                 raise
@@ -104,7 +104,7 @@ class Preparation:
                 f"try max_batch {size // 2}, or raise the limit: --max-memory",
             ) from error
         if wrong := [name for name in outputs if found[name] != outputs[name]]:
-            raise wrong_sizes(step, wrong[0], found[wrong[0]])
+            raise step.wrong(wrong[0], found[wrong[0]])
         if len(self._right) >= _KEPT:
             self._right.clear()
         self._right.add(key)

@@ -1,8 +1,9 @@
 """The backend that every engine on a GPU is run by."""
 
-from difftool.bundle import Bundle, OnnxFile
+from difftool.bundle import Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
+from difftool.preflight import OnnxFile
 from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.cuda.device import Device, StepEngine
 from difftool.runtime.cuda.driver import DeviceBatch, Driver
