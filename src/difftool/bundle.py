@@ -146,7 +146,11 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a bundle may be: bytes of its files, of a graph, and of the memory of a run."""
+    """How large a bundle may be: bytes of all files, each graph in it, and bytes of memory.
+
+    `memory_bytes` is what the values of one graph may take while it runs. At the default, the same
+    as for files, a U-Net of 36 million parameters draws 2,000 pictures of 32 x 32 at once.
+    """
 
     bundle_bytes: int = 8 << 30
     memory_bytes: int = 8 << 30

@@ -123,7 +123,7 @@ def sampler_arguments(
 def gibibytes(count: float) -> int:
     """So many GiB in bytes."""
     if not 0 < count < 1 << 30:
-        raise UsageError(f"a bundle of {count} GiB", "give a positive number")
+        raise UsageError(f"a limit of {count} GiB", "give a positive number")
     return int(count * (1 << 30))
 
 

@@ -142,6 +142,9 @@ def sample(
     max_bundle: Annotated[
         float, Option(metavar="GIB", help="How large the bundle may be, in GiB.")
     ] = 8.0,
+    max_memory: Annotated[
+        float, Option(metavar="GIB", help="How much memory its graphs may take, in GiB.")
+    ] = 8.0,
     deterministic: Annotated[
         bool,
         Option(
@@ -167,7 +170,10 @@ def sample(
         threads=threads,
         max_batch=max_batch,
         max_work=max_work,
-        limits=Limits(bundle_bytes=options.gibibytes(max_bundle)),
+        limits=Limits(
+            bundle_bytes=options.gibibytes(max_bundle),
+            memory_bytes=options.gibibytes(max_memory),
+        ),
         trust=trust or (),
     )
     inputs = read_inputs(opened.spec, known, fill, grey, init, strength, between)

@@ -76,6 +76,7 @@ def split(op: Operation) -> Made:
     x, count = op.input(0), len(op.node.outputs)
     axis = op.axis(op.integer("axis", 0), len(x.shape))
     size = x.shape[axis]
+    op.require(count > 0, "gives nothing")
     if op.optional(1) is not None:
         sizes = op.whole(1)
     else:

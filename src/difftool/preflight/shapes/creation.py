@@ -1,26 +1,29 @@
 """Rules of operators that make a value of nothing but sizes and a few numbers."""
 
 import math
-from typing import Final
+
+import numpy as np
 
 from difftool.preflight.shapes.operation import Made, Operation
 from difftool.preflight.shapes.sized import FLOAT, INT64, REALS, Shape
-
-_VALUES: Final = {
-    "value_int": (INT64, False),
-    "value_ints": (INT64, True),
-    "value_float": (FLOAT, False),
-    "value_floats": (FLOAT, True),
-}
 
 
 def constant(op: Operation) -> Made:
     if (value := op.tensor("value")) is not None:
         return [(value.kind, value.dims)]
-    for name, (kind, several) in _VALUES.items():
-        found = op.node.attributes.get(name)
-        if found is not None and isinstance(found, tuple) == several:
-            return [(kind, (len(found),) if isinstance(found, tuple) else ())]
+    kind, numbers = given_numbers(op)
+    return [(kind, (len(numbers),) if isinstance(numbers, tuple) else ())]
+
+
+def given_numbers(op: Operation) -> tuple[int, int | float | tuple[int | float, ...]]:
+    """The type and the numbers of a Constant that is no tensor."""
+    for name, kind, types in (("int", INT64, int), ("float", FLOAT, (int, float))):
+        found = op.node.attributes.get(f"value_{name}")
+        if isinstance(found, types):
+            return kind, found
+        several = op.node.attributes.get(f"value_{name}s")
+        if isinstance(several, tuple) and all(isinstance(item, types) for item in several):
+            return kind, tuple(item for item in several if not isinstance(item, str))
     raise op.refused("is no tensor of numbers")
 
 
@@ -31,13 +34,15 @@ def constant_of_shape(op: Operation) -> Made:
 
 
 def range_(op: Operation) -> Made:
+    kind = op.input(0).kind
+    op.require(op.input(1).kind == op.input(2).kind == kind, "its bounds are of several types")
     start, limit, delta = (op.numbers(index).reshape(-1) for index in range(3))
     op.require(start.size == limit.size == delta.size == 1, "its bounds are no single numbers")
-    kind = op.input(0).kind
     if kind in REALS:
         first, last, step = (float(bound[0]) for bound in (start, limit, delta))
         op.require(math.isfinite(first + last + step) and step != 0, "has no end")
-        many, rounded = (last - first) / step, float((limit[0] - start[0]) / delta[0])
+        with np.errstate(all="ignore"):
+            many, rounded = (last - first) / step, float((limit[0] - start[0]) / delta[0])
         op.require(math.isfinite(many) and math.isfinite(rounded), "has no end")
         op.require(math.ceil(many) == math.ceil(rounded), "ends by rounding")
         return [(kind, (max(0, math.ceil(many)),))]
@@ -49,7 +54,8 @@ def range_(op: Operation) -> Made:
 def one_hot(op: Operation) -> Made:
     indices, values = op.input(0), op.input(2)
     depth = op.numbers(1).reshape(-1)
-    op.require(depth.size == 1 and depth[0] >= 0, "its depth is no number of classes")
+    one = depth.size == 1 and bool(np.isfinite(depth[0])) and depth[0] >= 0
+    op.require(one, "its depth is no number of classes")
     op.require(values.shape == (2,), "its values are not two")
     axis = op.axis(op.integer("axis", -1), len(indices.shape) + 1)
     shape = (*indices.shape[:axis], int(depth[0]), *indices.shape[axis:])

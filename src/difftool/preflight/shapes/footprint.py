@@ -140,8 +140,6 @@ class Walk:
         """Add the outputs of a node, and what it takes beside them."""
         node, sizes = op.node, []
         for name, (kind, shape) in zip(node.outputs, made, strict=False):
-            if name in self.values:
-                raise refused(node, f"makes {name[:60]!r} a second time", NAMES)
             sizes.append(size := self._size(node, kind, shape) if name else 0)
             if size > self._largest[1]:
                 self._largest = (name, size)
@@ -162,6 +160,8 @@ class Walk:
         ):
             if not name:
                 continue
+            if name in self.values:
+                raise refused(node, f"makes {name[:60]!r} a second time", NAMES)
             if known is not None:
                 self._numbers -= known.size
             self.values[name] = Sized(kind, shape, constant, known)
@@ -179,11 +179,11 @@ class Walk:
         """Bytes of an output of this type and these sizes, if there is such a thing."""
         if kind not in BITS:
             raise refused(node, f"makes the type {kind}, which no model has", SHAPE)
+        if len(shape) > MOST_DIMENSIONS:
+            raise refused(node, f"makes {len(shape)} dimensions")
         size = bytes_of(kind, shape)
         if size > self._limit:
             raise self._too_much(node, size)
-        if len(shape) > MOST_DIMENSIONS:
-            raise refused(node, f"makes {len(shape)} dimensions")
         for one in shape:
             if not 0 <= one <= LARGEST_SIZE:
                 raise refused(node, f"makes a dimension of {one}")

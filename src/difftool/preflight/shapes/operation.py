@@ -12,6 +12,7 @@ OPERATOR: Final = "graph-operator"
 MEMORY: Final = "graph-memory"
 
 _LONGEST: Final = 60  # characters of a name in a message
+_LONGEST_LINE: Final = 240  # of what is said of it
 _AGAIN: Final = "export it again, with this difftool"
 _UNKNOWN: Final = "its sizes depend on its data"
 
@@ -28,7 +29,7 @@ def title(node: Node) -> str:
 
 def refused(node: Node, what: str, code: str = SHAPE, hint: str = _AGAIN) -> ArtefactError:
     """The error that a node is refused with."""
-    return ArtefactError(f"{title(node)}: {what}", hint, code=code)
+    return ArtefactError(f"{title(node)}: {what[:_LONGEST_LINE]}", hint, code=code)
 
 
 class Operation:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from difftool.preflight.shapes.arrangement import slices_of
-from difftool.preflight.shapes.creation import shape_part
+from difftool.preflight.shapes.creation import given_numbers, shape_part
 from difftool.preflight.shapes.elementwise import reduced_axes
 from difftool.preflight.shapes.operation import Made, Operation
 from difftool.preflight.shapes.sized import RANGES, REALS, Numbers, Shape, is_small
@@ -37,7 +37,7 @@ def evaluate(op: Operation, made: Made) -> list[Numbers | None]:
     with np.errstate(all="ignore"):
         try:
             found = compute(op, given, [shape for _, shape in made])
-        except (IndexError, OverflowError):
+        except (IndexError, OverflowError, ValueError):
             return unknown
     if found is None:
         return unknown
@@ -46,13 +46,13 @@ def evaluate(op: Operation, made: Made) -> list[Numbers | None]:
 
 def _held(numbers: Numbers, kind: int, shape: Shape) -> Numbers | None:
     """The numbers as their type holds them, if it does."""
-    if numbers.shape != shape:
+    if numbers.shape != shape or _is_whole(numbers) == (kind in REALS):
         return None
     if kind in REALS:
         return numbers.astype(REALS[kind], copy=False)
-    whole = numbers.astype(np.int64, copy=False)
     low, high = RANGES[kind]
-    return whole if whole.size == 0 or (whole.min() >= low and whole.max() <= high) else None
+    fits = numbers.size == 0 or (numbers.min() >= low and numbers.max() <= high)
+    return numbers if fits else None
 
 
 def _is_whole(array: Numbers) -> bool:
@@ -181,11 +181,8 @@ def _reduction(function: Callable[..., Numbers]) -> Evaluation:
 def _constant(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
     if (value := op.tensor("value")) is not None:
         return None if value.numbers is None else [value.numbers.reshape(shapes[0])]
-    for name, kind in (("value_int", np.int64), ("value_float", np.float32)):
-        for found in (op.node.attributes.get(name), op.node.attributes.get(f"{name}s")):
-            if found is not None:
-                return [np.array(found, kind)]
-    return None
+    kind, numbers = given_numbers(op)
+    return [np.array(numbers, REALS.get(kind, np.int64))]
 
 
 def _filled(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:

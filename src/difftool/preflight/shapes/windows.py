@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from difftool.preflight.shapes.operation import OPERATOR, Made, Operation
 from difftool.preflight.shapes.sized import INT32, INT64, Shape
 
-_SAME = ("SAME_UPPER", "SAME_LOWER")
+_EXACT: Final = 2.0**31  # sizes up to here are rounded
+_SAME: Final = ("SAME_UPPER", "SAME_LOWER")
 
 
 class Window(NamedTuple):
@@ -34,7 +35,7 @@ def window(op: Operation, kernel: Sequence[int]) -> Window:
         len(strides) == len(dilations) == rank
         and len(pads) == 2 * rank
         and min(strides) > 0 < min(dilations)
-        and min(pads) >= 0 <= min(kernel),
+        and min(pads) >= 0 < min(kernel),
         "its strides, dilations, pads or kernel do not fit",
     )
     op.require(auto in ("NOTSET", "VALID", *_SAME), "pads in an unknown way")
@@ -181,8 +182,11 @@ def resize(op: Operation) -> Made:
     numbers = op.numbers(2)
     op.require(bool((numbers > 0).all() and np.isfinite(numbers).all()), "a scale is not above 0")
     for axis, scale in zip(axes, numbers, strict=True):
-        # The product is rounded to float32, as the runtimes round it.
-        shape[axis] = math.floor(float(np.float32(shape[axis]) * np.float32(scale)))
+        # Runtimes round the product to float32. One that is too large is so without.
+        exact = shape[axis] * float(scale)
+        shape[axis] = math.floor(
+            float(np.float32(shape[axis]) * np.float32(scale)) if exact < _EXACT else exact
+        )
     return [(x.kind, tuple(shape))]
 
 

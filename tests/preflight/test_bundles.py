@@ -1,0 +1,192 @@
+"""Every value of every graph that difftool writes has the type and sizes that were foreseen."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, shape_inference
+
+import difftool
+from difftool.bundle import CONDITIONER, STEP, Bundle, read_bundle
+from difftool.diffusion.columns import Column
+from difftool.export.forms.rows import ONE_OR_BATCH
+from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
+from difftool.export.precision import in_half
+from difftool.export.quantize.calibration import from_trajectory, ranges_of
+from difftool.export.quantize.fp8 import in_fp8
+from difftool.export.quantize.graph import LAYERS, in_8_bits, layers
+from difftool.export.quantize.symmetric import in_int8
+from difftool.preflight.shapes.footprint import Walk
+from difftool.runtime.model import find_bundle, shipped_models
+from difftool.train.networks import build_network
+from tests.fixtures import POINTS_SPEC
+from tests.preflight.from_onnx import graph_of
+
+Shape = tuple[int, ...]
+Sizes = Mapping[str, tuple[int, Shape]]
+
+LIMIT: Final = 1 << 30
+EXTRACTORS: Final = Path(difftool.__file__).parent / "extractors"
+BATCH, ROWS, CONDS = 3, 5, 4
+
+
+def shapes_of(model: onnx.ModelProto, slots: int = 2) -> dict[str, Shape]:
+    """Sizes for a model's inputs, in which every axis that is free has a size of its own."""
+    free = {
+        "batch": BATCH,
+        "slots": slots,
+        "rows": ROWS,
+        "columns": Column.HISTORY + slots,
+        "conds": CONDS,
+        ONE_OR_BATCH: BATCH if slots > 1 else 1,
+    }
+    return {
+        value.name: tuple(
+            dim.dim_value if dim.HasField("dim_value") else free[dim.dim_param]
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in model.graph.input
+    }
+
+
+def foreseen(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
+    """Types and sizes of all that the nodes make, as preflight sees them."""
+    graph = graph_of(model)
+    walk = Walk(graph, LIMIT)
+    walk.start(shapes)
+    for index, node in enumerate(graph.nodes):
+        walk.step(index, node)
+    walk.end()
+    made = [name for node in graph.nodes for name in node.outputs if name]
+    return {name: (walk.values[name].kind, walk.values[name].shape) for name in made}
+
+
+def made(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
+    """The same of what ONNX Runtime computes, node by node."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    names = [name for node in model.graph.node for name in node.output if name]
+    del shown.graph.output[:]
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed: dict[str, NDArray[Any]] = {
+        value.name: np.zeros(
+            shapes[value.name], helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        )
+        for value in model.graph.input
+    }
+    values = onnxruntime.OrtValue.ortvalue_from_numpy
+    found = session.run_with_ort_values(names, {name: values(x) for name, x in feed.items()})
+    return {
+        name: (value.element_type(), tuple(value.shape()))
+        for name, value in zip(names, found, strict=True)
+    }
+
+
+def inferred(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
+    """The same as the onnx package sees them, of those that it knows."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:], fixed.graph.output[:]
+    for value in fixed.graph.input:
+        kind = value.type.tensor_type
+        kind.CopyFrom(helper.make_tensor_type_proto(kind.elem_type, shapes[value.name]).tensor_type)
+    found = shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True)
+    types = {value.name: value.type.tensor_type for value in found.graph.value_info}
+    return {
+        name: (kind.elem_type, tuple(dim.dim_value for dim in kind.shape.dim))
+        for name, kind in types.items()
+        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
+    }
+
+
+def graphs_of(bundle: Path) -> list[onnx.ModelProto]:
+    return [onnx.load(path) for path in sorted(bundle.glob("*.onnx"))]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("name", ["tiny", "fused", "classes", "points"])
+def test_bundles(name: str, slots: int, request: pytest.FixtureRequest) -> None:
+    for model in graphs_of(request.getfixturevalue(f"{name}_bundle")):
+        shapes = shapes_of(model, slots)
+        assert foreseen(model, shapes) == made(model, shapes)
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models(name: str) -> None:
+    for model in graphs_of(find_bundle(name)):
+        shapes = shapes_of(model)
+        assert foreseen(model, shapes) == made(model, shapes)
+
+
+def test_shipped_extractors() -> None:
+    for model in graphs_of(EXTRACTORS):
+        shapes = shapes_of(model)
+        assert foreseen(model, shapes) == made(model, shapes)
+
+
+def in_8_bits_of(bundle: Bundle) -> onnx.ModelProto:
+    """The step graph as `difftool quantize` writes it, with all its layers in int8."""
+    model = onnx.load(bundle.file(STEP))
+    feeds = from_trajectory(bundle, bundle.default_program(), samples=1).feeds
+    return in_8_bits(model, ranges_of(model, feeds, sorted({*LAYERS, "Concat"})), layers(model))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "symmetric", "fp8"])
+def test_precisions(precision: str, tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    model = {
+        "fp16": lambda: in_half(onnx.load(bundle.file(STEP)), "fp16"),
+        "int8": lambda: in_8_bits_of(bundle),
+        "symmetric": lambda: in_int8(bundle),
+        "fp8": lambda: in_fp8(bundle),
+    }[precision]()
+    shapes = shapes_of(model)
+    assert foreseen(model, shapes) == made(model, shapes)
+
+
+def test_bfloat16(tiny_bundle: Path) -> None:
+    """No runtime for CPUs has it in ONNX, but the onnx package knows sizes of it."""
+    model = in_half(onnx.load(tiny_bundle / STEP), "bf16")
+    shapes = shapes_of(model)
+    found, known = foreseen(model, shapes), inferred(model, shapes)
+    assert len(known) > len(found) / 2
+    assert {name: found[name] for name in known} == known
+    assert onnx.TensorProto.BFLOAT16 in {kind for kind, _ in found.values()}
+
+
+SMALL: Final[Mapping[str, dict[str, Any]]] = {
+    "ncsn": {"in_channels": 1, "levels": 5, "channels": 8},
+    "ncsnv2": {"in_channels": 1, "channels": 8},
+    "ncsnpp": {"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1},
+    "linear_attention_unet": {
+        "in_channels": 1, "out_channels": 1, "channels": 8, "multipliers": [1, 2],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_network(kind: str, tmp_path: Path, nightly: bool) -> None:
+    if not nightly:
+        pytest.skip("exports take most of a minute: --nightly")
+    spec = replace(POINTS_SPEC, shape=(1, 8, 8))
+    network = build_network(kind, SMALL[kind]).eval()
+    width = conditioner_width(network, spec)
+    export_step(step_module(network, spec), spec, width, tmp_path / STEP)
+    if width:
+        export_conditioner(network, spec, tmp_path / CONDITIONER)
+    for model in graphs_of(tmp_path):
+        shapes = shapes_of(model)
+        assert foreseen(model, shapes) == made(model, shapes)
