@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.alone import onnx_runtime
+from difftool.errors import ArtefactError, UsageError
 from difftool.files import sha256_of
 from difftool.preflight import GraphLimits, check_graph
 
@@ -135,16 +136,13 @@ def _check(path: Path) -> None:
 
 
 def _session(path: Path, threads: int | None) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError.extra("onnxruntime", "cpu") from error
-    options = onnxruntime.SessionOptions()
+    runtime = onnx_runtime()
+    options = runtime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
         reason = str(error).splitlines()[0][:200]
         raise ArtefactError(f"ONNX Runtime refuses {path}: {reason}", "is it ONNX?") from error

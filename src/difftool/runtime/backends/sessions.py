@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
+from difftool.alone import onnx_runtime
+from difftool.errors import ArtefactError, DifftoolError, first_line
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 
 def cpu_session(path: Path, threads: int | None) -> Any:
     """An ONNX Runtime session on the CPU, of `threads` threads or of one for every core."""
-    options = cpu_options(threads)
-    import onnxruntime
-
+    runtime, options = onnx_runtime(), cpu_options(threads)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
         if is_out_of_memory(error):
             raise no_memory_for_model(path) from error
@@ -26,11 +25,7 @@ def cpu_session(path: Path, threads: int | None) -> Any:
 
 def cpu_options(threads: int | None) -> Any:
     """What `cpu_session` asks of ONNX Runtime; MissingDependencyError where that is not here."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError.extra("onnxruntime", "cpu") from error
-    options = onnxruntime.SessionOptions()
+    options = onnx_runtime().SessionOptions()
     options.log_severity_level = 4  # what fails is raised; it need not be printed as well
     # CPUs without VNNI add products of 8 bits in 16, which overflow, unless they are told not to.
     options.add_session_config_entry("session.x64quantprecision", "1")
