@@ -28,6 +28,7 @@ from tests.reliability.bars import (  # noqa: F401
 
 # Read when the libraries are imported, which is after this file.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

@@ -106,8 +106,9 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, make_extractor: MakeExtr
     (tmp_path / "a.onnx").write_bytes(b"not onnx")
     with pytest.raises(ArtefactError, match=r"a\.onnx is not ONNX"):
         open_extractor(tmp_path / "a.onnx")
-    with pytest.raises(ArtefactError, match="ONNX Runtime refuses"):
-        open_extractor(make_extractor(nodes=(("Flatten", "nothing", "features"),)))
+    opened = open_extractor(make_extractor(nodes=(("Flatten", "nothing", "features"),)))
+    with pytest.raises(ArtefactError, match="which nothing before it makes"):
+        opened.demand((1, 3, 3))
     with pytest.raises(ArtefactError, match="shipped: mnist"):
         open_extractor("minst")
 
@@ -117,3 +118,17 @@ def test_a_file_that_reads_others_is_refused(path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"one file of ONNX's own operators") as caught:
         open_extractor(path)
     assert caught.value.code.startswith("graph-")
+
+
+def test_memory_is_known_before_it_runs(
+    make_extractor: MakeExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many images run together as memory is allowed for; one must fit."""
+    monkeypatch.setattr(module, "_MOST_MEMORY", 1 << 20)
+    opened = open_extractor(make_extractor())
+    pixels = _pixels(20, 64, 64)
+    assert opened.view(pixels).features.shape == (20, 4096)
+    assert opened._batch == 32
+    with pytest.raises(ArtefactError) as caught:
+        opened.demand((3, 512, 512))
+    assert caught.value.code == "graph-memory"

@@ -103,11 +103,12 @@ def _machine() -> dict[str, Any]:
 
 
 def _providers() -> list[str]:
+    from difftool.alone import onnx_runtime
+
     try:
-        import onnxruntime
-    except ImportError:
+        return list(onnx_runtime().get_available_providers())
+    except MissingDependencyError:
         return []
-    return list(onnxruntime.get_available_providers())
 
 
 def _models(problems: list[str]) -> dict[str, Any]:

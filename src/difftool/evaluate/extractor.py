@@ -15,9 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.alone import onnx_runtime
+from difftool.errors import ArtefactError, UsageError
 from difftool.files import read_limited
-from difftool.preflight import GraphLimits, read_graph
+from difftool.preflight import Graph, GraphLimits, OnnxFile, Value, read_graph
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -27,6 +28,8 @@ PROBABILITIES: Final = "probabilities"
 
 _SHIPPED: Final = Path(__file__).parent.parent / "extractors"
 _LARGEST: Final = 2 << 30  # bytes of a file
+_MOST_MEMORY: Final = 8 << 30  # bytes of a batch
+_FLOAT32: Final = 1  # ONNX's number of it
 _BATCH: Final = 256  # images that run together
 _INTERFACE: Final = "an extractor has one float32 input [N, C, H, W] and an output features [N, F]"
 
@@ -46,31 +49,40 @@ class Extractor:
         self.name = name
         data = read_limited(path, _LARGEST)
         self.sha256 = hashlib.sha256(data).hexdigest()
-        _check(data, path)
-        self._session = _session(data, path, threads)
-        self._outputs = [
-            output.name
-            for output in self._session.get_outputs()
-            if output.name in (FEATURES, PROBABILITIES)
-        ]
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
+        self._file = OnnxFile(path, data, _judged(data, path))
+        self._threads = threads
+        inputs, outputs = self._file.graph.inputs, self._file.graph.outputs
+        self._outputs = [name for name in outputs if name in (FEATURES, PROBABILITIES)]
+        self._input, images = next(iter(inputs.items()), ("", Value()))
+        if len(inputs) != 1 or images.kind != _FLOAT32 or len(images.shape or ()) != 4:
             raise ArtefactError(f"{path} takes other inputs than images", _INTERFACE)
         if FEATURES not in self._outputs:
             raise ArtefactError(f"{path} has no output {FEATURES!r}", _INTERFACE)
-        self._input = inputs[0].name
-        self._axes = inputs[0].shape
+        self._axes = images.shape or ()
+        self._session: Any = None
+        self._shape: tuple[int, ...] | None = None  # that was found to be right
+        self._batch = _BATCH
+        onnx_runtime()  # says so at once if it is not installed
 
     def demand(self, shape: tuple[int, ...]) -> None:
-        """UsageError where the extractor does not take images of this shape [C, H, W]."""
+        """Nothing, if the extractor takes images of this shape [C, H, W].
+
+        Raises:
+            UsageError: it takes others.
+            ArtefactError: it would take too much memory, or ONNX Runtime refuses it.
+        """
         wanted = self._axes[1:]
         fits = zip(wanted, shape, strict=True)
-        if any(isinstance(axis, int) and axis != size for axis, size in fits):
-            axes = ", ".join(str(axis) if isinstance(axis, int) else "any" for axis in wanted)
+        if any(axis is not None and axis != size for axis, size in fits):
+            axes = ", ".join("any" if axis is None else str(axis) for axis in wanted)
             raise UsageError(
                 f"the extractor {self.name} takes images of shape ({axes}), not {shape}",
                 "give one for such images: --extractor FILE.onnx",
             )
+        if shape != self._shape:
+            self._shape, self._batch = shape, self._affordable(shape)
+        if self._session is None:
+            self._session = _session(self._file, self._threads)
 
     def view(self, pixels: Pixels) -> View:
         """What the extractor says of pixels uint8 [N, H, W, C].
@@ -81,9 +93,8 @@ class Extractor:
         """
         height, width, channels = pixels.shape[1:]
         self.demand((channels, height, width))
-        batches = [
-            self._run(pixels[first : first + _BATCH]) for first in range(0, len(pixels), _BATCH)
-        ]
+        size = self._batch
+        batches = [self._run(pixels[first : first + size]) for first in range(0, len(pixels), size)]
         found = {
             name: np.concatenate([batch[index] for batch in batches]).astype(np.float64)
             for index, name in enumerate(self._outputs)
@@ -93,6 +104,18 @@ class Extractor:
                 f"the extractor {self.name} gives no finite rows of numbers", _INTERFACE
             )
         return View(found[FEATURES], found.get(PROBABILITIES))
+
+    def _affordable(self, shape: tuple[int, ...]) -> int:
+        """How many images of this shape run together: as many as memory is allowed for."""
+        size = _BATCH
+        while True:
+            try:
+                self._file.sizes({self._input: (size, *shape)}, _MOST_MEMORY)
+                return size
+            except ArtefactError as error:
+                if error.code != "graph-memory" or size == 1:
+                    raise
+                size //= 2
 
     def _run(self, pixels: Pixels) -> list[Any]:
         batch = pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
@@ -127,28 +150,25 @@ def open_extractor(extractor: Path | str = "mnist", *, threads: int | None = Non
     return Extractor(path, path.stem if path.parent == _SHIPPED else str(path), threads=threads)
 
 
-def _check(data: bytes, path: Path) -> None:
-    """ArtefactError where the file is not ONNX, or more than a graph."""
+def _judged(data: bytes, path: Path) -> Graph:
+    """The graph; ArtefactError if the file is not ONNX, or more than a graph."""
     try:
-        read_graph(data, str(path), control_flow=True, limits=GraphLimits())
+        return read_graph(data, str(path), limits=GraphLimits())
     except ArtefactError as error:
         raise ArtefactError(
             error.message, "give one file of ONNX's own operators", code=error.code
         ) from error
 
 
-def _session(data: bytes, path: Path, threads: int | None) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError.extra("onnxruntime", "cpu") from error
-    options = onnxruntime.SessionOptions()
+def _session(file: OnnxFile, threads: int | None) -> Any:
+    runtime = onnx_runtime()
+    options = runtime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
         reason = str(error).splitlines()[0][:200]
-        raise ArtefactError(f"ONNX Runtime refuses {path}: {reason}", "is it ONNX?") from error
+        raise ArtefactError(f"ONNX Runtime refuses {file.path}: {reason}", "is it ONNX?") from error

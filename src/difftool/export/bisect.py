@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from difftool.alone import onnx_runtime
 from difftool.bundle import CONDITIONER, STEP, Bundle, step_name
 from difftool.diffusion.labels import Labels, rows_of
 from difftool.errors import ArtefactError, UsageError, first_line
@@ -217,18 +218,17 @@ def _inputs(
 
 def _values(graph: onnx.ModelProto, names: list[str], inputs: Arrays) -> dict[str, NDArray[Any]]:
     """Values inside a graph, run as it is written."""
-    import onnxruntime
-
+    runtime = onnx_runtime()
     shown = onnx.ModelProto()
     shown.CopyFrom(graph)
     have = {output.name for output in graph.graph.output}
     shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
     taken = {value.name for value in graph.graph.input}
-    options = onnxruntime.SessionOptions()
+    options = runtime.SessionOptions()
     options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(
+        session = runtime.InferenceSession(
             shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         feed = {name: value for name, value in inputs.items() if name in taken}

@@ -4,6 +4,7 @@ Memory bounds the size: CIFAR-10 takes 154 MB, a million 64x64 colour images 12 
 """
 
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,10 +121,13 @@ def _labelled(data: Data, labels: NDArray[np.int64], classes: int | None = None)
 
 def _table(config: DataConfig) -> Any:
     """The data set of a folder, parquet file or hub name, as the datasets library reads it."""
+    # It tells Hugging Face whenever it reads anything, be it a folder of this machine.
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
     try:
         import datasets
     except ModuleNotFoundError as error:
         raise MissingDependencyError.extra("datasets", "train") from error
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # if a host program has loaded it before
     datasets.disable_progress_bars()
     try:
         return _open(datasets, config)

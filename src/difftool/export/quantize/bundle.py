@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,8 @@ def quantize_bundle(
 
     Ranges are taken from the model's own run of `program`, by default the bundle's, or from `data`,
     a name and clean samples [N, *S], under the noise of its rows. Layers that are sensitive stay in
-    float. The errors in the report are of the bundle's own program with another seed.
+    float. The errors in the report are of the bundle's own program with another seed. What is
+    written depends on the bundle and the arguments alone: nothing is chosen by how long it takes.
 
     Raises:
         UsageError: there is int8 already, or something at `out`, and no `force`; or the network has
@@ -83,7 +83,6 @@ def quantize_bundle(
         CheckFailed: at some row of a run the error is RATIO times what that run's own ranges leave,
             or more: the calibration does not cover the program.
     """
-    begin = time.perf_counter()
     target = _target(bundle, out, force)
     program = program or bundle.default_program()
     model = onnx.load_from_string(bundle.graph(STEP).data)
@@ -123,7 +122,6 @@ def quantize_bundle(
             **record,
             "errors": _errors_record(result, seed + 1),
             "bounds": bounds.model_dump(),
-            "seconds": round(time.perf_counter() - begin, 1),
         }
         text = json.dumps(report, indent=1, allow_nan=False) + "\n"
         opened = with_files(opened, {REPORT: text.encode()}, bounds={"int8": bounds})

@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from difftool.alone import onnx_quantization
 from difftool.bundle import STEP, Bundle
 from difftool.diffusion.labels import Labels, rows_of
 from difftool.diffusion.program import Program
-from difftool.errors import MissingDependencyError, UsageError
+from difftool.errors import UsageError
 from difftool.files import temporary_folder
 from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.backends.sessions import cpu_session
@@ -127,31 +128,33 @@ def threads_for(size: int) -> int | None:
     return 1 if size < _SMALL else None
 
 
-def ranges_of(model: onnx.ModelProto, feeds: Iterable[Feed], ops: Sequence[str]) -> Ranges:
-    """The range of what nodes of these kinds take and give, over all feeds; it includes 0."""
-    try:
-        from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
-        from onnxruntime.quantization.calibrate import create_calibrator
-    except ImportError as error:
-        raise MissingDependencyError.extra("onnxruntime", "cpu") from error
+def reader(feeds: Iterable[Feed]) -> Any:
+    """Feeds as ONNX Runtime's calibration reads them."""
+    base: Any = onnx_quantization().CalibrationDataReader
 
-    class Reader(CalibrationDataReader):
+    class Reader(base):
         def __init__(self) -> None:
             self._left: Iterator[Feed] = iter(feeds)
 
         def get_next(self) -> Feed | None:
             return next(self._left, None)
 
+    return Reader()
+
+
+def ranges_of(model: onnx.ModelProto, feeds: Iterable[Feed], ops: Sequence[str]) -> Ranges:
+    """The range of what nodes of these kinds take and give, over all feeds; it includes 0."""
+    quantization = onnx_quantization()
     with temporary_folder() as folder:
         path = folder / "step.onnx"
         onnx.save(model, path)
-        calibrator = create_calibrator(
+        calibrator = quantization.create_calibrator(
             path,
             list(ops),
             augmented_model_path=str(folder / "augmented.onnx"),
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
         )
-        calibrator.collect_data(Reader())
+        calibrator.collect_data(reader(feeds))
         found = calibrator.compute_data()
     return {
         name: (min(0.0, float(np.min(low))), max(0.0, float(np.max(high))))

@@ -11,10 +11,11 @@ from typing import Final
 import onnx
 import onnx_ir as ir
 
+from difftool.alone import onnx_quantization
 from difftool.bundle import STEP, Bundle
-from difftool.errors import MissingDependencyError, UsageError
+from difftool.errors import UsageError
 from difftool.export.precision import PRODUCTS, network_nodes
-from difftool.export.quantize.calibration import Feed, from_trajectory
+from difftool.export.quantize.calibration import from_trajectory, reader
 from difftool.files import temporary_folder
 
 _SAMPLES: Final = 2  # of the calibrating run
@@ -28,23 +29,13 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
         UsageError: the network is too small to have a layer between its first and its last.
         MissingDependencyError: ONNX Runtime is not installed.
     """
-    try:
-        from onnxruntime import quantization
-    except ImportError as error:
-        raise MissingDependencyError.extra("onnxruntime", "cpu") from error
+    quantization = onnx_quantization()
     model = onnx.load_from_string(bundle.graph(STEP).data)
     names = _inner_products(model)
     if not names:
         raise UsageError(f"the network of {bundle.path} is too small for int8", "choose fp16")
 
     runs = from_trajectory(bundle, bundle.default_program(), samples=_SAMPLES)
-
-    class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self._feeds = iter(runs.feeds)
-
-        def get_next(self) -> Feed | None:
-            return next(self._feeds, None)
 
     with temporary_folder() as folder:
         out = folder / "int8.onnx"
@@ -55,7 +46,7 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
             quantization.quantize_static(
                 model,
                 out,
-                Reader(),
+                reader(runs.feeds),
                 quant_format=quantization.QuantFormat.QDQ,
                 activation_type=quantization.QuantType.QInt8,
                 weight_type=quantization.QuantType.QInt8,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from difftool.alone import onnx_runtime
 from difftool.bundle import STEP, Bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
 from difftool.log import Log
@@ -65,13 +66,11 @@ class OnnxRuntimeEngine:
         return Bound([self._run(tensors) for tensors in sides], capturable=False)
 
     def _run(self, tensors: Mapping[str, Buffer]) -> Launch:
-        import onnxruntime
-
         binding = self._session.io_binding()
         for name, buffer in tensors.items():
             bind = binding.bind_input if name in self.inputs else binding.bind_output
             bind(name, "cuda", 0, buffer.dtype, buffer.shape, buffer.address)
-        options = onnxruntime.RunOptions()
+        options = onnx_runtime().RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         # -1 says that no graph is captured, or replayed.
         graph = next(self._graph_ids) if self._graphs else -1
@@ -119,18 +118,18 @@ def open_onnxruntime(
 def _require(provider: str) -> Any:
     """ONNX Runtime with its CUDA libraries loaded."""
     try:
-        import onnxruntime
-    except ImportError as error:
+        runtime = onnx_runtime()
+    except MissingDependencyError as error:
         raise MissingDependencyError.extra("onnxruntime-gpu", "gpu") from error
-    if provider not in onnxruntime.get_available_providers():
+    if provider not in runtime.get_available_providers():
         raise MissingDependencyError(
             f"the installed onnxruntime has no {provider}", _BUILDS.get(provider, _WHEEL)
         )
     # It warns of plugins that nobody asked for, and of its own end; what fails is raised.
-    onnxruntime.set_default_logger_severity(4)
+    runtime.set_default_logger_severity(4)
     with _printed_to_log():  # what it does not find
-        onnxruntime.preload_dlls()
-    return onnxruntime
+        runtime.preload_dlls()
+    return runtime
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.alone import open_vino
 from difftool.bundle import Bundle
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
@@ -98,10 +99,7 @@ class _Core:
     """OpenVINO itself: reads and compiles graphs, and says in our words what it refuses."""
 
     def __init__(self, threads: int | None) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingDependencyError.extra("openvino", "openvino") from error
+        openvino = open_vino()
         from openvino.frontend import FrontEndManager
 
         self._core = openvino.Core()
@@ -167,24 +165,21 @@ def _index_graph(model: Any) -> Any:
     then finds half of a thousand noise levels, or one beyond the last. So this part is run on its
     own, in float32 and once for a program.
     """
-    from openvino import Model
-
     found = [node.output(0) for node in _index_nodes(model)]
     inputs = [model.input(name).get_node() for name in ("row", "table")]
-    return Model(found, inputs, "indices") if found else None
+    return open_vino().Model(found, inputs, "indices") if found else None
 
 
 def _take_indices(model: Any) -> None:
     """Let a step graph look its indices up by row, in inputs of its own: [R], one for each."""
-    from openvino import opset13
-
+    opset = open_vino().opset13
     row = model.input("row").get_node()
     for i, node in enumerate(_index_nodes(model)):
         kind = node.get_output_element_type(0)
-        indices = opset13.parameter([-1], kind, _index_name(i))
+        indices = opset.parameter([-1], kind, _index_name(i))
         indices.output(0).set_names({_index_name(i)})
         model.add_parameters([indices])
-        found = opset13.gather(indices, row, opset13.constant(0))
+        found = opset.gather(indices, row, opset.constant(0))
         for target in node.output(0).get_target_inputs():
             target.replace_source_output(found.output(0))
     model.validate_nodes_and_infer_types()
@@ -207,12 +202,10 @@ def _index_name(i: int) -> str:
 
 
 def _bind(step: Any, indices: Arrays, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
-    from openvino import Tensor
-
-    request = step.create_infer_request()
+    tensor, request = open_vino().Tensor, step.create_infer_request()
     arrays = {**inputs, **indices, **outputs}
     for name, array in arrays.items():
-        request.set_tensor(name, Tensor(array, shared_memory=True))
+        request.set_tensor(name, tensor(array, shared_memory=True))
 
     # The request does not keep what it reads and writes: `arrays` does, as long as this function.
     def run(arrays: Arrays = arrays) -> None:

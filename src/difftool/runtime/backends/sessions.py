@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
+from difftool.alone import onnx_runtime
+from difftool.errors import ArtefactError, DifftoolError, first_line
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 
@@ -11,11 +12,9 @@ def cpu_session(data: bytes, name: object, threads: int | None) -> Any:
 
     `threads` are those of a run, one for every core by default.
     """
-    options = cpu_options(threads)
-    import onnxruntime
-
+    runtime, options = onnx_runtime(), cpu_options(threads)
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
         if is_out_of_memory(error):
             raise no_memory_for_model(name) from error
@@ -39,11 +38,7 @@ def forget_bytes(session: Any) -> None:
 
 def cpu_options(threads: int | None) -> Any:
     """What `cpu_session` asks of ONNX Runtime; MissingDependencyError where that is not here."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError.extra("onnxruntime", "cpu") from error
-    options = onnxruntime.SessionOptions()
+    options = onnx_runtime().SessionOptions()
     options.log_severity_level = 4  # what fails is raised; it need not be printed as well
     # Of bytes that are a graph it might otherwise think that they are of its own format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
