@@ -74,7 +74,7 @@ class ModelSpec:
         if self.cond not in CONDS:
             raise UsageError(f"unknown cond {quoted(self.cond)}", f"one of: {', '.join(CONDS)}")
         if not 0 <= self.classes <= MAX_CLASSES:
-            raise UsageError(f"{self.classes} classes", f"a model has 0 to {MAX_CLASSES}")
+            raise UsageError(f"{quoted(self.classes)} classes", f"a model has 0 to {MAX_CLASSES}")
         if self.null_label and not self.classes:
             raise UsageError(
                 f"{self.classes} classes, null label {self.null_label}",
@@ -149,12 +149,11 @@ class ModelSpec:
         try:
             arguments = dict(value)
             for name in _TYPES.keys() & arguments.keys():
-                _require_type(name, arguments[name])
+                _require_type(name, arguments[name], _TYPES[name])
             arguments["shape"] = tuple(_size(size) for size in value["shape"])
             arguments["schedule"] = schedule_from_dict(value["schedule"])
             if value.get("data_range") is not None:
-                low, high = value["data_range"]
-                arguments["data_range"] = (float(low), float(high))
+                arguments["data_range"] = _pair(value["data_range"])
             return cls(**arguments)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise UsageError(
@@ -166,8 +165,7 @@ def _is_scale(value: float) -> bool:
     return _LEAST <= abs(value) <= _MOST
 
 
-def _require_type(name: str, value: Any) -> None:
-    kinds = _TYPES[name]
+def _require_type(name: str, value: Any, kinds: tuple[type, ...]) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise TypeError(f"{name}: {quoted(value)}")
     if isinstance(value, int | float) and not math.isfinite(value):
@@ -178,3 +176,11 @@ def _size(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"shape: {quoted(value)}")
     return value
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise TypeError(f"data_range: {quoted(value)}")
+    for number in value:
+        _require_type("data_range", number, (int, float))
+    return float(value[0]), float(value[1])
