@@ -21,7 +21,7 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import parse_json, read_limited, sha256_of, write_atomic
 from difftool.preflight import (
     Graph,
@@ -335,7 +335,7 @@ def _check_files(path: Path, files: Mapping[str, FileEntry], limits: Limits) -> 
     for name, entry in files.items():
         if not _is_plain(name):
             raise ArtefactError(
-                f"{path} lists {name!r}, which is not a plain file name",
+                f"{path} lists {quoted(name)}, which is not a plain file name",
                 "do not use it",
                 code="bundle-path",
             )

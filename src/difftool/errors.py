@@ -1,21 +1,41 @@
 """The errors a user can meet: one line that says what is wrong, and a hint what to do."""
 
+from typing import Final
+
+MOST_CHARACTERS: Final = 700  # of a message or a hint, whatever it quotes
+_QUOTED: Final = 200  # characters of one value in a message
+_CUT: Final = " ... "
+# Parts of what C++, ONNX Runtime, OpenVINO, oneDNN, PyTorch, CUDA and its libraries say of it.
+_SIGNS: Final = (
+    "bad_alloc",
+    "bad allocation",
+    "out of memory",
+    "out_of_memory",
+    "outofmemory",
+    "failed to allocate",
+    "can't allocate",
+    "cannot allocate",
+    "could not allocate",
+    "alloc_failed",
+    "memory_allocation",
+    "memoryallocation",
+)
+
 
 class DifftoolError(Exception):
     """Base of all errors that difftool raises on purpose.
 
-    `message` is one line; `hint`, where there is one, says what to do about it. `exit_code` is what
-    the command line exits with. `code` is a word for programs that stays when messages change;
-    whatever is refused of a bundle has one.
+    `message` is one line; `hint`, where there is one, says what to do about it. The middle of what
+    is longer than MOST_CHARACTERS is left out. `exit_code` is what the command line exits with.
+    `code` is a word for programs that stays when messages change; whatever is refused of a bundle
+    has one.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "", *, code: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.code = code
+        self.message, self.hint, self.code = short(message), short(hint), code
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -62,6 +82,30 @@ class Cancelled(DifftoolError):
     exit_code = 130
 
 
+def quoted(value: object) -> str:
+    """A value of a user or of a file, as Python writes it and short enough for a message."""
+    try:
+        return short(repr(value), _QUOTED)
+    except (RecursionError, ValueError):  # a number has more digits than Python prints
+        kind = type(value).__name__
+        return f"{'an' if kind == 'int' else 'a'} {kind} that is too large to print"
+
+
+def short(text: str, most: int = MOST_CHARACTERS) -> str:
+    """A text on one line; its middle is left out where it is longer than `most` characters."""
+    line = " ".join(text.splitlines())
+    if len(line) <= most:
+        return line
+    end = most // 4
+    return line[: most - end - len(_CUT)] + _CUT + line[-end:]
+
+
 def first_line(error: BaseException) -> str:
     """What an error of another library says, short enough for one line."""
     return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; libraries have no class for it in common."""
+    said = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, MemoryError) or any(sign in said for sign in _SIGNS)

@@ -105,7 +105,7 @@ def test_the_sdes_have_the_kernels_of_song() -> None:
         ({"kind": "linear", "steps": 0}, "at least one level"),
         ({"kind": "linear", "steps": 10, "beta_end": 1.5}, "0 < beta < 1"),
         ({"kind": "geometric", "levels": 10, "sigma_min": -1, "sigma_max": 1}, "sigma_min"),
-        ({"kind": "from_betas", "betas": ["a"]}, "could not convert"),
+        ({"kind": "from_betas", "betas": ["a"]}, r"betas is \['a'\].*list of float"),
     ],
 )
 def test_what_makes_no_schedule_is_refused(value: dict[str, object], message: str) -> None:

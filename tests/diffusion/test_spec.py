@@ -1,5 +1,9 @@
 """Parameterizations and the model spec."""
 
+import math
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -96,3 +100,46 @@ def test_between_levels_cond_is_interpolated() -> None:
 def test_a_wrong_dictionary_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ModelSpec.from_dict({**spec().to_dict(), **change})
+
+
+def spec_of_images() -> ModelSpec:
+    return ModelSpec(
+        shape=(1, 2, 2),
+        schedule=SCHEDULES["vp"],
+        parameterization="epsilon",
+        cond="timestep",
+        data_range=(-1.0, 1.0),
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"data_range": (1.0, -1.0)},
+        {"data_range": (0.0, 0.0)},
+        {"data_range": (0.0, math.inf)},
+        {"data_range": (math.nan, 1.0)},
+        {"data_range": (0.0, 1e-320)},
+        {"data_range": (-1e308, 1e308)},
+        {"sigma_data": 0.0},
+        {"sigma_data": -0.5},
+        {"sigma_data": math.nan},
+        {"sigma_data": 1e308},
+        {"classes": 2**63},
+        {"classes": 10**400},
+        {"timestep_scale": 0.0},
+        {"timestep_scale": 1e308},
+        {"timestep_scale": math.inf},
+        {"timestep_start": math.nan},
+    ],
+    ids=lambda wrong: " ".join(f"{name} {value!s:.20}" for name, value in wrong.items()),
+)
+def test_numbers_that_make_no_model_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=min(wrong) if "time" not in min(wrong) else "timesteps"):
+        replace(spec_of_images(), **wrong)
+
+
+@pytest.mark.parametrize("pair", [[0], [0, 1, 2], ["0", "1"], [False, True], "01", {"0": 1}, 5])
+def test_a_data_range_is_two_numbers(pair: object) -> None:
+    with pytest.raises(UsageError, match="data_range"):
+        ModelSpec.from_dict({**spec_of_images().to_dict(), "data_range": pair})

@@ -1,4 +1,4 @@
-"""Ten ways to spoil a bundle, each from a seed, and each with its digests left alone or made anew.
+"""Eleven ways to spoil a bundle, each from a seed, with its digests left alone or made anew.
 
 `CLASSES` maps a name to a function of (bundle's folder, generator, whether to hash anew). Where the
 digests are made anew, the parser behind them is what is met.
@@ -25,6 +25,21 @@ FILES: Final = (*GRAPHS, MANIFEST)
 DEEP: Final = 10_000
 _SIZES: Final = (0, -1, 2**31, 2**40, 2**63 - 1, -(2**63), 10**30)
 _JSON_VALUES: Final = (None, True, -1, 0.5, "x", [], {}, [1], {"a": 1}, 10**400, "\ud800")
+
+# What a number, a pair or a digest must not be.
+_WILD: Final = (
+    *(0, -1, 0.0, -0.5, 2**31, 2**63, 10**30, 10**400, 1e308, 1e-308, True, "", "x", "\u0000"),
+    *("y" * 100_000, [], [0], [0, 0], [1, -1], [1, 1], [-1e308, 1e308], [0, 1e-308], [1, 2, 3]),
+    *(["0", "1"], [0, True], [None, None], [[0, 1], [1, 2]], {}, {"low": 0}, "0" * 64, "f" * 63),
+)
+_SANE: Final[dict[str, Callable[[Any], bool]]] = {  # of these, what makes another model
+    "data_range": lambda value: False,
+    "sigma_data": lambda value: type(value) in (int, float) and 1e-30 <= value <= 1e30,
+    "timestep_scale": lambda value: type(value) in (int, float) and 1e-30 <= abs(value) <= 1e30,
+    "timestep_start": lambda value: type(value) in (int, float) and abs(value) <= 1e30,
+    "classes": lambda value: type(value) is int and value == 0,
+    "digest": lambda value: value == "",
+}
 
 Mutation = Callable[[Path, random.Random, bool], None]
 
@@ -166,6 +181,14 @@ def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
     _edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
 
 
+def wild_values(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """A range, a scale, a count or a digest of the manifest is one that cannot be."""
+    name = rng.choice([name for name in _SANE if name != "digest" or not rehashed])
+    value = rng.choice([value for value in _WILD if not _SANE[name](value)])
+    place = (lambda m: m) if name == "digest" else (lambda m: m["spec"])
+    _edit(bundle, rehashed, lambda m: place(m).update({name: value}))
+
+
 CLASSES: Final[dict[str, Mutation]] = {
     function.__name__: function
     for function in (
@@ -179,6 +202,7 @@ CLASSES: Final[dict[str, Mutation]] = {
         wild_sizes,
         wrong_names,
         nan_weights,
+        wild_values,
     )
 }
 

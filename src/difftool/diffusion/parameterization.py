@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 
 Array = NDArray[np.float64]
 
@@ -52,5 +52,6 @@ def coefficients(
             ratio * sigma_data / np.sqrt(total),
         )
     raise UsageError(
-        f"unknown parameterization {parameterization!r}", f"one of: {', '.join(PARAMETERIZATIONS)}"
+        f"unknown parameterization {quoted(parameterization)}",
+        f"one of: {', '.join(PARAMETERIZATIONS)}",
     )

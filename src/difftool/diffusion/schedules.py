@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from difftool.errors import UsageError
+from difftool.diffusion.calls import require_types
+from difftool.errors import UsageError, quoted
 
 Array = NDArray[np.float64]
 
@@ -208,7 +209,10 @@ def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
     arguments = dict(value)
     kind = arguments.pop("kind", None)
     if not isinstance(kind, str) or kind not in _CONSTRUCTORS:
-        raise UsageError(f"unknown noise schedule {kind!r}", f"one of: {', '.join(_CONSTRUCTORS)}")
+        raise UsageError(
+            f"unknown noise schedule {quoted(kind)}", f"one of: {', '.join(_CONSTRUCTORS)}"
+        )
+    require_types(f"noise schedule {kind}", _CONSTRUCTORS[kind], arguments)
     _require_levels(kind, arguments)
     try:
         with np.errstate(all="ignore"):  # what comes of numbers that cannot be is refused

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from difftool.diffusion.program import MAX_ROWS
 from difftool.diffusion.schedules import NoiseSchedule
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 
 Array = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ def visited(
             that a caller makes of a number of levels, and names those that it was `asked` for.
     """
     if spacing not in _SPACINGS:
-        raise UsageError(f"unknown spacing {spacing!r}", f"one of: {', '.join(_SPACINGS)}")
+        raise UsageError(f"unknown spacing {quoted(spacing)}", f"one of: {', '.join(_SPACINGS)}")
     levels = len(schedule)
     limit = MAX_ROWS if spacing in BETWEEN_LEVELS else levels
     count = evaluations(steps) if asked is None else asked

@@ -10,10 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from difftool.diffusion.parameterization import PARAMETERIZATIONS, Coefficients, coefficients
 from difftool.diffusion.schedules import NoiseSchedule, schedule_from_dict
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 
 CONDS = ("timestep", "level", "quarter_log_sigma")
 MAX_ELEMENTS: Final = (1 << 31) - 1  # of one sample
+MAX_CLASSES: Final = 1_000_000
+
+_LEAST, _MOST = 1e-30, 1e30  # of a scale, so that float32 holds it, its inverse and its products
 
 # What `from_dict` takes for the fields that are one value; a bool is no number.
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
@@ -66,15 +69,30 @@ class ModelSpec:
         if self.parameterization not in PARAMETERIZATIONS:
             known = ", ".join(PARAMETERIZATIONS)
             raise UsageError(
-                f"unknown parameterization {self.parameterization!r}", f"one of: {known}"
+                f"unknown parameterization {quoted(self.parameterization)}", f"one of: {known}"
             )
         if self.cond not in CONDS:
-            raise UsageError(f"unknown cond {self.cond!r}", f"one of: {', '.join(CONDS)}")
-        if self.classes < 0 or (self.null_label and not self.classes):
+            raise UsageError(f"unknown cond {quoted(self.cond)}", f"one of: {', '.join(CONDS)}")
+        if not 0 <= self.classes <= MAX_CLASSES:
+            raise UsageError(f"{quoted(self.classes)} classes", f"a model has 0 to {MAX_CLASSES}")
+        if self.null_label and not self.classes:
             raise UsageError(
                 f"{self.classes} classes, null label {self.null_label}",
                 "a null label needs classes beside it",
             )
+        if not _LEAST <= self.sigma_data <= _MOST:
+            raise UsageError(f"sigma_data is {self.sigma_data}", "it is a standard deviation")
+        if not (_is_scale(self.timestep_scale) and abs(self.timestep_start) <= _MOST):
+            raise UsageError(
+                f"timesteps start at {self.timestep_start} and go on by {self.timestep_scale}",
+                "the usual are 0 and 1",
+            )
+        if self.data_range is not None:
+            low, high = self.data_range
+            if not (max(abs(low), abs(high)) <= _MOST and low < high and _is_scale(high - low)):
+                raise UsageError(
+                    f"data_range is {low} to {high}", "the second must be larger than the first"
+                )
 
     def cond_of(self, levels: ArrayLike) -> NDArray[np.float64]:
         """What the conditioner is fed at schedule indices `levels` [R]; float64 [R].
@@ -126,17 +144,16 @@ class ModelSpec:
         known = {field.name for field in fields(cls)}
         if unknown := set(value) - known:
             raise UsageError(
-                f"unknown key {sorted(unknown)[0]!r} in a model spec", "check its source"
+                f"unknown key {quoted(sorted(unknown)[0])} in a model spec", "check its source"
             )
         try:
             arguments = dict(value)
             for name in _TYPES.keys() & arguments.keys():
-                _require_type(name, arguments[name])
+                _require_type(name, arguments[name], _TYPES[name])
             arguments["shape"] = tuple(_size(size) for size in value["shape"])
             arguments["schedule"] = schedule_from_dict(value["schedule"])
             if value.get("data_range") is not None:
-                low, high = value["data_range"]
-                arguments["data_range"] = (float(low), float(high))
+                arguments["data_range"] = _pair(value["data_range"])
             return cls(**arguments)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise UsageError(
@@ -144,15 +161,26 @@ class ModelSpec:
             ) from error
 
 
-def _require_type(name: str, value: Any) -> None:
-    kinds = _TYPES[name]
+def _is_scale(value: float) -> bool:
+    return _LEAST <= abs(value) <= _MOST
+
+
+def _require_type(name: str, value: Any, kinds: tuple[type, ...]) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise TypeError(f"{name}: {value!r}")
+        raise TypeError(f"{name}: {quoted(value)}")
     if isinstance(value, int | float) and not math.isfinite(value):
-        raise ValueError(f"{name}: {value!r}")
+        raise ValueError(f"{name}: {quoted(value)}")
 
 
 def _size(value: Any) -> int:
     if type(value) is not int:
-        raise TypeError(f"shape: {value!r}")
+        raise TypeError(f"shape: {quoted(value)}")
     return value
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise TypeError(f"data_range: {quoted(value)}")
+    for number in value:
+        _require_type("data_range", number, (int, float))
+    return float(value[0]), float(value[1])

@@ -1,30 +1,7 @@
 """Out of memory, in whatever words a library puts it, as one error that says what to try."""
 
-from typing import Final
-
 from difftool.errors import ResourceError
-
-# Parts of what C++, ONNX Runtime, OpenVINO, oneDNN, PyTorch, CUDA and its libraries say of it.
-_SIGNS: Final = (
-    "bad_alloc",
-    "bad allocation",
-    "out of memory",
-    "out_of_memory",
-    "outofmemory",
-    "failed to allocate",
-    "can't allocate",
-    "cannot allocate",
-    "could not allocate",
-    "alloc_failed",
-    "memory_allocation",
-    "memoryallocation",
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; libraries have no class for it in common."""
-    said = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, MemoryError) or any(sign in said for sign in _SIGNS)
+from difftool.errors import is_out_of_memory as is_out_of_memory
 
 
 def no_memory(size: int) -> ResourceError:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError
+from difftool.errors import ArtefactError, quoted
 from difftool.files import atomic_directory, read_json, sha256_of, write_atomic, write_json
 from difftool.log import Log
 from difftool.train.networks import build_network
@@ -241,7 +241,8 @@ def _check_file(folder: Path, name: str, size: int, digest: str) -> None:
     path = folder / name
     if Path(name).name != name:
         raise ArtefactError(
-            f"{folder / CONFIG} lists {name!r}, which is not a plain file name", "do not use it"
+            f"{folder / CONFIG} lists {quoted(name)}, which is not a plain file name",
+            "do not use it",
         )
     if path.is_symlink() or not path.is_file():
         raise ArtefactError(

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difftool.diffusion.schedules import schedule_from_dict
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted, short
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]  # float32 holds it
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -39,13 +39,13 @@ class DataConfig(Section):
     - `dequantize`: add uniform noise below one grey level (NCSN)
     """
 
-    source: str
+    source: Annotated[str, Field(min_length=1)]
     split: str = "train"
     column: str | None = None
     labels: str | None = None
-    size: Count | None = None
+    size: Annotated[int, Field(ge=1, le=4096)] | None = None
     mode: Literal["L", "RGB"] | None = None
-    count: Count = 100_000
+    count: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     flip: bool = False
     dequantize: bool = False
 
@@ -151,6 +151,8 @@ class TrainConfig(Section):
 
 
 _MOST_BYTES = 1 << 20
+_MOST_KEPT = 1 << 18  # bytes, of which a checkpoint's config.json holds up to three times as many
+_MOST_DEEP = 16  # JSON_DEPTH leaves room for it in a checkpoint
 _BARE = re.compile("[A-Za-z0-9_-]+")
 LABELLED = ("mlp", "unet")  # the networks that take class labels
 LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "sliced")}
@@ -158,6 +160,7 @@ LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "slice
 
 def parse(value: Mapping[str, Any]) -> TrainConfig:
     """The configuration that nested data describes; UsageError names the first thing wrong."""
+    _require_plain(value)
     try:
         config = TrainConfig.model_validate(value)
     except ValidationError as error:
@@ -166,7 +169,7 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
         raise UsageError(f"configuration: {where}: {first['msg']}", _hint(first)) from None
     if config.loss.kind not in LOSSES[config.method]:
         raise UsageError(
-            f"method {config.method!r} has no loss {config.loss.kind!r}",
+            f"method {quoted(config.method)} has no loss {quoted(config.loss.kind)}",
             f"one of: {', '.join(LOSSES[config.method])}",
         )
     if config.loss.label_dropout and config.data.labels is None:
@@ -179,6 +182,8 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
             f"optimizer.accumulate {config.optimizer.accumulate} parts",
             "choose a divisor",
         )
+    if (size := len(to_toml(config))) > _MOST_KEPT:
+        raise UsageError(f"a configuration of {size} bytes", f"at most {_MOST_KEPT} are kept")
     return config
 
 
@@ -189,9 +194,7 @@ def read_toml(path: Path | str) -> TrainConfig:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise UsageError(f"{path} is larger than {_MOST_BYTES} bytes", "is it what you meant?")
-        value = tomllib.loads(data.decode())
-        _require_plain(value)
-        return parse(value)
+        return parse(tomllib.loads(data.decode()))
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}", "check its name and permissions"
@@ -211,13 +214,14 @@ def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfi
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals:
-            raise UsageError(f"{override!r} assigns nothing", "write section.key=value")
+            raise UsageError(f"{quoted(override)} assigns nothing", "write section.key=value")
         *parents, key = path.strip().split(".")
         target = value
         for parent in parents:
             if not isinstance(target.get(parent), dict):
                 raise UsageError(
-                    f"the configuration has no section {parent!r}", f"here are: {', '.join(target)}"
+                    f"the configuration has no section {quoted(parent)}",
+                    f"here are: {', '.join(target)}",
                 )
             target = target[parent]
         target[key] = _value_of(text.strip())
@@ -258,7 +262,7 @@ def network_arguments(config: TrainConfig, spec: ModelSpec) -> dict[str, Any]:
     channels, levels = spec.shape[0], len(spec.schedule)
     if spec.classes and config.network.kind not in LABELLED:
         raise UsageError(
-            f"network {config.network.kind!r} takes no labels",
+            f"network {quoted(config.network.kind)} takes no labels",
             f"leave data.labels out, or use one of: {', '.join(LABELLED)}",
         )
     labels = {"classes": spec.classes, "null_label": spec.null_label} if spec.classes else {}
@@ -289,7 +293,9 @@ def _value_of(text: str) -> Any:
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError as error:
+        raise UsageError(f"{quoted(text)} nests too deep", "give plain data") from error
+    except ValueError:
         return text
 
 
@@ -306,13 +312,42 @@ def _write_table(lines: list[str], path: str, table: Mapping[str, Any]) -> None:
             _write_table(lines, f"{path}.{_key(key)}".lstrip("."), value)
 
 
-def _require_plain(value: Any) -> None:
-    """ValueError where TOML holds what no configuration has: dates and times."""
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            _require_plain(item)
-    elif not isinstance(value, bool | int | float | str):
-        raise ValueError(f"a {type(value).__name__} has no meaning here")
+def _require_plain(value: Any, where: tuple[str, ...] = ()) -> None:
+    """UsageError names the first value that TOML and JSON cannot both write and read again."""
+    if what := _not_plain(value, len(where)):
+        raise UsageError(
+            f"configuration: {short('.'.join(where), 100)}: {what}",
+            "--print-config writes one that is plain data",
+        )
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _require_plain(key, where)
+            _require_plain(item, (*where, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _require_plain(item, (*where, str(index)))
+
+
+def _not_plain(value: Any, depth: int) -> str:
+    """What is wrong with a value itself; "" for nothing."""
+    match value:
+        case None | bool():
+            return ""
+        case str():
+            return "" if _is_text(value) else f"{quoted(value)} is no text"
+        case float():
+            return "" if math.isfinite(value) else "a number is not finite"
+        case int():
+            return "" if abs(value) < 1 << 63 else "a number has more than 64 bits"
+        case Mapping() | list() | tuple():
+            return "" if depth <= _MOST_DEEP else f"it nests more than {_MOST_DEEP} deep"
+        case _:
+            return f"a {type(value).__name__} has no meaning here"
+
+
+def _is_text(value: str) -> bool:
+    """Whether all of a string's characters can be written; half of one cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _key(key: str) -> str:

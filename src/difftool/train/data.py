@@ -5,6 +5,7 @@ Memory bounds the size: CIFAR-10 takes 154 MB, a million 64x64 colour images 12 
 
 import io
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import MissingDependencyError, UsageError
+from difftool.errors import MissingDependencyError, UsageError, quoted
 from difftool.train import draws, toys
 from difftool.train.config import DataConfig
+
+_MORE_THAN_BYTES = ("I", "F")  # Pillow's modes of numbers of 16 bits and more
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def _labels_wanted(config: DataConfig, *, known: bool) -> bool:
     """Whether the labels of a source that is no table are asked for; UsageError without any."""
     if config.labels not in ((None, "label") if known else (None,)):
         raise UsageError(
-            f"{config.source!r} has no labels {config.labels!r}",
+            f"{quoted(config.source)} has no labels {quoted(config.labels)}",
             "set data.labels to label" if known else "leave data.labels out",
         )
     return config.labels is not None
@@ -111,7 +115,7 @@ def _labels_wanted(config: DataConfig, *, known: bool) -> bool:
 def _labelled(data: Data, labels: NDArray[np.int64], classes: int | None = None) -> Data:
     """`data` with labels [N]; `classes` is by default what the largest of them asks for."""
     least, most = int(labels.min()), int(labels.max())
-    if least < 0 or (classes is None and most >= len(labels)):
+    if least < 0 or most >= (len(labels) if classes is None else classes):
         raise UsageError(
             f"labels of {len(labels)} samples go from {least} to {most}",
             "number the classes from 0, without gaps",
@@ -129,29 +133,36 @@ def _table(config: DataConfig) -> Any:
         raise MissingDependencyError.extra("datasets", "train") from error
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # if a host program has loaded it before
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is reported here
     try:
         return _open(datasets, config)
     except Exception as error:  # the library raises whatever its file systems and parsers raise
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise UsageError(
-            f"cannot load the data {config.source!r}: {reason}",
+            f"cannot load the data {quoted(config.source)}: {reason}",
             "give a folder, a parquet file, or a hub name (which needs the network)",
         ) from error
 
 
 def _images(table: Any, config: DataConfig) -> Iterable[Any]:
-    """The encoded images, as dicts of `bytes` and `path`."""
+    """The encoded images, as dicts of `bytes` and `path`; UsageError for a column of others."""
     import datasets
 
     column = _image_column(datasets, table, config)
-    return table.cast_column(column, datasets.Image(decode=False))[column]
+    try:
+        return table.cast_column(column, datasets.Image(decode=False))[column]
+    except Exception as error:  # of several libraries
+        raise UsageError(
+            f"column {quoted(column)} of {quoted(config.source)} holds no images",
+            f"set data.column to one of: {', '.join(table.features)}",
+        ) from error
 
 
 def _labels(table: Any, config: DataConfig) -> tuple[NDArray[np.int64], int | None]:
     """The column of labels, int64 [N], and how many classes there are where the table says it."""
     if config.labels not in table.features:
         raise UsageError(
-            f"{config.source!r} has no column {config.labels!r}",
+            f"{quoted(config.source)} has no column {quoted(config.labels)}",
             f"set data.labels to one of: {', '.join(table.features)}",
         )
     kind = table.features[config.labels]
@@ -159,7 +170,8 @@ def _labels(table: Any, config: DataConfig) -> tuple[NDArray[np.int64], int | No
     labels = np.asarray(table[config.labels][:]) if whole else None
     if labels is None or labels.dtype.kind not in "iu":  # an item without a label is None
         raise UsageError(
-            f"column {config.labels!r} of {config.source!r} does not hold an integer for each item",
+            f"column {quoted(config.labels)} of {quoted(config.source)} does not hold an integer "
+            "for each item",
             "labels are whole numbers from 0",
         )
     return labels.astype(np.int64), getattr(kind, "num_classes", None)
@@ -182,7 +194,7 @@ def _image_column(datasets: Any, table: Any, config: DataConfig) -> str:
         columns = [name for name in table.features if name == config.column]
     if len(columns) != 1:
         raise UsageError(
-            f"{config.source!r} has {len(columns) or 'no'} columns of images to choose from",
+            f"{quoted(config.source)} has {len(columns) or 'no'} columns of images to choose from",
             f"set data.column to one of: {', '.join(table.features)}",
         )
     return columns[0]
@@ -192,29 +204,46 @@ def _stack(encoded: Iterable[Any], config: DataConfig) -> NDArray[np.uint8]:
     """All images as uint8 [N, C, H, W]; UsageError where they do not fit together."""
     images = [_decode(item, index, config) for index, item in enumerate(encoded)]
     if not images:
-        raise UsageError(f"there are no images in {config.source!r}", "is it the right place?")
+        raise UsageError(
+            f"there are no images in {quoted(config.source)}", "is it the right place?"
+        )
     for index, image in enumerate(images):
         if image.shape != images[0].shape:
             raise UsageError(
-                f"image 0 of {config.source!r} is {_describe(images[0])}, "
+                f"image 0 of {quoted(config.source)} is {_describe(images[0])}, "
                 f"but image {index} is {_describe(image)}",
                 "set data.size and data.mode to make them all the same",
             )
     return np.stack(images)
 
 
-def _decode(item: dict[str, Any], index: int, config: DataConfig) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps
-
+def _decode(item: Any, index: int, config: DataConfig) -> NDArray[np.uint8]:
+    """An image as uint8 [C, H, W]; UsageError for what Pillow cannot read, or would not."""
     try:
-        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as file:
-            mode = config.mode or ("L" if file.mode == "1" else file.mode)
-            if mode not in ("L", "RGB"):
-                raise UsageError(f"image {index} has mode {mode!r}", "set data.mode to L or RGB")
-            image = file.convert(mode)
-    except (OSError, ValueError, SyntaxError) as error:
-        name = item["path"] or f"image {index}"
-        raise UsageError(f"cannot read {name} of {config.source!r}", "is it an image?") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's advice is for those who call it
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _pixels(item, index, config)
+    except UsageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever they meet
+        name = (item and item["path"]) or f"image {index}"
+        raise UsageError(
+            f"cannot read {name} of {quoted(config.source)}", "is it a whole image, and not huge?"
+        ) from error
+
+
+def _pixels(item: Any, index: int, config: DataConfig) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as file:
+        if file.mode.startswith(_MORE_THAN_BYTES):  # which Pillow would cut off above 255
+            raise UsageError(
+                f"image {index} of {quoted(config.source)} has mode {quoted(file.mode)}",
+                "save the images with 8 bits a channel",
+            )
+        mode = config.mode or ("L" if file.mode == "1" else file.mode)
+        if mode not in ("L", "RGB"):
+            raise UsageError(f"image {index} has mode {quoted(mode)}", "set data.mode to L or RGB")
+        image: Image.Image = file.convert(mode)
     if config.size is not None:
         image = ImageOps.fit(image, (config.size, config.size), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)

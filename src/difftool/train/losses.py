@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,14 +42,20 @@ class Levels(NamedTuple):
 
 
 def levels_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
-    """All levels of a spec, computed in float64."""
+    """All levels of a spec, computed in float64; UsageError where float32 cannot hold them."""
     index = np.arange(len(spec.schedule))
     alpha, sigma = spec.schedule.alpha, spec.schedule.sigma
-    c_in, c_skip, c_out = spec.coefficients_of(index)
-    from_x0, from_noise = (1 - c_skip * alpha) / c_out, -c_skip * sigma / c_out
-    gain = alpha * c_out / sigma
+    with np.errstate(all="ignore"):
+        c_in, c_skip, c_out = spec.coefficients_of(index)
+        from_x0, from_noise = (1 - c_skip * alpha) / c_out, -c_skip * sigma / c_out
+        gain = alpha * c_out / sigma
     cond = spec.cond_of(index)
     columns = (alpha, sigma, cond, c_in, c_skip, c_out, from_x0, from_noise, gain)
+    if not (np.abs(columns) <= np.finfo(np.float32).max).all():
+        raise UsageError(
+            f"the numbers of {spec.schedule} and {spec.parameterization} are beyond float32",
+            "give the schedule numbers nearer to 1",
+        )
     return Levels(*(torch.tensor(column, dtype=torch.float32, device=device) for column in columns))
 
 

@@ -6,13 +6,15 @@ the noise that the next one expects.
 """
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from difftool.errors import UsageError
+from difftool.diffusion.schedules import schedule_from_dict
+from difftool.errors import UsageError, quoted
 from difftool.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ _ITEMS = 10_000  # data items whose distances are looked at
 
 
 def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
-    """`config` with every "auto" of its schedule and sampler replaced by what the data asks for."""
+    """`config` with every "auto" of its schedule and sampler replaced by what the data asks for.
+
+    UsageError where that leaves open what "auto" depends on, or the data gives no answer.
+    """
     schedule, sampler = dict(config.schedule), dict(config.sampler.arguments)
     if AUTO not in (*schedule.values(), *sampler.values()):
         return config
@@ -34,20 +39,31 @@ def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
             '"auto" needs a geometric schedule and the annealed_langevin sampler',
             "see the preset ncsnv2-cifar10",
         )
-    sigma_min = schedule["sigma_min"]
-    if schedule["sigma_max"] == AUTO:
+    if schedule.get("sigma_max") == AUTO:
         schedule["sigma_max"] = largest_distance(data.items)
-    if schedule["levels"] == AUTO:
-        dimensions = math.prod(data.shape)
-        schedule["levels"] = level_count(dimensions, schedule["sigma_max"], sigma_min)
+    # Checks all that there is of the schedule; two is what any number of levels may be here.
+    ends = schedule_from_dict({**schedule, **({"levels": 2} if _is_auto(schedule) else {})})
+    sigma_min, sigma_max = ends.sigma[0], ends.sigma[-1]
+    if _is_auto(schedule):
+        schedule["levels"] = level_count(math.prod(data.shape), sigma_max, sigma_min)
     levels = schedule["levels"]
     if sampler.get("steps") == AUTO:
         sampler["steps"] = levels * math.ceil(BUDGET / levels)
     if sampler.get("step_size") == AUTO:
-        ratio = (schedule["sigma_max"] / sigma_min) ** (1 / (levels - 1))
-        sampler["step_size"] = step_size(ratio, sampler["steps"] // levels, sigma_min)
+        steps = sampler.get("steps")
+        if type(steps) is not int or steps < levels or levels < 2:
+            raise UsageError(
+                f'step_size "auto" with {levels} levels and steps {quoted(steps)}',
+                'give at least 2 levels and a step for each, or steps "auto"',
+            )
+        ratio = (sigma_max / sigma_min) ** (1 / (levels - 1))
+        sampler["step_size"] = step_size(ratio, steps // levels, sigma_min)
     resolved = config.sampler.model_copy(update={"arguments": sampler})
     return config.model_copy(update={"schedule": schedule, "sampler": resolved})
+
+
+def _is_auto(schedule: Mapping[str, Any]) -> bool:
+    return schedule.get("levels") == AUTO
 
 
 def largest_distance(items: Tensor) -> float:

@@ -1,14 +1,35 @@
-"""The configured loss of a step: what is drawn for it, and which function weighs it."""
+"""The configured loss of a step: the network as it sees it, what is drawn, and what weighs it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftool.diffusion.spec import ModelSpec
 from difftool.train import draws, losses, variational
 from difftool.train.config import TrainConfig
+
+
+class Conditioned(nn.Module):
+    """A network as losses call it, F(x, cond) or F(x, cond, label) where there are classes.
+
+    It is one module, so that data-parallel training can wrap it.
+    """
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.network = network
+        self.bf16 = precision == "bf16"
+
+    def forward(self, x: Tensor, cond: Tensor, label: Tensor | None = None) -> Tensor:
+        known = (cond,) if label is None else (cond, label)
+        cast = torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        with cast:
+            output = self.network(x, self.network.condition(*known))  # type: ignore[operator]
+        result: Tensor = output.float()
+        return result
 
 
 class Objective:

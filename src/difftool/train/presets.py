@@ -3,7 +3,7 @@
 import tomllib
 from importlib import resources
 
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 from difftool.train.config import TrainConfig, parse
 
 
@@ -18,6 +18,6 @@ def preset_names() -> list[str]:
 def preset(name: str) -> TrainConfig:
     """The configuration of a preset; UsageError where there is none of this name."""
     if name not in preset_names():
-        raise UsageError(f"unknown preset {name!r}", f"one of: {', '.join(preset_names())}")
+        raise UsageError(f"unknown preset {quoted(name)}", f"one of: {', '.join(preset_names())}")
     file = resources.files("difftool.train") / "presets" / f"{name}.toml"
     return parse(tomllib.loads(file.read_text(encoding="utf-8")))

@@ -19,7 +19,8 @@ from difftool.train.config import TrainConfig, model_spec, network_arguments, pa
 from difftool.train.data import Data
 from difftool.train.ema import Ema
 from difftool.train.networks import build_network
-from difftool.train.objective import Objective
+from difftool.train.objective import Conditioned, Objective
+from difftool.train.rehearsal import rehearse
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 # What a resumption may change of a run's configuration without making it another run.
@@ -28,25 +29,6 @@ FREE = {
     "sampler": ("name", "arguments"),
     "run": ("steps", "log_every", "checkpoint_every", "keep", "sample_every"),
 }
-
-
-class Conditioned(nn.Module):
-    """A network as losses call it, F(x, cond) or F(x, cond, label) where there are classes.
-
-    It is one module, so that data-parallel training can wrap it.
-    """
-
-    def __init__(self, network: nn.Module, precision: str) -> None:
-        super().__init__()
-        self.network = network
-        self.bf16 = precision == "bf16"
-
-    def forward(self, x: Tensor, cond: Tensor, label: Tensor | None = None) -> Tensor:
-        known = (cond,) if label is None else (cond, label)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.network(x, self.network.condition(*known))  # type: ignore[operator]
-        result: Tensor = output.float()
-        return result
 
 
 class TrainState:
@@ -60,8 +42,9 @@ class TrainState:
         self.config, self.data, self.step = config, data, 0
         self.accelerator = Accelerator(mixed_precision="no")  # `Conditioned` casts
         self.spec = model_spec(config, data.shape, data.classes)
-        self.slots = _slots(config, self.accelerator)
         arguments = network_arguments(config, self.spec)
+        rehearse(config, self.spec, arguments, data)
+        self.slots = _slots(config, self.accelerator)
         self.network_config = {"kind": config.network.kind, "arguments": arguments}
         torch.manual_seed(config.run.seed)
         self.network = build_network(config.network.kind, arguments)

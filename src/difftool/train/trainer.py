@@ -3,13 +3,20 @@
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from difftool.diffusion.samplers import compile_program
-from difftool.errors import Cancelled, CheckFailed, UsageError
+from difftool.errors import (
+    Cancelled,
+    CheckFailed,
+    ResourceError,
+    UsageError,
+    is_out_of_memory,
+)
 from difftool.files import locked, write_atomic
 from difftool.train import checkpoint as ckpt
 from difftool.train.config import TrainConfig, to_toml
@@ -35,7 +42,7 @@ def train(
         ArtefactError: the checkpoint to go on from is damaged.
         CheckFailed: the loss is not finite.
         Cancelled: Ctrl-C or SIGTERM.
-        ResourceError: the disk is full, or `out` may not be written to.
+        ResourceError: memory or the disk is too small, or `out` may not be written to.
     """
     run = Path(out)
     begun = bool(ckpt.list_checkpoints(run))
@@ -43,7 +50,8 @@ def train(
         raise UsageError(f"{run} already holds a run", "resume it, or choose another folder")
     data = load_data(config.data, config.run.seed)
     config = resolve(config, data)
-    state = TrainState(config, data)
+    with _memory(config):
+        state = TrainState(config, data)
     # A sampler that cannot be is an error now, and not after the training.
     program = compile_program(state.spec, config.sampler.name, config.sampler.arguments)
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
@@ -53,7 +61,22 @@ def train(
             state.restore(ckpt.find_checkpoint(run))
         if main:
             write_atomic(run / "config.toml", to_toml(config).encode())
-        return _loop(state, run, preview, progress)
+        with _memory(config):
+            return _loop(state, run, preview, progress)
+
+
+@contextlib.contextmanager
+def _memory(config: TrainConfig) -> Iterator[None]:
+    """ResourceError where memory runs out, for which torch has no class of its own."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"no memory to train a batch of {config.run.batch}",
+            "lower run.batch, raise optimizer.accumulate, or make the network narrower",
+        ) from error
 
 
 class Window:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from difftool.diffusion import noise as philox
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 from difftool.train.losses import Levels, Network, levels_of, perturb, target
 
 VARIANCES = ("small", "large", "learned")
@@ -116,7 +116,7 @@ def bits_per_dim(
         UsageError: an unknown variance, or a model for which the bound is not defined.
     """
     if variance not in VARIANCES:
-        raise UsageError(f"unknown variance {variance!r}", f"one of: {', '.join(VARIANCES)}")
+        raise UsageError(f"unknown variance {quoted(variance)}", f"one of: {', '.join(VARIANCES)}")
     if variance == "learned" and not spec.learned_variance:
         raise UsageError("this model has no learned variance", "use variance small or large")
     table, posterior = levels_of(spec, x0.device), posterior_of(spec, x0.device)

@@ -2,8 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final
 
+from difftool.diffusion.calls import require_types
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.ancestral import ddpm
 from difftool.diffusion.samplers.consistent import consistent_annealed
@@ -21,7 +22,7 @@ from difftool.diffusion.samplers.score_sde import (
 )
 from difftool.diffusion.samplers.unipc import unipc
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 
 __all__ = [
     "SAMPLERS",
@@ -74,30 +75,19 @@ def compile_program(spec: ModelSpec, sampler: str, arguments: Mapping[str, Any])
             the arithmetic of the rows overflows.
     """
     if sampler not in SAMPLERS:
-        raise UsageError(f"unknown sampler {sampler!r}", f"one of: {', '.join(SAMPLERS)}")
+        raise UsageError(f"unknown sampler {quoted(sampler)}", f"one of: {', '.join(SAMPLERS)}")
     function = SAMPLERS[sampler]
-    types = get_type_hints(function)
     known = [name for name in inspect.signature(function).parameters if name != "spec"]
-    for name, value in arguments.items():
+    for name in arguments:
         if name not in known:
             raise UsageError(
-                f"sampler {sampler} takes no {name!r}", f"it takes: {', '.join(known)}"
+                f"sampler {sampler} takes no {quoted(name)}", f"it takes: {', '.join(known)}"
             )
-        if not _is_of(value, types[name]):
-            kind = types[name].__name__ if isinstance(types[name], type) else types[name]
-            raise UsageError(f"{sampler}'s {name} is {value!r}", f"give one of type {kind}")
+    require_types(sampler, function, arguments)
     try:
         return function(spec, **arguments)
     except ArithmeticError as error:
-        given = ", ".join(f"{name} {value!r:.40}" for name, value in arguments.items())
+        given = ", ".join(f"{name} {quoted(value)}" for name, value in arguments.items())
         raise UsageError(
             f"{sampler} overflows with {given or 'this model'}", "give numbers nearer to 1"
         ) from error
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a plain value may stand for a parameter of this type; a bool is no number."""
-    kinds = get_args(kind) or (kind,)
-    if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, (*kinds, int) if float in kinds else kinds)

@@ -7,7 +7,7 @@ from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.program import Program
 from difftool.diffusion.spacing import LINSPACE, transitions, visited
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 
 VARIANCES = ("small", "large", "learned")
 
@@ -27,7 +27,7 @@ def ddpm(
     range. `spacing` is one of `difftool.diffusion.spacing.visited`'s. The last row adds no noise.
     """
     if variance not in VARIANCES:
-        raise UsageError(f"unknown variance {variance!r}", f"one of: {', '.join(VARIANCES)}")
+        raise UsageError(f"unknown variance {quoted(variance)}", f"one of: {', '.join(VARIANCES)}")
     if variance == "learned" and not spec.learned_variance:
         raise UsageError("this model has no learned variance", "use variance small or large")
     steps = len(spec.schedule) if steps is None else steps

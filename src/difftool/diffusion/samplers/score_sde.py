@@ -7,7 +7,7 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import Level, fresh_noise, transfer
 from difftool.diffusion.spacing import LINSPACE, transitions, visited
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 
 PREDICTORS = ("reverse_diffusion", "ancestral")
 CORRECTORS = ("fixed", "adaptive", "reference")
@@ -76,9 +76,13 @@ def predictor_corrector(
     is the same; `clip` is as in `reverse_diffusion`.
     """
     if predictor not in PREDICTORS:
-        raise UsageError(f"unknown predictor {predictor!r}", f"one of: {', '.join(PREDICTORS)}")
+        raise UsageError(
+            f"unknown predictor {quoted(predictor)}", f"one of: {', '.join(PREDICTORS)}"
+        )
     if corrector not in CORRECTORS:
-        raise UsageError(f"unknown corrector {corrector!r}", f"one of: {', '.join(CORRECTORS)}")
+        raise UsageError(
+            f"unknown corrector {quoted(corrector)}", f"one of: {', '.join(CORRECTORS)}"
+        )
     if corrections < 1 or snr <= 0:
         raise UsageError(
             f"{corrections} corrections with snr {snr}", "use at least 1, and a positive snr"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import sha256_of
 from difftool.train.checkpoint import EMA, MODEL, save_checkpoint
 from difftool.train.importers import (
@@ -88,7 +88,7 @@ def find(path: Path | str, name: str | None = None, origin: Origin | None = None
         ArtefactError: the path cannot be read safely, or is of no known format.
     """
     if name is not None and name not in FORMATS:
-        raise UsageError(f"unknown format {name!r}", f"one of: {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {quoted(name)}", f"one of: {', '.join(FORMATS)}")
     source = open_source(Path(path))
     wanted = FORMATS if name is None else {name: FORMATS[name]}
     for candidate, format in wanted.items():

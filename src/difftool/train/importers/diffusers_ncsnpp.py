@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 from difftool.train.importers.diffusers_unet import (
-    MOST_LAYERS,
     Config,
     check_values,
     dividing,
@@ -20,6 +19,7 @@ from difftool.train.importers.diffusers_unet import (
     widths_of,
 )
 from difftool.train.importers.tensors import Weights, outline, replace_words, take_unet
+from difftool.train.networks.checks import MOST_LAYERS
 from difftool.train.networks.ncsnpp import NCSNpp
 from difftool.train.networks.ncsnpp_layers import groups_of
 

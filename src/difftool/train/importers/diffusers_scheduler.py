@@ -8,7 +8,7 @@ import numpy as np
 
 from difftool.diffusion.program import MAX_ROWS
 from difftool.diffusion.schedules import NoiseSchedule, cosine, from_betas, linear, scaled_linear
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.train.importers.settings import Chosen, Setting, Settings, Value
 
 _DDIM: Final = "DDIMScheduler"
@@ -96,7 +96,7 @@ def check_options(
     for name, value in fixed.items():
         if given.get(name, value) != value:
             raise ArtefactError(
-                f"{name} is {given[name]!r}, which difftool does not import",
+                f"{name} is {quoted(given[name])}, which difftool does not import",
                 f"it imports {json.dumps(value)}",
             )
 

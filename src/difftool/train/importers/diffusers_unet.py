@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from difftool.errors import ArtefactError
+from difftool.errors import ArtefactError, quoted
 from difftool.train.importers.layout import CLASS
 from difftool.train.importers.tensors import Weights, replace_words
+from difftool.train.networks.checks import MOST_LAYERS
 
 Config = Mapping[str, Any]
 
@@ -92,7 +93,6 @@ _EMA_OPTIONS: Final = (
     "inv_gamma",
     "power",
 )
-MOST_LAYERS: Final = 100  # per block: building many more takes minutes, before tensors are compared
 _RESAMPLE: Final = {"conv": "conv", "resnet": "block"}
 _DOWN: Final = re.compile(r"(Attn)?DownBlock2D|(Resnet)DownsampleBlock2D")
 _UP: Final = re.compile(r"(Attn)?UpBlock2D|(Resnet)UpsampleBlock2D")
@@ -105,7 +105,7 @@ def options(config: Config) -> dict[str, Any]:
     """
     if config.get(CLASS) not in CLASSES:
         raise ArtefactError(
-            f"{CLASS} is {config.get(CLASS)!r}, which difftool does not import",
+            f"{CLASS} is {quoted(config.get(CLASS))}, which difftool does not import",
             "it imports UNet2DModel, which makes pictures from noise and perhaps a class",
         )
     old = {_OLD_OPTIONS[name]: value for name, value in config.items() if name in _OLD_OPTIONS}
@@ -178,7 +178,9 @@ def namer(blocks: int) -> Callable[[str], str]:
 
 def refusal(config: Config, name: str, hint: str) -> ArtefactError:
     """That an option has a value which is not imported."""
-    return ArtefactError(f"{name} is {config.get(name)!r}, which difftool does not import", hint)
+    return ArtefactError(
+        f"{name} is {quoted(config.get(name))}, which difftool does not import", hint
+    )
 
 
 def check_values(config: Config, imported: Mapping[str, tuple[Any, ...]]) -> None:

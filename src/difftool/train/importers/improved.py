@@ -8,7 +8,7 @@ from torch import Tensor
 
 from difftool.diffusion.schedules import NoiseSchedule, cosine, linear
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.train.importers.format import Format, Imported
 from difftool.train.importers.settings import Chosen, Setting, Settings
 from difftool.train.importers.source import Source
@@ -245,7 +245,7 @@ def _program(chosen: Chosen, learned: bool) -> dict[str, Any]:
     found = re.fullmatch(r"(ddim)?(\d+)", text)
     if text and found is None:
         raise UsageError(
-            f"{RESPACING.name} is {text!r}, which difftool has no sampler for",
+            f"{RESPACING.name} is {quoted(text)}, which difftool has no sampler for",
             "say a number of steps, ddim and a number, or nothing",
         )
     if found and found[1]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from difftool.errors import ArtefactError, DifftoolError, UsageError
+from difftool.errors import ArtefactError, DifftoolError, UsageError, quoted
 
 Value = bool | int | float | str
 
@@ -85,7 +85,7 @@ class Settings:
         for name in self._said:
             if name not in known:
                 names = ", ".join(setting.name for setting in settings)
-                raise UsageError(f"this format has no setting {name!r}", f"it has: {names}")
+                raise UsageError(f"this format has no setting {quoted(name)}", f"it has: {names}")
         values = {setting.name: self.peek(setting) for setting in settings}
         if missing := [setting for setting in settings if values[setting.name] is None]:
             raise SettingsMissing(missing)
@@ -97,12 +97,14 @@ class Settings:
 def _checked(setting: Setting, value: Any, error: type[DifftoolError]) -> Value:
     result = _converted(setting.kind, value)
     if result is None:
-        raise error(f"{setting.name} is {value!r}", f"it must be of type {setting.kind.__name__}")
+        raise error(
+            f"{setting.name} is {quoted(value)}", f"it must be of type {setting.kind.__name__}"
+        )
     if setting.kind is int and result != setting.default and float(result) < 1:
         raise error(f"{setting.name} is {result}", "it must be at least 1")
     if setting.choices and result not in setting.choices:
         raise error(
-            f"{setting.name} is {result!r}, which difftool does not import",
+            f"{setting.name} is {quoted(result)}, which difftool does not import",
             f"it imports: {', '.join(map(str, setting.choices))}",
         )
     return result

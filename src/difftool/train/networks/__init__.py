@@ -9,11 +9,12 @@ Each is a module with keyword-only, JSON-able constructor arguments and two entr
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
-from difftool.errors import UsageError
+from difftool.diffusion.calls import require_types
+from difftool.errors import UsageError, first_line, is_out_of_memory, quoted
 from difftool.train.networks.linear_attention_unet import LinearAttentionUNet
 from difftool.train.networks.mlp import MLP
 from difftool.train.networks.ncsn import NCSN, NCSNv2
@@ -28,6 +29,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "ncsnv2": NCSNv2,
     "unet": UNet,
 }
+# What torch raises where sizes and numbers do not go together.
+MISFITS: Final = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def build_network(kind: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -37,18 +40,30 @@ def build_network(kind: str, arguments: Mapping[str, Any]) -> nn.Module:
         UsageError: an unknown kind, an unknown or missing argument, or values that do not fit.
     """
     if kind not in NETWORKS:
-        raise UsageError(f"unknown network {kind!r}", f"known networks: {', '.join(NETWORKS)}")
+        raise UsageError(
+            f"unknown network {quoted(kind)}", f"known networks: {', '.join(NETWORKS)}"
+        )
     network = NETWORKS[kind]
     known = inspect.signature(network).parameters
     for name in arguments:
         if name not in known:
             raise UsageError(
-                f"network {kind!r} has no argument {name!r}", f"it has {', '.join(known)}"
+                f"network {quoted(kind)} has no argument {quoted(name)}",
+                f"it has {', '.join(known)}",
             )
     for name, parameter in known.items():
         if name not in arguments and parameter.default is parameter.empty:
-            raise UsageError(f"network {kind!r} needs the argument {name!r}", "give it")
-    return network(**arguments)
+            raise UsageError(f"network {quoted(kind)} needs the argument {quoted(name)}", "give it")
+    require_types(f"network {kind}", network.__init__, arguments)
+    try:
+        return network(**arguments)
+    except MISFITS as error:
+        if is_out_of_memory(error):
+            raise
+        raise UsageError(
+            f"network {kind} cannot be made: {first_line(error)}",
+            "do its numbers fit each other?",
+        ) from error
 
 
 def num_parameters(network: nn.Module) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import check_at_least
+from difftool.train.networks.checks import MOST_LEVELS, check_at_least, check_at_most
 from difftool.train.networks.unet_layers import SinusoidalEmbedding
 
 NormFactory = Callable[[int], nn.Module]
@@ -254,6 +254,7 @@ def _check(
     check_at_least(4, "channels", channels)
     check_at_least(0, "memory", memory)
     check_at_least(1, "the number of multipliers", levels)
+    check_at_most(MOST_LEVELS, "the number of multipliers", levels)
     if channels % 2:
         raise UsageError(f"channels is {channels}", "the time embedding needs an even number")
     for level in full:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from difftool.train.networks.checks import check_at_least
+from difftool.train.networks.checks import MOST_LAYERS, check_at_least, check_at_most
 from difftool.train.networks.labels import add_label, label_table
 
 
@@ -35,6 +35,7 @@ class MLP(nn.Module):
         check_at_least(1, "dimensions", dimensions)
         check_at_least(1, "hidden", hidden)
         check_at_least(2, "layers", layers)
+        check_at_most(MOST_LAYERS, "layers", layers)
         if levels is not None:
             check_at_least(1, "levels", levels)
         widths = [dimensions] + [hidden] * (layers - 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import check_at_least
+from difftool.train.networks.checks import MOST_LEVELS, check_at_least, check_at_most
 from difftool.train.networks.refinenet import (
     ConditionalInstanceNormPlus,
     InstanceNormPlus,
@@ -106,6 +106,7 @@ class NCSNv2(nn.Module):
             raise UsageError(
                 f"multipliers is {list(multipliers)}", "give at least three, the first being 1"
             )
+        check_at_most(MOST_LEVELS, "the number of multipliers", len(multipliers))
         self.centered = centered
         self.net = RefineNet(
             in_channels,

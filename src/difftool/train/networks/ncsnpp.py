@@ -7,7 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import check_at_least, check_choice
+from difftool.train.networks.checks import (
+    MOST_LAYERS,
+    MOST_LEVELS,
+    check_at_least,
+    check_at_most,
+    check_choice,
+)
 from difftool.train.networks.ncsnpp_layers import (
     RESCALE,
     FourierEmbedding,
@@ -96,6 +102,7 @@ class NCSNpp(nn.Module):
         check_choice("embedding", embedding, EMBEDDINGS)
         check_at_least(1, "in_channels", in_channels)
         check_at_least(1, "blocks", blocks)
+        check_at_most(MOST_LAYERS, "blocks", blocks)
         _check_levels(multipliers, attention)
 
         parts = Parts(
@@ -249,6 +256,7 @@ def _up_levels(
 
 def _check_levels(multipliers: Sequence[int], attention: Sequence[int]) -> None:
     check_at_least(1, "the number of multipliers", len(multipliers))
+    check_at_most(MOST_LEVELS, "the number of multipliers", len(multipliers))
     for multiplier in multipliers:
         check_at_least(1, "a multiplier", multiplier)
     for level in attention:

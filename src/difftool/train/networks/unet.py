@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import check_at_least, check_choice
+from difftool.train.networks.checks import (
+    MOST_LAYERS,
+    MOST_LEVELS,
+    check_at_least,
+    check_at_most,
+    check_choice,
+)
 from difftool.train.networks.labels import add_label, label_table
 from difftool.train.networks.unet_layers import (
     Downsample,
@@ -96,6 +102,7 @@ class UNet(nn.Module):
         check_at_least(1, "in_channels", in_channels)
         check_at_least(1, "out_channels", out_channels)
         check_at_least(1, "blocks", blocks)
+        check_at_most(MOST_LAYERS, "blocks", blocks)
         embedding_channels = channels if embedding_channels is None else embedding_channels
         up_attention = attention if up_attention is None else up_attention
         middle_groups = groups if middle_groups is None else middle_groups
@@ -249,6 +256,7 @@ def _run(row: nn.Module, h: Tensor, projections: Iterator[Tensor]) -> Tensor:
 def _check_levels(multipliers: Sequence[float], attention: Collection[int]) -> None:
     if not multipliers:
         raise UsageError("multipliers is empty", "give one per resolution, such as [1, 2, 2]")
+    check_at_most(MOST_LEVELS, "the number of multipliers", len(multipliers))
     for level in attention:
         if level not in range(len(multipliers)):
             raise UsageError(

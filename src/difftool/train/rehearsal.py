@@ -1,0 +1,88 @@
+"""The first step of a training as a rehearsal: sizes go through it, and no numbers.
+
+So what does not fit is known before a network is made, a folder is written or an hour is spent.
+"""
+
+import os
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ResourceError, UsageError, first_line
+from difftool.train.config import TrainConfig
+from difftool.train.data import Data
+from difftool.train.networks import MISFITS, build_network, num_parameters
+from difftool.train.objective import Conditioned, Objective
+
+_SAMPLES: Final = 2
+_FLOAT: Final = 4  # bytes
+_COPIES: Final = 5  # of the weights: their average, their gradients, and Adam's two moments
+_HINTS: Final = {
+    1: "points are for the network mlp",
+    3: "images are for the other networks than mlp; choose data.size and multipliers so that every "
+    "level halves it evenly",
+}
+
+
+def rehearse(config: TrainConfig, spec: ModelSpec, arguments: dict[str, Any], data: Data) -> None:
+    """Send a batch through the network with these arguments and its loss, and back.
+
+    Raises:
+        UsageError: the arguments make no network, or it cannot take samples of the data, or gives
+            others back.
+        ResourceError: this machine's memory cannot hold the weights, or a batch.
+    """
+    kind = config.network.kind
+    with torch.device("meta"):
+        network = build_network(kind, arguments)
+    _require_memory(num_parameters(network), config, data)
+    channels, *size = spec.shape
+    expected = (channels * (1 + spec.learned_variance), *size)
+    conditioned = Conditioned(network, "no")
+
+    def checked(x: Tensor, *known: Tensor, **label: Tensor) -> Tensor:
+        output: Tensor = conditioned(x, *known, **label)
+        if tuple(output.shape[1:]) != expected:
+            raise UsageError(
+                f"network {kind} makes {list(output.shape[1:])} of samples {list(spec.shape)}, "
+                f"and the loss {config.loss.kind} takes {list(expected)}",
+                "leave in_channels and out_channels to the data",
+            )
+        return output
+
+    # The exact trace is as many backward passes as there are dimensions; this one is like each.
+    loss = config.loss.model_copy(update={"kind": "sliced"})
+    sliced = config.model_copy(update={"loss": loss})
+    objective = Objective(
+        sliced if config.loss.kind == "implicit" else config, spec, torch.device("meta")
+    )
+    slots = np.arange(min(_SAMPLES, config.run.batch))
+    x0, labels = data.batch(spec, config.run.seed, 0, config.run.batch, slots)
+    try:
+        objective(checked, x0.to("meta"), labels, 0, slots).mean().backward()
+    except MISFITS as error:
+        raise UsageError(
+            f"network {kind} cannot take samples of {list(spec.shape)}: {first_line(error)}",
+            _HINTS.get(len(spec.shape), "choose another network"),
+        ) from error
+
+
+def _require_memory(parameters: int, config: TrainConfig, data: Data) -> None:
+    """ResourceError where a training is larger than all of this machine's memory."""
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return
+    copies = _COPIES if not torch.cuda.is_available() else 1  # which has memory of its own
+    numbers = data.items[0].numel() * config.run.batch // config.optimizer.accumulate
+    for what, needed, hint in (
+        (f"a network of {parameters} weights", copies * parameters, "make it narrower"),
+        (f"a batch of {config.run.batch}", numbers, "lower run.batch"),
+    ):
+        if needed * _FLOAT > there:
+            raise ResourceError(
+                f"{what} needs {needed * _FLOAT >> 30} GiB to train, of {there >> 30}", hint
+            )

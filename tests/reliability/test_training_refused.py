@@ -1,0 +1,164 @@
+"""B5: a configuration or data set that cannot be trained is refused before anything is written.
+
+What is accepted is trained for one step, and must save a checkpoint. A loss that is not finite may
+end it, which nobody can know before.
+"""
+
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from difftool.errors import MOST_CHARACTERS, CheckFailed, DifftoolError
+from difftool.train import checkpoint as ckpt
+from difftool.train import data, state, trainer
+from difftool.train.config import (
+    DataConfig,
+    TrainConfig,
+    apply_overrides,
+    model_spec,
+    network_arguments,
+)
+from difftool.train.ncsnv2 import resolve
+from difftool.train.presets import preset_names
+from difftool.train.rehearsal import rehearse
+from difftool.train.state import TrainState
+from tests.reliability.bars import Cases
+from tests.reliability.wild_data import NEVER, Source, sources
+from tests.reliability.wild_recipes import Recipe, recipes, small
+
+COUNT: Final = {False: 100, True: 2000}
+DAMAGED: Final = {False: 8, True: 200}
+IMAGES: Final = {"mnist": (28, 28), "cifar10": (32, 32, 3)}
+
+Check = Callable[[Recipe], None]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Data sets of four images, of the sizes that the presets are for."""
+    folder = tmp_path_factory.mktemp("images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+        for name, shape in IMAGES.items():
+            pixels = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8)
+            columns = {"image": [Image.fromarray(p) for p in pixels], "label": [0, 1, 2, 1]}
+            made = datasets.Dataset.from_dict(columns, features=features)
+            made.to_parquet(folder / f"{name}.parquet")
+        yield folder
+
+
+@pytest.fixture
+def check(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Train a recipe for one step; AssertionError where it ends in another way than it should."""
+    base = functools.cache(lambda name: small(name, images))
+    read = functools.cache(data.load_data)
+
+    def load(config: DataConfig, seed: int) -> data.Data:
+        return read(config, seed)
+
+    def one_step(begun: TrainState, run: Path, *_: object) -> Path:
+        trainer.Window(begun).add(*begun.advance())
+        return begun.save(run)
+
+    monkeypatch.setattr(trainer, "load_data", load)
+    monkeypatch.setattr(trainer, "_loop", one_step)
+
+    def run(recipe: Recipe) -> None:
+        folder = tmp_path / "run"
+        try:
+            judge(lambda: apply_overrides(base(recipe.preset), recipe.overrides), folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return run
+
+
+def judge(make: Callable[[], TrainConfig], folder: Path) -> None:
+    """Train into a folder, or be told in one line why not; after which nothing is there."""
+    try:
+        saved = trainer.train(make(), folder, progress=False)
+    except DifftoolError as error:
+        refused = error
+    except Exception as error:
+        raise AssertionError(f"{type(error).__name__}: {error}") from error
+    else:
+        assert ckpt.read_config(saved)["step"] == 1
+        return
+    one_line(refused)
+    # A loss that is not finite is seen when the run is there.
+    assert isinstance(refused, CheckFailed) or not folder.exists(), f"{refused}: a run is left"
+
+
+def one_line(error: DifftoolError) -> None:
+    """AssertionError where a message is not one line, and short."""
+    for text in (error.message, error.hint):
+        assert len(text.splitlines()) <= 1, text
+        assert len(text) <= MOST_CHARACTERS, f"{len(text)} characters"
+
+
+@pytest.mark.bar("B5")
+@pytest.mark.timeout(0)
+def test_a_wild_configuration_is_refused_or_trains(
+    check: Check, cases: Cases, nightly: bool
+) -> None:
+    cases.run(check, recipes(COUNT[nightly]))
+
+
+@pytest.mark.bar("B5")
+def test_a_narrow_preset_is_not_refused(cases: Cases, images: Path) -> None:
+    """So that what is refused above is refused for what is wild in it."""
+    cases.run(lambda name: rehearsed(small(name, images)), preset_names())
+
+
+@pytest.mark.bar("B5")
+@pytest.mark.timeout(0)
+def test_a_wild_data_set_is_refused_or_read(images: Path, cases: Cases, nightly: bool) -> None:
+    cases.run(read_source, list(sources(images, DAMAGED[nightly])))
+
+
+def read_source(source: Source) -> None:
+    """Read a data set that is small whatever else it is; or be told in one line why not."""
+    config = DataConfig(source=source.path, **dict(source.options))
+    try:
+        found = data.load_data(config, 0)
+    except DifftoolError as error:
+        refused = error
+    except Exception as error:
+        raise AssertionError(f"{type(error).__name__}: {error}") from error
+    else:
+        assert source.name not in NEVER
+        assert found.items.dtype == torch.uint8
+        assert found.items.ndim == 4
+        assert 0 < found.items.numel() < 10_000
+        if found.labels is not None:
+            assert found.labels.shape == (len(found.items),)
+            assert 0 <= found.labels.min() <= found.labels.max() < found.classes
+        return
+    one_line(refused)
+
+
+def rehearsed(config: TrainConfig) -> None:
+    """Rehearse the first step of a configuration."""
+    found = data.load_data(config.data, 0)
+    config = resolve(config, found)
+    spec = model_spec(config, found.shape, found.classes)
+    rehearse(config, spec, network_arguments(config, spec), found)
+
+
+@pytest.mark.seeded("B5")
+def test_a_training_without_rehearsal_is_seen(
+    check: Check, cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "rehearse", lambda *_: None)
+    misfits = [Recipe("ddpm-mnist", ("data.size=7",)), Recipe("ddpm-mnist", ("data.source=moons",))]
+    with pytest.raises(AssertionError, match="2 of 2 failed"):
+        cases.run(check, misfits)
