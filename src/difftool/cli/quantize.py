@@ -92,7 +92,7 @@ def quantize(
             "errors": {name: errors[name] for name in ("seed", "step_error", "psnr_db")},
             "over_own_ranges": record["over_own_ranges"],
             "bounds": record["bounds"],
-            "seconds": record["seconds"],
+            "seconds": result.seconds,
         },
         as_json=json,
     )
