@@ -33,7 +33,6 @@ def run_commands(text: str) -> None:
         assert main([*words[1:], *(SHORT if training else [])]) == 0, line
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_says_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -10,8 +10,10 @@ const { chromium } = createRequire(`${task.modules}/any.js`)("playwright-core");
 const browser = await chromium.launch({
   executablePath: task.chromium,
   args: ["--no-sandbox", "--disable-dev-shm-usage"],
+  timeout: 0, // whoever runs this has a limit of their own
 });
 const page = await browser.newPage({ viewport: { width: 1000, height: 780 } });
+page.setDefaultTimeout(0);
 const found = { requests: [], faults: [], states: [] };
 page.on("request", (request) => found.requests.push(request.url()));
 page.on("pageerror", (error) => found.faults.push(String(error)));
@@ -30,21 +32,18 @@ await page.setChecked("#live", task.fields.live);
 if (task.fields.label !== undefined) await page.selectOption("#label", task.fields.label);
 if (task.fields.guidance !== undefined) await page.fill("#guidance", task.fields.guidance);
 
-// Every row count that the page shows on its way.
-await page.evaluate(() => {
+// Every row count that the page shows on its way; at the first one it may be told to stop.
+await page.evaluate((stop) => {
   window.seen = [];
   const status = document.querySelector("#status");
-  new MutationObserver(() => window.seen.push(status.textContent)).observe(status, {
-    childList: true,
-  });
-});
+  new MutationObserver(() => {
+    window.seen.push(status.textContent);
+    if (stop && status.textContent.includes(" of ")) document.querySelector("#stop").click();
+  }).observe(status, { childList: true });
+}, task.stop);
 await page.click("#draw");
-if (task.stop) {
-  await page.waitForSelector('#result[data-state="running"]');
-  await page.click("#stop");
-}
 const end = task.stop ? "stopped" : "done";
-await page.waitForSelector(`#result[data-state="${end}"]`, { timeout: 90_000 });
+await page.waitForSelector(`#result[data-state="${end}"]`);
 found.seen = await page.evaluate(() => window.seen);
 if (!task.stop) {
   await page.waitForSelector("#save:not([hidden])");

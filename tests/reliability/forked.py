@@ -7,9 +7,10 @@ import multiprocessing
 import multiprocessing.connection
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
-PATIENCE = 100  # seconds
+PATIENCE = 500  # seconds, which no machine needs: against what hangs
 
 _CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -29,6 +30,11 @@ def start(function: Callable[..., None], *arguments: object) -> ForkServerProces
     process = _CONTEXT.Process(target=_single_threaded, args=(function, *arguments))
     process.start()
     return process
+
+
+def barrier(parties: int) -> Barrier:
+    """At which so many of these processes wait for each other."""
+    return _CONTEXT.Barrier(parties)
 
 
 def connected(

@@ -22,11 +22,19 @@ from tests.reliability.warm import Ran, Warm, one_error
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bundles.md"
 SEEDS = {"short": 10, "nightly": 100}
-LONGEST = 2.0  # seconds
+MOST_WORK = 1.5  # times the calls of a good load
 MORE_MEMORY = 64 << 10  # KiB over those of a good load
 REFUSED, CHECK_FAILED, FINE = 3, 1, 0
 
 SKIP_THE_DIGEST = "import difftool.bundle as b; b._require_digest = lambda *_: None"
+WORK_AND_WORK = """
+import difftool.bundle as b
+def slowly(*arguments, once=b._require_digest):
+    for _ in map(lambda n: n, range(100_000)):
+        pass
+    once(*arguments)
+b._require_digest = slowly
+"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def check(case: Case, room: Room, setup: str = "") -> None:
 
 def _judge(ran: Ran, room: Room, samples: Path, *, whole: bool) -> None:
     assert room.good is not None
-    assert ran.seconds < LONGEST, f"{ran.seconds:.1f} s"
+    assert ran.calls <= MOST_WORK * room.good.calls, f"{ran.calls} calls"
     assert ran.peak < room.good.peak + MORE_MEMORY, f"{ran.peak >> 10} MiB"
     if whole and ran.code == FINE:
         assert not ran.err, ran.err
@@ -108,6 +116,12 @@ def test_a_spoilt_bundle_is_refused(
 ) -> None:
     seeds = SEEDS["nightly" if nightly else "short"]
     cases.run(lambda case: check(case, room), [Case(kind, s, rehashed) for s in range(seeds)])
+
+
+@pytest.mark.seeded("B1")
+def test_too_much_work_is_seen(room: Room) -> None:
+    with pytest.raises(AssertionError, match="calls"):
+        check(Case("bit_flip", 0, rehashed=True), room, WORK_AND_WORK)
 
 
 @pytest.mark.seeded("B1")

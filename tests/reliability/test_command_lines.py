@@ -76,7 +76,6 @@ def lines(count: int) -> list[list[str]]:
 
 
 @pytest.mark.bar("command line")
-@pytest.mark.timeout(300)
 def test_a_wrong_line_ends_with_one_line(check: Check, cases: Cases, nightly: bool) -> None:
     cases.run(check, lines(COUNT[nightly]))
 

@@ -68,7 +68,6 @@ def test_flags_move_the_limits(
     assert options.MAX_WORK == MAX_WORK
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_sampler_makes_more_rows_than_the_limit(sampler: str, tiny_bundle: Path) -> None:
     spec = read_bundle(tiny_bundle).spec

@@ -23,7 +23,7 @@ SAMPLE = ["sample", "ddpm-mnist", "--sampler", "ddim", "--steps", "2", "-n", "1"
 
 def said(code: str) -> tuple[str, str]:
     """What `code` prints on stdout and stderr, in an interpreter of its own."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 

@@ -4,7 +4,6 @@ import importlib.util
 import random
 import shutil
 import signal
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,12 +67,12 @@ def place(
     return place
 
 
-def troubles(line: str, seconds: float, count: int) -> Iterable[Trouble]:
-    """Signals at some time of a run of `seconds` and at some file operation, of both kinds."""
+def troubles(line: str, calls: int, count: int) -> Iterable[Trouble]:
+    """Signals at one of a command's `calls` and at some file operation, of both kinds."""
     chance = random.Random(line)
     for index in range(count):
         first, second = SIGNALS if index % 2 else SIGNALS[::-1]
-        yield Trouble(number=first, seconds=chance.uniform(0, seconds))
+        yield Trouble(number=first, call=chance.randint(1, calls))
         yield Trouble(number=second, at=chance.randint(1, 10))
 
 
@@ -105,22 +104,20 @@ def needs(line: str) -> None:
         pytest.skip("needs TensorRT for RTX")
 
 
-def undisturbed(line: str, kept: Path) -> tuple[dict[str, bytes], float]:
-    """What a command leaves in a folder like `kept`, and how many seconds it takes."""
+def undisturbed(line: str, kept: Path) -> tuple[dict[str, bytes], int]:
+    """What a command leaves in a folder like `kept`, and how many calls it makes."""
     folder = shutil.copytree(kept, kept.with_name("undisturbed"))
-    begin = time.monotonic()
     ended = commands.run(line, folder)
-    seconds = time.monotonic() - begin
     assert ended.code == 0, ended
-    return inside(folder), seconds
+    return inside(folder), ended.calls
 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_an_interrupted_command(line: str, place: Path, nightly: bool) -> None:
     needs(line)
     kept = shutil.copytree(place, place.parent / "kept")
-    before, (after, seconds) = inside(kept), undisturbed(line, kept)
-    for trouble in troubles(line, seconds, MANY if nightly else SOME):
+    before, (after, calls) = inside(kept), undisturbed(line, kept)
+    for trouble in troubles(line, calls, MANY if nightly else SOME):
         EngineCache().clear()
         assert_stopped_whole(commands.run(line, place, trouble), inside(place), before, after)
         shutil.rmtree(place)

@@ -1,8 +1,9 @@
 """Processes that write to the same place at the same time leave one whole result."""
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from difftool.bundle import read_bundle
@@ -17,44 +18,49 @@ WRITERS = 4
 ROUNDS, ALL_ROUNDS = 30, 500
 
 
-def replace_again_and_again(path: Path, rounds: int, writer: int) -> None:
-    for index in range(rounds):
+def replace_again_and_again(path: Path, rounds: int, writer: int, enough: Path | None) -> None:
+    """So many times, and then on until there is the file `enough`."""
+    index = 0
+    while index < rounds or (enough and not enough.exists()):
+        index += 1
         with atomic_directory(path, replace=True) as folder:
             for name in "abc":
                 (folder / name).write_text(f"{writer} {index}")
 
 
 def test_a_folder_is_there_and_whole_while_many_replace_it(tmp_path: Path, nightly: bool) -> None:
-    path = tmp_path / "folder"
-    replace_again_and_again(path, 1, 0)
+    path, enough = tmp_path / "place" / "folder", tmp_path / "enough"
+    replace_again_and_again(path, 1, 0, None)
     rounds = ALL_ROUNDS if nightly else ROUNDS
     writers = [
-        forked.start(replace_again_and_again, path, rounds, writer) for writer in range(WRITERS)
+        forked.start(replace_again_and_again, path, rounds, writer, enough)
+        for writer in range(WRITERS)
     ]
     looks = 0
     while any(writer.is_alive() for writer in writers):
         descriptor = os.open(path, os.O_RDONLY)  # never FileNotFoundError
         os.close(descriptor)
         looks += 1
+        if looks == rounds:
+            enough.touch()
     assert [writer.exitcode for writer in writers] == [0] * WRITERS
-    assert looks > rounds
     assert len({(path / name).read_text() for name in "abc"}) == 1
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
-def write_once(path: Path, writer: int, begin: float) -> None:
+def write_once(path: Path, writer: int, all_have_begun: Barrier) -> None:
     """Finish a folder that was begun before any other writer ended; exit code 2 where refused."""
     try:
         with atomic_directory(path) as folder:
             (folder / "a").write_text(str(writer))
-            time.sleep(max(0.0, begin - time.time()))
+            all_have_begun.wait()
     except UsageError:
         os._exit(2)
 
 
 def test_of_many_that_may_not_replace_one_wins(tmp_path: Path) -> None:
-    path, begin = tmp_path / "folder", time.time() + 2
-    writers = [forked.start(write_once, path, writer, begin) for writer in range(WRITERS)]
+    path, barrier = tmp_path / "folder", forked.barrier(WRITERS)
+    writers = [forked.start(write_once, path, writer, barrier) for writer in range(WRITERS)]
     for writer in writers:
         writer.join()
     codes = [writer.exitcode for writer in writers]
@@ -107,10 +113,10 @@ def test_commands_that_write_to_the_same_place_leave_one_bundle(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*given, "new.bundle"])
 
 
-def hold(folder: Path, held: Path) -> None:
+def hold(asked: Connection, folder: Path) -> None:
     with locked(folder, wait=False):
-        held.touch()
-        time.sleep(forked.PATIENCE)
+        asked.send("held")
+        asked.recv()  # which never comes
 
 
 def test_two_trainings_of_one_run_are_refused_and_a_killed_one_holds_nothing(
@@ -118,9 +124,8 @@ def test_two_trainings_of_one_run_are_refused_and_a_killed_one_holds_nothing(
 ) -> None:
     (tmp_path / "recipe.toml").write_text(to_toml(parse(saves.SMALL["ncsn"])))
     (tmp_path / "run").mkdir()
-    holder = forked.start(hold, tmp_path / "run", tmp_path / "held")
-    while not (tmp_path / "held").exists():
-        time.sleep(0.01)
+    holder, answers = forked.connected(hold, tmp_path / "run")
+    assert answers.recv() == "held"
     line = "train ncsn --config recipe.toml --out run"
     refused = commands.run(line, tmp_path)
     assert refused.code == 2, refused
@@ -128,4 +133,5 @@ def test_two_trainings_of_one_run_are_refused_and_a_killed_one_holds_nothing(
     assert list((tmp_path / "run").iterdir()) == []
     holder.kill()
     holder.join()
+    answers.close()
     assert commands.run(line, tmp_path).code == 0

@@ -1,25 +1,27 @@
 """A process with everything imported, which forks a child for each command line: a real run each.
 
 The child runs the command line's own entry in a folder, with its own stdin, stdout and stderr; its
-exit status, time and peak memory are those that the system says.
+exit status and peak memory are those that the system says. Its work is told in calls, since time
+would be another one on a machine that has much to do.
 """
 
+import contextlib
 import gc
 import importlib
 import json
 import os
-import resource  # noqa: F401  (os.wait4 gives its structure)
-import signal
+import resource
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests.reliability.moments import Calls
 
 RUNTIME = (
     "difftool.cli.app",
@@ -31,19 +33,23 @@ RUNTIME = (
     "onnxruntime",
     "typer.main",
 )
-_LONGEST = 60  # seconds, after which the system ends a child
+ROOT = Path(__file__).parents[2]
+_LONGEST = 60  # seconds of its own work, after which the system ends a child
 _CRASHED = 70  # the entry raised, which it never should
 
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command line ended: `code` is its exit status, or -N where signal N ended it."""
+    """How a command line ended: `code` is its exit status, or -N where signal N ended it.
+
+    `calls` are those of Python functions, 0 if it did not come to its end.
+    """
 
     code: int
     out: str
     err: str
-    seconds: float
     peak: int  # KiB
+    calls: int
 
     @property
     def error_code(self) -> str:
@@ -57,7 +63,8 @@ class Warm:
 
     def __init__(self, imports: Iterable[str] = RUNTIME) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, __file__, *imports],
+            [sys.executable, "-m", __spec__.name, *imports],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -84,7 +91,9 @@ class Warm:
     ) -> None:
         assert self._server.stdin is not None
         self._server.stdin.close()
-        self._server.wait(timeout=10)
+        if error is not None:
+            self._server.kill()  # it may hang
+        self._server.wait()
         assert self._server.stdout is not None
         self._server.stdout.close()
 
@@ -113,25 +122,25 @@ def _serve(imports: Sequence[str]) -> None:
 
 
 def _run(request: dict[str, Any]) -> dict[str, object]:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        begin = time.perf_counter()
+    names = ("out", "err", "calls")
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context(tempfile.TemporaryFile()) for name in names}
         child = os.fork()
         if not child:
-            _child(request, out.fileno(), err.fileno())
+            _child(request, *(file.fileno() for file in files.values()))
         _, status, used = os.wait4(child, 0)
-        seconds = time.perf_counter() - begin
         texts = {}
-        for name, file in (("out", out), ("err", err)):
+        for name, file in files.items():
             file.seek(0)
             texts[name] = file.read().decode(errors="replace")
-    code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "seconds": seconds, "peak": used.ru_maxrss, **texts}
+    code, calls = os.waitstatus_to_exitcode(status), int(texts.pop("calls") or 0)
+    return {"code": code, "peak": used.ru_maxrss, "calls": calls, **texts}
 
 
-def _child(request: dict[str, Any], out: int, err: int) -> None:
+def _child(request: dict[str, Any], out: int, err: int, calls: int) -> None:
     code = _CRASHED
     try:
-        signal.alarm(_LONGEST)
+        resource.setrlimit(resource.RLIMIT_CPU, (_LONGEST, _LONGEST))
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
@@ -139,7 +148,9 @@ def _child(request: dict[str, Any], out: int, err: int) -> None:
         exec(request["setup"], {})
         from difftool.cli import main
 
-        code = main(request["arguments"])
+        with Calls() as made:
+            code = main(request["arguments"])
+        os.write(calls, str(made.count).encode())
     except BaseException:
         traceback.print_exc()
     finally:

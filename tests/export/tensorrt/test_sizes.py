@@ -57,7 +57,6 @@ def engines_of(
     return engines
 
 
-@pytest.mark.timeout(300)
 def test_the_shipped_ddpm_in_three_precisions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,10 +17,7 @@ from tests.train.importers import diffusers_models as models
 
 diffusers = pytest.importorskip("diffusers")
 # Their schedulers hand tensors to numpy in a way that numpy 2 would rather have go.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.timeout(600),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 CONFIG = models.CIFAR | {"block_out_channels": [128, 256, 256, 256]}
 SEED, STEPS = 5, 3

@@ -67,7 +67,6 @@ def backend(request: pytest.FixtureRequest, loaded: Checkpoint) -> Backend:
     return open_backend(read_bundle(request.getfixturevalue("bundle")), request.param, threads=1)
 
 
-@pytest.mark.timeout(600)  # the first to ask for a bundle exports it
 def test_one_evaluation(backend: Backend, loaded: Checkpoint, recorded: Arrays) -> None:
     spec = loaded.spec
     if "labels" in recorded:
@@ -94,7 +93,6 @@ def test_the_levels_are_the_recorded_ones(loaded: Checkpoint, recorded: Arrays) 
         assert str(loaded.spec.schedule) == "linear(steps=1000, beta_start=0.0001, beta_end=0.02)"
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("checkpoint", RUNS, indirect=True)
 def test_a_whole_run(backend: Backend, loaded: Checkpoint, recorded: Arrays) -> None:
     if "loop_noise" in recorded:  # learned variance; the default program is that of the flags

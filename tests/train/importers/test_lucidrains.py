@@ -155,7 +155,6 @@ def test_a_whole_run(
     equals_its_own(Eager(checkpoint.network, checkpoint.spec), trained, checkpoint, monkeypatch)
 
 
-@pytest.mark.timeout(600)  # it exports
 @pytest.mark.parametrize("trained", ["linear"], indirect=True)
 def test_a_whole_run_of_the_bundle(
     trained: Trained, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from difftool.bundle import read_bundle
@@ -18,7 +17,6 @@ TOLERANCE = 2e-4  # of the largest output
 SAID = {"data.image_size": "8", "model.sigma_max": "50", "model.num_scales": "12"}
 
 
-@pytest.mark.timeout(120)
 def test_the_exported_bundle_computes_the_same(save: Callable[..., Path], tmp_path: Path) -> None:
     plain = Plain(progressive="output_skip", progressive_input="input_skip")  # as for LSUN
     found = find(save(plain.file()))

@@ -1,0 +1,33 @@
+"""Moments of a run, told by the calls that its main thread has made: no clock is looked at.
+
+A moment lies at the same place in the run on an idle machine and on a loaded one.
+"""
+
+import sys
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Calls:
+    """Counts the calls of Python functions in a block; at number `at`, from 1 on, it does `act`."""
+
+    def __init__(self, at: int = 0, act: Callable[[], object] | None = None) -> None:
+        self.count, self._at, self._act = 0, at, act
+
+    def __enter__(self) -> "Calls":
+        sys.settrace(self._see)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        sys.settrace(None)
+
+    def _see(self, frame: FrameType, event: str, argument: Any) -> None:
+        self.count += 1
+        if self.count == self._at and self._act is not None:
+            self._act()
