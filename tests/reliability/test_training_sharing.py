@@ -19,7 +19,7 @@ ROUNDS, ALL_ROUNDS = 30, 500
 
 def replace_again_and_again(path: Path, rounds: int, writer: int) -> None:
     for index in range(rounds):
-        with atomic_directory(path, replace=True) as folder:
+        with atomic_directory(path, replace=lambda _: "abc") as folder:
             for name in "abc":
                 (folder / name).write_text(f"{writer} {index}")
 
