@@ -275,6 +275,19 @@ def write_manifest(folder: Path, value: Mapping[str, Any]) -> None:
     write_atomic(folder / MANIFEST, (before + _digest(text.encode()) + after).encode())
 
 
+def listed_files(folder: Path) -> set[str]:
+    """The files of the bundle in a folder, its manifest among them; UsageError where it is none."""
+    if not (folder / MANIFEST).is_file():
+        raise UsageError(f"{folder} is not a bundle, so it is not replaced", "choose another name")
+    try:
+        return {MANIFEST, *read_manifest(folder).files}
+    except ArtefactError as error:
+        raise UsageError(
+            f"{error.message}, so it is not known what is in the bundle",
+            "choose another name, or move it elsewhere",
+        ) from error
+
+
 def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and sha256 of every file in a folder, as a manifest lists them."""
     return {

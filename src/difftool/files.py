@@ -9,13 +9,15 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from difftool.errors import ArtefactError, ResourceError, UsageError
+from difftool.errors import ArtefactError, DifftoolError, ResourceError, UsageError
+from difftool.owned import Listing, remove_owned, require_owned
 
 JSON_LIMIT = 1 << 20  # bytes; a manifest is a few kB
 JSON_DEPTH = 32
@@ -32,45 +34,75 @@ def write_atomic(path: Path | str, data: bytes) -> None:
 
     UsageError where something stands at `path` that is no file, such as a device.
     """
-    path = Path(path)
-    with _disk_errors(path), _folder(path.parent):
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is not a file", "give the name of a file")
-        temporary = _temporary(path)
+    with _disk_errors(path):
+        real = _followed(path)
+        with _folder(real.parent):
+            if real.exists() and not real.is_file():
+                raise UsageError(f"{path} is not a file", "give the name of a file")
+            temporary = _temporary(real)
+            with _undoing(lambda: temporary.unlink(missing_ok=True)):
+                _write(temporary, data)
+                os.replace(temporary, real)
+            _sync_directory(real.parent)
+
+
+def destination(path: Path | str, *, replace: Listing | None = None) -> Path:
+    """The folder that `path` names, where a new one may stand; links are followed, and stay.
+
+    What is there gives way if `replace` lists its files and it holds no others.
+
+    Raises:
+        UsageError: what is there may not be replaced; it is named.
+    """
+    path, real = Path(path), _followed(path)
+    while (before := _identity(real)) is not None:
+        if replace is None:
+            raise _exists(path)
         try:
-            _write(temporary, data)
-            os.replace(temporary, path)
-        except BaseException:
-            _discard(temporary)
-            raise
-        _sync_directory(path.parent)
+            require_owned(path, replace)
+        except (FileNotFoundError, UsageError):
+            if _identity(real) == before:
+                raise
+            continue  # another process has replaced it meanwhile
+        break
+    return real
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(path: Path | str, *, replace: Listing | None = None) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` if the block ends well, and vanishes if not.
 
-    With `replace` it changes places with what stands at `path`, which is deleted then. Where the
-    system can do that at once, as Linux can, there is a whole folder at `path` at any moment.
+    With `replace` it changes places with what stands there, whose files are deleted then: those
+    that `replace` lists, one by one. Where the system can do that at once, as Linux can, there is a
+    whole folder at `path` at any moment.
 
     Raises:
-        UsageError: something stands at `path`, be it only since the block began.
+        UsageError: something stands at `path` that may not be replaced, be it only since the block
+            began; see `destination`.
     """
-    path = Path(path)
-    if path.exists() and not replace:
-        raise _exists(path)
-    with _disk_errors(path), _folder(path.parent):
-        temporary = _temporary(path)
-        try:
+    with _disk_errors(path):
+        real = destination(path, replace=replace)
+        temporary, made = _temporary(real), None
+
+        def clear() -> None:
+            """Delete what has the temporary name: what was made, or else what it has replaced."""
+            found = _identity(temporary)
+            if replace is None or made is None or found == made:
+                shutil.rmtree(temporary, ignore_errors=True)
+            elif found is not None:
+                with contextlib.suppress(DifftoolError):  # nothing of it is ours
+                    remove_owned(temporary, replace(temporary))
+
+        with _folder(real.parent), _undoing(clear):
             os.mkdir(temporary)
+            made = _identity(temporary)
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 _sync(file)
             _sync(temporary)
-            _move(temporary, path, replace=replace)
-            _sync_directory(path.parent)  # before what stood there is deleted
-        finally:
-            _discard(temporary)
+            _move(temporary, real, replace=replace)
+            _sync_directory(real.parent)  # before what stood there is deleted
+            clear()
 
 
 @contextlib.contextmanager
@@ -79,11 +111,14 @@ def temporary_folder() -> Iterator[Path]:
     import tempfile
 
     folder = _temporary(Path(tempfile.gettempdir(), "difftool"))
-    try:
+
+    def clear() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    with _undoing(clear):
         os.mkdir(folder, 0o700)
         yield folder
-    finally:
-        _discard(folder)
+        clear()
 
 
 @contextlib.contextmanager
@@ -106,6 +141,12 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
             yield
         finally:
             os.close(descriptor)
+
+
+def final_name(name: str) -> str | None:
+    """The name that what has this temporary one would have got; None where it is no such name."""
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]+", name, re.DOTALL)
+    return found and found[1]
 
 
 def sha256_of(path: Path | str) -> str:
@@ -206,7 +247,7 @@ def _write(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _move(temporary: Path, path: Path, *, replace: bool) -> None:
+def _move(temporary: Path, path: Path, *, replace: Listing | None) -> None:
     """Give a folder its name; what had that name has the temporary one afterwards."""
     while True:
         try:
@@ -215,11 +256,17 @@ def _move(temporary: Path, path: Path, *, replace: bool) -> None:
         except OSError as error:
             if not os.path.lexists(path):
                 raise
-            if not replace:
+            if replace is None:
                 raise _exists(path) from error
         with contextlib.suppress(FileNotFoundError):  # another process has just moved it away
             _exchange(temporary, path)
-            return
+            break
+    try:
+        require_owned(temporary, replace)  # something may have come into it since it was looked at
+    except UsageError:
+        _exchange(temporary, path)
+        require_owned(path, replace)  # which calls it by its name
+        raise
 
 
 def _exchange(new: Path, old: Path) -> None:
@@ -227,12 +274,15 @@ def _exchange(new: Path, old: Path) -> None:
     if _exchanged_at_once(new, old):
         return
     aside = _temporary(old)
-    try:
-        os.rename(old, aside)
-        os.rename(new, old)
-    finally:
+
+    def settle() -> None:
         if os.path.lexists(aside):
             os.rename(aside, new if os.path.lexists(old) else old)
+
+    with _undoing(settle):
+        os.rename(old, aside)
+        os.rename(new, old)
+        settle()
 
 
 def _exchanged_at_once(new: Path, old: Path) -> bool:
@@ -251,40 +301,60 @@ def _exchanged_at_once(new: Path, old: Path) -> bool:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    return path.parent / f".{path.name}.{os.urandom(8).hex()}"
 
 
-def _discard(path: Path) -> None:
-    """Delete what has a temporary name, if anything has, even where Ctrl-C comes meanwhile."""
+def _followed(path: Path | str) -> Path:
+    """The absolute path of what `path` names, without any link; UsageError where one goes round."""
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise UsageError(f"{path} is a link that leads to itself", "choose another name")
+    return real
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file or folder from any other, whatever its name; None where there is none."""
     try:
-        _delete(path)
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def _undoing(undo: Callable[[], None]) -> Iterator[None]:
+    """Undo what a block did where it fails, and again where Ctrl-C has cut the undoing short.
+
+    What cannot be undone stays: the error at hand matters more.
+    """
+    try:
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                undo()
+            raise
     except KeyboardInterrupt:
-        _delete(path)
+        with contextlib.suppress(OSError):
+            undo()
         raise
-
-
-def _delete(path: Path) -> None:
-    with contextlib.suppress(OSError):  # the error at hand matters more
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
 
 
 @contextlib.contextmanager
 def _folder(path: Path) -> Iterator[None]:
     """Make a folder and those above it; those that are new go again where the block fails."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
+
+    def remove() -> None:
+        for folder in new:
+            with contextlib.suppress(FileNotFoundError):  # it was not made yet
+                folder.rmdir()  # which fails where somebody else has put something into it
+
+    with _undoing(remove):
         for folder in reversed(new):
             folder.mkdir(exist_ok=True)
             _sync_directory(folder.parent)
         yield
-    except BaseException:
-        for folder in new:
-            with contextlib.suppress(OSError):  # somebody else has put something into it
-                folder.rmdir()
-        raise
 
 
 def _sync(path: Path) -> None:
@@ -305,11 +375,11 @@ def _sync_directory(path: Path) -> None:
 
 
 def _exists(path: Path) -> UsageError:
-    return UsageError(f"{path} exists", "choose another name, or allow to replace it")
+    return UsageError(f"{path} exists", "choose another name, or --force to replace it")
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -23,7 +23,7 @@ def replace_again_and_again(path: Path, rounds: int, writer: int, enough: Path |
     index = 0
     while index < rounds or (enough and not enough.exists()):
         index += 1
-        with atomic_directory(path, replace=True) as folder:
+        with atomic_directory(path, replace=lambda _: "abc") as folder:
             for name in "abc":
                 (folder / name).write_text(f"{writer} {index}")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from difftool import files
 from difftool.errors import ResourceError
+from difftool.owned import Listing
 from difftool.train import checkpoint, draws
 from difftool.train.state import TrainState
 
@@ -15,7 +16,7 @@ def write_in_place() -> None:
     """Checkpoints are written where they shall stand, over what stands there."""
 
     @contextlib.contextmanager
-    def in_place(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    def in_place(path: Path, *, replace: Listing | None = None) -> Iterator[Path]:
         path.mkdir(parents=True, exist_ok=True)
         for old in path.iterdir():
             old.unlink()

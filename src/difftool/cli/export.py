@@ -101,7 +101,7 @@ def export(
     manifest = bundle.manifest
     report(
         {
-            "bundle": str(folder),
+            "bundle": str(out),
             "bytes": sum(entry.size for entry in manifest.files.values()),
             "parameters": manifest.network.parameters,
             "program": bundle.default_program().name,

@@ -11,7 +11,7 @@ from difftool.cli import options
 from difftool.cli.console import narrate, report, waiting
 from difftool.cli.inspect import spec_record
 from difftool.errors import UsageError
-from difftool.files import temporary_folder
+from difftool.files import destination, temporary_folder
 
 if TYPE_CHECKING:
     from difftool.train.importers import Found, Imported
@@ -68,15 +68,13 @@ def import_(
     tell is asked for, to be said with --set. One batch is sent through the network before anything
     is written.
     """
-    from difftool.train.checkpoint import is_checkpoint
+    from difftool.train.checkpoint import listed_files
     from difftool.train.importers import write
 
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists", "choose another name, or --force to replace it")
-    if out.exists() and not is_checkpoint(out):
-        raise UsageError(f"{out} is not a checkpoint, so it is not replaced", "choose another name")
+    replace = listed_files if force else None
+    folder = destination(out, replace=replace)
     with waiting("importing", quiet=json), _read(path, format, sets) as (found, imported):
-        write(found, imported, out, replace=force)
+        write(found, imported, folder, replace=replace)
         record = {"checkpoint": str(out), **imported_record(found, imported)}
     report(record, as_json=json)
 

@@ -87,7 +87,7 @@ def quantize(
     errors = record["errors"]
     report(
         {
-            "bundle": str(result.bundle.path),
+            "bundle": str(out or opened.path),
             "calibration": record["calibration"],
             "int8_layers": sum(precision == "int8" for precision in precisions.values()),
             "fp32_layers": [name for name, found in precisions.items() if found == "fp32"],

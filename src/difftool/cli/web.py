@@ -55,7 +55,7 @@ def web(
     files = [file for file in folder.rglob("*") if file.is_file()]
     report(
         {
-            "site": str(folder),
+            "site": str(out),
             "files": len(files),
             "bytes": sum(file.stat().st_size for file in files),
             "program": program.name,

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping
 
-from difftool.bundle import Bounds, Bundle, file_entries, read_bundle, write_manifest
+from difftool.bundle import Bounds, Bundle, file_entries, listed_files, read_bundle, write_manifest
 from difftool.errors import ResourceError
 from difftool.files import atomic_directory, write_atomic
 
@@ -21,7 +21,7 @@ def with_files(
         raise ResourceError(f"cannot write into {path}", "copy the bundle to a folder of yours")
     manifest = bundle.manifest
     all_bounds = {**manifest.bounds, **(bounds or {})}
-    with atomic_directory(path, replace=True) as folder:
+    with atomic_directory(path, replace=listed_files) as folder:
         for name in manifest.files:
             if name not in files:
                 shutil.copyfile(path / name, folder / name)

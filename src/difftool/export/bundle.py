@@ -9,7 +9,6 @@ from difftool.bundle import (
     CONDITIONER,
     FORMAT,
     FUSED,
-    MANIFEST,
     SAMPLER,
     STEP,
     TORCHSCRIPT,
@@ -18,6 +17,7 @@ from difftool.bundle import (
     ProgramEntry,
     Provenance,
     file_entries,
+    listed_files,
     read_bundle,
     write_manifest,
 )
@@ -26,7 +26,7 @@ from difftool.diffusion.samplers import compile_program
 from difftool.errors import ResourceError, UsageError
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
 from difftool.export.torchscript import torchscript as trace
-from difftool.files import atomic_directory, sha256_of, write_atomic
+from difftool.files import atomic_directory, destination, sha256_of, write_atomic
 from difftool.log import Log
 from difftool.runtime.engine_cache import EngineCache
 from difftool.train.checkpoint import EMA, MODEL, Checkpoint, load_checkpoint
@@ -54,7 +54,7 @@ def export_bundle(
     on_build: "Progress | None" = None,
     force: bool = False,
 ) -> Path:
-    """Export a checkpoint or the newest of a run as the bundle `out`; returns its folder.
+    """Export a checkpoint or the newest of a run as the bundle `out`; its folder, links followed.
 
     `sampler` and `arguments` choose the default program; the checkpoint's own where they are not
     given. `fused` names what the step graph computes beyond the plain row, see `StepModule`; the
@@ -62,13 +62,10 @@ def export_bundle(
     `portable` adds `sampler.onnx`, which runs that program anywhere; see `export.portable`.
     `engine` asks for a TensorRT engine, which goes into the bundle with the step graph in its
     precision; `on_build` is told of the build's progress. `force` replaces what stands at `out`,
-    which must itself be a bundle.
+    which must itself be a bundle and hold nothing else.
     """
-    out = Path(out)
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists", "choose another name, or --force to replace it")
-    if out.exists() and not (out / MANIFEST).is_file():
-        raise UsageError(f"{out} is not a bundle, so it is not replaced", "choose another name")
+    replace = listed_files if force else None
+    folder = destination(out, replace=replace)
     loaded = load_checkpoint(checkpoint, ema=ema)
     program = _default_program(loaded, sampler, arguments or {})
     if program.adaptive:
@@ -80,22 +77,22 @@ def export_bundle(
         )
     width = conditioner_width(loaded.network, loaded.spec)
     module = step_module(loaded.network, loaded.spec, fused)
-    with atomic_directory(out, replace=force) as folder:
-        export_step(module, loaded.spec, width, folder / STEP)
+    with atomic_directory(folder, replace=replace) as new:
+        export_step(module, loaded.spec, width, new / STEP)
         if width:
-            export_conditioner(loaded.network, loaded.spec, folder / CONDITIONER)
+            export_conditioner(loaded.network, loaded.spec, new / CONDITIONER)
         if torchscript:
-            write_atomic(folder / TORCHSCRIPT, trace(module, loaded.spec, width))
-            _remember(sha256_of(folder / TORCHSCRIPT))
-        manifest = _manifest(loaded, program, fused, file_entries(folder))
-        write_manifest(folder, manifest.model_dump(mode="json"))
+            write_atomic(new / TORCHSCRIPT, trace(module, loaded.spec, width))
+            _remember(sha256_of(new / TORCHSCRIPT))
+        manifest = _manifest(loaded, program, fused, file_entries(new))
+        write_manifest(new, manifest.model_dump(mode="json"))
         if portable:
-            _add_sampler(folder)
+            _add_sampler(new)
         if engine is not None:
             from difftool.export.tensorrt.compile import add_engine
 
-            add_engine(folder, engine, model=out.name, on_progress=on_build)
-    return out
+            add_engine(new, engine, model=folder.name, on_progress=on_build)
+    return folder
 
 
 def _remember(sha256: str) -> None:

@@ -12,7 +12,7 @@ One that is only there to be exported has one of the two weights and nothing of 
 The data's position is step * batch, and randomness has no state, so nothing else is stored.
 """
 
-import shutil
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +24,27 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError, quoted
-from difftool.files import atomic_directory, read_json, sha256_of, write_atomic, write_json
+from difftool.errors import ArtefactError, UsageError, quoted
+from difftool.files import (
+    atomic_directory,
+    final_name,
+    read_json,
+    sha256_of,
+    write_atomic,
+    write_json,
+)
 from difftool.log import Log
+from difftool.owned import Listing, remove_owned
 from difftool.train.networks import build_network
 
 FORMAT: Final = 1
 CONFIG = "config.json"
 MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
 OPTIMIZER_JSON = "optimizer.json"
+FILES: Final = (CONFIG, MODEL, EMA, OPTIMIZER, OPTIMIZER_JSON)
 KEYS: Final = {"format", "step", "spec", "network", "program", "training", "files"}
 _KINDS: Final = {EMA: "ema", MODEL: "raw"}
+_STEP: Final = re.compile(r"step-\d{9,}")
 _LISTED = 3  # tensors that an error names of each kind
 
 log = Log(__name__)
@@ -94,6 +104,31 @@ def is_checkpoint(path: Path | str) -> bool:
     return isinstance(config, dict) and {"format", "spec"} <= config.keys()
 
 
+def listed_files(folder: Path) -> set[str]:
+    """The files of a checkpoint as it lists them; UsageError where a folder is none, or a run."""
+    if (folder / "checkpoints").exists():
+        raise UsageError(f"{folder} is a run, which is not replaced", "choose another name")
+    refused = UsageError(
+        f"{folder} is not a checkpoint, so it is not replaced", "choose another name"
+    )
+    try:
+        config = read_json(folder / CONFIG)
+        if config.keys() >= KEYS:
+            return {CONFIG, *config["files"]} & {*FILES}
+    except (ArtefactError, AttributeError, TypeError) as error:
+        raise refused from error
+    raise refused
+
+
+def all_files(folder: Path) -> set[str]:
+    """The files of a checkpoint, be it damaged or begun; temporary ones are among them."""
+    return {
+        path.name
+        for path in folder.iterdir()
+        if path.name in FILES or final_name(path.name) in FILES
+    }
+
+
 def find_checkpoint(path: Path | str) -> Path:
     """`path` itself where it is a checkpoint folder, or the newest whole one of a run folder."""
     path = Path(path)
@@ -114,7 +149,8 @@ def find_checkpoint(path: Path | str) -> Path:
 
 def list_checkpoints(run: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first."""
-    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir())
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted(path for path in folders if _STEP.fullmatch(path.name) and path.is_dir())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -151,14 +187,14 @@ def save_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
-    replace: bool = False,
+    replace: Listing | None = None,
 ) -> None:
     """Write a checkpoint folder, atomically.
 
     `network` is {"kind", "arguments"}, `program` the default {"sampler", "arguments"}; `tensors`
     maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json;
     `source` says where weights that were not trained here come from. An existing folder is an
-    error, or gives way with `replace`.
+    error, or gives way if it holds what `replace` lists and nothing else.
     """
     with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
@@ -203,12 +239,14 @@ def prune(newest: Path, keep: int) -> None:
     """Delete all before `newest` but `keep` - 1 of them, and what a killed process left unfinished.
 
     A later one stays: the run goes on from before it because it cannot be read, perhaps only here.
+    Only files of a checkpoint are deleted; if somebody has put something else there, it stays.
     """
     folder = newest.parent
     saved = [path for path in list_checkpoints(folder.parent) if path.name <= newest.name]
-    for path in [*saved[:-keep], *folder.glob(".step-*")]:
+    begun = [path for path in folder.iterdir() if _STEP.fullmatch(final_name(path.name) or "")]
+    for path in [*saved[:-keep], *begun]:
         (path / CONFIG).unlink(missing_ok=True)  # first, so that a part is never taken for a whole
-        shutil.rmtree(path, ignore_errors=True)
+        remove_owned(path, all_files(path))
 
 
 def read_tensors(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:

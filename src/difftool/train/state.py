@@ -116,7 +116,7 @@ class TrainState:
                 ckpt.OPTIMIZER: moments,
             },
             optimizer=_optimizer_record(self.step),
-            replace=True,  # a damaged one, where the run went on from the one before
+            replace=ckpt.all_files,  # a damaged one, where the run went on from the one before
         )
         ckpt.prune(folder, self.config.run.keep)
         return folder

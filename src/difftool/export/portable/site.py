@@ -9,9 +9,9 @@ from difftool.bundle import SAMPLER, Bundle
 from difftool.diffusion.packed import packed
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
-from difftool.errors import MissingDependencyError, UsageError
+from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.export.portable.sampler import portable_sampler
-from difftool.files import atomic_directory, write_atomic, write_json
+from difftool.files import atomic_directory, destination, read_json, write_atomic, write_json
 from difftool.runtime.images import is_image
 
 # What a page needs of the npm package onnxruntime-web; it lies in its folder dist.
@@ -44,14 +44,15 @@ def write_site(
 ) -> Path:
     """Write the page for a bundle to the folder `out`, with files of onnxruntime-web of `runtime`.
 
-    `program` is offered first. `force` replaces what stands at `out`, which must itself be a page.
+    `program` is offered first. `force` replaces what stands at `out`, which must itself be a page
+    and hold nothing else. Returns the folder, links followed.
 
     Raises:
         UsageError: something stands at `out`; or samples are neither images nor points of a plane.
         MissingDependencyError: `runtime` does not hold onnxruntime-web.
     """
-    out = Path(out)
-    _require_free(out, force=force)
+    replace = _listed_files if force else None
+    site = destination(out, replace=replace)
     if not is_image(bundle.spec) and bundle.spec.shape != (2,):
         raise UsageError(
             f"a page has no picture of samples of shape {bundle.spec.shape}",
@@ -59,14 +60,18 @@ def write_site(
         )
     files = find_runtime(runtime)
     sampler = portable_sampler(bundle, program, precision)
-    with atomic_directory(out, replace=force) as folder:
+    with atomic_directory(site, replace=replace) as folder:
         shutil.copytree(_PAGE, folder, dirs_exist_ok=True)
         (folder / "ort").mkdir()
         for name in RUNTIME:
             shutil.copyfile(files / name, folder / "ort" / name)
         write_atomic(folder / "model" / SAMPLER, sampler)
-        write_json(folder / MODEL, _record(bundle, program, folder / "model", title))
-    return out
+        record = _record(bundle, program, folder / "model", title)
+        written = (file for file in folder.rglob("*") if file.is_file())
+        names = [file.relative_to(folder).as_posix() for file in written]
+        record["files"] = sorted([*names, MODEL])
+        write_json(folder / MODEL, record)
+    return site
 
 
 def find_runtime(folder: Path) -> Path:
@@ -113,8 +118,16 @@ def _offered(bundle: Bundle, program: Program) -> Iterator[Program]:
                 continue
 
 
-def _require_free(out: Path, *, force: bool) -> None:
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists", "choose another name, or --force to replace it")
-    if out.exists() and not (out / MODEL).is_file():
-        raise UsageError(f"{out} is not such a page, so it is not replaced", "choose another name")
+def _listed_files(folder: Path) -> set[str]:
+    """The files of the page in a folder, by their path from there; UsageError where it is none."""
+    if not (folder / MODEL).is_file():
+        raise UsageError(
+            f"{folder} is not such a page, so it is not replaced", "choose another name"
+        )
+    try:
+        return {*map(str, read_json(folder / MODEL)["files"])}
+    except (ArtefactError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder / MODEL} does not list the files of the page, so it is not replaced",
+            "choose another name, or move it elsewhere",
+        ) from error

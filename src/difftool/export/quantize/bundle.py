@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
-from difftool.bundle import MANIFEST, STEP, Bounds, Bundle, read_bundle, step_name
+from difftool.bundle import STEP, Bounds, Bundle, listed_files, read_bundle, step_name
 from difftool.diffusion.program import Program
 from difftool.errors import CheckFailed, ResourceError, UsageError
 from difftool.export.amend import with_files
@@ -29,7 +29,8 @@ from difftool.export.quantize.calibration import (
 from difftool.export.quantize.graph import LAYERS, in_8_bits, layers, titles
 from difftool.export.quantize.sensitivity import failing, outputs, shares, squared_errors
 from difftool.export.verify import Verification, compare
-from difftool.files import atomic_directory, temporary_folder
+from difftool.files import atomic_directory, destination, temporary_folder
+from difftool.owned import Listing
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 
 REPORT: Final = "quantize.json"
@@ -83,7 +84,8 @@ def quantize_bundle(
         CheckFailed: at some row of a run the error is RATIO times what that run's own ranges leave,
             or more: the calibration does not cover the program.
     """
-    target = _target(bundle, out, force)
+    replace = listed_files if force or out is None else None
+    target = _target(bundle, out, force, replace)
     program = program or bundle.default_program()
     model = onnx.load_from_string(bundle.graph(STEP).data)
     inner = layers(model)
@@ -125,7 +127,7 @@ def quantize_bundle(
         }
         text = json.dumps(report, indent=1, allow_nan=False) + "\n"
         opened = with_files(opened, {REPORT: text.encode()}, bounds={"int8": bounds})
-        with atomic_directory(target, replace=True) as new:
+        with atomic_directory(target, replace=replace) as new:
             shutil.copytree(opened.path, new, dirs_exist_ok=True)
     return Quantized(read_bundle(target), report)
 
@@ -154,17 +156,12 @@ def require_covered(
     return ratios.tolist()
 
 
-def _target(bundle: Bundle, out: Path | str | None, force: bool) -> Path:
+def _target(bundle: Bundle, out: Path | str | None, force: bool, replace: Listing | None) -> Path:
     """The folder to write, after all that can be said against it before any work."""
-    target = bundle.path.resolve() if out is None else Path(out)
     if out is None and INT8 in bundle.manifest.files and not force:
         raise UsageError(f"{bundle.path} has int8 already", "--force to make it anew, or --out")
-    if out is not None and target.exists():
-        if not force:
-            raise UsageError(f"{out} exists", "choose another name, or --force to replace it")
-        if not (target / MANIFEST).is_file():
-            raise UsageError(f"{out} is not a bundle, so it is not replaced", "choose another name")
-    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    target = destination(bundle.path if out is None else out, replace=replace)
+    parent = next(folder for folder in target.parents if folder.exists())
     if not os.access(parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
         raise ResourceError(f"cannot write {target}", "choose another folder with --out")
     return target

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import sha256_of
+from difftool.owned import Listing
 from difftool.train.checkpoint import EMA, MODEL, save_checkpoint
 from difftool.train.importers import (
     diffusers,
@@ -109,7 +110,7 @@ def is_foreign(path: Path | str) -> bool:
     return path.is_file() or is_hub_id(path)
 
 
-def write(found: Found, imported: Imported, out: Path, *, replace: bool = False) -> None:
+def write(found: Found, imported: Imported, out: Path, *, replace: Listing | None = None) -> None:
     """Write the checkpoint `out`, whole or not at all."""
     save_checkpoint(
         out,
