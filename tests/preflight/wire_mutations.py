@@ -13,7 +13,7 @@ from difftool.preflight.schema import MESSAGES, Field
 from difftool.preflight.wire import BYTES, VARINT, fields
 
 _GROUP, _GROUP_END = 3, 4
-_WIDE: Final = (1 << 29, 1 << 32, 1 << 35)  # bits that a reader of 32 bits, or of five bytes, drops
+WIDE: Final = (1 << 29, 1 << 32, 1 << 35)  # bits that a reader of 32 bits, or of five bytes, drops
 
 
 @dataclass
@@ -113,7 +113,7 @@ def mutated(data: bytes, seed: int) -> bytes:
 
 def _wide_tag(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
     """A known field under a number that is the same in its low bits; beside it, or in its place."""
-    wide = rng.choice(_WIDE)
+    wide = rng.choice(WIDE)
     twin = _copy(parts[index])
     twin.tag = lambda key: varint(key | wide << rng.choice((0, 3)))
     if rng.random() < 0.5:

@@ -48,7 +48,7 @@ def truncation(bundle: Path, rng: random.Random, rehashed: bool) -> None:
     """A file ends early."""
     path = bundle / rng.choice(GRAPHS if rehashed else FILES)
     os.truncate(path, rng.randrange(path.stat().st_size))
-    _hash(bundle, rehashed)
+    make_digests(bundle, rehashed)
 
 
 def bit_flip(bundle: Path, rng: random.Random, rehashed: bool) -> None:
@@ -57,7 +57,7 @@ def bit_flip(bundle: Path, rng: random.Random, rehashed: bool) -> None:
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     path.write_bytes(data)
-    _hash(bundle, rehashed)
+    make_digests(bundle, rehashed)
 
 
 def size_lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
@@ -71,7 +71,7 @@ def size_lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 def type_confusion(bundle: Path, rng: random.Random, rehashed: bool) -> None:
     """A value of the manifest, or of a graph, is of another type."""
     if rehashed and rng.random() < 0.5:
-        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _confuse(m, rng))
+        edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _confuse(m, rng))
         return
 
     def change(manifest: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ def type_confusion(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 def duplicate_keys(bundle: Path, rng: random.Random, rehashed: bool) -> None:
     """A key of the manifest stands twice, or a name of a graph."""
     if rehashed and rng.random() < 0.5:
-        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _twice(m.graph, rng))
+        edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _twice(m.graph, rng))
         return
     text = (bundle / MANIFEST).read_text()
     lines = [line for line in re.findall(r'"\w+": [^{\[\n]+', text) if line.endswith(",")]
@@ -111,7 +111,7 @@ def escape(bundle: Path, rng: random.Random, rehashed: bool) -> None:
     outside = bundle.parent / "outside"
     way = rng.randrange(6 if rehashed else 5)
     if way == 5:
-        _edit_graph(bundle, name, rehashed, lambda m: _outside(m.graph, rng))
+        edit_graph(bundle, name, rehashed, lambda m: _outside(m.graph, rng))
         return
     if way in (0, 1):
         shutil.move(bundle / name, outside)
@@ -136,7 +136,7 @@ def wild_sizes(bundle: Path, rng: random.Random, rehashed: bool) -> None:
     if rehashed and rng.random() < 0.6:
         # protobuf's own library takes no more than 64 bits
         wild = max(min(size, 2**63 - 1), -(2**63)) or 2**31
-        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _resize(m.graph, rng, wild))
+        edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _resize(m.graph, rng, wild))
         return
 
     def change(manifest: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ def wrong_names(bundle: Path, rng: random.Random, rehashed: bool) -> None:
             node = rng.choice([node for node in graph.node if node.input])
             node.input[rng.randrange(len(node.input))] = f"nothing{rng.random()}"
 
-    _edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
+    edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
 
 
 def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
@@ -178,7 +178,7 @@ def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
         values.reshape(-1)[rng.randrange(values.size)] = rng.choice([np.nan, np.inf, -np.inf])
         tensor.raw_data = values.tobytes()
 
-    _edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
+    edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
 
 
 def wild_values(bundle: Path, rng: random.Random, rehashed: bool) -> None:
@@ -207,7 +207,7 @@ CLASSES: Final[dict[str, Mutation]] = {
 }
 
 
-def _hash(bundle: Path, rehashed: bool) -> None:
+def make_digests(bundle: Path, rehashed: bool) -> None:
     """Make the digests of all files anew, as an attacker would."""
     if rehashed:
         manifest = read_json(bundle / MANIFEST)
@@ -229,13 +229,13 @@ def _edit(bundle: Path, rehashed: bool, change: Callable[[dict[str, Any]], objec
         (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2))
 
 
-def _edit_graph(
+def edit_graph(
     bundle: Path, name: str, rehashed: bool, change: Callable[[onnx.ModelProto], None]
 ) -> None:
     model = onnx.load(bundle / name)
     change(model)
     (bundle / name).write_bytes(model.SerializeToString())
-    _hash(bundle, rehashed)
+    make_digests(bundle, rehashed)
 
 
 def _typed(manifest: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
@@ -307,7 +307,7 @@ def _append_to_graph(bundle: Path, name: str, node: bytes) -> None:
     graph = model.graph.SerializeToString() + _field(1, node)
     model.ClearField("graph")
     (bundle / name).write_bytes(model.SerializeToString() + _field(7, graph))
-    _hash(bundle, True)
+    make_digests(bundle, True)
 
 
 def _field(number: int, data: bytes) -> bytes:

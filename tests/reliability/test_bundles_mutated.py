@@ -18,9 +18,11 @@ import pytest
 
 from tests.reliability.bars import Cases
 from tests.reliability.mutations import CLASSES
+from tests.reliability.mutations_graph import GRAPH_CLASSES
 from tests.reliability.warm import Ran, Warm, one_error
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bundles.md"
+WAYS = CLASSES | GRAPH_CLASSES
 SEEDS = {"short": 10, "nightly": 100}
 MOST_WORK = 1.5  # times the calls of a good load
 MORE_MEMORY = 64 << 10  # KiB over those of a good load
@@ -79,7 +81,7 @@ def check(case: Case, room: Room, setup: str = "") -> None:
     bundle = Path(shutil.copytree(room.bundle, place / "bundle"))
     name = f"{case.kind} {case.seed} {case.rehashed}".encode()
     generator = random.Random(hashlib.sha256(name).digest())
-    CLASSES[case.kind](bundle, generator, case.rehashed)
+    WAYS[case.kind](bundle, generator, case.rehashed)
     ran = room.sample(bundle, setup)
     samples = room.folder / "out" / "samples.npz"
     try:
@@ -110,7 +112,7 @@ def documented_codes() -> frozenset[str]:
 
 @pytest.mark.bar("B1")
 @pytest.mark.parametrize("rehashed", [False, True], ids=["plain", "rehashed"])
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", WAYS)
 def test_a_spoilt_bundle_is_refused(
     kind: str, rehashed: bool, room: Room, cases: Cases, nightly: bool
 ) -> None:
