@@ -118,6 +118,21 @@ def test_the_models_are_good(models: Path, cases: Cases) -> None:
     cases.run(lambda name: importing(models / name, SAID[name], None), list(SAID))
 
 
+@pytest.mark.bar("fuzzing")
+def test_an_image_may_be_too_small(models: Path, cases: Cases) -> None:
+    small = [
+        Case(model, name, size, in_file)
+        for model, name in (
+            ("ncsnv2", "data.image_size"),
+            ("improved", "image_size"),
+            ("score_sde", "data.image_size"),
+        )
+        for size in ("1", "3")
+        for in_file in (False, True)
+    ]
+    cases.run(lambda case: check(case, models), small)
+
+
 def check(case: Case, models: Path) -> None:
     """AssertionError where an import ends in another way than it should."""
     said = dict(SAID[case.model])
