@@ -12,6 +12,7 @@ from difftool.cli.inputs import fill_mask, read_inputs, read_samples
 from difftool.diffusion.samplers import ddim
 from difftool.diffusion.schedules import linear
 from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError
 from difftool.runtime import load, to_uint8
 from tests.cli.conftest import Command
 
@@ -176,3 +177,9 @@ def test_colourization_keeps_the_grey_of_a_coloured_picture(tmp_path: Path) -> N
     edited = inputs.edit(denoised, np.arange(1))
     expected = read_samples(tmp_path / "picture.png", RGB).mean(axis=0)
     np.testing.assert_allclose(edited[0], np.stack([expected] * 3), atol=1e-6)
+
+
+def test_a_picture_of_more_than_8_bits_is_not_cut_off(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 300, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ArtefactError, match="more than 8 bits"):
+        read_samples(tmp_path / "deep.png", RGB)

@@ -63,3 +63,32 @@ def test_a_run_goes_on(difftool: Command, recipe: Path, tmp_path: Path) -> None:
     inspected = json.loads(difftool("inspect", "run", "--json").out)
     assert inspected["resumable"] is True
     assert inspected["training"]["run"]["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("ddpm", "--data", "moons"),
+        (
+            "ddpm",
+            "--set",
+            "data.source=digits",
+            "--set",
+            "network.arguments.multipliers=[1,1,1,1,1]",
+        ),
+        ("ddpm", "--set", "network.arguments.dropout=2"),
+        ("ddpm", "--set", 'network.arguments.blocks="x"'),
+        ("ddpm", "--set", "network.arguments.x=" + "[" * 5000),
+        ("ncsn", "--set", "schedule.levels=" + "9" * 5000),
+        ("ncsn", "--data", "digits"),
+    ],
+    ids=lambda line: " ".join(line)[:60],
+)
+def test_what_cannot_be_trained_leaves_nothing(
+    line: tuple[str, ...], difftool: Command, tmp_path: Path
+) -> None:
+    done = difftool("train", *line, "--out", "run")
+    assert done.code == 2, done.err
+    assert "Traceback" not in done.err
+    assert all(len(said) < 720 for said in done.err.splitlines())
+    assert not (tmp_path / "run").exists()

@@ -5,10 +5,13 @@ Each returns, or raises a DifftoolError. Whatever else comes out is a finding.
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from difftool.train.data import Data
 
 SEPARATOR: Final = b"\0"  # in the checkpoint's bytes: between config.json and the weights
 
@@ -46,6 +49,43 @@ def config(data: bytes) -> None:
     network_arguments(read, model_spec(read, (1, 8, 8)))
 
 
+def recipe(data: bytes) -> None:
+    """A training's configuration, up to a step that is rehearsed on points or on small images."""
+    from difftool.train.config import model_spec, network_arguments, read_toml
+    from difftool.train.ncsnv2 import resolve
+    from difftool.train.rehearsal import rehearse
+
+    path = _folder("recipe") / "config.toml"
+    path.write_bytes(data)
+    read = read_toml(path)
+    found = _small_data("toy" if read.data.source in _toys() else read.data.mode or "L")
+    read = resolve(read, found)
+    spec = model_spec(read, found.shape)
+    rehearse(read, spec, network_arguments(read, spec), found)
+
+
+def image(data: bytes) -> None:
+    """An image of a data set."""
+    from difftool.train.config import DataConfig
+    from difftool.train.data import _decode
+
+    for mode in ("L", "RGB", None):
+        config = DataConfig(source="fuzzed", size=4 if mode else None, mode=mode)
+        _decode({"bytes": data, "path": None}, 0, config)
+
+
+def yaml(data: bytes) -> None:
+    """A configuration beside weights, and settings from it."""
+    from difftool.train.importers import ncsnv2
+    from difftool.train.importers.settings import Setting, Settings
+    from difftool.train.importers.source import read_config
+
+    path = _folder("yaml") / "config.yml"
+    path.write_bytes(data)
+    known = [item for item in vars(ncsnv2).values() if isinstance(item, Setting)]
+    Settings({}, read_config(path)).choose(*known, *ncsnv2.FIXED)
+
+
 def checkpoint(data: bytes) -> None:
     """A checkpoint: config.json, and weights whose digest is right whatever they are."""
     from difftool.files import sha256_of
@@ -65,9 +105,26 @@ def checkpoint(data: bytes) -> None:
     load_checkpoint(folder)
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    function.__name__: function for function in (manifest, graph, config, checkpoint)
-}
+_ALL: Final = (manifest, graph, config, checkpoint, recipe, image, yaml)
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {f.__name__: f for f in _ALL}
+
+
+@cache
+def _small_data(kind: str) -> "Data":
+    """Points, or images of 8x8 pixels."""
+    import torch
+
+    from difftool.train.data import Data
+
+    if kind == "toy":
+        return Data(torch.zeros(3, 2))
+    return Data(torch.zeros(3, 3 if kind == "RGB" else 1, 8, 8, dtype=torch.uint8))
+
+
+def _toys() -> Collection[str]:
+    from difftool.train.toys import TOYS
+
+    return TOYS
 
 
 @cache

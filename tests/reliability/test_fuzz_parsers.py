@@ -23,9 +23,14 @@ from tests.reliability.fuzz_targets import TARGETS
 
 HERE: Final = Path(__file__).parent
 CORPUS: Final = HERE / "corpus"
-# For each of four targets: half an hour in all by night; else few inputs, and always the same.
-_NIGHTLY: Final = ("-max_total_time=450",)
+# For each of seven targets: half an hour in all by night; else few inputs, and always the same.
+_NIGHTLY: Final = ("-max_total_time=260",)
 _SHORT: Final = ("-runs=4000", "-seed=1")
+_SLOW: Final = {  # each input of which makes a network, a picture or much of another library's work
+    "recipe": ("-runs=150", "-seed=1"),
+    "image": ("-runs=1000", "-seed=1"),
+    "yaml": ("-runs=1000", "-seed=1"),
+}
 _LIMITS: Final = ("-rss_limit_mb=4096", "-timeout=500", "-max_len=16384", "-print_final_stats=1")
 
 A_KEY_ERROR: Final = """
@@ -41,7 +46,7 @@ b._parse = parse
 @pytest.fixture(scope="module", autouse=True)
 def folders() -> Iterator[None]:
     yield
-    for name in ("bundle", "config", "checkpoint"):
+    for name in ("bundle", "config", "recipe", "yaml", "checkpoint"):
         shutil.rmtree(fuzz_targets._folder(name), ignore_errors=True)
 
 
@@ -92,7 +97,9 @@ def test_the_corpus(target: str, cases: Cases) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_the_fuzzer_makes(target: str, tmp_path: Path, cases: Cases, nightly: bool) -> None:
     pytest.importorskip("atheris", reason="atheris has wheels for Linux on x86-64 only")
-    executed = fuzz(target, _NIGHTLY if nightly else _SHORT, CORPUS / target, tmp_path)
+    executed = fuzz(
+        target, _NIGHTLY if nightly else _SLOW.get(target, _SHORT), CORPUS / target, tmp_path
+    )
     cases.record("cases", executed)
     assert executed > len(list((CORPUS / target).iterdir()))
 

@@ -66,6 +66,14 @@ def test_other_modes_need_a_choice(tmp_path: Path) -> None:
     assert load(tmp_path / "images", mode="L").shape == (1, 4, 6)
 
 
+def test_more_than_8_bits_are_refused_and_not_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.full((4, 6), 300, np.uint16)).save(tmp_path / "images" / "a.png")
+    for options in ({}, {"mode": "L"}, {"mode": "RGB", "size": 4}):
+        with pytest.raises(UsageError, match=r"mode 'I;16'.*8 bits"):
+            load(tmp_path / "images", **options)
+
+
 def test_unreadable_images_are_named(tmp_path: Path) -> None:
     folder = save(tmp_path / "images", "a.png")
     (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:40])

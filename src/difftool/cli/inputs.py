@@ -139,11 +139,15 @@ def _picture(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
     channels, height, width = spec.shape
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # which Pillow would cut off above 255
+                raise ArtefactError(f"{path} has more than 8 bits a channel", "save it with 8")
             fitted = ImageOps.fit(
                 ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB"),
                 (width, height),
                 Image.Resampling.LANCZOS,
             )
+    except ArtefactError:
+        raise
     except FileNotFoundError as error:
         raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
     except Exception as error:  # Pillow's decoders raise whatever they meet

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -36,9 +37,9 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind in (int, float) and isinstance(value, bool):
         return False
     if kind is int:
-        return isinstance(value, int) and abs(value) <= _LARGEST_INT
+        return isinstance(value, Integral) and abs(int(value)) <= _LARGEST_INT
     if kind is float:
-        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+        return isinstance(value, Integral) or (isinstance(value, Real) and math.isfinite(value))
     return isinstance(value, kind)
 
 

@@ -1,8 +1,10 @@
 """Noise schedules: level -> (alpha, sigma), so that x = alpha * x0 + sigma * noise. All float64."""
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +13,7 @@ from difftool.diffusion.calls import require_types
 from difftool.errors import UsageError, quoted
 
 Array = NDArray[np.float64]
+_P = ParamSpec("_P")
 
 MAX_LEVELS: Final = 100_000
 
@@ -115,18 +118,50 @@ class NoiseSchedule:
         return {"kind": self.kind, **self.params}
 
 
+def _constructor(make: Callable[_P, NoiseSchedule]) -> Callable[_P, NoiseSchedule]:
+    """A schedule's constructor that raises UsageError for whatever makes none, and nothing else."""
+
+    @functools.wraps(make)
+    def construct(*args: _P.args, **kwargs: _P.kwargs) -> NoiseSchedule:
+        what = f"noise schedule {make.__name__}"
+        try:
+            arguments = inspect.signature(make).bind(*args, **kwargs).arguments
+            require_types(what, make, arguments)
+            _require_levels(what, arguments)
+            with np.errstate(all="ignore"):  # what comes of numbers that cannot be is refused
+                return make(*args, **kwargs)
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise UsageError(f"{what}: {error}", "check its arguments") from error
+
+    return construct
+
+
+def _require_levels(what: str, arguments: Mapping[str, Any]) -> None:
+    """Before any is computed: of a file's numbers one may be a slip, or malice."""
+    betas = arguments.get("betas", ())
+    for count in (
+        *(arguments[name] for name in ("levels", "steps") if name in arguments),
+        len(betas),
+    ):
+        if isinstance(count, int) and not 0 <= count <= MAX_LEVELS:
+            raise UsageError(f"{what} of {count} levels", f"at most {MAX_LEVELS} levels")
+
+
+@_constructor
 def from_betas(betas: Sequence[float] | Array) -> NoiseSchedule:
     """VP schedule of given betas (Ho et al. 2020, eq. 4)."""
     values = np.asarray(betas, np.float64)
     return _variance_preserving("from_betas", {"betas": values.tolist()}, values)
 
 
+@_constructor
 def linear(*, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
     """Betas evenly spaced (Ho et al. 2020, section 4)."""
     params = {"steps": steps, "beta_start": beta_start, "beta_end": beta_end}
     return _variance_preserving("linear", params, np.linspace(beta_start, beta_end, steps))
 
 
+@_constructor
 def scaled_linear(
     *, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
 ) -> NoiseSchedule:
@@ -136,6 +171,7 @@ def scaled_linear(
     return _variance_preserving("scaled_linear", params, betas)
 
 
+@_constructor
 def cosine(*, steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
     """alpha_bar = cos^2 of a shifted time (Nichol and Dhariwal 2021, eq. 17)."""
     time = np.linspace(0, 1, steps + 1)
@@ -144,6 +180,7 @@ def cosine(*, steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> N
     return _variance_preserving("cosine", params, _betas_of(alpha_bar, max_beta))
 
 
+@_constructor
 def sigmoid(
     *, steps: int = 1000, start: float = -3, end: float = 3, tau: float = 1, max_beta: float = 0.999
 ) -> NoiseSchedule:
@@ -155,6 +192,7 @@ def sigmoid(
     return _variance_preserving("sigmoid", params, _betas_of(alpha_bar, max_beta))
 
 
+@_constructor
 def geometric(*, levels: int, sigma_min: float, sigma_max: float) -> NoiseSchedule:
     """VE: sigmas in geometric progression (Song and Ermon 2019, section 4.2)."""
     params = {"levels": levels, "sigma_min": sigma_min, "sigma_max": sigma_max}
@@ -162,6 +200,7 @@ def geometric(*, levels: int, sigma_min: float, sigma_max: float) -> NoiseSchedu
     return _variance_exploding("geometric", params, np.geomspace(sigma_min, sigma_max, levels))
 
 
+@_constructor
 def karras(*, levels: int, sigma_min: float, sigma_max: float, rho: float = 7) -> NoiseSchedule:
     """VE: sigma^(1/rho) evenly spaced (Karras et al. 2022, eq. 5)."""
     params = {"levels": levels, "sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho}
@@ -172,6 +211,7 @@ def karras(*, levels: int, sigma_min: float, sigma_max: float, rho: float = 7) -
     return _variance_exploding("karras", params, ramp**rho)
 
 
+@_constructor
 def vp_sde(
     *, levels: int, beta_min: float = 0.1, beta_max: float = 20, time_min: float = 1e-3
 ) -> NoiseSchedule:
@@ -182,6 +222,7 @@ def vp_sde(
     return NoiseSchedule("vp_sde", params, alpha, sigma)
 
 
+@_constructor
 def sub_vp_sde(
     *, levels: int, beta_min: float = 0.1, beta_max: float = 20, time_min: float = 1e-3
 ) -> NoiseSchedule:
@@ -212,26 +253,7 @@ def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
         raise UsageError(
             f"unknown noise schedule {quoted(kind)}", f"one of: {', '.join(_CONSTRUCTORS)}"
         )
-    require_types(f"noise schedule {kind}", _CONSTRUCTORS[kind], arguments)
-    _require_levels(kind, arguments)
-    try:
-        with np.errstate(all="ignore"):  # what comes of numbers that cannot be is refused
-            return _CONSTRUCTORS[kind](**arguments)
-    except (ArithmeticError, TypeError, ValueError) as error:
-        raise UsageError(f"noise schedule {kind}: {error}", "check its arguments") from error
-
-
-def _require_levels(kind: str, arguments: Mapping[str, Any]) -> None:
-    """Before any is computed: of a file's numbers one may be a slip, or malice."""
-    betas = arguments.get("betas", ())
-    for count in (
-        *(arguments[name] for name in ("levels", "steps") if name in arguments),
-        len(betas) if isinstance(betas, list) else 0,
-    ):
-        if isinstance(count, int) and not 0 <= count <= MAX_LEVELS:
-            raise UsageError(
-                f"noise schedule {kind} of {count} levels", f"at most {MAX_LEVELS} levels"
-            )
+    return _CONSTRUCTORS[kind](**arguments)
 
 
 def _betas_of(alpha_bar: Array, max_beta: float) -> Array:

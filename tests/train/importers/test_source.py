@@ -203,3 +203,52 @@ def test_a_format_that_is_insisted_on_must_fit(save: Save) -> None:
 def test_tensors_of_another_kind_are_no_weights(tensor: torch.Tensor, save: Save) -> None:
     with pytest.raises(ArtefactError, match="of no format"):
         find(save({"begin_conv.weight": tensor, "normalizer.alpha": tensor}))
+
+
+def doubling(levels: int) -> str:
+    """YAML in which each line holds the one before it twice."""
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "when: !!timestamp 99999-99-99",
+        "when: !!timestamp 2001-99-99",
+        "flag: !!bool maybe",
+        "count: !!int ''",
+        "count: !!int x",
+        "rate: !!float x",
+        "both: !!omap x",
+        "both: !!pairs [x]",
+        "all: !!set x",
+        "{[a]: 1}",
+        "{{a: b}: 1}",
+        "a: &a [*a]",
+        "a: *a",
+        "<<: x",
+        "a: 1\n- b",
+        "\x00",
+        "[" * 5000,
+        doubling(40),
+        "a: &a {b: 1, c: 2}\nd:\n" + "  <<: *a\n" * 20_000,
+        "- x\n" * 20_000,
+        "long: 1" + ":1" * 400_000,  # a number, in base 60
+    ],
+)
+def test_yaml_that_is_no_plain_configuration_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text(text)
+    with pytest.raises(ArtefactError) as caught:
+        read_config(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_yaml_may_name_a_value_twice(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: [*a, *a]}\nwhen: 2001-01-01\n")
+    value = read_config(path)
+    assert value["c"] == value["a"] == {"b": 1}
+    assert value["d"] == {"b": 1, "e": [{"b": 1}, {"b": 1}]}

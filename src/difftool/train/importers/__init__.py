@@ -26,7 +26,7 @@ from difftool.train.importers.check import check
 from difftool.train.importers.format import Format, Imported
 from difftool.train.importers.hub import Origin, is_hub_id
 from difftool.train.importers.layout import is_layout, unet_folder
-from difftool.train.importers.settings import Settings
+from difftool.train.importers.settings import Settings, SettingsMissing
 from difftool.train.importers.source import Source, open_source, tensor_files
 
 FORMATS: Final[Mapping[str, Format]] = {
@@ -63,7 +63,14 @@ class Found:
                 one of ours, or gives numbers that are not finite.
         """
         settings = Settings(said or {}, self.source.beside)
-        return check(FORMATS[self.name].read(self.source, settings))
+        try:
+            return check(FORMATS[self.name].read(self.source, settings))
+        except SettingsMissing:
+            raise
+        except UsageError as error:
+            if said:
+                raise
+            raise ArtefactError(error.message, error.hint) from error  # nobody else has said it
 
     def record(self, imported: Imported) -> dict[str, Any]:
         """Where a model comes from and what was decided, as a checkpoint keeps it."""

@@ -1,15 +1,25 @@
 """One batch through a model that was just read, before anything is written."""
 
+import math
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import torch
 
 from difftool.diffusion import noise
 from difftool.diffusion.samplers import compile_program
-from difftool.errors import ArtefactError, first_line
+from difftool.errors import (
+    ArtefactError,
+    ResourceError,
+    UsageError,
+    first_line,
+    is_out_of_memory,
+)
 from difftool.train.importers.format import Imported
-from difftool.train.networks import build_network
+from difftool.train.networks import MISFITS, build_network
+
+MOST_NUMBERS: Final = 1 << 24  # of one sample: 2364 x 2364 pixels in colour
 
 
 @torch.no_grad()
@@ -21,9 +31,12 @@ def check(imported: Imported) -> Imported:
     Raises:
         ArtefactError: the network cannot take the samples of its spec, or gives back another
             shape, or numbers that are not finite.
-        UsageError: the program does not suit the spec.
+        UsageError: the program does not suit the spec, or its samples are too large.
+        ResourceError: memory is too small for two samples.
     """
     spec = imported.spec
+    if math.prod(spec.shape) > MOST_NUMBERS:
+        raise UsageError(f"samples of {spec.shape} are too large", "is the image size right?")
     compile_program(spec, imported.program["sampler"], imported.program["arguments"])
     network = build_network(imported.network["kind"], imported.network["arguments"])
     network.load_state_dict(dict(imported.tensors))
@@ -40,7 +53,11 @@ def check(imported: Imported) -> Imported:
     expected = (2, channels * (1 + spec.learned_variance), *size)
     try:
         output = network(x, network.condition(*inputs))  # type: ignore[operator]
-    except RuntimeError as error:
+    except MISFITS as error:
+        if is_out_of_memory(error):
+            raise ResourceError(
+                f"no memory for two samples of {spec.shape}", "is the image size right?"
+            ) from error
         raise ArtefactError(
             f"the network cannot take samples of {spec.shape}: {first_line(error)}",
             "is the image size right?",

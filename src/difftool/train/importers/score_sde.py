@@ -9,7 +9,7 @@ from torch import Tensor
 
 from difftool.diffusion.schedules import NoiseSchedule, geometric, linear, sub_vp_sde, vp_sde
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError
+from difftool.errors import ArtefactError, quoted
 from difftool.train.importers.format import Format, Imported
 from difftool.train.importers.score_sde_tensors import (
     PREFIX,
@@ -246,7 +246,7 @@ def _check_config(beside: Mapping[str, Any], arguments: Mapping[str, Any], chose
     if arguments["input_pyramid"] == "input_skip":
         found["progressive_combine"] = arguments["combine"]
     wrong = [
-        f"model.{name} is {model[name]}, and the tensors' {value}"
+        f"model.{name} is {quoted(model[name])}, and the tensors' {value}"
         for name, value in found.items()
         if model.get(name) is not None and _plain(model[name], sizes, name) != value
     ]

@@ -1,5 +1,6 @@
 """What tensors do not tell: said on the command line, in a file beside them, or by default."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,8 @@ def _checked(setting: Setting, value: Any, error: type[DifftoolError]) -> Value:
 
 def _converted(kind: type[Value], value: Any) -> Value | None:
     """`value`, which a command line gives as a word, as one of a kind; None where it is not."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:  # perhaps more digits than Python prints
+        return None
     if kind is str:
         return str(value) if isinstance(value, str | int | float) else None
     if kind is bool:
@@ -120,6 +123,8 @@ def _converted(kind: type[Value], value: Any) -> Value | None:
         return None
     try:
         number = float(value)
+        if not math.isfinite(number):
+            return None
         return number if kind is float else int(value) if number == int(value) else None
     except (ValueError, OverflowError):
         return None

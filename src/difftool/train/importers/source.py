@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from difftool.errors import ArtefactError
-from difftool.files import JSON_LIMIT, read_json
+from difftool.files import read_json
 from difftool.train.importers import layout
+from difftool.train.importers.plain_yaml import read_yaml
 
 # A configuration beside the tensors, under the names that its formats give it.
 CONFIGS: Final = ("config.yml", "config.yaml", "config.json", "flags.json")
@@ -22,7 +23,6 @@ CONFIGS: Final = ("config.yml", "config.yaml", "config.json", "flags.json")
 _PICKLE: Final = b"\x80"  # how a pickle of protocol 2 or later begins
 _TORCH_PROTOCOL: Final = 2  # of the pickles in what torch.save writes
 _START: Final = 1 << 16  # bytes of a file that are looked at
-_NAMESPACE: Final = "tag:yaml.org,2002:python/object:argparse.Namespace"
 
 
 @dataclass(frozen=True)
@@ -111,39 +111,6 @@ def read_config(path: Path | None) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ArtefactError(f"{path} is not a configuration", "remove it, or copy it again")
     return value
-
-
-def read_yaml(path: Path) -> Any:
-    """Plain data from YAML. A dumped argparse.Namespace becomes a dictionary.
-
-    ArtefactError for every other tag that names Python, and for what is not YAML.
-    """
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        pass
-
-    Plain.add_constructor(
-        _NAMESPACE, lambda loader, node: loader.construct_mapping(node, deep=True)
-    )
-    try:
-        data = path.read_bytes()
-        if len(data) > JSON_LIMIT:
-            raise ArtefactError(
-                f"{path} is larger than {JSON_LIMIT} bytes", "is it what you meant?"
-            )
-        return yaml.load(data, Plain)
-    except yaml.constructor.ConstructorError as error:
-        tag = re.search(r"tag '(?:tag:yaml.org,2002:)?([^']*)'", str(error))
-        what = f"the tag {tag[1]}" if tag else str(error.problem)
-        raise ArtefactError(
-            f"{path} asks for {what}, which is more than plain data",
-            "do not use it, unless you know its author; then write the values out",
-        ) from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ArtefactError(
-            f"cannot read {path}: {' '.join(str(error).split())[:150]}", "copy it again"
-        ) from error
 
 
 def _holds_tensors(path: Path) -> bool:
