@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from difftool import bundle as format
 from difftool.bundle import read_bundle, write_manifest
+from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError
 
 
@@ -113,3 +115,19 @@ def test_an_enormous_manifest_is_not_read(copy: Path) -> None:
     (copy / "bundle.json").write_bytes(b" " * (2 << 20))
     with pytest.raises(ArtefactError, match="larger than"):
         read_bundle(copy)
+
+
+def test_the_default_program_is_compiled_once(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    compile_program = format.compile_program
+
+    def counted(*arguments: Any) -> Program:
+        compiled.append(arguments[1])
+        return compile_program(*arguments)
+
+    monkeypatch.setattr(format, "compile_program", counted)
+    opened = read_bundle(tiny_bundle)
+    assert opened.default_program() is opened.default_program()
+    assert compiled == ["ddpm"]
