@@ -3,6 +3,7 @@
 Memory bounds the size: CIFAR-10 takes 154 MB, a million 64x64 colour images 12 GB.
 """
 
+import hashlib
 import io
 import os
 from collections.abc import Iterable
@@ -25,7 +26,8 @@ from difftool.train.config import DataConfig
 class Data:
     """`items` as they are stored, and how a batch of them is prepared.
 
-    `labels`, int64 [N] in 0 .. `classes` - 1, where they were asked for.
+    `labels`, int64 [N] in 0 .. `classes` - 1, where they were asked for. `sha256` is of what they
+    were made from, the files or what names a toy, so that it is the same on any machine.
     """
 
     items: Tensor
@@ -33,6 +35,7 @@ class Data:
     dequantize: bool = False
     labels: Tensor | None = None
     classes: int = 0
+    sha256: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,18 +77,27 @@ def load_data(config: DataConfig, seed: int) -> Data:
     """
     if config.source in toys.TOYS:
         indices = np.arange(config.count)
-        points = torch.from_numpy(toys.points(config.source, seed, indices))
+        named = _sha256(f"{config.source} {seed} {config.count}".encode())
+        points = Data(torch.from_numpy(toys.points(config.source, seed, indices)), sha256=named)
         if not _labels_wanted(config, known=config.source in toys.LABELS):
-            return Data(points)
-        return _labelled(Data(points), toys.labels(config.source, seed, indices))
+            return points
+        return _labelled(points, toys.labels(config.source, seed, indices))
     if config.source == "digits":
         pixels, digits = _digits()
-        images = Data(torch.from_numpy(pixels), config.flip, config.dequantize)
+        images = _of_pixels(pixels, _sha256(pixels.tobytes()), config)
         return _labelled(images, digits) if _labels_wanted(config, known=True) else images
     table = _table(config)
-    pixels = _stack(_images(table, config), config)
-    images = Data(torch.from_numpy(pixels), config.flip, config.dequantize)
+    images = _of_pixels(*_stack(_images(table, config), config), config)
     return images if config.labels is None else _labelled(images, *_labels(table, config))
+
+
+def _of_pixels(pixels: NDArray[np.uint8], sha256: str, config: DataConfig) -> Data:
+    return Data(torch.from_numpy(pixels), config.flip, config.dequantize, sha256=sha256)
+
+
+def _sha256(*parts: bytes) -> str:
+    """The digest of the parts' digests, so that it tells where each of them ends."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -116,7 +128,12 @@ def _labelled(data: Data, labels: NDArray[np.int64], classes: int | None = None)
             f"labels of {len(labels)} samples go from {least} to {most}",
             "number the classes from 0, without gaps",
         )
-    return replace(data, labels=torch.from_numpy(labels), classes=classes or most + 1)
+    return replace(
+        data,
+        labels=torch.from_numpy(labels),
+        classes=classes or most + 1,
+        sha256=_sha256(data.sha256.encode(), labels.astype("<i8").tobytes()),
+    )
 
 
 def _table(config: DataConfig) -> Any:
@@ -188,9 +205,16 @@ def _image_column(datasets: Any, table: Any, config: DataConfig) -> str:
     return columns[0]
 
 
-def _stack(encoded: Iterable[Any], config: DataConfig) -> NDArray[np.uint8]:
-    """All images as uint8 [N, C, H, W]; UsageError where they do not fit together."""
-    images = [_decode(item, index, config) for index, item in enumerate(encoded)]
+def _stack(encoded: Iterable[Any], config: DataConfig) -> tuple[NDArray[np.uint8], str]:
+    """All images as uint8 [N, C, H, W], and the digest of their files.
+
+    UsageError where they do not fit together.
+    """
+    images, whole = [], hashlib.sha256()
+    for index, item in enumerate(encoded):
+        data = _bytes(item, index, config)
+        whole.update(hashlib.sha256(data).digest())
+        images.append(_decode(data, item, index, config))
     if not images:
         raise UsageError(f"there are no images in {config.source!r}", "is it the right place?")
     for index, image in enumerate(images):
@@ -200,25 +224,37 @@ def _stack(encoded: Iterable[Any], config: DataConfig) -> NDArray[np.uint8]:
                 f"but image {index} is {_describe(image)}",
                 "set data.size and data.mode to make them all the same",
             )
-    return np.stack(images)
+    return np.stack(images), whole.hexdigest()
 
 
-def _decode(item: dict[str, Any], index: int, config: DataConfig) -> NDArray[np.uint8]:
+def _bytes(item: dict[str, Any], index: int, config: DataConfig) -> bytes:
+    """An image's file."""
+    try:
+        return item["bytes"] or Path(item["path"]).read_bytes()
+    except (OSError, TypeError, ValueError) as error:  # neither bytes nor a path, among others
+        raise _unreadable(item, index, config) from error
+
+
+def _decode(data: bytes, item: dict[str, Any], index: int, config: DataConfig) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as file:
+        with Image.open(io.BytesIO(data)) as file:
             mode = config.mode or ("L" if file.mode == "1" else file.mode)
             if mode not in ("L", "RGB"):
                 raise UsageError(f"image {index} has mode {mode!r}", "set data.mode to L or RGB")
             image = file.convert(mode)
     except (OSError, ValueError, SyntaxError) as error:
-        name = item["path"] or f"image {index}"
-        raise UsageError(f"cannot read {name} of {config.source!r}", "is it an image?") from error
+        raise _unreadable(item, index, config) from error
     if config.size is not None:
         image = ImageOps.fit(image, (config.size, config.size), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _unreadable(item: dict[str, Any], index: int, config: DataConfig) -> UsageError:
+    name = item["path"] or f"image {index}"
+    return UsageError(f"cannot read {name} of {config.source!r}", "is it an image?")
 
 
 def _describe(image: NDArray[np.uint8]) -> str:

@@ -38,9 +38,7 @@ def train(
         ResourceError: the disk is full, or `out` may not be written to.
     """
     run = Path(out)
-    begun = bool(ckpt.list_checkpoints(run))
-    if begun and not resume:
-        raise UsageError(f"{run} already holds a run", "resume it, or choose another folder")
+    _begun(run, resume)  # refuses at once what can be seen at once
     data = load_data(config.data, config.run.seed)
     config = resolve(config, data)
     state = TrainState(config, data)
@@ -49,11 +47,20 @@ def train(
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
     main = state.accelerator.is_main_process
     with locked(run, wait=False) if main else contextlib.nullcontext():
-        if begun:
+        state.accelerator.wait_for_everyone()  # nobody looks before one holds it for all
+        if _begun(run, resume):
             state.restore(ckpt.find_checkpoint(run))
         if main:
             write_atomic(run / "config.toml", to_toml(config).encode())
         return _loop(state, run, preview, progress)
+
+
+def _begun(run: Path, resume: bool) -> bool:
+    """Whether a folder holds a run to go on with; UsageError if it does and must not."""
+    begun = bool(ckpt.list_checkpoints(run))
+    if begun and not resume:
+        raise UsageError(f"{run} already holds a run", "resume it, or choose another folder")
+    return begun
 
 
 class Window:
