@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from difftool import bundle as format
 from difftool.bundle import STEP, read_bundle, write_manifest
+from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError
 
 
@@ -125,3 +127,19 @@ def test_what_is_judged_is_what_is_read(tiny_bundle: Path, tmp_path: Path) -> No
         (copy / STEP).write_bytes(other)
         with pytest.raises(ArtefactError):
             bundle.graph(STEP)
+
+
+def test_the_default_program_is_compiled_once(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    compile_program = format.compile_program
+
+    def counted(*arguments: Any) -> Program:
+        compiled.append(arguments[1])
+        return compile_program(*arguments)
+
+    monkeypatch.setattr(format, "compile_program", counted)
+    opened = read_bundle(tiny_bundle)
+    assert opened.default_program() is opened.default_program()
+    assert compiled == ["ddpm"]

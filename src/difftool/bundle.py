@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -168,6 +169,10 @@ class Bundle:
 
     def default_program(self) -> Program:
         """The program the bundle was exported with."""
+        return self._default
+
+    @cached_property
+    def _default(self) -> Program:
         entry = self.manifest.program
         return compile_program(self.spec, entry.sampler, entry.arguments)
 
@@ -248,7 +253,7 @@ def read_bundle(path: Path | str, *, limits: Limits | None = None) -> Bundle:
         )
     manifest = read_manifest(path)
     _check_files(path, manifest.files, limits)
-    return Bundle(path, manifest, _spec(path, manifest), limits)
+    return _described(path, manifest, limits)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -326,16 +331,16 @@ def _parse(path: Path, value: Any) -> Manifest:
         ) from error
 
 
-def _spec(path: Path, manifest: Manifest) -> ModelSpec:
-    """The manifest's spec, of which its default program can be made."""
+def _described(path: Path, manifest: Manifest, limits: Limits) -> Bundle:
+    """The bundle with the manifest's spec, of which its default program can be made."""
     try:
-        spec = ModelSpec.from_dict(manifest.spec)
-        Bundle(path, manifest, spec).default_program()
+        bundle = Bundle(path, manifest, ModelSpec.from_dict(manifest.spec), limits)
+        bundle.default_program()
     except UsageError as error:
         raise ArtefactError(
             f"{path / MANIFEST}: {error}", _AGAIN, code="bundle-manifest"
         ) from error
-    return spec
+    return bundle
 
 
 def _check_files(path: Path, files: Mapping[str, FileEntry], limits: Limits) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from difftool.diffusion import schedules
 from difftool.diffusion.columns import Column
+from difftool.diffusion.printing import program_text
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
@@ -85,3 +86,17 @@ def test_what_is_no_program_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(ArtefactError):
         Program.load(path)
+
+
+def test_a_long_program_is_printed_by_its_ends_alone() -> None:
+    class Counted(list[float]):
+        looks = 0
+
+        def __getitem__(self, index):  # type: ignore[no-untyped-def]
+            Counted.looks += 1
+            return super().__getitem__(index)
+
+    program = annealed_langevin(SPEC, steps=5000)
+    text = program_text("title", program.table, Counted(program.conds), program.targets)
+    assert text.splitlines()[1:] == str(program).splitlines()[1:]
+    assert Counted.looks == 10

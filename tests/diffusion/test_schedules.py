@@ -133,3 +133,16 @@ def test_a_level_has_its_whole_index_and_the_ends_are_ends(schedule: NoiseSchedu
         0,
         len(schedule) - 1,
     ]
+
+
+def test_levels_are_looked_up_without_a_walk_over_the_schedule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A logarithm of a whole schedule is taken once, however many levels are asked for."""
+    schedule = schedules.linear(steps=1000)
+    whole = []
+    log = np.log
+    monkeypatch.setattr(np, "log", lambda x: whole.append(np.size(x)) or log(x))
+    for index in np.linspace(0, 999, 200):
+        schedule.at(index)
+    assert sum(size == 1000 for size in whole) <= 2

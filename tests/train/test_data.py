@@ -258,3 +258,18 @@ def test_a_batch_has_the_labels_of_its_samples(images_config: TrainConfig) -> No
     x0, labels = data.batch(spec, 5, 2, 6, SLOTS)
     assert labels is not None
     assert labels.tolist() == ((x0[:, 0, 0, 0] + 1) * 255 / 2).round().int().tolist()
+
+
+def test_a_digest_tells_any_other_data(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    for kind in ("a", "b"):
+        save(tmp_path / "images" / kind, "0.png")
+    plain = load(tmp_path / "images").sha256
+    labelled = load(tmp_path / "images", labels="label").sha256
+    found = [plain, labelled, load("digits").sha256, load("digits", labels="label").sha256]
+    found += [load(toy, count=count).sha256 for toy in ("moons", "rings") for count in (5, 6)]
+    assert all(len(digest) == 64 for digest in found)
+    assert len(set(found)) == len(found)
+    assert load(tmp_path / "images").sha256 == plain
+    save(tmp_path / "images" / "b", "0.png", size=(6, 4), mode="RGB")
+    assert load(tmp_path / "images", mode="L").sha256 != plain

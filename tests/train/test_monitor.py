@@ -42,3 +42,56 @@ def test_the_bar_goes_to_stderr_without_escapes(
     assert "10.0 images/s" in shown.err
     assert "\x1b" not in shown.err
     assert sys.stderr.isatty() is False
+
+
+NO_RECORDS = [
+    b"",
+    b"not JSON",
+    b"\xff\xfe",
+    b"7",
+    b"null",
+    b'"step"',
+    b"[1, 2]",
+    b"{}",
+    b'{"loss": 0.5}',
+    b'{"step": null}',
+    b'{"step": "2"}',
+    b'{"step": true}',
+    b'{"step": 1.5}',
+    b'{"step": [2]}',
+    b'{"step": NaN}',
+    b'{"step": ' + b"9" * 5000 + b"}",
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("line", NO_RECORDS, ids=lambda line: repr(line[:12]))
+def test_a_line_that_is_no_record_is_left_out_with_a_warning(
+    line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (json.dumps({"step": step, **VALUES}).encode() for step in (1, 2))
+    (tmp_path / METRICS).write_bytes(b"\n".join((first, line, second, b"")))
+    with Monitor(tmp_path, start=4, steps=10, progress=False):
+        assert steps(tmp_path) == [1, 2]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"{tmp_path / METRICS}: line 2 is not a record, and is left out"]
+
+
+def test_a_last_record_that_lacks_its_line_feed_alone_is_kept(tmp_path: Path) -> None:
+    record = json.dumps({"step": 1, **VALUES}).encode()
+    (tmp_path / METRICS).write_bytes(record)
+    with Monitor(tmp_path, start=4, steps=10, progress=False) as monitor:
+        monitor.record(5, **VALUES)
+    assert steps(tmp_path) == [1, 5]
+
+
+@pytest.mark.parametrize("line", NO_RECORDS, ids=lambda line: repr(line[:12]))
+def test_a_line_that_was_cut_off_goes_without_a_word(
+    line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = json.dumps({"step": 1, **VALUES}).encode()
+    (tmp_path / METRICS).write_bytes(record + b"\n" + line)
+    with Monitor(tmp_path, start=4, steps=10, progress=False) as monitor:
+        monitor.record(5, **VALUES)
+    assert steps(tmp_path) == [1, 5]
+    assert not caplog.records

@@ -9,13 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from difftool.errors import ArtefactError, Cancelled, CheckFailed, UsageError
 from difftool.train import checkpoint as ckpt
-from difftool.train.config import TrainConfig, apply_overrides, read_toml, to_toml
+from difftool.train import trainer
+from difftool.train.config import DataConfig, TrainConfig, apply_overrides, read_toml, to_toml
+from difftool.train.data import Data
 from difftool.train.state import TrainState
 from difftool.train.trainer import train
 
@@ -332,3 +337,79 @@ def test_a_gradient_that_is_not_finite_is_never_saved(
     with pytest.raises(CheckFailed, match="gradient inf at step 3"):
         train(points_config, tmp_path / "run", progress=False)
     assert ckpt.find_checkpoint(tmp_path / "run").name == "step-000000002"
+
+
+@pytest.mark.parametrize(
+    ("resume", "message"),
+    [(True, "another configuration of run"), (False, "already holds a run")],
+)
+def test_a_run_is_judged_when_it_is_held(
+    resume: bool,
+    message: str,
+    points_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another training with another seed begins and ends while this one reads its data."""
+    load, run = trainer.load_data, tmp_path / "run"
+
+    def slowly(config: DataConfig, seed: int) -> Data:
+        if seed == 4:
+            train(points_config, run, progress=False)
+        return load(config, seed)
+
+    monkeypatch.setattr(trainer, "load_data", slowly)
+    second = apply_overrides(points_config, ["run.seed=4"])
+    with pytest.raises(UsageError, match=message):
+        train(second, run, resume=resume, progress=False)
+    train(points_config, tmp_path / "alone", progress=False)
+    assert digests(run) == digests(tmp_path / "alone")
+    assert records(run) == records(tmp_path / "alone")
+    assert read_toml(run / "config.toml") == points_config
+
+
+def pictures(folder: Path, *shades: int) -> Path:
+    folder.mkdir(exist_ok=True)
+    for index, shade in enumerate(shades):
+        image = Image.fromarray(np.full((8, 8), shade, np.uint8))
+        image.save(folder / f"{index}.png")
+    return folder
+
+
+def test_a_run_goes_on_with_its_own_pictures_alone(
+    images_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    run, folder = tmp_path / "run", pictures(tmp_path / "a", 10, 200)
+
+    def trained(folder: Path, steps: int) -> None:
+        config = apply_overrides(
+            images_config, [f"data.source={json.dumps(str(folder))}", f"run.steps={steps}"]
+        )
+        train(config, run, progress=False)
+
+    trained(folder, 1)
+    before = digests(run)
+    for shades in ((10, 201), (200, 10), (10, 200, 10)):
+        other = pictures(tmp_path / "other", *shades)
+        with pytest.raises(
+            UsageError, match=r"trained on 2 items .*, not on these [23] "
+        ) as caught:
+            trained(other, 2)
+        assert "give the same data" in caught.value.hint
+        assert digests(run) == before
+    trained(folder.rename(tmp_path / "moved"), 2)
+    assert ckpt.find_checkpoint(run).name == "step-000000002"
+    (saved := ckpt.find_checkpoint(run) / "config.json").write_text(
+        json.dumps({k: v for k, v in json.loads(saved.read_text()).items() if k != "data"})
+    )
+    trained(other, 3)  # an earlier version made it, which kept no digest
+
+
+@pytest.mark.parametrize("change", ["data.source=moons", "run.seed=4", "data.count=99"])
+def test_a_run_goes_on_with_its_own_toy_alone(
+    change: str, points_config: TrainConfig, tmp_path: Path
+) -> None:
+    train(points_config, tmp_path / "run", progress=False)
+    with pytest.raises(UsageError, match="was trained"):
+        train(apply_overrides(points_config, [change]), tmp_path / "run", progress=False)

@@ -24,6 +24,7 @@ class ProgramBuilder:
         self._spec = spec
         self._clip = spec.data_range if clip and spec.data_range else (-UNBOUNDED, UNBOUNDED)
         self._scaled = scaled
+        self._known: dict[float | None, tuple[float, float]] = {None: (1.0, 0.0)}
         self._levels: list[float] = []
         self._targets: list[tuple[float, float]] = []
         self._rows: list[dict[Column, float]] = []
@@ -31,10 +32,10 @@ class ProgramBuilder:
 
     def level(self, index: float | None) -> tuple[float, float]:
         """(alpha, sigma) of x at a schedule index, or between two; None is the clean sample."""
-        if index is None:
-            return 1.0, 0.0
-        alpha, sigma = (float(value) for value in self._spec.schedule.at(index))
-        return (1.0, sigma / alpha) if self._scaled else (alpha, sigma)
+        if index is not None and index not in self._known:
+            alpha, sigma = (float(value) for value in self._spec.schedule.at(index))
+            self._known[index] = (1.0, sigma / alpha) if self._scaled else (alpha, sigma)
+        return self._known[index]
 
     def row(
         self,

@@ -43,8 +43,9 @@ def validate(program: Program) -> Validation:
 
 def _errors(program: Program) -> np.ndarray:
     """(signal, noise) error after each row, float64 [R, 2]."""
-    rows = len(program)
-    denoised, x = np.zeros(2 + rows), np.zeros(2 + rows)
+    rows, drawn = len(program), 2  # the first two are x0 and the start noise
+    noises = np.count_nonzero(program.table[:, Column.D])
+    denoised, x = np.zeros(2 + noises), np.zeros(2 + noises)
     denoised[0] = 1.0
     x[:2] = program.targets[0]
     history = [np.zeros_like(x)] * program.history
@@ -64,7 +65,9 @@ def _errors(program: Program) -> np.ndarray:
             size = snr * spread / np.linalg.norm(drift)
             after, spread = x + size**2 * drift, size * spread
         x = after
-        x[2 + index] += spread
+        if row[Column.D]:
+            x[drawn] = spread
+            drawn += 1
         history = [pushed, *history[:-1]]
         alpha, sigma = program.targets[index + 1]
         errors[index] = abs(x[0] - alpha), abs(float(np.linalg.norm(x[1:])) - sigma)

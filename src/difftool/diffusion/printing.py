@@ -23,19 +23,22 @@ def program_text(title: str, table: Array, conds: Array, targets: Array) -> str:
         if np.abs(table[:, i]).max() < UNBOUNDED
     ]
     header = ["row", "cond", *(named[i] for i in used), "alpha", "sigma"]
-    body = [
-        [
+
+    def line(index: int) -> list[str]:
+        row = table[index]
+        return [
             str(index),
             f"{conds[int(row[Column.COND])]:g}",
             *(f"{row[i]:.6g}" for i in used),
             *(f"{value:.6g}" for value in targets[index + 1]),
         ]
-        for index, row in enumerate(table)
-    ]
-    left_out = len(body) - 2 * _SHOWN
+
+    rows, left_out = range(len(table)), len(table) - 2 * _SHOWN
     if left_out > 1:
         gap = [f"({left_out} more)", *[""] * (len(header) - 1)]
-        body = [*body[:_SHOWN], gap, *body[-_SHOWN:]]
+        body = [*map(line, rows[:_SHOWN]), gap, *map(line, rows[-_SHOWN:])]
+    else:
+        body = [*map(line, rows)]
     widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
     rendered = (
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -55,17 +55,21 @@ class NoiseSchedule:
         values = (f"{k}={v:g}" if isinstance(v, int | float) else k for k, v in self.params.items())
         return f"{self.kind}({', '.join(values)})"
 
-    @property
+    @functools.cached_property
     def half_log_snr(self) -> Array:
         """log(alpha / sigma), float64 [L], falling."""
-        return np.log(self.alpha) - np.log(self.sigma)
+        return self._log_alpha - np.log(self.sigma)
+
+    @functools.cached_property
+    def _log_alpha(self) -> Array:
+        return np.log(self.alpha)
 
     @property
     def alpha_bar(self) -> Array:
         """alpha^2, float64 [L]; the product of (1 - beta) in DDPM's notation."""
         return self.alpha**2
 
-    @property
+    @functools.cached_property
     def variance_preserving(self) -> bool:
         """Whether alpha^2 + sigma^2 = 1 at every level."""
         return bool(np.abs(self.alpha**2 + self.sigma**2 - 1).max() < 1e-12)
@@ -88,7 +92,7 @@ class NoiseSchedule:
 
         ratio = np.exp(-between(self.half_log_snr))
         vp = self.variance_preserving
-        alpha = 1 / np.hypot(1, ratio) if vp else np.exp(between(np.log(self.alpha)))
+        alpha = 1 / np.hypot(1, ratio) if vp else np.exp(between(self._log_alpha))
         whole = weight == 0
         return (
             np.where(whole, self.alpha[low], alpha),

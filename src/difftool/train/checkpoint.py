@@ -187,19 +187,21 @@ def save_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
     replace: Listing | None = None,
 ) -> None:
     """Write a checkpoint folder, atomically.
 
     `network` is {"kind", "arguments"}, `program` the default {"sampler", "arguments"}; `tensors`
     maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json;
-    `source` says where weights that were not trained here come from. An existing folder is an
-    error, or gives way if it holds what `replace` lists and nothing else.
+    `source` says where weights that were not trained here come from, and `data` what those were
+    trained on that were, {"items", "sha256"}. An existing folder is an error, or gives way if it
+    holds what `replace` lists and nothing else.
     """
     with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
-            data = save({key: value.contiguous() for key, value in values.items()})
-            write_atomic(temporary / name, data)
+            file = save({key: value.contiguous() for key, value in values.items()})
+            write_atomic(temporary / name, file)
         if optimizer is not None:
             write_json(temporary / OPTIMIZER_JSON, optimizer)
         files = {
@@ -214,6 +216,7 @@ def save_checkpoint(
             "program": dict(program),
             "training": training,
             **({} if source is None else {"source": dict(source)}),
+            **({} if data is None else {"data": dict(data)}),
             "files": files,
         }
         write_json(temporary / CONFIG, config)

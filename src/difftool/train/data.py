@@ -3,6 +3,7 @@
 Memory bounds the size: CIFAR-10 takes 154 MB, a million 64x64 colour images 12 GB.
 """
 
+import hashlib
 import io
 import os
 import warnings
@@ -18,7 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import MissingDependencyError, UsageError, quoted
+from difftool.errors import MissingDependencyError, UsageError, quoted, short
 from difftool.train import draws, toys
 from difftool.train.config import DataConfig
 
@@ -29,7 +30,8 @@ _MORE_THAN_BYTES = ("I", "F")  # Pillow's modes of numbers of 16 bits and more
 class Data:
     """`items` as they are stored, and how a batch of them is prepared.
 
-    `labels`, int64 [N] in 0 .. `classes` - 1, where they were asked for.
+    `labels`, int64 [N] in 0 .. `classes` - 1, where they were asked for. `sha256` is of what they
+    were made from, the files or what names a toy, so that it is the same on any machine.
     """
 
     items: Tensor
@@ -37,6 +39,7 @@ class Data:
     dequantize: bool = False
     labels: Tensor | None = None
     classes: int = 0
+    sha256: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,18 +81,27 @@ def load_data(config: DataConfig, seed: int) -> Data:
     """
     if config.source in toys.TOYS:
         indices = np.arange(config.count)
-        points = torch.from_numpy(toys.points(config.source, seed, indices))
+        named = _sha256(f"{config.source} {seed} {config.count}".encode())
+        points = Data(torch.from_numpy(toys.points(config.source, seed, indices)), sha256=named)
         if not _labels_wanted(config, known=config.source in toys.LABELS):
-            return Data(points)
-        return _labelled(Data(points), toys.labels(config.source, seed, indices))
+            return points
+        return _labelled(points, toys.labels(config.source, seed, indices))
     if config.source == "digits":
         pixels, digits = _digits()
-        images = Data(torch.from_numpy(pixels), config.flip, config.dequantize)
+        images = _of_pixels(pixels, _sha256(pixels.tobytes()), config)
         return _labelled(images, digits) if _labels_wanted(config, known=True) else images
     table = _table(config)
-    pixels = _stack(_images(table, config), config)
-    images = Data(torch.from_numpy(pixels), config.flip, config.dequantize)
+    images = _of_pixels(*_stack(_images(table, config), config), config)
     return images if config.labels is None else _labelled(images, *_labels(table, config))
+
+
+def _of_pixels(pixels: NDArray[np.uint8], sha256: str, config: DataConfig) -> Data:
+    return Data(torch.from_numpy(pixels), config.flip, config.dequantize, sha256=sha256)
+
+
+def _sha256(*parts: bytes) -> str:
+    """The digest of the parts' digests, so that it tells where each of them ends."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -120,7 +132,12 @@ def _labelled(data: Data, labels: NDArray[np.int64], classes: int | None = None)
             f"labels of {len(labels)} samples go from {least} to {most}",
             "number the classes from 0, without gaps",
         )
-    return replace(data, labels=torch.from_numpy(labels), classes=classes or most + 1)
+    return replace(
+        data,
+        labels=torch.from_numpy(labels),
+        classes=classes or most + 1,
+        sha256=_sha256(data.sha256.encode(), labels.astype("<i8").tobytes()),
+    )
 
 
 def _table(config: DataConfig) -> Any:
@@ -200,9 +217,16 @@ def _image_column(datasets: Any, table: Any, config: DataConfig) -> str:
     return columns[0]
 
 
-def _stack(encoded: Iterable[Any], config: DataConfig) -> NDArray[np.uint8]:
-    """All images as uint8 [N, C, H, W]; UsageError where they do not fit together."""
-    images = [_decode(item, index, config) for index, item in enumerate(encoded)]
+def _stack(encoded: Iterable[Any], config: DataConfig) -> tuple[NDArray[np.uint8], str]:
+    """All images as uint8 [N, C, H, W], and the digest of their files.
+
+    UsageError where they do not fit together.
+    """
+    images, whole = [], hashlib.sha256()
+    for index, item in enumerate(encoded):
+        data = _bytes(item, index, config)
+        whole.update(hashlib.sha256(data).digest())
+        images.append(_decode(data, item, index, config))
     if not images:
         raise UsageError(
             f"there are no images in {quoted(config.source)}", "is it the right place?"
@@ -214,27 +238,32 @@ def _stack(encoded: Iterable[Any], config: DataConfig) -> NDArray[np.uint8]:
                 f"but image {index} is {_describe(image)}",
                 "set data.size and data.mode to make them all the same",
             )
-    return np.stack(images)
+    return np.stack(images), whole.hexdigest()
 
 
-def _decode(item: Any, index: int, config: DataConfig) -> NDArray[np.uint8]:
+def _bytes(item: Any, index: int, config: DataConfig) -> bytes:
+    """An image's file."""
+    try:
+        return item["bytes"] or Path(item["path"]).read_bytes()
+    except (OSError, TypeError, ValueError) as error:  # neither bytes nor a path, among others
+        raise _unreadable(item, index, config) from error
+
+
+def _decode(data: bytes, item: Any, index: int, config: DataConfig) -> NDArray[np.uint8]:
     """An image as uint8 [C, H, W]; UsageError for what Pillow cannot read, or would not."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's advice is for those who call it
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _pixels(item, index, config)
+            return _pixels(data, index, config)
     except UsageError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever they meet
-        name = (item and item["path"]) or f"image {index}"
-        raise UsageError(
-            f"cannot read {name} of {quoted(config.source)}", "is it a whole image, and not huge?"
-        ) from error
+        raise _unreadable(item, index, config) from error
 
 
-def _pixels(item: Any, index: int, config: DataConfig) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(item["bytes"]) if item["bytes"] else item["path"]) as file:
+def _pixels(data: bytes, index: int, config: DataConfig) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data)) as file:
         if file.mode.startswith(_MORE_THAN_BYTES):  # which Pillow would cut off above 255
             raise UsageError(
                 f"image {index} of {quoted(config.source)} has mode {quoted(file.mode)}",
@@ -248,6 +277,14 @@ def _pixels(item: Any, index: int, config: DataConfig) -> NDArray[np.uint8]:
         image = ImageOps.fit(image, (config.size, config.size), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _unreadable(item: Any, index: int, config: DataConfig) -> UsageError:
+    name = (item and item["path"]) or f"image {index}"
+    return UsageError(
+        f"cannot read {short(str(name), 100)} of {quoted(config.source)}",
+        "is it a whole image, and not huge?",
+    )
 
 
 def _describe(image: NDArray[np.uint8]) -> str:

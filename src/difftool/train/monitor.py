@@ -18,8 +18,11 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from difftool.files import write_atomic
+from difftool.log import Log
 
 METRICS = "metrics.jsonl"
+log = Log(__name__)
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -95,13 +98,28 @@ class Interrupt:
 
 
 def _until(path: Path, start: int) -> bytes:
-    """The records of steps up to `start`; a line that a crash cut off has no step and goes too."""
-    kept = b""
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            if json.loads(line)["step"] > start:
-                break
-        except ValueError:
-            break
-        kept += line
-    return kept
+    """The records of steps up to `start`; every other line is left out, with a warning.
+
+    There is none for a last line that a crash cut off.
+    """
+    *lines, last = path.read_bytes().split(b"\n")
+    if _step_of(last) is not None:  # but for its line feed
+        lines.append(last)
+    kept = []
+    for number, line in enumerate(lines, 1):
+        step = _step_of(line)
+        if step is None:
+            log.warning("%s: line %d is not a record, and is left out", path, number)
+        elif step <= start:
+            kept.append(line + b"\n")
+    return b"".join(kept)
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a record; None if the line is anything else."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = value.get("step") if isinstance(value, dict) else None
+    return step if type(step) is int else None

@@ -116,6 +116,7 @@ class TrainState:
                 ckpt.OPTIMIZER: moments,
             },
             optimizer=_optimizer_record(self.step),
+            data=self._data_record(),
             replace=ckpt.all_files,  # a damaged one, where the run went on from the one before
         )
         ckpt.prune(folder, self.config.run.keep)
@@ -125,6 +126,7 @@ class TrainState:
         """Go on from a checkpoint of the same run."""
         saved = ckpt.read_config(folder)
         _check_same_run(saved["training"], self.config, folder)
+        self._check_same_data(saved.get("data"), folder)
         if ckpt.OPTIMIZER not in saved["files"]:
             raise ArtefactError(f"{folder} holds weights only", "a run cannot go on from it")
         if read_json(folder / ckpt.OPTIMIZER_JSON) != _optimizer_record(saved["step"]):
@@ -145,6 +147,24 @@ class TrainState:
             state["step"] = torch.tensor(float(saved["step"]), device=parameter.device)
             self.optimizer.state[parameter] = state
         self.step = saved["step"]
+
+    def _data_record(self) -> dict[str, Any]:
+        return {"items": len(self.data.items), "sha256": self.data.sha256}
+
+    def _check_same_data(self, saved: Any, folder: Path) -> None:
+        """UsageError for other data; an earlier version did not say what a run was trained on."""
+        present = self._data_record()
+        if saved is None or saved == present:
+            return
+        if not isinstance(saved, dict) or saved.keys() != present.keys():
+            raise ArtefactError(f"{folder / ckpt.CONFIG} mistypes data", "was it edited?")
+        # The first digits of a digest tell two data sets apart; all are in config.json.
+        old, new = (f"{str(each['sha256'])[:16]}..." for each in (saved, present))
+        raise UsageError(
+            f"{folder} was trained on {str(saved['items'])[:16]} items with the sha256 {old}, "
+            f"not on these {present['items']} with {new}",
+            "give the same data, or another output folder",
+        )
 
 
 def _optimizer_record(step: int) -> dict[str, Any]:

@@ -45,9 +45,7 @@ def train(
         ResourceError: memory or the disk is too small, or `out` may not be written to.
     """
     run = Path(out)
-    begun = bool(ckpt.list_checkpoints(run))
-    if begun and not resume:
-        raise UsageError(f"{run} already holds a run", "resume it, or choose another folder")
+    _begun(run, resume)  # refuses at once what can be seen at once
     data = load_data(config.data, config.run.seed)
     config = resolve(config, data)
     with _memory(config):
@@ -57,7 +55,8 @@ def train(
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
     main = state.accelerator.is_main_process
     with locked(run, wait=False) if main else contextlib.nullcontext():
-        if begun:
+        state.accelerator.wait_for_everyone()  # nobody looks before one holds it for all
+        if _begun(run, resume):
             state.restore(ckpt.find_checkpoint(run))
         if main:
             write_atomic(run / "config.toml", to_toml(config).encode())
@@ -77,6 +76,14 @@ def _memory(config: TrainConfig) -> Iterator[None]:
             f"no memory to train a batch of {config.run.batch}",
             "lower run.batch, raise optimizer.accumulate, or make the network narrower",
         ) from error
+
+
+def _begun(run: Path, resume: bool) -> bool:
+    """Whether a folder holds a run to go on with; UsageError if it does and must not."""
+    begun = bool(ckpt.list_checkpoints(run))
+    if begun and not resume:
+        raise UsageError(f"{run} already holds a run", "resume it, or choose another folder")
+    return begun
 
 
 class Window:
