@@ -4,14 +4,14 @@ import contextlib
 import io
 import os
 import resource
-import signal
 import tempfile
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from difftool.cli import main
+from difftool.cli.command import command
+from difftool.cli.signals import Signals
 from tests.reliability import forked
 from tests.reliability.file_layer import Hook, before, watched
 from tests.reliability.training_defects import Defect
@@ -24,7 +24,8 @@ class Trouble:
     """What a command meets with.
 
     No file may grow beyond `largest` bytes; without privileges root is nobody. The signal `number`
-    comes with file operation `at`, or else after some `seconds`.
+    comes with file operation `at`, and the signal `second` `later` operations after it; or else the
+    one after some `seconds`, and the other `later` milliseconds after it.
     """
 
     largest: int | None = None
@@ -32,6 +33,8 @@ class Trouble:
     number: int | None = None
     at: int | None = None
     seconds: float = 0.0
+    second: int | None = None
+    later: int = 0
     defect: Defect | None = None
 
 
@@ -53,6 +56,8 @@ def run(line: str, folder: Path, trouble: Trouble | None = None) -> Ended:
             assert ours.recv() == "it begins"
             if trouble.number is not None and trouble.at is None and not ours.poll(trouble.seconds):
                 os.kill(process.pid or 0, trouble.number)
+                if trouble.second is not None and not ours.poll(trouble.later / 1000):
+                    os.kill(process.pid or 0, trouble.second)
             assert ours.poll(forked.PATIENCE), f"{line} hangs"
             ended = ours.recv()
         finally:
@@ -67,7 +72,8 @@ def _run(answer: Connection, line: list[str], folder: Path, trouble: Trouble) ->
     tempfile.tempdir = str(folder)
     _prepare(trouble)
     out, err = io.StringIO(), io.StringIO()
-    code = -1
+    code, signals = -1, Signals()
+    signals.install()  # as the process of the command line does, to its end
     try:
         with (
             contextlib.redirect_stdout(out),
@@ -75,10 +81,9 @@ def _run(answer: Connection, line: list[str], folder: Path, trouble: Trouble) ->
             watched(_signalling(trouble)),
         ):
             answer.send("it begins")
-            code = main(line)
+            code = command(line, signals)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        signals.ignore()
         answer.send(Ended(code, out.getvalue(), err.getvalue()))
 
 
@@ -92,10 +97,13 @@ def _prepare(trouble: Trouble) -> None:
 
 
 def _signalling(trouble: Trouble) -> Hook:
-    """Sends this process the signal as file operation `at` begins."""
+    """Sends this process the signals as file operations begin."""
+    sent = {} if trouble.at is None else {trouble.at: trouble.number}
+    if trouble.at is not None and trouble.second is not None:
+        sent[trouble.at + trouble.later] = trouble.second
 
     def interrupt(count: int, *_: object) -> None:
-        if count == trouble.at and trouble.number is not None:
-            os.kill(os.getpid(), trouble.number)
+        if number := sent.get(count):
+            os.kill(os.getpid(), number)
 
     return before(interrupt)
