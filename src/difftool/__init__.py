@@ -1,10 +1,13 @@
 """Train, export and sample score-based and diffusion models; the runtime needs no PyTorch."""
 
-from typing import TYPE_CHECKING, Any
-
 from difftool.errors import DifftoolError
 
+# That of typing, whose import takes longer than all else until the command line hears signals.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from difftool.diffusion import samplers
     from difftool.diffusion.builder import ProgramBuilder
     from difftool.diffusion.program import Program
@@ -42,7 +45,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOMES:
         raise AttributeError(f"module 'difftool' has no attribute {name!r}")
     from importlib import import_module

@@ -12,12 +12,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from difftool.errors import ArtefactError, DifftoolError, ResourceError, UsageError
 from difftool.owned import Listing, remove_owned, require_owned
+from difftool.undo import undoing
 
 JSON_LIMIT = 1 << 20  # bytes; a manifest is a few kB
 JSON_DEPTH = 32
@@ -36,13 +37,18 @@ def write_atomic(path: Path | str, data: bytes) -> None:
     """
     with _disk_errors(path):
         real = _followed(path)
-        with _folder(real.parent):
-            if real.exists() and not real.is_file():
-                raise UsageError(f"{path} is not a file", "give the name of a file")
-            temporary = _temporary(real)
-            with _undoing(lambda: temporary.unlink(missing_ok=True)):
-                _write(temporary, data)
-                os.replace(temporary, real)
+        if real.exists() and not real.is_file():
+            raise UsageError(f"{path} is not a file", "give the name of a file")
+        temporary, parents = _temporary(real), _missing(real.parent)
+
+        def undo() -> None:
+            temporary.unlink(missing_ok=True)
+            _remove(parents)
+
+        with undoing(undo):
+            _make(parents)
+            _write(temporary, data)
+            os.replace(temporary, real)
             _sync_directory(real.parent)
 
 
@@ -82,7 +88,7 @@ def atomic_directory(path: Path | str, *, replace: Listing | None = None) -> Ite
     """
     with _disk_errors(path):
         real = destination(path, replace=replace)
-        temporary, made = _temporary(real), None
+        temporary, parents, made = _temporary(real), _missing(real.parent), None
 
         def clear() -> None:
             """Delete what has the temporary name: what was made, or else what it has replaced."""
@@ -93,7 +99,12 @@ def atomic_directory(path: Path | str, *, replace: Listing | None = None) -> Ite
                 with contextlib.suppress(DifftoolError):  # nothing of it is ours
                     remove_owned(temporary, replace(temporary))
 
-        with _folder(real.parent), _undoing(clear):
+        def undo() -> None:
+            clear()
+            _remove(parents)
+
+        with undoing(undo):
+            _make(parents)
             os.mkdir(temporary)
             made = _identity(temporary)
             yield temporary
@@ -115,7 +126,7 @@ def temporary_folder() -> Iterator[Path]:
     def clear() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
-    with _undoing(clear):
+    with undoing(clear):
         os.mkdir(folder, 0o700)
         yield folder
         clear()
@@ -131,7 +142,9 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     Raises:
         UsageError: another process holds it, and this one is not to `wait`.
     """
-    with _disk_errors(folder), _folder(folder):
+    made = _missing(folder)
+    with _disk_errors(folder), undoing(lambda: _remove(made)):
+        _make(made)
         if _WINDOWS:
             yield
             return
@@ -279,7 +292,7 @@ def _exchange(new: Path, old: Path) -> None:
         if os.path.lexists(aside):
             os.rename(aside, new if os.path.lexists(old) else old)
 
-    with _undoing(settle):
+    with undoing(settle):
         os.rename(old, aside)
         os.rename(new, old)
         settle()
@@ -321,40 +334,22 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-@contextlib.contextmanager
-def _undoing(undo: Callable[[], None]) -> Iterator[None]:
-    """Undo what a block did where it fails, and again where Ctrl-C has cut the undoing short.
+def _missing(folder: Path) -> list[Path]:
+    """The folders to make, so that this one is there; the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
-    What cannot be undone stays: the error at hand matters more.
-    """
-    try:
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(OSError):
-                undo()
-            raise
-    except KeyboardInterrupt:
+
+def _make(folders: list[Path]) -> None:
+    for folder in reversed(folders):
+        folder.mkdir(exist_ok=True)
+        _sync_directory(folder.parent)
+
+
+def _remove(folders: list[Path]) -> None:
+    """Delete folders that were made, or were about to be, but for what others have put there."""
+    for folder in folders:
         with contextlib.suppress(OSError):
-            undo()
-        raise
-
-
-@contextlib.contextmanager
-def _folder(path: Path) -> Iterator[None]:
-    """Make a folder and those above it; those that are new go again where the block fails."""
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
-
-    def remove() -> None:
-        for folder in new:
-            with contextlib.suppress(FileNotFoundError):  # it was not made yet
-                folder.rmdir()  # which fails where somebody else has put something into it
-
-    with _undoing(remove):
-        for folder in reversed(new):
-            folder.mkdir(exist_ok=True)
-            _sync_directory(folder.parent)
-        yield
+            folder.rmdir()
 
 
 def _sync(path: Path) -> None:

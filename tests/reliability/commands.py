@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import resource
-import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-from difftool import cli
+from difftool.cli import command as module
+from difftool.cli.command import command
+from difftool.cli.signals import Signals
 from tests.reliability import forked
 from tests.reliability.file_layer import Hook, before, watched
 from tests.reliability.moments import Calls
@@ -26,7 +27,8 @@ class Trouble:
     """What a command meets with.
 
     No file may grow beyond `largest` bytes; without privileges root is nobody. The signal `number`
-    comes with file operation `at`, or with the command's own `call` of that number.
+    comes with file operation `at`, or with the command's own `call` of that number, and the signal
+    `second` so many operations or calls `later`.
     """
 
     largest: int | None = None
@@ -34,6 +36,8 @@ class Trouble:
     number: int | None = None
     at: int | None = None
     call: int | None = None
+    second: int | None = None
+    later: int = 0
     defect: Defect | None = None
 
 
@@ -67,7 +71,8 @@ def _run(answer: Connection, line: list[str], folder: Path, trouble: Trouble) ->
     tempfile.tempdir = str(folder)
     _prepare(trouble)
     out, err = io.StringIO(), io.StringIO()
-    code = -1
+    code, signals = -1, Signals()
+    signals.install()  # as the process of the command line does, to its end
     try:
         with (
             contextlib.redirect_stdout(out),
@@ -75,28 +80,42 @@ def _run(answer: Connection, line: list[str], folder: Path, trouble: Trouble) ->
             watched(_signalling(trouble)),
             _counted(trouble) as calls,
         ):
-            code = cli.main(line)
+            code = command(line, signals)
     finally:
+        signals.ignore()
         answer.send(Ended(code, out.getvalue(), err.getvalue(), calls.count))
 
 
 @contextlib.contextmanager
 def _counted(trouble: Trouble) -> Iterator[Calls]:
-    """Counts the calls of the command itself, and sends this process the signal at one of them.
+    """Counts the calls of the command itself, and sends this process the signals at some of them.
 
     Before and after them it is the interpreter that a signal would end, and not the command.
     """
-    number = trouble.number or signal.SIGINT
-    calls = Calls(trouble.call or 0, lambda: os.kill(os.getpid(), number))
-    run = cli._run
+    calls = Calls(_moments(trouble.call, trouble), _send)
+    run = module._run
 
     def counted(arguments: list[str]) -> int:
         with calls:
             return run(arguments)
 
-    cli._run = counted
+    module._run = counted
     yield calls
-    cli._run = run
+    module._run = run
+
+
+def _moments(first: int | None, trouble: Trouble) -> dict[int, int]:
+    """The signals by when they come, if the first one comes at `first`."""
+    if first is None or trouble.number is None:
+        return {}
+    sent = {first: trouble.number}
+    if trouble.second is not None:
+        sent[first + trouble.later] = trouble.second
+    return sent
+
+
+def _send(number: int) -> None:
+    os.kill(os.getpid(), number)
 
 
 def _prepare(trouble: Trouble) -> None:
@@ -109,10 +128,11 @@ def _prepare(trouble: Trouble) -> None:
 
 
 def _signalling(trouble: Trouble) -> Hook:
-    """Sends this process the signal as file operation `at` begins."""
+    """Sends this process the signals as file operations begin."""
+    sent = _moments(trouble.at, trouble)
 
     def interrupt(count: int, *_: object) -> None:
-        if count == trouble.at and trouble.number is not None:
-            os.kill(os.getpid(), trouble.number)
+        if count in sent:
+            _send(sent[count])
 
     return before(interrupt)

@@ -4,16 +4,21 @@ A moment lies at the same place in the run on an idle machine and on a loaded on
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
 
 class Calls:
-    """Counts the calls of Python functions in a block; at number `at`, from 1 on, it does `act`."""
+    """Counts the calls of Python functions in a block, from 1 on.
 
-    def __init__(self, at: int = 0, act: Callable[[], object] | None = None) -> None:
-        self.count, self._at, self._act = 0, at, act
+    At a number of `moments` it does `act` with what stands there.
+    """
+
+    def __init__(
+        self, moments: Mapping[int, Any] | None = None, act: Callable[[Any], object] | None = None
+    ) -> None:
+        self.count, self._moments, self._act = 0, moments or {}, act
 
     def __enter__(self) -> "Calls":
         sys.settrace(self._see)
@@ -29,5 +34,5 @@ class Calls:
 
     def _see(self, frame: FrameType, event: str, argument: Any) -> None:
         self.count += 1
-        if self.count == self._at and self._act is not None:
-            self._act()
+        if self.count in self._moments and self._act is not None:
+            self._act(self._moments[self.count])

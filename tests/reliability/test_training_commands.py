@@ -1,6 +1,7 @@
 """Commands that are interrupted or short of disk leave the finished result, or nothing new."""
 
 import importlib.util
+import json
 import random
 import shutil
 import signal
@@ -13,6 +14,7 @@ import torch
 
 from difftool.export.portable.site import RUNTIME
 from difftool.runtime.engine_cache import EngineCache
+from difftool.train.checkpoint import find_checkpoint
 from difftool.train.config import parse, to_toml
 from tests.cli.conftest import tree
 from tests.reliability import commands, saves
@@ -56,24 +58,37 @@ def place(
     shutil.copytree(tiny_bundle, place / "images.bundle")
     shutil.copytree(tiny_bundle, place / "points.bundle")  # any bundle may be replaced
     shutil.copytree(tiny_checkpoint, place / "images")
-    shutil.copytree(tiny_checkpoint, place / "imported")
+    shutil.copytree(find_checkpoint(tiny_checkpoint), place / "imported")
     shutil.copytree(points_checkpoint, place / "points")
     torch.save(SOMEONES.random_state(), place / "weights.pt")
     for name in FILES:
         (place / name).parent.mkdir(exist_ok=True, parents=True)
         (place / name).write_text("old")
+    page = {"files": [name.removeprefix("site/") for name in FILES if name.startswith("site/")]}
+    (place / "site/model/model.json").write_text(json.dumps(page))
     (place / "recipe.toml").write_text(to_toml(parse(saves.SMALL["ncsn"])))
     np.savez(place / "points.npz", samples=np.random.default_rng(0).normal(size=(300, 2)))
     return place
 
 
 def troubles(line: str, calls: int, count: int) -> Iterable[Trouble]:
-    """Signals at one of a command's `calls` and at some file operation, of both kinds."""
+    """Signals at one of a command's `calls` and at some file operation, of both kinds.
+
+    One signal alone, and one that another follows.
+    """
     chance = random.Random(line)
     for index in range(count):
         first, second = SIGNALS if index % 2 else SIGNALS[::-1]
         yield Trouble(number=first, call=chance.randint(1, calls))
         yield Trouble(number=second, at=chance.randint(1, 10))
+        yield Trouble(number=first, at=chance.randint(1, 10), second=second, later=index % 4 + 1)
+        if count > SOME:
+            yield Trouble(
+                number=second,
+                call=chance.randint(1, calls),
+                second=first,
+                later=chance.choice((1, 10, 100, 10_000)),
+            )
 
 
 def assert_stopped_whole(
@@ -112,6 +127,7 @@ def undisturbed(line: str, kept: Path) -> tuple[dict[str, bytes], int]:
     return inside(folder), ended.calls
 
 
+@pytest.mark.bar("K6")
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_an_interrupted_command(line: str, place: Path, nightly: bool) -> None:
     needs(line)

@@ -45,7 +45,7 @@ def train_counted(method: str, run: Path) -> int:
 
 def train_until(call: int, method: str, run: Path) -> None:
     """A run that is killed at so many calls, if it makes as many."""
-    with Calls(call, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+    with Calls({call: signal.SIGKILL}, lambda number: os.kill(os.getpid(), number)):
         tiny_runs.train_tiny(method, run)
 
 

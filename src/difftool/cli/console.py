@@ -41,9 +41,10 @@ def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:
 def print_error(error: DifftoolError, *, as_json: bool) -> None:
     """The error as one line and its hint as another; with `as_json` also a document on stdout."""
     message, hint = _one_line(error.message), _one_line(error.hint)
-    print(f"error: {message}{f' [{error.code}]' if error.code else ''}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads them
+        print(f"error: {message}{f' [{error.code}]' if error.code else ''}", file=sys.stderr)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)
     if as_json:
         with contextlib.suppress(BrokenPipeError):
             code = {"code": error.code} if error.code else {}

@@ -84,7 +84,9 @@ class Interrupt:
     def __enter__(self) -> Self:
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._previous = {number: signal.signal(number, self._request) for number in _SIGNALS}
+            self._previous = {number: signal.getsignal(number) for number in _SIGNALS}
+            for number in _SIGNALS:
+                signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,51 @@
+"""One command line, from its words to its exit code."""
+
+import traceback
+from collections.abc import Sequence
+
+from difftool.cli.console import flush, listening, print_error, silence_stdout
+from difftool.cli.faults import CLOSED_PIPE, fault_of
+from difftool.cli.signals import Signals
+
+
+def command(words: Sequence[str], signals: Signals) -> int:
+    """Run one command; returns the exit code and raises nothing.
+
+    Signals interrupt it, and are only remembered once it is known how it ends.
+    """
+    debug, verbose = "--debug" in words, "--verbose" in words
+    arguments = [word for word in words if word not in ("--debug", "--verbose")]
+    try:
+        signals.begin()
+        with listening(verbose=verbose):
+            code = _run(arguments or ["--help"])
+            flush()
+        signals.raised = False
+        return code
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        signals.raised = False
+        silence_stdout()
+        return CLOSED_PIPE
+    except (Exception, KeyboardInterrupt) as error:
+        signals.raised = False
+        if debug:
+            traceback.print_exception(error)
+        fault = fault_of(KeyboardInterrupt() if signals.came else error, arguments)
+        print_error(fault, as_json="--json" in arguments)
+        return fault.exit_code
+
+
+def _run(arguments: list[str]) -> int:
+    import typer
+    from typer.main import get_command
+
+    from difftool.cli.app import app
+
+    # Typer's own main() would print errors in its own way and swallow interrupts and closed pipes.
+    group = get_command(app)
+    try:
+        with group.make_context("difftool", arguments) as context:
+            group.invoke(context)
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
