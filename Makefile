@@ -1,13 +1,26 @@
-# `make demo` and `make test` need Python 3.11 or newer, and make; the rest they install into .venv.
+# `make demo` and `make test` need Python 3.11 or newer, and make; the rest they install into .venv,
+# each package with the hash that requirements/ has of it.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+OLDEST := .venv-oldest
+# A network that fails for a moment fails no installation.
+AGAIN := again() { "$$@" || { sleep 5; "$$@"; } || { sleep 30; "$$@"; }; }; again
+PIP := -m pip install --disable-pip-version-check --retries 10 --timeout 60
+LOCKED := $(PIP) --require-hashes --no-deps --no-build-isolation
+LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal \
+	--python-version 3.11 --generate-hashes --no-annotate --no-emit-package torch \
+	-c requirements/torch.txt
+# What the oldest versions must bear: bundles, samples, exports, checks, int8 and pictures.
+CHOSEN := tests/test_bundle.py tests/test_files.py tests/runtime tests/plot tests/cli/test_sample.py \
+	tests/cli/test_program.py tests/cli/test_quantize.py tests/cli/test_verify.py \
+	tests/export/test_bundle.py tests/export/test_step.py tests/reliability/test_limits.py \
+	tests/reliability/test_bundles_cve.py tests/reliability/test_bundles_digests.py
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit test-nightly bench clean check-python
+.PHONY: help demo test lint types contracts unit test-oldest test-nightly bench lock clean check-python
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -33,6 +46,10 @@ unit: export OMP_NUM_THREADS = 1
 unit: $(VENV)/dev.stamp  ## the tests
 	$(BIN)/pytest -n auto --dist loadfile
 
+test-oldest: export OMP_NUM_THREADS = 1
+test-oldest: $(OLDEST)/stamp  ## a part of the tests, on the oldest versions that pyproject.toml allows
+	$(OLDEST)/bin/pytest -n auto --dist loadfile -p no:cacheprovider $(CHOSEN)
+
 test-nightly: export OMP_NUM_THREADS = 1
 test-nightly: $(VENV)/dev.stamp  ## the reliability bars in full, most of an hour; writes benchmarks/results
 	$(BIN)/pytest -n auto --nightly --bars benchmarks/results/reliability.md tests/reliability
@@ -41,21 +58,39 @@ bench: $(VENV)/dev.stamp  ## run each file in benchmarks/ that has no leading un
 	@failed=0; for file in $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py)); do \
 		echo "== $$file"; $(BIN)/python "$$file" || failed=1; done; exit $$failed
 
+lock: $(VENV)/dev.stamp  ## renew requirements/*.txt: the newest versions, and the oldest allowed ones
+	$(LOCK) pyproject.toml requirements/dev.in --extra dev -o requirements/dev.txt
+	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
+	$(LOCK) pyproject.toml --extra cpu --extra train --extra export -c requirements/dev.txt \
+		-o requirements/demo.txt
+	$(LOCK) pyproject.toml --extra cpu --extra openvino --extra export --extra plot --extra test \
+		--resolution lowest-direct -o requirements/oldest.txt
+
 clean:  ## remove the environment, caches and builds
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written when its installation has finished, so an interrupted one starts over.
-$(VENV)/demo.stamp: pyproject.toml constraints.txt | check-python
-	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e '.[cpu,train,export]'
+$(VENV)/demo.stamp: pyproject.toml $(wildcard requirements/*.txt) | check-python
+	$(call install,$(VENV),requirements/demo.txt)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(INSTALL) -e '.[dev]'
-	@# Without what it asks for: torchvision, of which its networks have no use, wants CUDA's PyTorch.
-	$(INSTALL) --no-deps denoising-diffusion-pytorch
+	$(AGAIN) $(BIN)/python $(LOCKED) -r requirements/dev.txt
 	@touch $@
+
+$(OLDEST)/stamp: pyproject.toml $(wildcard requirements/*.txt) | check-python
+	$(call install,$(OLDEST),requirements/oldest.txt)
+	@touch $@
+
+# A new environment with what a list has, PyTorch and this folder.
+define install
+$(PYTHON) -m venv $1
+$(AGAIN) $1/bin/python $(LOCKED) -r requirements/build.txt
+$(AGAIN) $1/bin/python $(LOCKED) -r $2
+$(AGAIN) $1/bin/python $(PIP) -r requirements/torch.txt
+$1/bin/python $(PIP) --no-deps --no-build-isolation -e .
+endef
 
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -63,7 +63,10 @@ def in_new_environment(rounds: int) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder) / "bin" / "python"
         run([sys.executable, "-m", "venv", folder])
-        constraints = ROOT / "constraints.txt"
+        locked = (ROOT / "requirements" / "demo.txt").read_text().splitlines()
+        versions = [line.removesuffix(" \\") for line in locked if "==" in line.split("#")[0]]
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(versions))
         run([python, "-m", "pip", "install", "-q", "-c", constraints, f"{ROOT}[cpu]"])
         run([python, "-c", WITHOUT_TORCH])
         name = "environment with difftool[cpu] alone"
