@@ -149,8 +149,9 @@ class Manifest(BaseModel):
 class Limits:
     """How large a bundle may be: bytes of all files, each graph in it, and bytes of memory.
 
-    `memory_bytes` is what the values of one graph may take while it runs. At the default, the same
-    as for files, a U-Net of 36 million parameters draws 2,000 pictures of 32 x 32 at once.
+    `memory_bytes` is what the values of one graph may take while it runs; a runtime takes up to two
+    and a half times as much. The default holds the largest weights that ONNX has, 2 GiB, several
+    times over, or a batch of 1,000 pictures of 32 x 32 in a U-Net of 36 million parameters.
     """
 
     bundle_bytes: int = 8 << 30

@@ -63,6 +63,7 @@ _CONTRADICTIONS: Final = (
     "sample {points} --grey garbage.bin",
     "sample {bundle} --max-work 1",
     "sample {bundle} --max-bundle 1e-6",
+    "sample {bundle} --max-memory 0",
     "sample {checkpoint}",
     "inspect folder",
     "inspect garbage.bin",

@@ -68,6 +68,22 @@ def test_flags_move_the_limits(
     assert options.MAX_WORK == MAX_WORK
 
 
+def test_the_limit_of_memory_is_that_of_the_flag(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Limits]()
+
+    def load(*_: object, limits: Limits, **__: object) -> None:
+        asked.append(limits)
+        raise ArtefactError("loaded")
+
+    monkeypatch.setattr("difftool.runtime.load", load)
+    line = ["sample", str(tiny_bundle), "--out", str(tmp_path / "x.npy")]
+    assert [main(line), main([*line, "--max-memory", "0.5"])] == [3, 3]
+    assert asked == [Limits(), Limits(memory_bytes=1 << 29)]
+    assert main([*line, "--max-memory", "-1"]) == 2
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_sampler_makes_more_rows_than_the_limit(sampler: str, tiny_bundle: Path) -> None:
     spec = read_bundle(tiny_bundle).spec
