@@ -75,6 +75,7 @@ def export(
     from difftool.bundle import read_bundle
     from difftool.export.bundle import export_bundle
 
+    options.require_place(out)
     engine = None
     if tensorrt:  # before any work: whether TensorRT is there, and can do this
         engine = trt.request_of(precision, gpu, profile)

@@ -71,6 +71,7 @@ def import_(
     from difftool.train.checkpoint import listed_files
     from difftool.train.importers import write
 
+    options.require_place(out)
     replace = listed_files if force else None
     folder = destination(out, replace=replace)
     with waiting("importing", quiet=json), _read(path, format, sets) as (found, imported):

@@ -161,7 +161,13 @@ def require_free(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path} is a folder", "give the name of a file")
     if path.exists() and not force:
         raise UsageError(f"{path} exists", "choose another name, or --force to replace it")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    require_place(path)
+
+
+def require_place(path: Path) -> None:
+    """Refuse, before any work, a file or folder below what is none, is read-only or is a bundle."""
+    real = Path(os.path.realpath(path))
+    folder = next((parent for parent in real.parents if parent.exists()), real)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ResourceError(f"cannot write into {folder}", "choose another folder")
     if (folder / "bundle.json").exists():

@@ -66,6 +66,8 @@ def quantize(
     from difftool.runtime.model import find_bundle
 
     begin = time.perf_counter()
+    if out is not None:
+        options.require_place(out)
     opened = read_bundle(find_bundle(bundle))
     arguments = options.sampler_arguments(steps, eta, assignments)
     program = options.choose_program(opened, sampler, arguments)

@@ -45,6 +45,7 @@ def web(
     from difftool.export.portable.site import write_site
     from difftool.runtime.model import find_bundle
 
+    options.require_place(out)
     bundle = read_bundle(find_bundle(model))
     arguments = options.sampler_arguments(steps, eta, assignments)
     program = options.choose_program(bundle, sampler, arguments)
