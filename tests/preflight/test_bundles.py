@@ -178,9 +178,7 @@ SMALL: Final[Mapping[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_every_network(kind: str, tmp_path: Path, nightly: bool) -> None:
-    if not nightly:
-        pytest.skip("exports take most of a minute: --nightly")
+def test_every_network(kind: str, tmp_path: Path) -> None:
     spec = replace(POINTS_SPEC, shape=(1, 8, 8))
     network = build_network(kind, SMALL[kind]).eval()
     width = conditioner_width(network, spec)
