@@ -17,7 +17,8 @@ _CONTEXT.set_forkserver_preload(
     [
         "pytest",
         "sklearn.datasets",
-        "torch._dynamo",  # this and the next two are what a training imports on demand
+        "torch._dynamo",  # this and the next three are what a training imports on demand
+        "torch._meta_registrations",
         "torch.distributed.fsdp",
         "torch.distributed.tensor",
         "difftool.train.trainer",

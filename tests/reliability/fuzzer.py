@@ -37,6 +37,8 @@ def mutate(data: bytes, most: int, seed: int) -> bytes:
 
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).parents[2]))
+    if sys.argv[1] == "recipe":
+        import torch._meta_registrations  # noqa: F401  (which takes long, and the first input's time)
     with atheris.instrument_imports(include=["difftool"]):
         import difftool.bundle
         import difftool.preflight
