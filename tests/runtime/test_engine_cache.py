@@ -119,9 +119,19 @@ def test_clearing_takes_what_a_killed_process_left(cache: EngineCache) -> None:
 def test_clearing_deletes_what_is_ours_and_nothing_else(cache: EngineCache) -> None:
     cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
     cache.write(cache.timing_path("tensorrt", "11", "NVIDIA H/100"), b"times")
-    (cache.folder / "thesis.tex").write_text("text")
+    mine = {
+        "package.json",
+        "steam.engine",
+        "cpu.runtime",
+        "race.timing",
+        ".x.json.0a",
+        "thesis.tex",
+    }
+    for name in mine:
+        (cache.folder / name).write_text("text")
+    (cache.folder / f"{'0' * 64}.json").mkdir()
     assert cache.clear() > len(b"engine" + b"times")
-    assert [path.name for path in cache.folder.iterdir()] == ["thesis.tex"]
+    assert {path.name for path in cache.folder.iterdir()} == {*mine, f"{'0' * 64}.json"}
     assert EngineCache(cache.folder / "absent").clear() == 0
 
 

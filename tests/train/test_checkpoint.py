@@ -170,6 +170,21 @@ def test_links_are_refused(newest: Path, tmp_path: Path) -> None:
         ckpt.load_checkpoint(newest)
 
 
+def test_what_somebody_put_into_an_old_checkpoint_stays(run: Path) -> None:
+    folder = run / "checkpoints"
+    old, newest = ckpt.list_checkpoints(run)[0], ckpt.list_checkpoints(run)[-1]
+    (old / "bundle").mkdir()
+    (old / "bundle" / "bundle.json").write_text("{}")
+    (folder / "step-by-step").mkdir()
+    (folder / ".step-3.backup").mkdir()
+    ckpt.prune(newest, keep=1)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [".step-3.backup", "step-by-step", old.name, newest.name]
+    )
+    assert [path.name for path in old.iterdir()] == ["bundle"]
+    assert (old / "bundle" / "bundle.json").read_text() == "{}"
+
+
 def test_leftovers_of_a_killed_process_go(run: Path) -> None:
     leftover = run / "checkpoints" / ".step-000000005.abc"
     leftover.mkdir()

@@ -12,6 +12,7 @@ import datetime
 import hashlib
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -22,10 +23,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from difftool import __version__
 from difftool.bundle import EngineKey
 from difftool.errors import ArtefactError, DifftoolError, ResourceError
-from difftool.files import locked, read_json, sha256_of, write_atomic, write_json
+from difftool.files import final_name, locked, read_json, sha256_of, write_atomic, write_json
 
 FORMAT: Final = 1
 VARIABLE: Final = "DIFFTOOL_CACHE"
+
+# The names of what is kept, whatever else is in the folder.
+_OURS: Final = re.compile(
+    r"[0-9a-f]{64}\.(json|engine|made|.+\.runtime)|tensorrt.*\.timing", re.DOTALL
+)
 
 
 class Record(BaseModel):
@@ -118,8 +124,8 @@ class EngineCache:
             return 0
         freed = 0
         with locked(self.folder, wait=True):
-            for kind in ("json", "engine", "runtime", "timing", "made"):
-                for path in [*self.folder.glob(f"*.{kind}"), *self.folder.glob(f".*.{kind}.*")]:
+            for path in self.folder.iterdir():
+                if _OURS.fullmatch(final_name(path.name) or path.name) and path.is_file():
                     freed += path.stat().st_size
                     path.unlink(missing_ok=True)
         return freed
