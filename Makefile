@@ -52,7 +52,8 @@ test-oldest: $(OLDEST)/stamp  ## a part of the tests, on the oldest versions tha
 
 test-nightly: export OMP_NUM_THREADS = 1
 test-nightly: $(VENV)/dev.stamp  ## the reliability bars in full, most of an hour; writes benchmarks/results
-	$(BIN)/pytest -n auto --nightly --bars benchmarks/results/reliability.md tests/reliability
+	$(BIN)/pytest -n auto --nightly --bars benchmarks/results/reliability.md \
+		tests/reliability tests/preflight
 
 bench: $(VENV)/dev.stamp  ## run each file in benchmarks/ that has no leading underscore
 	@failed=0; for file in $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py)); do \

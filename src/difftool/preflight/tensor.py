@@ -11,7 +11,7 @@ from difftool.preflight.decode import Message, Refused
 from difftool.preflight.parts import Tensor
 
 LARGEST_SIZE: Final = (1 << 31) - 1  # of one dimension
-_MOST_DIMENSIONS: Final = 16
+MOST_DIMENSIONS: Final = 16
 _CHUNK: Final = 1 << 16  # numbers looked at in one go
 _MOST_NUMBERS: Final = 1 << 12  # of a tensor that may be a shape
 _MOST_REALS: Final = 64  # of one that may be the scales of a resize
@@ -91,7 +91,7 @@ def finite(data: memoryview, kind: int) -> bool:
 def count_of(dims: Iterable[int]) -> int:
     """How many elements a tensor of these sizes has; Refused if there is no such tensor."""
     sizes = list(dims)
-    if len(sizes) > _MOST_DIMENSIONS:
+    if len(sizes) > MOST_DIMENSIONS:
         raise Refused(f"holds a tensor of {len(sizes)} dimensions", "graph-dimensions")
     for size in sizes:
         if not 0 <= size <= LARGEST_SIZE:

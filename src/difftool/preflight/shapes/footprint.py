@@ -15,9 +15,6 @@ from difftool.preflight.shapes.operation import (
     refused,
 )
 from difftool.preflight.shapes.sized import (
-    BITS,
-    LARGEST_SIZE,
-    MOST_DIMENSIONS,
     REALS,
     Numbers,
     Shape,
@@ -28,6 +25,7 @@ from difftool.preflight.shapes.sized import (
 from difftool.preflight.shapes.table import NEWEST, OLDEST, rule_of
 from difftool.preflight.shapes.values import evaluate
 from difftool.preflight.shapes.workspace import WORKSPACE
+from difftool.preflight.tensor import BITS, LARGEST_SIZE, MOST_DIMENSIONS
 
 NAMES: Final = "graph-names"
 _MOST_NUMBERS: Final = 1 << 20  # that are followed in all of a graph

@@ -6,18 +6,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.preflight.tensor import BITS
+
 Shape = tuple[int, ...]
 Numbers = NDArray[Any]  # of int64, float32 or float64
 
 # ONNX's numbers of its types.
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, DOUBLE = 1, 2, 3, 6, 7, 9, 11
 
-# Bits of an element. Strings and complex numbers are in no model.
-BITS: Final = (
-    {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 16: 16}
-    | dict.fromkeys((17, 18, 19, 20, 24), 8)
-    | dict.fromkeys((21, 22, 23), 4)
-)
 # The smallest and the largest number of each type of whole numbers; those beyond int64 are in no
 # shape.
 RANGES: Final = {
@@ -36,8 +32,6 @@ REALS: Final[dict[int, type[np.float32] | type[np.float64]]] = {
     DOUBLE: np.float64,
 }
 
-MOST_DIMENSIONS: Final = 16
-LARGEST_SIZE: Final = 2**31 - 1  # of one dimension
 # So many numbers of a value are followed: shapes are made of whole ones, and scales of real ones.
 MOST_WHOLE: Final = 1024
 MOST_REAL: Final = 64
