@@ -34,7 +34,7 @@ from tests.reliability.bars import Cases
 from tests.reliability.wild_data import NEVER, Source, sources
 from tests.reliability.wild_recipes import Recipe, recipes, small
 
-COUNT: Final = {False: 100, True: 2000}
+COUNT: Final = {False: 60, True: 2000}
 DAMAGED: Final = {False: 8, True: 200}
 IMAGES: Final = {"mnist": (28, 28), "cifar10": (32, 32, 3)}
 
@@ -122,7 +122,8 @@ def test_a_narrow_preset_is_not_refused(cases: Cases, images: Path) -> None:
 @pytest.mark.bar("B5")
 @pytest.mark.timeout(0)
 def test_a_wild_data_set_is_refused_or_read(images: Path, cases: Cases, nightly: bool) -> None:
-    cases.run(read_source, list(sources(images, DAMAGED[nightly])))
+    found = list(sources(images, DAMAGED[nightly]))
+    cases.run(read_source, found if nightly else found[::3])  # 8 options of each: all of them come
 
 
 def read_source(source: Source) -> None:
