@@ -218,3 +218,17 @@ def test_langevins_step_is_by_default_the_papers_share_of_the_noise(spec: ModelS
     assert abs(program.nfe - 1000) <= len(spec.schedule) / 2
     assert langevin(spec, level=3).table[:, Column.B] == pytest.approx(np.full(1000, 0.1))
     assert annealed_langevin(VE).arguments["step_size"] == pytest.approx(2e-5, rel=1e-12)
+
+
+def test_the_proof_carries_one_coefficient_for_all_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Langevin's noise in closed form, without a number for each of its rows."""
+    program = langevin(VP, steps=400, level=100)
+    sizes, norm = [], np.linalg.norm
+    monkeypatch.setattr(np.linalg, "norm", lambda x: sizes.append(np.size(x)) or norm(x))
+    found = validate(program)
+    kept, fresh = program.table[0, [Column.A, Column.D]]
+    (_, first), (_, sigma) = program.targets[:2]
+    decay = kept ** (2 * np.arange(1, 401))
+    noise = np.sqrt(decay * first**2 + fresh**2 * (1 - decay) / (1 - kept**2))
+    assert found.noise_error == pytest.approx(np.abs(noise - sigma).max() / max(1, sigma), rel=1e-9)
+    assert max(sizes) <= 2

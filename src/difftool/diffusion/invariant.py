@@ -44,7 +44,9 @@ def validate(program: Program) -> Validation:
 def _errors(program: Program) -> np.ndarray:
     """(signal, noise) error after each row, float64 [R, 2]."""
     rows, drawn = len(program), 2  # the first two are x0 and the start noise
-    noises = np.count_nonzero(program.table[:, Column.D])
+    # Without a history all noise in x goes the same way, and one coefficient stands for all.
+    apart = bool(program.table[:, Column.HISTORY :].any())
+    noises = np.count_nonzero(program.table[:, Column.D]) if apart else 0
     denoised, x = np.zeros(2 + noises), np.zeros(2 + noises)
     denoised[0] = 1.0
     x[:2] = program.targets[0]
@@ -65,7 +67,9 @@ def _errors(program: Program) -> np.ndarray:
             size = snr * spread / np.linalg.norm(drift)
             after, spread = x + size**2 * drift, size * spread
         x = after
-        if row[Column.D]:
+        if not apart:
+            x[1] = np.hypot(x[1], spread)
+        elif row[Column.D]:
             x[drawn] = spread
             drawn += 1
         history = [pushed, *history[:-1]]

@@ -98,6 +98,11 @@ class Program:
         return bool(self.table[:, [Column.SNR, Column.BATCH_SNR]].any())
 
     @property
+    def coupled(self) -> bool:
+        """Whether a row's step size is shared by a batch: a sample depends on its neighbours."""
+        return bool(self.table[:, Column.BATCH_SNR].any())
+
+    @property
     def nfe(self) -> int:
         """Network evaluations, one a row."""
         return len(self.table)

@@ -18,7 +18,7 @@ from difftool.runtime.backends import Backend, Batch, LikesBatches, open_backend
 from difftool.runtime.edits import Edit, Inpaint, of_samples
 from difftool.runtime.loop import Revision, run
 from difftool.runtime.memory import no_memory
-from difftool.runtime.task import Task, labels_of, require_editable
+from difftool.runtime.task import Task, labels_of, require_editable, require_uncoupled
 
 Floats = NDArray[np.float32]
 
@@ -124,7 +124,8 @@ class Model:
             between: two sample indices; the n samples lead from one to the other, evenly on the
                 arc between their noises (as Song et al. 2021a, appendix D.5, for all draws).
             deterministic: pad every batch to `max_batch`, and give a sample the same slot in it
-                always. So it is the same bit for bit, whatever `n` and `first_sample` are.
+                always. So it is the same bit for bit, whatever `n` and `first_sample` are. A
+                program whose steps adapt to the whole batch is refused.
             on_step: called after `every` so many rows, and after the last; Cancelled is raised
                 where it returns False.
 
@@ -189,6 +190,8 @@ class Model:
             raise UsageError(f"first sample {first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}")
         if edit is not None:
             require_editable(program, fused=self._holds(edit))
+        if deterministic:
+            require_uncoupled(program)
         task = Task(
             program=program,
             n=n,

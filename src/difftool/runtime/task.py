@@ -77,6 +77,16 @@ def labels_of(
     return Labels(np.broadcast_to(given, (n,)).astype(np.int64), guidance_scale)
 
 
+def require_uncoupled(program: Program) -> None:
+    """UsageError if a sample of a program is not a function of its seed and index alone."""
+    if program.coupled:
+        raise UsageError(
+            f"{program.name} shares its steps' sizes in a batch: a sample depends on its "
+            "neighbours, so it is not the same in any number",
+            'use corrector="adaptive" or "fixed", or leave deterministic out',
+        )
+
+
 def require_editable(program: Program, *, fused: bool) -> None:
     """UsageError where a program does not take its D alone from the estimate that is edited."""
     if program.table[:, Column.G].any():

@@ -57,7 +57,7 @@ class Driver:
                 f"a batch of {size}, and the engine takes {fewest} to {most}",
                 f"use max_batch {most}, or {self.engine.wider(size)}",
             )
-        if size < fewest and program.table[:, Column.BATCH_SNR].any():
+        if size < fewest and program.coupled:
             raise UsageError(
                 f"steps adapt to the mean of a batch of {size}, which the engine pads to {fewest}",
                 f"draw at least {fewest} samples, or {self.engine.wider(size)}",
