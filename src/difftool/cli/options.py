@@ -166,12 +166,23 @@ def require_free(path: Path, *, force: bool) -> None:
 
 def require_place(path: Path) -> None:
     """Refuse, before any work, a file or folder below what is none, is read-only or is a bundle."""
-    real = Path(os.path.realpath(path))
-    folder = next((parent for parent in real.parents if parent.exists()), real)
+    folder = _folder_above(path)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ResourceError(f"cannot write into {folder}", "choose another folder")
+    require_no_bundle(path)
+
+
+def require_no_bundle(path: Path) -> None:
+    """Refuse a file or folder in a bundle, which would be one no more."""
+    folder = _folder_above(path)
     if (folder / "bundle.json").exists():
         raise UsageError(f"{folder} is a bundle, which holds nothing else", "choose another folder")
+
+
+def _folder_above(path: Path) -> Path:
+    """The innermost folder around a path that is there, links followed."""
+    real = Path(os.path.realpath(path))
+    return next((parent for parent in real.parents if parent.exists()), real)
 
 
 def _labels_of(part: str, text: str, spec: "ModelSpec") -> range:

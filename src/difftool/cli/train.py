@@ -132,7 +132,7 @@ def train(
     from difftool.train.trainer import train as run_training
 
     run = out or Path("runs") / name
-    options.require_place(run / "checkpoints")
+    options.require_no_bundle(run / "checkpoints")
     narrate(f"training {name} into {run}")
     checkpoint = run_training(recipe, run, resume=resume, progress=is_terminal() and not json)
     report(
