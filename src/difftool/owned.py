@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
 from difftool.errors import UsageError
@@ -15,7 +15,7 @@ _NAMED = 3  # of what else is there, in an error
 
 def require_owned(path: Path, listing: Listing) -> None:
     """UsageError where a folder is not what `listing` knows, or holds anything else."""
-    found = [name for name, ours in _inside(path, listing(path)) if not ours]
+    found = _others(path, listing(path))
     if found:
         more = [f"{len(found) - _NAMED} more"] if len(found) > _NAMED else []
         *names, last = [*sorted(found)[:_NAMED], *more]
@@ -26,36 +26,48 @@ def require_owned(path: Path, listing: Listing) -> None:
         )
 
 
-def remove_owned(path: Path, names: Collection[str]) -> None:
+def remove_owned(path: Path, names: Collection[str], within: str = "") -> None:
     """Delete these files of a folder, and the folder, unless something else is in it.
 
     What cannot be deleted stays.
     """
-    for name, ours in _inside(path, names):
-        if ours:
+    for name, kind in _entries(path, names, within):
+        if kind == "folder":
+            remove_owned(path, names, name + "/")
+        elif kind == "file":
             _try(os.unlink, path / name)
-    for folder in sorted(_folders(names), reverse=True):  # those inside before those around them
-        _try(os.rmdir, path / folder)
+    _try(os.rmdir, path / within)
 
 
-def _inside(path: Path, names: Collection[str], within: str = "") -> Iterator[tuple[str, bool]]:
-    """The path of each file in a folder from there, and whether it is one of `names`.
+def _others(path: Path, names: Collection[str], within: str = "") -> list[str]:
+    """What a folder holds besides these files, by its path from there."""
+    found = []
+    for name, kind in _entries(path, names, within):
+        if kind == "folder":
+            found += _others(path, names, name + "/")
+        elif kind == "other":
+            found.append(name)
+    return found
 
-    A link, a folder without one of `names` in it and anything else are never one of them.
+
+def _entries(path: Path, names: Collection[str], within: str) -> list[tuple[str, str]]:
+    """What stands in a folder, by its path from `path`, and whether it is ours.
+
+    A "file" is one of `names`, and a "folder" is above one. Anything else, and a link whatever its
+    name, is an "other". So a name that leads out of the folder names nothing.
     """
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    found = []
     with os.scandir(path / within) as entries:
-        found = list(entries)
-    for entry in found:
-        name = within + entry.name
-        if entry.is_dir(follow_symlinks=False) and name in _folders(names):
-            yield from _inside(path, names, name + "/")
-        else:
-            yield name, name in names and entry.is_file(follow_symlinks=False)
-
-
-def _folders(names: Collection[str]) -> set[str]:
-    """The folders that hold files of these names, from "." on."""
-    return {str(parent) for name in names for parent in PurePosixPath(name).parents}
+        for entry in entries:
+            name = within + entry.name
+            if entry.is_dir(follow_symlinks=False) and name in folders:
+                found.append((name, "folder"))
+            elif entry.is_file(follow_symlinks=False) and name in names:
+                found.append((name, "file"))
+            else:
+                found.append((name, "other"))
+    return found
 
 
 def _try(operation: Callable[[Path], None], path: Path) -> None:
