@@ -190,3 +190,5 @@ def test_the_schema_is_that_of_onnx() -> None:
             if isinstance(known, Field) and number in theirs:
                 assert known.name == theirs[number].name
                 assert known.many == theirs[number].is_repeated
+                names = theirs[number].enum_type
+                assert known.last == (names and max(value.number for value in names.values))

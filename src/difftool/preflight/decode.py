@@ -116,6 +116,8 @@ def _whole(field: Field, value: int) -> int:
     number = signed(value)
     if field.kind == "int32" and not -_INT32 <= number < _INT32:
         raise WireError(f"the field {field.name} has more than 32 bits")
+    if field.last is not None and not 0 <= number <= field.last:
+        raise WireError(f"the field {field.name} is {number}, which says nothing")
     return number
 
 

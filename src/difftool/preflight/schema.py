@@ -29,10 +29,13 @@ class Field:
     - `wire`: the wire type of a value; numbers of a field of `many` may also be in one list
     - `numbers`: its values are numbers
     - `message`: they are messages
+    - `last`: the last value of an enumeration, from 0 on; parsers skip what they know no name for
     """
 
-    def __init__(self, name: str, kind: str, *, many: bool = False) -> None:
-        self.name, self.kind, self.many = name, kind, many
+    def __init__(
+        self, name: str, kind: str, *, many: bool = False, last: int | None = None
+    ) -> None:
+        self.name, self.kind, self.many, self.last = name, kind, many, last
         self.wire = _WIRE_TYPES.get(kind, BYTES)
         self.numbers = self.wire != BYTES
         self.message = kind not in _WIRE_TYPES
@@ -111,7 +114,7 @@ MESSAGES: Final[Mapping[str, Message]] = {
         13: Field("doc_string", _TEXT),
         14: Field("tp", "TypeProto"),
         15: Field("type_protos", "TypeProto", many=True),
-        20: Field("type", "int32"),
+        20: Field("type", "int32", last=14),
         21: _FUNCTIONS,  # the name of a function's own attribute
         22: _SPARSE,
         23: _SPARSE,
@@ -130,7 +133,7 @@ MESSAGES: Final[Mapping[str, Message]] = {
         11: Field("uint64_data", "uint64", many=True),
         12: Field("doc_string", _TEXT),
         13: Never("holds a tensor that has its data in another file", "graph-external"),
-        14: Field("data_location", "int32"),
+        14: Field("data_location", "int32", last=1),
         16: _METADATA,
     },
     "ValueInfoProto": {
