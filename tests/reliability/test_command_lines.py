@@ -29,10 +29,10 @@ HEAVY: Final = (
 # What a training says before it reads its data.
 NARRATION: Final = re.compile(r"\Atraining \S+ into \S+\n")
 BROKEN_HANDLER: Final = """
-import difftool.cli
+import difftool.cli.command
 def broken(error, arguments):
     raise error
-difftool.cli.fault_of = broken
+difftool.cli.command.fault_of = broken
 """
 
 Check = Callable[[list[str]], None]
