@@ -70,7 +70,6 @@ def written(folder: Path, threads: int, lines: tuple[str, ...]) -> dict[str, byt
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, to choose a process's cores")
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("lines", GROUPS.values(), ids=GROUPS)
 def test_two_processes_write_the_same_bytes(
     lines: tuple[str, ...], tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path

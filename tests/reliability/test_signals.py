@@ -321,7 +321,6 @@ def spawned(line: str, setup: str, entry: str, place: Path) -> subprocess.Comple
         cwd=place,
         capture_output=True,
         text=True,
-        timeout=100,
         env={**os.environ, "TMPDIR": str(temporary)},
     )
     assert not list(temporary.glob(".difftool*")), "a temporary folder is left"
@@ -394,7 +393,7 @@ finally:
     import json
     print(json.dumps(sorted(seen[0])), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     names = json.loads(done.stderr)
     assert [name for name in names if name.partition(".")[0] == "difftool"] == [
         "difftool",
