@@ -1,12 +1,10 @@
 """The errors a user can meet: one line that says what is wrong, and a hint what to do."""
 
-from typing import Final
-
-MOST_CHARACTERS: Final = 700  # of a message or a hint, whatever it quotes
-_QUOTED: Final = 200  # characters of one value in a message
-_CUT: Final = " ... "
+MOST_CHARACTERS = 700  # of a message or a hint, whatever it quotes
+_QUOTED = 200  # characters of one value in a message
+_CUT = " ... "
 # Parts of what C++, ONNX Runtime, OpenVINO, oneDNN, PyTorch, CUDA and its libraries say of it.
-_SIGNS: Final = (
+_SIGNS = (
     "bad_alloc",
     "bad allocation",
     "out of memory",

@@ -1,9 +1,7 @@
 """int8 is what its definition says, follows the trajectory, and does not pass where it must not."""
 
-import itertools
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -35,7 +33,6 @@ from difftool.files import read_json
 from difftool.runtime import load
 from difftool.runtime.backends.sessions import cpu_options
 from difftool.runtime.model import find_bundle
-from tests.cli.conftest import tree
 
 Array = NDArray[np.float32]
 
@@ -68,18 +65,6 @@ def test_the_bundle_has_int8_and_a_report(
         "samples": 7,
         "seed": 0,
     }
-
-
-def test_the_same_again_is_the_same_to_the_byte(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However long it takes: here each look at the clock is an hour later."""
-    hours = SimpleNamespace(perf_counter=map(float, itertools.count(step=3600)).__next__)
-    monkeypatch.setattr("difftool.export.quantize.bundle.time", hours)
-    made = [quantize_bundle(read_bundle(tiny_bundle), out=tmp_path / name) for name in "ab"]
-    assert [each.seconds for each in made] == [3600, 3600]
-    once, again = (tree(tmp_path / name).values() for name in "ab")
-    assert list(once) == list(again)
 
 
 def test_first_and_last_layer_and_sensitive_ones_stay_in_float(

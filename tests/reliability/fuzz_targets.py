@@ -71,7 +71,7 @@ def image(data: bytes) -> None:
 
     for mode in ("L", "RGB", None):
         config = DataConfig(source="fuzzed", size=4 if mode else None, mode=mode)
-        _decode({"bytes": data, "path": None}, 0, config)
+        _decode(data, None, 0, config)
 
 
 def yaml(data: bytes) -> None:

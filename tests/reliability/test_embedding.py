@@ -80,7 +80,7 @@ def test_one_model_and_many_threads(name: str, bundle: Bundle, nightly: bool) ->
 def same_tables(name: str, work: list[int]) -> None:
     """Many threads compute the conditioner's tables for programs of so many steps."""
     bundle = read_bundle(find_bundle("ddpm-mnist"))
-    conditioner = opened(bundle, name)._conditioner  # type: ignore[attr-defined]
+    conditioner = opened(bundle, name)._prepare._conditioner  # type: ignore[attr-defined]
     rows = {n: rows_of(ddpm(bundle.spec, steps=n), bundle.spec, 1, None) for n in set(work)}
     expected = {steps: conditioner.table(asked) for steps, asked in rows.items()}
     with ThreadPoolExecutor(THREADS) as pool:

@@ -100,11 +100,9 @@ class _Core:
 
     def __init__(self, threads: int | None) -> None:
         openvino = open_vino()
-        from openvino.frontend import FrontEndManager
-
         self._core = openvino.Core()
         # Of bytes, OpenVINO itself would try what format they are.
-        self._reader = FrontEndManager().load_by_framework("onnx")
+        self._reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
         self._options = {**_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
 
     def read(self, file: OnnxFile) -> Any:
