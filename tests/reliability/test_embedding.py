@@ -128,7 +128,8 @@ same_tables("openvino", TABLES)
 
 def test_one_request_for_all_threads_is_seen() -> None:
     done = subprocess.run([sys.executable, "-c", SHARED, str(ROOT)], capture_output=True, text=True)
-    assert done.returncode < 0 or "tables are others'" in done.stderr, done.stderr
+    said = ("tables are others'", "cond_table of the sizes")  # by what is compared, or before
+    assert done.returncode < 0 or any(each in done.stderr for each in said), done.stderr
 
 
 class Guarded(FakeDevice):

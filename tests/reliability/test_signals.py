@@ -87,6 +87,14 @@ WORKS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard here, too, if the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @dataclass(frozen=True)
 class Case:
     """Some work, a signal at line `first` of it, and one `second` file operations later, if any."""
@@ -263,6 +271,8 @@ ENTRIES = {
     "module": "import runpy; runpy.run_module('difftool', run_name='__main__', alter_sys=True)",
     "script": f"import sys; from {MODULE} import {FUNCTION}; sys.exit({FUNCTION}())",
 }
+# As in a shell: one that runs a job in the background lets it ignore Ctrl-C.
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 # Sends the first signal as a module is imported, and others so many events of Python's audit later.
 PRELUDE = """
 import os, sys
@@ -317,7 +327,7 @@ def place(
 def spawned(line: str, setup: str, entry: str, place: Path) -> subprocess.CompletedProcess[str]:
     (temporary := place.with_name("temporary")).mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-c", f"{setup}\n{ENTRIES[entry]}", *line.split()],
+        [sys.executable, "-c", f"{HEARD}\n{setup}\n{ENTRIES[entry]}", *line.split()],
         cwd=place,
         capture_output=True,
         text=True,
