@@ -41,10 +41,11 @@ types: $(VENV)/dev.stamp  ## static types
 contracts: $(VENV)/dev.stamp  ## who may import whom
 	$(BIN)/lint-imports
 
-# One thread for each worker: the workers share the cores, and sums keep their order.
+# One thread for each worker: the workers share the cores, and sums keep their order. A worker that
+# crashes ends the run: what it had left is not always taken up by the others.
 unit: export OMP_NUM_THREADS = 1
 unit: $(VENV)/dev.stamp  ## the tests
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --max-worker-restart 0
 
 test-oldest: export OMP_NUM_THREADS = 1
 test-oldest: $(OLDEST)/stamp  ## a part of the tests, on the oldest versions that pyproject.toml allows
