@@ -29,7 +29,7 @@ help:  ## show this list
 demo: $(VENV)/demo.stamp  ## sample the shipped models; train, export and verify a small one
 	$(BIN)/python examples/demo.py
 
-test: lint types contracts unit  ## everything that CI checks
+test: lint types contracts unit  ## style, types, contracts and all tests; CI also runs test-oldest
 
 lint: $(VENV)/dev.stamp  ## style and format
 	$(BIN)/ruff check

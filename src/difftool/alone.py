@@ -1,6 +1,6 @@
 """ONNX Runtime and OpenVINO, imported so that they keep to themselves.
 
-Both report to their makers where nobody forbids it. ONNX Runtime, from 1.29 on, writes a device id
+Both report to their makers if nobody forbids it. ONNX Runtime, from 1.29 on, writes a device id
 and a database into the user's cache and sends events; OpenVINO writes an id into the user's home
 and sends an event whenever it is imported. Nothing else in difftool imports them.
 """

@@ -223,7 +223,7 @@ class Bundle:
 
 
 def _smallest(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Sizes of the inputs of a graph that was checked: 1 where they are free.
+    """Sizes of the inputs of a graph that was checked: 1 if they are free.
 
     A table has the columns of a program with one slot of history, as the history has.
     """
@@ -282,7 +282,7 @@ def write_manifest(folder: Path, value: Mapping[str, Any]) -> None:
 
 
 def listed_files(folder: Path) -> set[str]:
-    """The files of the bundle in a folder, its manifest among them; UsageError where it is none."""
+    """The files of the bundle in a folder, its manifest among them; UsageError if it is none."""
     if not (folder / MANIFEST).is_file():
         raise UsageError(f"{folder} is not a bundle, so it is not replaced", "choose another name")
     try:

@@ -23,7 +23,7 @@ _SIGNS = (
 class DifftoolError(Exception):
     """Base of all errors that difftool raises on purpose.
 
-    `message` is one line; `hint`, where there is one, says what to do about it. The middle of what
+    `message` is one line; `hint`, if there is one, says what to do about it. The middle of what
     is longer than MOST_CHARACTERS is left out. `exit_code` is what the command line exits with.
     `code` is a word for programs that stays when messages change; whatever is refused of a bundle
     has one.
@@ -90,7 +90,7 @@ def quoted(value: object) -> str:
 
 
 def short(text: str, most: int = MOST_CHARACTERS) -> str:
-    """A text on one line; its middle is left out where it is longer than `most` characters."""
+    """A text on one line; its middle is left out if it is longer than `most` characters."""
     line = " ".join(text.splitlines())
     if len(line) <= most:
         return line

@@ -157,7 +157,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def final_name(name: str) -> str | None:
-    """The name that what has this temporary one would have got; None where it is no such name."""
+    """The name that what has this temporary one would have got; None if it is no such name."""
     found = re.fullmatch(r"\.(.+)\.[0-9a-f]+", name, re.DOTALL)
     return found and found[1]
 
@@ -318,7 +318,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _followed(path: Path | str) -> Path:
-    """The absolute path of what `path` names, without any link; UsageError where one goes round."""
+    """The absolute path of what `path` names, without any link; UsageError if one goes round."""
     real = Path(os.path.realpath(path))
     if real.is_symlink():
         raise UsageError(f"{path} is a link that leads to itself", "choose another name")
@@ -326,7 +326,7 @@ def _followed(path: Path | str) -> Path:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file or folder from any other, whatever its name; None where there is none."""
+    """What tells a file or folder from any other, whatever its name; None if there is none."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -7,14 +7,14 @@ from pathlib import Path, PurePosixPath
 
 from difftool.errors import UsageError
 
-# The files of an output, by their path from its folder; a UsageError where the folder is no such.
+# The files of an output, by their path from its folder; a UsageError if the folder is no such.
 Listing = Callable[[Path], Collection[str]]
 
 _NAMED = 3  # of what else is there, in an error
 
 
 def require_owned(path: Path, listing: Listing) -> None:
-    """UsageError where a folder is not what `listing` knows, or holds anything else."""
+    """UsageError if a folder is not what `listing` knows, or holds anything else."""
     found = _others(path, listing(path))
     if found:
         more = [f"{len(found) - _NAMED} more"] if len(found) > _NAMED else []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def undoing(undo: Callable[[], None]) -> Iterator[None]:
-    """Undo what a block did where it fails, and again where Ctrl-C has cut the undoing short.
+    """Undo what a block did if it fails, and again if Ctrl-C has cut the undoing short.
 
     What cannot be undone stays: the error at hand matters more.
     """

@@ -12,7 +12,7 @@ class Signals:
     """The signals that end a command; `came` says whether there was one.
 
     Once they are `raised`, the first becomes a KeyboardInterrupt. A further one does only while no
-    exception is handled: so nothing disturbs the clean-up after the first, and where a library has
+    exception is handled: so nothing disturbs the clean-up after the first, and if a library has
     swallowed that one the next stops it. A library may also turn it into something else: one whose
     import ends early is said not to be there. A host's own handlers are left alone.
     """

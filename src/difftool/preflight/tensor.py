@@ -32,12 +32,12 @@ _FLOATS: Final = {
     17: ("u1", 0x7F, 0x7F),
     19: ("u1", 0x7F, 0x7C),
 }
-# Of the whole-number types: how numpy reads them, where the file has them in raw_data.
+# Of the whole-number types: how numpy reads them if the file has them in raw_data.
 _WHOLE: Final = {
     2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "u1", 12: "<u4", 13: "<u8",
 }  # fmt: skip
 _REALS: Final = {1: "<f4", 11: "<f8"}
-# The list of numbers that holds a type, where it is not in raw_data.
+# The list of numbers that holds a type if it is not in raw_data.
 _LISTS: Final = (
     {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
     | dict.fromkeys((2, 3, 4, 5, 6, 9), "int32_data")

@@ -105,7 +105,7 @@ def is_checkpoint(path: Path | str) -> bool:
 
 
 def listed_files(folder: Path) -> set[str]:
-    """The files of a checkpoint as it lists them; UsageError where a folder is none, or a run."""
+    """The files of a checkpoint as it lists them; UsageError if a folder is none, or a run."""
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} is a run, which is not replaced", "choose another name")
     refused = UsageError(

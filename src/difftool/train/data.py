@@ -220,7 +220,7 @@ def _image_column(datasets: Any, table: Any, config: DataConfig) -> str:
 def _stack(encoded: Iterable[Any], config: DataConfig) -> tuple[NDArray[np.uint8], str]:
     """All images as uint8 [N, C, H, W], and the digest of their files.
 
-    UsageError where they do not fit together.
+    UsageError if they do not fit together.
     """
     images, whole = [], hashlib.sha256()
     for index, item in enumerate(encoded):

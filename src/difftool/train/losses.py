@@ -42,7 +42,7 @@ class Levels(NamedTuple):
 
 
 def levels_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
-    """All levels of a spec, computed in float64; UsageError where float32 cannot hold them."""
+    """All levels of a spec, computed in float64; UsageError if float32 cannot hold them."""
     index = np.arange(len(spec.schedule))
     alpha, sigma = spec.schedule.alpha, spec.schedule.sigma
     with np.errstate(all="ignore"):

@@ -29,7 +29,7 @@ _ITEMS = 10_000  # data items whose distances are looked at
 def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
     """`config` with every "auto" of its schedule and sampler replaced by what the data asks for.
 
-    UsageError where that leaves open what "auto" depends on, or the data gives no answer.
+    UsageError if that leaves open what "auto" depends on, or the data gives no answer.
     """
     schedule, sampler = dict(config.schedule), dict(config.sampler.arguments)
     if AUTO not in (*schedule.values(), *sampler.values()):

@@ -13,7 +13,7 @@ from difftool.train.config import TrainConfig
 
 
 class Conditioned(nn.Module):
-    """A network as losses call it, F(x, cond) or F(x, cond, label) where there are classes.
+    """A network as losses call it, F(x, cond) or F(x, cond, label) if there are classes.
 
     It is one module, so that data-parallel training can wrap it.
     """

@@ -71,7 +71,7 @@ def rehearse(config: TrainConfig, spec: ModelSpec, arguments: dict[str, Any], da
 
 
 def _require_memory(parameters: int, config: TrainConfig, data: Data) -> None:
-    """ResourceError where a training is larger than all of this machine's memory."""
+    """ResourceError if a training is larger than all of this machine's memory."""
     try:
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows

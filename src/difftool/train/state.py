@@ -117,7 +117,7 @@ class TrainState:
             },
             optimizer=_optimizer_record(self.step),
             data=self._data_record(),
-            replace=ckpt.all_files,  # a damaged one, where the run went on from the one before
+            replace=ckpt.all_files,  # a damaged one, if the run went on from the one before
         )
         ckpt.prune(folder, self.config.run.keep)
         return folder

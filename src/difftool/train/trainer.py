@@ -66,7 +66,7 @@ def train(
 
 @contextlib.contextmanager
 def _memory(config: TrainConfig) -> Iterator[None]:
-    """ResourceError where memory runs out, for which torch has no class of its own."""
+    """ResourceError if memory runs out, for which torch has no class of its own."""
     try:
         yield
     except Exception as error:

@@ -119,7 +119,7 @@ def _offered(bundle: Bundle, program: Program) -> Iterator[Program]:
 
 
 def _listed_files(folder: Path) -> set[str]:
-    """The files of the page in a folder, by their path from there; UsageError where it is none."""
+    """The files of the page in a folder, by their path from there; UsageError if it is none."""
     if not (folder / MODEL).is_file():
         raise UsageError(
             f"{folder} is not such a page, so it is not replaced", "choose another name"

@@ -207,7 +207,7 @@ class Walk:
 
 
 def _fits(declared: tuple[int | None, ...], shape: Shape) -> bool:
-    """Whether sizes are those that a graph declares, any where it leaves them free."""
+    """Whether sizes are those that a graph declares, any if it leaves them free."""
     return len(declared) == len(shape) and all(
         size is None or size == given for size, given in zip(declared, shape, strict=True)
     )

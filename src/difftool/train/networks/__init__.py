@@ -29,7 +29,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "ncsnv2": NCSNv2,
     "unet": UNet,
 }
-# What torch raises where sizes and numbers do not go together.
+# What torch raises if sizes and numbers do not go together.
 MISFITS: Final = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
