@@ -1,5 +1,6 @@
 """OpenVINO runs what ONNX Runtime runs, in the precision that was asked for and no other."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,30 @@ from difftool.runtime.backends.openvino import OpenVino, _Core
 from difftool.runtime.loop import Draws, run
 
 ROUNDING = 1e-5
+
+# In a process of its own, which the signal ended before.
+CLOSED = """
+import gc, signal, sys, threading
+import difftool
+
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append("heard"))
+opened = [difftool.load(sys.argv[1], backend="openvino") for _ in range(2)]
+
+def close():
+    while opened:
+        del opened[0]
+        gc.collect()
+
+if sys.argv[2] == "another thread":
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+else:
+    close()
+signal.raise_signal(signal.SIGTERM)
+print(*heard)
+"""
 
 
 @pytest.fixture
@@ -192,3 +217,10 @@ def test_a_graph_that_it_refuses(bundle: Bundle) -> None:
         _Core(threads=1).read(replace(step, data=step.data[:-10]))
     assert caught.value.code == "graph-refused"
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("where", ["this thread", "another thread"])
+def test_signals_are_heard_after_models_were_closed(tiny_bundle: Path, where: str) -> None:
+    command = [sys.executable, "-c", CLOSED, str(tiny_bundle), where]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr

@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
@@ -101,6 +102,7 @@ class _Core:
     def __init__(self, threads: int | None) -> None:
         openvino = open_vino()
         self._core = openvino.Core()
+        _load_plugin(self._core)
         # Of bytes, OpenVINO itself would try what format they are.
         self._reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
         self._options = {**_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
@@ -146,6 +148,17 @@ class _Core:
         """A graph with one output, as a function of its inputs in float32."""
         compiled = self.compile(self.read(file), "f32")
         return lambda inputs: _call(compiled, inputs)[0]
+
+
+def _load_plugin(core: Any) -> None:
+    """Load OpenVINO's part for CPUs in a thread that ends at once.
+
+    It gives the thread that loads it a stack for signals, and frees that stack with itself. If
+    another thread does that, or two of them go in the order in which they came, the next signal of
+    the first thread has no stack and ends the process.
+    """
+    with ThreadPoolExecutor(1) as loader:
+        loader.submit(core.get_versions, "CPU").result()
 
 
 def _call(compiled: Any, inputs: Arrays) -> list[NDArray[Any]]:
