@@ -33,7 +33,7 @@ from difftool.files import (
     write_atomic,
     write_json,
 )
-from difftool.log import Log
+from difftool.log import logger
 from difftool.owned import Listing, remove_owned
 from difftool.train.networks import build_network
 
@@ -47,7 +47,7 @@ _KINDS: Final = {EMA: "ema", MODEL: "raw"}
 _STEP: Final = re.compile(r"step-\d{9,}")
 _LISTED = 3  # tensors that an error names of each kind
 
-log = Log(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True)

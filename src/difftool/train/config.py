@@ -1,13 +1,12 @@
 """A training's configuration: plain data, said the same way by a preset, a TOML file and flags."""
 
-import json
 import math
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difftool.diffusion.schedules import schedule_from_dict
@@ -153,7 +152,6 @@ class TrainConfig(Section):
 _MOST_BYTES = 1 << 20
 _MOST_KEPT = 1 << 18  # bytes, of which a checkpoint's config.json holds up to three times as many
 _MOST_DEEP = 16  # JSON_DEPTH leaves room for it in a checkpoint
-_BARE = re.compile("[A-Za-z0-9_-]+")
 LABELLED = ("mlp", "unet")  # the networks that take class labels
 LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "sliced")}
 
@@ -230,9 +228,7 @@ def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfi
 
 def to_toml(config: TrainConfig) -> str:
     """TOML that `read_toml` reads back to the same configuration."""
-    lines: list[str] = []
-    _write_table(lines, "", config.model_dump(exclude_none=True))
-    return "\n".join(lines).strip() + "\n"
+    return tomlkit.dumps(config.model_dump(exclude_none=True))
 
 
 def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) -> ModelSpec:
@@ -299,19 +295,6 @@ def _value_of(text: str) -> Any:
         return text
 
 
-def _write_table(lines: list[str], path: str, table: Mapping[str, Any]) -> None:
-    if path:
-        lines += ["", f"[{path}]"]
-    lines += [
-        f"{_key(key)} = {_toml(value)}"
-        for key, value in table.items()
-        if not isinstance(value, dict)
-    ]
-    for key, value in table.items():
-        if isinstance(value, dict):
-            _write_table(lines, f"{path}.{_key(key)}".lstrip("."), value)
-
-
 def _require_plain(value: Any, where: tuple[str, ...] = ()) -> None:
     """UsageError names the first value that TOML and JSON cannot both write and read again."""
     if what := _not_plain(value, len(where)):
@@ -348,20 +331,3 @@ def _not_plain(value: Any, depth: int) -> str:
 def _is_text(value: str) -> bool:
     """Whether all of a string's characters can be written; half of one cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _toml(key)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_key(key)} = {_toml(item)}' for key, item in value.items())}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    # JSON's strings and numbers are TOML's, once DEL is escaped too.
-    return json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f")

@@ -18,10 +18,10 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from difftool.files import write_atomic
-from difftool.log import Log
+from difftool.log import logger
 
 METRICS = "metrics.jsonl"
-log = Log(__name__)
+log = logger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
