@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from difftool.cli import main
-from difftool.log import Log
+from difftool.log import logger
 
 DRAW = """
 import difftool
 model = difftool.load("ddpm-mnist", backend="openvino", threads=1)
 model.sample(difftool.samplers.ddim(model.spec, steps=2), n=1)
 """
-WARN = "from difftool.log import Log; Log('difftool.anything').warning('%d of %s', 3, 'it')\n"
+WARN = "import logging; logging.getLogger('difftool.anything').warning('%d of %s', 3, 'it')\n"
 SAMPLE = ["sample", "ddpm-mnist", "--sampler", "ddim", "--steps", "2", "-n", "1", "--force"]
 
 
@@ -28,16 +28,8 @@ def said(code: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_a_library_is_silent_and_leaves_logging_alone() -> None:
-    show = "import sys; print('logging' in sys.modules, len(sys.modules) > 100)"
-    assert said(f"import difftool; difftool.load('ddpm-mnist')\n{WARN}{show}") == (
-        "False True\n",
-        "",
-    )
-
-
 def test_a_warning_that_nobody_asked_for_is_not_printed() -> None:
-    assert said(f"import logging\n{DRAW}{WARN}") == ("", "")
+    assert said(f"{DRAW}{WARN}") == ("", "")
 
 
 def test_an_application_hears_all_of_it() -> None:
@@ -50,16 +42,6 @@ def test_an_application_hears_all_of_it() -> None:
         "difftool.runtime.backends.openvino DEBUG compiling the step graph for a batch of 1",
         "difftool.anything WARNING 3 of it",
     ]
-
-
-def test_a_record_names_the_line_that_wrote_it(caplog: pytest.LogCaptureFixture) -> None:
-    Log("difftool.here").warning("now")
-    (record,) = caplog.records
-    assert (record.name, record.filename, record.funcName) == (
-        "difftool.here",
-        "test_logging.py",
-        "test_a_record_names_the_line_that_wrote_it",
-    )
 
 
 @pytest.mark.parametrize("line", [["--verbose", *SAMPLE], [*SAMPLE, "--verbose", "--json"]])
@@ -98,9 +80,8 @@ def test_warnings_are_printed_once_on_the_command_line(
 
 
 def test_a_host_that_runs_a_command_keeps_its_own_logging(half_damaged: Path) -> None:
-    Log("difftool").debug("which adds the handler that prints nothing")
-    logger = logging.getLogger("difftool")
-    before = logger.level, logger.propagate, list(logger.handlers), list(logging.root.handlers)
+    ours = logger("difftool")
+    before = ours.level, ours.propagate, list(ours.handlers), list(logging.root.handlers)
     main(["inspect", str(half_damaged)])
-    after = logger.level, logger.propagate, list(logger.handlers), list(logging.root.handlers)
+    after = ours.level, ours.propagate, list(ours.handlers), list(logging.root.handlers)
     assert after == before

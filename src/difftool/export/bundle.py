@@ -27,7 +27,7 @@ from difftool.errors import ResourceError, UsageError
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
 from difftool.export.torchscript import torchscript as trace
 from difftool.files import atomic_directory, destination, sha256_of, write_atomic
-from difftool.log import Log
+from difftool.log import logger
 from difftool.runtime.engine_cache import EngineCache
 from difftool.train.checkpoint import EMA, MODEL, Checkpoint, load_checkpoint
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from difftool.export.tensorrt.build import Progress
     from difftool.export.tensorrt.compile import Request
 
-_log = Log(__name__)
+_log = logger(__name__)
 
 _VERSIONS = ("difftool", "torch", "onnx", "onnxscript")
 

@@ -13,7 +13,7 @@ from difftool.bundle import Bundle, Limits, read_bundle
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, Cancelled, CheckFailed, ResourceError, UsageError
-from difftool.log import Log
+from difftool.log import logger
 from difftool.runtime.backends import Backend, Batch, LikesBatches, open_backend
 from difftool.runtime.edits import Edit, Inpaint, of_samples
 from difftool.runtime.loop import Revision, run
@@ -22,7 +22,7 @@ from difftool.runtime.task import Task, labels_of, require_editable, require_unc
 
 Floats = NDArray[np.float32]
 
-_log = Log(__name__)
+_log = logger(__name__)
 
 _MODELS: Final = Path(__file__).parent.parent / "models"
 # A default batch stays in a CPU's cache: so many numbers, and so many samples, since a network is

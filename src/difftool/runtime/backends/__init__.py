@@ -13,14 +13,14 @@ from difftool.bundle import PRECISIONS, Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import MissingDependencyError, UsageError
-from difftool.log import Log
+from difftool.log import logger
 
 if TYPE_CHECKING:
     from difftool.runtime.loop import Draws
 
 Floats = NDArray[np.float32]
 
-_log = Log(__name__)
+_log = logger(__name__)
 
 BACKENDS: Final = (
     "tensorrt",

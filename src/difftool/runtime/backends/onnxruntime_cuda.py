@@ -15,7 +15,7 @@ import numpy as np
 from difftool.alone import onnx_runtime
 from difftool.bundle import STEP, Bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
-from difftool.log import Log
+from difftool.log import logger
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.sessions import forget_bytes, run_error
 from difftool.runtime.cuda.backend import DeviceBackend
@@ -23,7 +23,7 @@ from difftool.runtime.cuda.cuda_device import open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
 from difftool.runtime.memory import is_out_of_memory, no_memory_for_model
 
-_log = Log(__name__)
+_log = logger(__name__)
 
 # Backend -> ONNX Runtime's provider. The TensorRT ones build their engines when a run first needs
 # them; `difftool.runtime.backends.tensorrt` runs those that were built before.

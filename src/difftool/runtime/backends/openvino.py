@@ -16,13 +16,13 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
-from difftool.log import Log
+from difftool.log import logger
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
-_log = Log(__name__)
+_log = logger(__name__)
 
 # OpenVINO's names. "int8" is a graph of its own, in which what is not int8 is float32.
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}

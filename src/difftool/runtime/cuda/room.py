@@ -8,13 +8,13 @@ import numpy as np
 
 from difftool.diffusion.noise import SAMPLING
 from difftool.errors import ResourceError
-from difftool.log import Log
+from difftool.log import logger
 from difftool.runtime.cuda.device import Buffer, Device, Launch, StepEngine
 
 # What one launch starts: a kernel, a captured graph of two rows, or a loop over all rows.
 Graphs = Literal["off", "pairs", "loop"]
 
-_log = Log(__name__)
+_log = logger(__name__)
 
 _PER_THREAD: Final = 4  # elements that a thread of the noise kernel writes
 
