@@ -87,6 +87,15 @@ def test_inspect_takes_it_too_and_fetches_once(
     assert tree(tmp_path) == {}
 
 
+def test_models_lists_what_was_fetched(difftool: Command, hub: HubServer, model: Path) -> None:
+    assert json.loads(difftool("models", "--json").out)["cached"] == {}
+    difftool("inspect", "owner/model")
+    found = json.loads(difftool("models", "--json").out)["cached"]
+    size = sum((model / name).stat().st_size for name in ("ema.pt", "flags.json"))
+    files = ["ema.pt", "flags.json"]
+    assert found == {f"owner/model@{COMMIT[:12]}": {"files": files, "bytes": size}}
+
+
 def test_export_and_verify_take_it_too(difftool: Command, hub: HubServer) -> None:
     done = difftool("export", "owner/model", "--out", "b", "--steps", 2)
     assert done.code == 0, done.err

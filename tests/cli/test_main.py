@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ COMMANDS = (
     "likelihood",
     "program",
     "web",
+    "models",
     "plot",
     "cache",
     "doctor",
@@ -79,6 +81,31 @@ def test_help_imports_nothing_heavy(spawn: Command) -> None:
 def test_version(difftool: Command) -> None:
     done = difftool("--version")
     assert (done.code, done.out) == (0, f"difftool {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "answers"),
+    [("difftool sam", "sample"), ("difftool sample --st", "--steps --strength")],
+)
+def test_a_shell_is_told_how_a_line_goes_on(line: str, answers: str, spawn: Command) -> None:
+    words = f"import os; os.environ.update(COMP_WORDS={line!r}, COMP_CWORD='{line.count(' ')}')"
+    done = spawn(setup=f"{words}; os.environ['_DIFFTOOL_COMPLETE'] = 'complete_bash'")
+    assert (done.code, done.out.split(), done.err) == (0, answers.split(), "")
+
+
+def test_completion_is_installed(tmp_path: Path) -> None:
+    """The shell that is found is the one that runs the command."""
+    install = shlex.join(command(["--install-completion"]))
+    ask = "source .bashrc; complete -p difftool"
+    done = subprocess.run(
+        ["bash", "-c", f"{install} && {ask}"],
+        env={**os.environ, "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("complete -o default -F _difftool_completion difftool\n")
 
 
 def test_an_error_is_one_line_and_a_hint(difftool: Command) -> None:

@@ -15,6 +15,7 @@ from difftool.cli import (
     import_,
     inspect,
     likelihood,
+    models,
     plot,
     program,
     quantize,
@@ -25,7 +26,6 @@ from difftool.cli import (
 )
 
 app = Typer(
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
@@ -70,6 +70,7 @@ app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(epilog=likelihood.EXAMPLES)(likelihood.likelihood)
 app.command(epilog=program.EXAMPLES)(program.program)
 app.command(epilog=web.EXAMPLES)(web.web)
+app.command(epilog=models.EXAMPLES)(models.models)
 app.add_typer(plot.plot, name="plot", epilog=plot.EXAMPLES)
 app.add_typer(cache.cache, name="cache", epilog=cache.EXAMPLES)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)

@@ -1,5 +1,6 @@
 """One command line, from its words to its exit code."""
 
+import os
 import traceback
 from collections.abc import Sequence
 
@@ -44,8 +45,12 @@ def _run(arguments: list[str]) -> int:
     # Typer's own main() would print errors in its own way and swallow interrupts and closed pipes.
     group = get_command(app)
     try:
+        if "_DIFFTOOL_COMPLETE" in os.environ:  # a shell asks how a line goes on, and Typer answers
+            group.main(arguments, prog_name="difftool")
         with group.make_context("difftool", arguments) as context:
             group.invoke(context)
         return 0
     except typer.Exit as end:
         return end.exit_code
+    except SystemExit as end:
+        return int(end.code or 0)

@@ -85,6 +85,29 @@ def choose(files: Iterable[str], name: str) -> list[str]:
     return [str(path) for path in (*configs, *weights)]
 
 
+def cached() -> list[tuple[Origin, dict[str, int]]]:
+    """The models in the hub's own cache that could be imported: each with its files' bytes."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        found = scan_cache_dir()
+    except CacheNotFound:
+        return []
+    models = []
+    for repository in sorted(found.repos, key=lambda repository: repository.repo_id):
+        for revision in repository.revisions if repository.repo_type == "model" else ():
+            root = revision.snapshot_path
+            sizes = {
+                f.file_path.relative_to(root).as_posix(): f.size_on_disk for f in revision.files
+            }
+            with contextlib.suppress(ArtefactError):
+                names = choose(sizes, repository.repo_id)
+                origin = Origin(repository.repo_id, revision.commit_hash)
+                models.append((origin, {name: sizes[name] for name in names}))
+    return models
+
+
 def _weights(paths: list[PurePosixPath]) -> list[PurePosixPath]:
     """The files of weights in one folder, without variants such as model.fp16.bin beside model."""
     return [path for path in layout.without_copies(paths) if path.stem not in _STATES]

@@ -1,0 +1,51 @@
+"""difftool models: the models that are on this machine."""
+
+from typing import Any
+
+from difftool.cli import options
+from difftool.cli.console import report
+
+EXAMPLES = """\b
+Examples:
+  difftool models
+  difftool models --json
+"""
+
+
+def models(json: options.Json = False) -> None:
+    """List the models that ship, and those fetched from the hub.
+
+    A shipped model is sampled by its name; one from the hub is imported or exported by its id.
+    """
+    from difftool.bundle import PRECISIONS, read_bundle, step_name
+    from difftool.runtime import shipped_models
+    from difftool.runtime.model import find_bundle
+
+    shipped: dict[str, Any] = {}
+    for name in shipped_models():
+        bundle = read_bundle(find_bundle(name))
+        files = bundle.manifest.files
+        shipped[name] = {
+            "shape": list(bundle.spec.shape),
+            "program": bundle.default_program().name,
+            "precisions": [word for word in PRECISIONS if step_name(word) in files],
+            "bytes": sum(entry.size for entry in files.values()),
+        }
+    report({"shipped": shipped, "cached": _cached()}, as_json=json)
+
+
+def _cached() -> dict[str, Any]:
+    """The models of the hub's cache that difftool import reads; none without its library."""
+    try:
+        from difftool.train.importers.hub import cached
+
+        models = cached()
+    except ImportError:
+        return {}
+    return {
+        f"{origin.id}@{origin.revision[:12]}": {
+            "files": sorted(files),
+            "bytes": sum(files.values()),
+        }
+        for origin, files in cached()
+    }
