@@ -5,13 +5,15 @@ statements; these tests see what is really loaded.
 """
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[1] / "src" / "difftool"
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "difftool"
 MOST_LINES = 400
 PYDANTIC = (
     "pydantic",
@@ -83,6 +85,12 @@ def test_every_module_imports_with_few_libraries(room: str, libraries: list[str]
     """A backend's library is first imported when that backend is asked for."""
     imported = run_python(IMPORT_ROOM_WITH_LITTLE, f"difftool.{room}", *libraries).split()
     assert set(imported) == {module_name(file) for file in (SOURCE / room).rglob("*.py")}
+
+
+def test_the_picture_of_the_rooms_is_drawn_from_their_imports() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
+    drawn = (ROOT / "docs" / "images" / "rooms.svg").read_text(encoding="utf-8")
+    assert drawn == script["draw"](), "draw it again: python docs/rooms.py"
 
 
 def test_files_are_short_enough_to_hold_one_idea() -> None:
