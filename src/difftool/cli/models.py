@@ -44,8 +44,8 @@ def _cached() -> dict[str, Any]:
         return {}
     return {
         f"{origin.id}@{origin.revision[:12]}": {
-            "files": sorted(files),
-            "bytes": sum(files.values()),
+            "files": sorted(sizes),
+            "bytes": sum(sizes.values()),
         }
-        for origin, files in cached()
+        for origin, sizes in models
     }
