@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import difftool
+from difftool.data import toys
 from difftool.diffusion import noise
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, langevin
@@ -31,7 +32,6 @@ from difftool.plot.trajectory import draw_strip, frames_of, strip_labels
 from difftool.runtime.backends import Backend
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.loop import Draws, run, start_noise
-from difftool.train import toys
 from difftool.train.checkpoint import load_checkpoint
 from difftool.train.config import TrainConfig, apply_overrides
 from difftool.train.presets import preset

@@ -12,14 +12,20 @@ import torch
 from PIL import Image
 
 from difftool.cli.sets import read_data
+from difftool.data import toys
 from difftool.diffusion.samplers import ddim
 from difftool.evaluate.comparison import compare_images, compare_points
 from difftool.evaluate.extractor import open_extractor
 from difftool.files import sha256_of
 from difftool.runtime import load, to_uint8
-from difftool.train import toys
 from tests.cli.conftest import Command
 
+# As if it were not installed, which other libraries look for, too.
+WITHOUT_TORCH = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
+"""
 SHORT = ("--sampler", "ddim", "--steps", 2)
 
 
@@ -241,3 +247,12 @@ def test_files_and_toys_need_no_training_library(
     done = spawn("eval", "--samples", "points.npz", "--against", against, setup=without)
     assert (done.code, done.err) == (0, "")
     assert "sliced_wasserstein" in done.out
+
+
+def test_a_folder_of_images_needs_no_torch(spawn: Command, digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for index, image in enumerate(np.load(digits)["images"]):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"pictures/{index}.png")
+    done = spawn("eval", "--samples", digits, "--against", "pictures", setup=WITHOUT_TORCH)
+    assert (done.code, done.err) == (0, "")
+    assert "frechet" in done.out

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from difftool.cli.faults import fault_of
-from difftool.train import likelihood, toys, variational
+from difftool.data import toys
+from difftool.train import likelihood, variational
 from difftool.train.checkpoint import load_checkpoint
 from tests.cli.conftest import Command
 

@@ -7,13 +7,12 @@ import pyarrow.parquet as parquet
 import pytest
 from onnx import TensorProto
 
+from difftool import data
 from difftool.errors import ArtefactError, UsageError
 from difftool.evaluate import extractor as module
 from difftool.evaluate.extractor import open_extractor, shipped_extractors
 from difftool.files import sha256_of
 from difftool.runtime import shipped_models
-from difftool.train.config import DataConfig
-from difftool.train.data import load_data
 from tests.evaluate.conftest import MakeExtractor
 
 CVE = Path(__file__).parents[1] / "reliability/corpus/cve"
@@ -41,7 +40,7 @@ def test_the_shipped_extractor_names_no_machine() -> None:
 
 def test_the_shipped_extractor_knows_digits(shared: Path) -> None:
     file = next((shared / "data/mnist").glob("test-*.parquet"))
-    images = load_data(DataConfig(source=str(file)), 0).items.numpy()[:1000]
+    images = data.load(str(file)).values[:1000]
     labels = parquet.read_table(file)["label"].to_numpy()[:1000]
     view = open_extractor("mnist", threads=1).view(images.transpose(0, 2, 3, 1))
     assert view.features.shape == (1000, 64)

@@ -66,12 +66,10 @@ def recipe(data: bytes) -> None:
 
 def image(data: bytes) -> None:
     """An image of a data set."""
-    from difftool.train.config import DataConfig
-    from difftool.train.data import _decode
+    from difftool.data.images import stack
 
     for mode in ("L", "RGB", None):
-        config = DataConfig(source="fuzzed", size=4 if mode else None, mode=mode)
-        _decode(data, None, 0, config)
+        stack([{"bytes": data, "path": None}], "fuzzed", 4 if mode else None, mode)
 
 
 def yaml(data: bytes) -> None:
@@ -122,7 +120,7 @@ def _small_data(kind: str) -> "Data":
 
 
 def _toys() -> Collection[str]:
-    from difftool.train.toys import TOYS
+    from difftool.data.toys import TOYS
 
     return TOYS
 

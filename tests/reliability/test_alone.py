@@ -16,7 +16,7 @@ SOURCE = Path(difftool.__file__).parent
 REPORTING = {
     "onnxruntime": "alone.py",
     "openvino": "alone.py",
-    "datasets": "train/data.py",
+    "datasets": "data/tables.py",
 }
 SAMPLE = "from difftool.cli import main; assert main('{line}'.split()) == 0"
 LINES = {
@@ -53,9 +53,8 @@ def test_the_libraries_are_imported_without_a_trace(place: Path) -> None:
 
 def test_pictures_of_this_machine_are_read_without_the_network(place: Path) -> None:
     code = """
-from difftool.train.config import DataConfig
-from difftool.train.data import load_data
-assert len(load_data(DataConfig(source="pictures"), 0).items) == 2
+from difftool import data
+assert len(data.load("pictures").values) == 2
 """
     seen = traced.run(code, place)
     assert [line for line in seen.sockets if "AF_INET" in line] == []

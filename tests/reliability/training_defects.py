@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from difftool import files
+from difftool import data, files
 from difftool.errors import ResourceError
 from difftool.owned import Listing
-from difftool.train import checkpoint, draws
+from difftool.train import checkpoint
 from difftool.train.state import TrainState
 
 
@@ -27,7 +27,7 @@ def write_in_place() -> None:
 
 def drop_the_data_position() -> None:
     """A run that goes on begins with the data anew."""
-    restore, batch_indices = TrainState.restore, draws.batch_indices
+    restore, batch_indices = TrainState.restore, data.batch_indices
     begin = 0
 
     def restoring(state: TrainState, folder: Path) -> None:
@@ -35,11 +35,11 @@ def drop_the_data_position() -> None:
         restore(state, folder)
         begin = state.step
 
-    def from_the_first(seed: int, step: int, *arguments: Any) -> draws.Indices:
+    def from_the_first(seed: int, step: int, *arguments: Any) -> data.order.Indices:
         return batch_indices(seed, step - begin, *arguments)
 
     TrainState.restore = restoring  # type: ignore[method-assign]
-    draws.batch_indices = from_the_first
+    data.batch_indices = from_the_first
 
 
 def skip_the_folders_fsync() -> None:

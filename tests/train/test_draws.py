@@ -9,25 +9,8 @@ from difftool.train import draws
 SLOTS = np.arange(12)
 
 
-@pytest.mark.parametrize("size", [5, 12, 31])
-def test_every_epoch_is_a_permutation_of_its_own(size: int) -> None:
-    batches = [draws.batch_indices(7, step, 12, SLOTS, size) for step in range(3 * size)]
-    epochs = np.concatenate(batches).reshape(-1, size)
-    assert (np.sort(epochs, axis=1) == np.arange(size)).all()
-    assert len({tuple(epoch) for epoch in epochs}) > len(epochs) * 0.9
-
-
-def test_order_depends_on_seed_and_step_only() -> None:
-    late = draws.batch_indices(7, 40, 12, SLOTS, 100)
-    for step in (3, 90, 40):
-        again = draws.batch_indices(7, step, 12, SLOTS, 100)
-    assert (again == late).all()
-    assert (draws.batch_indices(8, 40, 12, SLOTS, 100) != late).any()
-
-
 def test_a_batch_is_the_same_however_it_is_split() -> None:
     for draw in (
-        lambda slots: torch.from_numpy(draws.batch_indices(7, 4, 12, slots, 50)),
         lambda slots: draws.normal(7, 4, slots, (3, 2)),
         lambda slots: draws.levels(7, 4, slots, 1000),
         lambda slots: draws.flips(7, 4, slots),

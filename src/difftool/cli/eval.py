@@ -146,7 +146,7 @@ def _model(
     quiet: bool,
 ) -> _Source:
     """Samples that a model is going to draw."""
-    from difftool.cli.sets import finite
+    from difftool.data.arrays import finite
     from difftool.runtime import load, to_uint8
     from difftool.runtime.images import is_image
 
@@ -177,7 +177,7 @@ def _model(
 
 def _file(path: Path, n: int | None) -> _Source:
     """Samples from a file; how they were drawn is not in it."""
-    from difftool.cli.sets import read_samples
+    from difftool.data import read_samples
     from difftool.files import sha256_of
 
     values = read_samples(path)

@@ -18,13 +18,13 @@ CLOSED_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
 # Which extra brings a package that some commands import; torch and safetensors are in two of them.
 _EXTRAS: Final = {
     "accelerate": "train",
-    "datasets": "train",
+    "datasets": "data",
     "huggingface_hub": "train",
     "onnx": "export",
     "onnx_ir": "export",
     "onnxruntime": "cpu",
     "onnxscript": "export",
-    "sklearn": "train",
+    "sklearn": "data",
     "tensorboard": "train",
     "yaml": "train",
 }

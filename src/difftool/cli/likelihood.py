@@ -135,21 +135,21 @@ def likelihood(
 
 def _items(loaded: "Checkpoint", source: str, split: str, n: int, seed: int) -> "Tensor":
     """The first n items of the data, prepared as for training, which must fit the model."""
-    from difftool.train.config import DataConfig
-    from difftool.train.data import load_data
+    import torch
+
+    from difftool import data
 
     trained = (loaded.config["training"] or {}).get("data", {})
     fitted = {key: trained[key] for key in ("column", "size", "mode") if key in trained}
-    config = DataConfig(source=source, split=split, count=n, **fitted)
-    found = load_data(config, seed)
-    if found.shape != loaded.spec.shape:
+    found = data.load(source, split=split, count=n, seed=seed, **fitted).values[:n]
+    if found.shape[1:] != loaded.spec.shape:
         raise UsageError(
-            f"{source!r} has samples of shape {found.shape}, the model of {loaded.spec.shape}",
+            f"{source!r} has samples of shape {found.shape[1:]}, the model of {loaded.spec.shape}",
             "give data of the kind that it was trained on",
         )
-    if len(found.items) < n:
-        raise UsageError(f"{source!r} has {len(found.items)} samples, not {n}", "lower -n")
-    return found.items[:n]
+    if len(found) < n:
+        raise UsageError(f"{source!r} has {len(found)} samples, not {n}", "lower -n")
+    return torch.from_numpy(found)
 
 
 def _variance(loaded: "Checkpoint") -> str:

@@ -106,16 +106,15 @@ def _read(source: str, bundle: "Bundle", n: int, seed: int) -> "Floats":
     """n clean samples of what a training can read, float32 [n, *S], as the model takes them."""
     import numpy as np
 
-    from difftool.train.config import DataConfig
-    from difftool.train.data import load_data
+    from difftool import data
 
     spec = bundle.spec
     images = len(spec.shape) == 3
-    square = images and spec.shape[1] == spec.shape[2] and source != "digits"
-    config = DataConfig(
-        source=source,
-        size=spec.shape[1] if square else None,
+    items = data.load(
+        source,
+        size=spec.shape[1] if images and spec.shape[1] == spec.shape[2] else None,
         mode=("L" if spec.shape[0] == 1 else "RGB") if images else None,
-    )
-    x0, _ = load_data(config, seed).batch(spec, seed, 0, n, np.arange(n))
-    return x0.numpy()
+        seed=seed,
+    ).values
+    chosen = data.batch_indices(seed, 0, n, np.arange(n), len(items))
+    return data.prepared(items[chosen], spec.data_range)

@@ -1,10 +1,8 @@
-"""All randomness of a training as pure functions of (seed, step, slot).
+"""All randomness of a training as pure functions of (seed, step, slot), but the order of the data.
 
 A slot is a sample's place in the batch of all processes together. So a batch is the same however
 it is split over processes and micro-batches, and resuming at a step needs no generator state.
 """
-
-import functools
 
 import numpy as np
 import torch
@@ -14,20 +12,6 @@ from torch import Tensor
 from difftool.diffusion import noise
 
 Indices = NDArray[np.int64]
-
-
-def batch_indices(seed: int, step: int, batch: int, slots: Indices, size: int) -> Indices:
-    """Which of `size` data items fill `slots` at `step`; int64, as many as slots.
-
-    Every epoch is a permutation of its own; a batch may straddle two or more of them.
-    """
-    positions = step * batch + slots
-    epochs, places = positions // size, positions % size
-    items = np.empty_like(positions)
-    for epoch in np.unique(epochs):
-        chosen = epochs == epoch
-        items[chosen] = _order(seed, int(epoch), size)[places[chosen]]
-    return items
 
 
 def normal(seed: int, step: int, slots: Indices, shape: tuple[int, ...]) -> Tensor:
@@ -67,9 +51,3 @@ def torch_seed(seed: int, step: int, process: int) -> int:
     """What seeds torch's own generator, which only dropout uses, before `step` in `process`."""
     low, high = noise.words(seed, noise.TRAIN_DROPOUT, step, [process], 2)[0].tolist()
     return low | high << 32
-
-
-@functools.lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, size: int) -> Indices:
-    drawn = noise.words(seed, noise.TRAIN_ORDER, epoch, np.arange(size), 1)[:, 0]
-    return np.argsort(drawn, kind="stable")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from difftool.train import toys
+from difftool.data import toys
 
 INDICES = np.arange(20_000)
 

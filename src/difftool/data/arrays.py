@@ -1,0 +1,44 @@
+"""Files of samples, as `difftool sample` writes them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.errors import ArtefactError, CheckFailed
+
+
+def read_samples(path: Path) -> NDArray[Any]:
+    """The images of an npz file, uint8 [N, H, W, C], or else its points, float64 [N, 2].
+
+    Raises:
+        ArtefactError: there is no such file, or it holds neither.
+        CheckFailed: a point is not finite.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = file["images"] if "images" in file else file["samples"]
+    except FileNotFoundError as error:
+        raise ArtefactError(f"no file at {path}", "make one: difftool sample") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # zip, zlib, header and key errors have no common base
+        raise ArtefactError(
+            f"{path} is not an npz file of images or samples", "make one: difftool sample"
+        ) from error
+    if found.ndim == 4 and found.dtype == np.uint8 and found.shape[3] in (1, 3):
+        return np.asarray(found)
+    if found.ndim == 2 and found.shape[1] == 2 and found.dtype.kind == "f":
+        return finite(found, str(path)).astype(np.float64)
+    raise ArtefactError(
+        f"{path} holds {found.dtype} {found.shape}: neither images nor points in the plane",
+        "make one: difftool sample",
+    )
+
+
+def finite(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """The values; CheckFailed if one is not a finite number."""
+    if not np.isfinite(values).all():
+        raise CheckFailed(f"{name} holds numbers that are not finite", "is the sampler stable?")
+    return values

@@ -1,0 +1,89 @@
+"""Image files, as pixels that fit together."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from difftool.errors import UsageError, quoted, short
+
+Pixels = NDArray[np.uint8]
+
+_MORE_THAN_BYTES: Final = ("I", "F")  # Pillow's modes of numbers of 16 bits and more
+
+
+def stack(
+    encoded: Iterable[Any], source: str, size: int | None, mode: str | None
+) -> tuple[Pixels, str]:
+    """All images as uint8 [N, C, H, W], and the digest of their files.
+
+    An image is a dict of `bytes` and `path`. UsageError if they do not fit together.
+    """
+    images: list[Pixels] = []
+    whole = hashlib.sha256()
+    for index, item in enumerate(encoded):
+        try:
+            data = item["bytes"] or Path(item["path"]).read_bytes()
+        except (OSError, TypeError, ValueError) as error:  # neither bytes nor a path, among others
+            raise _unreadable(item, index, source) from error
+        whole.update(hashlib.sha256(data).digest())
+        try:
+            images.append(decode(data, f"image {index} of {quoted(source)}", size, mode))
+        except UsageError:
+            raise
+        except Exception as error:  # Pillow's decoders raise whatever they meet
+            raise _unreadable(item, index, source) from error
+    if not images:
+        raise UsageError(f"there are no images in {quoted(source)}", "is it the right place?")
+    for index, image in enumerate(images):
+        if image.shape != images[0].shape:
+            raise UsageError(
+                f"image 0 of {quoted(source)} is {_describe(images[0])}, "
+                f"but image {index} is {_describe(image)}",
+                "set size and mode to make them all the same",
+            )
+    return np.stack(images), whole.hexdigest()
+
+
+def decode(data: bytes, name: str, size: int | None, mode: str | None) -> Pixels:
+    """An image file as uint8 [C, H, W].
+
+    UsageError if it has more than 8 bits a channel, or another mode than L or RGB and none is
+    asked for; whatever Pillow raises if it cannot read it, or finds it too large.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's advice is for those who call it
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data)) as file:
+            if file.mode.startswith(_MORE_THAN_BYTES):  # which Pillow would cut off above 255
+                raise UsageError(
+                    f"{name} has mode {quoted(file.mode)}",
+                    "save the images with 8 bits a channel",
+                )
+            mode = mode or ("L" if file.mode == "1" else file.mode)
+            if mode not in ("L", "RGB"):
+                raise UsageError(f"{name} has mode {quoted(mode)}", "set mode to L or RGB")
+            image: Image.Image = file.convert(mode)
+        if size is not None:
+            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _unreadable(item: Any, index: int, source: str) -> UsageError:
+    name = (item and item["path"]) or f"image {index}"
+    return UsageError(
+        f"cannot read {short(str(name), 100)} of {quoted(source)}",
+        "is it a whole image, and not huge?",
+    )
+
+
+def _describe(image: Pixels) -> str:
+    channels, height, width = image.shape
+    return f"{width}x{height} {'L' if channels == 1 else 'RGB'}"

@@ -1,0 +1,30 @@
+"""The order in which a training takes its data: a pure function of seed and step."""
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion import noise
+
+Indices = NDArray[np.int64]
+
+
+def batch_indices(seed: int, step: int, batch: int, slots: Indices, size: int) -> Indices:
+    """Which of `size` data items fill `slots` at `step`; int64, as many as slots.
+
+    Every epoch is a permutation of its own; a batch may straddle two or more of them.
+    """
+    positions = step * batch + slots
+    epochs, places = positions // size, positions % size
+    items = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        chosen = epochs == epoch
+        items[chosen] = _order(seed, int(epoch), size)[places[chosen]]
+    return items
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, size: int) -> Indices:
+    drawn = noise.words(seed, noise.TRAIN_ORDER, epoch, np.arange(size), 1)[:, 0]
+    return np.argsort(drawn, kind="stable")

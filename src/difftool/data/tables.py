@@ -1,0 +1,85 @@
+"""Folders of images, parquet files and the hub's data sets, read by the `datasets` library."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.errors import MissingDependencyError, UsageError, quoted
+
+
+def open_table(source: str, split: str, *, labels: bool) -> Any:
+    """A table of a folder, parquet file or hub name; `labels` asks for those of subfolders."""
+    # It tells Hugging Face whenever it reads anything, be it a folder of this machine.
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError.extra("datasets", "data") from error
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # if a host program has loaded it before
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is reported here
+    try:
+        if source.endswith(".parquet"):
+            return datasets.load_dataset("parquet", data_files=source, split="train")
+        if Path(source).is_dir():
+            return datasets.load_dataset(
+                "imagefolder", data_dir=source, split="train", drop_labels=not labels
+            )
+        return datasets.load_dataset(source, split=split)
+    except Exception as error:  # the library raises whatever its file systems and parsers raise
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise UsageError(
+            f"cannot load the data {quoted(source)}: {reason}",
+            "give a folder, a parquet file, or a hub name (which needs the network)",
+        ) from error
+
+
+def encoded_images(table: Any, source: str, column: str | None) -> Iterable[Any]:
+    """The encoded images, as dicts of `bytes` and `path`; UsageError for a column of others."""
+    import datasets
+
+    chosen = _image_column(table, source, column)
+    try:
+        images: Iterable[Any] = table.cast_column(chosen, datasets.Image(decode=False))[chosen]
+        return images
+    except Exception as error:  # of several libraries
+        raise UsageError(
+            f"column {quoted(chosen)} of {quoted(source)} holds no images",
+            f"set column to one of: {', '.join(table.features)}",
+        ) from error
+
+
+def labels(table: Any, source: str, column: str) -> tuple[NDArray[np.int64], int | None]:
+    """The column of labels, int64 [N], and how many classes there are if the table says it."""
+    if column not in table.features:
+        raise UsageError(
+            f"{quoted(source)} has no column {quoted(column)}",
+            f"set labels to one of: {', '.join(table.features)}",
+        )
+    kind = table.features[column]
+    whole = str(getattr(kind, "dtype", "")).removeprefix("u").startswith("int")
+    found = np.asarray(table[column][:]) if whole else None
+    if found is None or found.dtype.kind not in "iu":  # an item without a label is None
+        raise UsageError(
+            f"column {quoted(column)} of {quoted(source)} does not hold an integer for each item",
+            "labels are whole numbers from 0",
+        )
+    return found.astype(np.int64), getattr(kind, "num_classes", None)
+
+
+def _image_column(table: Any, source: str, column: str | None) -> str:
+    import datasets
+
+    columns = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image)]
+    if column is not None:
+        columns = [name for name in table.features if name == column]
+    if len(columns) != 1:
+        raise UsageError(
+            f"{quoted(source)} has {len(columns) or 'no'} columns of images to choose from",
+            f"set column to one of: {', '.join(table.features)}",
+        )
+    return str(columns[0])
