@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from difftool.train.checkpoint import Checkpoint
+from difftool.networks.trained import Checkpoint
+from difftool.networks.unet import UNet
 from difftool.train.importers.diffusers_unet import namer
-from difftool.train.networks.unet import UNet
 
 
 class NotTheirs(Exception):

@@ -15,7 +15,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.export.amend import with_files
 from difftool.export.bundle import export_bundle
 from difftool.export.precision import in_half
-from difftool.train.checkpoint import Checkpoint, load_checkpoint
+from difftool.networks.trained import Checkpoint, load_checkpoint
 
 HALVES = ("fp16", "bf16")
 

@@ -16,19 +16,20 @@ import torch
 from _report import ROOT
 from torch import Tensor, nn
 
+from difftool import checkpoint as ckpt
 from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.bundle import export_bundle
 from difftool.export.onnx import OPSET
-from difftool.train import checkpoint as ckpt
+from difftool.networks import build_network
+from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.train.config import model_spec, network_arguments
-from difftool.train.networks import build_network
 from difftool.train.presets import preset
 
 # What a bundle depends on beside its checkpoint: where these change, it is made again.
-_SOURCES = ("bundle.py", "export", "train/networks", "train/presets")
+_SOURCES = ("bundle.py", "export", "networks", "train/presets")
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 _FEW = 8  # rows of the program that outputs are compared over
 _BRANCH_GAIN = 0.3  # of layers that begin as zeros, so that they count and nothing overflows
@@ -47,7 +48,7 @@ class Case:
 class Prepared:
     """A case on disk: the checkpoint, its bundle, and the plain graph network(x, timestep)."""
 
-    checkpoint: ckpt.Checkpoint
+    checkpoint: Checkpoint
     bundle: Bundle
     naive: Path
 
@@ -84,7 +85,7 @@ def prepare(case: Case, work: Path) -> Prepared:
     path = case.checkpoint(folder)
     if not (folder / "bundle").is_dir():
         export_bundle(path, folder / "bundle")
-    loaded = ckpt.load_checkpoint(path)
+    loaded = load_checkpoint(path)
     naive = folder / "network.onnx"
     if not naive.is_file():
         export_network(loaded.network, loaded.spec, naive)

@@ -31,7 +31,7 @@ from _timing import interleave, ratios
 from difftool.diffusion.columns import Column
 from difftool.export.forms import CHOSEN, Forms
 from difftool.export.onnx import conditioner_width, export_step, step_module
-from difftool.train.checkpoint import Checkpoint, load_checkpoint
+from difftool.networks.trained import Checkpoint, load_checkpoint
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], list[np.ndarray]]

@@ -14,8 +14,8 @@ import torch
 from _mnist import load_mnist
 from _report import ROOT, Figure, finish, parser
 
+from difftool.networks.trained import load_checkpoint
 from difftool.train import likelihood, variational
-from difftool.train.checkpoint import load_checkpoint
 
 MODELS = ("ddpm-mnist", "ncsn-mnist")
 UNIT = "bits/dim"

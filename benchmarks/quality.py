@@ -16,7 +16,7 @@ from pathlib import Path
 from _mnist import FOLDER, HELD_OUT, load_mnist
 from _report import Figure, finish, parser
 
-from difftool.cli.sets import read_samples
+from difftool.data import read_samples
 from difftool.errors import UsageError
 from difftool.evaluate.classifier import SURE, Classes, classes_of
 from difftool.evaluate.distances import Gaussian, frechet_distance, gaussian_of

@@ -27,7 +27,7 @@ from diffusers.utils import logging
 logging.disable_progress_bar()
 sys.path.insert(0, sys.argv[1])
 from _diffusers import pipeline
-from difftool.train.checkpoint import load_checkpoint
+from difftool.networks.trained import load_checkpoint
 pipeline(load_checkpoint(sys.argv[2])).save_pretrained(sys.argv[3])
 """
 DRAW = """

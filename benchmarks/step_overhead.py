@@ -24,8 +24,8 @@ from _timing import Side, interleave, ratios
 import difftool
 from difftool import Model, Program
 from difftool.bundle import STEP
+from difftool.networks.trained import load_checkpoint
 from difftool.runtime.backends.reference import Reference
-from difftool.train.checkpoint import load_checkpoint
 
 TO_NETWORK, TO_GRAPH = "loop / bare network", "loop / bare step graph"
 RATIO_LIMIT = 1.05

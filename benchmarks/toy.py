@@ -21,8 +21,8 @@ from difftool import Model, Program
 from difftool.diffusion import noise
 from difftool.diffusion.samplers import annealed_langevin
 from difftool.export.bundle import export_bundle
+from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime import load
-from difftool.train.checkpoint import Checkpoint, load_checkpoint
 
 RATIO = "torch loop / difftool"
 LIMIT = 5.0

@@ -25,6 +25,7 @@ from difftool.diffusion.schedules import geometric
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.eager import Eager
 from difftool.files import write_atomic, write_json
+from difftool.networks.trained import load_checkpoint
 from difftool.plot import draw_program, draw_schedule, encode, score
 from difftool.plot.plane import Window, arrows, dots, lattice, paths, show
 from difftool.plot.style import DATA, INK, LEARNED, blank
@@ -32,7 +33,6 @@ from difftool.plot.trajectory import draw_strip, frames_of, strip_labels
 from difftool.runtime.backends import Backend
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.loop import Draws, run, start_noise
-from difftool.train.checkpoint import load_checkpoint
 from difftool.train.config import TrainConfig, apply_overrides
 from difftool.train.presets import preset
 from difftool.train.trainer import train

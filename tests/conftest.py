@@ -16,6 +16,7 @@ from tests.fixtures import (  # noqa: F401
     tiny_checkpoint,
     toy_recipe,
 )
+from tests.recipes import images_config, points_config  # noqa: F401
 from tests.reliability.bars import (  # noqa: F401
     cases,
     nightly,

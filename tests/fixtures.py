@@ -106,8 +106,8 @@ def points_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 def _save(run: Path, spec: ModelSpec, network: dict[str, Any], program: dict[str, Any]) -> Path:
     import torch
 
-    from difftool.train import checkpoint as ckpt
-    from difftool.train.networks import build_network
+    from difftool import checkpoint as ckpt
+    from difftool.networks import build_network
 
     module = build_network(network["kind"], network["arguments"])
     generator = torch.Generator().manual_seed(0)

@@ -25,8 +25,8 @@ from _gpu_timing import FakeClock, Runner, counted, heat
 
 from difftool.bundle import read_bundle
 from difftool.errors import MissingDependencyError
+from difftool.networks.trained import load_checkpoint
 from difftool.runtime.backends import onnxruntime_cuda
-from difftool.train.checkpoint import load_checkpoint
 from tests.runtime.cuda.fake import FakeDevice
 from tests.runtime.test_backends_gpu import CPU_SESSION, CudaSession
 

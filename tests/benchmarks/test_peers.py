@@ -14,8 +14,8 @@ from _peers import SIDES, Setting, Side, Unavailable, step_error, tolerance
 from against_peers import EAGER, FASTEST, OURS, PIPELINE, at_batch, comparisons
 
 from difftool.bundle import read_bundle
+from difftool.networks.trained import load_checkpoint
 from difftool.runtime.backends.reference import Reference
-from difftool.train.checkpoint import load_checkpoint
 
 OPTIONS = Namespace(rounds=2, seconds=0.01, profile=False)
 SMALL = {"channels": 8, "groups": 4, "multipliers": [1, 2], "attention": [1], "blocks": 1}

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import constants
 
 from difftool.files import sha256_of
-from difftool.train.checkpoint import load_checkpoint
+from difftool.networks.trained import load_checkpoint
 from tests.cli.conftest import Command, tree
 from tests.cli.hub_server import COMMIT, HubServer
 from tests.reliability.forked import PATIENCE

@@ -11,7 +11,7 @@ import torch
 
 from difftool.bundle import read_bundle
 from difftool.files import sha256_of
-from difftool.train.checkpoint import load_checkpoint
+from difftool.networks.trained import load_checkpoint
 from tests.cli.conftest import Command, tree
 from tests.train.importers.plain_openai import Shape
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from difftool.cli.faults import fault_of
 from difftool.data import toys
+from difftool.networks.trained import load_checkpoint
 from difftool.train import likelihood, variational
-from difftool.train.checkpoint import load_checkpoint
 from tests.cli.conftest import Command
 
 

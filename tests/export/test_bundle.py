@@ -13,7 +13,7 @@ from difftool.errors import ArtefactError, UsageError
 from difftool.export.bundle import export_bundle
 from difftool.export.onnx import conditioner_width, example_inputs, step_module
 from difftool.export.torchscript import torchscript
-from difftool.train.checkpoint import load_checkpoint
+from difftool.networks.trained import load_checkpoint
 
 
 @pytest.fixture(scope="module")

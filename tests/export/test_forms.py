@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from difftool.export.forms.upsampling import parity_kernels
 from difftool.export.onnx import export_module
-from difftool.train.networks.refinenet import instance_norm_plus
-from difftool.train.networks.unet_layers import SelfAttention
+from difftool.networks.refinenet import instance_norm_plus
+from difftool.networks.unet_layers import SelfAttention
 
 
 class Function(nn.Module):

@@ -14,7 +14,7 @@ from difftool.bundle import STEP
 from difftool.diffusion.columns import Column
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.onnx import conditioner_width, export_step, step_module
-from difftool.train.networks import build_network
+from difftool.networks import build_network
 from tests.fixtures import POINTS_NETWORK, POINTS_SPEC
 
 LABELLED = replace(POINTS_SPEC, classes=3, null_label=True)

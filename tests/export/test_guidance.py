@@ -21,10 +21,10 @@ from difftool.errors import UsageError
 from difftool.export.bundle import export_bundle
 from difftool.export.eager import Eager
 from difftool.export.verify import compare, verify_bundle
+from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime import load
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.loop import Draws, run
-from difftool.train.checkpoint import Checkpoint, load_checkpoint
 
 SEED = 4
 LABELS = [2, 0, 3, 1, 2, 0]  # 3 is the null label

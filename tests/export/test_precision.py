@@ -18,7 +18,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
 from difftool.export.onnx import export_step, step_module
 from difftool.export.precision import in_half
-from difftool.train.networks import build_network
+from difftool.networks import build_network
 
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 STATISTICS = {"InstanceNormalization", "LayerNormalization", "ReduceMean", "Softmax"}

@@ -16,8 +16,8 @@ from difftool.diffusion.samplers import ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.eager import Eager
 from difftool.export.step import StepModule
+from difftool.networks.trained import load_checkpoint
 from difftool.runtime.backends.reference import Reference
-from difftool.train.checkpoint import load_checkpoint
 
 SPEC = ModelSpec(
     shape=(3,),

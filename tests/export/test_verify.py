@@ -15,9 +15,9 @@ from difftool.export.amend import with_files
 from difftool.export.eager import Eager
 from difftool.export.sides import Side, bounds_of, open_sides
 from difftool.export.verify import compare, verify_bundle
+from difftool.networks import build_network
+from difftool.networks.trained import load_checkpoint
 from difftool.runtime.loop import Draws, row_noise, start_noise
-from difftool.train.checkpoint import load_checkpoint
-from difftool.train.networks import build_network
 from tests.export.defects import copied, with_nan_at
 
 

@@ -13,9 +13,9 @@ from difftool.diffusion.parameterization import PARAMETERIZATIONS
 from difftool.diffusion.schedules import NoiseSchedule, geometric, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
+from difftool.networks.trained import load_checkpoint
 from difftool.plot import score
 from difftool.runtime.backends.reference import Reference
-from difftool.train.checkpoint import load_checkpoint
 
 Array = NDArray[np.float64]
 

@@ -22,9 +22,9 @@ from difftool.export.quantize.calibration import from_trajectory, ranges_of
 from difftool.export.quantize.fp8 import in_fp8
 from difftool.export.quantize.graph import LAYERS, in_8_bits, layers
 from difftool.export.quantize.symmetric import in_int8
+from difftool.networks import build_network
 from difftool.preflight.shapes.footprint import Walk
 from difftool.runtime.model import find_bundle, shipped_models
-from difftool.train.networks import build_network
 from tests.fixtures import POINTS_SPEC
 from tests.preflight.from_onnx import graph_of
 

@@ -86,8 +86,9 @@ def yaml(data: bytes) -> None:
 
 def checkpoint(data: bytes) -> None:
     """A checkpoint: config.json, and weights whose digest is right whatever they are."""
+    from difftool.checkpoint import EMA
     from difftool.files import sha256_of
-    from difftool.train.checkpoint import EMA, load_checkpoint
+    from difftool.networks.trained import load_checkpoint
 
     folder = _folder("checkpoint")
     text, _, weights = data.partition(SEPARATOR)

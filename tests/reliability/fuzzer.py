@@ -44,7 +44,7 @@ def main() -> None:
         import difftool.preflight
 
         if sys.argv[1] in ("config", "checkpoint"):
-            import difftool.train.checkpoint
+            import difftool.checkpoint
             import difftool.train.config
         if sys.argv[1] in ("recipe", "image"):
             import difftool.train.rehearsal

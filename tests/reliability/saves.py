@@ -15,17 +15,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
+from difftool import checkpoint as ckpt
 from difftool.errors import ArtefactError, DifftoolError, ResourceError
 from difftool.files import write_atomic
-from difftool.train import checkpoint as ckpt
 from difftool.train.config import parse
 from difftool.train.data import load_data
 from difftool.train.state import TrainState
+from tests.recipes import IMAGES, POINTS
 from tests.reliability import forked
 from tests.reliability.file_layer import dying, operation_of, raising, unseen, watched
 from tests.reliability.power_loss import Disk, left_of, write
 from tests.reliability.training_defects import Defect
-from tests.train.conftest import IMAGES, POINTS
 
 KINDS: Final = ("next", "again")
 BEFORE: Final = 2  # the step of the checkpoint that is there

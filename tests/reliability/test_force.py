@@ -12,9 +12,9 @@ import torch
 
 from difftool import files
 from difftool.bundle import read_bundle
+from difftool.checkpoint import read_config
 from difftool.cli import main
 from difftool.export.portable.site import RUNTIME
-from difftool.train.checkpoint import read_config
 from tests.reliability.bars import Cases
 from tests.train.importers.plain_openai import Shape
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from difftool.checkpoint import find_checkpoint
 from difftool.export.portable.site import RUNTIME
 from difftool.runtime.engine_cache import EngineCache
-from difftool.train.checkpoint import find_checkpoint
 from difftool.train.config import parse, to_toml
 from tests.cli.conftest import tree
 from tests.reliability import commands, saves

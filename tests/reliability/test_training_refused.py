@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
+from difftool import checkpoint as ckpt
 from difftool.errors import MOST_CHARACTERS, CheckFailed, DifftoolError
-from difftool.train import checkpoint as ckpt
 from difftool.train import data, state, trainer
 from difftool.train.config import (
     DataConfig,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from difftool.train import checkpoint as ckpt
+from difftool import checkpoint as ckpt
 from difftool.train.config import TrainConfig, apply_overrides, parse
 from difftool.train.trainer import train
 

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from difftool import data, files
+from difftool import checkpoint, data, files
 from difftool.errors import ResourceError
 from difftool.owned import Listing
-from difftool.train import checkpoint
 from difftool.train.state import TrainState
 
 

@@ -16,11 +16,11 @@ from difftool.export.compiled import jit_compiled
 from difftool.export.eager import Eager
 from difftool.export.onnx import conditioner_width, step_module
 from difftool.export.torchscript import torchscript
+from difftool.networks.trained import load_checkpoint
 from difftool.runtime import Model, load
 from difftool.runtime.backends import BACKENDS, open_backend
 from difftool.runtime.edits import inpaint
 from difftool.runtime.engine_cache import VARIABLE, EngineCache
-from difftool.train.checkpoint import load_checkpoint
 
 
 def list_files(bundle: Path) -> None:

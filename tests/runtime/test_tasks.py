@@ -15,10 +15,10 @@ from difftool.diffusion.schedules import linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.export.eager import Eager
+from difftool.networks.trained import load_checkpoint
 from difftool.runtime import Model, load
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.loop import Draws, run
-from difftool.train.checkpoint import load_checkpoint
 
 KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
 MASK = np.zeros((1, 8, 8), np.float32)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from difftool import checkpoint as ckpt
 from difftool.errors import UsageError
-from difftool.train import checkpoint as ckpt
+from difftool.networks.trained import load_checkpoint
 from difftool.train import draws
 from difftool.train.config import TrainConfig, apply_overrides, model_spec
 from difftool.train.objective import Objective
@@ -63,7 +64,7 @@ def test_stopped_and_resumed_is_bit_identical(labelled: TrainConfig, tmp_path: P
     weights = (ckpt.MODEL, ckpt.EMA, ckpt.OPTIMIZER)
     parts, whole = files(tmp_path / "parts"), files(tmp_path / "whole")
     assert [parts[name] for name in weights] == [whole[name] for name in weights]
-    loaded = ckpt.load_checkpoint(tmp_path / "whole")
+    loaded = load_checkpoint(tmp_path / "whole")
     assert (loaded.spec.classes, loaded.spec.null_label) == (10, True)
     assert loaded.network.label_embedding.weight.shape[0] == 11
 
@@ -73,7 +74,7 @@ def test_labels_change_the_training(labelled: TrainConfig, tmp_path: Path) -> No
         config = apply_overrides(labelled, [f"loss.label_dropout={dropout}", "run.steps=2"])
         train(config, tmp_path / name, progress=False)
     assert files(tmp_path / "a")[ckpt.MODEL] != files(tmp_path / "b")[ckpt.MODEL]
-    assert not ckpt.load_checkpoint(tmp_path / "b").spec.null_label
+    assert not load_checkpoint(tmp_path / "b").spec.null_label
 
 
 @pytest.mark.parametrize("kind", ["denoising", "sliced"])
@@ -96,7 +97,7 @@ def test_the_labels_are_learned(labelled_points: TrainConfig, tmp_path: Path, ki
             "run.checkpoint_every=300",
         ],
     )
-    loaded = ckpt.load_checkpoint(train(config, tmp_path / "run", progress=False), ema=False)
+    loaded = load_checkpoint(train(config, tmp_path / "run", progress=False), ema=False)
     spec, x = loaded.spec, torch.zeros(3, 2)
     level = len(spec.schedule) - 1
     c_in, c_skip, c_out = (float(value) for value in spec.coefficients_of(level))
@@ -120,7 +121,7 @@ def test_other_ways_to_train_with_labels(labelled: TrainConfig, tmp_path: Path) 
             "run.sample_every=2",
         ],
     )
-    loaded = ckpt.load_checkpoint(train(config, tmp_path / "run", progress=False))
+    loaded = load_checkpoint(train(config, tmp_path / "run", progress=False))
     assert (loaded.spec.classes, loaded.spec.learned_variance) == (10, True)
     assert (tmp_path / "run" / "samples" / "step-000000002.png").exists()
 
@@ -151,6 +152,6 @@ def test_a_run_from_before_there_were_labels_goes_on(
     del saved["training"]["data"]["labels"], saved["training"]["loss"]["label_dropout"]
     config.write_text(json.dumps(saved))
     longer = apply_overrides(constant, ["run.steps=3"])
-    assert ckpt.load_checkpoint(train(longer, run, progress=False)).step == 3
+    assert load_checkpoint(train(longer, run, progress=False)).step == 3
     with pytest.raises(UsageError, match="another configuration of data"):
         train(apply_overrides(longer, ["data.labels=label"]), run, progress=False)

@@ -7,8 +7,8 @@ import torch
 
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import UsageError
+from difftool.networks import build_network, num_parameters
 from difftool.train.config import model_spec, network_arguments
-from difftool.train.networks import build_network, num_parameters
 from difftool.train.presets import preset, preset_names
 
 SHAPES = {"toy": (2,), "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}

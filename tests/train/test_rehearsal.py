@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from difftool.errors import ResourceError, UsageError
+from difftool.networks import build_network
 from difftool.train import trainer
 from difftool.train.config import TrainConfig, apply_overrides, model_spec, network_arguments
 from difftool.train.data import Data
-from difftool.train.networks import build_network
 from difftool.train.rehearsal import rehearse
 
 

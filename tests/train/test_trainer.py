@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from difftool import checkpoint as ckpt
 from difftool.errors import ArtefactError, Cancelled, CheckFailed, UsageError
-from difftool.train import checkpoint as ckpt
+from difftool.networks.trained import load_checkpoint
 from difftool.train import trainer
 from difftool.train.config import DataConfig, TrainConfig, apply_overrides, read_toml, to_toml
 from difftool.train.data import Data
@@ -181,7 +182,7 @@ def test_other_ways_to_train_a_ddpm(
     images_config: TrainConfig, tmp_path: Path, override: str
 ) -> None:
     config = apply_overrides(images_config, [override, "run.steps=2"])
-    loaded = ckpt.load_checkpoint(train(config, tmp_path / "run", progress=False))
+    loaded = load_checkpoint(train(config, tmp_path / "run", progress=False))
     assert loaded.step == 2
     assert loaded.spec.learned_variance == (config.loss.kind == "hybrid")
 
@@ -232,7 +233,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_checkpoints(
         train(config, tmp_path / "diverged", progress=False)
     assert "\n" not in str(caught.value)
     assert ckpt.list_checkpoints(tmp_path / "diverged") == []
-    assert ckpt.load_checkpoint(tmp_path / "run").step == 2
+    assert load_checkpoint(tmp_path / "run").step == 2
 
 
 def test_another_run_in_the_folder_is_refused(

@@ -68,7 +68,7 @@ def import_(
     tell is asked for, to be said with --set. One batch is sent through the network before anything
     is written.
     """
-    from difftool.train.checkpoint import listed_files
+    from difftool.checkpoint import listed_files
     from difftool.train.importers import write
 
     options.require_place(out)
@@ -89,7 +89,7 @@ def as_checkpoint(
     UsageError where there is something to say of an import and `path` needs none.
     """
     from difftool.bundle import MANIFEST
-    from difftool.train.checkpoint import is_checkpoint
+    from difftool.checkpoint import is_checkpoint
 
     ours = is_checkpoint(path) or (path / MANIFEST).is_file()
     if not ours:

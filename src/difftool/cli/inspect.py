@@ -82,11 +82,12 @@ def _bundle(path: str) -> Record:
 
 
 def _checkpoint(path: Path) -> Record:
-    from difftool.train import checkpoint as ckpt
+    from difftool import checkpoint as ckpt
+    from difftool.networks.trained import load_checkpoint
 
     folder = ckpt.find_checkpoint(path)
     files = ckpt.read_config(folder)["files"]
-    loaded = ckpt.load_checkpoint(folder, ema=ckpt.EMA in files)
+    loaded = load_checkpoint(folder, ema=ckpt.EMA in files)
     config = loaded.config
     parameters = sum(weight.numel() for weight in loaded.network.parameters())
     return {
@@ -110,7 +111,7 @@ def _is_ours(folder: Path) -> bool:
     """Whether a folder may be a checkpoint or a run; a config.json alone is not enough."""
     if not (folder / "config.json").is_file() and not (folder / "checkpoints").is_dir():
         return False
-    from difftool.train.checkpoint import is_checkpoint
+    from difftool.checkpoint import is_checkpoint
 
     return is_checkpoint(folder)
 

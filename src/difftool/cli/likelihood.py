@@ -15,7 +15,7 @@ from difftool.errors import CheckFailed, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from difftool.train.checkpoint import Checkpoint
+    from difftool.networks.trained import Checkpoint
 
 EXAMPLES = """\b
 Examples:
@@ -95,7 +95,7 @@ def likelihood(
     if n < 1 or max_batch < 1:
         raise UsageError(f"{n} samples in batches of {max_batch}", "both start at 1")
 
-    from difftool.train.checkpoint import load_checkpoint
+    from difftool.networks.trained import load_checkpoint
     from difftool.train.likelihood import STEPS
 
     loaded = load_checkpoint(checkpoint, ema=not raw)

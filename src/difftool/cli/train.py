@@ -128,7 +128,7 @@ def train(
             print(to_toml(recipe), end="")
         return
 
-    from difftool.train.checkpoint import read_config
+    from difftool.checkpoint import read_config
     from difftool.train.trainer import train as run_training
 
     run = out or Path("runs") / name

@@ -21,6 +21,7 @@ from difftool.bundle import (
     read_bundle,
     write_manifest,
 )
+from difftool.checkpoint import EMA, MODEL
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ResourceError, UsageError
@@ -28,8 +29,8 @@ from difftool.export.onnx import conditioner_width, export_conditioner, export_s
 from difftool.export.torchscript import torchscript as trace
 from difftool.files import atomic_directory, destination, sha256_of, write_atomic
 from difftool.log import logger
+from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.engine_cache import EngineCache
-from difftool.train.checkpoint import EMA, MODEL, Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
     from difftool.export.tensorrt.build import Progress

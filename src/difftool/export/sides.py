@@ -11,7 +11,7 @@ from difftool.files import sha256_of
 from difftool.runtime.backends import BACKENDS, Backend, open_backend
 
 if TYPE_CHECKING:
-    from difftool.train.checkpoint import Checkpoint
+    from difftool.networks.trained import Checkpoint
 
 TORCH: Final = "torch"
 NUMPY: Final = "numpy"
@@ -86,7 +86,8 @@ def bounds_of(bundle: Bundle, *sides: Side) -> Bounds:
 
 def load_origin(bundle: Bundle, checkpoint: Path | str) -> "Checkpoint":
     """The checkpoint of a bundle; ArtefactError where it is another one."""
-    from difftool.train.checkpoint import EMA, MODEL, load_checkpoint
+    from difftool.checkpoint import EMA, MODEL
+    from difftool.networks.trained import load_checkpoint
 
     provenance = bundle.manifest.provenance
     loaded = load_checkpoint(checkpoint, ema=provenance.weights == "ema")

@@ -50,7 +50,7 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """`kind` and `arguments` as of `difftool.train.networks`, and what the raw output means.
+    """`kind` and `arguments` as of `difftool.networks`, and what the raw output means.
 
     Arguments that follow from the data, such as `in_channels`, are filled in.
     """

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ResourceError, UsageError, first_line
+from difftool.networks import MISFITS, build_network, num_parameters
 from difftool.train.config import TrainConfig
 from difftool.train.data import Data
-from difftool.train.networks import MISFITS, build_network, num_parameters
 from difftool.train.objective import Conditioned, Objective
 
 _SAMPLES: Final = 2

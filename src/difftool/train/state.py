@@ -11,14 +11,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from difftool import checkpoint as ckpt
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import read_json
-from difftool.train import checkpoint as ckpt
+from difftool.networks import build_network
 from difftool.train import draws
 from difftool.train.config import TrainConfig, model_spec, network_arguments, parse
 from difftool.train.data import Data
 from difftool.train.ema import Ema
-from difftool.train.networks import build_network
 from difftool.train.objective import Conditioned, Objective
 from difftool.train.rehearsal import rehearse
 

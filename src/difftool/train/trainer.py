@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from difftool import checkpoint as ckpt
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import (
     Cancelled,
@@ -18,7 +19,6 @@ from difftool.errors import (
     is_out_of_memory,
 )
 from difftool.files import locked, write_atomic
-from difftool.train import checkpoint as ckpt
 from difftool.train.config import TrainConfig, to_toml
 from difftool.train.data import load_data
 from difftool.train.monitor import Interrupt, Monitor

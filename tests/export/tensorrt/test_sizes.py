@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from difftool import checkpoint as ckpt
 from difftool.cli import main
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
-from difftool.train import checkpoint as ckpt
-from difftool.train.networks import build_network
+from difftool.networks import build_network
 
 pytest.importorskip("tensorrt_rtx")
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from difftool.errors import ArtefactError
+from difftool.networks import build_network
 from difftool.train.importers import find, is_foreign
 from difftool.train.importers.format import Imported
 from difftool.train.importers.hub import choose
-from difftool.train.networks import build_network
 from tests.train.importers import diffusers_models as models
 from tests.train.importers.conftest import read
 from tests.train.importers.diffusers_models import CELEBA, CIFAR, SMALL

@@ -12,7 +12,7 @@ from difftool.cli import main
 from difftool.diffusion import noise
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
-from difftool.train.checkpoint import load_checkpoint
+from difftool.networks.trained import load_checkpoint
 from tests.train.importers import diffusers_models as models
 
 diffusers = pytest.importorskip("diffusers")

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError
 from difftool.export.eager import Eager
+from difftool.networks import build_network
 from difftool.train.importers.diffusers_ncsnpp import (
     is_ncsnpp,
     ncsnpp_arguments,
     take_ncsnpp,
 )
 from difftool.train.importers.diffusers_unet import options
-from difftool.train.networks import build_network
 from tests.train.importers import diffusers_models as models
 from tests.train.importers.conftest import read
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import compile_program
 from difftool.export.eager import Eager
+from difftool.networks import build_network
 from difftool.train.importers.format import Imported
-from difftool.train.networks import build_network
 from tests.train.importers import diffusers_models as models
 from tests.train.importers.conftest import read
 from tests.train.importers.diffusers_models import SMALL

@@ -13,8 +13,8 @@ from difftool.diffusion.samplers import annealed_langevin, compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.bundle import export_bundle
 from difftool.export.eager import Eager
+from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.backends import Backend, Floats, open_backend
-from difftool.train.checkpoint import Checkpoint, load_checkpoint
 from difftool.train.importers import find, write
 
 NAMES = (

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from difftool.errors import ArtefactError
+from difftool.networks import build_network
 from difftool.train.importers.settings import SettingsMissing
-from difftool.train.networks import build_network
 from tests.train.importers.conftest import read
 from tests.train.importers.plain_ncsnv2 import DEEPER, DEEPEST, NCSNV2, State, Variant, evaluate
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from difftool.errors import ArtefactError, UsageError
+from difftool.networks import build_network
 from difftool.train.importers import find
 from difftool.train.importers.format import Imported
 from difftool.train.importers.settings import SettingsMissing
-from difftool.train.networks import build_network
 from tests.train.importers.conftest import read
 from tests.train.importers.plain_openai import Shape, evaluate
 

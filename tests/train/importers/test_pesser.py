@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from difftool.errors import ArtefactError
-from difftool.train.checkpoint import load_checkpoint
+from difftool.networks.trained import load_checkpoint
 from difftool.train.importers import find, write
 from difftool.train.importers.settings import SettingsMissing
 from tests.train.importers.conftest import read

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from difftool.checkpoint import EMA, MODEL, save_checkpoint
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import sha256_of
 from difftool.owned import Listing
-from difftool.train.checkpoint import EMA, MODEL, save_checkpoint
 from difftool.train.importers import (
     diffusers,
     improved,

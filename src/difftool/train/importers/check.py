@@ -16,8 +16,8 @@ from difftool.errors import (
     first_line,
     is_out_of_memory,
 )
+from difftool.networks import MISFITS, build_network
 from difftool.train.importers.format import Imported
-from difftool.train.networks import MISFITS, build_network
 
 MOST_NUMBERS: Final = 1 << 24  # of one sample: 2364 x 2364 pixels in colour
 

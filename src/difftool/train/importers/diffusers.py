@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError
+from difftool.networks.unet import UNet
 from difftool.train.importers import diffusers_scheduler as scheduler
 from difftool.train.importers import diffusers_unet as unet
 from difftool.train.importers import diffusers_ve as ve
@@ -14,7 +15,6 @@ from difftool.train.importers.layout import CLASS, PIPELINE, PIPELINE_FILE, SCHE
 from difftool.train.importers.settings import Chosen, Setting, Settings
 from difftool.train.importers.source import Source
 from difftool.train.importers.tensors import Weights, outline, take_unet, weights_of
-from difftool.train.networks.unet import UNet
 
 SIZE: Final = Setting(
     "sample_size", int, usual="such as 32", also=("unet.sample_size", "unet.image_size")

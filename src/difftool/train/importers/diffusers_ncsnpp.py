@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from difftool.networks.checks import MOST_LAYERS
+from difftool.networks.ncsnpp import NCSNpp
+from difftool.networks.ncsnpp_layers import groups_of
 from difftool.train.importers.diffusers_unet import (
     Config,
     check_values,
@@ -19,9 +22,6 @@ from difftool.train.importers.diffusers_unet import (
     widths_of,
 )
 from difftool.train.importers.tensors import Weights, outline, replace_words, take_unet
-from difftool.train.networks.checks import MOST_LAYERS
-from difftool.train.networks.ncsnpp import NCSNpp
-from difftool.train.networks.ncsnpp_layers import groups_of
 
 _SKIP: Final = re.compile(r"(Attn)?Skip(Down|Up)Block2D")
 _CHANNELS: Final = 3  # of the pyramids, whatever the network's own

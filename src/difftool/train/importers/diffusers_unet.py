@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, Final
 
 from difftool.errors import ArtefactError, quoted
+from difftool.networks.checks import MOST_LAYERS
 from difftool.train.importers.layout import CLASS
 from difftool.train.importers.tensors import Weights, replace_words
-from difftool.train.networks.checks import MOST_LAYERS
 
 Config = Mapping[str, Any]
 

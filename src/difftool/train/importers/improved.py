@@ -9,6 +9,7 @@ from torch import Tensor
 from difftool.diffusion.schedules import NoiseSchedule, cosine, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
+from difftool.networks.unet import UNet
 from difftool.train.importers.format import Format, Imported
 from difftool.train.importers.settings import Chosen, Setting, Settings
 from difftool.train.importers.source import Source
@@ -20,7 +21,6 @@ from difftool.train.importers.tensors import (
     take_unet,
     weights_of,
 )
-from difftool.train.networks.unet import UNet
 
 IMAGE_SIZE: Final = Setting("image_size", int, usual="such as 64")
 HEADS: Final = Setting(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from difftool.diffusion.schedules import NoiseSchedule, cosine, from_betas, linear, sigmoid
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
+from difftool.networks.linear_attention_unet import LinearAttentionUNet
 from difftool.train.importers.format import Format, Imported
 from difftool.train.importers.settings import Chosen, Setting, Settings
 from difftool.train.importers.source import Source
@@ -23,7 +24,6 @@ from difftool.train.importers.tensors import (
     take_unet,
     weights_of,
 )
-from difftool.train.networks.linear_attention_unet import LinearAttentionUNet
 
 IMAGE_SIZE: Final = Setting("image_size", int, usual="what GaussianDiffusion was given")
 SAMPLING_STEPS: Final = Setting("sampling_timesteps", int)

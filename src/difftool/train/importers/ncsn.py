@@ -8,6 +8,8 @@ import torch
 
 from difftool.diffusion.schedules import geometric
 from difftool.diffusion.spec import ModelSpec
+from difftool.networks.ncsn import NCSN
+from difftool.networks.refinenet import ConditionalInstanceNormPlus
 from difftool.train.importers.format import Format, Imported
 from difftool.train.importers.settings import Chosen, Setting, Settings
 from difftool.train.importers.source import Source
@@ -20,8 +22,6 @@ from difftool.train.importers.tensors import (
     take,
     weights_of,
 )
-from difftool.train.networks.ncsn import NCSN
-from difftool.train.networks.refinenet import ConditionalInstanceNormPlus
 
 IMAGE_SIZE: Final = Setting(
     "data.image_size", int, usual="28 for MNIST, 32 for CIFAR-10", also=("image_size",)

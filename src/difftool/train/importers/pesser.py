@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from difftool.diffusion.schedules import linear, scaled_linear
 from difftool.diffusion.spec import ModelSpec
+from difftool.networks.unet import UNet
 from difftool.train.importers.format import Format, Imported
 from difftool.train.importers.settings import Setting, Settings
 from difftool.train.importers.source import Source
@@ -19,7 +20,6 @@ from difftool.train.importers.tensors import (
     take_unet,
     weights_of,
 )
-from difftool.train.networks.unet import UNet
 
 RESOLUTION: Final = Setting(
     "resolution", int, usual="32 for CIFAR-10, 256 for LSUN", also=("data.image_size",)

@@ -12,16 +12,16 @@ from typing import Any, Final, NamedTuple
 from torch import Tensor, nn
 
 from difftool.errors import ArtefactError
-from difftool.train.importers.tensors import Weights, outline, size_of, take_unet
-from difftool.train.networks.ncsnpp import NCSNpp
-from difftool.train.networks.ncsnpp_layers import (
+from difftool.networks.ncsnpp import NCSNpp
+from difftool.networks.ncsnpp_layers import (
     DoubleConv,
     FourierEmbedding,
     HalveConv,
     InputSkip,
     ResidualBlock,
 )
-from difftool.train.networks.unet_layers import SelfAttention
+from difftool.networks.unet_layers import SelfAttention
+from difftool.train.importers.tensors import Weights, outline, size_of, take_unet
 
 PREFIX: Final = "all_modules."
 FREQUENCIES: Final = f"{PREFIX}0.W"  # of the Fourier embedding; a parameter, and never trained

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from difftool.errors import ArtefactError, UsageError
+from difftool.networks import build_network
 from difftool.train.importers.source import Source
-from difftool.train.networks import build_network
 
 Weights = dict[str, Tensor]
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from difftool.networks import build_network
 from difftool.train.importers import find
-from difftool.train.networks import build_network
 
 
 def recorded(folder: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from difftool.errors import UsageError
-from difftool.train.networks import NETWORKS, build_network, num_parameters
+from difftool.networks import NETWORKS, build_network, num_parameters
 
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # arguments and sample shape
     "linear_attention_unet": (

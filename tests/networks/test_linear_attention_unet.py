@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from difftool.errors import UsageError
-from difftool.train.networks import build_network, num_parameters
-from difftool.train.networks.linear_attention_unet import (
+from difftool.networks import build_network, num_parameters
+from difftool.networks.linear_attention_unet import (
     FullAttention,
     LinearAttention,
     LinearAttentionUNet,

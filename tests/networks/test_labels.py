@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from difftool.errors import UsageError
-from difftool.train.networks import build_network, num_parameters
-from difftool.train.networks.mlp import MLP
-from tests.train.networks.test_networks import SMALL
+from difftool.networks import build_network, num_parameters
+from difftool.networks.mlp import MLP
+from tests.networks.test_networks import SMALL
 
 KINDS = ("mlp", "unet")
 

@@ -7,21 +7,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import (
+from difftool.networks.checks import (
     MOST_LAYERS,
     MOST_LEVELS,
     check_at_least,
     check_at_most,
     check_choice,
 )
-from difftool.train.networks.ncsnpp_layers import (
+from difftool.networks.ncsnpp_layers import (
     RESCALE,
     FourierEmbedding,
     OutputHead,
     Parts,
     ResidualBlock,
 )
-from difftool.train.networks.unet_layers import SelfAttention, SinusoidalEmbedding
+from difftool.networks.unet_layers import SelfAttention, SinusoidalEmbedding
 
 EMBEDDINGS = ("fourier", "positional")
 RESAMPLINGS = ("block", "conv")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.train.networks.unet_layers import SelfAttention
+from difftool.networks.unet_layers import SelfAttention
 
 FIR = (1.0, 3.0, 3.0, 1.0)
 RESCALE = math.sqrt(0.5)  # keeps the variance of a sum of two

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from difftool.errors import UsageError
-from difftool.train.networks import build_network, num_parameters
-from difftool.train.networks.unet import UNet
-from difftool.train.networks.unet_layers import SelfAttention, SinusoidalEmbedding
+from difftool.networks import build_network, num_parameters
+from difftool.networks.unet import UNet
+from difftool.networks.unet_layers import SelfAttention, SinusoidalEmbedding
 
 MNIST = {
     "in_channels": 1,

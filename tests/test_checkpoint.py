@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from difftool import checkpoint as ckpt
 from difftool.errors import ArtefactError, ResourceError, UsageError
 from difftool.files import sha256_of
-from difftool.train import checkpoint as ckpt
+from difftool.networks.trained import export_weights, load_checkpoint
 from difftool.train.config import TrainConfig, apply_overrides
 from difftool.train.trainer import train
 
@@ -50,14 +51,14 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]
 def test_a_run_keeps_its_newest_checkpoints(run: Path) -> None:
     names = [path.name for path in ckpt.list_checkpoints(run)]
     assert names == ["step-000000004", "step-000000006"]
-    loaded = ckpt.load_checkpoint(run)
+    loaded = load_checkpoint(run)
     assert (loaded.step, loaded.weights, loaded.path.name) == (6, "ema", names[-1])
-    assert ckpt.load_checkpoint(run / "checkpoints" / names[0]).step == 4
+    assert load_checkpoint(run / "checkpoints" / names[0]).step == 4
 
 
 def test_both_weights_load(newest: Path) -> None:
     for ema, file in ((True, ckpt.EMA), (False, ckpt.MODEL)):
-        loaded = ckpt.load_checkpoint(newest, ema=ema)
+        loaded = load_checkpoint(newest, ema=ema)
         for name, value in load_file(newest / file).items():
             assert torch.equal(loaded.network.state_dict()[name], value)
         assert not loaded.network.training
@@ -68,16 +69,16 @@ def test_both_weights_load(newest: Path) -> None:
 def test_weights_alone_load_but_do_not_resume(
     run: Path, points_config: TrainConfig, tmp_path: Path
 ) -> None:
-    only = ckpt.export_weights(run, tmp_path / "small" / "checkpoints" / "step-000000006")
+    only = export_weights(run, tmp_path / "small" / "checkpoints" / "step-000000006")
     assert {path.name for path in only.iterdir()} == {ckpt.CONFIG, ckpt.EMA}
     x = torch.ones(3, 2)
     cond = torch.zeros(3)
-    first, second = (ckpt.load_checkpoint(path).network for path in (run, only))
+    first, second = (load_checkpoint(path).network for path in (run, only))
     assert torch.equal(first(x, first.condition(cond)), second(x, second.condition(cond)))
     with pytest.raises(ArtefactError, match=r"no model\.safetensors"):
-        ckpt.load_checkpoint(only, ema=False)
+        load_checkpoint(only, ema=False)
     with pytest.raises(UsageError, match="exists"):
-        ckpt.export_weights(run, only)
+        export_weights(run, only)
     with pytest.raises(ArtefactError, match="weights only"):
         train(points_config, tmp_path / "small", progress=False)
 
@@ -93,8 +94,8 @@ def test_damage_is_named_and_the_one_before_is_found(run: Path, name: str, damag
     else:
         (newest / name).write_bytes(data if damage == "flip" else data[:-1])
     with pytest.raises(ArtefactError, match=name):
-        ckpt.load_checkpoint(newest)
-    assert ckpt.load_checkpoint(run).step == 4
+        load_checkpoint(newest)
+    assert load_checkpoint(run).step == 4
     assert ckpt.find_checkpoint(run).name == "step-000000004"
 
 
@@ -106,7 +107,7 @@ def test_tensors_that_do_not_fit_are_all_named(newest: Path) -> None:
 
     edit_weights(newest, change)
     with pytest.raises(ArtefactError) as caught:
-        ckpt.load_checkpoint(newest)
+        load_checkpoint(newest)
     for part in ("missing: out.bias", "surplus: extra", "out.weight [3, 8] for [2, 8]"):
         assert part in str(caught.value)
     assert caught.value.exit_code == 3
@@ -133,17 +134,17 @@ def test_configurations_that_cannot_be(
 ) -> None:
     edit_config(newest, change)
     with pytest.raises(ArtefactError, match=message) as caught:
-        ckpt.load_checkpoint(newest)
+        load_checkpoint(newest)
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(ArtefactError, match="not a checkpoint"):
-            ckpt.load_checkpoint(path)
+            load_checkpoint(path)
     (tmp_path / ckpt.CONFIG).write_text("{")
     with pytest.raises(ArtefactError, match="not valid JSON"):
-        ckpt.load_checkpoint(tmp_path)
+        load_checkpoint(tmp_path)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(
@@ -158,7 +159,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(
         train(longer, run, progress=False)
     assert caught.value.exit_code == 5
     monkeypatch.undo()
-    assert ckpt.load_checkpoint(run).step == 6
+    assert load_checkpoint(run).step == 6
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert names == ["step-000000004", "step-000000006"]
 
@@ -167,7 +168,7 @@ def test_links_are_refused(newest: Path, tmp_path: Path) -> None:
     shutil.move(newest / ckpt.EMA, tmp_path / "elsewhere")
     (newest / ckpt.EMA).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ArtefactError, match="not there"):
-        ckpt.load_checkpoint(newest)
+        load_checkpoint(newest)
 
 
 def test_what_somebody_put_into_an_old_checkpoint_stays(run: Path) -> None:
@@ -189,6 +190,6 @@ def test_leftovers_of_a_killed_process_go(run: Path) -> None:
     leftover = run / "checkpoints" / ".step-000000005.abc"
     leftover.mkdir()
     (leftover / ckpt.MODEL).write_bytes(b"half")
-    assert ckpt.load_checkpoint(run).step == 6
+    assert load_checkpoint(run).step == 6
     ckpt.prune(ckpt.find_checkpoint(run), keep=1)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000000006"]

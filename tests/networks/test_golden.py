@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tests.train.networks import golden
-from tests.train.networks.golden import recorded
+from tests.networks import golden
+from tests.networks.golden import recorded
 
 TOLERANCE = 2e-4  # of the largest output, for float32 sums in another order
 

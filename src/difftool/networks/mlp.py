@@ -5,8 +5,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from difftool.train.networks.checks import MOST_LAYERS, check_at_least, check_at_most
-from difftool.train.networks.labels import add_label, label_table
+from difftool.networks.checks import MOST_LAYERS, check_at_least, check_at_most
+from difftool.networks.labels import add_label, label_table
 
 
 class MLP(nn.Module):

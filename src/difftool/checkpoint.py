@@ -14,14 +14,12 @@ The data's position is step * batch, and randomness has no state, so nothing els
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
@@ -35,7 +33,6 @@ from difftool.files import (
 )
 from difftool.log import logger
 from difftool.owned import Listing, remove_owned
-from difftool.train.networks import build_network
 
 FORMAT: Final = 1
 CONFIG = "config.json"
@@ -43,54 +40,10 @@ MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safet
 OPTIMIZER_JSON = "optimizer.json"
 FILES: Final = (CONFIG, MODEL, EMA, OPTIMIZER, OPTIMIZER_JSON)
 KEYS: Final = {"format", "step", "spec", "network", "program", "training", "files"}
-_KINDS: Final = {EMA: "ema", MODEL: "raw"}
 _STEP: Final = re.compile(r"step-\d{9,}")
 _LISTED = 3  # tensors that an error names of each kind
 
 log = logger(__name__)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A trained network and what it is. `weights` says which are loaded: "ema" or "raw"."""
-
-    spec: ModelSpec
-    network: nn.Module
-    config: dict[str, Any]
-    step: int
-    path: Path
-    weights: str
-
-
-def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
-    """The network of a checkpoint folder, or of the newest whole checkpoint of a run folder.
-
-    With `ema` its weights are their moving average, where there is one.
-
-    Raises:
-        ArtefactError: it is not a checkpoint, is damaged, of a newer format, or its configuration
-            does not fit its weights.
-    """
-    folder = find_checkpoint(path)
-    config = read_config(folder)
-    weights = EMA if ema and EMA in config["files"] else MODEL
-    if weights not in config["files"]:
-        raise ArtefactError(f"{folder} holds no {weights}", "it has the other weights: choose them")
-    try:
-        spec = ModelSpec.from_dict(config["spec"])
-        kind, arguments = config["network"]["kind"], config["network"]["arguments"]
-        with torch.device("meta"):  # its sizes alone, until the weights are seen to have them
-            sizes = build_network(kind, arguments).state_dict()
-    except Exception as error:  # whatever a network makes of arguments that cannot be
-        reason = str(error).partition("\n")[0][:200]
-        raise ArtefactError(
-            f"{folder / CONFIG} does not describe a model: {reason}", "was it edited?"
-        ) from error
-    tensors = read_tensors(folder / weights, sizes)
-    network = build_network(kind, arguments)
-    network.load_state_dict(tensors)
-    network.eval().requires_grad_(False)
-    return Checkpoint(spec, network, config, config["step"], folder, _KINDS[weights])
 
 
 def is_checkpoint(path: Path | str) -> bool:
@@ -155,7 +108,7 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """A checkpoint's config.json, after every file that it lists has been checked."""
-    config = read_json(folder / CONFIG)
+    config: dict[str, Any] = read_json(folder / CONFIG)
     try:
         version = config["format"]
         if version > FORMAT:
@@ -220,22 +173,6 @@ def save_checkpoint(
             "files": files,
         }
         write_json(temporary / CONFIG, config)
-
-
-def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
-    """A checkpoint with one set of weights and nothing to resume from: small enough to keep."""
-    checkpoint = load_checkpoint(source, ema=ema)
-    save_checkpoint(
-        out,
-        step=checkpoint.step,
-        spec=checkpoint.spec,
-        network=checkpoint.config["network"],
-        program=checkpoint.config["program"],
-        training=checkpoint.config["training"],
-        tensors={EMA if checkpoint.weights == "ema" else MODEL: checkpoint.network.state_dict()},
-        source=checkpoint.config.get("source"),
-    )
-    return out
 
 
 def prune(newest: Path, keep: int) -> None:

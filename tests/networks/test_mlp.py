@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from difftool.train.checkpoint import load_checkpoint
-from difftool.train.networks.mlp import MLP
+from difftool.networks.mlp import MLP
+from difftool.networks.trained import load_checkpoint
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 7])

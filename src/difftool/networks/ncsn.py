@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import MOST_LEVELS, check_at_least, check_at_most
-from difftool.train.networks.refinenet import (
+from difftool.networks.checks import MOST_LEVELS, check_at_least, check_at_most
+from difftool.networks.refinenet import (
     ConditionalInstanceNormPlus,
     InstanceNormPlus,
     NoNorm,

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import (
+from difftool.networks.checks import (
     MOST_LAYERS,
     MOST_LEVELS,
     check_at_least,
     check_at_most,
     check_choice,
 )
-from difftool.train.networks.labels import add_label, label_table
-from difftool.train.networks.unet_layers import (
+from difftool.networks.labels import add_label, label_table
+from difftool.networks.unet_layers import (
     Downsample,
     ResidualBlock,
     SelfAttention,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from difftool.train.networks.ncsn import NCSN, NCSNv2
-from difftool.train.networks.refinenet import ConditionalInstanceNormPlus, instance_norm_plus
+from difftool.networks.ncsn import NCSN, NCSNv2
+from difftool.networks.refinenet import ConditionalInstanceNormPlus, instance_norm_plus
 
 
 def test_instance_norm_plus_is_its_formula() -> None:

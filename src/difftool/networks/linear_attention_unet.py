@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import MOST_LEVELS, check_at_least, check_at_most
-from difftool.train.networks.unet_layers import SinusoidalEmbedding
+from difftool.networks.checks import MOST_LEVELS, check_at_least, check_at_most
+from difftool.networks.unet_layers import SinusoidalEmbedding
 
 NormFactory = Callable[[int], nn.Module]
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from difftool.errors import UsageError
-from difftool.train.networks.checks import check_at_least
+from difftool.networks.checks import check_at_least
 
 
 def label_table(classes: int, null_label: bool, width: int) -> nn.Embedding | None:

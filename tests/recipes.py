@@ -1,8 +1,11 @@
 """Configurations that train in a moment."""
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from difftool.train.config import TrainConfig, parse
+if TYPE_CHECKING:
+    from difftool.train.config import TrainConfig
 
 IMAGES = {
     "method": "ddpm",
@@ -37,12 +40,16 @@ POINTS = {
 
 
 @pytest.fixture
-def images_config() -> TrainConfig:
+def images_config() -> "TrainConfig":
     """A DDPM of 8x8 digits, with dropout and flips."""
+    from difftool.train.config import parse
+
     return parse(IMAGES)
 
 
 @pytest.fixture
-def points_config() -> TrainConfig:
+def points_config() -> "TrainConfig":
     """An NCSN of points in the plane."""
+    from difftool.train.config import parse
+
     return parse(POINTS)

@@ -15,11 +15,11 @@ from torch import nn
 
 from difftool.diffusion.calls import require_types
 from difftool.errors import UsageError, first_line, is_out_of_memory, quoted
-from difftool.train.networks.linear_attention_unet import LinearAttentionUNet
-from difftool.train.networks.mlp import MLP
-from difftool.train.networks.ncsn import NCSN, NCSNv2
-from difftool.train.networks.ncsnpp import NCSNpp
-from difftool.train.networks.unet import UNet
+from difftool.networks.linear_attention_unet import LinearAttentionUNet
+from difftool.networks.mlp import MLP
+from difftool.networks.ncsn import NCSN, NCSNv2
+from difftool.networks.ncsnpp import NCSNpp
+from difftool.networks.unet import UNet
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "linear_attention_unet": LinearAttentionUNet,

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from difftool.errors import UsageError
 from difftool.export.onnx import export_module
-from difftool.train.networks import build_network
-from difftool.train.networks.ncsnpp_layers import DoubleConv, HalveConv, double, halve
+from difftool.networks import build_network
+from difftool.networks.ncsnpp_layers import DoubleConv, HalveConv, double, halve
 
 LINE = torch.tensor([1.0, 3, 3, 1])
 

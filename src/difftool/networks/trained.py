@@ -1,0 +1,82 @@
+"""A checkpoint's network, with its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from difftool.checkpoint import (
+    CONFIG,
+    EMA,
+    MODEL,
+    find_checkpoint,
+    read_config,
+    read_tensors,
+    save_checkpoint,
+)
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError
+from difftool.networks import build_network
+
+_KINDS: Final = {EMA: "ema", MODEL: "raw"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and what it is. `weights` says which are loaded: "ema" or "raw"."""
+
+    spec: ModelSpec
+    network: nn.Module
+    config: dict[str, Any]
+    step: int
+    path: Path
+    weights: str
+
+
+def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
+    """The network of a checkpoint folder, or of the newest whole checkpoint of a run folder.
+
+    With `ema` its weights are their moving average, where there is one.
+
+    Raises:
+        ArtefactError: it is not a checkpoint, is damaged, of a newer format, or its configuration
+            does not fit its weights.
+    """
+    folder = find_checkpoint(path)
+    config = read_config(folder)
+    weights = EMA if ema and EMA in config["files"] else MODEL
+    if weights not in config["files"]:
+        raise ArtefactError(f"{folder} holds no {weights}", "it has the other weights: choose them")
+    try:
+        spec = ModelSpec.from_dict(config["spec"])
+        kind, arguments = config["network"]["kind"], config["network"]["arguments"]
+        with torch.device("meta"):  # its sizes alone, until the weights are seen to have them
+            sizes = build_network(kind, arguments).state_dict()
+    except Exception as error:  # whatever a network makes of arguments that cannot be
+        reason = str(error).partition("\n")[0][:200]
+        raise ArtefactError(
+            f"{folder / CONFIG} does not describe a model: {reason}", "was it edited?"
+        ) from error
+    tensors = read_tensors(folder / weights, sizes)
+    network = build_network(kind, arguments)
+    network.load_state_dict(tensors)
+    network.eval().requires_grad_(False)
+    return Checkpoint(spec, network, config, config["step"], folder, _KINDS[weights])
+
+
+def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
+    """A checkpoint with one set of weights and nothing to resume from: small enough to keep."""
+    checkpoint = load_checkpoint(source, ema=ema)
+    save_checkpoint(
+        out,
+        step=checkpoint.step,
+        spec=checkpoint.spec,
+        network=checkpoint.config["network"],
+        program=checkpoint.config["program"],
+        training=checkpoint.config["training"],
+        tensors={EMA if checkpoint.weights == "ema" else MODEL: checkpoint.network.state_dict()},
+        source=checkpoint.config.get("source"),
+    )
+    return out
