@@ -21,9 +21,43 @@ GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 # What tells the time, the place or the version of a library, and not what was done.
 VOLATILE = re.compile(r"seconds|_per_second|speed|_ms$|ratio|spread|path|modified|free")
 MODELS = ("ddpm-mnist", "ncsn-mnist")
-SAMPLERS = ["ddpm", "ddim", "langevin", "annealed_langevin", "consistent_annealed", "predictor_corrector", "reverse_diffusion", "probability_flow", "euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "unipc", "plms"]
+SAMPLERS = [
+    "ddpm",
+    "ddim",
+    "langevin",
+    "annealed_langevin",
+    "consistent_annealed",
+    "predictor_corrector",
+    "reverse_diffusion",
+    "probability_flow",
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_3m",
+    "unipc",
+    "plms",
+]
 BACKENDS = ("onnxruntime-cpu", "openvino", "torchscript")
-COMMANDS = ["train", "import", "export", "compile", "sample", "inspect", "quantize", "verify", "bench", "eval", "likelihood", "program", "web", "doctor", "plot", "cache"]
+COMMANDS = [
+    "train",
+    "import",
+    "export",
+    "compile",
+    "sample",
+    "inspect",
+    "quantize",
+    "verify",
+    "bench",
+    "eval",
+    "likelihood",
+    "program",
+    "web",
+    "doctor",
+    "plot",
+    "cache",
+]
 GROUPS = {"plot": "scores trajectory program schedule", "cache": "ls why rm"}
 
 

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import (
@@ -52,10 +53,14 @@ log = Log(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and what it is. `weights` says which are loaded: "ema" or "raw"."""
+    """A trained network and what it is.
+
+    `sampler` makes the default program; `weights` says which are loaded, "ema" or "raw".
+    """
 
     spec: ModelSpec
     network: nn.Module
+    sampler: SamplerCall
     config: dict[str, Any]
     step: int
     path: Path
@@ -79,6 +84,7 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
     try:
         spec = ModelSpec.from_dict(config["spec"])
         kind, arguments = config["network"]["kind"], config["network"]["arguments"]
+        sampler = SamplerCall.from_dict(config["program"])
         with torch.device("meta"):  # its sizes alone, until the weights are seen to have them
             sizes = build_network(kind, arguments).state_dict()
     except Exception as error:  # whatever a network makes of arguments that cannot be
@@ -90,7 +96,7 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
     network = build_network(kind, arguments)
     network.load_state_dict(tensors)
     network.eval().requires_grad_(False)
-    return Checkpoint(spec, network, config, config["step"], folder, _KINDS[weights])
+    return Checkpoint(spec, network, sampler, config, config["step"], folder, _KINDS[weights])
 
 
 def is_checkpoint(path: Path | str) -> bool:
@@ -182,7 +188,7 @@ def save_checkpoint(
     step: int,
     spec: ModelSpec,
     network: Mapping[str, Any],
-    program: Mapping[str, Any],
+    sampler: SamplerCall,
     training: Mapping[str, Any] | None,
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Any] | None = None,
@@ -192,11 +198,11 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder, atomically.
 
-    `network` is {"kind", "arguments"}, `program` the default {"sampler", "arguments"}; `tensors`
-    maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json;
-    `source` says where weights that were not trained here come from, and `data` what those were
-    trained on that were, {"items", "sha256"}. An existing folder is an error, or gives way if it
-    holds what `replace` lists and nothing else.
+    `network` is {"kind", "arguments"}, and `sampler` makes the default program; `tensors` maps
+    MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json; `source`
+    says where weights that were not trained here come from, and `data` what those were trained on
+    that were, {"items", "sha256"}. An existing folder is an error, or gives way if it holds what
+    `replace` lists and nothing else.
     """
     with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
@@ -213,7 +219,7 @@ def save_checkpoint(
             "step": step,
             "spec": spec.to_dict(),
             "network": dict(network),
-            "program": dict(program),
+            "program": sampler.to_dict(),
             "training": training,
             **({} if source is None else {"source": dict(source)}),
             **({} if data is None else {"data": dict(data)}),
@@ -230,7 +236,7 @@ def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
         step=checkpoint.step,
         spec=checkpoint.spec,
         network=checkpoint.config["network"],
-        program=checkpoint.config["program"],
+        sampler=checkpoint.sampler,
         training=checkpoint.config["training"],
         tensors={EMA if checkpoint.weights == "ema" else MODEL: checkpoint.network.state_dict()},
         source=checkpoint.config.get("source"),

@@ -2,7 +2,7 @@
 
 import math
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import KEEP_DENOISED, Level, fresh_noise, gap, transfer
 from difftool.diffusion.spacing import LINSPACE, steps_or, transitions, visited
@@ -10,6 +10,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
 
+@sampler
 def dpmpp_2m(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
@@ -20,9 +21,10 @@ def dpmpp_2m(
     steps = steps_or(steps, 20, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
     _add_second_order(builder, visited(spec.schedule, steps, spacing), eta=0.0)
-    return builder.build("dpmpp_2m", {"steps": steps, "spacing": spacing, "clip": clip})
+    return builder.build({"steps": steps})
 
 
+@sampler
 def dpmpp_2m_sde(
     spec: ModelSpec,
     *,
@@ -41,10 +43,10 @@ def dpmpp_2m_sde(
     steps = steps_or(steps, 20, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
     _add_second_order(builder, visited(spec.schedule, steps, spacing), eta)
-    arguments = {"steps": steps, "eta": eta, "spacing": spacing, "clip": clip}
-    return builder.build("dpmpp_2m_sde", arguments)
+    return builder.build({"steps": steps})
 
 
+@sampler
 def dpmpp_3m(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
@@ -67,7 +69,7 @@ def dpmpp_3m(
             b, c = _second_order(b, [following, current, *earlier])
         builder.row(level, target, a=a, b=b, c=c, push=KEEP_DENOISED)
         earlier.insert(0, current)
-    return builder.build("dpmpp_3m", {"steps": steps, "spacing": spacing, "clip": clip})
+    return builder.build({"steps": steps})
 
 
 def _add_second_order(builder: ProgramBuilder, levels: list[float], eta: float) -> None:
