@@ -1,5 +1,7 @@
 """Every sampler's table, run by the reference backend, against the plain loop of its paper."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -235,3 +237,12 @@ def test_the_proof_carries_one_coefficient_for_all_noise(monkeypatch: pytest.Mon
     noise = np.sqrt(decay * first**2 + fresh**2 * (1 - decay) / (1 - kept**2))
     assert found.noise_error == pytest.approx(np.abs(noise - sigma).max() / max(1, sigma), rel=1e-9)
     assert max(sizes) <= 2
+
+
+@pytest.mark.parametrize("spec", [VP, VE], ids=["vp", "ve"])
+def test_without_eta_no_sampler_that_takes_it_adds_noise(spec: ModelSpec) -> None:
+    taking = [name for name in SAMPLERS if "eta" in inspect.signature(SAMPLERS[name]).parameters]
+    assert set(taking) == {"ddim", "euler_ancestral", "dpmpp_2m_sde"}
+    for name in taking:
+        assert not SAMPLERS[name](spec, eta=0.0).table[:, Column.D].any()
+        assert SAMPLERS[name](spec, eta=0.5).table[:-1, Column.D].all()

@@ -50,11 +50,12 @@ def dpmpp_2m_sde(
 def dpmpp_3m(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
-    """DPM-Solver++(3M), as its authors released it: `dpmpp_2m` with a curvature from three rows' D.
+    """DPM-Solver++(3M), as released (Lu et al. 2022, eq. 12 with n=3, and the authors' code).
 
-    (Lu et al. 2022, eq. 12 with n=3; the code, for the paper has no algorithm.) The code takes half
-    the curvature, which leaves the method of second order with a smaller error; `unipc` has third
-    order. The first and last rows are first order, the second is as in `dpmpp_2m`.
+    It is `dpmpp_2m` with a curvature from three rows' D. The paper has no algorithm for it. The
+    code takes half the curvature, which leaves the method of second order with a smaller error;
+    `unipc` has third order. The first and last rows are first order, the second is as in
+    `dpmpp_2m`.
     """
     steps = steps_or(steps, 20, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)

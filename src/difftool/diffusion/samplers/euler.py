@@ -12,7 +12,7 @@ from difftool.errors import UsageError
 def euler(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
-    """Euler's method (Karras et al. 2022, algorithm 1 of first order, without a scaling).
+    """Euler's method (Karras et al. 2022, algorithm 1 without its correction).
 
     It solves the ODE of y = x / alpha, dy/ds = (y - D) / s with s = sigma / alpha, and is DDIM with
     eta=0. `spacing` is one of `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data
