@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from difftool import ModelSpec, Program
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.samplers import compile_program
 
 NFE = (10, 20, 50, 100, 250, 1000)
@@ -35,7 +36,7 @@ class Cell(NamedTuple):
     def program(self, spec: ModelSpec) -> Program:
         """The cell's program."""
         arguments = {"steps": self.nfe, **self.line.arguments(self.nfe)}
-        return compile_program(spec, self.line.sampler, arguments)
+        return compile_program(spec, SamplerCall(self.line.sampler, arguments))
 
 
 def cells(model: str) -> list[Cell]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from difftool import checkpoint as ckpt
 from difftool.bundle import Bundle, read_bundle
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
@@ -109,7 +110,7 @@ def write_untrained(
         step=0,
         spec=spec,
         network={"kind": config.network.kind, "arguments": arguments},
-        program={"sampler": config.sampler.name, "arguments": config.sampler.arguments},
+        sampler=config.sampler.call,
         training=None,
         tensors={ckpt.EMA: weights, ckpt.MODEL: weights},
     )
@@ -175,8 +176,8 @@ def few_rows(bundle: Bundle) -> Program:
 
 def short_program(bundle: Bundle, steps: int) -> Program:
     """The default program in `steps` steps."""
-    entry = bundle.manifest.program
-    return compile_program(bundle.spec, entry.sampler, {**entry.arguments, "steps": steps})
+    entry = bundle.manifest.program.call
+    return compile_program(bundle.spec, entry.changed_by(SamplerCall(arguments={"steps": steps})))
 
 
 def digest() -> str:

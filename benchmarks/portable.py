@@ -15,6 +15,7 @@ from _timing import interleave, ratios
 
 import difftool
 from difftool import Model, Program
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.samplers import compile_program
 from difftool.export.portable.sampler import portable_sampler
@@ -40,7 +41,7 @@ def main() -> int:
         threads=options.threads,
         max_batch=options.samples,
     )
-    program = compile_program(model.spec, options.sampler, {"steps": options.steps})
+    program = compile_program(model.spec, SamplerCall(options.sampler, {"steps": options.steps}))
     figures = measure(model, program, options.threads, options.rounds, options.samples)
     setup = {
         "model": Path(options.model).name,

@@ -19,6 +19,7 @@ from difftool.diffusion.spacing import transitions, visited
 from difftool.runtime.images import grid
 
 
+@difftool.sampler
 def dpmpp_2s(spec: difftool.ModelSpec, *, levels: int = 10, clip: bool = True) -> difftool.Program:
     """Each step goes to the next level by the D of its middle, with 2 * levels - 1 evaluations."""
     builder = difftool.ProgramBuilder(spec, clip=clip)
@@ -32,7 +33,7 @@ def dpmpp_2s(spec: difftool.ModelSpec, *, levels: int = 10, clip: bool = True) -
         # x at the middle is half[0] * x + half[1] * D: undo it, and take the whole step.
         back = whole[0] / half[0]
         builder.row(middle, target, a=back, b=whole[1], c=[-back * half[1]])
-    return builder.build("dpmpp_2s", {"levels": levels, "clip": clip})
+    return builder.build()
 
 
 def middle_of(spec: difftool.ModelSpec, level: float, target: float) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from difftool.bundle import EngineKey
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
 
@@ -56,8 +57,7 @@ ENGINE_KEY = EngineKey(
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with one checkpoint of a DDPM for 8x8 grey images; 20 levels."""
-    program = {"sampler": "ddpm", "arguments": {}}
-    return _save(tmp_path_factory.mktemp("tiny"), IMAGE_SPEC, IMAGE_NETWORK, program)
+    return _save(tmp_path_factory.mktemp("tiny"), IMAGE_SPEC, IMAGE_NETWORK, SamplerCall("ddpm"))
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +77,9 @@ def fused_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def classes_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as `tiny_checkpoint` of a model with 3 classes and a null label."""
-    program = {"sampler": "ddpm", "arguments": {}}
-    return _save(tmp_path_factory.mktemp("classes"), CLASSES_SPEC, CLASSES_NETWORK, program)
+    return _save(
+        tmp_path_factory.mktemp("classes"), CLASSES_SPEC, CLASSES_NETWORK, SamplerCall("ddpm")
+    )
 
 
 @pytest.fixture(scope="session")
@@ -93,8 +94,8 @@ def classes_bundle(classes_checkpoint: Path, tmp_path_factory: pytest.TempPathFa
 def points_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with one checkpoint of an NCSN for points in the plane; 5 levels."""
     arguments = {"steps": 50, "step_size": 1e-4, "convention": "paper"}
-    program = {"sampler": "annealed_langevin", "arguments": arguments}
-    return _save(tmp_path_factory.mktemp("points"), POINTS_SPEC, POINTS_NETWORK, program)
+    sampler = SamplerCall("annealed_langevin", arguments)
+    return _save(tmp_path_factory.mktemp("points"), POINTS_SPEC, POINTS_NETWORK, sampler)
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +104,7 @@ def points_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     return _export(points_checkpoint, tmp_path_factory.mktemp("bundles") / "points")
 
 
-def _save(run: Path, spec: ModelSpec, network: dict[str, Any], program: dict[str, Any]) -> Path:
+def _save(run: Path, spec: ModelSpec, network: dict[str, Any], sampler: SamplerCall) -> Path:
     import torch
 
     from difftool import checkpoint as ckpt
@@ -122,7 +123,7 @@ def _save(run: Path, spec: ModelSpec, network: dict[str, Any], program: dict[str
         spec=spec,
         network=network,
         training=None,
-        program=program,
+        sampler=sampler,
         tensors={ckpt.EMA: weights, ckpt.MODEL: {k: 2 * v for k, v in weights.items()}},
     )
     return run

@@ -136,7 +136,7 @@ def test_the_default_program_is_compiled_once(
     compile_program = format.compile_program
 
     def counted(*arguments: Any) -> Program:
-        compiled.append(arguments[1])
+        compiled.append(arguments[1].name)
         return compile_program(*arguments)
 
     monkeypatch.setattr(format, "compile_program", counted)

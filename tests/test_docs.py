@@ -1,6 +1,7 @@
 """Every command and every Python block in the documentation runs, in the order of its page."""
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from difftool.cli import main
+from difftool.diffusion.samplers import SAMPLERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,3 +50,11 @@ def test_what_a_page_says_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_table_of_samplers_is_that_of_the_code() -> None:
+    """`python docs/samplers.py` renews it."""
+    page = (ROOT / "docs" / "sampling.md").read_text(encoding="utf-8")
+    renewed = runpy.run_path(str(ROOT / "docs" / "samplers.py"))["renewed"]
+    assert renewed(page) == page
+    assert all(f"\n| `{name}` |" in page for name in SAMPLERS)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from difftool.diffusion import samplers
-    from difftool.diffusion.builder import ProgramBuilder
+    from difftool.diffusion.builder import ProgramBuilder, sampler
     from difftool.diffusion.program import Program
     from difftool.diffusion.spec import ModelSpec
     from difftool.runtime import Model, State, edits, load, shipped_models, to_uint8
@@ -25,6 +25,7 @@ __all__ = [
     "State",
     "edits",
     "load",
+    "sampler",
     "samplers",
     "shipped_models",
     "to_uint8",
@@ -39,6 +40,7 @@ _HOMES = {
     "State": "difftool.runtime",
     "edits": "difftool.runtime.edits",
     "load": "difftool.runtime",
+    "sampler": "difftool.diffusion.builder",
     "samplers": "difftool.diffusion.samplers",
     "shipped_models": "difftool.runtime",
     "to_uint8": "difftool.runtime",

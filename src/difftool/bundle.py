@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
@@ -69,6 +70,11 @@ class ProgramEntry(BaseModel):
     model_config = _STRICT
     sampler: str
     arguments: dict[str, Any]
+
+    @property
+    def call(self) -> SamplerCall:
+        """The call itself."""
+        return SamplerCall(self.sampler, self.arguments)
 
 
 class NetworkEntry(BaseModel):
@@ -174,8 +180,7 @@ class Bundle:
 
     @cached_property
     def _default(self) -> Program:
-        entry = self.manifest.program
-        return compile_program(self.spec, entry.sampler, entry.arguments)
+        return compile_program(self.spec, self.manifest.program.call)
 
     def file(self, name: str) -> Path:
         """The path of a file, to show or to copy; what is to be run or parsed comes from `read`.
@@ -242,15 +247,10 @@ def step_name(precision: str) -> str:
 def read_bundle(path: Path | str, *, limits: Limits | None = None) -> Bundle:
     """Read a bundle and check every file against its manifest; ArtefactError where one differs."""
     path, limits = Path(path), limits or Limits()
-    if not path.is_dir():
-        raise ArtefactError(
-            f"{path} is not a bundle: no such folder", "make one: difftool export", code=_MISSING
-        )
     if not (path / MANIFEST).is_file():
+        what = f"no {MANIFEST} in it" if path.is_dir() else "no such folder"
         raise ArtefactError(
-            f"{path} is not a bundle: no {MANIFEST} in it",
-            "make one: difftool export",
-            code=_MISSING,
+            f"{path} is not a bundle: {what}", "make one: difftool export", code=_MISSING
         )
     manifest = read_manifest(path)
     _check_files(path, manifest.files, limits)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import (
@@ -135,7 +136,7 @@ def save_checkpoint(
     step: int,
     spec: ModelSpec,
     network: Mapping[str, Any],
-    program: Mapping[str, Any],
+    sampler: SamplerCall,
     training: Mapping[str, Any] | None,
     tensors: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Any] | None = None,
@@ -145,11 +146,11 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder, atomically.
 
-    `network` is {"kind", "arguments"}, `program` the default {"sampler", "arguments"}; `tensors`
-    maps MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json;
-    `source` says where weights that were not trained here come from, and `data` what those were
-    trained on that were, {"items", "sha256"}. An existing folder is an error, or gives way if it
-    holds what `replace` lists and nothing else.
+    `network` is {"kind", "arguments"}, and `sampler` makes the default program; `tensors` maps
+    MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json; `source`
+    says where weights that were not trained here come from, and `data` what those were trained on
+    that were, {"items", "sha256"}. An existing folder is an error, or gives way if it holds what
+    `replace` lists and nothing else.
     """
     with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
@@ -166,7 +167,7 @@ def save_checkpoint(
             "step": step,
             "spec": spec.to_dict(),
             "network": dict(network),
-            "program": dict(program),
+            "program": sampler.to_dict(),
             "training": training,
             **({} if source is None else {"source": dict(source)}),
             **({} if data is None else {"data": dict(data)}),

@@ -11,7 +11,7 @@ from PIL import Image
 
 import difftool
 from difftool.cli import main
-from difftool.diffusion.samplers import compile_program
+from difftool.diffusion.samplers import ddpm, dpmpp_2m
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "node" / "sample.mjs"
 
@@ -36,7 +36,7 @@ def test_the_default_program(sample: Any, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     assert main(["compile", "ddpm-mnist", "--portable", "--steps", "200"]) == 0
     model = difftool.load("ddpm-mnist", backend="onnxruntime-cpu")
-    program = compile_program(model.spec, "ddpm", {"steps": 200, "variance": "large"})
+    program = ddpm(model.spec, steps=200, variance="large")
     seed = 2**64 - 1
     wanted = difftool.to_uint8(model.sample(program, n=2, seed=seed), model.spec)[..., 0]
     assert np.abs(sample(seed, 2).astype(int) - wanted).max() <= 1
@@ -51,6 +51,6 @@ def test_another_program_from_a_file(
     assert main(["compile", name, "--portable"]) == 0
     assert main(["program", name, *options, "--out", "program.bin"]) == 0
     model = difftool.load(name, backend="onnxruntime-cpu")
-    program = compile_program(model.spec, "dpmpp_2m", {"steps": steps})
+    program = dpmpp_2m(model.spec, steps=steps)
     wanted = difftool.to_uint8(model.sample(program, n=3, seed=11), model.spec)[..., 0]
     assert np.abs(sample(11, 3, "program.bin").astype(int) - wanted).max() <= 1

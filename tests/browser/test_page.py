@@ -18,7 +18,7 @@ from PIL import Image
 
 import difftool
 from difftool.bundle import read_bundle
-from difftool.diffusion.samplers import compile_program
+from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.export.portable.site import write_site
 from difftool.runtime.images import grid
 from difftool.runtime.model import Model, find_bundle
@@ -86,7 +86,7 @@ def test_a_seed_gives_the_picture_of_difftool_sample(
 ) -> None:
     found = draw("ddpm-mnist", seed="3", count="16", sampler="dpmpp_2m", steps="20", live=live)
     model = difftool.load("ddpm-mnist", backend="onnxruntime-cpu")
-    program = compile_program(model.spec, "dpmpp_2m", {"steps": 20})
+    program = dpmpp_2m(model.spec, steps=20)
     assert_drawn(found, model, model.sample(program, n=16, seed=3))
     assert found["name"] == "ddpm-mnist-3.png"
     assert found["samplers"][0] == "ddpm"
@@ -103,7 +103,7 @@ def test_the_largest_seed_and_the_second_model(draw: Draw) -> None:
     seed = 2**64 - 1
     found = draw("ncsn-mnist", seed=str(seed), count="3", sampler="dpmpp_2m", steps="10")
     model = difftool.load("ncsn-mnist", backend="onnxruntime-cpu")
-    program = compile_program(model.spec, "dpmpp_2m", {"steps": 10})
+    program = dpmpp_2m(model.spec, steps=10)
     assert_drawn(found, model, model.sample(program, n=3, seed=seed))
 
 
@@ -111,7 +111,7 @@ def test_labels_and_guidance(draw: Draw, classes_bundle: Path) -> None:
     choice = {"sampler": "ddim", "steps": "10", "label": "2", "guidance": "2.5"}
     found = draw(classes_bundle, seed="5", count="4", **choice)
     model = difftool.load(classes_bundle, backend="onnxruntime-cpu")
-    program = compile_program(model.spec, "ddim", {"steps": 10})
+    program = ddim(model.spec, steps=10)
     samples = model.sample(program, n=4, seed=5, labels=2, guidance_scale=2.5)
     assert_drawn(found, model, samples)
 

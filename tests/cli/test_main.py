@@ -15,7 +15,6 @@ from typer.main import get_command
 from difftool import __version__
 from difftool.cli import app as app_module
 from difftool.cli.faults import fault_of
-from difftool.diffusion.samplers import SAMPLERS
 from difftool.errors import CheckFailed
 from tests.cli.conftest import Command, command
 
@@ -31,6 +30,7 @@ COMMANDS = (
     "bench",
     "eval",
     "likelihood",
+    "samplers",
     "program",
     "web",
     "models",
@@ -63,12 +63,6 @@ def test_every_command_and_option_is_explained(name: str, difftool: Command) -> 
     assert f"Examples:\n    difftool {name}" in done.out
     summary = subcommand.help.partition("\n")[0]
     assert f"  {name:<{WIDTH}} {summary}\n" in difftool("--help").out  # not cut short
-
-
-def test_any_other_word_lists_every_sampler(difftool: Command, tiny_bundle: Path) -> None:
-    done = difftool("program", str(tiny_bundle), "--sampler", "?")
-    assert done.code == 2
-    assert set(SAMPLERS) <= set(done.err.replace(",", " ").split())
 
 
 def test_help_imports_nothing_heavy(spawn: Command) -> None:

@@ -1,5 +1,8 @@
-"""Every sampler by name, on the shipped models and on points: it runs, or says what would."""
+"""The list of samplers; and every one by name, on each model: it runs, or says what would."""
 
+import inspect
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +87,47 @@ def test_what_has_no_meaning_is_one_line_and_a_hint_of_what_has(
     assert error.startswith("error: ")
     assert hint in hinted
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_sampler_is_listed_with_its_arguments_and_source(difftool: Command) -> None:
+    listed = json.loads(difftool("samplers", "--json").out)
+    assert list(listed) == list(SAMPLERS)
+    for name, record in listed.items():
+        assert re.search(r"^\w.* (et al\.|and \w+) \d{4}", record["source"]), name
+        _, *parameters = inspect.signature(SAMPLERS[name]).parameters.values()
+        defaults = {each.name: each.default for each in parameters}
+        assert {key: each["default"] for key, each in record["arguments"].items()} == defaults
+        assert {each["type"] for each in record["arguments"].values()} <= {
+            "int",
+            "float",
+            "str",
+            "bool",
+        }
+        assert record["description"] == inspect.getdoc(SAMPLERS[name])
+
+
+def test_the_list_is_a_section_for_each_sampler(difftool: Command) -> None:
+    done = difftool("samplers")
+    assert (done.code, done.err) == (0, "")
+    assert re.findall(r"^(\w+):$", done.out, re.MULTILINE) == list(SAMPLERS)
+    assert "\n  eta          float, 0.0 by default\n" in done.out
+    assert "\n  churn_max    float\n" in done.out
+
+
+def test_one_sampler_is_explained(difftool: Command) -> None:
+    out = difftool("samplers", "unipc").out
+    assert out.startswith("unipc:\n  source   Zhao et al. 2023, algorithms 5 and 6\n")
+    assert out.endswith(f"\n\n{inspect.getdoc(SAMPLERS['unipc'])}\n")
+
+
+@pytest.mark.parametrize("line", [["samplers", "?"], ["program", "--sampler", "?"]])
+def test_an_unknown_name_is_answered_with_all_of_them(line: list[str], difftool: Command) -> None:
+    done = difftool(*line)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"error: unknown sampler '?'\nhint: one of: {', '.join(SAMPLERS)}\n"
+
+
+def test_a_sampler_must_be_named_by_the_option(difftool: Command) -> None:
+    done = difftool("program", "--sampler", "")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith("hint: see: difftool samplers\n")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from difftool.diffusion import samplers, schedules
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spacing import visited
 from difftool.diffusion.spec import ModelSpec
@@ -190,4 +191,4 @@ def test_what_has_no_meaning_is_refused(
     sampler: str, arguments: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        samplers.compile_program(VE, sampler, {"steps": 8, **arguments})
+        samplers.compile_program(VE, SamplerCall(sampler, {"steps": 8, **arguments}))

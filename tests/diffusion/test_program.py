@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from difftool.diffusion import schedules
+from difftool.diffusion.builder import ProgramBuilder, sampler
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.printing import program_text
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
+from difftool.diffusion.spacing import transitions, visited
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError
 
@@ -100,3 +103,45 @@ def test_a_long_program_is_printed_by_its_ends_alone() -> None:
     text = program_text("title", program.table, Counted(program.conds), program.targets)
     assert text.splitlines()[1:] == str(program).splitlines()[1:]
     assert Counted.looks == 10
+
+
+@sampler
+def halved(spec: ModelSpec, *, steps: int | None = None, clip: bool = True) -> Program:
+    """A sampler of one's own: half of the levels by default."""
+    steps = len(spec.schedule) // 2 if steps is None else steps
+    builder = ProgramBuilder(spec, clip=clip)
+    for level, target in transitions(visited(spec.schedule, steps)):
+        builder.row(level, target, a=0.0, b=builder.level(target)[0])
+    return builder.build({"steps": steps})
+
+
+def test_a_program_records_the_call_that_made_it() -> None:
+    assert halved(SPEC).call == SamplerCall("halved", {"steps": 500, "clip": True})
+    assert halved(SPEC, clip=False, steps=3).name == "halved(steps=3, clip=False)"
+
+
+def test_an_argument_that_came_later_is_recorded_if_it_is_not_the_default() -> None:
+    assert ddim(SPEC).name == "ddim(steps=50, eta=0.0, clip=True, raw_epsilon=False)"
+    assert ddim(SPEC, spacing="linspace").call == ddim(SPEC).call
+    assert ddim(SPEC, spacing="karras").call.arguments["spacing"] == "karras"
+
+
+def test_a_decided_argument_must_be_one_of_the_samplers() -> None:
+    @sampler
+    def misspelt(spec: ModelSpec, *, steps: int = 1) -> Program:
+        builder = ProgramBuilder(spec, clip=True)
+        builder.row(0, None, a=0.0, b=1.0)
+        return builder.build({"step": steps})
+
+    with pytest.raises(TypeError, match="misspelt decides 'step'"):
+        misspelt(SPEC)
+
+
+def test_a_request_changes_a_call_or_takes_its_place() -> None:
+    own = SamplerCall("ddim", {"steps": 50, "eta": 0.5})
+    assert own.changed_by(SamplerCall()) == own
+    changed = SamplerCall("ddim", {"steps": 9, "eta": 0.5})
+    assert own.changed_by(SamplerCall("", {"steps": 9})) == changed
+    assert own.changed_by(SamplerCall("ddim", {"steps": 9})) == changed
+    other = SamplerCall("euler", {"steps": 9})
+    assert own.changed_by(other) == other

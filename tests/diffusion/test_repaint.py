@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from difftool.diffusion import samplers, schedules
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.program import Program
@@ -172,5 +173,5 @@ def test_resampling_comes_nearer_to_the_exact_conditional(spec: ModelSpec) -> No
 )
 def test_what_has_no_meaning_is_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as refusal:
-        samplers.compile_program(VE, "repaint", arguments)
+        samplers.compile_program(VE, SamplerCall("repaint", arguments))
     assert message in str(refusal.value)

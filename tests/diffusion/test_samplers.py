@@ -1,8 +1,11 @@
 """Every sampler's table, run by the reference backend, against the plain loop of its paper."""
 
+import inspect
+
 import numpy as np
 import pytest
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.program import Program
@@ -179,7 +182,7 @@ def test_what_has_no_meaning_is_refused(
     sampler: str, arguments: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        compile_program(VP, sampler, arguments)
+        compile_program(VP, SamplerCall(sampler, arguments))
 
 
 @pytest.mark.parametrize("spec", [VP, VE], ids=["vp", "ve"])
@@ -187,26 +190,28 @@ def test_what_has_no_meaning_is_refused(
 def test_a_sampler_needs_no_arguments_and_compiles_again_from_those_it_names(
     sampler: str, spec: ModelSpec
 ) -> None:
-    program = compile_program(spec, sampler, {})
+    program = compile_program(spec, SamplerCall(sampler))
     assert validate(program).signal_error < 1e-12
-    assert next(iter(program.arguments)) == "steps"
-    again = compile_program(spec, sampler, program.arguments)
+    assert next(iter(program.call.arguments)) == "steps"
+    again = compile_program(spec, program.call)
     assert np.array_equal(again.table, program.table)
     assert again.name == program.name
 
 
 def test_an_integer_will_do_for_a_number() -> None:
-    assert compile_program(VP, "heun", {"churn": 4, "churn_max": 50}).name.startswith("heun(")
+    assert compile_program(VP, SamplerCall("heun", {"churn": 4, "churn_max": 50})).name.startswith(
+        "heun("
+    )
     with pytest.raises(UsageError, match="churn_max is True"):
-        compile_program(VP, "heun", {"churn_max": True})
+        compile_program(VP, SamplerCall("heun", {"churn_max": True}))
 
 
 def test_where_langevin_starts_can_be_chosen() -> None:
-    default = compile_program(VE, "annealed_langevin", {})
+    default = annealed_langevin(VE)
     assert str(default.start) == "uniform(0.0, 1.0)"
-    chosen = compile_program(VE, "annealed_langevin", {"start": "uniform(-8, 8)"})
+    chosen = annealed_langevin(VE, start="uniform(-8, 8)")
     assert (chosen.start.kind, chosen.start.low, chosen.start.high) == ("uniform", -8, 8)
-    again = compile_program(VE, "annealed_langevin", chosen.arguments)
+    again = annealed_langevin(VE, **chosen.call.arguments)
     assert again.start == chosen.start
 
 
@@ -217,7 +222,7 @@ def test_langevins_step_is_by_default_the_papers_share_of_the_noise(spec: ModelS
     assert program.table[:, Column.B] == pytest.approx(np.full(len(program), 0.2))
     assert abs(program.nfe - 1000) <= len(spec.schedule) / 2
     assert langevin(spec, level=3).table[:, Column.B] == pytest.approx(np.full(1000, 0.1))
-    assert annealed_langevin(VE).arguments["step_size"] == pytest.approx(2e-5, rel=1e-12)
+    assert annealed_langevin(VE).call.arguments["step_size"] == pytest.approx(2e-5, rel=1e-12)
 
 
 def test_the_proof_carries_one_coefficient_for_all_noise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,3 +237,12 @@ def test_the_proof_carries_one_coefficient_for_all_noise(monkeypatch: pytest.Mon
     noise = np.sqrt(decay * first**2 + fresh**2 * (1 - decay) / (1 - kept**2))
     assert found.noise_error == pytest.approx(np.abs(noise - sigma).max() / max(1, sigma), rel=1e-9)
     assert max(sizes) <= 2
+
+
+@pytest.mark.parametrize("spec", [VP, VE], ids=["vp", "ve"])
+def test_without_eta_no_sampler_that_takes_it_adds_noise(spec: ModelSpec) -> None:
+    taking = [name for name in SAMPLERS if "eta" in inspect.signature(SAMPLERS[name]).parameters]
+    assert set(taking) == {"ddim", "euler_ancestral", "dpmpp_2m_sde"}
+    for name in taking:
+        assert not SAMPLERS[name](spec, eta=0.0).table[:, Column.D].any()
+        assert SAMPLERS[name](spec, eta=0.5).table[:-1, Column.D].all()

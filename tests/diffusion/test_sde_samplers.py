@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from difftool.diffusion import samplers
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
@@ -141,5 +142,5 @@ def test_what_has_no_meaning_is_refused(
     sampler: str, arguments: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError) as refusal:
-        samplers.compile_program(VE, sampler, arguments)
+        samplers.compile_program(VE, SamplerCall(sampler, arguments))
     assert message in f"{refusal.value} {refusal.value.hint}"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from difftool.diffusion import samplers, schedules
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.program import Program
@@ -30,7 +31,7 @@ OF_THE_NETWORK = [Column.C_IN, Column.C_SKIP, Column.C_OUT]
 def test_half_strength_is_the_less_noisy_half(sampler: str, model: str) -> None:
     spec = MODELS[model]
     half = spec.up_to(0.5)
-    program = samplers.compile_program(half, sampler, {})
+    program = samplers.compile_program(half, SamplerCall(sampler))
     proof = validate(program)
     assert max(proof.signal_error, proof.noise_error * program.exact_noise) < 1e-12
     assert program.start.kind == "data"
@@ -43,7 +44,7 @@ def test_half_strength_is_the_less_noisy_half(sampler: str, model: str) -> None:
     if not np.isin(program.conds, conds).all():  # spaced between levels
         return
     # What the network is fed and how it is read is the whole model's, level by level.
-    every = samplers.compile_program(spec, sampler, {})
+    every = samplers.compile_program(spec, SamplerCall(sampler))
     whole = every.conds[every.table[:, Column.COND].astype(int)]
     for cond in np.intersect1d(at, whole):
         ours, theirs = program.table[at == cond][0], every.table[whole == cond][0]
@@ -131,7 +132,7 @@ def test_samples_come_to_the_data_as_the_strength_goes_to_nothing(
     for strength in (0.5, 0.1, 0.03):
         cut = spec.up_to(strength)
         once = {"steps": len(cut.schedule)} if sampler == "annealed_langevin" else {}
-        moved.append(_moved(spec, samplers.compile_program(cut, sampler, once)))
+        moved.append(_moved(spec, samplers.compile_program(cut, SamplerCall(sampler, once))))
     least = float(spec.schedule.sigma[2])
     assert moved[0] > moved[1] > 1.2 * moved[2]
     assert 0.5 * least < moved[2] < 4 * least

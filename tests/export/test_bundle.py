@@ -9,6 +9,7 @@ import torch
 
 import difftool
 from difftool.bundle import read_bundle
+from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError, UsageError
 from difftool.export.bundle import export_bundle
 from difftool.export.onnx import conditioner_width, example_inputs, step_module
@@ -25,8 +26,7 @@ def raw_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
         out,
         ema=False,
         torchscript=True,
-        sampler="ddim",
-        arguments={"steps": 4},
+        sampler=SamplerCall("ddim", {"steps": 4}),
     )
 
 
@@ -91,7 +91,7 @@ def test_an_existing_bundle_is_replaced_only_by_force(raw_bundle: Path, tmp_path
 
 def test_a_failed_export_leaves_nothing(points_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown sampler"):
-        export_bundle(points_checkpoint, tmp_path / "bundle", sampler="magic")
+        export_bundle(points_checkpoint, tmp_path / "bundle", sampler=SamplerCall("magic"))
     with pytest.raises(ArtefactError, match="is not a checkpoint"):
         export_bundle(tmp_path / "absent", tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

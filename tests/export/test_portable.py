@@ -13,8 +13,9 @@ import pytest
 
 import difftool
 from difftool.bundle import read_bundle
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.packed import graph_inputs
-from difftool.diffusion.samplers import compile_program
+from difftool.diffusion.samplers import compile_program, ddpm, plms, predictor_corrector
 from difftool.errors import ArtefactError, UsageError
 from difftool.export.portable.sampler import portable_sampler
 from difftool.export.quantize.bundle import quantize_bundle
@@ -47,7 +48,7 @@ def test_every_table_fits(
     tiny: Any, fused_bundle: Path, sampler: str, arguments: dict[str, Any]
 ) -> None:
     model = difftool.load(fused_bundle, backend="onnxruntime-cpu")
-    program = compile_program(model.spec, sampler, arguments)
+    program = compile_program(model.spec, SamplerCall(sampler, arguments))
     got = draw(tiny, n=5, first_sample=[2], **graph_inputs(program))
     wanted = model.sample(program, n=5, seed=3, first_sample=2)
     np.testing.assert_allclose(got["samples"], wanted, rtol=0, atol=AGREEMENT)
@@ -56,7 +57,7 @@ def test_every_table_fits(
 def test_blocks_of_rows_end_where_the_table_does(fused_bundle: Path) -> None:
     """More numbers than one draw holds: blocks of 6 rows for 150 samples of 64 numbers."""
     model = difftool.load(fused_bundle, backend="onnxruntime-cpu", max_batch=150)
-    program = compile_program(model.spec, "ddpm", {"steps": 20})
+    program = ddpm(model.spec, steps=20)
     got = draw(opened(model.bundle), n=150)
     np.testing.assert_allclose(
         got["samples"], model.sample(program, n=150, seed=3), rtol=0, atol=AGREEMENT
@@ -107,7 +108,7 @@ def test_an_empty_input_is_one_that_is_left_out(tiny: Any) -> None:
 
 def test_a_run_in_parts_is_the_whole_run(tiny: Any, fused_bundle: Path) -> None:
     model = difftool.load(fused_bundle, backend="onnxruntime-cpu")
-    program = compile_program(model.spec, "plms", {"steps": 11})
+    program = plms(model.spec, steps=11)
     arrays = graph_inputs(program)
     whole = draw(tiny, **arrays)
     part: dict[str, Any] = {}
@@ -187,7 +188,7 @@ def test_an_adaptive_table_runs_only_where_the_step_computes_norms(
 ) -> None:
     model = difftool.load(fused_bundle, backend="onnxruntime-cpu")
     arguments = {"steps": 6, "corrector": "adaptive"}
-    program = compile_program(model.spec, "predictor_corrector", arguments)
+    program = predictor_corrector(model.spec, **arguments)
     got = draw(opened(model.bundle, program), n=2)
     np.testing.assert_allclose(
         got["samples"], model.sample(program, n=2, seed=3), rtol=1e-5, atol=AGREEMENT

@@ -5,7 +5,7 @@ import pytest
 
 import difftool
 from difftool.diffusion.packed import graph_inputs
-from difftool.diffusion.samplers import compile_program
+from difftool.diffusion.samplers import dpmpp_2m
 from tests.export.portable import AGREEMENT, draw, opened
 
 
@@ -24,7 +24,7 @@ def test_a_shipped_model_by_a_thousand_rows_is_that_of_the_runtime(name: str) ->
 @pytest.mark.parametrize(("name", "steps"), [("ddpm-mnist", 20), ("ncsn-mnist", 10)])
 def test_another_program_runs_on_the_same_file(name: str, steps: int) -> None:
     model = difftool.load(name, backend="onnxruntime-cpu")
-    program = compile_program(model.spec, "dpmpp_2m", {"steps": steps})
+    program = dpmpp_2m(model.spec, steps=steps)
     got = draw(opened(model.bundle), n=3, **graph_inputs(program))
     wanted = model.sample(program, n=3, seed=3)
     np.testing.assert_allclose(got["samples"], wanted, rtol=0, atol=AGREEMENT)
@@ -32,7 +32,7 @@ def test_another_program_runs_on_the_same_file(name: str, steps: int) -> None:
 
 def test_table_and_cond_alone_are_enough_where_the_start_is_the_same() -> None:
     model = difftool.load("ddpm-mnist", backend="onnxruntime-cpu")
-    program = compile_program(model.spec, "dpmpp_2m", {"steps": 20})
+    program = dpmpp_2m(model.spec, steps=20)
     arrays = graph_inputs(program)
     got = draw(opened(model.bundle), n=1, table=arrays["table"], cond=arrays["cond"])
     np.testing.assert_allclose(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from difftool.diffusion import schedules
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
@@ -59,8 +60,7 @@ def with_history(program: Program) -> Program:
         table[:, column] = 0.1 * rng.normal(size=len(program))
     table[:, Column.C_IN] = 0.9
     return Program(
-        sampler="any",
-        arguments={},
+        call=SamplerCall("any"),
         table=table,
         conds=program.conds,
         draws=program.draws,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from difftool.bundle import Bundle, read_bundle
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm, unipc
@@ -58,8 +59,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     spec = replace(fixtures.CLASSES_SPEC, shape=(1, 7, 5))
     arguments = {**fixtures.CLASSES_NETWORK["arguments"], "channels": 4, "groups": 2}
     network: dict[str, Any] = {"kind": "unet", "arguments": arguments}
-    program = {"sampler": "ddpm", "arguments": {}}
-    checkpoint = fixtures._save(root / "run", spec, network, program)
+    checkpoint = fixtures._save(root / "run", spec, network, SamplerCall("ddpm"))
     return with_torchscript(fixtures._export(checkpoint, root / "bundle"), checkpoint)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from difftool.bundle import Bundle, read_bundle
-from difftool.diffusion.samplers import SAMPLERS, compile_program
+from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.samplers import SAMPLERS, compile_program, predictor_corrector
 from difftool.diffusion.samplers.score_sde import CORRECTORS
 from difftool.errors import UsageError
 from difftool.runtime.model import Model
@@ -45,7 +46,7 @@ def model(
 
 
 def drawn(model: Model, sampler: str, arguments: dict[str, Any], first: int, n: int) -> Any:
-    program = compile_program(model.spec, sampler, arguments)
+    program = compile_program(model.spec, SamplerCall(sampler, arguments))
     scale = 2.0 if model.spec.classes else 1.0
     return model.sample(
         program, n=n, seed=5, first_sample=first, guidance_scale=scale, deterministic=True
@@ -71,7 +72,7 @@ def test_samples_that_move_each_other_are_refused(model: Model) -> None:
     with pytest.raises(UsageError, match="a sample depends on its neighbours") as caught:
         drawn(model, "predictor_corrector", arguments, 0, 3)
     assert "corrector" in caught.value.hint
-    program = compile_program(model.spec, "predictor_corrector", arguments)
+    program = predictor_corrector(model.spec, **arguments)
     with pytest.raises(UsageError, match="a sample depends on its neighbours"):
         model.stream(program, n=3, deterministic=True)
     assert model.sample(program, n=3).shape == (3, 1, 8, 8)

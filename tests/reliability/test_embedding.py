@@ -13,6 +13,7 @@ import pytest
 
 import difftool
 from difftool.bundle import STEP, Bundle, read_bundle
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import rows_of
 from difftool.diffusion.samplers import ddpm
 from difftool.runtime import Model
@@ -41,7 +42,7 @@ def calls(count: int) -> list[Call]:
 def answer(model: Model, call: Call) -> Floats:
     """Samples of a call: of every third through `stream`, with others' rows in between."""
     name, seed, first, n = call
-    program = difftool.samplers.compile_program(model.spec, name, {"steps": 3})
+    program = difftool.samplers.compile_program(model.spec, SamplerCall(name, {"steps": 3}))
     if seed % 3:
         return model.sample(program, n=n, seed=seed, first_sample=first)
     states = model.stream(program, n=n, seed=seed, first_sample=first)

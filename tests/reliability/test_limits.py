@@ -13,6 +13,7 @@ from onnx import helper
 
 from difftool.bundle import MANIFEST, Limits, read_bundle, write_manifest
 from difftool.cli import main, options
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.program import MAX_ROWS
 from difftool.diffusion.samplers import SAMPLERS, compile_program
 from difftool.diffusion.schedules import MAX_LEVELS, schedule_from_dict
@@ -96,7 +97,7 @@ def test_no_sampler_makes_more_rows_than_the_limit(sampler: str, tiny_bundle: Pa
     for name in counts:
         for count in (MAX_ROWS + 1, HUGE, 10**400):
             with pytest.raises(UsageError):
-                compile_program(spec, sampler, {name: count})
+                compile_program(spec, SamplerCall(sampler, {name: count}))
 
 
 def test_no_schedule_has_more_levels_than_the_limit() -> None:

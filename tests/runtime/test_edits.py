@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from difftool.diffusion import samplers
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
@@ -37,7 +38,7 @@ def run(spec: ModelSpec, program: Program, *, edit: Edit | None) -> tuple[Array,
 def test_holding_what_is_known_is_revising_d_by_it(sampler: str, model: str) -> None:
     spec = MODELS[model]
     steps = {"annealed_langevin": len(spec.schedule)}.get(sampler, 10)
-    program = samplers.compile_program(spec, sampler, {"steps": steps})
+    program = samplers.compile_program(spec, SamplerCall(sampler, {"steps": steps}))
     require_editable(program, fused=False)
     held, revised = (run(spec, program, edit=edit) for edit in (None, inpaint(KNOWN, MASK)))
     scale = max(1, np.abs(held[1]).max())

@@ -128,5 +128,5 @@ def test_loading_names_what_is_wrong(tiny_bundle: Path, tmp_path: Path) -> None:
 def test_every_public_name_is_there() -> None:
     for name in difftool.__all__:
         assert getattr(difftool, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'sampler'"):
-        _ = difftool.sampler
+    with pytest.raises(AttributeError, match="no attribute 'smapler'"):
+        _ = difftool.smapler

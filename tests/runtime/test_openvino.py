@@ -15,10 +15,11 @@ from difftool.bundle import (
     Bundle,
     read_bundle,
 )
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
-from difftool.diffusion.samplers import compile_program
+from difftool.diffusion.samplers import compile_program, ddim
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.export.quantize.bundle import quantize_bundle
 from difftool.runtime.backends import Backend, open_backend
@@ -84,7 +85,7 @@ def both(
 ) -> list[np.ndarray]:
     """Samples of ONNX Runtime and of OpenVINO."""
     bundle = read_bundle(folder)
-    program = compile_program(bundle.spec, name, arguments)
+    program = compile_program(bundle.spec, SamplerCall(name, arguments))
     backends: list[Callable[..., Backend]] = [OnnxRuntimeCpu, OpenVino]
     return [drawn(kind(bundle, threads=1), bundle, program, 3, labels) for kind in backends]
 
@@ -115,7 +116,7 @@ def test_guided_images_are_those_of_onnxruntime(classes_bundle: Path) -> None:
 
 def test_known_values_are_held(fused_bundle: Path) -> None:
     bundle = read_bundle(fused_bundle)
-    program = compile_program(bundle.spec, "ddim", {"steps": 4})
+    program = ddim(bundle.spec, steps=4)
     known, mask = np.full((2, 1, 8, 8), 0.25, np.float32), np.zeros((2, 1, 8, 8), np.float32)
     mask[:, :, 4:] = 1
     batch = OpenVino(bundle, threads=1).batch(program, 2)
@@ -144,7 +145,7 @@ def test_old_batches_go_on_when_others_are_made(bundle: Bundle) -> None:
 
 
 def test_bf16_is_near_fp32_and_not_the_same(bundle: Bundle, bf16: OpenVino) -> None:
-    program = compile_program(bundle.spec, "ddim", {"steps": 6, "clip": False})
+    program = ddim(bundle.spec, steps=6, clip=False)
     exact = drawn(OpenVino(bundle, threads=1), bundle, program)
     error = np.abs(drawn(bf16, bundle, program) - exact).max() / np.abs(exact).max()
     assert 1e-5 < error < 0.1
@@ -152,7 +153,7 @@ def test_bf16_is_near_fp32_and_not_the_same(bundle: Bundle, bf16: OpenVino) -> N
 
 def test_bf16_finds_every_noise_level(bundle: Bundle, bf16: OpenVino) -> None:
     """A bfloat16 holds whole numbers up to 256 only: 301 is 302 in it."""
-    program = compile_program(bundle.spec, "ddim", {"steps": 6})
+    program = ddim(bundle.spec, steps=6)
     table = program.table.copy()
     table[:, [Column.COND, Column.NULL_COND]] += 301
     far = replace(program, table=table, conds=np.append(np.zeros(301), program.conds))
@@ -162,7 +163,7 @@ def test_bf16_finds_every_noise_level(bundle: Bundle, bf16: OpenVino) -> None:
 def test_int8_is_that_of_onnxruntime(bundle: Bundle, tmp_path: Path) -> None:
     """Of quantized values all are the same but those that lie on the edge between two."""
     model = quantize_bundle(bundle, out=tmp_path / "int8").bundle
-    program = compile_program(bundle.spec, "ddim", {"steps": 6})
+    program = ddim(bundle.spec, steps=6)
     exact = drawn(OnnxRuntimeCpu(bundle, threads=1), bundle, program)
     one = drawn(OnnxRuntimeCpu(model, threads=1, precision="int8"), model, program)
     other = drawn(OpenVino(model, threads=1, precision="int8"), model, program)

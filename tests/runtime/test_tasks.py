@@ -43,7 +43,7 @@ def adaptive(spec: ModelSpec, *, snr: float = 0.0, batch_snr: float = 0.0) -> Pr
     for _ in range(3):
         builder.row(10, 10, **drift, d=2**0.5, snr=snr, batch_snr=batch_snr)
     builder.row(10, None, a=0.0, b=1.0)
-    return builder.build("adaptive", {}, exact_noise=False)
+    return builder.build(exact_noise=False)
 
 
 @pytest.mark.parametrize("sampler", [ddpm, ddim, dpmpp_2m, unipc])

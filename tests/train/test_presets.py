@@ -19,7 +19,7 @@ def test_every_preset_describes_a_model_and_its_sampler(name: str) -> None:
     config = preset(name)
     shape = next(shape for key, shape in SHAPES.items() if key in name)
     spec = model_spec(config, shape, classes=10 if config.data.labels else 0)
-    assert compile_program(spec, config.sampler.name, config.sampler.arguments).nfe >= 1
+    assert compile_program(spec, config.sampler.call).nfe >= 1
     with torch.device("meta"):
         network = build_network(config.network.kind, network_arguments(config, spec))
     assert num_parameters(network) > 0

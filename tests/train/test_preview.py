@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from difftool.diffusion import noise
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
-from difftool.diffusion.samplers import compile_program
+from difftool.diffusion.samplers import annealed_langevin, compile_program, ddim
 from difftool.export.eager import Eager
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime.loop import Draws
@@ -23,7 +24,7 @@ def test_the_preview_is_the_program(
     tiny_checkpoint: Path, sampler: str, arguments: dict[str, object]
 ) -> None:
     loaded = load_checkpoint(tiny_checkpoint)
-    program = compile_program(loaded.spec, sampler, arguments)
+    program = compile_program(loaded.spec, SamplerCall(sampler, arguments))
     batch = Eager(loaded.network, loaded.spec).batch(program, 3)
     for _ in run_rows(batch, program, Draws(0, np.arange(3), loaded.spec.shape)):
         pass
@@ -33,7 +34,7 @@ def test_the_preview_is_the_program(
 
 def test_the_preview_goes_through_the_classes(classes_checkpoint: Path) -> None:
     loaded = load_checkpoint(classes_checkpoint)
-    program = compile_program(loaded.spec, "ddim", {"steps": 5})
+    program = ddim(loaded.spec, steps=5)
     labels = Labels(np.array([0, 1, 2, 0, 1]))
     batch = Eager(loaded.network, loaded.spec).batch(program, 5, labels)
     for _ in run_rows(batch, program, Draws(0, np.arange(5), loaded.spec.shape)):
@@ -45,7 +46,7 @@ def test_the_preview_goes_through_the_classes(classes_checkpoint: Path) -> None:
 def test_langevin_starts_where_the_program_says(points_checkpoint: Path) -> None:
     loaded = load_checkpoint(points_checkpoint)
     arguments = {"steps": 5, "step_size": 1e-12, "denoise": False}
-    program = compile_program(loaded.spec, "annealed_langevin", arguments)
+    program = annealed_langevin(loaded.spec, **arguments)
     start = program.start.high * noise.normal(0, 0, np.arange(4), (2,))
     actual = run_program(loaded.network, program, loaded.spec, 4)
     torch.testing.assert_close(actual, torch.from_numpy(start), rtol=1e-2, atol=1e-2)

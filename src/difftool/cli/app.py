@@ -20,6 +20,7 @@ from difftool.cli import (
     program,
     quantize,
     sample,
+    samplers,
     train,
     verify,
     web,
@@ -68,6 +69,7 @@ app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(epilog=likelihood.EXAMPLES)(likelihood.likelihood)
+app.command(epilog=samplers.EXAMPLES)(samplers.samplers)
 app.command(epilog=program.EXAMPLES)(program.program)
 app.command(epilog=web.EXAMPLES)(web.web)
 app.command(epilog=models.EXAMPLES)(models.models)

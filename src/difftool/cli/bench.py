@@ -9,6 +9,7 @@ from typer import Exit, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report
+from difftool.diffusion.calls import SamplerCall
 from difftool.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -96,15 +97,15 @@ def bench(
     sizes = _sizes(batch)
     trusted = tuple(trust or ())
     bundle = read_bundle(find_bundle(model))
-    arguments = options.sampler_arguments(steps, eta, assignments)
-    program = options.choose_program(bundle, sampler, arguments)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
+    program = options.choose_program(bundle, asked)
     opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trusted)
     own = Side(opened, precision)
     peers = _peers(against, bundle, checkpoint, threads, trusted)
     sides = {str(side): side for side in (own, *peers)}
     reference = _reference(peers, bundle, checkpoint, threads)
 
-    short = _short(bundle, sampler, arguments, program)
+    short = _short(bundle, asked, program)
     parity = _parity(sides, reference, short, bundle, quiet=json)
     backends = {name: side.backend for name, side in sides.items()}
     timings = [measure(backends, program, bundle.spec, size=n, rounds=rounds) for n in sizes]
@@ -226,14 +227,13 @@ def _reference(
     return Side(open_backend(bundle, EXACT, threads=threads), "fp32")
 
 
-def _short(
-    bundle: "Bundle", sampler: str | None, arguments: dict[str, Any], program: "Program"
-) -> "Program":
+def _short(bundle: "Bundle", asked: SamplerCall, program: "Program") -> "Program":
     """The same program in few steps, where the sampler has one so short."""
     for steps in (_GATE_STEPS, len(bundle.spec.schedule)):
         if steps < program.nfe:
             try:
-                return options.choose_program(bundle, sampler, {**arguments, "steps": steps})
+                shorter = SamplerCall(asked.name, {**asked.arguments, "steps": steps})
+                return options.choose_program(bundle, shorter)
             except UsageError:  # not every sampler takes every number of steps
                 continue
     return program

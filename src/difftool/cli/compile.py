@@ -7,6 +7,7 @@ from typer import Option
 
 from difftool.cli import options, trt
 from difftool.cli.console import report
+from difftool.diffusion.calls import SamplerCall
 from difftool.errors import UsageError
 
 EXAMPLES = """\b
@@ -53,16 +54,16 @@ def compile_(
     """
     if tensorrt == portable:
         raise UsageError("nothing says what to compile with", "say --trt or --portable")
-    arguments = options.sampler_arguments(steps, eta, assignments)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
     if tensorrt:
-        if sampler is not None or arguments:
+        if asked != SamplerCall():
             raise UsageError("an engine runs any program", "leave the sampler out")
         record = _engine(model, precision, gpu, profile, out, force=force, quiet=json)
     else:
         if (gpu, profile) != (trt.GPU, trt.PROFILE):
             raise UsageError("--gpu and --profile are of an engine", "say --trt instead")
         out = out or Path("sampler.onnx")
-        record = _sampler(model, precision, sampler, arguments, out, force=force)
+        record = _sampler(model, precision, asked, out, force=force)
     report(record, as_json=json)
 
 
@@ -93,13 +94,7 @@ def _engine(
 
 
 def _sampler(
-    model: str,
-    precision: str,
-    sampler: str | None,
-    arguments: dict[str, Any],
-    out: Path,
-    *,
-    force: bool,
+    model: str, precision: str, asked: SamplerCall, out: Path, *, force: bool
 ) -> dict[str, Any]:
     from difftool.bundle import read_bundle
     from difftool.export.portable.sampler import portable_sampler
@@ -108,7 +103,7 @@ def _sampler(
 
     options.require_free(out, force=force)
     bundle = read_bundle(find_bundle(model))
-    program = options.choose_program(bundle, sampler, arguments)
+    program = options.choose_program(bundle, asked)
     graph = portable_sampler(bundle, program, precision)
     write_atomic(out, graph)
     return {

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report, waiting
+from difftool.diffusion.calls import SamplerCall
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,11 +109,10 @@ def evaluate(
         _refuse(given)
         source = _file(samples, n)
     else:
-        arguments = options.sampler_arguments(steps, eta, assignments)
+        asked = options.sampler_call(sampler, steps, eta, assignments)
         source = _model(
             model or options.DEFAULT_MODEL,
-            sampler,
-            arguments,
+            asked,
             n=_COUNT if n is None else n,
             seed=seed or 0,
             backend=backend,
@@ -137,8 +137,7 @@ class _Source:
 
 def _model(
     name: str,
-    sampler: str | None,
-    arguments: dict[str, Any],
+    asked: SamplerCall,
     *,
     n: int,
     seed: int,
@@ -151,7 +150,7 @@ def _model(
     from difftool.runtime.images import is_image
 
     opened = load(name, backend=backend)
-    program = options.choose_program(opened.bundle, sampler, arguments)
+    program = options.choose_program(opened.bundle, asked)
     image = is_image(opened.spec)
     shape = opened.spec.shape
 
@@ -165,7 +164,7 @@ def _model(
     record = {
         "model": name,
         "weights_sha256": opened.bundle.manifest.provenance.weights_sha256,
-        "sampler": program.sampler,
+        "sampler": program.call.name,
         "steps": program.nfe,
         "program": program.name,
         "n": n,

@@ -118,9 +118,7 @@ def imported_record(found: "Found", imported: "Imported") -> dict[str, Any]:
     """What was, or would be, imported."""
     from difftool.diffusion.samplers import compile_program
 
-    program = compile_program(
-        imported.spec, imported.program["sampler"], imported.program["arguments"]
-    )
+    program = compile_program(imported.spec, imported.sampler)
     arguments = imported.network["arguments"]
     return {
         "parameters": imported.parameters,

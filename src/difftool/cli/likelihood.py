@@ -156,8 +156,8 @@ def _variance(loaded: "Checkpoint") -> str:
     """The variance that the model samples with."""
     if loaded.spec.learned_variance:
         return "learned"
-    program = loaded.config["program"]
-    chosen = program["arguments"].get("variance") if program["sampler"] == "ddpm" else None
+    sampler = loaded.sampler
+    chosen = sampler.arguments.get("variance") if sampler.name == "ddpm" else None
     return chosen or "small"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ Sampler = Annotated[
     str | None,
     Option(
         metavar="NAME",
-        help="Such as ddim; the model's own by default. Any other word lists all.",
+        help="Such as ddim; the model's own by default. See: difftool samplers",
         show_default=False,
     ),
 ]
@@ -54,7 +55,7 @@ Eta = Annotated[
     float | None,
     Option(
         metavar="0..1",
-        help="ddim: how much fresh noise a step adds; 0 is deterministic, 1 is DDPM.",
+        help="How much fresh noise a step of ddim, or another sampler with eta, adds; 0 is none.",
         show_default=False,
     ),
 ]
@@ -63,7 +64,8 @@ Assignments = Annotated[
     Option(
         "--arg",
         metavar="NAME=VALUE",
-        help="Any other argument of the sampler, such as clip=false or variance=large; repeatable.",
+        help="Any argument of the sampler, such as clip=false or variance=large; repeatable. "
+        "See: difftool samplers",
         show_default=False,
     ),
 ]
@@ -103,10 +105,18 @@ Json = Annotated[
 ]
 
 
-def sampler_arguments(
-    steps: int | None, eta: float | None, assignments: Iterable[str] | None
-) -> dict[str, Any]:
-    """The arguments that the options give a sampler; values are JSON, or else plain words."""
+def sampler_call(
+    sampler: str | None,
+    steps: int | None,
+    eta: float | None,
+    assignments: Iterable[str] | None,
+) -> SamplerCall:
+    """Return what the options ask for, without a name if they name no sampler.
+
+    Values of arguments are JSON, or else plain words.
+    """
+    if sampler == "":
+        raise UsageError("--sampler names no sampler", "see: difftool samplers")
     arguments: dict[str, Any] = {}
     for assignment in assignments or ():
         name, equals, text = assignment.partition("=")
@@ -117,7 +127,7 @@ def sampler_arguments(
         arguments["steps"] = steps
     if eta is not None:
         arguments["eta"] = eta
-    return arguments
+    return SamplerCall(sampler or "", arguments)
 
 
 def gibibytes(count: float) -> int:
@@ -135,24 +145,20 @@ def class_labels(text: str | None, n: int, spec: "ModelSpec") -> list[int] | Non
     return list(islice(cycle(chain.from_iterable(parts)), max(n, 0)))
 
 
-def choose_program(
-    bundle: "Bundle", sampler: str | None, arguments: dict[str, Any], strength: float = 1.0
-) -> "Program":
-    """The bundle's default program with `arguments` changed, or that of another sampler.
+def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) -> "Program":
+    """Compile the bundle's default program with its arguments changed, or another sampler's.
 
     With a `strength` below 1 it is for that share of the noise levels; the default program then
     has that share of its steps.
     """
     from difftool.diffusion.samplers import compile_program
 
-    default, spec = bundle.manifest.program, bundle.spec.up_to(strength)
-    if sampler not in (None, default.sampler):
-        return compile_program(spec, str(sampler), arguments)
-    merged = {**default.arguments, **arguments}
-    if "steps" not in arguments and isinstance(merged.get("steps"), int):
-        kept = merged["steps"] * len(spec.schedule) / len(bundle.spec.schedule)
-        merged["steps"] = max(1, round(kept))
-    return compile_program(spec, default.sampler, merged)
+    default, spec = bundle.manifest.program.call, bundle.spec.up_to(strength)
+    steps = default.arguments.get("steps")
+    if isinstance(steps, int):
+        kept = steps * len(spec.schedule) / len(bundle.spec.schedule)
+        default = default.changed_by(SamplerCall(arguments={"steps": max(1, round(kept))}))
+    return compile_program(spec, default.changed_by(asked))
 
 
 def require_free(path: Path, *, force: bool) -> None:

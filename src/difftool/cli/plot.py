@@ -90,8 +90,8 @@ def trajectory(
     from difftool.runtime import load
 
     opened = load(model, backend=backend)
-    arguments = options.sampler_arguments(steps, eta, assignments)
-    compiled = options.choose_program(opened.bundle, sampler, arguments)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
+    compiled = options.choose_program(opened.bundle, asked)
     figure = draw_trajectory(opened, compiled, n=n, seed=seed)
     record = {"model": model, "program": compiled.name, "n": n, "seed": seed}
     _write(figure, path, format, record, json)
@@ -115,8 +115,8 @@ def program(
     from difftool.runtime.model import find_bundle
 
     bundle = read_bundle(find_bundle(model))
-    arguments = options.sampler_arguments(steps, eta, assignments)
-    compiled = options.choose_program(bundle, sampler, arguments)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
+    compiled = options.choose_program(bundle, asked)
     record = {"model": model, "program": compiled.name}
     _write(draw_program(compiled), path, format, record, json)
 

@@ -53,8 +53,8 @@ def program(
     if out is not None:
         options.require_free(out, force=force)
     bundle = read_bundle(find_bundle(model))
-    arguments = options.sampler_arguments(steps, eta, assignments)
-    compiled = options.choose_program(bundle, sampler, arguments)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
+    compiled = options.choose_program(bundle, asked)
     proof = validate(compiled)
     if out is not None:
         if out.suffix.lower() == PACKED:

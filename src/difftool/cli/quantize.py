@@ -69,8 +69,8 @@ def quantize(
     if out is not None:
         options.require_place(out)
     opened = read_bundle(find_bundle(bundle))
-    arguments = options.sampler_arguments(steps, eta, assignments)
-    program = options.choose_program(opened, sampler, arguments)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
+    program = options.choose_program(opened, asked)
     data = None
     if calibrate != _SELF:
         data = calibrate, _read(calibrate, opened, samples_for(program), seed)

@@ -177,8 +177,8 @@ def sample(
         trust=trust or (),
     )
     inputs = read_inputs(opened.spec, known, fill, grey, init, strength, between)
-    arguments = options.sampler_arguments(steps, eta, assignments)
-    program = options.choose_program(opened.bundle, sampler, arguments, inputs.strength)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
+    program = options.choose_program(opened.bundle, asked, inputs.strength)
     chosen = choose_format(format, out, opened.spec)
     path = out or Path(f"samples.{chosen}")
     options.require_free(path, force=force)

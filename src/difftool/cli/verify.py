@@ -125,8 +125,8 @@ def verify(
 
     opened = read_bundle(find_bundle(bundle))
     _check_outputs(opened.path, picture, store, force)
-    arguments = options.sampler_arguments(steps, eta, assignments)
-    program = options.choose_program(opened, sampler, arguments)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
+    program = options.choose_program(opened, asked)
     with contextlib.ExitStack() as stack:
         if checkpoint is not None:
             taken = as_checkpoint(checkpoint, format, sets, quiet=json)

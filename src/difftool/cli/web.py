@@ -47,8 +47,8 @@ def web(
 
     options.require_place(out)
     bundle = read_bundle(find_bundle(model))
-    arguments = options.sampler_arguments(steps, eta, assignments)
-    program = options.choose_program(bundle, sampler, arguments)
+    asked = options.sampler_call(sampler, steps, eta, assignments)
+    program = options.choose_program(bundle, asked)
     title = Path(model).name
     folder = write_site(
         bundle, out, runtime, program, title=title, precision=precision, force=force

@@ -1,16 +1,53 @@
-"""Collects the rows of a program; what follows from the model's spec is filled in here, once."""
+"""Builds programs: rows are collected, and the call of the sampler that made them is recorded."""
 
+import functools
+import inspect
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ParamSpec
 
 import numpy as np
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import UNBOUNDED, Column
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.diffusion.start import Start, data, normal
 from difftool.errors import UsageError
+
+_P = ParamSpec("_P")
+
+
+def sampler(make: Callable[_P, Program], *, later: Collection[str] = ()) -> Callable[_P, Program]:
+    """Decorate a function from a spec to a program, so that the program records the call.
+
+    It records the function's name and all its arguments but the spec. Of an argument that the
+    function decided itself it records what `ProgramBuilder.build` was told. `later` names the
+    arguments that came after programs had been saved; to give such a program the same record as
+    before, each of them is recorded only if it differs from its default.
+
+    Raises:
+        TypeError: `build` was told of an argument that the function does not have.
+    """
+    (_, *parameters) = inspect.signature(make).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+
+    @functools.wraps(make)
+    def recorded(*args: _P.args, **kwargs: _P.kwargs) -> Program:
+        program = make(*args, **kwargs)
+        bound = inspect.signature(make).bind(*args, **kwargs).arguments
+        decided = program.call.arguments
+        if unknown := decided.keys() - defaults.keys():
+            raise TypeError(f"{make.__name__} decides {min(unknown)!r}, which is not its argument")
+        arguments = {
+            name: decided.get(name, bound.get(name, default))
+            for name, default in defaults.items()
+            if name not in later or bound.get(name, default) != default
+        }
+        return replace(program, call=SamplerCall(make.__name__, arguments))
+
+    return recorded
 
 
 class ProgramBuilder:
@@ -82,16 +119,17 @@ class ProgramBuilder:
 
     def build(
         self,
-        sampler: str,
-        arguments: Mapping[str, Any],
-        start: Start | None = None,
+        decided: Mapping[str, Any] | None = None,
         *,
+        start: Start | None = None,
         exact_noise: bool = True,
     ) -> Program:
-        """The program of all rows so far; `sampler(arguments)` is the call that asked for it.
+        """Make the program of all rows so far.
 
-        By default x starts as the first row's level leaves data of no extent in a VE process, and
-        of unit variance in a VP one; or from given data, where the schedule was cut by `up_to`.
+        `decided` holds the arguments of the sampler that its caller left open, such as `steps`, and
+        what they came to; `sampler` records all others. By default x starts as the first row's
+        level leaves data of no extent in a VE process, and of unit variance in a VP one; or from
+        given data, if the schedule was cut by `up_to`.
         """
         levels = np.array(self._levels)
         distinct, cond = np.unique(levels, return_inverse=True)
@@ -110,8 +148,7 @@ class ProgramBuilder:
         )
         table[:, Column.CLIP_LOW], table[:, Column.CLIP_HIGH] = self._clip
         return Program(
-            sampler=sampler,
-            arguments=dict(arguments),
+            call=SamplerCall(arguments=decided or {}),
             table=table,
             conds=self._spec.cond_of(distinct),
             draws=np.arange(1, len(levels) + 1),

@@ -1,14 +1,45 @@
-"""Whether plain values, as JSON and TOML have them, fit what is called by name."""
+"""Calls as plain data: a sampler with its arguments, and which values a function takes."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Self, Union, get_args, get_origin, get_type_hints
 
 from difftool.errors import UsageError, quoted
 
 _LARGEST_INT: Final = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class SamplerCall:
+    """A sampler's name and arguments: what a program is compiled from, and what files keep of it.
+
+    The name is empty if no sampler is named: in a program that was made by hand, and in a request
+    that only changes arguments of a model's own sampler.
+    """
+
+    name: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
+
+    def changed_by(self, asked: "SamplerCall") -> "SamplerCall":
+        """Return what a request makes of this call: other arguments, or another sampler's call."""
+        if asked.name not in ("", self.name):
+            return asked
+        return SamplerCall(self.name, {**self.arguments, **asked.arguments})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the call as bundles, checkpoints and saved programs keep it."""
+        return {"sampler": self.name, "arguments": dict(self.arguments)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave; KeyError, TypeError or ValueError if it is anything else."""
+        return cls(str(value["sampler"]), dict(value["arguments"]))
 
 
 def require_types(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -21,7 +52,7 @@ def require_types(what: str, function: Callable[..., Any], arguments: Mapping[st
     for name, value in arguments.items():
         if name in kinds and not _fits(value, kinds[name]):
             raise UsageError(
-                f"{what}'s {name} is {quoted(value)}", f"give one of type {_name(kinds[name])}"
+                f"{what}'s {name} is {quoted(value)}", f"give one of type {type_name(kinds[name])}"
             )
 
 
@@ -43,9 +74,10 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _name(kind: Any) -> str:
+def type_name(kind: Any) -> str:
+    """Return a type in words, such as `int or none`."""
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(map(_name, get_args(kind)))
+        return " or ".join(map(type_name, get_args(kind)))
     if get_origin(kind) is Sequence:
-        return f"list of {_name(get_args(kind)[0])}"
+        return f"list of {type_name(get_args(kind)[0])}"
     return "none" if kind is NoneType else getattr(kind, "__name__", str(kind))

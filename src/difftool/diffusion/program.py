@@ -21,7 +21,6 @@ Three things a row can ask for only of a step graph that was exported with them:
 - "known": D is replaced by given values where a given mask is 1, before x' is taken.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.printing import program_text
 from difftool.diffusion.start import Start, parse_start
@@ -47,7 +47,7 @@ _COLUMNS: Final = [column.name.lower() for column in Column if column < Column.H
 class Program:
     """A compiled sampler: plain data to print, compare, save and run.
 
-    - `sampler`, `arguments`: what the table was compiled from
+    - `call`: the sampler and arguments that the table was compiled from
     - `table`: float64 [R, Column.HISTORY + K], one row a network evaluation; K >= 1 history slots
     - `conds`: float64 [U], the distinct values the conditioner is fed; column COND points into it
     - `draws`: int64 [R], the index of each row's noise; the start noise is draw 0
@@ -57,8 +57,7 @@ class Program:
       dynamics and DDPM's large variance do not, by construction.
     """
 
-    sampler: str
-    arguments: Mapping[str, Any]
+    call: SamplerCall
     table: Array
     conds: Array
     draws: NDArray[np.int64]
@@ -115,7 +114,7 @@ class Program:
     @property
     def name(self) -> str:
         """The call that compiles this program, e.g. `ddim(steps=50, eta=0.0)`."""
-        return f"{self.sampler}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
+        return str(self.call)
 
     def __str__(self) -> str:
         title = f"{self.name}: {self.nfe} evaluations from {self.start}"
@@ -125,8 +124,7 @@ class Program:
         """Plain JSON-able data, every bit kept; what `save` writes."""
         return {
             "format": FORMAT,
-            "sampler": self.sampler,
-            "arguments": dict(self.arguments),
+            **self.call.to_dict(),
             "columns": _COLUMNS,
             "start": str(self.start),
             "exact_noise": self.exact_noise,
@@ -154,8 +152,7 @@ class Program:
             raise ArtefactError(f"{path} has other columns than this difftool", "compile it again")
         try:
             return cls(
-                sampler=str(value["sampler"]),
-                arguments=dict(value["arguments"]),
+                call=SamplerCall.from_dict(value),
                 table=np.array(value["table"], np.float64),
                 conds=np.array(value["conds"], np.float64),
                 draws=np.array(value["draws"], np.int64),

@@ -219,7 +219,7 @@ def karras(*, levels: int, sigma_min: float, sigma_max: float, rho: float = 7) -
 def vp_sde(
     *, levels: int, beta_min: float = 0.1, beta_max: float = 20, time_min: float = 1e-3
 ) -> NoiseSchedule:
-    """VP SDE at times evenly spaced from `time_min` to 1 (Song et al. 2021, eq. 29)."""
+    """VP SDE at times evenly spaced from `time_min` to 1 (Song et al. 2021b, eq. 29)."""
     params = _sde_params(levels, beta_min, beta_max, time_min)
     log_alpha = _log_alpha("vp_sde", **params)
     alpha, sigma = np.exp(log_alpha), np.sqrt(-np.expm1(2 * log_alpha))
@@ -230,7 +230,7 @@ def vp_sde(
 def sub_vp_sde(
     *, levels: int, beta_min: float = 0.1, beta_max: float = 20, time_min: float = 1e-3
 ) -> NoiseSchedule:
-    """Sub-VP SDE, whose sigma is 1 - alpha^2, at the same times (Song et al. 2021, eq. 29)."""
+    """Sub-VP SDE, whose sigma is 1 - alpha^2, at the same times (Song et al. 2021b, eq. 29)."""
     params = _sde_params(levels, beta_min, beta_max, time_min)
     log_alpha = _log_alpha("sub_vp_sde", **params)
     return NoiseSchedule("sub_vp_sde", params, np.exp(log_alpha), -np.expm1(2 * log_alpha))

@@ -31,7 +31,7 @@ def visited(
     - "leading", "trailing": whole, L / steps apart, counted from the least or the most noise
       (Lin et al. 2024, table 2)
     - "quadratic": squares of evenly spaced roots, up to 0.8 L (the released CIFAR-10 settings of
-      Song et al. 2021); indices that its rounding repeats are visited once
+      Song et al. 2021a); indices that its rounding repeats are visited once
     - "half_log_snr": evenly spaced in half_log_snr, between levels where need be (Lu et al. 2022)
     - "karras": (sigma / alpha)^(1/7) evenly spaced, likewise (Karras et al. 2022, eq. 5)
 

@@ -1,7 +1,7 @@
 """From a checkpoint to a bundle."""
 
 import importlib.metadata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from difftool.bundle import (
     write_manifest,
 )
 from difftool.checkpoint import EMA, MODEL
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ResourceError, UsageError
@@ -49,16 +50,16 @@ def export_bundle(
     torchscript: bool = False,
     portable: bool = False,
     fused: Collection[str] = (),
-    sampler: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
+    sampler: SamplerCall | None = None,
     engine: "Request | None" = None,
     on_build: "Progress | None" = None,
     force: bool = False,
 ) -> Path:
     """Export a checkpoint or the newest of a run as the bundle `out`; its folder, links followed.
 
-    `sampler` and `arguments` choose the default program; the checkpoint's own where they are not
-    given. `fused` names what the step graph computes beyond the plain row, see `StepModule`; the
+    `sampler` makes the default program; the checkpoint's own does if it is not given, with the
+    arguments that are changed if it is given without a name.
+    `fused` names what the step graph computes beyond the plain row, see `StepModule`; the
     norms that the default program needs are always in it.
     `portable` adds `sampler.onnx`, which runs that program anywhere; see `export.portable`.
     `engine` asks for a TensorRT engine, which goes into the bundle with the step graph in its
@@ -68,7 +69,8 @@ def export_bundle(
     replace = listed_files if force else None
     folder = destination(out, replace=replace)
     loaded = load_checkpoint(checkpoint, ema=ema)
-    program = _default_program(loaded, sampler, arguments or {})
+    asked = sampler or SamplerCall()
+    program = compile_program(loaded.spec, loaded.sampler.changed_by(asked))
     if program.adaptive:
         fused = {*fused, "norms"}
     if "guidance" in fused and not loaded.spec.null_label:
@@ -114,16 +116,6 @@ def _add_sampler(folder: Path) -> None:
     write_manifest(folder, value)
 
 
-def _default_program(
-    loaded: Checkpoint, sampler: str | None, arguments: Mapping[str, Any]
-) -> Program:
-    default = loaded.config["program"]
-    sampler = default["sampler"] if sampler is None else sampler
-    if sampler == default["sampler"]:
-        arguments = {**default["arguments"], **arguments}
-    return compile_program(loaded.spec, sampler, arguments)
-
-
 def _manifest(
     loaded: Checkpoint,
     program: Program,
@@ -135,7 +127,7 @@ def _manifest(
         {
             "format": FORMAT,
             "spec": loaded.spec.to_dict(),
-            "program": ProgramEntry(sampler=program.sampler, arguments=dict(program.arguments)),
+            "program": ProgramEntry(**program.call.to_dict()),
             "network": NetworkEntry(
                 **loaded.config["network"],
                 parameters=sum(weight.numel() for weight in loaded.network.parameters()),

@@ -16,6 +16,7 @@ from difftool.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError
 from difftool.networks import build_network
@@ -25,10 +26,14 @@ _KINDS: Final = {EMA: "ema", MODEL: "raw"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and what it is. `weights` says which are loaded: "ema" or "raw"."""
+    """A trained network and what it is.
+
+    `sampler` makes the default program; `weights` says which are loaded, "ema" or "raw".
+    """
 
     spec: ModelSpec
     network: nn.Module
+    sampler: SamplerCall
     config: dict[str, Any]
     step: int
     path: Path
@@ -52,6 +57,7 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
     try:
         spec = ModelSpec.from_dict(config["spec"])
         kind, arguments = config["network"]["kind"], config["network"]["arguments"]
+        sampler = SamplerCall.from_dict(config["program"])
         with torch.device("meta"):  # its sizes alone, until the weights are seen to have them
             sizes = build_network(kind, arguments).state_dict()
     except Exception as error:  # whatever a network makes of arguments that cannot be
@@ -63,7 +69,7 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
     network = build_network(kind, arguments)
     network.load_state_dict(tensors)
     network.eval().requires_grad_(False)
-    return Checkpoint(spec, network, config, config["step"], folder, _KINDS[weights])
+    return Checkpoint(spec, network, sampler, config, config["step"], folder, _KINDS[weights])
 
 
 def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
@@ -74,7 +80,7 @@ def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
         step=checkpoint.step,
         spec=checkpoint.spec,
         network=checkpoint.config["network"],
-        program=checkpoint.config["program"],
+        sampler=checkpoint.sampler,
         training=checkpoint.config["training"],
         tensors={EMA if checkpoint.weights == "ema" else MODEL: checkpoint.network.state_dict()},
         source=checkpoint.config.get("source"),

@@ -43,4 +43,4 @@ def score_program(spec: ModelSpec, level: float) -> Program:
     builder = ProgramBuilder(spec, clip=False)
     a, g = (alpha * c_skip - 1) / sigma**2, alpha * c_out / sigma**2
     builder.row(level, level, a=a, b=0.0, g=g)
-    return builder.build("score", {"level": level}, exact_noise=False)
+    return builder.build(exact_noise=False)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import schedule_from_dict
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError, quoted, short
@@ -108,6 +109,11 @@ class SamplerConfig(Section):
 
     name: str
     arguments: dict[str, Any] = {}
+
+    @property
+    def call(self) -> SamplerCall:
+        """The call itself."""
+        return SamplerCall(self.name, self.arguments)
 
 
 class RunConfig(Section):

@@ -105,10 +105,7 @@ class TrainState:
             step=self.step,
             spec=self.spec,
             network=self.network_config,
-            program={
-                "sampler": self.config.sampler.name,
-                "arguments": self.config.sampler.arguments,
-            },
+            sampler=self.config.sampler.call,
             training=self.config.model_dump(mode="json"),
             tensors={
                 ckpt.MODEL: weights,

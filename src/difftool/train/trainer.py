@@ -51,7 +51,7 @@ def train(
     with _memory(config):
         state = TrainState(config, data)
     # A sampler that cannot be is an error now, and not after the training.
-    program = compile_program(state.spec, config.sampler.name, config.sampler.arguments)
+    program = compile_program(state.spec, config.sampler.call)
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
     main = state.accelerator.is_main_process
     with locked(run, wait=False) if main else contextlib.nullcontext():

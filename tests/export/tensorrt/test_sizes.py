@@ -7,6 +7,7 @@ import pytest
 
 from difftool import checkpoint as ckpt
 from difftool.cli import main
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.networks import build_network
@@ -91,7 +92,7 @@ def test_a_network_of_cifar_size_in_three_precisions(
         spec=spec,
         network={"kind": kind, "arguments": arguments},
         training=None,
-        program={"sampler": "ddim", "arguments": {"steps": 2}},
+        sampler=SamplerCall("ddim", {"steps": 2}),
         tensors={ckpt.MODEL: network.state_dict()},
     )
     engines = engines_of(run, tmp_path / "bundle", [], capsys)

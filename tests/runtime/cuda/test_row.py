@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from difftool.diffusion import noise, schedules
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import UNBOUNDED, Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddpm, dpmpp_2m, unipc
@@ -72,8 +73,7 @@ def random_state(random: np.random.Generator, slots: int, row: list[int]) -> Sta
 
 def program_of(table: np.ndarray) -> Program:
     return Program(
-        sampler="random",
-        arguments={},
+        call=SamplerCall("random"),
         table=table.astype(np.float64),
         conds=np.zeros(1),
         draws=np.zeros(len(table), np.int64),
@@ -191,7 +191,9 @@ SPEC = ModelSpec(
 
 
 @pytest.mark.parametrize(
-    "program", [ddpm(SPEC), dpmpp_2m(SPEC, steps=8), unipc(SPEC, steps=6)], ids=lambda p: p.sampler
+    "program",
+    [ddpm(SPEC), dpmpp_2m(SPEC, steps=8), unipc(SPEC, steps=6)],
+    ids=lambda p: p.call.name,
 )
 def test_a_whole_program_of_nothing_but_network_and_launch(program: Program) -> None:
     samples, n = np.array([3, 0, 8]), 3

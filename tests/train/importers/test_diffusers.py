@@ -148,7 +148,7 @@ def test_a_file_of_the_u_net_finds_the_scheduler(tmp_path: Path) -> None:
     diffusers.DDIMPipeline(models.unet(SMALL), scheduler).save_pretrained(tmp_path)
     for path in ("unet", "unet/diffusion_pytorch_model.safetensors"):
         imported = read(tmp_path / path)
-        assert imported.program["sampler"] == "ddim"
+        assert imported.sampler.name == "ddim"
         assert len(imported.spec.schedule) == 10
 
 
@@ -175,7 +175,7 @@ def test_a_training_gives_its_moving_average(tmp_path: Path) -> None:
         imported = read(path)
         assert (imported.weights, imported.step) == ("ema", 3)
         assert torch.equal(imported.tensors["conv_in.weight"], network.conv_in.weight + 1)
-        assert imported.program["arguments"]["variance"] == "large"
+        assert imported.sampler.arguments["variance"] == "large"
     raw = read(state / "unet")
     assert raw.weights == "raw"
     assert torch.equal(raw.tensors["conv_in.weight"], network.conv_in.weight)
@@ -246,7 +246,7 @@ def test_names_of_early_versions(kind: str, tmp_path: Path) -> None:
 
     imported = read(tmp_path)
     assert len(imported.spec.schedule) == 20
-    assert imported.program["arguments"]["variance"] == "large"
+    assert imported.sampler.arguments["variance"] == "large"
     x, times = torch.randn(1, 3, 32, 32), torch.tensor([7])
     with torch.no_grad():
         assert_close(_output(imported, x, times), theirs(x, times).sample)
@@ -256,7 +256,7 @@ def test_skip_blocks_and_the_scheduler_of_the_ve_sde(tmp_path: Path) -> None:
     models.save(tmp_path, CHURCH, {"_class_name": "ScoreSdeVeScheduler", **SCHEDULER})
     imported = read(tmp_path)
     assert imported.network["kind"] == "ncsnpp"
-    assert imported.program["sampler"] == "predictor_corrector"
+    assert imported.sampler.name == "predictor_corrector"
     assert imported.spec.schedule.sigma[-1] == pytest.approx(30)
 
 
@@ -264,7 +264,7 @@ def test_skip_blocks_that_count_timesteps(tmp_path: Path) -> None:
     counting = {"time_embedding_type": "positional", "flip_sin_to_cos": False, "freq_shift": 1}
     models.save(tmp_path, CHURCH | counting | {"center_input_sample": False})
     imported = read(tmp_path)
-    assert (imported.network["kind"], imported.program["sampler"]) == ("ncsnpp", "ddpm")
+    assert (imported.network["kind"], imported.sampler.name) == ("ncsnpp", "ddpm")
     models.save(tmp_path, CHURCH)
     with pytest.raises(ArtefactError, match=r"time_embedding_type is 'fourier'.*timesteps"):
         read(tmp_path)

@@ -10,6 +10,7 @@ import torch
 import difftool
 from difftool.cli import main
 from difftool.diffusion import noise
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.networks.trained import load_checkpoint
@@ -43,9 +44,9 @@ def bundle(unet: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> P
     assert main(["export", str(checkpoint), "--out", str(bundle)]) == 0
     verify = ["verify", str(bundle), str(checkpoint), "--steps", "2", "--n", "1"]
     assert main(verify) == 0
-    default = load_checkpoint(checkpoint).config["program"]
-    assert default["sampler"] == "ddpm"
-    assert default["arguments"]["variance"] == "large"
+    default = load_checkpoint(checkpoint).sampler
+    assert default.name == "ddpm"
+    assert default.arguments["variance"] == "large"
     return bundle
 
 
@@ -73,7 +74,7 @@ def test_samples_are_those_of_the_librarys_pipeline(
 ) -> None:
     model = difftool.load(bundle, threads=1)
     program = compile_program(
-        model.spec, sampler, {"steps": STEPS, "spacing": "leading", **arguments}
+        model.spec, SamplerCall(sampler, {"steps": STEPS, "spacing": "leading", **arguments})
     )
     models.give_noise(monkeypatch, _draws(program))
     run = pipeline(unet=unet, scheduler=scheduler())

@@ -129,7 +129,7 @@ def test_the_default_program_is_the_pipeline(
     pipeline.save_pretrained(tmp_path)
     ours = read(tmp_path)
     assert ours.chosen.assumed == ()
-    program = compile_program(ours.spec, ours.program["sampler"], ours.program["arguments"])
+    program = compile_program(ours.spec, ours.sampler)
     network = build_network("ncsnpp", ours.network["arguments"])
     network.load_state_dict(dict(ours.tensors))
     batch = Eager(network.eval(), ours.spec, ["norms"]).batch(program, 2)

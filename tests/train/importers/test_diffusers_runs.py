@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import compile_program
 from difftool.export.eager import Eager
@@ -136,8 +137,9 @@ def _run(
     imported: Imported, noise: Tensor, labels: Labels | None = None, **changes: int
 ) -> NDArray[np.float32]:
     """The samples of the default program, or of a change to it."""
-    entry = imported.program
-    program = compile_program(imported.spec, entry["sampler"], entry["arguments"] | changes)
+    program = compile_program(
+        imported.spec, imported.sampler.changed_by(SamplerCall(arguments=changes))
+    )
     assert len(program) == len(noise) - 1
     network = build_network(imported.network["kind"], imported.network["arguments"])
     network.load_state_dict(dict(imported.tensors))

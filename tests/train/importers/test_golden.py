@@ -109,8 +109,7 @@ def test_a_whole_run(backend: Backend, loaded: Checkpoint, recorded: Arrays) -> 
 
 
 def default_program(loaded: Checkpoint) -> Program:
-    entry = loaded.config["program"]
-    return compile_program(loaded.spec, entry["sampler"], entry["arguments"])
+    return compile_program(loaded.spec, loaded.sampler)
 
 
 def annealed(spec: ModelSpec, recorded: Arrays) -> Program:
@@ -152,7 +151,7 @@ def _rows(
     builder = ProgramBuilder(spec, clip=False)
     for level in levels:
         add(builder, level)
-    program = builder.build("probe", {}, exact_noise=False)
+    program = builder.build(exact_noise=False)
     results = []
     for row in range(len(levels)):
         batch = backend.batch(program, 1)

@@ -169,8 +169,7 @@ def equals_its_own(
     backend: Backend, trained: Trained, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The default program gives what the library's own `sample` does on the same noise."""
-    entry = checkpoint.config["program"]
-    program = compile_program(checkpoint.spec, entry["sampler"], entry["arguments"])
+    program = compile_program(checkpoint.spec, checkpoint.sampler)
     generator = np.random.default_rng(0)
     shape = (2, *checkpoint.spec.shape)
     start, *noise = generator.normal(size=(len(program) + 1, *shape)).astype(np.float32)

@@ -73,8 +73,8 @@ def test_without_an_average_the_weights_are_taken(save: Save) -> None:
 
 def test_the_published_sampler_is_the_default_program(save: Save) -> None:
     imported = read(save(listed(NCSNV2.random_state()), CONFIG))
-    assert imported.program["sampler"] == "annealed_langevin"
-    assert imported.program["arguments"] == {
+    assert imported.sampler.name == "annealed_langevin"
+    assert imported.sampler.arguments == {
         "steps": 60,
         "step_size": 6.2e-6,
         "convention": "image",
@@ -133,4 +133,4 @@ def test_ncsn_asks_for_its_levels(shared: Path, save: Save) -> None:
     imported = read(path, image_size=28, sigma_begin=1, sigma_end=0.01)
     assert imported.spec.shape == (1, 28, 28)
     assert imported.network["arguments"] == {"in_channels": 1, "levels": 10, "channels": 8}
-    assert imported.program["arguments"]["denoise"] is False
+    assert imported.sampler.arguments["denoise"] is False

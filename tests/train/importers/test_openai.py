@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError, UsageError
 from difftool.networks import build_network
 from difftool.train.importers import find
@@ -135,22 +136,22 @@ def test_the_image_size_follows_from_the_widths(
 
 
 @pytest.mark.parametrize(
-    ("flags", "program"),
+    ("flags", "sampler"),
     [
-        ({}, {"sampler": "ddpm", "arguments": {"variance": "learned"}}),
+        ({}, SamplerCall("ddpm", {"variance": "learned"})),
         (
             {"timestep_respacing": "250"},
-            {"sampler": "ddpm", "arguments": {"steps": 250, "variance": "learned"}},
+            SamplerCall("ddpm", {"steps": 250, "variance": "learned"}),
         ),
         (
             {"timestep_respacing": "ddim25"},
-            {"sampler": "ddim", "arguments": {"steps": 25, "spacing": "leading"}},
+            SamplerCall("ddim", {"steps": 25, "spacing": "leading"}),
         ),
     ],
 )
-def test_the_default_program(flags: dict[str, str], program: dict[str, Any], save: Save) -> None:
+def test_the_default_program(flags: dict[str, str], sampler: SamplerCall, save: Save) -> None:
     path = save(Shape(updown=False).random_state())
-    assert read(path, **SAID, num_heads=1, **flags).program == program
+    assert read(path, **SAID, num_heads=1, **flags).sampler == sampler
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_fixed_variance(
         save(Shape(outputs=3, updown=False).random_state()), **SAID, num_heads=1, **flags
     )
     assert imported.spec.parameterization == parameterization
-    assert imported.program["arguments"] == {"variance": variance}
+    assert imported.sampler.arguments == {"variance": variance}
 
 
 def test_timesteps_are_rescaled_to_a_thousand(save: Save) -> None:

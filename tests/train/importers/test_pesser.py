@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError
 from difftool.networks.trained import load_checkpoint
 from difftool.train.importers import find, write
@@ -43,7 +44,7 @@ def test_what_the_tensors_tell(state: dict[str, torch.Tensor], save: Save) -> No
         "attention": [1],
     }
     assert imported.spec.data_range == (-1, 1)
-    assert imported.program == {"sampler": "ddpm", "arguments": {"variance": "large"}}
+    assert imported.sampler == SamplerCall("ddpm", {"variance": "large"})
     assert "var_type" in imported.chosen.assumed
 
 
@@ -54,7 +55,7 @@ def test_a_training_of_ddim(state: dict[str, torch.Tensor], save: Save) -> None:
     assert torch.equal(imported.tensors["conv_in.weight"], state["conv_in.weight"])
     betas = np.linspace(1e-4**0.5, 0.02**0.5, 50) ** 2
     assert np.allclose(imported.spec.schedule.alpha_bar, np.cumprod(1 - betas), rtol=1e-12)
-    assert imported.program["arguments"] == {"variance": "small"}
+    assert imported.sampler.arguments == {"variance": "small"}
     assert imported.chosen.assumed == ()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError, DifftoolError
 from difftool.networks import build_network
 from difftool.train.importers.format import Imported
@@ -180,7 +181,7 @@ def test_a_configuration_beside_the_file(save: Save) -> None:
     imported = read(save(Plain().file(), CONFIG))
     assert str(imported.spec.schedule) == "geometric(levels=12, sigma_min=0.01, sigma_max=380)"
     assert imported.spec.parameterization == "scaled_score"
-    assert imported.program["arguments"]["snr"] == 0.075
+    assert imported.sampler.arguments["snr"] == 0.075
     assert "training.sde" not in imported.chosen.assumed
 
 
@@ -256,8 +257,8 @@ def test_the_default_program(
     network: str, flags: dict[str, Any], sampler: str, arguments: dict[str, Any], save: Save
 ) -> None:
     plain = Plain(**NETWORKS[network][0])
-    program = read(save(plain.file()), **(said(network) | flags)).program
-    assert program == {"sampler": sampler, "arguments": arguments}
+    imported = read(save(plain.file()), **(said(network) | flags))
+    assert imported.sampler == SamplerCall(sampler, arguments)
 
 
 def test_continuous_times_are_labelled_up_to_999(save: Save) -> None:

@@ -1,9 +1,9 @@
 """DDPM's ancestral sampler."""
 
 import math
-from typing import Any
+from functools import partial
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.spacing import LINSPACE, transitions, visited
 from difftool.diffusion.spec import ModelSpec
@@ -12,6 +12,7 @@ from difftool.errors import UsageError, quoted
 VARIANCES = ("small", "large", "learned")
 
 
+@partial(sampler, later=("spacing",))
 def ddpm(
     spec: ModelSpec,
     *,
@@ -41,10 +42,7 @@ def ddpm(
             builder.row(level, target, a=a, b=b, d=1.0, logvar=logvar)
         else:
             builder.row(level, target, a=a, b=b, d=large if variance == "large" else small)
-    arguments: dict[str, Any] = {"steps": steps, "variance": variance, "clip": clip}
-    if spacing != LINSPACE:
-        arguments["spacing"] = spacing
-    return builder.build("ddpm", arguments, exact_noise=variance != "large")
+    return builder.build({"steps": steps}, exact_noise=variance != "large")
 
 
 def _posterior(

@@ -3,7 +3,7 @@
 import math
 from itertools import pairwise
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import Level
 from difftool.diffusion.spacing import transitions, visited
@@ -11,6 +11,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
 
+@sampler
 def consistent_annealed(
     spec: ModelSpec,
     *,
@@ -37,8 +38,7 @@ def consistent_annealed(
         sigma, following = builder.level(level)[1], builder.level(target)[1]
         fresh = math.sqrt(max(following**2 - ((1 - eta) * sigma) ** 2, 0.0))
         builder.row(level, target, a=1 - eta, b=eta, d=fresh)
-    arguments = {"steps": steps, "step_size": step_size, "spacing": spacing}
-    return builder.build("consistent_annealed", arguments)
+    return builder.build()
 
 
 def _eta(states: list[Level], step_size: float | None) -> float:

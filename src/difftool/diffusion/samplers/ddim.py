@@ -1,15 +1,16 @@
 """DDIM."""
 
 import math
-from typing import Any
+from functools import partial
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.spacing import LINSPACE, steps_or, transitions, visited
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
 
+@partial(sampler, later=("spacing",))
 def ddim(
     spec: ModelSpec,
     *,
@@ -19,7 +20,7 @@ def ddim(
     raw_epsilon: bool = False,
     spacing: str = LINSPACE,
 ) -> Program:
-    """DDIM (Song et al. 2021, eq. 12); eta=1 is DDPM with the small variance.
+    """DDIM (Song et al. 2021a, eq. 12); eta=1 is DDPM with the small variance.
 
     The noise that a row carries on is that of the clipped D. With `raw_epsilon` it is the network's
     own, unclipped, as the diffusers library does by default. `spacing` is one of
@@ -42,12 +43,4 @@ def ddim(
         else:
             a = kept / sigma_s
             builder.row(level, target, a=a, b=alpha_t - a * alpha_s, d=fresh)
-    arguments: dict[str, Any] = {
-        "steps": steps,
-        "eta": eta,
-        "clip": clip,
-        "raw_epsilon": raw_epsilon,
-    }
-    if spacing != LINSPACE:
-        arguments["spacing"] = spacing
-    return builder.build("ddim", arguments)
+    return builder.build({"steps": steps})

@@ -2,7 +2,7 @@
 
 import math
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import KEEP_DENOISED, Level, fresh_noise, gap, transfer
 from difftool.diffusion.spacing import LINSPACE, steps_or, transitions, visited
@@ -10,6 +10,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
 
+@sampler
 def dpmpp_2m(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
@@ -20,9 +21,10 @@ def dpmpp_2m(
     steps = steps_or(steps, 20, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
     _add_second_order(builder, visited(spec.schedule, steps, spacing), eta=0.0)
-    return builder.build("dpmpp_2m", {"steps": steps, "spacing": spacing, "clip": clip})
+    return builder.build({"steps": steps})
 
 
+@sampler
 def dpmpp_2m_sde(
     spec: ModelSpec,
     *,
@@ -41,18 +43,19 @@ def dpmpp_2m_sde(
     steps = steps_or(steps, 20, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
     _add_second_order(builder, visited(spec.schedule, steps, spacing), eta)
-    arguments = {"steps": steps, "eta": eta, "spacing": spacing, "clip": clip}
-    return builder.build("dpmpp_2m_sde", arguments)
+    return builder.build({"steps": steps})
 
 
+@sampler
 def dpmpp_3m(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
-    """DPM-Solver++(3M), as its authors released it: `dpmpp_2m` with a curvature from three rows' D.
+    """DPM-Solver++(3M), as released (Lu et al. 2022, eq. 12 with n=3, and the authors' code).
 
-    (Lu et al. 2022, eq. 12 with n=3; the code, for the paper has no algorithm.) The code takes half
-    the curvature, which leaves the method of second order with a smaller error; `unipc` has third
-    order. The first and last rows are first order, the second is as in `dpmpp_2m`.
+    It is `dpmpp_2m` with a curvature from three rows' D. The paper has no algorithm for it. The
+    code takes half the curvature, which leaves the method of second order with a smaller error;
+    `unipc` has third order. The first and last rows are first order, the second is as in
+    `dpmpp_2m`.
     """
     steps = steps_or(steps, 20, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
@@ -67,7 +70,7 @@ def dpmpp_3m(
             b, c = _second_order(b, [following, current, *earlier])
         builder.row(level, target, a=a, b=b, c=c, push=KEEP_DENOISED)
         earlier.insert(0, current)
-    return builder.build("dpmpp_3m", {"steps": steps, "spacing": spacing, "clip": clip})
+    return builder.build({"steps": steps})
 
 
 def _add_second_order(builder: ProgramBuilder, levels: list[float], eta: float) -> None:

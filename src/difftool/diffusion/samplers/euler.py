@@ -1,6 +1,6 @@
 """Euler's method, as an ODE and with ancestral noise."""
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import fresh_noise, transfer
 from difftool.diffusion.spacing import LINSPACE, steps_or, transitions, visited
@@ -8,20 +8,23 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
 
+@sampler
 def euler(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
-    """Euler's method on the ODE of y = x / alpha, dy/ds = (y - D) / s with s = sigma / alpha.
+    """Euler's method (Karras et al. 2022, algorithm 1 without its correction).
 
-    (Karras et al. 2022, algorithm 1 with s(t) = 1, first order.) It is DDIM with eta=0. `spacing`
-    is one of `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data range.
+    It solves the ODE of y = x / alpha, dy/ds = (y - D) / s with s = sigma / alpha, and is DDIM with
+    eta=0. `spacing` is one of `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data
+    range.
     """
     steps = steps_or(steps, 50, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
     _add_rows(builder, visited(spec.schedule, steps, spacing), eta=0.0)
-    return builder.build("euler", {"steps": steps, "spacing": spacing, "clip": clip})
+    return builder.build({"steps": steps})
 
 
+@sampler
 def euler_ancestral(
     spec: ModelSpec,
     *,
@@ -32,7 +35,7 @@ def euler_ancestral(
 ) -> Program:
     """Euler's method to less noise than the next level has, and fresh noise for the rest.
 
-    The fresh noise is `eta` times the posterior's (Song et al. 2021, eq. 16, in the coordinates of
+    The fresh noise is `eta` times the posterior's (Song et al. 2021a, eq. 16, in the coordinates of
     `euler`); 1 is DDPM with the small variance, 0 is `euler`.
     """
     if not 0 <= eta <= 1:
@@ -40,8 +43,7 @@ def euler_ancestral(
     steps = steps_or(steps, 50, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
     _add_rows(builder, visited(spec.schedule, steps, spacing), eta=eta)
-    arguments = {"steps": steps, "eta": eta, "spacing": spacing, "clip": clip}
-    return builder.build("euler_ancestral", arguments)
+    return builder.build({"steps": steps})
 
 
 def _add_rows(builder: ProgramBuilder, levels: list[float], eta: float) -> None:

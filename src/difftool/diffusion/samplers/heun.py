@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import KEEP_DENOISED, forward, ratio, transfer
 from difftool.diffusion.schedules import NoiseSchedule
@@ -14,6 +14,7 @@ from difftool.errors import UsageError
 _MOST_CHURN: Final = math.sqrt(2) - 1  # a level's noise at most doubles its variance
 
 
+@sampler
 def heun(
     spec: ModelSpec,
     *,
@@ -62,17 +63,8 @@ def heun(
         # (D1 - D2) / t: y at t minus the first D is, divided by t, the first slope again.
         half = grown * following[0] * (ratio(current) / ratio(following) - 1) / 2
         builder.row(target, arrival, a=grown, b=half, c=[-half], d=fresh, push=KEEP_DENOISED)
-    arguments = {
-        "steps": steps,
-        "churn": churn,
-        "churn_min": churn_min,
-        "churn_max": churn_max,
-        "churn_noise": churn_noise,
-        "spacing": spacing,
-        "clip": clip,
-    }
     exact = churn_noise == 1 or churned[1:] == levels[1:]
-    return builder.build("heun", arguments, exact_noise=exact)
+    return builder.build({"steps": steps}, exact_noise=exact)
 
 
 def _churned(

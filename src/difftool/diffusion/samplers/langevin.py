@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.diffusion.start import Start, data, normal, parse_start, uniform
@@ -14,6 +14,7 @@ _STEPS: Final = 1000  # Song and Ermon 2019, section 5: 10 levels of 100 steps,
 _RATE: Final = 0.2  # and 2e-5 at a sigma of 0.01
 
 
+@sampler
 def langevin(
     spec: ModelSpec,
     *,
@@ -36,16 +37,11 @@ def langevin(
     step_size = _RATE * builder.level(level)[1] ** 2 if step_size is None else step_size
     _check(steps, step_size, convention)
     _add_rows(builder, level, steps, step_size, convention)
-    arguments = {
-        "steps": steps,
-        "step_size": step_size,
-        "level": level,
-        "convention": convention,
-        "start": start,
-    }
-    return builder.build("langevin", arguments, _start(spec, start), exact_noise=False)
+    decided = {"step_size": step_size}
+    return builder.build(decided, start=_start(spec, start), exact_noise=False)
 
 
+@sampler
 def annealed_langevin(
     spec: ModelSpec,
     *,
@@ -81,14 +77,8 @@ def annealed_langevin(
         _add_rows(builder, level, steps // levels, scaled, convention)
     if denoise:
         builder.row(0, None, a=0.0, b=1.0)
-    arguments = {
-        "steps": steps,
-        "step_size": step_size,
-        "convention": convention,
-        "denoise": denoise,
-        "start": start,
-    }
-    return builder.build("annealed_langevin", arguments, _start(spec, start), exact_noise=False)
+    decided = {"steps": steps, "step_size": step_size}
+    return builder.build(decided, start=_start(spec, start), exact_noise=False)
 
 
 def _add_rows(

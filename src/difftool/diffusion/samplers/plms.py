@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import KEEP_DENOISED, Level, ratio, transfer
 from difftool.diffusion.spacing import BETWEEN_LEVELS, LINSPACE, steps_or, transitions, visited
@@ -19,6 +19,7 @@ _FORMULAS = (
 _KEEP_STATE: Final = (1.0, 0.0)  # the (e, f) that write x into the history
 
 
+@sampler
 def plms(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
@@ -62,7 +63,7 @@ def plms(
         on_x, on_denoised = epsilon = _epsilon(current)
         a, b = a + newest * on_x, b + newest * on_denoised
         builder.row(level, target, a=a, b=b, c=older, push=epsilon)
-    return builder.build("plms", {"steps": steps, "spacing": spacing, "clip": clip})
+    return builder.build({"steps": steps})
 
 
 def _epsilon(level: Level) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.samplers.transfer import forward, fresh_noise, transfer
 from difftool.diffusion.spacing import LINSPACE, steps_or, visited
@@ -14,6 +14,7 @@ _LEVELS: Final = 250  # Lugmayr et al. 2022, section 5.1, as are 10 levels back 
 _SHARE: Final = 25
 
 
+@sampler
 def repaint(
     spec: ModelSpec,
     *,
@@ -61,14 +62,7 @@ def repaint(
         grown, gained = forward(following, builder.level(back))
         noise = (grown**2 * fresh**2 + gained**2) ** 0.5
         builder.row(levels[index], back, a=grown * a, b=grown * b, d=noise)
-    arguments = {
-        "steps": steps,
-        "jump": jump,
-        "resamples": resamples,
-        "spacing": spacing,
-        "clip": clip,
-    }
-    return builder.build("repaint", arguments)
+    return builder.build()
 
 
 def _walk(count: int, jump: int, resamples: int, extra: int) -> Iterator[tuple[int, int]]:

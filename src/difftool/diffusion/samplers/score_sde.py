@@ -2,7 +2,7 @@
 
 import math
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import Level, fresh_noise, transfer
 from difftool.diffusion.spacing import LINSPACE, transitions, visited
@@ -13,10 +13,11 @@ PREDICTORS = ("reverse_diffusion", "ancestral")
 CORRECTORS = ("fixed", "adaptive", "reference")
 
 
+@sampler
 def reverse_diffusion(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
-    """The reverse SDE discretized as the forward one is (Song et al. 2021, eq. 46).
+    """The reverse SDE discretized as the forward one is (Song et al. 2021b, eq. 46).
 
     With G^2 = sigma^2 - sigma'^2, x' = x + G^2 * score + G * z, on all levels by default; the last
     row adds no noise. A VP model's state is x / alpha, where this keeps the signal exact; the
@@ -27,14 +28,14 @@ def reverse_diffusion(
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
     for level, target in transitions(visited(spec.schedule, _all(spec, steps), spacing)):
         _predict(builder, level, target, "reverse_diffusion")
-    arguments = {"steps": steps, "spacing": spacing, "clip": clip}
-    return builder.build("reverse_diffusion", arguments, exact_noise=False)
+    return builder.build(exact_noise=False)
 
 
+@sampler
 def probability_flow(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
-    """The probability-flow ODE, discretized as `reverse_diffusion` (Song et al. 2021, eq. 47).
+    """The probability-flow ODE, discretized as `reverse_diffusion` (Song et al. 2021b, eq. 47).
 
     x' = x + G^2 / 2 * score, without noise; the last row is D. This is Euler's method over sigma^2,
     which meets the next level's noise to first order only, and is here to repeat the paper's runs.
@@ -45,10 +46,10 @@ def probability_flow(
         sigma, following = builder.level(level)[1], builder.level(target)[1]
         rate = 1.0 if target is None else (1 - (following / sigma) ** 2) / 2
         builder.row(level, target, a=1 - rate, b=rate)
-    arguments = {"steps": steps, "spacing": spacing, "clip": clip}
-    return builder.build("probability_flow", arguments, exact_noise=False)
+    return builder.build(exact_noise=False)
 
 
+@sampler
 def predictor_corrector(
     spec: ModelSpec,
     *,
@@ -60,7 +61,7 @@ def predictor_corrector(
     spacing: str = LINSPACE,
     clip: bool = True,
 ) -> Program:
-    """Langevin steps at each level, then one to the next (Song et al. 2021, algorithms 2 to 5).
+    """Langevin steps at each level, then one to the next (Song et al. 2021b, algorithms 2 to 5).
 
     `steps` are network evaluations, 1 + `corrections` a level; all levels by default. `predictor`
     is "reverse_diffusion" or "ancestral", `ddpm`'s row. A correction moves x by tau * score +
@@ -101,16 +102,7 @@ def predictor_corrector(
         for _ in range(corrections):
             _correct(builder, level, snr * kept, corrector)
         _predict(builder, level, target, predictor)
-    arguments = {
-        "steps": steps,
-        "corrections": corrections,
-        "snr": snr,
-        "predictor": predictor,
-        "corrector": corrector,
-        "spacing": spacing,
-        "clip": clip,
-    }
-    return builder.build("predictor_corrector", arguments, exact_noise=False)
+    return builder.build(exact_noise=False)
 
 
 def _predict(builder: ProgramBuilder, level: float, target: float | None, predictor: str) -> None:

@@ -12,7 +12,7 @@ def transfer(level: Level, target: Level, fresh: float = 0.0) -> tuple[float, fl
     """(a, b) that carry x to `target` by D alone: a * x + b * D = alpha' * D + kept * epsilon.
 
     epsilon is the noise in x by D's account. kept is the target's sigma, less the std `fresh` of
-    noise that the row adds (Song et al. 2021, eq. 12).
+    noise that the row adds (Song et al. 2021a, eq. 12).
     """
     (alpha_s, sigma_s), (alpha_t, sigma_t) = level, target
     a = math.sqrt(max(sigma_t**2 - fresh**2, 0.0)) / sigma_s

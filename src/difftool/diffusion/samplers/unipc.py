@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import KEEP_DENOISED, gap, transfer
 from difftool.diffusion.spacing import LINSPACE, steps_or, transitions, visited
@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 ORDERS = (1, 2, 3)
 
 
+@sampler
 def unipc(
     spec: ModelSpec,
     *,
@@ -54,8 +55,7 @@ def unipc(
             correction[0] = corrector[-1]
             correction[1 : used + 1] = corrector[:-1] - predictor
         builder.row(level, target, a=a, b=weights[0], c=weights[1:].tolist(), push=KEEP_DENOISED)
-    arguments = {"steps": steps, "order": order, "spacing": spacing, "clip": clip}
-    return builder.build("unipc", arguments)
+    return builder.build({"steps": steps})
 
 
 def _weights(b: float, h: float, offsets: list[float]) -> Array:

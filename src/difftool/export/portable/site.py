@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from difftool.bundle import SAMPLER, Bundle
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.packed import packed
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
@@ -90,9 +91,9 @@ def _record(bundle: Bundle, program: Program, folder: Path, title: str) -> dict[
     """What the page knows of the model; writes the programs that it names into `folder`."""
     programs = []
     for offered in [program, *_offered(bundle, program)]:
-        file = f"{offered.sampler}-{len(offered)}.bin"
+        file = f"{offered.call.name}-{len(offered)}.bin"
         write_atomic(folder / file, packed(offered))
-        programs.append({"sampler": offered.sampler, "steps": len(offered), "file": file})
+        programs.append({"sampler": offered.call.name, "steps": len(offered), "file": file})
     spec = bundle.spec
     return {
         "title": title,
@@ -110,10 +111,10 @@ def _record(bundle: Bundle, program: Program, folder: Path, title: str) -> dict[
 def _offered(bundle: Bundle, program: Program) -> Iterator[Program]:
     for sampler, all_steps in _OFFERED.items():
         for steps in all_steps:
-            if (sampler, steps) == (program.sampler, len(program)):
+            if (sampler, steps) == (program.call.name, len(program)):
                 continue
             try:
-                yield compile_program(bundle.spec, sampler, {"steps": steps})
+                yield compile_program(bundle.spec, SamplerCall(sampler, {"steps": steps}))
             except UsageError:  # the model has not so many levels
                 continue
 

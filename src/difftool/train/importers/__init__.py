@@ -124,7 +124,7 @@ def write(found: Found, imported: Imported, out: Path, *, replace: Listing | Non
         step=imported.step,
         spec=imported.spec,
         network=imported.network,
-        program=imported.program,
+        sampler=imported.sampler,
         training=None,
         tensors={EMA if imported.weights == "ema" else MODEL: imported.tensors},
         source=found.record(imported),

@@ -37,7 +37,7 @@ def check(imported: Imported) -> Imported:
     spec = imported.spec
     if math.prod(spec.shape) > MOST_NUMBERS:
         raise UsageError(f"samples of {spec.shape} are too large", "is the image size right?")
-    compile_program(spec, imported.program["sampler"], imported.program["arguments"])
+    compile_program(spec, imported.sampler)
     network = build_network(imported.network["kind"], imported.network["arguments"])
     network.load_state_dict(dict(imported.tensors))
     network.eval()

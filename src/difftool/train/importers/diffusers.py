@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError
 from difftool.networks.unet import UNet
@@ -19,7 +20,7 @@ from difftool.train.importers.tensors import Weights, outline, take_unet, weight
 SIZE: Final = Setting(
     "sample_size", int, usual="such as 32", also=("unet.sample_size", "unet.image_size")
 )
-Model = tuple[Chosen, ModelSpec, dict[str, Any]]  # what was chosen, and the default program
+Model = tuple[Chosen, ModelSpec, SamplerCall]  # what was chosen, and the default program
 
 _SIGNS: Final = {"conv_in.weight", "time_embedding.linear_1.weight"}
 _BLOCKS: Final = ("down_blocks.0.", "downsample_blocks.0.")
@@ -46,9 +47,9 @@ def _read(source: Source, settings: Settings) -> Imported:
     kind, arguments = _network(config)
     notes = [] if rules else [_NO_SCHEDULER]
     if rules.get(CLASS) == ve.CLASS:
-        chosen, spec, program = _ve_model(config, rules, settings)
+        chosen, spec, sampler = _ve_model(config, rules, settings)
     else:
-        chosen, spec, program = _vp_model(config, rules, settings, arguments)
+        chosen, spec, sampler = _vp_model(config, rules, settings, arguments)
         notes += scheduler.notes_of(chosen)
     step = saved.get(unet.STEP)
     is_ema = type(step) is int and step >= 0
@@ -59,7 +60,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         spec=spec,
         network={"kind": kind, "arguments": arguments},
         tensors=_tensors(kind, arguments, state),
-        program=program,
+        sampler=sampler,
         weights="ema" if is_ema else "raw",
         chosen=chosen,
         files=source.files,
@@ -120,7 +121,7 @@ def _vp_model(
         learned_variance=learned,
         classes=arguments.get("classes", 0),
     )
-    return chosen, spec, scheduler.program_of(chosen)
+    return chosen, spec, scheduler.sampler_of(chosen)
 
 
 def _ve_model(config: unet.Config, rules: Mapping[str, Any], settings: Settings) -> Model:
@@ -130,7 +131,7 @@ def _ve_model(config: unet.Config, rules: Mapping[str, Any], settings: Settings)
     ve.check(rules)
     chosen = settings.choose(*_size_to_say(config), *ve.SETTINGS)
     spec = ve.spec_of(chosen, (config["in_channels"], *_sizes(config, chosen)))
-    return chosen, spec, ve.program_of(chosen)
+    return chosen, spec, ve.sampler_of(chosen)
 
 
 def _size_to_say(config: unet.Config) -> list[Setting]:

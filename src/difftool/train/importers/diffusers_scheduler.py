@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.program import MAX_ROWS
 from difftool.diffusion.schedules import NoiseSchedule, cosine, from_betas, linear, scaled_linear
 from difftool.errors import ArtefactError, UsageError, quoted
@@ -133,17 +134,14 @@ def learns_variance(chosen: Chosen) -> bool:
     return chosen.values.get(VARIANCE.name) == "learned_range"
 
 
-def program_of(chosen: Chosen) -> dict[str, Any]:
+def sampler_of(chosen: Chosen) -> SamplerCall:
     """The sampler of the scheduler's class, as the library's pipelines run it by default."""
     arguments = {"clip": chosen[CLIP.name], "spacing": chosen[SPACING.name]}
     if chosen[SCHEDULER.name] == _DDIM:
         steps = min(_STEPS, chosen[STEPS.name])
-        return {
-            "sampler": "ddim",
-            "arguments": {"steps": steps, "raw_epsilon": True, **arguments},
-        }
+        return SamplerCall("ddim", {"steps": steps, "raw_epsilon": True, **arguments})
     variance = _VARIANCES[chosen[VARIANCE.name]]
-    return {"sampler": "ddpm", "arguments": {"variance": variance, **arguments}}
+    return SamplerCall("ddpm", {"variance": variance, **arguments})
 
 
 def notes_of(chosen: Chosen) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import geometric
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
@@ -45,7 +46,7 @@ def spec_of(chosen: Chosen, shape: tuple[int, ...]) -> ModelSpec:
     )
 
 
-def program_of(chosen: Chosen) -> dict[str, Any]:
+def sampler_of(chosen: Chosen) -> SamplerCall:
     """The pipeline's sampler, on all levels."""
     snr = chosen[SNR.name]
     if not 0 < snr < math.inf:
@@ -56,4 +57,4 @@ def program_of(chosen: Chosen) -> dict[str, Any]:
         "corrector": "reference",
         "clip": False,
     }
-    return {"sampler": "predictor_corrector", "arguments": arguments}
+    return SamplerCall("predictor_corrector", arguments)

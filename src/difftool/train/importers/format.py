@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.train.importers.settings import Chosen, Settings
 from difftool.train.importers.source import Source
@@ -17,7 +18,7 @@ class Imported:
     """A model that was read from someone else's files, ready to be written as a checkpoint.
 
     - `network`: {"kind", "arguments"} for `build_network`; `tensors` fit its state
-    - `program`: the default {"sampler", "arguments"}, as near to the authors' own as there is
+    - `sampler`: makes the default program, as near to the authors' own as there is
     - `weights`: "ema" where the source keeps a moving average apart, which is then what is taken;
       "raw" where there is one set of weights
     - `chosen`: what the tensors do not tell, and how it was settled
@@ -30,7 +31,7 @@ class Imported:
     spec: ModelSpec
     network: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
-    program: Mapping[str, Any]
+    sampler: SamplerCall
     weights: str
     chosen: Chosen
     files: tuple[Path, ...]

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import NoiseSchedule, cosine, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
@@ -95,7 +96,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         ),
         network={"kind": "unet", "arguments": arguments},
         tensors=tensors,
-        program=_program(chosen, learned),
+        sampler=_sampler(chosen, learned),
         weights="raw",
         chosen=chosen,
         files=source.files,
@@ -239,7 +240,7 @@ def _schedule(chosen: Chosen) -> NoiseSchedule:
     return linear(steps=steps, beta_start=scale * 1e-4, beta_end=scale * 0.02)
 
 
-def _program(chosen: Chosen, learned: bool) -> dict[str, Any]:
+def _sampler(chosen: Chosen, learned: bool) -> SamplerCall:
     """The published sampler: all steps, so many, or "ddim" and so many."""
     text = chosen[RESPACING.name]
     found = re.fullmatch(r"(ddim)?(\d+)", text)
@@ -249,10 +250,10 @@ def _program(chosen: Chosen, learned: bool) -> dict[str, Any]:
             "say a number of steps, ddim and a number, or nothing",
         )
     if found and found[1]:
-        return {"sampler": "ddim", "arguments": {"steps": int(found[2]), "spacing": "leading"}}
+        return SamplerCall("ddim", {"steps": int(found[2]), "spacing": "leading"})
     variance = "learned" if learned else "small" if chosen[SIGMA_SMALL.name] else "large"
     steps = {"steps": int(found[2])} if found else {}
-    return {"sampler": "ddpm", "arguments": {**steps, "variance": variance}}
+    return SamplerCall("ddpm", {**steps, "variance": variance})
 
 
 FORMAT: Final = Format(

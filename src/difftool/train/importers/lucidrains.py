@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import NoiseSchedule, cosine, from_betas, linear, sigmoid
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
@@ -109,7 +110,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         ),
         network={"kind": "linear_attention_unet", "arguments": arguments},
         tensors=take_lucidrains(unet, arguments),
-        program=_program(chosen, len(schedule), learned),
+        sampler=_sampler(chosen, len(schedule), learned),
         weights=weights,
         chosen=chosen,
         files=source.files,
@@ -288,7 +289,7 @@ def _parameterization(state: Weights, schedule: NoiseSchedule) -> str:
     )
 
 
-def _program(chosen: Chosen, steps: int, learned: bool) -> dict[str, Any]:
+def _sampler(chosen: Chosen, steps: int, learned: bool) -> SamplerCall:
     """DDIM where it is asked for fewer steps than the model has; else all steps of DDPM."""
     sampling = chosen[SAMPLING_STEPS.name]
     if sampling > steps:
@@ -297,9 +298,9 @@ def _program(chosen: Chosen, steps: int, learned: bool) -> dict[str, Any]:
         )
     if sampling == steps:
         variance = "learned" if learned else "small"
-        return {"sampler": "ddpm", "arguments": {"variance": variance}}
+        return SamplerCall("ddpm", {"variance": variance})
     arguments = {"steps": sampling, "eta": chosen[ETA.name], "spacing": "trailing"}
-    return {"sampler": "ddim", "arguments": arguments}
+    return SamplerCall("ddim", arguments)
 
 
 FORMAT: Final = Format(

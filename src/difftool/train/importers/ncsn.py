@@ -1,11 +1,12 @@
 """ermongroup/ncsn: the score networks of Song and Ermon 2019, whose norms know the noise level."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import torch
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import geometric
 from difftool.diffusion.spec import ModelSpec
 from difftool.networks.ncsn import NCSN
@@ -70,7 +71,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         ),
         network={"kind": "ncsn", "arguments": arguments},
         tensors=take_ncsn(state, network),
-        program=annealed_langevin(chosen, levels, denoise=False),
+        sampler=annealed_langevin(chosen, levels, denoise=False),
         weights="raw",
         chosen=chosen,
         files=source.files,
@@ -98,7 +99,7 @@ def take_ncsn(state: Weights, network: NCSN) -> Weights:
     return taken
 
 
-def annealed_langevin(chosen: Chosen, levels: int, *, denoise: bool) -> Mapping[str, Any]:
+def annealed_langevin(chosen: Chosen, levels: int, *, denoise: bool) -> SamplerCall:
     """The published sampler, as the settings have it."""
     arguments = {
         "steps": chosen[STEPS_EACH.name] * levels,
@@ -106,7 +107,7 @@ def annealed_langevin(chosen: Chosen, levels: int, *, denoise: bool) -> Mapping[
         "convention": "image",
         "denoise": denoise,
     }
-    return {"sampler": "annealed_langevin", "arguments": arguments}
+    return SamplerCall("annealed_langevin", arguments)
 
 
 def refinenet_name(name: str, stages: Sequence[str], refines: Sequence[str]) -> str:

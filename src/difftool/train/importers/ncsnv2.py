@@ -88,7 +88,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         ),
         network={"kind": "ncsnv2", "arguments": arguments},
         tensors=take_ncsnv2(weights, arguments),
-        program=ncsn.annealed_langevin(chosen, len(schedule), denoise=chosen[DENOISE.name]),
+        sampler=ncsn.annealed_langevin(chosen, len(schedule), denoise=chosen[DENOISE.name]),
         weights="raw" if ema is None else "ema",
         chosen=chosen,
         files=source.files,

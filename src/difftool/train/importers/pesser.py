@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import linear, scaled_linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.networks.unet import UNet
@@ -84,7 +85,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         ),
         network={"kind": "unet", "arguments": arguments},
         tensors=take_unet(state, network, namer(arguments), apart=True),
-        program={"sampler": "ddpm", "arguments": {"variance": variance}},
+        sampler=SamplerCall("ddpm", {"variance": variance}),
         weights=weights,
         chosen=chosen,
         files=source.files,

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.schedules import NoiseSchedule, geometric, linear, sub_vp_sde, vp_sde
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, quoted
@@ -107,7 +108,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         spec=spec,
         network={"kind": "ncsnpp", "arguments": arguments},
         tensors=take_score_sde(taken, arguments),
-        program=_program(chosen),
+        sampler=_sampler(chosen),
         weights="raw" if shadow is None else "ema",
         chosen=chosen,
         files=source.files,
@@ -194,7 +195,7 @@ def _spec(chosen: Chosen, arguments: Mapping[str, Any]) -> ModelSpec:
     )
 
 
-def _program(chosen: Chosen) -> dict[str, Any]:
+def _sampler(chosen: Chosen) -> SamplerCall:
     """The authors' sampler, on all levels and without clipping."""
     predictor, corrector = chosen[PREDICTOR.name], chosen[CORRECTOR.name]
     ancestral = predictor == "ancestral_sampling"
@@ -206,15 +207,12 @@ def _program(chosen: Chosen) -> dict[str, Any]:
             "predictor": "ancestral" if ancestral else "reverse_diffusion",
             "corrector": "reference" if corrector == "langevin" else "fixed",
         }
-        return {"sampler": "predictor_corrector", "arguments": arguments}
+        return SamplerCall("predictor_corrector", arguments)
     if ancestral:
         variance = "small" if chosen[SDE.name] == "vesde" else "large"
-        return {"sampler": "ddpm", "arguments": {"variance": variance, **arguments}}
+        return SamplerCall("ddpm", {"variance": variance, **arguments})
     flow = chosen[FLOW.name]
-    return {
-        "sampler": "probability_flow" if flow else "reverse_diffusion",
-        "arguments": arguments,
-    }
+    return SamplerCall("probability_flow" if flow else "reverse_diffusion", arguments)
 
 
 def _check_sigmas(sigmas: Tensor, schedule: NoiseSchedule) -> None:

@@ -1,0 +1,38 @@
+"""The table of samplers in docs/sampling.md, from their signatures and docstrings.
+
+python docs/samplers.py
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from difftool.cli.samplers import described
+from difftool.diffusion.samplers import SAMPLERS
+
+PAGE = Path(__file__).resolve().parent / "sampling.md"
+HEAD = "| sampler | arguments beside `steps`, and their defaults | source |\n|---|---|---|\n"
+
+
+def renewed(page: str) -> str:
+    """Return the page with the table as it should be."""
+    rows = "".join(map(_row, SAMPLERS))
+    return re.sub(re.escape(HEAD) + r"(\|.*\n)*", lambda _: HEAD + rows, page)
+
+
+def _row(name: str) -> str:
+    record = described(SAMPLERS[name])
+    taken = [_argument(*item) for item in record["arguments"].items() if item[0] != "steps"]
+    return f"| `{name}` | {', '.join(taken)} | {record['source']} |\n"
+
+
+def _argument(name: str, argument: dict[str, Any]) -> str:
+    default = argument["default"]
+    if default is None:
+        return f"`{name}`"
+    return f"`{name}={default if isinstance(default, str) else json.dumps(default)}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
