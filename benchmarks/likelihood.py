@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import torch
-from _mnist import load_mnist
-from _report import ROOT, Figure, finish, parser
-
-from difftool.train import likelihood, variational
-from difftool.train.checkpoint import load_checkpoint
+from common.figures import Figure
+from common.inside_torch import likelihood, load_checkpoint, variational
+from common.machine import ROOT
+from common.mnist import FOLDER, load_mnist
+from common.report import finish, parser
 
 MODELS = ("ddpm-mnist", "ncsn-mnist")
 UNIT = "bits/dim"
@@ -23,7 +23,7 @@ UNIT = "bits/dim"
 
 def main() -> int:
     arguments = parser(__doc__)
-    arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/mnist")
+    arguments.add_argument("--data", type=Path, default=FOLDER)
     arguments.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints")
     arguments.add_argument("-n", type=int, default=32, help="how many of the first test images")
     arguments.add_argument("--steps", type=int, default=likelihood.STEPS, help="of the ODE")
@@ -38,29 +38,29 @@ def main() -> int:
 
 
 def ode(checkpoint: Path, images: torch.Tensor, steps: int) -> list[Figure]:
-    """The likelihood of a test image, and how far twice the steps take it."""
+    """Measure the likelihood of test images, and how far twice the steps take it."""
     loaded = load_checkpoint(checkpoint)
     network = likelihood.network_of(loaded.network, loaded.spec)
     bits = likelihood.bits_per_dim(network, images, loaded.spec, steps=steps)
     finer = likelihood.bits_per_dim(network, images[:4], loaded.spec, steps=2 * steps)
     return [
-        Figure(name=f"{checkpoint.name}, ODE", values=bits.tolist(), unit=UNIT),
+        Figure(f"{checkpoint.name}, ODE", bits.tolist(), unit=UNIT),
         Figure(
-            name=f"{checkpoint.name}, ODE, change with twice the steps",
-            values=(finer - bits[:4]).abs().tolist(),
+            f"{checkpoint.name}, ODE, change with twice the steps",
+            (finer - bits[:4]).abs().tolist(),
             unit=UNIT,
         ),
     ]
 
 
 def bound(checkpoint: Path, images: torch.Tensor) -> Figure:
-    """The variational bound of a test image."""
+    """Measure the variational bound of test images."""
     loaded = load_checkpoint(checkpoint)
     network = likelihood.network_of(loaded.network, loaded.spec)
     x0 = images.float() / 127.5 - 1
     with torch.inference_mode():
         bits = variational.bits_per_dim(network, x0, loaded.spec, variance="large")
-    return Figure(name=f"{checkpoint.name}, variational bound", values=bits.tolist(), unit=UNIT)
+    return Figure(f"{checkpoint.name}, variational bound", bits.tolist(), unit=UNIT)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _process import run, script
-from _report import Figure, finish, parser
+from common.figures import Figure
+from common.process import run, script
+from common.report import finish, parser
 
 MODELS = ("ddpm-mnist", "ncsn-mnist")
 LIMIT = 250  # MB
@@ -16,14 +17,14 @@ def main() -> int:
     arguments.add_argument("models", nargs="*", default=MODELS, help="names, or folders of bundles")
     options = arguments.parse_args()
     figures = [
-        Figure(name=f"peak of {Path(model).name}", values=[peak(model)], unit="MB", at_most=LIMIT)
+        Figure(f"peak of {Path(model).name}", [peak(model)], unit="MB", at_most=LIMIT)
         for model in options.models
     ]
     return finish("memory", figures, {"command": "difftool sample -n 1"}, options.out)
 
 
 def peak(model: str) -> float:
-    """The peak of resident memory, in MB, while a model draws one sample."""
+    """Measure the peak of resident memory, in MB, while a model draws one sample."""
     difftool = script("difftool", Path(sys.executable))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "sample.npy"

@@ -4,24 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
-import samplers
-from _grid import BASELINES, GRID, NFE, Cell, Line, cells
-from _samplers_page import finding, page, plot
-from PIL import Image
-from samplers import (
-    PAGE,
-    RESULTS,
+from common.sampler_cells import (
+    KEPT,
+    REAL,
     SEED,
     N,
     Setup,
-    chosen,
-    collect,
     find,
     keep,
     model_key,
     read_records,
     real_key,
 )
+from common.sampler_grid import BASELINES, GRID, NFE, Cell, Line, cells
+from common.samplers_page import finding, page, plot
+from PIL import Image
+from samplers import chosen
 
 from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.spec import ModelSpec
@@ -129,15 +127,10 @@ def test_a_plot_is_drawn_also_of_a_model_without_cells(tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # colours of lines and smoothing
 
 
-def test_the_committed_page_is_that_of_the_committed_results() -> None:
-    models, real = collect(read_records(RESULTS), SETUP)
-    assert PAGE.read_text(encoding="utf-8") == page(models, real)
-
-
 def test_results_name_no_machine() -> None:
-    text = RESULTS.read_text(encoding="utf-8")
+    text = KEPT.read_text(encoding="utf-8")
     assert "/" not in text
     records = json.loads(text)
     key = real_key(SETUP)
     assert find(records, key) is not None
-    assert samplers.REAL in {record["model"] for record in records}
+    assert REAL in {record["model"] for record in records}
