@@ -13,6 +13,8 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from statistics import median
 
 import torch
@@ -36,10 +38,9 @@ from common.operators import profile
 from common.parity import SingleSteps
 from common.peers import CANDIDATES, quantized, reference, tolerance
 from common.report import finish, parser
-from common.timing import Turn, interleave, ratios
+from common.timing import interleave, ratios
 
 FASTEST, FASTEST_INT8 = "fastest fp32 peer", "fastest difftool int8"
-PROFILE_STEPS = 5
 
 Open = Callable[[Setting], Runner]
 
@@ -80,13 +81,8 @@ def measure(case: Case, options: Namespace) -> int:
         figures += at_batch(setting, opens, options)
     if any("int8" in name for name in names):
         figures += int8_gate(prepared, options.threads)
-    setup = {
-        "model": case.name,
-        "program": prepared.bundle.default_program().name,
-        "threads": options.threads or "all",
-        "rounds": options.rounds,
-    }
-    return finish(f"peers-{case.name}", figures, setup, options.out)
+    program = prepared.bundle.default_program().name
+    return finish(f"peers-{case.name}", figures, options, model=case.name, program=program)
 
 
 def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) -> list[Figure]:
@@ -97,21 +93,23 @@ def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) ->
         return figures
     count = steps_of_a_round(runners, options.seconds)
     seconds = interleave(
-        {name: _counted(runner, count) for name, runner in runners.items()}, rounds=options.rounds
+        {name: partial(runner.steps, count) for name, runner in runners.items()},
+        rounds=options.rounds,
     )
     figures += timed({f"{title}: {n}": s for n, s in seconds.items()}, "ms/step", 1e3 / count)
     compared = comparisons(setting.prepared.case.name, setting.size, seconds)
     figures += compared
     reached = all(not f.limit or f.verdict == "pass" for f in compared)
     if options.profile or not reached:
-        figures += profiles(title, setting)
+        figures += profiles(setting)
     return figures
 
 
 def opened(setting: Setting, opens: Mapping[str, Open]) -> tuple[dict[str, Runner], list[Figure]]:
     """Open the candidates that work here and land where PyTorch does; figures say how near."""
     title = f"batch {setting.size}"
-    exact = SingleSteps(reference(setting.prepared), setting.spec, setting.program, setting.size)
+    batch = reference(setting.prepared).batch(setting.program, setting.size)
+    exact = SingleSteps(batch, setting.spec, setting.program, setting.size)
     runners, figures = {}, []
     for name, open_one in opens.items():
         try:
@@ -125,16 +123,16 @@ def opened(setting: Setting, opens: Mapping[str, Open]) -> tuple[dict[str, Runne
         figures.append(Figure(f"{title}: {name}, error", [error], at_most=own))
         if error <= limit:
             runners[name] = runner
-        else:
-            why = f"INVALID: {error:.2g} from PyTorch"
-            figures.append(Figure(f"{title}: {name}", [], absent=why))
+            continue
+        absent = f"INVALID: {error:.2g} from PyTorch"
+        figures.append(Figure(f"{title}: {name}", [], absent=absent))
     return runners, figures
 
 
 def steps_of_a_round(runners: Mapping[str, Runner], seconds: float) -> int:
     """Count the steps that this runtime, or else the first candidate, takes in so many seconds."""
     runner = runners.get(OURS) or next(iter(runners.values()))
-    took = interleave({"": _counted(runner, 2)}, rounds=3)[""]
+    took = interleave({"": partial(runner.steps, 2)}, rounds=3)[""]
     return max(2, min(200, round(2 * seconds / median(took))))
 
 
@@ -157,16 +155,15 @@ def comparisons(
         if not measured and not limited:
             continue
         why = _not_judged(below, instructions() if has is None else has)
-        figures.append(
-            Figure(
-                f"batch {size}: {above} / {below}",
-                ratios(known[above], known[below]) if measured else [],
-                at_most=at_most,
-                at_least=at_least,
-                absent="" if measured else why or "not measured",
-                unjudged=why if measured and limited else "",
-            )
+        values = ratios(known[above], known[below]) if measured else []
+        figure = Figure(
+            f"batch {size}: {above} / {below}", values, at_most=at_most, at_least=at_least
         )
+        if not measured:
+            figure = replace(figure, absent=why or "not measured")
+        elif limited:
+            figure = replace(figure, unjudged=why)
+        figures.append(figure)
     return figures
 
 
@@ -186,25 +183,18 @@ def int8_gate(prepared: Prepared, threads: int | None) -> list[Figure]:
     return [Figure(name, [found.step_error], at_most=limit)]
 
 
-def profiles(title: str, setting: Setting) -> list[Figure]:
+def profiles(setting: Setting) -> list[Figure]:
     """Say where a step's time goes on ONNX Runtime, in fp32 and, if there is one, in int8."""
     bundles = {"fp32": setting.bundle}
     with contextlib.suppress(Unavailable):
         bundles["int8"] = quantized(setting.prepared)
     figures = []
     for precision, bundle in bundles.items():
-        found = profile(
-            bundle, precision, setting.size, steps=PROFILE_STEPS, threads=setting.threads
-        )
+        found = profile(bundle, precision, setting.size, steps=5, threads=setting.threads)
         whole = sum(found.values())
-        figures += [
-            Figure(
-                f"{title}: {precision} on onnxruntime-cpu, {kind}: {ms / whole:.0%}",
-                [ms],
-                unit="ms/step",
-            )
-            for kind, ms in found.items()
-        ]
+        title = f"batch {setting.size}: {precision} on onnxruntime-cpu"
+        shares = {f"{title}, {kind}: {ms / whole:.0%}": [ms] for kind, ms in found.items()}
+        figures += timed(shares, "ms/step")
     return figures
 
 
@@ -213,10 +203,6 @@ def _not_judged(candidate: str, has: Sequence[str]) -> str:
     needed = NEEDS.get(candidate)
     missing = needed is not None and needed not in has
     return f"not judged: this CPU has no {needed}" if missing else ""
-
-
-def _counted(runner: Runner, count: int) -> Turn:
-    return lambda: runner.steps(count)
 
 
 if __name__ == "__main__":

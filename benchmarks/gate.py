@@ -35,8 +35,7 @@ def main() -> int:
         *(held(overhead, name, committed("step_overhead", name), lower=True) for name in names),
         held(plane, toy.RATIO, committed("toy", toy.RATIO), lower=False),
     ]
-    setup = {"tolerance": TOLERANCE, "threads": options.threads or "all", "rounds": options.rounds}
-    return finish("gate", figures, setup, options.out)
+    return finish("gate", figures, options, tolerance=TOLERANCE)
 
 
 def committed(benchmark: str, name: str, folder: Path = RESULTS) -> float | None:

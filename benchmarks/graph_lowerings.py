@@ -30,7 +30,7 @@ from common.models import CASES, untrained
 from common.report import finish, parser
 from common.sessions import options as session_options
 from common.sessions import session
-from common.timing import interleave, ratios
+from common.timing import interleave, ratios, repeated
 from onnxruntime import GraphOptimizationLevel, SessionOptions
 
 from difftool.export.forms import CHOSEN
@@ -38,7 +38,6 @@ from difftool.export.forms import Forms as Lowerings
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], list[np.ndarray]]
-Open = Callable[[Path, Arrays, int], Run]
 
 AGREEMENT_LIMIT = 1e-5  # of the largest number; a time only counts for the same computation
 BEST = 0.97  # no other lowering may be faster than the chosen one by more, in ONNX Runtime
@@ -81,8 +80,7 @@ def main() -> int:
                 label = f"{name}, batch {batch}, {runtime}"
                 figures += compare(label, runs, options.threads, options.rounds)
         figures += starts(name, graphs[ALL_CHOSEN], options.rounds)
-    setup = {"threads": options.threads, "rounds": options.rounds}
-    return finish("graph_lowerings", figures, setup, options.out)
+    return finish("graph_lowerings", figures, options)
 
 
 def export_all(loaded: inside_torch.Checkpoint, folder: Path) -> dict[str, Path]:
@@ -96,11 +94,11 @@ def export_all(loaded: inside_torch.Checkpoint, folder: Path) -> dict[str, Path]
         inside_torch.export_step(module, loaded.spec, width, path, lowerings)
         return path
 
-    def rewritten(name: str, source: Path, rewrite: Callable[[ir.Graph], None]) -> Path:
+    def rewritten(source: Path, name: str, rewrite: Callable[[ir.Graph], None]) -> None:
         model = ir.load(source)
         rewrite(model.graph)
-        ir.save(model, folder / f"{name}.onnx")
-        return folder / f"{name}.onnx"
+        found[name] = folder / f"{name.replace(' ', '_')}.onnx"
+        ir.save(model, found[name])
 
     own = export("own", Lowerings(translations={}, rewrites=()))
     chosen = export("chosen", CHOSEN)
@@ -114,11 +112,9 @@ def export_all(loaded: inside_torch.Checkpoint, folder: Path) -> dict[str, Path]
     if any(node.op_type == "BatchNormalization" for node in ir.load(chosen).graph):
         doubled = export("doubled", Lowerings(translations=CHOSEN.translations, rewrites=()))
         found["doubled images"] = doubled
-        found["transposed convolution"] = rewritten(
-            "transposed", doubled, upsampling_by_transposed_conv
-        )
+        rewritten(doubled, "transposed convolution", upsampling_by_transposed_conv)
         for name, rewrite in GROUP_NORMS.items():
-            found[name] = rewritten(name, chosen, rewrite)
+            rewritten(chosen, name, rewrite)
     return found
 
 
@@ -147,32 +143,31 @@ def opened(graphs: Mapping[str, Path], feeds: Arrays, threads: int) -> dict[str,
     Without blocked layouts ONNX Runtime is what it is on Arm and in WebAssembly.
     """
     first = dict(list(graphs.items())[:2])
-    runs: dict[str, tuple[Mapping[str, Path], Open]] = {
-        "onnxruntime": (graphs, open_onnxruntime),
-        "without blocks": (first, open_without_blocks),
+    found = {
+        runtime: {name: in_onnxruntime(path, feeds, threads, off) for name, path in paths.items()}
+        for runtime, paths, off in (
+            ("onnxruntime", graphs, ""),
+            ("without blocks", first, "NchwcTransformer"),
+        )
     }
     if importlib.util.find_spec("openvino"):
-        runs["openvino"] = (first, open_openvino)
-    return {
-        name: {lowering: opener(path, feeds, threads) for lowering, path in paths.items()}
-        for name, (paths, opener) in runs.items()
-    }
+        openvino = {name: in_openvino(path, feeds, threads) for name, path in first.items()}
+        found["openvino"] = openvino
+    return found
 
 
-def open_onnxruntime(path: Path, feeds: Arrays, threads: int, without: str = "") -> Run:
+def in_onnxruntime(path: Path, feeds: Arrays, threads: int, off: str) -> Run:
+    """Open a graph in ONNX Runtime, with one of its optimizers off."""
     settings = session_options(threads)
-    if without:
-        settings.add_session_config_entry("optimization.disable_specified_optimizers", without)
+    if off:
+        settings.add_session_config_entry("optimization.disable_specified_optimizers", off)
     graph = session(path, settings)
     taken = {node.name: feeds[node.name] for node in graph.get_inputs()}
     return lambda: graph.run(None, taken)
 
 
-def open_without_blocks(path: Path, feeds: Arrays, threads: int) -> Run:
-    return open_onnxruntime(path, feeds, threads, "NchwcTransformer")
-
-
-def open_openvino(path: Path, feeds: Arrays, threads: int) -> Run:
+def in_openvino(path: Path, feeds: Arrays, threads: int) -> Run:
+    """Open a graph in OpenVINO."""
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
@@ -190,29 +185,18 @@ def compare(label: str, runs: Mapping[str, Run], threads: int, rounds: int) -> l
     runs[ALL_CHOSEN]()
     calls = max(1, round(ROUND_SECONDS / (time.perf_counter() - begin)))
 
-    def repeated(run: Run) -> Callable[[], None]:
-        def turn() -> None:
-            for _ in range(calls):
-                run()
-
-        return turn
-
     clock = time.process_time if threads == 1 else time.perf_counter
-    repeats = {lowering: repeated(run) for lowering, run in runs.items()}
+    repeats = {lowering: repeated(run, calls) for lowering, run in runs.items()}
     seconds = interleave(repeats, rounds=rounds, clock=clock)
     base = seconds[ALL_CHOSEN]
-    strict = label.endswith("onnxruntime")
+    limit = BEST if label.endswith("onnxruntime") else None
+    others = [lowering for lowering in seconds if lowering != ALL_CHOSEN]
     return [
         Figure(f"{label}: difference", [worst], at_most=AGREEMENT_LIMIT),
-        Figure(f"{label}: {ALL_CHOSEN}", [1e3 * s / calls for s in base], unit="ms"),
+        *timed({f"{label}: {ALL_CHOSEN}": base}, "ms", 1e3 / calls),
         *(
-            Figure(
-                f"{label}: {lowering} / chosen",
-                ratios(values, base),
-                at_least=BEST if strict else None,
-            )
-            for lowering, values in seconds.items()
-            if lowering != ALL_CHOSEN
+            Figure(f"{label}: {name} / chosen", ratios(seconds[name], base), at_least=limit)
+            for name in others
         ),
     ]
 

@@ -45,7 +45,7 @@ def main() -> int:
             steps, *(frechet_distance(gaussian_of(view.features), reference) for view in views)
         )
     setup = {"model": MODEL, "n": options.n, "seed": options.seed, "threads": "all"}
-    return finish("int8_quality", figures, setup, options.out)
+    return finish("int8_quality", figures, options, **setup)
 
 
 def draw(prepared: Prepared, precision: str, steps: int, n: int, seed: int) -> Pixels:

@@ -34,7 +34,7 @@ def main() -> int:
         figures += ode(options.checkpoints / name, images, options.steps)
     figures.append(bound(options.checkpoints / MODELS[0], images))
     setup = {"n": options.n, "steps": options.steps, "probes": 1, "variance": "large"}
-    return finish("likelihood", figures, setup, options.out)
+    return finish("likelihood", figures, options, **setup)
 
 
 def ode(checkpoint: Path, images: torch.Tensor, steps: int) -> list[Figure]:

@@ -20,7 +20,7 @@ def main() -> int:
         Figure(f"peak of {Path(model).name}", [peak(model)], unit="MB", at_most=LIMIT)
         for model in options.models
     ]
-    return finish("memory", figures, {"command": "difftool sample -n 1"}, options.out)
+    return finish("memory", figures, options, command="difftool sample -n 1")
 
 
 def peak(model: str) -> float:

@@ -37,14 +37,8 @@ def main() -> int:
     )
     program = compile_program(model.spec, options.sampler, {"steps": options.steps})
     figures = measure(model, program, options.threads, options.rounds, options.samples)
-    setup = {
-        "model": Path(options.model).name,
-        "program": program.name,
-        "samples": options.samples,
-        "threads": options.threads or "all",
-        "rounds": options.rounds,
-    }
-    return finish("portable", figures, setup, options.out)
+    setup = {"model": Path(options.model).name, "program": program.name}
+    return finish("portable", figures, options, **setup, samples=options.samples)
 
 
 def measure(

@@ -55,7 +55,7 @@ def main() -> int:
         "test images": len(test.images),
         "extractor": extractor.sha256[:12],
     }
-    return finish("quality", figures, setup, options.out)
+    return finish("quality", figures, options, **setup)
 
 
 def digits(name: str, path: Path, n: int) -> inside.Pixels:

@@ -12,12 +12,8 @@ first.
 """
 
 import argparse
-import contextlib
-import fcntl
-import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from common.inside import Extractor, ImageFigures, View, compare_images, open_extractor
@@ -30,6 +26,7 @@ from common.sampler_cells import (
     N,
     Record,
     Setup,
+    alone,
     find,
     keep,
     model_key,
@@ -66,11 +63,8 @@ def main() -> int:
             keep(options.results, record)
             if options.results == KEPT:
                 write_pages()
-        print(
-            f"{cell.model} {cell.line.label} {cell.nfe}: {figures.frechet_distance:.3f} "
-            f"({seconds:.0f} s)",
-            flush=True,
-        )
+        said = f"{figures.frechet_distance:.3f} ({seconds:.0f} s)"
+        print(f"{cell.model} {cell.line.label} {cell.nfe}: {said}", flush=True)
     return 0
 
 
@@ -118,17 +112,6 @@ def flat(figures: ImageFigures) -> Record:
         "sure": figures.classes.sure,
         **figures.manifold._asdict(),
     }
-
-
-@contextlib.contextmanager
-def alone(results: Path) -> Iterator[None]:
-    """Keep other processes from the results and the page."""
-    folder = os.open(results.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)  # and the lock with it
 
 
 if __name__ == "__main__":

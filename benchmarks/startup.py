@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
@@ -52,14 +52,10 @@ def main() -> int:
     arguments.add_argument("--cold-rounds", type=int, default=5, help="of the first image")
     arguments.add_argument("--install", action="store_true", help="measure a new environment")
     options = arguments.parse_args()
-    setup = {"rounds": options.rounds, "environment": "new" if options.install else "present"}
-    present = Path(sys.executable)
-    if options.install:
-        figures = in_new_environment(options.rounds)
-    else:
-        figures = start_times(present, options.rounds)
+    present, rounds = Path(sys.executable), options.rounds
+    figures = in_new_environment(rounds) if options.install else start_times(present, rounds)
     figures += cold_starts(present, options.cold_rounds)
-    return finish("startup", figures, setup, options.out)
+    return finish("startup", figures, options, environment="new" if options.install else "present")
 
 
 def in_new_environment(rounds: int) -> list[Figure]:
@@ -118,13 +114,10 @@ def cold_starts(python: Path, rounds: int) -> list[Figure]:
     if size is None:
         absent = "torch or diffusers is not installed"
         return [*figures, Figure("diffusers: first image", [], absent=absent)]
+    sooner = ratios(seconds["diffusers"], seconds["difftool"])
     return [
         *figures,
-        Figure(
-            "first image, diffusers / difftool",
-            ratios(seconds["diffusers"], seconds["difftool"]),
-            at_least=COLD_LIMIT,
-        ),
+        Figure("first image, diffusers / difftool", sooner, at_least=COLD_LIMIT),
         Figure("torch, diffusers and what they need", [size], unit="MB"),
     ]
 
@@ -135,36 +128,24 @@ def megabytes(folder: str) -> float:
     return sum(path.stat().st_size for path in files) / 1e6
 
 
-def installed_megabytes(names: Iterable[str]) -> float | None:
+def installed_megabytes(names: Sequence[str]) -> float | None:
     """Sum the MB of packages and of all that they require; None if one of them is missing."""
     found: dict[str, Distribution] = {}
     waiting = list(names)
-    try:
-        for name in waiting:
-            importlib.metadata.distribution(name)
-    except PackageNotFoundError:
-        return None
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
         if name in found:
             continue
         try:
             found[name] = importlib.metadata.distribution(name)
-        except PackageNotFoundError:  # what another platform needs, say
-            continue
-        waiting += [
-            text.name for text in map(Requirement, found[name].requires or ()) if _taken(text)
-        ]
-    return sum(map(_bytes, found.values())) / 1e6
-
-
-def _taken(requirement: Requirement) -> bool:
-    """Whether it is required here, without extras."""
-    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-
-
-def _bytes(distribution: Distribution) -> int:
-    return sum(file.size or 0 for file in distribution.files or ())
+        except PackageNotFoundError:
+            if name in names:
+                return None
+            continue  # what another platform needs, say
+        required = map(Requirement, found[name].requires or ())
+        waiting += [r.name for r in required if not r.marker or r.marker.evaluate({"extra": ""})]
+    files = (file for package in found.values() for file in package.files or ())
+    return sum(file.size or 0 for file in files) / 1e6
 
 
 if __name__ == "__main__":

@@ -44,19 +44,10 @@ def main() -> int:
     figures = compare(source, model, options.points, options.steps, options.rounds)
     if options.profile or figures[-1].verdict == "FAIL":
         found = profile(model.bundle, "fp32", model.max_batch, steps=10, threads=options.threads)
-        figures += [
-            Figure(f"on onnxruntime-cpu, {kind}", [ms], unit="ms/step of a batch")
-            for kind, ms in found.items()
-        ]
-    setup = {
-        "points": options.points,
-        "steps": options.steps,
-        "backend": model.backend.name,
-        "max_batch": model.max_batch,
-        "threads": options.threads or "all",
-        "rounds": options.rounds,
-    }
-    return finish("toy", figures, setup, options.out)
+        times = {f"on onnxruntime-cpu, {kind}": [ms] for kind, ms in found.items()}
+        figures += timed(times, "ms/step of a batch")
+    setup = {"points": options.points, "steps": options.steps, "max_batch": model.max_batch}
+    return finish("toy", figures, options, **setup, backend=model.backend.name)
 
 
 def prepare(work: Path, backend: str | None, threads: int | None) -> tuple[Model, Checkpoint]:
@@ -71,20 +62,17 @@ def compare(source: Checkpoint, model: Model, points: int, steps: int, rounds: i
     program = samplers.annealed_langevin(
         model.spec, steps=steps, step_size=STEP_SIZE, convention="paper", denoise=False
     )
-    seconds = interleave(
-        {
-            "difftool": lambda: model.sample(program, n=points),
-            "torch loop": lambda: torch_loop(source, program, points, _fresh(points)),
-        },
-        rounds=rounds,
-    )
-    ratio = ratios(seconds["torch loop"], seconds["difftool"])
-    return [
-        Figure(
-            "difference on the same noise",
-            [disagreement(source, model, program)],
-            at_most=AGREEMENT_LIMIT,
+    candidates = {
+        "difftool": lambda: model.sample(program, n=points),
+        "torch loop": lambda: torch_loop(
+            source, program, points, lambda draw: torch.randn(points, 2)
         ),
+    }
+    seconds = interleave(candidates, rounds=rounds)
+    ratio = ratios(seconds["torch loop"], seconds["difftool"])
+    difference = disagreement(source, model, program)
+    return [
+        Figure("difference on the same noise", [difference], at_most=AGREEMENT_LIMIT),
         *timed(seconds, "s"),
         Figure(RATIO, ratio, at_least=LIMIT),
     ]
@@ -121,10 +109,6 @@ def disagreement(source: Checkpoint, model: Model, program: Program, points: int
     ours = model.sample(program, n=points, seed=0)
     theirs = torch_loop(source, program, points, same).numpy()
     return relative_error(ours, theirs)
-
-
-def _fresh(points: int) -> Normal:
-    return lambda draw: torch.randn(points, 2)
 
 
 if __name__ == "__main__":

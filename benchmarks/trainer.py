@@ -11,7 +11,7 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from common.figures import Figure
+from common.figures import Figure, timed
 from common.inside_torch import preset
 from common.report import finish, parser
 from common.timing import Turn, interleave, ratios
@@ -31,18 +31,10 @@ def main() -> int:
     arguments.add_argument("presets", nargs="*", default=list(SHAPES), metavar="PRESET")
     arguments.add_argument("--steps", type=int, default=10, help="in each round")
     options = arguments.parse_args()
-    figures = [
-        figure
-        for name in options.presets
-        for figure in compare(name, options.rounds, options.steps)
-    ]
-    setup = {
-        "threads": torch.get_num_threads(),
-        "precision": "float32",
-        "rounds": options.rounds,
-        "steps": options.steps,
-    }
-    return finish("trainer", figures, setup, options.out)
+    rounds, steps = options.rounds, options.steps
+    figures = [figure for name in options.presets for figure in compare(name, rounds, steps)]
+    options.threads = torch.get_num_threads()
+    return finish("trainer", figures, options, precision="float32", steps=options.steps)
 
 
 def compare(name: str, rounds: int, steps: int) -> list[Figure]:
@@ -56,7 +48,7 @@ def compare(name: str, rounds: int, steps: int) -> list[Figure]:
     speeds = {who: [steps * BATCH / value for value in values] for who, values in seconds.items()}
     ratio = ratios(speeds["trainer"], speeds["bare loop"])
     return [
-        *(Figure(f"{name}: {who}", values, unit="images/s") for who, values in speeds.items()),
+        *timed({f"{name}: {who}": values for who, values in speeds.items()}, "images/s"),
         Figure(f"{name}: trainer / bare loop", ratio, at_least=RATIO_LIMIT),
     ]
 

@@ -48,3 +48,10 @@ class Runner:
     burst: int = 2
     graphs: Callable[[], str] = field(default=lambda: "off")
     free: bool = False
+
+    def start(self, count: int = 0) -> None:
+        """Enter, go to the first row, and take so many steps."""
+        self.enter()
+        self.begin()
+        if count:
+            self.steps(count)

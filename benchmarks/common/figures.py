@@ -78,7 +78,7 @@ def figures_in(record: Record) -> list[Figure]:
 
 
 def timed(seconds: Mapping[str, Sequence[float]], unit: str, factor: float = 1.0) -> list[Figure]:
-    """Make a figure of each candidate's seconds; `factor` takes a second to the unit."""
+    """Make a figure of what each candidate took; `factor` takes a second to the unit."""
     return [
         Figure(name, [factor * value for value in values], unit=unit)
         for name, values in seconds.items()

@@ -56,10 +56,12 @@ class Prepared:
         return self.bundle.spec
 
     def plain_graph(self) -> Path:
-        """Export network(x, timestep) as ONNX, once."""
+        """Export network(x, timestep) as ONNX, once, with a dynamic batch as the step graph has."""
         path = self.folder / "network.onnx"
         if not path.is_file():
-            export_network(self.checkpoint.network, self.spec, path)
+            inputs = {"x": torch.zeros(2, *self.spec.shape), "timestep": torch.zeros(2)}
+            exported = onnx_of(Bare(self.checkpoint.network), inputs)
+            exported.save(str(path), external_data=False)
         return path
 
 
@@ -154,13 +156,6 @@ class Bare(nn.Module):
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
         return self.network(x, self.network.condition(timestep))
-
-
-def export_network(network: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write the network alone as ONNX, with a dynamic batch as the step graph has it."""
-    inputs = {"x": torch.zeros(2, *spec.shape), "timestep": torch.zeros(2)}
-    exported = onnx_of(Bare(network), inputs)
-    exported.save(str(path), external_data=False)
 
 
 def onnx_of(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str] | None = None) -> Any:

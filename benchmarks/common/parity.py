@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.inside import Backend, Batch, Draws
+from common.inside import Batch, Draws
 from difftool import ModelSpec, Program
 
 ROWS = 8  # that single steps are taken of
@@ -16,15 +16,14 @@ class SingleSteps:
     Spread over the program's noise levels, each from random data under the noise of its row.
     """
 
-    def __init__(self, reference: Backend, spec: ModelSpec, program: Program, size: int) -> None:
+    def __init__(self, reference: Batch, spec: ModelSpec, program: Program, size: int) -> None:
         self._spec, self._program = spec, program
         self.draws = Draws(1, np.arange(size), spec.shape)
-        batch = reference.batch(program, size)
         rows = np.unique(np.linspace(0, len(program) - 1, ROWS).astype(int)).tolist()
         self._steps: list[tuple[int, Floats, Floats, Floats]] = []
         for row in rows:
             x, drawn = self.state(row), self.draws.normal(row + 1)
-            self._steps.append((row, x, drawn, _step(batch, x, row, drawn)))
+            self._steps.append((row, x, drawn, _step(reference, x, row, drawn)))
 
     def error(self, batch: Batch) -> float:
         """Give the largest |difference| of x over the largest |x| after any step; NaN stays."""

@@ -15,7 +15,7 @@ from common.in_diffusers import pipeline_runner
 from common.inside_torch import Eager, jit_compiled
 from common.models import Prepared, Setting
 from common.sessions import options, session
-from common.timing import deadline
+from common.timing import deadline, repeated
 
 Floats = np.ndarray
 Evaluate = Callable[[dict[str, Floats]], Floats]  # of inputs by their names
@@ -143,12 +143,9 @@ def _evaluations(evaluate: Evaluate, taken: list[str], setting: Setting) -> Runn
     constant = {"x": x, "timestep": timestep}
     fed = {name: constant[name] for name in taken}
 
-    def steps(count: int) -> None:
-        for _ in range(count):
-            evaluate(fed)
-
     def network(x: Floats, cond: Floats) -> Floats:
         inputs = {"x": x.astype(np.float32), "timestep": cond.astype(np.float32)}
         return evaluate({name: inputs[name] for name in taken}).astype(np.float64)
 
-    return Runner(inside.Reference(network, spec.shape).batch(program, setting.size), steps)
+    batch = inside.Reference(network, spec.shape).batch(program, setting.size)
+    return Runner(batch, lambda count: repeated(lambda: evaluate(fed), count)())

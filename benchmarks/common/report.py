@@ -5,9 +5,8 @@ be small.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from common.figures import Figure
 from common.machine import ROOT, machine
@@ -47,18 +46,28 @@ def parser(
     return result
 
 
-def finish(name: str, figures: Sequence[Figure], setup: Mapping[str, Any], out: Path | None) -> int:
-    """Print the figures, and write them to the folder `out`; the exit code, 1 if one failed."""
+def finish(
+    name: str, figures: Sequence[Figure], options: argparse.Namespace, **setup: object
+) -> int:
+    """Print the figures, and write them to the folder `--out`; the exit code, 1 if one failed.
+
+    `setup` says what they depend on; threads and rounds join it from the options.
+    """
     from common.markdown import figures_page, in_columns, words
     from difftool.files import write_atomic, write_json
 
+    known = vars(options)
+    if "threads" in known:
+        setup["threads"] = options.threads or "all"
+    if "rounds" in known:
+        setup["rounds"] = options.rounds
     print(f"{name}: {words(setup)}")
     print(in_columns(figures))
-    if out is not None:
+    if options.out is not None:
         found = [figure.record() for figure in figures]
-        record = {"benchmark": name, "machine": machine(), "setup": dict(setup), "figures": found}
-        write_json(out / f"{name}.json", record)
-        write_atomic(out / f"{name}.md", figures_page(record).encode())
+        record = {"benchmark": name, "machine": machine(), "setup": setup, "figures": found}
+        write_json(options.out / f"{name}.json", record)
+        write_atomic(options.out / f"{name}.md", figures_page(record).encode())
     return failed(figures)
 
 

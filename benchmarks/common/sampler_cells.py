@@ -1,5 +1,9 @@
 """The measured cells of the samplers' tables: what makes two the same, and where they are kept."""
 
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,3 +70,14 @@ def read_records(path: Path) -> list[Record]:
 def keep(path: Path, record: Record) -> None:
     """Add a record to the results."""
     write_json(path, [*read_records(path), record])
+
+
+@contextlib.contextmanager
+def alone(results: Path) -> Iterator[None]:
+    """Keep other processes from the results and the page."""
+    folder = os.open(results.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)  # and the lock with it

@@ -44,6 +44,16 @@ def interleave(
     return {name: seconds[1:] for name, seconds in taken.items()}
 
 
+def repeated(call: Turn, count: int) -> Turn:
+    """Make one turn of so many calls."""
+
+    def turn() -> None:
+        for _ in range(count):
+            call()
+
+    return turn
+
+
 def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
     """Divide round by round, so that a round that is slow for both counts no more than others."""
     return [value / divisor for value, divisor in zip(values, base, strict=True)]

@@ -7,7 +7,7 @@ how torch is fastest.
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -67,9 +67,7 @@ def compiled(setting: Setting, precision: str, compiler: Callable = jit_compiled
 
     with deadline(setting.compile_seconds):
         runner = _runner(setting, precision, marked, _copied, burst=BURST)
-        runner.enter()
-        runner.begin()
-        runner.steps(2)
+        runner.start(2)
         runner.wait()
     return runner
 
@@ -123,17 +121,27 @@ class _Built:
     """A step module on the device, with what it runs on: the state, and what stays the same."""
 
     module: StepModule
-    state: State
+    first: State
+    state: list[Tensor]
     noise: Tensor
-    tables: tuple[Tensor, ...]
+    tables: State
+
+    def reset(self) -> None:
+        """Go to the first row."""
+        with torch.inference_mode():
+            _copy(self.first, self.state)
+
+    def inputs(self) -> State:
+        """Draw noise, and give what the module takes."""
+        return (*self.state, self.noise.normal_(), *self.tables)
 
 
-Loop = Callable[[_Built, Step], tuple[Callable[[State], None], Callable[[int], None]]]
+Make = Callable[[_Built], Step]
+Loop = Callable[[_Built, Step], Callable[[int], None]]  # takes so many steps
 
 
-def _runner(
-    setting: Setting, precision: str, make: Callable[[_Built], Step], loop: Loop, *, burst: int = 2
-) -> Runner:
+def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: int = 2) -> Runner:
+    """Build the module, what takes a step, and what takes many of them."""
     program, spec, device = setting.program, setting.spec, setting.device
     set_tf32(precision == "tf32")
     network = copy.deepcopy(setting.prepared.checkpoint.network).to(device).eval()
@@ -146,100 +154,80 @@ def _runner(
         cond_table = module.network.condition(conds).cpu().numpy()
     shape = (setting.size, *spec.shape)
     x0 = start_noise(program, Draws(0, np.arange(setting.size), spec.shape))
-    first: State = (
-        torch.from_numpy(x0).to(device),
-        torch.zeros(program.history, *shape, device=device),
-        torch.from_numpy(rows.first).to(device),
+    history = np.zeros((program.history, *shape), np.float32)
+    first, tables = (
+        tuple(torch.from_numpy(array).to(device) for array in arrays)
+        for arrays in ((x0, history, rows.first), (rows.table.astype(np.float32), cond_table))
     )
-    tables = [rows.table.astype(np.float32), cond_table]
-    built = _Built(
-        module,
-        tuple(tensor.clone() for tensor in first),
-        torch.zeros(shape, device=device),
-        tuple(torch.from_numpy(table).to(device) for table in tables),
-    )
+    state = [tensor.clone() for tensor in first]
+    built = _Built(module, first, state, torch.zeros(shape, device=device), tables)
     step = make(built)
-    reset, steps = loop(built, step)
+
+    def kept(*tensors: Tensor) -> State:
+        """Take a step whose outputs the next one does not overwrite."""
+        return tuple(tensor.clone() for tensor in step(*tensors))
+
     return Runner(
-        TorchBatch(_kept(step), program, PreparedRows(rows, cond_table, shape), device),
-        steps,
-        begin=lambda: reset(first),
+        TorchBatch(kept, program, PreparedRows(rows, cond_table, shape), device),
+        loop(built, step),
+        built.reset,
         wait=lambda: synchronize(device),
-        most=len(program),
         enter=lambda: set_tf32(precision == "tf32"),
+        most=len(program),
         burst=burst,
     )
 
 
-def _kept(step: Step) -> Step:
-    """The same, whose outputs the next step does not overwrite."""
-    return lambda *tensors: tuple(tensor.clone() for tensor in step(*tensors))
-
-
-def _rebound(built: _Built, step: Step) -> tuple[Callable[[State], None], Callable[[int], None]]:
-    """What a step returns is the next one's state."""
-    state = list(built.state)
-
-    def reset(first: State) -> None:
-        state[:] = first
+def _rebound(built: _Built, step: Step) -> Callable[[int], None]:
+    """Take what a step returns as the next one's state."""
 
     def steps(count: int) -> None:
         with torch.inference_mode():
             for _ in range(count):
-                state[:] = step(*state, built.noise.normal_(), *built.tables)[:3]
+                built.state[:] = step(*built.inputs())[:3]
 
-    return reset, steps
+    return steps
 
 
-def _copied(built: _Built, step: Step) -> tuple[Callable[[State], None], Callable[[int], None]]:
-    """What a step returns is copied into the state, since the next step overwrites it."""
+def _copied(built: _Built, step: Step) -> Callable[[int], None]:
+    """Copy what a step returns into the state, since the next step may overwrite it."""
 
     def steps(count: int) -> None:
         with torch.inference_mode():
             for _ in range(count):
-                _copy(step(*built.state, built.noise.normal_(), *built.tables), built.state)
+                _copy(step(*built.inputs()), built.state)
 
-    return lambda first: _copy(first, built.state), steps
+    return steps
 
 
 def _captured_step(built: _Built, capture: Capture) -> Step:
     """A graph of the step alone, for noise from elsewhere."""
-    found: dict[str, Any] = {}
+    places = (*built.state, built.noise, *(table.clone() for table in built.tables))
+    replay: list[Any] = []
 
     def run(*tensors: Tensor) -> State:
-        inputs = (*built.state, built.noise)
-        if not found:
+        _copy(tensors, places)
+        if not replay:
             with torch.no_grad():
-                found["tables"] = tuple(tensor.clone() for tensor in tensors[4:])
-                found["graph"], found["out"] = capture(
-                    lambda: built.module(*inputs, *found["tables"])
-                )
-        _copy(tensors[4:], found["tables"])
-        _copy(tensors[:4], inputs)
-        found["graph"].replay()
-        return found["out"]
+                replay.extend(capture(lambda: built.module(*places)))
+        replay[0].replay()
+        return replay[1]
 
     return run
 
 
-def _captured_loop(
-    built: _Built, step: Step, capture: Capture
-) -> tuple[Callable[[State], None], Callable[[int], None]]:
-    def whole() -> None:
-        built.noise.normal_()
-        _copy(built.module(*built.state, built.noise, *built.tables), built.state)
-
+def _captured_loop(built: _Built, step: Step, capture: Capture) -> Callable[[int], None]:
     with torch.no_grad():
-        graph, _ = capture(whole)
+        graph, _ = capture(lambda: _copy(built.module(*built.inputs()), built.state))
 
     def steps(count: int) -> None:
         for _ in range(count):
             graph.replay()
 
-    return lambda first: _copy(first, built.state), steps
+    return steps
 
 
-def _copy(values: Any, into: State) -> None:
+def _copy(values: Any, into: Sequence[Tensor]) -> None:
     for value, target in zip(values, into, strict=False):
         target.copy_(value)
 

@@ -10,9 +10,10 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common import inside
 from common.figures import figures_in
@@ -20,8 +21,8 @@ from common.machine import ROOT, machine, version
 from common.report import failed, parser
 
 from gpu.page import page
-from gpu.part import Journal, Request, run_part
-from gpu.results import Results
+from gpu.part import Request, note, run_part
+from gpu.results import KEY, Results
 from gpu.timing import FakeClock
 
 MODELS, BATCHES = ("cifar10", "ddpm-mnist", "ncsn-mnist"), (1, 16, 64, 256)
@@ -38,8 +39,7 @@ _PACKAGES = (
 Launch = Callable[[Request, Path, float], str]
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Batches of a model in one process, and how much of the time that is left they may have."""
 
     model: str
@@ -103,21 +103,14 @@ def measure(
 def run_tries(results: Results, part: Part, base: Request, launch: Launch, seconds: float) -> None:
     """Run a part; if its process dies, again without the candidate that it died of."""
     end = time.monotonic() + seconds
-    skipped: list[tuple[int, str, str]] = []
+    skipped: list[list[Any]] = []
     done: list[int] = []
     for _ in range(TRIES):
         left = end - time.monotonic()
         if left < LEAST:
             return
-        request = replace(
-            base,
-            job="speed",
-            model=part.model,
-            batches=part.batches,
-            seconds=left,
-            skipped=tuple(skipped),
-            done=tuple(done),
-        )
+        request = replace(base, job="speed", model=part.model, batches=part.batches, seconds=left)
+        request = replace(request, skipped=[*skipped], done=[*done])
         ended, events = _run(results, part.model, request, launch, left + GRACE)
         done += [event["batch"] for event in events if event["event"] == "done"]
         if not ended:
@@ -128,12 +121,10 @@ def run_tries(results: Results, part: Part, base: Request, launch: Launch, secon
             groups = [(part.model, size) for size in part.batches if size not in done]
             results.fill(groups, f"{last['what']}: {ended}")
             return
-        names = ("batch", "candidate", "precision")
-        size, candidate, precision = (last[name] for name in names)
-        skipped.append((size, candidate, precision))
-        known = results.cells.get((part.model, size, candidate, precision))
+        cell = {name: last[name] for name in KEY[1:]}
+        skipped.append([*cell.values()])
+        known = results.cells.get((part.model, *cell.values()))
         if known is None or not (known.ms or known.absent):
-            cell = {name: last[name] for name in names}
             why = f"{last['what']}: {ended}"
             results.take(part.model, {"event": "cell", **cell, "absent": why})
 
@@ -175,7 +166,7 @@ def in_child(
 def in_process(request: Request, journal: Path, timeout: float) -> str:
     """Do a request in this process and with a clock that is not real."""
     try:
-        run_part(replace(request, round_seconds=0.002), Journal(journal), FakeClock())
+        run_part(replace(request, round_seconds=0.002), partial(note, journal), FakeClock())
     except inside.DifftoolError as error:
         return str(error)
     return ""
@@ -238,12 +229,12 @@ def _run(
 
 def chosen(models: Sequence[str] | None, sizes: Sequence[int] | None) -> list[Part]:
     """Pick the parts of the models and batches that were asked for; all by default."""
-    parts = [
-        replace(part, batches=tuple(size for size in part.batches if size in (sizes or BATCHES)))
+    wanted = [
+        part._replace(batches=tuple(size for size in part.batches if size in (sizes or BATCHES)))
         for part in PARTS
         if part.model in (models or MODELS)
     ]
-    return [part for part in parts if part.batches]
+    return [part for part in wanted if part.batches]
 
 
 def _finish(results: Results, options: Namespace, hardware: dict[str, Any]) -> int:

@@ -29,12 +29,12 @@ class Reference:
         network = copy.deepcopy(setting.prepared.checkpoint.network)
         fused = setting.bundle.manifest.fused
         self._backend = Eager(network, setting.spec, fused, device=setting.device)
-        self._steps = SingleSteps(self._backend, setting.spec, program, setting.size)
+        batch = self._backend.batch(program, setting.size)
+        self._steps = SingleSteps(batch, setting.spec, program, setting.size)
         whole = setting.prepared.case.trained and setting.size == 1
         self._first = 0 if whole else max(0, len(program) - LAST_ROWS)
         self._rows = len(program) - self._first
         self._begin = self._steps.state(self._first)
-        batch = self._backend.batch(program, setting.size)
         batch.start(self._begin, row=self._first)
         for drawn in islice(row_noise(program, self._steps.draws), self._first, None):
             batch.step(drawn)

@@ -11,8 +11,9 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from common.inside import DifftoolError, first_line
 from common.timing import Clock
 
 from gpu.candidates import HALVES, Kind, in_precision, stages
-from gpu.timing import free_bytes, heat, launches, matmul_rate, synchronize
+from gpu.timing import MATMUL, free_bytes, heat, launches, matmul_rate, synchronize
 
 SLOW_SHARE = 0.6  # of what is left, that making one slow candidate ready may take
 LEAST, LEAST_SLOW = 5.0, 30.0  # seconds: with less left nothing more, or slow, is opened
@@ -42,24 +43,19 @@ class Request:
     work: str
     device: str = "cuda"
     model: str = ""
-    batches: tuple[int, ...] = ()
+    batches: Sequence[int] = ()
     seconds: float = 60.0
     rounds: int = 5
     round_seconds: float = 0.1
     compile_seconds: float = 300.0
-    done: tuple[int, ...] = ()
-    skipped: tuple[tuple[int, str, str], ...] = ()
+    done: Sequence[int] = ()
+    skipped: Sequence[Sequence[Any]] = ()
 
 
-class Journal:
-    """Lines of JSON: {"event": ..., ...}, each on disk as soon as it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, event: str, **values: Any) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, **values}) + "\n")
+def note(journal: Path, event: str, **values: Any) -> None:
+    """Add a line of JSON to a journal, on disk at once."""
+    with journal.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"event": event, **values}) + "\n")
 
 
 @dataclass
@@ -97,7 +93,7 @@ class _Group:
     def _open(self, kind: Kind, precision: str) -> tuple[str, str] | None:
         """Its name, or None if it cannot be timed, which its cell says."""
         key = (kind.name, precision)
-        if (self.setting.size, *key) in self.request.skipped:
+        if [self.setting.size, *key] in self.request.skipped:
             return None
         if self._left() < (LEAST_SLOW if kind.slow else LEAST):
             self._cell(key, absent="no time left")
@@ -108,9 +104,7 @@ class _Group:
         free, begin = free_bytes(setting.device, tidy=True), self.clock()
         try:
             runner = kind.open(setting, precision)
-            runner.enter()
-            runner.begin()
-            runner.steps(2)
+            runner.start(2)
             runner.wait()
             first = self.clock() - begin
             memory = free - free_bytes(setting.device)
@@ -136,7 +130,7 @@ class _Group:
         if ours and runner.free:
             psnr = self.reference.psnr(runner)
             found |= {"psnr": _finite(min(psnr, 1e3)), "psnr_ran": True}  # JSON has no infinity
-            if self.setting.case.trained or precision == "fp32":
+            if self.setting.prepared.case.trained or precision == "fp32":
                 found["psnr_limit"] = limits.psnr
         return found
 
@@ -195,8 +189,7 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
     prepared = prepare(case, Path(request.work), torchscript=True)
     if request.job == "prepare":
         flops = _flops(prepared.checkpoint.network, prepared.spec.shape)
-        emit("flops", model=case.name, flops=flops)
-        emit("program", model=case.name, program=prepared.bundle.default_program().name)
+        emit("model", flops=flops, program=prepared.bundle.default_program().name)
         for precision in HALVES:
             in_precision(prepared.bundle, precision, prepared.folder)
         return
@@ -215,12 +208,12 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
 def _machine(request: Request, emit: Emit, clock: Clock) -> None:
     from gpu.parity import noise_ulps
 
+    size = MATMUL if request.device != "cpu" else 64
+    rate = matmul_rate(request.device, clock, size)
     try:
-        emit("noise", ulps=noise_ulps())
+        emit("machine", matmul=rate, ulps=noise_ulps())
     except DifftoolError as error:
-        emit("noise", absent=error.message)
-    size = 8192 if request.device != "cpu" else 64
-    emit("matmul", rate=matmul_rate(request.device, clock, size))
+        emit("machine", matmul=rate, no_ulps=error.message)
 
 
 def _flops(network: Any, shape: tuple[int, ...]) -> int:
@@ -241,11 +234,9 @@ def request_of(text: str) -> tuple[Request, Path]:
     """Read what `gpu.main` wrote for a process: a request, and where its journal is."""
     values = json.loads(text)
     journal = Path(values.pop("journal"))
-    for name in ("batches", "done", "skipped"):
-        values[name] = tuple(tuple(v) if isinstance(v, list) else v for v in values[name])
     return Request(**values), journal
 
 
 if __name__ == "__main__":
     found, journal = request_of(sys.argv[1])
-    run_part(found, Journal(journal))
+    run_part(found, partial(note, journal))

@@ -13,12 +13,14 @@ from common.timing import ratios
 
 from gpu.candidates import HALVES, OURS, all_candidates
 
-Key = tuple[str, int, str, str]  # model, batch, candidate, precision
-
-FASTER_THAN_PIPELINE, FASTER_THAN_COMPILE, HOST_US, OF_MATMUL = 5.0, 1.5, 20.0, 0.5
+FASTER_THAN = {PIPELINE: 5.0, COMPILE: 1.5}
+HOST_US, OF_MATMUL = 20.0, 0.5
 ULPS = 8.0  # as the tests of the kernel's host build allow
-ABSENT = "not measured"
 MODEL = "cifar10"  # that the limits are for
+ABSENT = "not measured"
+KEY = ("model", "batch", "candidate", "precision")
+
+Key = tuple[str, int, str, str]
 
 
 @dataclass
@@ -29,7 +31,8 @@ class Cell:
     - `ms`, `host_us`: of a step, in each round
     - `first_s`: until the end of the first two steps, with all that is built for them
     - `launches`, `kernels`: of a step, from the host and on the GPU
-    - `step_error`, `psnr`: in single steps and in a run, against PyTorch in float32
+    - `step_error`, `psnr`: in single steps and in a run, against PyTorch in float32; None with a
+      limit, or if `psnr_ran`, stands for a number that is not finite
     """
 
     absent: str = ""
@@ -62,41 +65,35 @@ class Results:
         values = dict(event)
         match values.pop("event"):
             case "cell":
-                key = (model, *(values.pop(name) for name in ("batch", "candidate", "precision")))
-                cell = self.cells.setdefault(key, Cell())
-                cell.absent = ""  # an earlier try's
-                for name, value in values.items():
-                    setattr(cell, name, value)
-            case "flops":
-                self.flops[model] = values["flops"]
-            case "program":
-                self.programs[model] = values["program"]
-            case "matmul":
-                self.matmul = values["rate"]
-            case "noise":
-                self.ulps, self.no_ulps = values.get("ulps"), values.get("absent", "")
+                key = (model, *(values.pop(name) for name in KEY[1:]))
+                known = {**vars(self.cells.get(key, Cell())), "absent": ""}  # of an earlier try
+                self.cells[key] = Cell(**{**known, **values})
+            case "model":
+                self.flops[model], self.programs[model] = values["flops"], values["program"]
+            case "machine":
+                self.matmul, self.ulps = values["matmul"], values.get("ulps")
+                self.no_ulps = values.get("no_ulps", "")
 
     def fill(self, groups: Iterable[tuple[str, int]], reason: str) -> None:
         """Say why, in every cell of these models and batches that nothing is known of."""
-        for model, size in groups:
+        for group in groups:
             for kind, precision in all_candidates():
-                key = (model, size, kind.name, precision)
-                cell = self.cells.setdefault(key, Cell())
+                cell = self.cells.setdefault((*group, kind.name, precision), Cell())
                 if not cell.ms and not cell.absent:
                     cell.absent = reason
 
-    def fraction(self, key: Key) -> float | None:
+    def fraction(self, key: Key | None) -> float | None:
         """Of the measured bf16 product's rate, that the network's FLOPs reach in a step's time."""
-        cell, flops = self.cells[key], self.flops.get(key[0])
-        if not cell.ms or flops is None or self.matmul is None:
+        flops = self.flops.get(key[0]) if key else None
+        if flops is None or self.matmul is None or not self.cells[key].ms:
             return None
-        return key[1] * flops / (median(cell.ms) * 1e-3) / self.matmul
+        return key[1] * flops / (median(self.cells[key].ms) * 1e-3) / self.matmul
 
     def record(self, machine: Mapping[str, Any], setup: Mapping[str, Any]) -> dict[str, Any]:
         """Give what the JSON holds."""
         cells = [
             {
-                **dict(zip(("model", "batch", "candidate", "precision"), key, strict=True)),
+                **dict(zip(KEY, key, strict=True)),
                 **asdict(cell),
                 # N images take 1000 times as long as a step.
                 "images_per_second": key[1] / median(cell.ms) if cell.ms else None,
@@ -120,110 +117,62 @@ class Results:
 
 def figures(results: Results) -> list[Figure]:
     """Make the figures that have a limit: parity first, then speed."""
-    ulps = Figure(
-        "noise kernel against numpy",
-        [] if results.ulps is None else [results.ulps],
-        unit="ulp",
-        at_most=ULPS,
-        absent=results.no_ulps or ABSENT,
+    ulps = [value for value in [results.ulps] if value is not None]
+    absent = results.no_ulps or ABSENT
+    noise = Figure("noise kernel against numpy", ulps, unit="ulp", at_most=ULPS, absent=absent)
+    ours = [(kind.name, precision) for kind, precision in all_candidates() if kind.ours]
+    parity = [figure for names in ours for figure in _parity(results, names)]
+    return [noise, *parity, *_speed(results)]
+
+
+def _parity(results: Results, names: tuple[str, str]) -> Iterable[Figure]:
+    """The worst that a candidate of this runtime did in a precision, on any model and batch."""
+    cells = [cell for key, cell in results.cells.items() if key[2:] == names]
+    title = ", ".join(names)
+    compared = [cell for cell in cells if cell.step_limit is not None]
+    errors = [math.inf if cell.step_error is None else cell.step_error for cell in compared]
+    yield Figure(
+        f"{title}: step error",
+        [max(errors)] if errors else [],
+        at_most=min((cell.step_limit for cell in compared if cell.step_limit), default=None),
+        absent=next((cell.absent for cell in cells if cell.absent), ABSENT),
     )
-    return [ulps, *_parity(results), *_speed(results)]
+    runs = [cell for cell in cells if cell.psnr_ran]
+    held = [cell for cell in runs if cell.psnr_limit is not None]
+    if runs:
+        worst = min(math.nan if cell.psnr is None else cell.psnr for cell in held or runs)
+        limit = max((cell.psnr_limit for cell in held if cell.psnr_limit), default=None)
+        yield Figure(f"{title}: whole run", [worst], unit="dB", at_least=limit)
 
 
-def _parity(results: Results) -> list[Figure]:
-    """The worst that each of this runtime's candidates did on any model and batch."""
-    found = []
-    for kind, precision in all_candidates():
-        if not kind.ours:
-            continue
-        cells = [cell for key, cell in results.cells.items() if key[2:] == (kind.name, precision)]
-        reasons = [cell.absent for cell in cells if cell.absent]
-        name = f"{kind.name}, {precision}"
-        errors = [cell for cell in cells if cell.step_limit is not None]
-        found.append(
-            Figure(
-                f"{name}: step error",
-                [max(map(_error, errors))] if errors else [],
-                at_most=min((cell.step_limit for cell in errors if cell.step_limit), default=None),
-                absent=reasons[0] if reasons else ABSENT,
-            )
-        )
-        runs = [cell for cell in cells if cell.psnr_ran]
-        if runs:
-            limits = [cell.psnr_limit for cell in runs if cell.psnr_limit is not None]
-            held = [cell for cell in runs if cell.psnr_limit is not None] or runs
-            found.append(
-                Figure(
-                    f"{name}: whole run",
-                    [min(math.nan if c.psnr is None else c.psnr for c in held)],
-                    unit="dB",
-                    at_least=max(limits, default=None),
-                )
-            )
-    return found
+def _speed(results: Results) -> Iterable[Figure]:
+    def fastest(size: int, wanted: Callable[[str, str], bool]) -> Key | None:
+        """The fastest cell of a batch whose candidate and precision are wanted."""
+        timed = {k: cell.ms for k, cell in results.cells.items() if k[:2] == (MODEL, size)}
+        found = [key for key, ms in timed.items() if ms and wanted(*key[2:])]
+        return min(found, key=lambda key: median(timed[key]), default=None)
 
+    def name(key: Key | None, otherwise: str) -> str:
+        return otherwise if key is None else f"{key[2]} {key[3]}"
 
-def _error(cell: Cell) -> float:
-    return math.inf if cell.step_error is None else cell.step_error
-
-
-def _speed(results: Results) -> list[Figure]:
-    one = _timed(results, 1)
-    best = _fastest(one, lambda name, _: name in OURS)
-    title = f"{MODEL}, batch 1"
-    ours = "difftool's best" if best is None else f"{best[2]} {best[3]}"
-    found = []
-    for peer, limit in ((PIPELINE, FASTER_THAN_PIPELINE), (COMPILE, FASTER_THAN_COMPILE)):
-        rival = _fastest(one, lambda name, _, peer=peer: name == peer)
-        known = best is not None and rival is not None
-        name = peer if rival is None else f"{peer} {rival[3]}"
-        found.append(
-            Figure(
-                f"{title}: {name} / {ours}",
-                _ratio(one[rival].ms, one[best].ms) if known else [],
-                at_least=limit,
-                absent=ABSENT,
-            )
-        )
-    found.append(
-        Figure(
-            f"{title}: host time of a step, {ours}",
-            one[best].host_us if best else [],
-            unit="µs",
-            at_most=HOST_US,
-            absent=ABSENT,
-        )
-    )
-    best = _fastest(
-        _timed(results, 256), lambda name, precision: name in OURS and precision in HALVES
-    )
-    fraction = None if best is None else results.fraction(best)
-    name = "difftool's best in 16 bits" if best is None else f"{best[2]} {best[3]}"
-    found.append(
-        Figure(
-            f"{MODEL}, batch 256: part of the bf16 product's rate, {name}",
-            [] if fraction is None else [fraction],
-            at_least=OF_MATMUL,
-            absent=ABSENT,
-        )
-    )
-    return found
-
-
-def _timed(results: Results, size: int) -> dict[Key, Cell]:
-    return {
-        key: cell for key, cell in results.cells.items() if key[:2] == (MODEL, size) and cell.ms
-    }
-
-
-def _fastest(cells: Mapping[Key, Cell], wanted: Callable[[str, str], bool]) -> Key | None:
-    """The key of the fastest cell whose candidate and precision are wanted."""
-    found = [key for key in cells if wanted(key[2], key[3])]
-    return min(found, key=lambda key: median(cells[key].ms), default=None)
+    cells, title = results.cells, f"{MODEL}, batch 1"
+    best = fastest(1, lambda who, _: who in OURS)
+    ours = name(best, "difftool's best")
+    for peer, limit in FASTER_THAN.items():
+        rival = fastest(1, lambda who, _, peer=peer: who == peer)
+        times = _ratio(cells[rival].ms, cells[best].ms) if best and rival else []
+        title_of = f"{title}: {name(rival, peer)} / {ours}"
+        yield Figure(title_of, times, at_least=limit, absent=ABSENT)
+    host, title = cells[best].host_us if best else [], f"{title}: host time of a step, {ours}"
+    yield Figure(title, host, unit="µs", at_most=HOST_US, absent=ABSENT)
+    best = fastest(256, lambda who, precision: who in OURS and precision in HALVES)
+    ours = name(best, "difftool's best in 16 bits")
+    part = [value for value in [results.fraction(best)] if value is not None]
+    title = f"{MODEL}, batch 256: part of the bf16 product's rate, {ours}"
+    yield Figure(title, part, at_least=OF_MATMUL, absent=ABSENT)
 
 
 def _ratio(above: list[float], below: list[float]) -> list[float]:
     """Round by round, if both were timed in the same rounds."""
-    if len(above) == len(below):
-        return ratios(above, below)
-    return [median(above) / median(below)]
+    same = len(above) == len(below)
+    return ratios(above, below) if same else [median(above) / median(below)]

@@ -67,23 +67,21 @@ def heat(
 
 def _round(runner: Runner, count: int, clock: Clock) -> tuple[float, float | None]:
     """Seconds of a step, and of the host's part in one, which a few steps of their own show."""
-    runner.enter()
-    runner.begin()
-    runner.wait()
-    begin = clock()
-    runner.steps(count)
-    runner.wait()
-    took = (clock() - begin) / count
-    if not runner.burst:
-        return took, None
-    runner.begin()
-    runner.wait()
+
+    def seconds(count: int, *, done: bool) -> float:
+        runner.start()
+        runner.wait()
+        begin = clock()
+        runner.steps(count)
+        if done:
+            runner.wait()
+        took = (clock() - begin) / count
+        if not done:
+            runner.wait()
+        return took
+
     burst = min(runner.burst, runner.most)
-    begin = clock()
-    runner.steps(burst)
-    host = (clock() - begin) / burst
-    runner.wait()
-    return took, host
+    return seconds(count, done=True), seconds(burst, done=False) if burst else None
 
 
 def launches(runner: Runner, device: str) -> tuple[float, float]:
@@ -96,8 +94,7 @@ def launches(runner: Runner, device: str) -> tuple[float, float]:
 
     activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
     count = min(runner.burst or 2, runner.most)
-    runner.enter()
-    runner.begin()
+    runner.start()
     runner.wait()
     with profile(activities=activities[: 1 if device == "cpu" else 2]) as profiler:
         runner.steps(count)

@@ -64,7 +64,8 @@ def test_a_candidate_takes_the_step_that_pytorch_takes(
     pytest.importorskip(package)
     setting = Setting(prepared, size, threads=1)
     runner = CANDIDATES[name](setting)
-    exact = SingleSteps(reference(prepared), setting.spec, setting.program, size)
+    batch = reference(prepared).batch(setting.program, size)
+    exact = SingleSteps(batch, setting.spec, setting.program, size)
     assert exact.error(runner.batch) < 1e-5
     runner.steps(2)
 

@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_what_is_absent_says_why_and_fails_nothing(tmp_path: Path) -> None:
     figure = Figure("x", [], at_most=1, absent="not installed")
     assert (figure.median, figure.quartiles, figure.verdict) == (None, None, "")
     assert figure.cells() == ("x", "not installed", "", "at most 1", "")
-    assert finish("speed", [figure], {}, tmp_path) == 0
+    assert finish("speed", [figure], Namespace(out=tmp_path)) == 0
     judged = Figure("x", [2], at_most=1)
     assert (judged.verdict, replace(judged, unjudged="not judged").verdict) == ("FAIL", "")
     assert replace(judged, unjudged="not judged").cells()[-1] == "not judged"
@@ -61,8 +62,8 @@ def test_one_failure_fails_the_benchmark_and_all_is_written(
 ) -> None:
     good = Figure("good", [1.0, 2.0], at_most=2)
     bad = Figure("bad", [3.0], at_most=2)
-    assert finish("speed", [good], {}, None) == 0
-    assert finish("speed", [good, bad], {"rounds": 2}, tmp_path) == 1
+    assert finish("speed", [good], Namespace(out=None)) == 0
+    assert finish("speed", [good, bad], Namespace(out=tmp_path, rounds=2)) == 1
     assert "FAIL" in capsys.readouterr().out
     record = json.loads((tmp_path / "speed.json").read_text())
     assert [figure["verdict"] for figure in record["figures"]] == ["pass", "FAIL"]
