@@ -29,7 +29,6 @@ from common.candidates import (
     Runner,
     Unavailable,
 )
-from common.figures import Figure, timed
 from common.inside import open_backend
 from common.inside_torch import compare
 from common.machine import instructions
@@ -37,7 +36,7 @@ from common.models import CASES, Case, Prepared, Setting, prepare
 from common.operators import profile
 from common.parity import SingleSteps
 from common.peers import CANDIDATES, quantized, reference, tolerance
-from common.report import finish, parser
+from common.report import Figure, finish, parser, timed
 from common.timing import interleave, ratios
 
 FASTEST, FASTEST_INT8 = "fastest fp32 peer", "fastest difftool int8"

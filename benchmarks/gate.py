@@ -10,9 +10,8 @@ from pathlib import Path
 import step_overhead
 import torch
 import toy
-from common.figures import Figure, read_record
 from common.machine import ROOT
-from common.report import RESULTS, finish, parser
+from common.report import RESULTS, Figure, finish, parser, read_record
 
 import difftool
 

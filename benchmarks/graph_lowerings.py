@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from common import inside_torch
-from common.figures import Figure, timed
 from common.inside import Column
 from common.lowerings import (
     affine_by_mul_and_add,
@@ -27,7 +26,7 @@ from common.lowerings import (
     upsampling_by_transposed_conv,
 )
 from common.models import CASES, untrained
-from common.report import finish, parser
+from common.report import Figure, finish, parser, timed
 from common.sessions import options as session_options
 from common.sessions import session
 from common.timing import interleave, ratios, repeated

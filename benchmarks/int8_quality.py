@@ -10,12 +10,11 @@ features of the shipped extractor.
 import sys
 from pathlib import Path
 
-from common.figures import Figure
 from common.inside import Pixels, frechet_distance, gaussian_of, open_extractor
 from common.mnist import FOLDER, channels_last, load_mnist
 from common.models import CASES, Prepared, prepare, short_program
 from common.peers import quantized
-from common.report import finish, parser
+from common.report import Figure, finish, parser
 
 import difftool
 from difftool import to_uint8

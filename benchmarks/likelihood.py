@@ -9,13 +9,16 @@ twice as many. All in PyTorch.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from common.figures import Figure
 from common.inside_torch import likelihood, load_checkpoint, variational
 from common.machine import ROOT
 from common.mnist import FOLDER, load_mnist
-from common.report import finish, parser
+from common.report import Figure, finish, parser
+from torch import Tensor
+
+from difftool import ModelSpec
 
 MODELS = ("ddpm-mnist", "ncsn-mnist")
 UNIT = "bits/dim"
@@ -31,36 +34,32 @@ def main() -> int:
     images = torch.as_tensor(load_mnist(options.data, "test").images[: options.n])
     figures = []
     for name in MODELS:
-        figures += ode(options.checkpoints / name, images, options.steps)
-    figures.append(bound(options.checkpoints / MODELS[0], images))
+        loaded = load_checkpoint(options.checkpoints / name)
+        network = likelihood.network_of(loaded.network, loaded.spec)
+        figures += ode(name, network, loaded.spec, images, options.steps)
+        if name == MODELS[0]:
+            bound = variational_bound(name, network, loaded.spec, images)
     setup = {"n": options.n, "steps": options.steps, "probes": 1, "variance": "large"}
-    return finish("likelihood", figures, options, **setup)
+    return finish("likelihood", [*figures, bound], options, **setup)
 
 
-def ode(checkpoint: Path, images: torch.Tensor, steps: int) -> list[Figure]:
+def ode(name: str, network: Any, spec: ModelSpec, images: Tensor, steps: int) -> list[Figure]:
     """Measure the likelihood of test images, and how far twice the steps take it."""
-    loaded = load_checkpoint(checkpoint)
-    network = likelihood.network_of(loaded.network, loaded.spec)
-    bits = likelihood.bits_per_dim(network, images, loaded.spec, steps=steps)
-    finer = likelihood.bits_per_dim(network, images[:4], loaded.spec, steps=2 * steps)
+    bits = likelihood.bits_per_dim(network, images, spec, steps=steps)
+    finer = likelihood.bits_per_dim(network, images[:4], spec, steps=2 * steps)
+    change = (finer - bits[:4]).abs()
     return [
-        Figure(f"{checkpoint.name}, ODE", bits.tolist(), unit=UNIT),
-        Figure(
-            f"{checkpoint.name}, ODE, change with twice the steps",
-            (finer - bits[:4]).abs().tolist(),
-            unit=UNIT,
-        ),
+        Figure(f"{name}, ODE", bits.tolist(), unit=UNIT),
+        Figure(f"{name}, ODE, change with twice the steps", change.tolist(), unit=UNIT),
     ]
 
 
-def bound(checkpoint: Path, images: torch.Tensor) -> Figure:
+def variational_bound(name: str, network: Any, spec: ModelSpec, images: Tensor) -> Figure:
     """Measure the variational bound of test images."""
-    loaded = load_checkpoint(checkpoint)
-    network = likelihood.network_of(loaded.network, loaded.spec)
-    x0 = images.float() / 127.5 - 1
     with torch.inference_mode():
-        bits = variational.bits_per_dim(network, x0, loaded.spec, variance="large")
-    return Figure(f"{checkpoint.name}, variational bound", bits.tolist(), unit=UNIT)
+        x0 = images.float() / 127.5 - 1
+        bits = variational.bits_per_dim(network, x0, spec, variance="large")
+    return Figure(f"{name}, variational bound", bits.tolist(), unit=UNIT)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common.figures import Figure
-from common.process import run, script
-from common.report import finish, parser
+from common.process import run
+from common.report import Figure, finish, parser
 
 MODELS = ("ddpm-mnist", "ncsn-mnist")
 LIMIT = 250  # MB
@@ -25,7 +24,7 @@ def main() -> int:
 
 def peak(model: str) -> float:
     """Measure the peak of resident memory, in MB, while a model draws one sample."""
-    difftool = script("difftool", Path(sys.executable))
+    difftool = Path(sys.executable).with_name("difftool")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "sample.npy"
         return run([difftool, "sample", model, "-n", "1", "--out", out]).peak / 1e6

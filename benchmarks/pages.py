@@ -1,7 +1,7 @@
 """Write every page that shows figures anew, from the committed results. Nothing is measured.
 
 These are the pages in benchmarks/results, docs/benchmarks.md, docs/quality.md with its plot, and
-the marked parts of other pages.
+the table in README.md.
 """
 
 import sys
@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common import peers_page, samplers_page
-from common.figures import read_record
 from common.inside import open_extractor, write_atomic
 from common.machine import ROOT
 from common.markdown import figures_page, with_block
-from common.report import RESULTS, parser
-from common.sampler_cells import KEPT, SEED, N, Setup, collect, read_records
+from common.report import RESULTS, parser, read_record
+from common.sampler_cells import KEPT, SEED, Measured, N, Record, Setup, collect, read_records
 from gpu.page import page as gpu_page
 
 QUALITY = ROOT / "docs/quality.md"
@@ -58,7 +57,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield readme, with_block(readme.read_text(encoding="utf-8"), "ratios", block)
 
 
-def _samplers() -> tuple[dict[str, samplers_page.Measured], samplers_page.Record]:
+def _samplers() -> tuple[dict[str, Measured], Record]:
     setup = Setup(N, SEED, open_extractor("mnist", threads=1).sha256)
     return collect(read_records(KEPT), setup)
 

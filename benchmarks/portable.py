@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common.figures import Figure, timed
 from common.inside import compile_program, graph_inputs
-from common.report import finish, parser
+from common.report import Figure, finish, parser, timed
 from common.sessions import options as session_options
 from common.sessions import session
 from common.timing import interleave, ratios

@@ -14,9 +14,8 @@ import sys
 from pathlib import Path
 
 from common import inside
-from common.figures import Figure
 from common.mnist import FOLDER, HELD_OUT, channels_last, load_mnist
-from common.report import finish, parser
+from common.report import Figure, finish, parser
 
 LEAST_SURE = {"ddpm": 0.9, "ncsn": 0.8}  # the share of samples that it must be sure of
 RAREST, COMMONEST = 0.05, 0.16  # bounds of every digit's share

@@ -20,20 +20,23 @@ from common.inside import Extractor, ImageFigures, View, compare_images, open_ex
 from common.mnist import FOLDER, HELD_OUT, channels_last, load_mnist
 from common.report import parser
 from common.sampler_cells import (
+    GRID,
     KEPT,
+    NFE,
     REAL,
     SEED,
+    Cell,
     N,
     Record,
     Setup,
     alone,
+    cells,
     find,
     keep,
     model_key,
     read_records,
     real_key,
 )
-from common.sampler_grid import GRID, NFE, Cell, cells
 from pages import write_pages
 
 import difftool

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
-from common.figures import Figure, timed
 from common.machine import ROOT
-from common.process import run, script
-from common.report import finish, parser
+from common.process import run
+from common.report import Figure, finish, parser, timed
 from common.timing import differences, interleave, ratios
 from packaging.requirements import Requirement
 
@@ -77,7 +76,7 @@ def in_new_environment(rounds: int) -> list[Figure]:
 
 def start_times(python: Path, rounds: int) -> list[Figure]:
     """Measure the seconds that whole processes take."""
-    difftool = script("difftool", python)
+    difftool = python.with_name("difftool")
     seconds = interleave(
         {
             "help": lambda: run([difftool, "--help"]),
@@ -103,7 +102,7 @@ def cold_starts(python: Path, rounds: int) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image, theirs = folder / "image.png", folder / "pipeline"
-        sample = [script("difftool", python), "sample", "-n", "1", "--steps", str(STEPS)]
+        sample = [python.with_name("difftool"), "sample", "-n", "1", "--steps", str(STEPS)]
         candidates = {"difftool": lambda: run([*sample, "--force", "--out", image])}
         if size is not None:
             here, checkpoint = Path(__file__).parent, ROOT / "checkpoints/ddpm-mnist"

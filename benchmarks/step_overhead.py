@@ -13,7 +13,6 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
-from common.figures import Figure, timed
 from common.inside import STEP
 from common.inside_torch import load_checkpoint
 from common.machine import ROOT
@@ -21,7 +20,7 @@ from common.models import Case, Prepared, Setting
 from common.operators import step_inputs
 from common.parity import SingleSteps
 from common.peers import onnxruntime_plain
-from common.report import finish, parser
+from common.report import Figure, finish, parser, timed
 from common.sessions import options as session_options
 from common.sessions import session
 from common.timing import Turn, interleave, ratios, repeated

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common.figures import Figure, timed
 from common.inside import noise
 from common.inside_torch import Checkpoint, export_bundle, load_checkpoint
 from common.models import untrained
 from common.operators import profile
 from common.parity import relative_error
-from common.report import finish, parser
+from common.report import Figure, finish, parser, timed
 from common.timing import interleave, ratios
 from torch import Tensor
 

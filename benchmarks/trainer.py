@@ -11,9 +11,8 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from common.figures import Figure, timed
 from common.inside_torch import preset
-from common.report import finish, parser
+from common.report import Figure, finish, parser, timed
 from common.timing import Turn, interleave, ratios
 
 from difftool.train.config import apply_overrides

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.figures import HEADINGS, Figure, Record, figures_in
+from common.report import HEADINGS, Figure, Record, figures_in
 
 _ALIGNED = ("---", "---:", "---", "---", "---")
 

@@ -27,14 +27,16 @@ FP32_TOLERANCE = 1e-4
 
 def torch_eager(setting: Setting) -> Runner:
     """Open the step module in PyTorch: it is spared the time embedding, as this runtime is."""
-    return _rows(reference(setting.prepared), setting)
+    return loop_runner(reference(setting.prepared), setting)
 
 
 def torch_compile(setting: Setting, compiler: Callable[..., Any] = jit_compiled) -> Runner:
     """Compile the step module for this batch; Unavailable if that takes longer than is allowed."""
     prepared = setting.prepared
     compiled = compiler(prepared.spec, slots=setting.program.history)
-    runner = _rows(Eager(prepared.checkpoint.network, prepared.spec, compiled=compiled), setting)
+    runner = loop_runner(
+        Eager(prepared.checkpoint.network, prepared.spec, compiled=compiled), setting
+    )
     try:
         with deadline(setting.compile_seconds):
             runner.steps(1)
@@ -76,7 +78,7 @@ def difftool(setting: Setting, precision: str, backend: str | None = None) -> Ru
     bundle = quantized(setting.prepared) if precision == "int8" else setting.bundle
     try:
         opened = inside.open_backend(bundle, backend, threads=setting.threads, precision=precision)
-        return _rows(opened, setting)
+        return loop_runner(opened, setting)
     except inside.DifftoolError as error:
         raise Unavailable(str(error)) from error
 
@@ -124,15 +126,15 @@ def quantized(prepared: Prepared) -> inside.Bundle:
     return inside.read_bundle(prepared.bundle.path)
 
 
-def _rows(backend: inside.Backend, setting: Setting) -> Runner:
-    """The loop of `Model.sample` on a backend, from the first row of the default program."""
+def loop_runner(backend: inside.Backend, setting: Setting) -> Runner:
+    """Run the loop of `Model.sample` on a backend, from the first row of the default program."""
     batch = backend.batch(setting.program, setting.size)
     draws = inside.Draws(0, np.arange(setting.size), setting.spec.shape)
 
     def steps(count: int) -> None:
         deque(islice(inside.run(batch, setting.program, draws), count), maxlen=0)
 
-    return Runner(batch, steps)
+    return Runner(batch, steps, most=len(setting.program))
 
 
 def _evaluations(evaluate: Evaluate, taken: list[str], setting: Setting) -> Runner:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 
 from common.candidates import NAMES, OURS
-from common.figures import Figure, Record, figures_in
 from common.markdown import number, table
+from common.report import Figure, Record, figures_in
 
 MODELS: Mapping[str, str] = {
     "cifar10": "the U-Net of DDPM for CIFAR-10, 35.7 M parameters, random weights",

@@ -18,11 +18,6 @@ class Usage(NamedTuple):
     peak: int
 
 
-def script(name: str, python: Path) -> Path:
-    """Locate a command that is installed beside an interpreter, such as `difftool`."""
-    return python.parent / name
-
-
 def run(command: Sequence[str | Path]) -> Usage:
     """Run a command to its end, without its output; CalledProcessError if it fails.
 

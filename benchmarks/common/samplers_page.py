@@ -1,14 +1,10 @@
 """docs/quality.md and its plot, from the measured cells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from common.markdown import table
-from common.sampler_grid import BASELINES, NFE, Cell
-
-Record = Mapping[str, Any]
-Measured = Sequence[tuple[Cell, Record | None]]  # every cell of a model, and what was found
+from common.sampler_cells import BASELINES, NFE, Measured, Record
 
 FEW = 20  # evaluations that count as few
 TOLERANCE = 1.1  # a distance up to this multiple of the baseline's counts as equal
@@ -76,19 +72,17 @@ def page(models: Mapping[str, Measured], real: Record) -> str:
 def finding(model: str, measured: Measured) -> str:
     """Say what few evaluations reach, compared with the model's own sampler at 1000."""
     label, name = BASELINES[model]
-    found = [(cell, record) for cell, record in measured if record is not None]
-    slow = [r for cell, r in found if (cell.line.label, cell.nfe) == (label, NFE[-1])]
-    few = [(cell, record) for cell, record in found if cell.nfe <= FEW]
-    if not slow or not few:
+    distances = _distances(measured)
+    slow = distances.get((label, NFE[-1]))
+    few = {key: distance for key, distance in distances.items() if key[1] <= FEW}
+    if slow is None or not few:
         return f"{name} with {NFE[-1]} evaluations, the yardstick, is not measured yet."
-    distance = slow[0]["frechet_distance"]
-    cell, best = min(few, key=lambda pair: pair[1]["frechet_distance"])
-    ratio = best["frechet_distance"] / distance
+    best, nfe = min(few, key=few.__getitem__)
+    ratio = few[best, nfe] / slow
     verdict = "reaches that" if ratio <= TOLERANCE else "comes closest to that"
     return (
-        f"{name} with {NFE[-1]} evaluations reaches {distance:.2f}. With at most {FEW}, "
-        f"`{cell.line.label}` {verdict}: {best['frechet_distance']:.2f} with {cell.nfe}, "
-        f"{ratio:.2f} times as much."
+        f"{name} with {NFE[-1]} evaluations reaches {slow:.2f}. With at most {FEW}, `{best}` "
+        f"{verdict}: {few[best, nfe]:.2f} with {nfe}, {ratio:.2f} times as much."
     )
 
 
@@ -105,14 +99,10 @@ def plot(models: Mapping[str, Measured], real: Record, path: Path) -> None:
     figure, panels = pyplot.subplots(1, len(models), figsize=(11, 4.6), layout="constrained")
     for panel, (model, measured) in zip(panels, models.items(), strict=True):
         for label, marker in zip(_labels(measured), "osv^D<>PX", strict=False):
-            points = [
-                (cell.nfe, record["frechet_distance"])
-                for cell, record in measured
-                if record is not None and cell.line.label == label
-            ]
-            if points:
-                x, y = zip(*points, strict=True)
-                panel.plot(x, y, color=colours[label], marker=marker, markersize=4, label=label)
+            line = {nfe: d for (its, nfe), d in _distances(measured).items() if its == label}
+            if line:
+                style = {"color": colours[label], "marker": marker, "markersize": 4}
+                panel.plot(list(line), list(line.values()), label=label, **style)
         panel.axhline(real["frechet_distance"], color="grey", linestyle=":", label="real images")
         panel.set(title=model, xlabel="evaluations", ylabel="Frechet distance")
         panel.set(xscale="log", yscale="log", xlim=(8, 1250))
@@ -128,38 +118,31 @@ def plot(models: Mapping[str, Measured], real: Record, path: Path) -> None:
 
 
 def _section(model: str, measured: Measured) -> str:
-    labels = _labels(measured)
-    found = {(c.line.label, c.nfe): r for c, r in measured if r is not None}
-    planned = {(cell.line.label, cell.nfe) for cell, _ in measured}
+    labels, distances = _labels(measured), _distances(measured)
+    found = {key: record for key, record in measured.items() if record is not None}
     winners = {
-        nfe: min(rivals, key=lambda label: found[label, nfe]["frechet_distance"])
+        nfe: min(rivals, key=lambda label: distances[label, nfe])
         for nfe in NFE
         if (rivals := [label for label in labels if (label, nfe) in found])
     }
 
     def text(label: str, nfe: int) -> str:
-        if (label, nfe) not in planned:
-            return "–"
         if (label, nfe) not in found:
-            return ""
-        value = f"{found[label, nfe]['frechet_distance']:.2f}"
+            return "" if (label, nfe) in measured else "–"
+        value = f"{distances[label, nfe]:.2f}"
         return f"**{value}**" if winners[nfe] == label else value
 
     rows = [[label, *(text(label, nfe) for nfe in NFE)] for label in labels]
-    best = [
-        [
-            str(nfe),
-            label,
-            f"{100 * found[label, nfe]['sure']:.1f} %",
-            *(f"{found[label, nfe][name]:.2f}" for name in ("precision", "recall", "coverage")),
-        ]
-        for nfe, label in winners.items()
-    ]
-    programs = [
-        f"- {label}: `{found[label, FEW]['program']}`" for label in labels if (label, FEW) in found
-    ]
+    names = ("precision", "recall", "coverage")
+    best = []
+    for nfe, label in winners.items():
+        record = found[label, nfe]
+        sure = f"{100 * record['sure']:.1f} %"
+        best.append([str(nfe), label, sure, *(f"{record[name]:.2f}" for name in names)])
+    few = [label for label in labels if (label, FEW) in found]
+    programs = [f"- {label}: `{found[label, FEW]['program']}`" for label in few]
     notes = []
-    if len(found) < len(planned):
+    if len(found) < len(measured):
         notes.append(" An empty cell: not measured yet.")
     if any(record["nfe"] != nfe for (_, nfe), record in found.items()):
         notes.append(" `annealed_langevin` takes one evaluation more, to denoise at the end.")
@@ -169,7 +152,7 @@ def _section(model: str, measured: Measured) -> str:
         remark=_REMARKS[model] + "\n" if model in _REMARKS else "",
         table=table(["sampler", *map(str, NFE)], rows),
         note="".join(notes),
-        best=table(["evaluations", "sampler", "sure", "precision", "recall", "coverage"], best),
+        best=table(["evaluations", "sampler", "sure", *names], best),
         few=FEW,
         programs="\n".join(programs),
     )
@@ -177,4 +160,8 @@ def _section(model: str, measured: Measured) -> str:
 
 def _labels(measured: Measured) -> list[str]:
     """List the lines of the table, in their order."""
-    return list(dict.fromkeys(cell.line.label for cell, _ in measured))
+    return list(dict.fromkeys(label for label, _ in measured))
+
+
+def _distances(measured: Measured) -> dict[tuple[str, int], float]:
+    return {key: record["frechet_distance"] for key, record in measured.items() if record}

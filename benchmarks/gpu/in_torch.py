@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from common.candidates import Runner
 from common.in_diffusers import pipeline_runner
-from common.inside import Draws, PreparedRows, open_backend, row_noise, rows_of, start_noise
+from common.inside import Draws, PreparedRows, open_backend, rows_of, start_noise
 from common.inside_torch import Step, StepModule, TorchBatch, jit_compiled, step_module
 from common.models import Setting
+from common.peers import loop_runner
 from common.timing import deadline
 from torch import Tensor, nn
 
@@ -236,19 +237,8 @@ def torchscript(setting: Setting, precision: str) -> Runner:
     """Open the runtime's own backend of that name, which takes its noise from the host."""
     set_tf32(False)
     backend = open_backend(setting.bundle, "torchscript", threads=None)
-    batch = backend.batch(setting.program, setting.size)
-    draws = Draws(0, np.arange(setting.size), setting.spec.shape)
-    x = start_noise(setting.program, draws)
-
-    def steps(count: int) -> None:
-        for _, noise in zip(range(count), row_noise(setting.program, draws), strict=False):
-            batch.step(noise)
-
-    return Runner(
-        batch,
-        steps,
-        begin=lambda: batch.start(x),
+    return replace(
+        loop_runner(backend, setting),
         wait=lambda: synchronize(setting.device),
-        most=len(setting.program),
         enter=lambda: set_tf32(False),
     )

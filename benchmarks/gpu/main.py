@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import inside
-from common.figures import figures_in
 from common.machine import ROOT, machine, version
-from common.report import failed, parser
+from common.report import failed, figures_in, parser
 
 from gpu.page import page
 from gpu.part import Request, note, run_part
 from gpu.results import KEY, Results
-from gpu.timing import FakeClock
+from gpu.timing import fake_clock
 
 MODELS, BATCHES = ("cifar10", "ddpm-mnist", "ncsn-mnist"), (1, 16, 64, 256)
 GRACE = 20.0  # seconds that a part may go on for after its time
@@ -166,7 +165,7 @@ def in_child(
 def in_process(request: Request, journal: Path, timeout: float) -> str:
     """Do a request in this process and with a clock that is not real."""
     try:
-        run_part(replace(request, round_seconds=0.002), partial(note, journal), FakeClock())
+        run_part(replace(request, round_seconds=0.002), partial(note, journal), fake_clock())
     except inside.DifftoolError as error:
         return str(error)
     return ""

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from common.figures import HEADINGS as FIGURE
-from common.figures import Figure, Record, figures_in
 from common.markdown import number, table, words
+from common.report import HEADINGS as FIGURE
+from common.report import Figure, Record, figures_in
 
 from gpu.candidates import all_candidates
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from common.candidates import COMPILE, PIPELINE
-from common.figures import Figure
+from common.report import Figure
 from common.timing import ratios
 
 from gpu.candidates import HALVES, OURS, all_candidates

@@ -3,6 +3,7 @@
 The clock is a parameter, so that a dry run needs no time.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -25,15 +26,10 @@ class Times:
     host_us: list[float]
 
 
-class FakeClock:
-    """A clock that goes on by a millisecond whenever it is looked at."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def __call__(self) -> float:
-        self._now += 1e-3
-        return self._now
+def fake_clock() -> Clock:
+    """Make a clock that goes on by a millisecond whenever it is looked at."""
+    ticks = itertools.count(0.0, 1e-3)
+    return lambda: next(ticks)
 
 
 def heat(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from common.figures import Figure
+from common.report import Figure
 from gate import TOLERANCE, committed, held
 
 

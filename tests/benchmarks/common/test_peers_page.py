@@ -1,9 +1,9 @@
 """docs/benchmarks.md and README.md say what the results say."""
 
 import pytest
-from common.figures import Figure
 from common.markdown import with_block
 from common.peers_page import page, readme_block
+from common.report import Figure
 
 
 def _record(figures: list[Figure]) -> dict:

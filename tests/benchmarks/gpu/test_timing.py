@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from common.candidates import Runner
-from gpu.timing import FakeClock, counted, heat
+from gpu.timing import counted, fake_clock, heat
 
 
 def runner(log: list[str], name: str, **changes: Any) -> Runner:
@@ -21,7 +21,7 @@ def runner(log: list[str], name: str, **changes: Any) -> Runner:
 def test_a_heat_times_steps_until_they_are_done_and_the_host_until_they_are_enqueued() -> None:
     log: list[str] = []
     runners = {"a": runner(log, "a", burst=10), "b": runner(log, "b", burst=0, most=6)}
-    timed = heat(runners, rounds=2, seconds=0.004, clock=FakeClock())
+    timed = heat(runners, rounds=2, seconds=0.004, clock=fake_clock())
     # Every look at the clock takes a ms, so 2 steps do, and 8 steps would fill a round.
     assert timed["a"].ms == pytest.approx([1 / 8] * 2)
     assert timed["a"].host_us == pytest.approx([100.0] * 2)

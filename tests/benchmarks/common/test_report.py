@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from common.figures import Figure
 from common.machine import machine
 from common.markdown import figures_page
-from common.report import finish
+from common.report import Figure, finish
 
 
 @pytest.mark.parametrize(
