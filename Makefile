@@ -56,8 +56,8 @@ test-nightly: $(VENV)/dev.stamp  ## the reliability bars in full, most of an hou
 	$(BIN)/pytest -n auto --nightly --bars benchmarks/results/reliability.md \
 		tests/reliability tests/preflight
 
-bench: $(VENV)/dev.stamp  ## run each file in benchmarks/ that has no leading underscore
-	@failed=0; for file in $(filter-out benchmarks/_%, $(wildcard benchmarks/*.py)); do \
+bench: $(VENV)/dev.stamp  ## run each script in benchmarks/
+	@failed=0; for file in $(wildcard benchmarks/*.py); do \
 		echo "== $$file"; $(BIN)/python "$$file" || failed=1; done; exit $$failed
 
 lock: $(VENV)/dev.stamp  ## renew requirements/*.txt: the newest versions, and the oldest allowed ones

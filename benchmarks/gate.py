@@ -3,7 +3,6 @@
 Ratios, not times: they depend little on the machine, so this says something on another one, too.
 """
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import step_overhead
 import torch
 import toy
-from _ratios_page import RESULTS
-from _report import ROOT, Figure, finish, parser
+from common.machine import ROOT
+from common.report import RESULTS, Figure, finish, parser, read_record
 
 import difftool
 
@@ -21,11 +20,7 @@ MODEL = "ddpm-mnist"
 
 
 def main() -> int:
-    arguments = parser(__doc__)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--threads", type=int, help="all cores by default")
-    arguments.add_argument("--work", type=Path, default=ROOT / "runs/bench", metavar="FOLDER")
-    options = arguments.parse_args()
+    options = parser(__doc__, rounds=5, threads=True, work=True).parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     model = difftool.load(MODEL, threads=options.threads)
@@ -39,25 +34,23 @@ def main() -> int:
         *(held(overhead, name, committed("step_overhead", name), lower=True) for name in names),
         held(plane, toy.RATIO, committed("toy", toy.RATIO), lower=False),
     ]
-    setup = {"tolerance": TOLERANCE, "threads": options.threads or "all", "rounds": options.rounds}
-    return finish("gate", figures, setup, options.out)
+    return finish("gate", figures, options, tolerance=TOLERANCE)
 
 
 def committed(benchmark: str, name: str, folder: Path = RESULTS) -> float | None:
-    """The median of a figure in the committed results; None where there is none."""
-    file = folder / f"{benchmark}.json"
-    figures = json.loads(file.read_text())["figures"] if file.is_file() else []
-    return next((figure["median"] for figure in figures if figure["name"] == name), None)
+    """Look up the median of a figure in the committed results; None if there is none."""
+    record = read_record(folder / f"{benchmark}.json") or {"figures": []}
+    medians = {figure["name"]: figure["median"] for figure in record["figures"]}
+    return medians.get(name)
 
 
 def held(figures: Iterable[Figure], name: str, before: float | None, *, lower: bool) -> Figure:
-    """A figure, with what was reached before as its limit; where `lower`, lower is better."""
+    """Hold a figure to what was reached before; `lower` says that lower is better."""
     found = next(figure for figure in figures if figure.name == name)
-    if before is None:
-        return Figure(name=name, values=found.values)
-    if lower:
-        return Figure(name=name, values=found.values, at_most=before * TOLERANCE)
-    return Figure(name=name, values=found.values, at_least=before / TOLERANCE)
+    limits = {}
+    if before is not None:
+        limits = {"at_most": before * TOLERANCE} if lower else {"at_least": before / TOLERANCE}
+    return Figure(name, found.values, **limits)
 
 
 if __name__ == "__main__":

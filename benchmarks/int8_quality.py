@@ -10,16 +10,14 @@ features of the shipped extractor.
 import sys
 from pathlib import Path
 
-from _mnist import FOLDER, load_mnist
-from _models import CASES, Prepared, prepare, short_program
-from _peers import quantized
-from _report import ROOT, Figure, finish, parser
-from quality import channels_last
+from common.inside import Pixels, frechet_distance, gaussian_of, open_extractor
+from common.mnist import FOLDER, channels_last, load_mnist
+from common.models import CASES, Prepared, prepare, short_program
+from common.peers import quantized
+from common.report import Figure, finish, parser
 
 import difftool
 from difftool import to_uint8
-from difftool.evaluate.distances import frechet_distance, gaussian_of
-from difftool.evaluate.extractor import Pixels, open_extractor
 
 MODEL = "ddpm-mnist"
 PRECISIONS = ("fp32", "int8")
@@ -27,12 +25,11 @@ MOST = 1.15  # times fp32's distance
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, work=True)
     arguments.add_argument("--data", type=Path, default=FOLDER)
     arguments.add_argument("-n", type=int, default=1000, help="samples of each precision")
     arguments.add_argument("--steps", type=int, action="append", help="repeatable; 100 and 1000")
     arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--work", type=Path, default=ROOT / "runs/bench", metavar="FOLDER")
     options = arguments.parse_args()
     prepared = prepare(CASES[MODEL], options.work)
     quantized(prepared)
@@ -41,34 +38,29 @@ def main() -> int:
     reference = gaussian_of(test.features)
     figures = []
     for steps in options.steps or (100, 1000):
-        fp32, int8 = (
-            extractor.view(draw(prepared, precision, steps, options.n, options.seed))
-            for precision in PRECISIONS
-        )
+        drawn = (draw(prepared, p, steps, options.n, options.seed) for p in PRECISIONS)
+        views = (extractor.view(images) for images in drawn)
         figures += compared(
-            steps,
-            frechet_distance(gaussian_of(fp32.features), reference),
-            frechet_distance(gaussian_of(int8.features), reference),
+            steps, *(frechet_distance(gaussian_of(view.features), reference) for view in views)
         )
     setup = {"model": MODEL, "n": options.n, "seed": options.seed, "threads": "all"}
-    return finish("int8_quality", figures, setup, options.out)
+    return finish("int8_quality", figures, options, **setup)
 
 
 def draw(prepared: Prepared, precision: str, steps: int, n: int, seed: int) -> Pixels:
-    """`n` images that a precision draws in so many steps."""
+    """Draw `n` images in a precision, in so many steps."""
     model = difftool.load(prepared.bundle.path, precision=precision)
     samples = model.sample(short_program(prepared.bundle, steps), n=n, seed=seed)
     return to_uint8(samples, model.spec)
 
 
 def compared(steps: int, fp32: float, int8: float) -> list[Figure]:
-    """The distances, and how many times as large int8's is."""
+    """Make figures of the distances, and of how many times as large int8's is."""
+    ratio = f"{steps} steps: Frechet distance, int8 / fp32"
     return [
-        Figure(name=f"{steps} steps: fp32, Frechet distance", values=[fp32]),
-        Figure(name=f"{steps} steps: int8, Frechet distance", values=[int8]),
-        Figure(
-            name=f"{steps} steps: Frechet distance, int8 / fp32", values=[int8 / fp32], at_most=MOST
-        ),
+        Figure(f"{steps} steps: fp32, Frechet distance", [fp32]),
+        Figure(f"{steps} steps: int8, Frechet distance", [int8]),
+        Figure(ratio, [int8 / fp32], at_most=MOST),
     ]
 
 

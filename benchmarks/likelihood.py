@@ -9,13 +9,16 @@ twice as many. All in PyTorch.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from _mnist import load_mnist
-from _report import ROOT, Figure, finish, parser
+from common.inside_torch import likelihood, load_checkpoint, variational
+from common.machine import ROOT
+from common.mnist import FOLDER, load_mnist
+from common.report import Figure, finish, parser
+from torch import Tensor
 
-from difftool.networks.trained import load_checkpoint
-from difftool.train import likelihood, variational
+from difftool import ModelSpec
 
 MODELS = ("ddpm-mnist", "ncsn-mnist")
 UNIT = "bits/dim"
@@ -23,7 +26,7 @@ UNIT = "bits/dim"
 
 def main() -> int:
     arguments = parser(__doc__)
-    arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/mnist")
+    arguments.add_argument("--data", type=Path, default=FOLDER)
     arguments.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints")
     arguments.add_argument("-n", type=int, default=32, help="how many of the first test images")
     arguments.add_argument("--steps", type=int, default=likelihood.STEPS, help="of the ODE")
@@ -31,36 +34,32 @@ def main() -> int:
     images = torch.as_tensor(load_mnist(options.data, "test").images[: options.n])
     figures = []
     for name in MODELS:
-        figures += ode(options.checkpoints / name, images, options.steps)
-    figures.append(bound(options.checkpoints / MODELS[0], images))
+        loaded = load_checkpoint(options.checkpoints / name)
+        network = likelihood.network_of(loaded.network, loaded.spec)
+        figures += ode(name, network, loaded.spec, images, options.steps)
+        if name == MODELS[0]:
+            bound = variational_bound(name, network, loaded.spec, images)
     setup = {"n": options.n, "steps": options.steps, "probes": 1, "variance": "large"}
-    return finish("likelihood", figures, setup, options.out)
+    return finish("likelihood", [*figures, bound], options, **setup)
 
 
-def ode(checkpoint: Path, images: torch.Tensor, steps: int) -> list[Figure]:
-    """The likelihood of a test image, and how far twice the steps take it."""
-    loaded = load_checkpoint(checkpoint)
-    network = likelihood.network_of(loaded.network, loaded.spec)
-    bits = likelihood.bits_per_dim(network, images, loaded.spec, steps=steps)
-    finer = likelihood.bits_per_dim(network, images[:4], loaded.spec, steps=2 * steps)
+def ode(name: str, network: Any, spec: ModelSpec, images: Tensor, steps: int) -> list[Figure]:
+    """Measure the likelihood of test images, and how far twice the steps take it."""
+    bits = likelihood.bits_per_dim(network, images, spec, steps=steps)
+    finer = likelihood.bits_per_dim(network, images[:4], spec, steps=2 * steps)
+    change = (finer - bits[:4]).abs()
     return [
-        Figure(name=f"{checkpoint.name}, ODE", values=bits.tolist(), unit=UNIT),
-        Figure(
-            name=f"{checkpoint.name}, ODE, change with twice the steps",
-            values=(finer - bits[:4]).abs().tolist(),
-            unit=UNIT,
-        ),
+        Figure(f"{name}, ODE", bits.tolist(), unit=UNIT),
+        Figure(f"{name}, ODE, change with twice the steps", change.tolist(), unit=UNIT),
     ]
 
 
-def bound(checkpoint: Path, images: torch.Tensor) -> Figure:
-    """The variational bound of a test image."""
-    loaded = load_checkpoint(checkpoint)
-    network = likelihood.network_of(loaded.network, loaded.spec)
-    x0 = images.float() / 127.5 - 1
+def variational_bound(name: str, network: Any, spec: ModelSpec, images: Tensor) -> Figure:
+    """Measure the variational bound of test images."""
     with torch.inference_mode():
-        bits = variational.bits_per_dim(network, x0, loaded.spec, variance="large")
-    return Figure(name=f"{checkpoint.name}, variational bound", values=bits.tolist(), unit=UNIT)
+        x0 = images.float() / 127.5 - 1
+        bits = variational.bits_per_dim(network, x0, spec, variance="large")
+    return Figure(f"{name}, variational bound", bits.tolist(), unit=UNIT)
 
 
 if __name__ == "__main__":

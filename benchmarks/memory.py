@@ -4,8 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _process import run, script
-from _report import Figure, finish, parser
+from common.process import run
+from common.report import Figure, finish, parser
 
 MODELS = ("ddpm-mnist", "ncsn-mnist")
 LIMIT = 250  # MB
@@ -16,15 +16,15 @@ def main() -> int:
     arguments.add_argument("models", nargs="*", default=MODELS, help="names, or folders of bundles")
     options = arguments.parse_args()
     figures = [
-        Figure(name=f"peak of {Path(model).name}", values=[peak(model)], unit="MB", at_most=LIMIT)
+        Figure(f"peak of {Path(model).name}", [peak(model)], unit="MB", at_most=LIMIT)
         for model in options.models
     ]
-    return finish("memory", figures, {"command": "difftool sample -n 1"}, options.out)
+    return finish("memory", figures, options, command="difftool sample -n 1")
 
 
 def peak(model: str) -> float:
-    """The peak of resident memory, in MB, while a model draws one sample."""
-    difftool = script("difftool", Path(sys.executable))
+    """Measure the peak of resident memory, in MB, while a model draws one sample."""
+    difftool = Path(sys.executable).with_name("difftool")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "sample.npy"
         return run([difftool, "sample", model, "-n", "1", "--out", out]).peak / 1e6

@@ -13,14 +13,9 @@ trained on, stand beside them.
 import sys
 from pathlib import Path
 
-from _mnist import FOLDER, HELD_OUT, load_mnist
-from _report import Figure, finish, parser
-
-from difftool.data import read_samples
-from difftool.errors import UsageError
-from difftool.evaluate.classifier import SURE, Classes, classes_of
-from difftool.evaluate.distances import Gaussian, frechet_distance, gaussian_of
-from difftool.evaluate.extractor import Extractor, Pixels, View, open_extractor
+from common import inside
+from common.mnist import FOLDER, HELD_OUT, channels_last, load_mnist
+from common.report import Figure, finish, parser
 
 LEAST_SURE = {"ddpm": 0.9, "ncsn": 0.8}  # the share of samples that it must be sure of
 RAREST, COMMONEST = 0.05, 0.16  # bounds of every digit's share
@@ -38,74 +33,69 @@ def main() -> int:
         name, _, path = pair.partition("=")
         samples[name] = digits(name, Path(path), options.n)
 
-    extractor = open_extractor("mnist")
+    extractor = inside.open_extractor("mnist")
     test = load_mnist(options.data, "test")
     real = load_mnist(options.data, "train").images[-HELD_OUT:][: options.n]
     view = extractor.view(channels_last(test.images))
-    reference = gaussian_of(view.features)
+    reference = inside.gaussian_of(view.features)
     assert view.probabilities is not None
     accuracy = float((view.probabilities.argmax(1) == test.labels).mean())
     figures = [
-        Figure(name="extractor: accuracy on the test set", values=[accuracy], at_least=ACCURACY),
-        Figure(name="test set: sure", values=[classes(view).sure]),
+        Figure("extractor: accuracy on the test set", [accuracy], at_least=ACCURACY),
+        Figure("test set: sure", [classes(view).sure]),
         *graded("held-out images", extractor.view(channels_last(real)), reference),
     ]
     for name, images in samples.items():
         limits = (LEAST_SURE[name], RAREST, COMMONEST)
         figures += graded(name, extractor.view(images), reference, *limits)
-    return finish("quality", figures, setup(options.n, extractor, test.images), options.out)
+    setup = {
+        "n": options.n,
+        "confidence": inside.SURE,
+        "test images": len(test.images),
+        "extractor": extractor.sha256[:12],
+    }
+    return finish("quality", figures, options, **setup)
 
 
-def digits(name: str, path: Path, n: int) -> Pixels:
-    """The first `n` images of a file that `difftool sample` wrote; uint8 [n, 28, 28, 1]."""
+def digits(name: str, path: Path, n: int) -> inside.Pixels:
+    """Read the first `n` images of a file that `difftool sample` wrote; uint8 [n, 28, 28, 1]."""
     if name not in LEAST_SURE:
-        raise UsageError(f"no target for {name!r}", f"--samples NAME=FILE, of {list(LEAST_SURE)}")
-    images = read_samples(path)
+        raise inside.UsageError(
+            f"no target for {name!r}", f"--samples NAME=FILE, of {list(LEAST_SURE)}"
+        )
+    images = inside.read_samples(path)
     if images.shape[1:] != (28, 28, 1) or len(images) < n:
-        raise UsageError(f"{path} holds images {images.shape}", f"draw {n} of 28x28x1, as npz")
+        raise inside.UsageError(
+            f"{path} holds images {images.shape}", f"draw {n} of 28x28x1, as npz"
+        )
     return images[:n]
 
 
-def channels_last(images: Pixels) -> Pixels:
-    """Pixels [N, C, H, W] as [N, H, W, C]."""
-    return images.transpose(0, 2, 3, 1)
-
-
-def classes(view: View) -> Classes:
-    """What the shipped extractor's classifier says."""
+def classes(view: inside.View) -> inside.Classes:
+    """Count what the shipped extractor's classifier says."""
     assert view.probabilities is not None
-    return classes_of(view.probabilities)
+    return inside.classes_of(view.probabilities)
 
 
 def graded(
     name: str,
-    view: View,
-    reference: Gaussian,
+    view: inside.View,
+    reference: inside.Gaussian,
     sure: float | None = None,
     rarest: float | None = None,
     commonest: float | None = None,
 ) -> list[Figure]:
-    """What the extractor says of images as figures, with limits where they are given."""
+    """Make figures of what the extractor says of images, with limits if they are given."""
     found = classes(view)
     least, most = min(found.shares), max(found.shares)
     low, high = found.shares.index(least), found.shares.index(most)
-    distance = frechet_distance(gaussian_of(view.features), reference)
+    distance = inside.frechet_distance(inside.gaussian_of(view.features), reference)
     return [
-        Figure(name=f"{name}: sure", values=[found.sure], at_least=sure),
-        Figure(name=f"{name}: rarest digit, {low}", values=[least], at_least=rarest),
-        Figure(name=f"{name}: commonest digit, {high}", values=[most], at_most=commonest),
-        Figure(name=f"{name}: Frechet distance", values=[distance]),
+        Figure(f"{name}: sure", [found.sure], at_least=sure),
+        Figure(f"{name}: rarest digit, {low}", [least], at_least=rarest),
+        Figure(f"{name}: commonest digit, {high}", [most], at_most=commonest),
+        Figure(f"{name}: Frechet distance", [distance]),
     ]
-
-
-def setup(n: int, extractor: Extractor, test: Pixels) -> dict[str, object]:
-    """What the figures depend on."""
-    return {
-        "n": n,
-        "confidence": SURE,
-        "test images": len(test),
-        "extractor": extractor.sha256[:12],
-    }
 
 
 if __name__ == "__main__":

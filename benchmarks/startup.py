@@ -4,15 +4,20 @@ With --install starts are measured in a new environment that holds `difftool[cpu
 its size is judged, and that `difftool.load` works there, without torch.
 """
 
+import importlib.metadata
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Sequence
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
-from _installed import installed_megabytes
-from _process import run, script
-from _report import ROOT, Figure, finish, parser
-from _timing import differences, interleave, ratios
+from common.machine import ROOT
+from common.process import run
+from common.report import Figure, finish, parser, timed
+from common.timing import differences, interleave, ratios
+from packaging.requirements import Requirement
 
 HELP_LIMIT, IMPORT_LIMIT, SIZE_LIMIT = 0.3, 0.25, 250  # seconds, seconds, MB
 COLD_LIMIT = 5.0  # times as long through diffusers
@@ -26,7 +31,7 @@ import sys
 from diffusers.utils import logging
 logging.disable_progress_bar()
 sys.path.insert(0, sys.argv[1])
-from _diffusers import pipeline
+from common.in_diffusers import pipeline
 from difftool.networks.trained import load_checkpoint
 pipeline(load_checkpoint(sys.argv[2])).save_pretrained(sys.argv[3])
 """
@@ -42,19 +47,14 @@ pipe(batch_size=1, num_inference_steps=int(sys.argv[2])).images[0].save(sys.argv
 
 
 def main() -> int:
-    arguments = parser(__doc__)
-    arguments.add_argument("--rounds", type=int, default=15)
+    arguments = parser(__doc__, rounds=15)
     arguments.add_argument("--cold-rounds", type=int, default=5, help="of the first image")
     arguments.add_argument("--install", action="store_true", help="measure a new environment")
     options = arguments.parse_args()
-    setup = {"rounds": options.rounds, "environment": "new" if options.install else "present"}
-    present = Path(sys.executable)
-    if options.install:
-        figures = in_new_environment(options.rounds)
-    else:
-        figures = start_times(present, options.rounds)
+    present, rounds = Path(sys.executable), options.rounds
+    figures = in_new_environment(rounds) if options.install else start_times(present, rounds)
     figures += cold_starts(present, options.cold_rounds)
-    return finish("startup", figures, setup, options.out)
+    return finish("startup", figures, options, environment="new" if options.install else "present")
 
 
 def in_new_environment(rounds: int) -> list[Figure]:
@@ -70,13 +70,13 @@ def in_new_environment(rounds: int) -> list[Figure]:
         run([python, "-m", "pip", "install", "-q", "-c", constraints, f"{ROOT}[cpu]"])
         run([python, "-c", WITHOUT_TORCH])
         name = "environment with difftool[cpu] alone"
-        size = Figure(name=name, values=[megabytes(folder)], unit="MB", at_most=SIZE_LIMIT)
+        size = Figure(name, [megabytes(folder)], unit="MB", at_most=SIZE_LIMIT)
         return [*start_times(python, rounds), size]
 
 
 def start_times(python: Path, rounds: int) -> list[Figure]:
-    """Seconds that whole processes take."""
-    difftool = script("difftool", python)
+    """Measure the seconds that whole processes take."""
+    difftool = python.with_name("difftool")
     seconds = interleave(
         {
             "help": lambda: run([difftool, "--help"]),
@@ -87,48 +87,64 @@ def start_times(python: Path, rounds: int) -> list[Figure]:
     )
     above = differences(seconds["runtime"], seconds["base"])
     return [
-        Figure(name="difftool --help", values=seconds["help"], unit="s", at_most=HELP_LIMIT),
-        Figure(name=BASE, values=seconds["base"], unit="s"),
-        Figure(name="difftool.runtime above it", values=above, unit="s", at_most=IMPORT_LIMIT),
+        Figure("difftool --help", seconds["help"], unit="s", at_most=HELP_LIMIT),
+        Figure(BASE, seconds["base"], unit="s"),
+        Figure("difftool.runtime above it", above, unit="s", at_most=IMPORT_LIMIT),
     ]
 
 
 def cold_starts(python: Path, rounds: int) -> list[Figure]:
-    """Seconds from the start of a process to the file of one image of the shipped DDPM.
+    """Measure the seconds from the start of a process to the file of one image of the shipped DDPM.
 
     Both load their own copy of it from the disk; the interpreter's environment has everything.
     """
-    peer = "diffusers: first image"
     size = installed_megabytes(["torch", "diffusers"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image, theirs = folder / "image.png", folder / "pipeline"
-        sample = [script("difftool", python), "sample", "-n", "1", "--steps", str(STEPS)]
-        sides = {"difftool": lambda: run([*sample, "--force", "--out", image])}
+        sample = [python.with_name("difftool"), "sample", "-n", "1", "--steps", str(STEPS)]
+        candidates = {"difftool": lambda: run([*sample, "--force", "--out", image])}
         if size is not None:
             here, checkpoint = Path(__file__).parent, ROOT / "checkpoints/ddpm-mnist"
             run([python, "-c", SAVE, here, checkpoint, theirs])
-            sides["diffusers"] = lambda: run([python, "-c", DRAW, theirs, str(STEPS), image])
-        seconds = interleave(sides, rounds=rounds)
-    first = Figure(name="difftool: first image", values=seconds["difftool"], unit="s")
+            candidates["diffusers"] = lambda: run([python, "-c", DRAW, theirs, str(STEPS), image])
+        seconds = interleave(candidates, rounds=rounds)
+    figures = timed({f"{name}: first image": values for name, values in seconds.items()}, "s")
     if size is None:
-        return [first, Figure(name=peer, values=[], absent="torch or diffusers is not installed")]
+        absent = "torch or diffusers is not installed"
+        return [*figures, Figure("diffusers: first image", [], absent=absent)]
+    sooner = ratios(seconds["diffusers"], seconds["difftool"])
     return [
-        first,
-        Figure(name=peer, values=seconds["diffusers"], unit="s"),
-        Figure(
-            name="first image, diffusers / difftool",
-            values=ratios(seconds["diffusers"], seconds["difftool"]),
-            at_least=COLD_LIMIT,
-        ),
-        Figure(name="torch, diffusers and what they need", values=[size], unit="MB"),
+        *figures,
+        Figure("first image, diffusers / difftool", sooner, at_least=COLD_LIMIT),
+        Figure("torch, diffusers and what they need", [size], unit="MB"),
     ]
 
 
 def megabytes(folder: str) -> float:
-    """The size of all files in a folder."""
+    """Measure the size of all files in a folder."""
     files = (path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink())
     return sum(path.stat().st_size for path in files) / 1e6
+
+
+def installed_megabytes(names: Sequence[str]) -> float | None:
+    """Sum the MB of packages and of all that they require; None if one of them is missing."""
+    found: dict[str, Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        try:
+            found[name] = importlib.metadata.distribution(name)
+        except PackageNotFoundError:
+            if name in names:
+                return None
+            continue  # what another platform needs, say
+        required = map(Requirement, found[name].requires or ())
+        waiting += [r.name for r in required if not r.marker or r.marker.evaluate({"extra": ""})]
+    files = (file for package in found.values() for file in package.files or ())
+    return sum(file.size or 0 for file in files) / 1e6
 
 
 if __name__ == "__main__":

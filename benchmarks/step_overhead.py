@@ -1,6 +1,6 @@
 """What a sampling step costs above the bare network, at batch 1.
 
-Three sides take turns in one process, with the same threads:
+Three candidates take turns in one process, with the same threads:
 
 - the sampling loop, that of `Model.sample`: noise, the step graph, the bookkeeping
 - the bare network: exported as network(x, timestep), and `session.run`; nothing is sampled
@@ -12,20 +12,21 @@ import sys
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnxruntime
-from _models import export_network
-from _profile import step_inputs
-from _report import ROOT, Figure, finish, parser
-from _timing import Side, interleave, ratios
+from common.inside import STEP
+from common.inside_torch import load_checkpoint
+from common.machine import ROOT
+from common.models import Case, Prepared, Setting
+from common.operators import step_inputs
+from common.parity import SingleSteps
+from common.peers import onnxruntime_plain
+from common.report import Figure, finish, parser, timed
+from common.sessions import options as session_options
+from common.sessions import session
+from common.timing import Turn, interleave, ratios, repeated
 
 import difftool
-from difftool import Model, Program
-from difftool.bundle import STEP
-from difftool.networks.trained import load_checkpoint
-from difftool.runtime.backends.reference import Reference
+from difftool import Model
 
 TO_NETWORK, TO_GRAPH = "loop / bare network", "loop / bare step graph"
 RATIO_LIMIT = 1.05
@@ -33,114 +34,55 @@ AGREEMENT_LIMIT = 1e-4  # of the state's scale; a time only counts for the same 
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, rounds=20, threads=True)
     arguments.add_argument("--model", default="ddpm-mnist", help="name, or folder of a bundle")
     arguments.add_argument("--checkpoint", type=Path, help="where it came from")
-    arguments.add_argument("--rounds", type=int, default=20)
     arguments.add_argument("--steps", type=int, default=250, help="in each round")
-    arguments.add_argument("--threads", type=int, help="all cores by default")
     options = arguments.parse_args()
 
     checkpoint = options.checkpoint or ROOT / "checkpoints" / options.model
     model = difftool.load(options.model, threads=options.threads)
     figures = measure(model, checkpoint, options.threads, options.rounds, options.steps)
-    setup = {
-        "model": Path(options.model).name,
-        "program": model.default_program().name,
-        "threads": options.threads or "all",
-        "rounds": options.rounds,
-        "steps": options.steps,
-    }
-    return finish("step_overhead", figures, setup, options.out)
+    setup = {"model": Path(options.model).name, "program": model.default_program().name}
+    return finish("step_overhead", figures, options, **setup, steps=options.steps)
 
 
 def measure(
     model: Model, checkpoint: Path, threads: int | None, rounds: int, steps: int
 ) -> list[Figure]:
-    """Whether the sides agree, what each takes, and the ratios."""
+    """Say whether the candidates agree, what each takes, and the ratios."""
     program = model.default_program()
-    network = bare_session(checkpoint, threads)
-    graph = session(model.bundle.file(STEP), threads)
-    sides = {
-        "sampling loop": sampling(model, program, steps),
-        "bare network": repeated(network, network_inputs(model), steps),
-        "bare step graph": repeated(graph, step_inputs(graph, model.bundle, 1), steps),
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case(checkpoint.name, lambda work: checkpoint)
+        prepared = Prepared(case, load_checkpoint(checkpoint), model.bundle, Path(folder))
+        network = onnxruntime_plain(Setting(prepared, 1, threads))
+    graph = session(model.bundle.file(STEP), session_options(threads))
+    inputs = step_inputs(graph, model.bundle, 1)
+    bare = SingleSteps(network.batch, model.spec, program, 1)
+    difference = bare.error(model.backend.batch(program, 1))
+
+    candidates = {
+        "sampling loop": sampling(model, steps),
+        "bare network": lambda: network.steps(steps),
+        "bare step graph": repeated(lambda: graph.run(None, inputs), steps),
     }
-    seconds = interleave(sides, rounds=rounds)
+    seconds = interleave(candidates, rounds=rounds)
     to_network = ratios(seconds["sampling loop"], seconds["bare network"])
     to_graph = ratios(seconds["sampling loop"], seconds["bare step graph"])
     return [
-        Figure(
-            name="difference after a step",
-            values=[disagreement(model, program, network)],
-            at_most=AGREEMENT_LIMIT,
-        ),
-        *(
-            Figure(name=name, values=[1e3 * s / steps for s in values], unit="ms/step")
-            for name, values in seconds.items()
-        ),
-        Figure(name=TO_NETWORK, values=to_network, at_most=RATIO_LIMIT),
-        Figure(name=TO_GRAPH, values=to_graph),
+        Figure("difference after a step", [difference], at_most=AGREEMENT_LIMIT),
+        *timed(seconds, "ms/step", 1e3 / steps),
+        Figure(TO_NETWORK, to_network, at_most=RATIO_LIMIT),
+        Figure(TO_GRAPH, to_graph),
     ]
 
 
-def bare_session(checkpoint: Path, threads: int | None) -> Any:
-    """The network alone in ONNX Runtime, with a dynamic batch as the step graph has it."""
-    loaded = load_checkpoint(checkpoint)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        export_network(loaded.network, loaded.spec, path)
-        return session(path, threads)
-
-
-def session(path: Path, threads: int | None) -> Any:
-    """A graph in ONNX Runtime, as it comes."""
-    settings = onnxruntime.SessionOptions()
-    if threads is not None:
-        settings.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-
-
-def sampling(model: Model, program: Program, steps: int) -> Side:
-    """Every call goes on by `steps` in the loop of `Model.sample`, sample after sample."""
+def sampling(model: Model, steps: int) -> Turn:
+    """Make what goes on by `steps` in the loop of `Model.sample`, sample after sample."""
+    program = model.default_program()
     runs = (model.stream(program, n=1, first_sample=i) for i in itertools.count())
     states = itertools.chain.from_iterable(runs)
     return lambda: deque(itertools.islice(states, steps), maxlen=0)
-
-
-def repeated(bare: Any, inputs: dict[str, np.ndarray], steps: int) -> Side:
-    """Every call runs a session `steps` times."""
-
-    def run() -> None:
-        for _ in range(steps):
-            bare.run(None, inputs)
-
-    return run
-
-
-def network_inputs(model: Model) -> dict[str, np.ndarray]:
-    """One noisy sample at one timestep."""
-    return {"x": _normal(1, *model.spec.shape), "timestep": np.full(1, 500, np.float32)}
-
-
-def disagreement(model: Model, program: Program, network: Any) -> float:
-    """How far one step of the runtime is from the same step made of the bare network and numpy."""
-
-    def bare(x: np.ndarray, cond: np.ndarray) -> np.ndarray:
-        inputs = {"x": x.astype(np.float32), "timestep": cond.astype(np.float32)}
-        return network.run(None, inputs)[0].astype(np.float64)
-
-    shape = model.spec.shape
-    batches = [backend.batch(program, 1) for backend in (model.backend, Reference(bare, shape))]
-    for batch in batches:
-        batch.start(_normal(1, *shape), row=len(program) // 2)
-        batch.step(_normal(1, *shape))
-    fast, exact = (batch.x for batch in batches)
-    return float(np.abs(fast - exact).max() / np.abs(exact).max())
-
-
-def _normal(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Annealed Langevin dynamics of points in the plane, next to the loop that one writes in PyTorch.
 
 The network is the small MLP of the preset `toy`, with random weights; 10,000 points take 1000 steps
-(Song and Ermon 2019, figure 3 c). Both sides have the same threads. That they compute the same is
+(Song and Ermon 2019, figure 3 c). Both have the same threads. That they compute the same is
 checked on the same noise; when timed, each draws its own.
 """
 
@@ -11,18 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _models import write_untrained
-from _profile import profile
-from _report import ROOT, Figure, finish, parser
-from _timing import interleave, ratios
+from common.inside import noise
+from common.inside_torch import Checkpoint, export_bundle, load_checkpoint
+from common.models import untrained
+from common.operators import profile
+from common.parity import relative_error
+from common.report import Figure, finish, parser, timed
+from common.timing import interleave, ratios
 from torch import Tensor
 
-from difftool import Model, Program
-from difftool.diffusion import noise
-from difftool.diffusion.samplers import annealed_langevin
-from difftool.export.bundle import export_bundle
-from difftool.networks.trained import Checkpoint, load_checkpoint
-from difftool.runtime import load
+from difftool import Model, Program, load, samplers
 
 RATIO = "torch loop / difftool"
 LIMIT = 5.0
@@ -33,14 +31,11 @@ Normal = Callable[[int], Tensor]  # of a draw's index; [N, 2]
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, rounds=5, threads=True, work=True)
     arguments.add_argument("--points", type=int, default=10_000)
     arguments.add_argument("--steps", type=int, default=1000)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--threads", type=int, help="all cores by default")
     arguments.add_argument("--backend", help="this runtime's; its own choice by default")
-    arguments.add_argument("--work", type=Path, default=ROOT / "runs/bench", metavar="FOLDER")
-    arguments.add_argument("--profile", action="store_true", help="also where the limit is kept")
+    arguments.add_argument("--profile", action="store_true", help="also if the limit is kept")
     options = arguments.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -48,58 +43,43 @@ def main() -> int:
     figures = compare(source, model, options.points, options.steps, options.rounds)
     if options.profile or figures[-1].verdict == "FAIL":
         found = profile(model.bundle, "fp32", model.max_batch, steps=10, threads=options.threads)
-        figures += [
-            Figure(name=f"on onnxruntime-cpu, {kind}", values=[ms], unit="ms/step of a batch")
-            for kind, ms in found.items()
-        ]
-    setup = {
-        "points": options.points,
-        "steps": options.steps,
-        "backend": model.backend.name,
-        "max_batch": model.max_batch,
-        "threads": options.threads or "all",
-        "rounds": options.rounds,
-    }
-    return finish("toy", figures, setup, options.out)
+        times = {f"on onnxruntime-cpu, {kind}": [ms] for kind, ms in found.items()}
+        figures += timed(times, "ms/step of a batch")
+    setup = {"points": options.points, "steps": options.steps, "max_batch": model.max_batch}
+    return finish("toy", figures, options, **setup, backend=model.backend.name)
 
 
 def prepare(work: Path, backend: str | None, threads: int | None) -> tuple[Model, Checkpoint]:
-    """The network in this runtime and in PyTorch; its bundle is exported anew."""
-    checkpoint = write_untrained(work / "toy/checkpoint", "toy", (2,), {})
+    """Open the network in this runtime and in PyTorch; its bundle is exported anew."""
+    checkpoint = untrained("toy", (2,))(work / "toy")
     bundle = export_bundle(checkpoint, work / "toy/bundle", force=True)
     return load(bundle, backend=backend, threads=threads), load_checkpoint(checkpoint)
 
 
 def compare(source: Checkpoint, model: Model, points: int, steps: int, rounds: int) -> list[Figure]:
-    """Whether both sides agree, what each takes, and the ratio."""
-    program = annealed_langevin(
+    """Say whether both agree, what each takes, and the ratio."""
+    program = samplers.annealed_langevin(
         model.spec, steps=steps, step_size=STEP_SIZE, convention="paper", denoise=False
     )
-    seconds = interleave(
-        {
-            "difftool": lambda: model.sample(program, n=points),
-            "torch loop": lambda: torch_loop(source, program, points, _fresh(points)),
-        },
-        rounds=rounds,
-    )
+    candidates = {
+        "difftool": lambda: model.sample(program, n=points),
+        "torch loop": lambda: torch_loop(
+            source, program, points, lambda draw: torch.randn(points, 2)
+        ),
+    }
+    seconds = interleave(candidates, rounds=rounds)
+    ratio = ratios(seconds["torch loop"], seconds["difftool"])
+    difference = disagreement(source, model, program)
     return [
-        Figure(
-            name="difference on the same noise",
-            values=[disagreement(source, model, program)],
-            at_most=AGREEMENT_LIMIT,
-        ),
-        *(Figure(name=name, values=values, unit="s") for name, values in seconds.items()),
-        Figure(
-            name=RATIO,
-            values=ratios(seconds["torch loop"], seconds["difftool"]),
-            at_least=LIMIT,
-        ),
+        Figure("difference on the same noise", [difference], at_most=AGREEMENT_LIMIT),
+        *timed(seconds, "s"),
+        Figure(RATIO, ratio, at_least=LIMIT),
     ]
 
 
 @torch.inference_mode()
 def torch_loop(source: Checkpoint, program: Program, points: int, normal: Normal) -> Tensor:
-    """Algorithm 1 of Song and Ermon 2019, in PyTorch as it comes; [N, 2]."""
+    """Run algorithm 1 of Song and Ermon 2019, in PyTorch as it comes; [N, 2]."""
     spec, network = source.spec, source.network
     sigmas = spec.schedule.sigma[::-1]
     x = program.start.high * normal(0)
@@ -120,18 +100,14 @@ def torch_loop(source: Checkpoint, program: Program, points: int, normal: Normal
 
 
 def disagreement(source: Checkpoint, model: Model, program: Program, points: int = 64) -> float:
-    """How far apart the two end from the same noise, of the largest coordinate."""
+    """Measure how far apart the two end from the same noise, of the largest coordinate."""
 
     def same(draw: int) -> Tensor:
         return torch.from_numpy(noise.normal(0, draw, np.arange(points), model.spec.shape))
 
     ours = model.sample(program, n=points, seed=0)
     theirs = torch_loop(source, program, points, same).numpy()
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-
-
-def _fresh(points: int) -> Normal:
-    return lambda draw: torch.randn(points, 2)
+    return relative_error(ours, theirs)
 
 
 if __name__ == "__main__":

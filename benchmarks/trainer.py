@@ -1,6 +1,6 @@
 """How much of a bare PyTorch loop's speed the trainer reaches.
 
-Both sides have the same network, batch, precision, memory layout and fused Adam, and random images
+Both have the same network, batch, precision, memory layout and fused Adam, and random images
 in memory. The bare loop is the shortest that trains a DDPM. The trainer adds an average of the
 weights, gradient clipping, the learning rate's course, records, and noise that is a function of
 (seed, step). Checkpoints are not in it: there is one in a thousand steps or more.
@@ -11,12 +11,12 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from _report import Figure, finish, parser
-from _timing import Side, interleave, ratios
+from common.inside_torch import preset
+from common.report import Figure, finish, parser, timed
+from common.timing import Turn, interleave, ratios
 
 from difftool.train.config import apply_overrides
 from difftool.train.data import Data
-from difftool.train.presets import preset
 from difftool.train.state import TrainState
 from difftool.train.trainer import Window
 
@@ -26,46 +26,34 @@ ITEMS, BATCH = 4096, 64
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, rounds=15)
     arguments.add_argument("presets", nargs="*", default=list(SHAPES), metavar="PRESET")
-    arguments.add_argument("--rounds", type=int, default=15)
     arguments.add_argument("--steps", type=int, default=10, help="in each round")
     options = arguments.parse_args()
-    figures = [
-        figure
-        for name in options.presets
-        for figure in compare(name, options.rounds, options.steps)
-    ]
-    setup = {
-        "threads": torch.get_num_threads(),
-        "precision": "float32",
-        "rounds": options.rounds,
-        "steps": options.steps,
-    }
-    return finish("trainer", figures, setup, options.out)
+    rounds, steps = options.rounds, options.steps
+    figures = [figure for name in options.presets for figure in compare(name, rounds, steps)]
+    options.threads = torch.get_num_threads()
+    return finish("trainer", figures, options, precision="float32", steps=options.steps)
 
 
 def compare(name: str, rounds: int, steps: int) -> list[Figure]:
-    """Images a second of the trainer and of a bare loop, on random images, and their ratio."""
+    """Measure images a second of the trainer and of a bare loop, and their ratio."""
     config = apply_overrides(preset(name), [f"run.batch={BATCH}"])
     torch.manual_seed(0)
     images = torch.randint(0, 256, (ITEMS, *SHAPES[name]), dtype=torch.uint8)
     state = TrainState(config, Data(images))
-    sides = {"trainer": training(state, steps), "bare loop": bare_loop(state, steps)}
-    seconds = interleave(sides, rounds=rounds)
-    speeds = {side: [steps * BATCH / value for value in values] for side, values in seconds.items()}
+    candidates = {"trainer": training(state, steps), "bare loop": bare_loop(state, steps)}
+    seconds = interleave(candidates, rounds=rounds)
+    speeds = {who: [steps * BATCH / value for value in values] for who, values in seconds.items()}
     ratio = ratios(speeds["trainer"], speeds["bare loop"])
     return [
-        *(
-            Figure(name=f"{name}: {side}", values=values, unit="images/s")
-            for side, values in speeds.items()
-        ),
-        Figure(name=f"{name}: trainer / bare loop", values=ratio, at_least=RATIO_LIMIT),
+        *timed({f"{name}: {who}": values for who, values in speeds.items()}, "images/s"),
+        Figure(f"{name}: trainer / bare loop", ratio, at_least=RATIO_LIMIT),
     ]
 
 
-def training(state: TrainState, steps: int) -> Side:
-    """Every call takes `steps` steps as `train` takes them, and makes a record."""
+def training(state: TrainState, steps: int) -> Turn:
+    """Make what takes `steps` steps as `train` takes them, and makes a record."""
     window = Window(state)
 
     def run() -> None:
@@ -77,8 +65,8 @@ def training(state: TrainState, steps: int) -> Side:
     return run
 
 
-def bare_loop(state: TrainState, steps: int) -> Side:
-    """The same for a copy of the state's network, in plain PyTorch."""
+def bare_loop(state: TrainState, steps: int) -> Turn:
+    """Make the same for a copy of the state's network, in plain PyTorch."""
     network = copy.deepcopy(state.network)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     images = state.data.items

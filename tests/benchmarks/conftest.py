@@ -1,4 +1,4 @@
-"""The benchmarks are scripts that import each other from their own folder."""
+"""The benchmarks are scripts that find what they share beside themselves."""
 
 import sys
 from pathlib import Path

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from _report import Figure
+from common.report import Figure
 from gate import TOLERANCE, committed, held
 
 
@@ -21,8 +21,8 @@ from gate import TOLERANCE, committed, held
 )
 def test_a_ratio_may_be_a_little_worse(before: float | None, lower: bool, verdict: str) -> None:
     assert TOLERANCE == 1.15
-    other = Figure(name="other", values=[99.0])
-    figure = held([other, Figure(name="x", values=[1.0])], "x", before, lower=lower)
+    other = Figure("other", [99.0])
+    figure = held([other, Figure("x", [1.0])], "x", before, lower=lower)
     assert (figure.name, figure.values, figure.verdict) == ("x", [1.0], verdict)
 
 

@@ -4,24 +4,25 @@ import json
 from pathlib import Path
 
 import pytest
-import samplers
-from _grid import BASELINES, GRID, NFE, Cell, Line, cells
-from _samplers_page import finding, page, plot
-from PIL import Image
-from samplers import (
-    PAGE,
-    RESULTS,
+from common.sampler_cells import (
+    BASELINES,
+    GRID,
+    KEPT,
+    NFE,
+    REAL,
     SEED,
     N,
     Setup,
-    chosen,
-    collect,
+    cells,
     find,
     keep,
     model_key,
     read_records,
     real_key,
 )
+from common.samplers_page import finding, page, plot
+from PIL import Image
+from samplers import chosen
 
 from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.spec import ModelSpec
@@ -36,15 +37,11 @@ def bundle() -> Bundle:
     return read_bundle(find_bundle("ddpm-mnist"))
 
 
-def _line(label: str) -> Line:
-    return Line(label, "ddim", lambda nfe: {})
-
-
-def _record(label: str, nfe: int, distance: float) -> tuple[Cell, dict[str, object]]:
+def _record(label: str, nfe: int, distance: float) -> dict[tuple[str, int], dict]:
     figures = {"sure": 0.5, "precision": 0.25, "recall": 0.125, "coverage": 1.0}
     program = f"{label}(steps={nfe})"
     record = {"frechet_distance": distance, "nfe": nfe, "program": program, **figures}
-    return Cell("ddpm-mnist", _line(label), nfe), record
+    return {(label, nfe): record}
 
 
 @pytest.mark.parametrize("model", list(GRID))
@@ -102,18 +99,18 @@ def test_a_cell_is_found_again_under_the_same_digests_only(bundle: Bundle, tmp_p
 def test_a_finding_compares_few_evaluations_with_the_slow_sampler() -> None:
     slow = _record(BASELINES["ddpm-mnist"][0], 1000, 3.0)
     few, more = _record("fast", 20, 3.2), _record("medium", 50, 1.0)
-    text = finding("ddpm-mnist", [few, more, slow])
+    text = finding("ddpm-mnist", {**few, **more, **slow})
     assert "1000 evaluations reaches 3.00" in text
     assert "`fast` reaches that: 3.20 with 20, 1.07 times as much" in text
-    far = finding("ddpm-mnist", [_record("fast", 20, 3.4), slow])
+    far = finding("ddpm-mnist", _record("fast", 20, 3.4) | slow)
     assert "`fast` comes closest to that: 3.40" in far
-    assert "not measured yet" in finding("ddpm-mnist", [few, more])
+    assert "not measured yet" in finding("ddpm-mnist", few | more)
 
 
 def test_the_best_of_a_column_is_bold_and_gaps_are_told_apart() -> None:
     real = {"n": 500, "seed": 0, "extractor_sha256": "ab" * 32, "frechet_distance": 1.4}
-    pending = (Cell("ddpm-mnist", _line("b"), 20), None)
-    text = page({"ddpm-mnist": [_record("a", 10, 3), _record("b", 10, 2), pending]}, real)
+    measured = {**_record("a", 10, 3), **_record("b", 10, 2), ("b", 20): None}
+    text = page({"ddpm-mnist": measured}, real)
     assert "| a | 3.00 | – |" in text
     assert "| b | **2.00** |  | – |" in text
     assert "| 10 | b | 50.0 % | 0.25 | 0.12 | 1.00 |" in text
@@ -121,7 +118,7 @@ def test_the_best_of_a_column_is_bold_and_gaps_are_told_apart() -> None:
 
 
 def test_a_plot_is_drawn_also_of_a_model_without_cells(tmp_path: Path) -> None:
-    models = {"a": [_record("x", 10, 3.0), _record("x", 20, 2.0)], "b": []}
+    models = {"a": _record("x", 10, 3.0) | _record("x", 20, 2.0), "b": {}}
     path = tmp_path / "images/plot.png"
     plot(models, {"frechet_distance": 1.0}, path)
     with Image.open(path) as picture:
@@ -129,15 +126,10 @@ def test_a_plot_is_drawn_also_of_a_model_without_cells(tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # colours of lines and smoothing
 
 
-def test_the_committed_page_is_that_of_the_committed_results() -> None:
-    models, real = collect(read_records(RESULTS), SETUP)
-    assert PAGE.read_text(encoding="utf-8") == page(models, real)
-
-
 def test_results_name_no_machine() -> None:
-    text = RESULTS.read_text(encoding="utf-8")
+    text = KEPT.read_text(encoding="utf-8")
     assert "/" not in text
     records = json.loads(text)
     key = real_key(SETUP)
     assert find(records, key) is not None
-    assert samplers.REAL in {record["model"] for record in records}
+    assert REAL in {record["model"] for record in records}

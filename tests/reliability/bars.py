@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from benchmarks._report import machine
+from benchmarks.common.machine import machine
 from difftool.files import write_atomic
 
 _SHOWN = 5  # failures that a message quotes

@@ -1,7 +1,7 @@
 """The forms that step graphs are exported in: the same numbers by operators that run faster.
 
 One computation has many forms in ONNX, and runtimes differ in how fast they run them.
-benchmarks/graph_forms.py measures; what it found is in docs/exporting.md.
+benchmarks/graph_lowerings.py measures; what it found is in docs/exporting.md.
 """
 
 from collections.abc import Callable, Mapping

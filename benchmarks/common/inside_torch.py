@@ -1,0 +1,24 @@
+"""All that benchmarks use of difftool beside its public names, and that needs PyTorch or onnx."""
+
+# ruff: noqa: F401
+from difftool.checkpoint import EMA, MODEL, save_checkpoint
+from difftool.export.amend import with_files
+from difftool.export.bundle import export_bundle
+from difftool.export.compiled import jit_compiled
+from difftool.export.eager import Eager
+from difftool.export.onnx import OPSET, conditioner_width, export_step, step_module
+from difftool.export.precision import in_half
+from difftool.export.sides import Side, bounds_of
+from difftool.export.step import StepModule
+from difftool.export.tensorrt.compile import Request as EngineRequest
+from difftool.export.tensorrt.compile import compile_bundle
+from difftool.export.tensorrt.target import resolve_target
+from difftool.export.verify import compare
+from difftool.networks import build_network
+from difftool.networks.trained import Checkpoint, load_checkpoint
+from difftool.networks.unet import UNet
+from difftool.runtime.backends.torchscript import Step, TorchBatch
+from difftool.train import likelihood, variational
+from difftool.train.config import model_spec, network_arguments
+from difftool.train.importers.diffusers_unet import namer
+from difftool.train.presets import preset

@@ -1,0 +1,55 @@
+"""Whether a candidate computes what PyTorch computes in float32."""
+
+import numpy as np
+
+from common.inside import Batch, Draws
+from difftool import ModelSpec, Program
+
+ROWS = 8  # that single steps are taken of
+
+Floats = np.ndarray
+
+
+class SingleSteps:
+    """Steps that the reference takes, from states that a perfect run may be in.
+
+    Spread over the program's noise levels, each from random data under the noise of its row.
+    """
+
+    def __init__(self, reference: Batch, spec: ModelSpec, program: Program, size: int) -> None:
+        self._spec, self._program = spec, program
+        self.draws = Draws(1, np.arange(size), spec.shape)
+        rows = np.unique(np.linspace(0, len(program) - 1, ROWS).astype(int)).tolist()
+        self._steps: list[tuple[int, Floats, Floats, Floats]] = []
+        for row in rows:
+            x, drawn = self.state(row), self.draws.normal(row + 1)
+            self._steps.append((row, x, drawn, _step(reference, x, row, drawn)))
+
+    def error(self, batch: Batch) -> float:
+        """Give the largest |difference| of x over the largest |x| after any step; NaN stays."""
+        errors = [
+            relative_error(_step(batch, x, row, drawn), expected)
+            for row, x, drawn, expected in self._steps
+        ]
+        return float(np.max(errors))
+
+    def state(self, row: int) -> Floats:
+        """Draw random data under the noise of a row, float32 [N, *S]."""
+        generator = np.random.default_rng(row)
+        low, high = self._spec.data_range or (-1.0, 1.0)
+        alpha, sigma = self._program.targets[row]
+        shape = (self.draws.count, *self._spec.shape)
+        x = alpha * generator.uniform(low, high, shape) + sigma * generator.standard_normal(shape)
+        return x.astype(np.float32)
+
+
+def relative_error(found: Floats, expected: Floats) -> float:
+    """Give the largest |difference| of two arrays over the largest |number| of the second."""
+    exact = np.asarray(expected, np.float64)
+    return float(np.abs(found - exact).max() / np.abs(exact).max())
+
+
+def _step(batch: Batch, x: Floats, row: int, drawn: Floats) -> Floats:
+    batch.start(x, row=row)
+    batch.step(drawn)
+    return np.array(batch.x)

@@ -1,0 +1,173 @@
+"""Which samplers are compared on each shipped model, and what was measured of them."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common import inside
+from common.report import RESULTS
+from difftool import ModelSpec, Program
+
+NFE = (10, 20, 50, 100, 250, 1000)
+# A solver of the ODE gives the same samples with more evaluations than
+_DDPM_CONVERGED, _NCSN_CONVERGED = 250, 50
+
+Arguments = Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """One line of a model's table: a sampler with arguments, which may depend on the evaluations.
+
+    `most` is the largest number of evaluations that is worth measuring.
+    """
+
+    label: str
+    sampler: str
+    arguments: Callable[[int], Arguments]
+    most: int = NFE[-1]
+
+
+class Cell(NamedTuple):
+    """One program to measure; `nfe` is the column of the table that it stands in."""
+
+    model: str
+    line: Line
+    nfe: int
+
+    def program(self, spec: ModelSpec) -> Program:
+        """Compile the cell's program."""
+        arguments = {"steps": self.nfe, **self.line.arguments(self.nfe)}
+        return inside.compile_program(spec, inside.SamplerCall(self.line.sampler, arguments))
+
+
+def cells(model: str) -> list[Cell]:
+    """List all cells of a model's table, line by line."""
+    return [Cell(model, line, nfe) for line in GRID[model] for nfe in NFE if nfe <= line.most]
+
+
+def _always(**arguments: Any) -> Callable[[int], Arguments]:
+    return lambda nfe: arguments
+
+
+def _ancestral(variance: str) -> Callable[[int], Arguments]:
+    """DDPM's sampler; on all levels every spacing is the same, and the default has no name."""
+    spaced = {"variance": variance, "spacing": "trailing"}
+    return lambda nfe: {"variance": variance} if nfe == NFE[-1] else spaced
+
+
+def _langevin(nfe: int) -> Arguments:
+    """The shipped default at 1000 evaluations; before, the best of three step sizes, tried once."""
+    return {"step_size": 2e-5 if nfe == NFE[-1] else 5e-5 if nfe == 250 else 1e-4}
+
+
+# On ddpm-mnist "trailing" was the best spacing, or within the noise of it, for every sampler at 10
+# and 20 evaluations: it ends at a noisier level than others, below which this network is no help.
+_TRAILING = _always(spacing="trailing")
+# On ncsn-mnist "karras" was no worse than "half_log_snr" for any at 20 and 50.
+_KARRAS = _always(spacing="karras")
+
+# What few evaluations are compared with at 1000: a model's line, and what to call it.
+BASELINES: Mapping[str, tuple[str, str]] = {
+    "ddpm-mnist": ("ddpm, large variance", "Ancestral sampling (`ddpm, large variance`)"),
+    "ncsn-mnist": ("annealed_langevin", "Annealed Langevin dynamics (`annealed_langevin`)"),
+}
+
+GRID: Mapping[str, list[Line]] = {
+    "ddpm-mnist": [
+        Line("ddpm, large variance", "ddpm", _ancestral("large")),
+        Line("ddpm, small variance", "ddpm", _ancestral("small")),
+        Line("dpmpp_2m_sde", "dpmpp_2m_sde", _TRAILING),
+        Line("ddim", "ddim", _TRAILING, _DDPM_CONVERGED),
+        Line("plms", "plms", _TRAILING, _DDPM_CONVERGED),
+        Line("heun", "heun", _TRAILING, _DDPM_CONVERGED),
+        Line("dpmpp_2m", "dpmpp_2m", _TRAILING, _DDPM_CONVERGED),
+        Line("dpmpp_3m", "dpmpp_3m", _TRAILING, _DDPM_CONVERGED),
+        Line("unipc", "unipc", _TRAILING, _DDPM_CONVERGED),
+    ],
+    "ncsn-mnist": [
+        Line("annealed_langevin", "annealed_langevin", _langevin),
+        Line("consistent_annealed", "consistent_annealed", _always()),
+        Line("predictor_corrector", "predictor_corrector", _KARRAS),
+        Line("euler_ancestral", "euler_ancestral", _KARRAS),
+        Line("ddim", "ddim", _KARRAS, _NCSN_CONVERGED),
+        Line("heun", "heun", _KARRAS, _NCSN_CONVERGED),
+        Line("dpmpp_2m", "dpmpp_2m", _KARRAS, _NCSN_CONVERGED),
+        Line("unipc", "unipc", _KARRAS, _NCSN_CONVERGED),
+    ],
+}
+
+KEPT = RESULTS / "samplers.json"
+N, SEED = 500, 0  # of the page
+REAL = "real images"
+
+Record = dict[str, Any]
+# Of every cell of a model, by label and number of evaluations: what was found.
+Measured = Mapping[tuple[str, int], Record | None]
+
+
+class Setup(NamedTuple):
+    """What all cells of a page have in common."""
+
+    n: int
+    seed: int
+    extractor_sha256: str
+
+
+def model_key(bundle: inside.Bundle, program: Program, setup: Setup) -> Record:
+    """Give what makes two cells the same measurement."""
+    weights = bundle.manifest.provenance.weights_sha256
+    return {"weights_sha256": weights, "program": program.name, **setup._asdict()}
+
+
+def real_key(setup: Setup) -> Record:
+    """Give the same for real images."""
+    return {"weights_sha256": None, "program": None, **setup._asdict()}
+
+
+def find(records: list[Record], key: Record) -> Record | None:
+    """Find the record of a measurement, or None."""
+    for record in records:
+        if all(record[name] == value for name, value in key.items()):
+            return record
+    return None
+
+
+def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], Record]:
+    """Collect every model's cells with their records, and the record of real images."""
+    real = find(records, real_key(setup))
+    if real is None:
+        raise inside.UsageError("nothing is measured with the shipped extractor", "measure first")
+    models: dict[str, Measured] = {}
+    for name in GRID:
+        bundle = inside.read_bundle(inside.find_bundle(name))
+        models[name] = {
+            (cell.line.label, cell.nfe): find(
+                records, model_key(bundle, cell.program(bundle.spec), setup)
+            )
+            for cell in cells(name)
+        }
+    return models, real
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read all cells that are measured."""
+    return inside.read_json(path) if path.exists() else []
+
+
+def keep(path: Path, record: Record) -> None:
+    """Add a record to the results."""
+    inside.write_json(path, [*read_records(path), record])
+
+
+@contextlib.contextmanager
+def alone(results: Path) -> Iterator[None]:
+    """Keep other processes from the results and the page."""
+    folder = os.open(results.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)  # and the lock with it

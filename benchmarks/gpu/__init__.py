@@ -1,0 +1,1 @@
+"""The benchmark of GPUs, which `benchmarks/gpu.py` starts."""

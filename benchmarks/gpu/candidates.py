@@ -1,0 +1,186 @@
+"""The candidates on a GPU: this runtime's backends, and the peers."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from common import inside
+from common.candidates import COMPILE, EAGER, PIPELINE, Runner, Unavailable
+from common.timing import deadline
+
+from gpu.timing import BURST
+
+if TYPE_CHECKING:
+    from common.models import Setting
+
+HALVES = ("fp16", "bf16")
+ALL = ("fp32", "tf32", *HALVES)
+IN_TORCH = ("fp32", "tf32", "fp16")
+UNTOUCHED = ("fp32", *HALVES)  # engines are built without TF32
+
+Open = Callable[["Setting", str], Runner]  # for a precision
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to run the model, in these precisions; `slow` is what takes minutes to make ready.
+
+    `ours` are this runtime's, which must agree with PyTorch.
+    """
+
+    name: str
+    precisions: tuple[str, ...]
+    open: Open
+    ours: bool = False
+    slow: bool = False
+
+
+def tensorrt(setting: "Setting", precision: str, *, graphs: inside.Graphs) -> Runner:
+    """Open an engine for this batch alone, and build it if there is none yet."""
+    from common import inside_torch
+
+    prepared, size, limit = setting.prepared, setting.size, setting.compile_seconds
+    # A cache for each batch: of several engines that fit the runtime would take the widest.
+    with _engines_in(prepared.folder / f"engines-{size}"):
+        request = inside_torch.EngineRequest(
+            inside_torch.resolve_target(), precision, (size, size, size)
+        )
+        end = time.perf_counter() + limit
+
+        def watch(phase: str, done: int, steps: int) -> None:
+            if time.perf_counter() > end:
+                raise TimeoutError(f"no engine within {limit:.0f} s, at {phase}")
+
+        inside_torch.compile_bundle(
+            setting.bundle, request, model=prepared.case.name, on_progress=watch
+        )
+        return on_device(inside.open_tensorrt(setting.bundle, precision, graphs=graphs), setting)
+
+
+def onnxruntime(
+    setting: "Setting", precision: str, *, name: str = "onnxruntime-cuda", graphs: bool = True
+) -> Runner:
+    """Open the step graph in ONNX Runtime; in 16 bits, that of the graph for engines."""
+    bundle = in_precision(setting.bundle, precision, setting.prepared.folder)
+    backend = inside.open_onnxruntime(bundle, name, tf32=precision == "tf32", graphs=graphs)
+    with deadline(setting.compile_seconds):
+        return on_device(backend, setting, burst=BURST if graphs else 2)
+
+
+def in_precision(bundle: inside.Bundle, precision: str, folder: Path) -> inside.Bundle:
+    """Make the bundle whose step graph is the one that TensorRT gets, once for a graph.
+
+    For backends that run step.onnx. TF32 is no matter of the graph.
+    """
+    if precision not in HALVES:
+        return bundle
+    import onnx
+    from common import inside_torch
+
+    twin = folder / f"{bundle.manifest.files[inside.STEP].sha256[:12]}-{precision}"
+    if not twin.is_dir():
+        making = folder / f"{twin.name}.{os.getpid()}"
+        shutil.copytree(bundle.path, making)
+        graph = inside_torch.in_half(onnx.load(bundle.file(inside.STEP)), precision)
+        inside_torch.with_files(
+            inside.read_bundle(making), {inside.STEP: graph.SerializeToString()}
+        )
+        making.rename(twin)
+    return inside.read_bundle(twin)
+
+
+def on_device(backend: inside.DeviceBackend, setting: "Setting", burst: int = BURST) -> Runner:
+    """Do what `Model.sample` does with a backend on a GPU: all on the device, noise included."""
+    program, size = setting.program, setting.size
+    batch = backend.batch(program, size)
+    draws = inside.Draws(0, np.arange(size), setting.spec.shape)
+    x = inside.start_noise(program, draws)
+
+    def begin() -> None:
+        batch.start(x)
+        batch.draw(draws)
+
+    return Runner(
+        batch,
+        batch.advance,
+        begin,
+        wait=backend.device.synchronize,
+        most=len(program),
+        burst=burst,
+        graphs=lambda: batch.graphs,
+        free=True,
+    )
+
+
+def _in_torch(name: str, *, needs_gpu: bool = False) -> Open:
+    """Name a function of `gpu.in_torch`, which imports much."""
+
+    def opened(setting: "Setting", precision: str) -> Runner:
+        if needs_gpu and setting.device == "cpu":
+            raise Unavailable("this needs a GPU")
+        from gpu import in_torch
+
+        runner: Runner = getattr(in_torch, name)(setting, precision)
+        return runner
+
+    return opened
+
+
+def _engine(words: str, graphs: inside.Graphs) -> Kind:
+    return Kind(f"tensorrt, {words}", UNTOUCHED, partial(tensorrt, graphs=graphs), ours=True)
+
+
+def _provider(name: str) -> Kind:
+    return Kind(name, ("fp32",), partial(onnxruntime, name=name), ours=True, slow=True)
+
+
+# What may go wrong comes after what may not.
+KINDS = (
+    _engine("graphs", "pairs"),
+    Kind("onnxruntime-cuda, graphs", ALL, onnxruntime, ours=True),
+    Kind(PIPELINE, IN_TORCH, _in_torch("diffusers_pipeline")),
+    Kind(EAGER, IN_TORCH, _in_torch("eager")),
+    Kind("torch CUDA graphs", IN_TORCH, _in_torch("captured", needs_gpu=True)),
+    _engine("no graphs", "off"),
+    Kind("onnxruntime-cuda, no graphs", ALL, partial(onnxruntime, graphs=False), ours=True),
+    Kind("torchscript", ("fp32",), _in_torch("torchscript"), ours=True),
+    _engine("one launch", "loop"),
+    Kind(COMPILE, IN_TORCH, _in_torch("compiled", needs_gpu=True), slow=True),
+    _provider("onnxruntime-tensorrt"),
+    _provider("onnxruntime-tensorrt-rtx"),
+)
+OURS = frozenset(kind.name for kind in KINDS if kind.ours)
+
+
+def all_candidates() -> list[tuple[Kind, str]]:
+    """List every candidate in every precision."""
+    return [(kind, precision) for kind in KINDS for precision in kind.precisions]
+
+
+def stages() -> list[list[tuple[Kind, str]]]:
+    """List all candidates in the order in which they are opened: what decides comes first."""
+    found: list[list[tuple[Kind, str]]] = [[], [], []]
+    for kind, precision in sorted(all_candidates(), key=lambda candidate: candidate[0].slow):
+        first = ("fp16",) if kind.slow else ("fp32", "fp16")
+        found[int(kind.slow) if precision in first else 2].append((kind, precision))
+    return found
+
+
+@contextlib.contextmanager
+def _engines_in(folder: Path) -> Iterator[None]:
+    before = os.environ.get(inside.ENGINES_VARIABLE)
+    os.environ[inside.ENGINES_VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[inside.ENGINES_VARIABLE]
+        else:
+            os.environ[inside.ENGINES_VARIABLE] = before

@@ -1,0 +1,95 @@
+"""Whether a candidate on the GPU computes what PyTorch computes in float32, and numpy's normals."""
+
+import copy
+import math
+from itertools import islice
+
+import numpy as np
+from common.candidates import Runner
+from common.inside import Bounds, noise, open_device, row_noise
+from common.inside_torch import Eager, Side, bounds_of
+from common.models import Setting
+from common.parity import SingleSteps
+
+from gpu.in_torch import set_tf32
+
+LAST_ROWS = 40  # of a run, if a whole one takes too long or proves little
+
+
+class Reference:
+    """What PyTorch computes: single steps from states of a perfect run, and a run from one.
+
+    One sample of a trained model takes the whole program, all else its last rows. TF32 must be off
+    while it runs.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self._spec, self._bundle, program = setting.spec, setting.bundle, setting.program
+        set_tf32(False)
+        network = copy.deepcopy(setting.prepared.checkpoint.network)
+        fused = setting.bundle.manifest.fused
+        self._backend = Eager(network, setting.spec, fused, device=setting.device)
+        batch = self._backend.batch(program, setting.size)
+        self._steps = SingleSteps(batch, setting.spec, program, setting.size)
+        whole = setting.prepared.case.trained and setting.size == 1
+        self._first = 0 if whole else max(0, len(program) - LAST_ROWS)
+        self._rows = len(program) - self._first
+        self._begin = self._steps.state(self._first)
+        batch.start(self._begin, row=self._first)
+        for drawn in islice(row_noise(program, self._steps.draws), self._first, None):
+            batch.step(drawn)
+        self._end = batch.x.copy()
+
+    def step_error(self, runner: Runner) -> float:
+        """Give the largest |difference| of x over the largest |x|, after single steps."""
+        runner.enter()
+        return self._steps.error(runner.batch)
+
+    def psnr(self, runner: Runner) -> float:
+        """Compare the samples of a run on the device's own noise, in dB; inf if all are equal."""
+        batch = runner.batch
+        runner.enter()
+        batch.start(self._begin, row=self._first)
+        batch.draw(self._steps.draws)
+        batch.advance(self._rows)
+        found = batch.x.astype(np.float64)
+        low, high = self._spec.data_range or (float(self._end.min()), float(self._end.max()))
+        error = float(np.mean((found - self._end) ** 2))
+        if not math.isfinite(error):
+            return math.nan
+        return math.inf if error == 0 else 10 * math.log10((high - low) ** 2 / error)
+
+    def bounds(self, precision: str) -> Bounds:
+        """Say what a precision may be off by. TF32 rounds as fp16 does, to 10 bits of mantissa."""
+        named = "fp16" if precision == "tf32" else precision
+        return bounds_of(self._bundle, Side(self._backend, named))
+
+
+def noise_ulps() -> float:
+    """Measure the largest distance of the noise kernel's normals from numpy's, in float32 ulps."""
+    device = open_device()
+    samples, elements, seed, draws = np.arange(64), 3072, 7, [4, 900, 0xFFFFFFFF]
+    found = device.allocate((len(samples), elements), np.float32)
+    row = np.arange(len(samples)) % len(draws)
+    arrays = [
+        row.astype(np.int64),
+        np.array(draws, np.uint32),
+        samples.astype(np.uint32),
+        np.array([seed], np.uint64),
+    ]
+    buffers = []
+    for array in arrays:
+        buffers.append(device.allocate(array.shape, array.dtype))
+        device.upload(buffers[-1], array)
+    sizes = [np.int32(len(samples)), np.int32(elements), np.int32(len(draws))]
+    arguments = [found, *buffers, np.uint32(noise.SAMPLING), *sizes]
+    device.launch("difftool_noise", arguments, len(samples) * elements // 4)
+    values = np.empty(found.shape, np.float32)
+    device.download(found, values)
+    expected = np.stack(
+        [
+            noise.normal(seed, draws[at], [sample], (elements,))[0]
+            for at, sample in zip(row, samples, strict=True)
+        ]
+    )
+    return float((np.abs(values - expected) / np.spacing(np.abs(expected))).max())

@@ -1,0 +1,178 @@
+"""What the GPU benchmark found: cells from journals, the figures that have limits, and the JSON."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from common.candidates import COMPILE, PIPELINE
+from common.report import Figure
+from common.timing import ratios
+
+from gpu.candidates import HALVES, OURS, all_candidates
+
+FASTER_THAN = {PIPELINE: 5.0, COMPILE: 1.5}
+HOST_US, OF_MATMUL = 20.0, 0.5
+ULPS = 8.0  # as the tests of the kernel's host build allow
+MODEL = "cifar10"  # that the limits are for
+ABSENT = "not measured"
+KEY = ("model", "batch", "candidate", "precision")
+
+Key = tuple[str, int, str, str]
+
+
+@dataclass
+class Cell:
+    """A candidate in a precision, on a model at a batch.
+
+    - `absent`: why it has no time
+    - `ms`, `host_us`: of a step, in each round
+    - `first_s`: until the end of the first two steps, with all that is built for them
+    - `launches`, `kernels`: of a step, from the host and on the GPU
+    - `step_error`, `psnr`: in single steps and in a run, against PyTorch in float32; None with a
+      limit, or if `psnr_ran`, stands for a number that is not finite
+    """
+
+    absent: str = ""
+    ms: list[float] = field(default_factory=list)
+    host_us: list[float] = field(default_factory=list)
+    first_s: float | None = None
+    memory_mb: float | None = None
+    launches: float | None = None
+    kernels: float | None = None
+    step_error: float | None = None
+    step_limit: float | None = None
+    psnr: float | None = None
+    psnr_ran: bool = False
+    psnr_limit: float | None = None
+
+
+@dataclass
+class Results:
+    """All that journals told."""
+
+    cells: dict[Key, Cell] = field(default_factory=dict)
+    flops: dict[str, int] = field(default_factory=dict)  # of a model's network, for one sample
+    programs: dict[str, str] = field(default_factory=dict)
+    matmul: float | None = None  # FLOP/s of a bf16 product
+    ulps: float | None = None
+    no_ulps: str = ""
+
+    def take(self, model: str, event: Mapping[str, Any]) -> None:
+        """Take in one line of the journal of a part on this model."""
+        values = dict(event)
+        match values.pop("event"):
+            case "cell":
+                key = (model, *(values.pop(name) for name in KEY[1:]))
+                known = {**vars(self.cells.get(key, Cell())), "absent": ""}  # of an earlier try
+                self.cells[key] = Cell(**{**known, **values})
+            case "model":
+                self.flops[model], self.programs[model] = values["flops"], values["program"]
+            case "machine":
+                self.matmul, self.ulps = values["matmul"], values.get("ulps")
+                self.no_ulps = values.get("no_ulps", "")
+
+    def fill(self, groups: Iterable[tuple[str, int]], reason: str) -> None:
+        """Say why, in every cell of these models and batches that nothing is known of."""
+        for group in groups:
+            for kind, precision in all_candidates():
+                cell = self.cells.setdefault((*group, kind.name, precision), Cell())
+                if not cell.ms and not cell.absent:
+                    cell.absent = reason
+
+    def fraction(self, key: Key | None) -> float | None:
+        """Of the measured bf16 product's rate, that the network's FLOPs reach in a step's time."""
+        flops = self.flops.get(key[0]) if key else None
+        if flops is None or self.matmul is None or not self.cells[key].ms:
+            return None
+        return key[1] * flops / (median(self.cells[key].ms) * 1e-3) / self.matmul
+
+    def record(self, machine: Mapping[str, Any], setup: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what the JSON holds."""
+        cells = [
+            {
+                **dict(zip(KEY, key, strict=True)),
+                **asdict(cell),
+                # N images take 1000 times as long as a step.
+                "images_per_second": key[1] / median(cell.ms) if cell.ms else None,
+                "of_bf16": self.fraction(key),
+            }
+            for key, cell in self.cells.items()
+        ]
+        whole = {
+            "benchmark": "gpu",
+            "machine": dict(machine),
+            "setup": dict(setup),
+            "bf16_flops": self.matmul,
+            "network_flops": self.flops,
+            "programs": self.programs,
+            "figures": [figure.record() for figure in figures(self)],
+            "cells": cells,
+        }
+        # JSON has no infinity and no NaN, which a figure that fails may hold.
+        return json.loads(json.dumps(whole), parse_constant=str)
+
+
+def figures(results: Results) -> list[Figure]:
+    """Make the figures that have a limit: parity first, then speed."""
+    ulps = [value for value in [results.ulps] if value is not None]
+    absent = results.no_ulps or ABSENT
+    noise = Figure("noise kernel against numpy", ulps, unit="ulp", at_most=ULPS, absent=absent)
+    ours = [(kind.name, precision) for kind, precision in all_candidates() if kind.ours]
+    parity = [figure for names in ours for figure in _parity(results, names)]
+    return [noise, *parity, *_speed(results)]
+
+
+def _parity(results: Results, names: tuple[str, str]) -> Iterable[Figure]:
+    """The worst that a candidate of this runtime did in a precision, on any model and batch."""
+    cells = [cell for key, cell in results.cells.items() if key[2:] == names]
+    title = ", ".join(names)
+    compared = [cell for cell in cells if cell.step_limit is not None]
+    errors = [math.inf if cell.step_error is None else cell.step_error for cell in compared]
+    yield Figure(
+        f"{title}: step error",
+        [max(errors)] if errors else [],
+        at_most=min((cell.step_limit for cell in compared if cell.step_limit), default=None),
+        absent=next((cell.absent for cell in cells if cell.absent), ABSENT),
+    )
+    runs = [cell for cell in cells if cell.psnr_ran]
+    held = [cell for cell in runs if cell.psnr_limit is not None]
+    if runs:
+        worst = min(math.nan if cell.psnr is None else cell.psnr for cell in held or runs)
+        limit = max((cell.psnr_limit for cell in held if cell.psnr_limit), default=None)
+        yield Figure(f"{title}: whole run", [worst], unit="dB", at_least=limit)
+
+
+def _speed(results: Results) -> Iterable[Figure]:
+    def fastest(size: int, wanted: Callable[[str, str], bool]) -> Key | None:
+        """The fastest cell of a batch whose candidate and precision are wanted."""
+        timed = {k: cell.ms for k, cell in results.cells.items() if k[:2] == (MODEL, size)}
+        found = [key for key, ms in timed.items() if ms and wanted(*key[2:])]
+        return min(found, key=lambda key: median(timed[key]), default=None)
+
+    def name(key: Key | None, otherwise: str) -> str:
+        return otherwise if key is None else f"{key[2]} {key[3]}"
+
+    cells, title = results.cells, f"{MODEL}, batch 1"
+    best = fastest(1, lambda who, _: who in OURS)
+    ours = name(best, "difftool's best")
+    for peer, limit in FASTER_THAN.items():
+        rival = fastest(1, lambda who, _, peer=peer: who == peer)
+        times = _ratio(cells[rival].ms, cells[best].ms) if best and rival else []
+        title_of = f"{title}: {name(rival, peer)} / {ours}"
+        yield Figure(title_of, times, at_least=limit, absent=ABSENT)
+    host, title = cells[best].host_us if best else [], f"{title}: host time of a step, {ours}"
+    yield Figure(title, host, unit="µs", at_most=HOST_US, absent=ABSENT)
+    best = fastest(256, lambda who, precision: who in OURS and precision in HALVES)
+    ours = name(best, "difftool's best in 16 bits")
+    part = [value for value in [results.fraction(best)] if value is not None]
+    title = f"{MODEL}, batch 256: part of the bf16 product's rate, {ours}"
+    yield Figure(title, part, at_least=OF_MATMUL, absent=ABSENT)
+
+
+def _ratio(above: list[float], below: list[float]) -> list[float]:
+    """Round by round, if both were timed in the same rounds."""
+    same = len(above) == len(below)
+    return ratios(above, below) if same else [median(above) / median(below)]
