@@ -14,11 +14,11 @@ from difftool.export.tensorrt.compile import Request as EngineRequest
 from difftool.export.tensorrt.compile import compile_bundle
 from difftool.export.tensorrt.target import resolve_target
 from difftool.export.verify import compare
+from difftool.importers.diffusers_unet import namer
 from difftool.networks import build_network
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.networks.unet import UNet
 from difftool.runtime.backends.torchscript import Step, TorchBatch
 from difftool.train import likelihood, variational
 from difftool.train.config import model_spec, network_arguments
-from difftool.train.importers.diffusers_unet import namer
 from difftool.train.presets import preset

@@ -12,8 +12,8 @@ from difftool.files import sha256_of
 from difftool.networks.trained import load_checkpoint
 from tests.cli.conftest import Command, tree
 from tests.cli.hub_server import COMMIT, HubServer
+from tests.importers.plain_openai import Shape
 from tests.reliability.forked import PATIENCE
-from tests.train.importers.plain_openai import Shape
 
 SMALL = Shape(widths=(32,), attention=(), updown=False, outputs=3)
 FLAGS = {"num_heads": 1, "diffusion_steps": 1000, "noise_schedule": "linear", "image_size": 8}
@@ -48,7 +48,7 @@ def hub(
         )
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-        monkeypatch.setattr("difftool.train.importers.hub._TIMEOUT", PATIENCE)
+        monkeypatch.setattr("difftool.importers.hub._TIMEOUT", PATIENCE)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         cache = tmp_path_factory.mktemp("cache") / "hub"
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))

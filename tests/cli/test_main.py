@@ -79,7 +79,7 @@ def test_version(difftool: Command) -> None:
 
 @pytest.mark.parametrize(
     ("line", "answers"),
-    [("difftool sam", "sample"), ("difftool sample --st", "--steps --strength")],
+    [("difftool insp", "inspect"), ("difftool sample --st", "--steps --strength")],
 )
 def test_a_shell_is_told_how_a_line_goes_on(line: str, answers: str, spawn: Command) -> None:
     words = f"import os; os.environ.update(COMP_WORDS={line!r}, COMP_CWORD='{line.count(' ')}')"

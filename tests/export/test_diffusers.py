@@ -11,10 +11,10 @@ import difftool
 from difftool.diffusion import noise
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
+from difftool.importers.diffusers_unet import namer
+from difftool.importers.tensors import take_unet
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.networks.unet import UNet
-from difftool.train.importers.diffusers_unet import namer
-from difftool.train.importers.tensors import take_unet
 
 diffusers = pytest.importorskip("diffusers")
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from difftool.importers import find
 from difftool.networks import build_network
-from difftool.train.importers import find
 
 
 def recorded(folder: Path) -> dict[str, Tensor]:

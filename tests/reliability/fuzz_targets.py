@@ -74,9 +74,9 @@ def image(data: bytes) -> None:
 
 def yaml(data: bytes) -> None:
     """A configuration beside weights, and settings from it."""
-    from difftool.train.importers import ncsnv2
-    from difftool.train.importers.settings import Setting, Settings
-    from difftool.train.importers.source import read_config
+    from difftool.importers import ncsnv2
+    from difftool.importers.settings import Setting, Settings
+    from difftool.importers.source import read_config
 
     path = _folder("yaml") / "config.yml"
     path.write_bytes(data)

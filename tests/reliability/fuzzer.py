@@ -49,7 +49,7 @@ def main() -> None:
         if sys.argv[1] in ("recipe", "image"):
             import difftool.train.rehearsal
         if sys.argv[1] == "yaml":
-            import difftool.train.importers  # noqa: F401
+            import difftool.importers  # noqa: F401
     from difftool.errors import DifftoolError
     from tests.reliability.fuzz_targets import TARGETS
 

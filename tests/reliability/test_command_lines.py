@@ -17,7 +17,7 @@ from tests.reliability.warm import RUNTIME, Warm, one_error
 COUNT: Final = {False: 50, True: 500}
 CODES: Final = (2, 3, 4, 5)
 HEAVY: Final = (
-    "difftool.train.importers",
+    "difftool.importers",
     "difftool.train.trainer",
     "difftool.export.bundle",
     "difftool.export.verify",

@@ -15,8 +15,8 @@ from difftool.bundle import read_bundle
 from difftool.checkpoint import read_config
 from difftool.cli import main
 from difftool.export.portable.site import RUNTIME
+from tests.importers.plain_openai import Shape
 from tests.reliability.bars import Cases
-from tests.train.importers.plain_openai import Shape
 
 LINES = {
     "import": "import weights.pt --out {out} --force --set image_size=8 --set num_heads=1 "

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from difftool.errors import MOST_CHARACTERS, ArtefactError, DifftoolError
-from difftool.train.importers import find, improved, ncsn, ncsnv2, score_sde
-from difftool.train.importers.settings import Setting, SettingsMissing
+from difftool.importers import find, improved, ncsn, ncsnv2, score_sde
+from difftool.importers.settings import Setting, SettingsMissing
+from tests.importers.plain_ncsnv2 import NCSNV2
+from tests.importers.plain_openai import Shape
+from tests.importers.plain_score_sde import Plain
 from tests.reliability.bars import Cases
-from tests.train.importers.plain_ncsnv2 import NCSNV2
-from tests.train.importers.plain_openai import Shape
-from tests.train.importers.plain_score_sde import Plain
 
 COUNT: Final = {False: 60, True: 1500}
 VALUES: Final = (

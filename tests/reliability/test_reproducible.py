@@ -11,7 +11,7 @@ import torch
 
 from difftool.export.portable.site import RUNTIME
 from tests.cli.conftest import tree
-from tests.train.importers.plain_openai import Shape
+from tests.importers.plain_openai import Shape
 
 GROUPS = {
     "from weights": (

@@ -29,9 +29,9 @@ from difftool.cli.signals import Signals
 from difftool.errors import ResourceError
 from difftool.export.portable.site import RUNTIME
 from difftool.files import atomic_directory, temporary_folder, write_atomic
+from tests.importers.plain_openai import Shape
 from tests.reliability.bars import Cases
 from tests.reliability.file_layer import before, watched
-from tests.train.importers.plain_openai import Shape
 
 SIGNALS = (int(signal.SIGINT), int(signal.SIGTERM))
 SOMEONES = Shape(widths=(32,), attention=(), updown=False, outputs=3)

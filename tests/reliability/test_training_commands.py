@@ -17,9 +17,9 @@ from difftool.export.portable.site import RUNTIME
 from difftool.runtime.engine_cache import EngineCache
 from difftool.train.config import parse, to_toml
 from tests.cli.conftest import tree
+from tests.importers.plain_openai import Shape
 from tests.reliability import commands, saves
 from tests.reliability.commands import Ended, Trouble
-from tests.train.importers.plain_openai import Shape
 
 WRITING = {
     "import": "import weights.pt --out imported --force --set image_size=8 --set num_heads=1 "

@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from difftool.cli import options, trt
 from difftool.cli.console import report
-from difftool.cli.import_ import As, Sets, as_checkpoint
+from difftool.cli.foreign import As, Sets, as_checkpoint
 from difftool.errors import UsageError
 
 EXAMPLES = """\b

@@ -15,20 +15,21 @@ from difftool.errors import (
 
 CLOSED_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
 
-# Which extra brings a package that some commands import; torch and safetensors are in two of them.
+# Which extra brings a package that some commands import; torch and safetensors are in several.
 _EXTRAS: Final = {
     "accelerate": "train",
     "datasets": "data",
-    "huggingface_hub": "train",
+    "huggingface_hub": "import",
     "onnx": "export",
     "onnx_ir": "export",
     "onnxruntime": "cpu",
     "onnxscript": "export",
     "sklearn": "data",
     "tensorboard": "train",
-    "yaml": "train",
+    "yaml": "import",
 }
 _SHARED: Final = ("safetensors", "torch")
+_BRINGING: Final = {"train": "train", "likelihood": "train", "import": "import"}  # by command
 
 
 class Bug(DifftoolError):
@@ -66,5 +67,5 @@ def fault_of(error: BaseException, arguments: Sequence[str]) -> DifftoolError:
 def _extra_of(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | None:
     package = str(error.name).partition(".")[0]
     if package in _SHARED:
-        return "train" if arguments[0] in ("train", "likelihood") else "export"
+        return _BRINGING.get(arguments[0], "export")
     return _EXTRAS.get(package)

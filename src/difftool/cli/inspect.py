@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Argument
 
 from difftool.cli import options
 from difftool.cli.console import report
+from difftool.cli.foreign import imported_record, spec_record
 from difftool.errors import ArtefactError
-
-if TYPE_CHECKING:
-    from difftool.diffusion.spec import ModelSpec
 
 EXAMPLES = """\b
 Examples:
@@ -119,16 +117,15 @@ def _is_ours(folder: Path) -> bool:
 def _is_foreign(path: Path) -> bool:
     if not path.exists() and "/" not in path.as_posix():  # nor is it an id on the hub
         return False
-    from difftool.train.importers import is_foreign
+    from difftool.importers import is_foreign
 
     return is_foreign(path)
 
 
 def _foreign(path: Path) -> Record:
-    from difftool.cli.import_ import imported_record
-    from difftool.train.importers import find
-    from difftool.train.importers.hub import located
-    from difftool.train.importers.settings import SettingsMissing
+    from difftool.importers import find
+    from difftool.importers.hub import located
+    from difftool.importers.settings import SettingsMissing
 
     with located(path) as (local, origin):
         found = find(local, origin=origin)
@@ -142,15 +139,3 @@ def _foreign(path: Path) -> Record:
 
 def _total(files: Mapping[str, Mapping[str, Any]]) -> int:
     return sum(entry["size"] for entry in files.values())
-
-
-def spec_record(spec: "ModelSpec") -> Record:
-    """A model's spec, its schedule in a few words."""
-    schedule = spec.schedule
-    return {
-        **spec.to_dict(),
-        "schedule": str(schedule),
-        "levels": len(schedule),
-        "alpha": [float(schedule.alpha[0]), float(schedule.alpha[-1])],
-        "sigma": [float(schedule.sigma[0]), float(schedule.sigma[-1])],
-    }

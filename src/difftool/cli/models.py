@@ -37,7 +37,7 @@ def models(json: options.Json = False) -> None:
 def _cached() -> dict[str, Any]:
     """The models of the hub's cache that difftool import reads; none without its library."""
     try:
-        from difftool.train.importers.hub import cached
+        from difftool.importers.hub import cached
 
         models = cached()
     except ImportError:

@@ -10,7 +10,7 @@ from typer import Argument, Exit, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report, waiting
-from difftool.cli.import_ import As, Sets, as_checkpoint
+from difftool.cli.foreign import As, Sets, as_checkpoint
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:

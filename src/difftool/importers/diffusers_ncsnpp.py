@@ -1,0 +1,142 @@
+"""diffusers' form of NCSN++: a UNet2DModel of skip blocks.
+
+Such are google/ncsnpp-church-256 and its siblings. The network is that of score_sde_pytorch with
+both pyramids of skips; options that only these blocks' relatives know are refused by name.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from difftool.importers.diffusers_unet import (
+    Config,
+    check_values,
+    dividing,
+    refusal,
+    whole,
+    widths_of,
+)
+from difftool.importers.tensors import Weights, outline, replace_words, take_unet
+from difftool.networks.checks import MOST_LAYERS
+from difftool.networks.ncsnpp import NCSNpp
+from difftool.networks.ncsnpp_layers import groups_of
+
+_SKIP: Final = re.compile(r"(Attn)?Skip(Down|Up)Block2D")
+_CHANNELS: Final = 3  # of the pyramids, whatever the network's own
+_ATTENTION_GROUPS: Final = 32  # of the blocks' attention, whatever the width
+# The options of which our network has these values only.
+_IMPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
+    "in_channels": (_CHANNELS,),
+    "out_channels": (_CHANNELS,),
+    "center_input_sample": (False, True),
+    "time_embedding_type": ("positional", "fourier"),
+    "mid_block_type": ("UNetMidBlock2D",),
+    "act_fn": ("silu", "swish"),
+    "norm_eps": (1e-6,),
+    "resnet_time_scale_shift": ("default",),
+    "add_attention": (True,),
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+}
+
+
+def is_ncsnpp(config: Config) -> bool:
+    """Whether all blocks of a UNet2DModel, whose options these are, are skip blocks."""
+    return all(_SKIP.fullmatch(b) for b in (*config["down_block_types"], *config["up_block_types"]))
+
+
+def ncsnpp_arguments(config: Config) -> dict[str, Any]:
+    """The constructor arguments of our network; ArtefactError names the option that it has not."""
+    widths = widths_of(config)
+    if any(width % widths[0] for width in widths):
+        raise refusal(config, "block_out_channels", "they must be multiples of the first")
+    fourier = config["time_embedding_type"] == "fourier"
+    check_values(config, {**_IMPORTED, "time_embedding_dim": (None, 4 * widths[0])})
+    scale = config["mid_block_scale_factor"]
+    if type(scale) not in (int, float) or not math.isclose(scale, math.sqrt(2), rel_tol=1e-6):
+        raise refusal(config, "mid_block_scale_factor", "the other blocks divide by sqrt(2)")
+    if not fourier:
+        check_values(config, {"flip_sin_to_cos": (False,), "freq_shift": (1,)})
+    attention = _attention(config, len(widths))
+    _check_groups(config, widths, attention)
+    head_channels = config["attention_head_dim"]
+    if head_channels is not None:
+        attended = [widths[level] for level in {*attention, len(widths) - 1}]
+        head_channels = dividing(config, "attention_head_dim", attended)
+    return {
+        "in_channels": _CHANNELS,
+        "channels": widths[0],
+        "multipliers": [width // widths[0] for width in widths],
+        "blocks": whole(config, "layers_per_block", most=MOST_LAYERS),
+        "attention": attention,
+        "head_channels": head_channels,
+        "input_pyramid": "input_skip",
+        "output_pyramid": "output_skip",
+        "embedding": "fourier" if fourier else "positional",
+        "centered": not config["center_input_sample"],
+    }
+
+
+def take_ncsnpp(state: Weights, arguments: Mapping[str, Any]) -> Weights:
+    """The tensors of the network with these arguments, from the library's present names."""
+    network = outline("ncsnpp", arguments)
+    assert isinstance(network, NCSNpp)
+    last = len(arguments["multipliers"]) - 1
+    return take_unet(state, network, partial(_source_name, last=last), apart=True)
+
+
+def _attention(config: Config, levels: int) -> list[int]:
+    """The levels with attention, which must be the same on both ways."""
+    down, up = config["down_block_types"], config["up_block_types"][::-1]
+    found = [["Attn" in block for block in blocks] for blocks in (down, up)]
+    if found[0] != found[1]:
+        raise refusal(config, "up_block_types", "attention must be where the way down has it")
+    return [level for level in range(levels) if found[0][level]]
+
+
+def _check_groups(config: Config, widths: Sequence[int], attention: Sequence[int]) -> None:
+    """ArtefactError where a norm has other groups than the same norm of ours.
+
+    The library counts a quarter of the channels, at most 32, as we do; but always 32 before
+    attention, and what is configured in the middle and before the output.
+    """
+    for level in attention:
+        if groups_of(widths[level]) != _ATTENTION_GROUPS:
+            hint = "levels with attention must have 128 channels or more"
+            raise refusal(config, "block_out_channels", hint)
+    places = {"norm_num_groups": (widths[0], widths[-1]), "attn_norm_num_groups": (widths[-1],)}
+    for name, norms in places.items():
+        if config[name] is not None and any(config[name] != groups_of(width) for width in norms):
+            raise refusal(config, name, "it imports null, which counts a quarter of the channels")
+
+
+def _source_name(name: str, last: int) -> str:
+    """What the library calls a tensor of ours; `last` is the number of the finest level up."""
+    words = {
+        "embedding.frequencies": "time_proj.weight",
+        "embedding_mlp.0": "time_embedding.linear_1",
+        "embedding_mlp.2": "time_embedding.linear_2",
+        "middle.0": "mid_block.resnets.0",
+        "middle.1": "mid_block.attentions.0",
+        "middle.2": "mid_block.resnets.1",
+        f"up.{last}.pyramid.head.norm": "conv_norm_out",
+        f"up.{last}.pyramid.head.conv": "conv_out",
+        "pyramid.head.norm": "skip_norm",
+        "pyramid.head.conv": "skip_conv",
+        "pyramid.conv": "skip_conv",
+        "shortcut": "conv_shortcut",
+        "projection": "time_emb_proj",
+        ".q.": ".to_q.",
+        ".k.": ".to_k.",
+        ".v.": ".to_v.",
+        ".out.": ".to_out.0.",
+    }
+    name = replace_words(name, words)
+    name = re.sub(r"^(down|up)\.(\d+)\.rows\.(\d+)\.0", r"\1_blocks.\2.resnets.\3", name)
+    name = re.sub(r"^down\.(\d+)\.rows\.(\d+)\.1\.", r"down_blocks.\1.attentions.\2.", name)
+    name = re.sub(r"^up\.(\d+)\.rows\.\d+\.1\.", r"up_blocks.\1.attentions.0.", name)
+    name = re.sub(r"(attentions\.\d+)\.norm\.", r"\1.group_norm.", name)
+    name = re.sub(r"^(down|up)\.(\d+)\.change", r"\1_blocks.\2.resnet_\1", name)
+    return re.sub(r"^(down|up)\.(\d+)\.", r"\1_blocks.\2.", name)

@@ -1,0 +1,311 @@
+"""lucidrains/denoising-diffusion-pytorch: what its Trainer saves as model-N.pt."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.schedules import NoiseSchedule, cosine, from_betas, linear, sigmoid
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError, UsageError
+from difftool.importers.format import Format, Imported
+from difftool.importers.settings import Chosen, Setting, Settings
+from difftool.importers.source import Source
+from difftool.importers.tensors import (
+    Weights,
+    outline,
+    replace_words,
+    size_of,
+    take_unet,
+    weights_of,
+)
+from difftool.networks.linear_attention_unet import LinearAttentionUNet
+
+IMAGE_SIZE: Final = Setting("image_size", int, usual="what GaussianDiffusion was given")
+SAMPLING_STEPS: Final = Setting("sampling_timesteps", int)
+ETA: Final = Setting("ddim_sampling_eta", float, default=0.0)
+GROUPS: Final = Setting("resnet_block_groups", int, default=8)
+# Parts of the library that leave no trace in the file, and that we do not have.
+FIXED: Final = (
+    Setting("auto_normalize", bool, default=True, choices=(True,)),
+    Setting("sinusoidal_pos_emb_theta", float, default=10000.0, choices=(10000.0,)),
+)
+
+# The first whose attention has a memory, and the first that nobody has seen.
+_SINCE, _BEFORE = (1, 9), (3, 0)
+_SIGNS: Final = {"model.init_conv.weight", "model.downs.0.0.block1.proj.weight"}
+# Buffers of GaussianDiffusion; all follow from betas.
+_BUFFERS: Final = {
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+    "loss_weight",
+}
+
+
+def _recognizes(source: Source) -> bool:
+    state = _states(source.content).get("raw")
+    return state is not None and state.keys() >= _SIGNS
+
+
+def _states(content: Any) -> dict[str, Weights]:
+    """The tensors of GaussianDiffusion, "raw", and their moving average, "ema"."""
+    states = {}
+    if isinstance(content, Mapping):
+        if raw := weights_of(content.get("model")):
+            states["raw"] = raw
+        ema = weights_of(content.get("ema")) or {}
+        prefix = "ema_model."
+        if any(name.startswith(prefix) for name in ema) and _has_begun(ema):
+            states["ema"] = {
+                name.removeprefix(prefix): value
+                for name, value in ema.items()
+                if name.startswith(prefix)
+            }
+    return states
+
+
+def _has_begun(ema: Weights) -> bool:
+    """Whether there was an average to take; before that it is the network as it was initialized."""
+    return "initted" not in ema or bool(ema["initted"].all())
+
+
+def _read(source: Source, settings: Settings) -> Imported:
+    version = _version(source.content)
+    states = _states(source.content)
+    weights = "ema" if "ema" in states else "raw"
+    state = states[weights]
+    unet = {name.removeprefix("model."): v for name, v in state.items() if name not in _BUFFERS}
+    schedule = _schedule(state)
+    arguments = arguments_of(unet)
+    chosen = _choose(settings, len(schedule), grouped="groups" in arguments)
+    if "groups" in arguments:
+        arguments["groups"] = chosen[GROUPS.name]
+    channels, size = arguments["in_channels"], chosen[IMAGE_SIZE.name]
+    learned = arguments["out_channels"] == 2 * channels
+    step = source.content.get("step")
+    return Imported(
+        spec=ModelSpec(
+            shape=(channels, size, size),
+            schedule=schedule,
+            # LearnedGaussianDiffusion takes noise from the network, whatever its objective.
+            parameterization="epsilon" if learned else _parameterization(state, schedule),
+            cond="timestep",
+            data_range=(-1.0, 1.0),
+            learned_variance=learned,
+        ),
+        network={"kind": "linear_attention_unet", "arguments": arguments},
+        tensors=take_lucidrains(unet, arguments),
+        sampler=_sampler(chosen, len(schedule), learned),
+        weights=weights,
+        chosen=chosen,
+        files=source.files,
+        step=step if type(step) is int and step >= 0 else 0,
+        notes=(f"saved by version {version}",),
+    )
+
+
+def _version(content: Mapping[str, Any]) -> str:
+    """The library's version; ArtefactError where its network is another one."""
+    version = content.get("version")
+    numbers = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    if not numbers or not _SINCE <= (int(numbers[1]), int(numbers[2])) < _BEFORE:
+        raise ArtefactError(
+            f"version {version} of denoising-diffusion-pytorch has saved it, and difftool imports "
+            "what 1.9 to 2.x have saved",
+            "import what such a version has saved",
+        )
+    return str(version)
+
+
+def _choose(settings: Settings, steps: int, *, grouped: bool) -> Chosen:
+    sampling = replace(SAMPLING_STEPS, default=steps)
+    return settings.choose(IMAGE_SIZE, sampling, ETA, *([GROUPS] if grouped else []), *FIXED)
+
+
+def arguments_of(state: Weights) -> dict[str, Any]:
+    """The constructor arguments of the U-Net that these tensors are of."""
+    if "time_mlp.0.weights" in state:
+        raise ArtefactError(
+            "the network has learned_sinusoidal_cond or random_fourier_features, which difftool "
+            "does not import",
+            "import one with the usual time embedding",
+        )
+    levels = 1 + max(int(m[1]) for name in state if (m := re.match(r"downs\.(\d+)\.", name)))
+    channels = size_of(state, "time_mlp.1.weight", axis=1)
+    widths = [
+        size_of(state, f"downs.{level}.3.{'1.' if level < levels - 1 else ''}bias")
+        for level in range(levels)
+    ]
+    # [2, heads, head channels, slots] each; of full attention the last two the other way round.
+    memories = [_shape(state, f"downs.{level}.2.mem_kv", 4) for level in range(levels)]
+    full = [level for level in range(levels) if f"downs.{level}.2.to_out.weight" in state]
+    in_channels, out_channels = _ends(state)
+    arguments = {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "channels": channels,
+        "first_channels": size_of(state, "init_conv.weight"),
+        "multipliers": [width // channels for width in widths],
+        "full": full,
+        "heads": [shape[1] for shape in memories],
+        "head_channels": [shape[3 if i in full else 2] for i, shape in enumerate(memories)],
+        "memory": memories[0][2 if 0 in full else 3],
+    }
+    grouped = "downs.0.0.block1.norm.weight" in state
+    return {**arguments, "groups": GROUPS.default} if grouped else arguments
+
+
+def _ends(state: Weights) -> tuple[int, int]:
+    """The channels that the network takes and gives."""
+    takes = size_of(state, "init_conv.weight", axis=1)
+    gives = size_of(state, "final_conv.weight")
+    if takes == 2 * gives:
+        raise ArtefactError(
+            "the network has self_condition: it takes its own last estimate beside the sample",
+            "import one that was trained without",
+        )
+    if gives not in (takes, 2 * takes):
+        raise ArtefactError(
+            f"the network takes {takes} channels and gives {gives}",
+            "import one that gives as many, or twice as many with learned_variance",
+        )
+    return takes, gives
+
+
+def take_lucidrains(state: Weights, arguments: Mapping[str, Any]) -> Weights:
+    """The tensors of the U-Net with these arguments.
+
+    A pixel unshuffling and a 1x1 convolution, [out, 4 * in, 1, 1], are one of 2x2 and stride 2.
+    """
+    network = outline("linear_attention_unet", arguments)
+    assert isinstance(network, LinearAttentionUNet)
+    halves = re.compile(r"downs\.\d+\.3\.1\.weight")
+    state = {
+        name: value.reshape(len(value), -1, 2, 2)
+        if halves.fullmatch(name) and value.shape[1] % 4 == 0
+        else value
+        for name, value in state.items()
+    }
+    levels = len(arguments["multipliers"])
+    return take_unet(state, network, partial(_source_name, levels=levels), apart=False)
+
+
+def _source_name(name: str, levels: int) -> str:
+    """What the format calls a part of our U-Net of so many levels."""
+    words = {
+        "conv_in": "init_conv",
+        "conv_out": "final_conv",
+        "middle.0": "mid_block1",
+        "middle.1": "mid_attn",
+        "middle.2": "mid_block2",
+        "last.": "final_res_block.",
+        "conv1": "block1.proj",
+        "norm1": "block1.norm",
+        "conv2": "block2.proj",
+        "norm2": "block2.norm",
+        "shortcut": "res_conv",
+        "projection": "mlp.1",
+        "memory": "mem_kv",
+        ".qkv.": ".to_qkv.",
+        ".out.": ".to_out.",
+        ".gain": ".g",
+    }
+    name = re.sub(r"^(down|up)\.", r"\1s.", name)
+    name = re.sub(r"^embedding_mlp\.(\d)", lambda m: f"time_mlp.{int(m[1]) + 1}", name)
+    if not name.startswith(f"downs.{levels - 1}."):  # the last has no unshuffling before it
+        name = re.sub(r"^(downs\.\d+\.3)\.", r"\1.1.", name)
+    return replace_words(name, words)
+
+
+def _shape(state: Weights, name: str, ndim: int) -> tuple[int, ...]:
+    if name not in state or state[name].ndim != ndim:
+        raise ArtefactError(f"{name} is missing or has no {ndim} axes", "is the file whole?")
+    return tuple(state[name].shape)
+
+
+def _schedule(state: Weights) -> NoiseSchedule:
+    """One of the library's three with its defaults, where the betas are those; else the betas."""
+    betas = state.get("betas")
+    if betas is None or betas.ndim != 1 or not len(betas):
+        raise ArtefactError(
+            "the file has no betas: its process is another than GaussianDiffusion",
+            "difftool imports GaussianDiffusion and LearnedGaussianDiffusion",
+        )
+    steps, values = len(betas), betas.double().numpy()
+    scale = 1000 / steps
+    for make, arguments in (
+        (linear, {"beta_start": scale * 1e-4, "beta_end": scale * 0.02}),
+        (cosine, {}),
+        (sigmoid, {}),
+    ):
+        try:
+            schedule = make(steps=steps, **arguments)
+        except UsageError:  # linear betas of a few steps reach 1
+            continue
+        if np.allclose(_betas(schedule), values, rtol=1e-4, atol=1e-8):
+            return schedule
+    try:
+        return from_betas(values)
+    except UsageError as error:
+        raise ArtefactError(f"the file's betas: {error.message}", "is the file whole?") from error
+
+
+def _betas(schedule: NoiseSchedule) -> NDArray[np.float64]:
+    return np.asarray(1 - schedule.alpha_bar / np.append(1, schedule.alpha_bar[:-1]))
+
+
+def _parameterization(state: Weights, schedule: NoiseSchedule) -> str:
+    """What the network predicts, which the weights of its loss tell.
+
+    They are min(snr, gamma) over snr for noise, over 1 for x0, over snr + 1 for v; without the
+    clipping of Hang et al. 2023 gamma is no bound.
+    """
+    snr = np.exp(2 * schedule.half_log_snr)
+    weight = state.get("loss_weight")
+    if weight is not None and weight.shape == snr.shape:
+        over = {"epsilon": snr, "x0": np.ones_like(snr), "v": snr + 1}
+        for parameterization, divisor in over.items():
+            clipped = weight.double().numpy() * divisor
+            if np.allclose(clipped, np.minimum(snr, clipped.max()), rtol=1e-3):
+                return parameterization
+    raise ArtefactError(
+        "loss_weight fits none of the objectives pred_noise, pred_x0 and pred_v",
+        "was the model trained with the library's own GaussianDiffusion?",
+    )
+
+
+def _sampler(chosen: Chosen, steps: int, learned: bool) -> SamplerCall:
+    """DDIM where it is asked for fewer steps than the model has; else all steps of DDPM."""
+    sampling = chosen[SAMPLING_STEPS.name]
+    if sampling > steps:
+        raise UsageError(
+            f"{SAMPLING_STEPS.name} is {sampling}, and the model has {steps} steps", "say fewer"
+        )
+    if sampling == steps:
+        variance = "learned" if learned else "small"
+        return SamplerCall("ddpm", {"variance": variance})
+    arguments = {"steps": sampling, "eta": chosen[ETA.name], "spacing": "trailing"}
+    return SamplerCall("ddim", arguments)
+
+
+FORMAT: Final = Format(
+    title="lucidrains/denoising-diffusion-pytorch",
+    sign="a dictionary of model and ema, with tensors named model.init_conv and model.downs",
+    recognizes=_recognizes,
+    read=_read,
+)

@@ -1,0 +1,148 @@
+"""ermongroup/ncsn: the score networks of Song and Ermon 2019, whose norms know the noise level."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+
+from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.schedules import geometric
+from difftool.diffusion.spec import ModelSpec
+from difftool.importers.format import Format, Imported
+from difftool.importers.settings import Chosen, Setting, Settings
+from difftool.importers.source import Source
+from difftool.importers.tensors import (
+    Wanted,
+    Weights,
+    outline,
+    replace_words,
+    size_of,
+    take,
+    weights_of,
+)
+from difftool.networks.ncsn import NCSN
+from difftool.networks.refinenet import ConditionalInstanceNormPlus
+
+IMAGE_SIZE: Final = Setting(
+    "data.image_size", int, usual="28 for MNIST, 32 for CIFAR-10", also=("image_size",)
+)
+LOGIT: Final = Setting("data.logit_transform", bool, default=False, choices=(False,))
+SIGMA_BEGIN: Final = Setting("model.sigma_begin", float, usual="1", also=("sigma_begin",))
+SIGMA_END: Final = Setting("model.sigma_end", float, usual="0.01", also=("sigma_end",))
+# The published code has these two as numbers in its test function.
+STEP_SIZE: Final = Setting("sampling.step_lr", float, default=2e-5)
+STEPS_EACH: Final = Setting("sampling.n_steps_each", int, default=100)
+
+_STAGES: Final = ("1", "2", "3", "4")
+
+
+def state_of(source: Source) -> Weights | None:
+    """The weights: the first item of a list, or alone."""
+    return weights_of(source.first)
+
+
+def _recognizes(source: Source) -> bool:
+    state = state_of(source)
+    return state is not None and {"begin_conv.weight", "normalizer.embed.weight"} <= state.keys()
+
+
+def _read(source: Source, settings: Settings) -> Imported:
+    chosen = settings.choose(IMAGE_SIZE, SIGMA_BEGIN, SIGMA_END, LOGIT, STEP_SIZE, STEPS_EACH)
+    state = state_of(source) or {}
+    channels = size_of(state, "begin_conv.weight")
+    in_channels = size_of(state, "end_conv.bias", "end_conv.weight")
+    levels = size_of(state, "normalizer.embed.weight")
+    arguments = {"in_channels": in_channels, "levels": levels, "channels": channels}
+    network = outline("ncsn", arguments)
+    assert isinstance(network, NCSN)
+    size = chosen[IMAGE_SIZE.name]
+    return Imported(
+        spec=ModelSpec(
+            shape=(in_channels, size, size),
+            schedule=geometric(
+                levels=levels,
+                sigma_min=chosen[SIGMA_END.name],
+                sigma_max=chosen[SIGMA_BEGIN.name],
+            ),
+            parameterization="score",
+            cond="level",
+            data_range=(0.0, 1.0),
+        ),
+        network={"kind": "ncsn", "arguments": arguments},
+        tensors=take_ncsn(state, network),
+        sampler=annealed_langevin(chosen, levels, denoise=False),
+        weights="raw",
+        chosen=chosen,
+        files=source.files,
+    )
+
+
+def take_ncsn(state: Weights, network: NCSN) -> Weights:
+    """The tensors of an NCSN, whose conditional norms are one table."""
+    norms = {
+        name: module.channels
+        for name, module in network.named_modules()
+        if isinstance(module, ConditionalInstanceNormPlus)
+    }
+    wanted = {
+        name: Wanted(refinenet_name(name, _STAGES, _STAGES), tuple(value.shape))
+        for name, value in network.state_dict().items()
+        if name != "norms.weight"
+    }
+    levels = network.norms.num_embeddings
+    for name, channels in norms.items():
+        theirs = f"{refinenet_name(name, _STAGES, _STAGES)}.embed.weight"
+        wanted[name] = Wanted(theirs, (levels, 3 * channels))
+    taken = take(state, wanted)
+    taken["norms.weight"] = torch.cat([taken.pop(name) for name in norms], dim=1)
+    return taken
+
+
+def annealed_langevin(chosen: Chosen, levels: int, *, denoise: bool) -> SamplerCall:
+    """The published sampler, as the settings have it."""
+    arguments = {
+        "steps": chosen[STEPS_EACH.name] * levels,
+        "step_size": chosen[STEP_SIZE.name],
+        "convention": "image",
+        "denoise": denoise,
+    }
+    return SamplerCall("annealed_langevin", arguments)
+
+
+def refinenet_name(name: str, stages: Sequence[str], refines: Sequence[str]) -> str:
+    """What ncsn and ncsnv2 call a part of our RefineNet.
+
+    `stages` and `refines` are the numbers that they give to its stages and refine blocks, in
+    running order.
+    """
+    blocks = {"adapt": "adapt_convs.0", "adapt_below": "adapt_convs.1", "output": "output_convs"}
+    words = {
+        "net.": "",
+        "conv_in": "begin_conv",
+        "conv_out": "end_conv",
+        "norm_out": "normalizer",
+        ".norm1": ".normalize1",
+        ".norm2": ".normalize2",
+        "fusion": "msf",
+        "pooling": "crp",
+    }
+    stage = re.match(r"net\.stages\.(\d+)\.0\.(conv2|shortcut)\.", name)
+    if stage and 0 < int(stage[1]) < len(stages) - 2:  # one that halves the resolution
+        name = re.sub(r"(weight|bias)$", r"conv.\1", name)
+    name = re.sub(r"stages\.(\d+)", lambda m: f"res{stages[int(m[1])]}", name)
+    name = re.sub(r"refine\.(\d+)", lambda m: f"refine{refines[int(m[1])]}", name)
+    name = re.sub(
+        r"(adapt|adapt_below|output)\.(conv|norm)s\.(\d)",
+        lambda m: f"{blocks[m[1]]}.{int(m[3]) // 2 + 1}_{int(m[3]) % 2 + 1}_{m[2]}",
+        name,
+    )
+    return replace_words(name, words)
+
+
+FORMAT: Final = Format(
+    title="ermongroup/ncsn",
+    sign="a list whose first item has begin_conv and normalizer.embed",
+    recognizes=_recognizes,
+    read=_read,
+)

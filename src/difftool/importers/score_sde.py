@@ -1,0 +1,277 @@
+"""yang-song/score_sde_pytorch: NCSN++ and DDPM++ of Song et al. 2021."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from torch import Tensor
+
+from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.schedules import NoiseSchedule, geometric, linear, sub_vp_sde, vp_sde
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError, quoted
+from difftool.importers.format import Format, Imported
+from difftool.importers.score_sde_tensors import (
+    PREFIX,
+    SIGMAS,
+    arguments_of,
+    averaged,
+    take_score_sde,
+)
+from difftool.importers.settings import Chosen, Setting, Settings
+from difftool.importers.source import Source
+from difftool.importers.tensors import Weights, weights_of
+
+IMAGE_SIZE: Final = Setting(
+    "data.image_size", int, usual="32 for CIFAR-10, 256 for LSUN and faces, 1024 for FFHQ"
+)
+SDE: Final = Setting(
+    "training.sde",
+    str,
+    usual="vpsde or subvpsde, by the file's folder; vesde for NCSN++ without continuous times",
+    choices=("vesde", "vpsde", "subvpsde"),
+)
+CONTINUOUS: Final = Setting(
+    "training.continuous", bool, usual="true where the file's folder says continuous"
+)
+CENTERED: Final = Setting("data.centered", bool)
+FIR: Final = Setting("model.fir", bool, usual="true for NCSN++, false for DDPM++")
+RESCALE: Final = Setting("model.skip_rescale", bool, default=True)
+BY_SIGMA: Final = Setting("model.scale_by_sigma", bool)
+SIGMA_MIN: Final = Setting("model.sigma_min", float, default=0.01)
+SIGMA_MAX: Final = Setting(
+    "model.sigma_max",
+    float,
+    usual="50 for CIFAR-10, 348 for faces and 378 for LSUN at 256 pixels, 1348 for FFHQ at 1024",
+)
+LEVELS: Final = Setting("model.num_scales", int, default=1000)
+BETA_MIN: Final = Setting("model.beta_min", float, default=0.1)
+BETA_MAX: Final = Setting("model.beta_max", float, default=20.0)
+PREDICTOR: Final = Setting(
+    "sampling.predictor",
+    str,
+    default="reverse_diffusion",
+    choices=("reverse_diffusion", "euler_maruyama", "ancestral_sampling"),
+)
+CORRECTOR: Final = Setting("sampling.corrector", str, choices=("langevin", "ald", "none"))
+SNR: Final = Setting("sampling.snr", float, default=0.16)
+STEPS_EACH: Final = Setting("sampling.n_steps_each", int, default=1)
+FLOW: Final = Setting("sampling.probability_flow", bool, default=False)
+# Parts of the published code that our network and samplers do not have.
+FIXED: Final = (
+    Setting("model.name", str, default="ncsnpp", choices=("ncsnpp",)),
+    Setting("model.conditional", bool, default=True, choices=(True,)),
+    Setting("model.normalization", str, default="GroupNorm", choices=("GroupNorm",)),
+    Setting("model.nonlinearity", str, default="swish", choices=("swish",)),
+    Setting("model.resamp_with_conv", bool, default=True, choices=(True,)),
+)
+
+_LAST_LABEL: Final = 999  # what a continuous time of 1 is to a VP network, whatever its steps
+_TIME_MIN: Final = 1e-3  # where the authors' VP samplers end
+
+
+def _state(source: Source) -> Weights | None:
+    return weights_of(source.content.get("model")) if isinstance(source.content, Mapping) else None
+
+
+def _shadow(content: Mapping[str, Any]) -> list[Tensor] | None:
+    """The moving averages, which have no names."""
+    ema = content.get("ema")
+    shadow = ema.get("shadow_params") if isinstance(ema, Mapping) else None
+    named = weights_of({str(n): value for n, value in enumerate(shadow or [])})
+    return list(named.values()) if named else None
+
+
+def _recognizes(source: Source) -> bool:
+    return any(name.startswith(f"{PREFIX}0.") for name in _state(source) or {})
+
+
+def _read(source: Source, settings: Settings) -> Imported:
+    state = _state(source) or {}
+    arguments = arguments_of(state)
+    chosen = _choose(settings, arguments, state.get(SIGMAS))
+    arguments |= {
+        "fir": chosen[FIR.name],
+        "rescale": chosen[RESCALE.name],
+        "centered": chosen[CENTERED.name],
+    }
+    _check_config(source.beside, arguments, chosen)
+    spec = _spec(chosen, arguments)
+    if SIGMAS in state and spec.parameterization != "epsilon":
+        _check_sigmas(state[SIGMAS], spec.schedule)
+    shadow = _shadow(source.content)
+    taken = dict(state) if shadow is None else averaged(state, shadow)
+    taken.pop(SIGMAS, None)
+    step = source.content.get("step")
+    return Imported(
+        spec=spec,
+        network={"kind": "ncsnpp", "arguments": arguments},
+        tensors=take_score_sde(taken, arguments),
+        sampler=_sampler(chosen),
+        weights="raw" if shadow is None else "ema",
+        chosen=chosen,
+        files=source.files,
+        step=step if type(step) is int and step >= 0 else 0,
+    )
+
+
+def _choose(settings: Settings, arguments: dict[str, Any], sigmas: Tensor | None) -> Chosen:
+    """The settings; what the tensors tell, and what one implies for another, need not be said."""
+    fourier = arguments["embedding"] == "fourier"
+    sde = replace(SDE, default="vesde", choices=("vesde",)) if fourier else SDE
+    kind = settings.peek(sde)
+    exploding = kind == "vesde"
+    continuous, by_sigma = CONTINUOUS, replace(BY_SIGMA, default=exploding)
+    if kind in ("vesde", "subvpsde"):  # Fourier features are of continuous noise, and so is sub-VP
+        known = fourier or not exploding
+        continuous = replace(CONTINUOUS, default=known, choices=(known,))
+    if not exploding:
+        by_sigma = replace(by_sigma, choices=(False,))
+    fir = FIR
+    if "fir" in arguments:
+        fir = replace(FIR, default=arguments["fir"], choices=(arguments["fir"],))
+    least, most, levels = SIGMA_MIN, SIGMA_MAX, LEVELS
+    if sigmas is not None and sigmas.ndim == 1 and len(sigmas):
+        levels = replace(levels, default=len(sigmas))
+        least = replace(least, default=_decimal(float(sigmas[-1])))
+        most = replace(most, default=_decimal(float(sigmas[0])))
+    elif not exploding:
+        most = replace(most, default=50.0)  # not looked at
+    return settings.choose(
+        IMAGE_SIZE,
+        sde,
+        continuous,
+        replace(CENTERED, default=not exploding),
+        fir,
+        RESCALE,
+        by_sigma,
+        least,
+        most,
+        levels,
+        BETA_MIN,
+        BETA_MAX,
+        PREDICTOR,
+        replace(CORRECTOR, default="langevin" if exploding else "none"),
+        SNR,
+        STEPS_EACH,
+        FLOW,
+        *FIXED,
+    )
+
+
+def _spec(chosen: Chosen, arguments: Mapping[str, Any]) -> ModelSpec:
+    size, levels = chosen[IMAGE_SIZE.name], chosen[LEVELS.name]
+    shape = (arguments["in_channels"], size, size)
+    data_range = (-1.0, 1.0) if chosen[CENTERED.name] else (0.0, 1.0)
+    if chosen[SDE.name] == "vesde":
+        return ModelSpec(
+            shape=shape,
+            schedule=geometric(
+                levels=levels, sigma_min=chosen[SIGMA_MIN.name], sigma_max=chosen[SIGMA_MAX.name]
+            ),
+            parameterization="scaled_score" if chosen[BY_SIGMA.name] else "score",
+            cond="quarter_log_sigma" if chosen[CONTINUOUS.name] else "level",
+            data_range=data_range,
+        )
+    least, most = chosen[BETA_MIN.name], chosen[BETA_MAX.name]
+    if not chosen[CONTINUOUS.name]:
+        return ModelSpec(
+            shape=shape,
+            schedule=linear(steps=levels, beta_start=least / levels, beta_end=most / levels),
+            parameterization="epsilon",
+            cond="timestep",
+            data_range=data_range,
+        )
+    sde = vp_sde if chosen[SDE.name] == "vpsde" else sub_vp_sde
+    return ModelSpec(
+        shape=shape,
+        schedule=sde(levels=levels, beta_min=least, beta_max=most, time_min=_TIME_MIN),
+        parameterization="epsilon",
+        cond="timestep",
+        timestep_scale=_LAST_LABEL * (1 - _TIME_MIN) / max(levels - 1, 1),
+        timestep_start=_LAST_LABEL * _TIME_MIN,
+        data_range=data_range,
+    )
+
+
+def _sampler(chosen: Chosen) -> SamplerCall:
+    """The authors' sampler, on all levels and without clipping."""
+    predictor, corrector = chosen[PREDICTOR.name], chosen[CORRECTOR.name]
+    ancestral = predictor == "ancestral_sampling"
+    arguments: dict[str, Any] = {"clip": False}
+    if corrector != "none":
+        arguments |= {
+            "corrections": chosen[STEPS_EACH.name],
+            "snr": chosen[SNR.name],
+            "predictor": "ancestral" if ancestral else "reverse_diffusion",
+            "corrector": "reference" if corrector == "langevin" else "fixed",
+        }
+        return SamplerCall("predictor_corrector", arguments)
+    if ancestral:
+        variance = "small" if chosen[SDE.name] == "vesde" else "large"
+        return SamplerCall("ddpm", {"variance": variance, **arguments})
+    flow = chosen[FLOW.name]
+    return SamplerCall("probability_flow" if flow else "reverse_diffusion", arguments)
+
+
+def _check_sigmas(sigmas: Tensor, schedule: NoiseSchedule) -> None:
+    expected = schedule.sigma[::-1]
+    if sigmas.shape != expected.shape or not np.allclose(sigmas.numpy(), expected, rtol=1e-4):
+        raise ArtefactError(
+            f"the file's own noise levels are not {schedule}",
+            "its configuration is of another model; remove it, or --set the right values",
+        )
+
+
+def _check_config(beside: Mapping[str, Any], arguments: Mapping[str, Any], chosen: Chosen) -> None:
+    """ArtefactError where a configuration describes another network than the tensors do."""
+    model = beside.get("model")
+    model = model if isinstance(model, Mapping) else {}
+    size = chosen[IMAGE_SIZE.name]
+    sizes = [size // 2**level for level in range(len(arguments["multipliers"]))]
+    found = {
+        "nf": arguments["channels"],
+        "ch_mult": arguments["multipliers"],
+        "num_res_blocks": arguments["blocks"],
+        "attn_resolutions": [sizes[level] for level in arguments["attention"]],
+        "resblock_type": "biggan" if arguments["resample"] == "block" else "ddpm",
+        "progressive": arguments["output_pyramid"],
+        "progressive_input": arguments["input_pyramid"],
+        "embedding_type": arguments["embedding"],
+        "fir_kernel": [1, 3, 3, 1],
+    }
+    if arguments["input_pyramid"] == "input_skip":
+        found["progressive_combine"] = arguments["combine"]
+    wrong = [
+        f"model.{name} is {quoted(model[name])}, and the tensors' {value}"
+        for name, value in found.items()
+        if model.get(name) is not None and _plain(model[name], sizes, name) != value
+    ]
+    if wrong:
+        raise ArtefactError(
+            f"the configuration is of another network than the tensors; {'; '.join(wrong)}",
+            "remove it, or put the right one there",
+        )
+
+
+def _plain(value: Any, sizes: list[int], name: str) -> Any:
+    """A configuration's value as we write it; of resolutions those that the network has."""
+    if isinstance(value, str):
+        return value.lower()
+    if isinstance(value, list | tuple):
+        return [size for size in sizes if size in value] if name == "attn_resolutions" else [*value]
+    return value
+
+
+def _decimal(value: float) -> float:
+    """A rounded number as its configuration will have had it."""
+    return float(f"{value:.6g}")
+
+
+FORMAT: Final = Format(
+    title="yang-song/score_sde_pytorch",
+    sign="a dictionary of model and ema, with tensors named all_modules.0",
+    recognizes=_recognizes,
+    read=_read,
+)

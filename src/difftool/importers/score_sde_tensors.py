@@ -1,0 +1,258 @@
+"""The tensors of yang-song/score_sde_pytorch: its modules are a list, and named by their place.
+
+Which module stands where follows from the configuration in the authors' code. Here it is read off
+the tensors, and our own modules are numbered in the order in which they run, which is the same.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from torch import Tensor, nn
+
+from difftool.errors import ArtefactError
+from difftool.importers.tensors import Weights, outline, size_of, take_unet
+from difftool.networks.ncsnpp import NCSNpp
+from difftool.networks.ncsnpp_layers import (
+    DoubleConv,
+    FourierEmbedding,
+    HalveConv,
+    InputSkip,
+    ResidualBlock,
+)
+from difftool.networks.unet_layers import SelfAttention
+
+PREFIX: Final = "all_modules."
+FREQUENCIES: Final = f"{PREFIX}0.W"  # of the Fourier embedding; a parameter, and never trained
+SIGMAS: Final = "sigmas"
+
+_RESIDUAL: Final = {
+    "norm1": "GroupNorm_0",
+    "conv1": "Conv_0",
+    "projection": "Dense_0",
+    "norm2": "GroupNorm_1",
+    "conv2": "Conv_1",
+}
+_ATTENTION: Final = {
+    "norm": "GroupNorm_0",
+    "q": "NIN_0",
+    "k": "NIN_1",
+    "v": "NIN_2",
+    "out": "NIN_3",
+}
+_NIN: Final = {"weight": "W", "bias": "b"}
+_MODULES: Final = (  # what a place in the list holds, where it is no container
+    FourierEmbedding,
+    nn.Linear,
+    nn.Conv2d,
+    nn.GroupNorm,
+    ResidualBlock,
+    SelfAttention,
+    HalveConv,
+    DoubleConv,
+    InputSkip,
+)
+
+
+class Part(NamedTuple):
+    """One module of the list: its kind, and what its names begin with.
+
+    Kinds are "fourier", "linear", "conv", "norm", "residual", "attention", "combine", "resample",
+    and "unknown" where tensors are missing.
+    """
+
+    kind: str
+    name: str
+
+
+def take_score_sde(state: Weights, arguments: Mapping[str, Any]) -> Weights:
+    """The tensors of the network with these arguments. NIN's weights are [in, out] in the file."""
+    network = outline("ncsnpp", arguments)
+    assert isinstance(network, NCSNpp)
+    state = {
+        name: value.T if re.search(r"\.NIN_\d\.W$", name) and value.ndim == 2 else value
+        for name, value in state.items()
+    }
+    places = {name: (f"{PREFIX}{n}", m) for n, (name, m) in enumerate(_listed(network, ""))}
+    nin = arguments["resample"] == "conv"
+    source_name = partial(_source_name, places=places, fir=arguments["fir"], nin=nin)
+    return take_unet(state, network, source_name, apart=True)
+
+
+def averaged(state: Weights, shadow: list[Tensor]) -> Weights:
+    """The moving averages by the names of what they are averages of.
+
+    They are stored without names, in the order of the model's parameters that are trained: neither
+    a buffer nor the frequencies are among them.
+    """
+    names = [name for name in state if name not in (SIGMAS, FREQUENCIES)]
+    if len(names) != len(shadow):
+        raise ArtefactError(
+            f"the file has {len(shadow)} moving averages for {len(names)} trained tensors",
+            "is the file whole?",
+        )
+    return state | dict(zip(names, shadow, strict=True))
+
+
+def arguments_of(state: Weights) -> dict[str, Any]:
+    """The constructor arguments of the network that these tensors are of.
+
+    What they leave open is missing: "fir" of some networks, and "rescale" and "centered" always.
+    """
+    parts = _parts(state)
+    first = next((n for n, part in enumerate(parts) if part.kind == "conv"), len(parts))
+    if first == len(parts):
+        raise ArtefactError("the tensors describe no network; no convolution", "is the file whole?")
+    conv_in = parts[first].name
+    channels = size_of(state, f"{conv_in}.weight", f"{conv_in}.bias")
+    in_channels = size_of(state, f"{conv_in}.weight", axis=1)
+    arguments: dict[str, Any] = {
+        "in_channels": in_channels,
+        "channels": channels,
+        "embedding": "fourier" if FREQUENCIES in state else "positional",
+        **_down(state, parts[first + 1 :], channels),
+        **_output(state, parts, in_channels),
+    }
+    if any(".Conv2d_0." in name for name in state):
+        arguments["fir"] = True
+    elif any(part.kind == "resample" for part in parts):
+        arguments["fir"] = False
+    return arguments
+
+
+def _down(state: Weights, parts: list[Part], channels: int) -> dict[str, Any]:
+    """What the way down tells; `parts` are those behind the first convolution."""
+    blocks = _count_blocks(state, parts)
+    rest = iter(parts)
+    part, width = next(rest), channels
+    widths: list[int] = []
+    attention: set[int] = set()
+    nin = any(p.kind == "residual" and f"{p.name}.NIN_0.W" in state for p in parts)
+    found = {
+        "input_pyramid": "none",
+        "combine": "sum",
+        "resample": "conv" if nin else "block",
+    }
+    while True:
+        for _ in range(blocks):
+            width = _outputs(state, part) if part.kind == "residual" else width
+            part = next(rest, part)
+            if part.kind == "attention":
+                attention.add(len(widths))
+                part = next(rest, part)
+        widths.append(width)
+        if not _changes(state, part):
+            break
+        part = next(rest, part)
+        if part.kind == "combine":
+            found["input_pyramid"] = "input_skip"
+            part = next(rest, part)
+            if part.kind == "residual" and _inputs(state, part) == 2 * width:
+                found["combine"] = "cat"
+        elif part.kind == "resample":
+            found["input_pyramid"] = "residual"
+            part = next(rest, part)
+    return found | {
+        "blocks": blocks,
+        "multipliers": [width // channels for width in widths],
+        "attention": sorted(attention),
+    }
+
+
+def _count_blocks(state: Weights, parts: list[Part]) -> int:
+    """Residual blocks of a level on the way down: those before the first change of resolution."""
+    change = next((n for n, part in enumerate(parts) if _changes(state, part)), len(parts))
+    blocks = sum(part.kind == "residual" for part in parts[:change])
+    if change == len(parts):  # one level: two of them in the middle, and one more on the way up
+        blocks = (blocks - 3) // 2
+    if blocks < 1:
+        raise ArtefactError("the tensors describe no network; no block", "is the file whole?")
+    return blocks
+
+
+def _output(state: Weights, parts: list[Part], in_channels: int) -> dict[str, Any]:
+    """Whether there is one norm, behind all else, or the first one is of a pyramid."""
+    norms = [n for n, part in enumerate(parts) if part.kind == "norm"]
+    if len(norms) < 2 or norms[0] + 1 == len(parts):
+        return {"output_pyramid": "none"}
+    outputs = size_of(state, *(f"{parts[norms[0] + 1].name}.{what}" for what in ("bias", "weight")))
+    return {"output_pyramid": "output_skip" if outputs == in_channels else "residual"}
+
+
+def _parts(state: Weights) -> list[Part]:
+    """The modules that have tensors, in their order."""
+    inside: dict[int, set[str]] = {}
+    for name in state:
+        if found := re.match(rf"{re.escape(PREFIX)}(\d+)\.(.+)", name):
+            inside.setdefault(int(found[1]), set()).add(found[2])
+    return [
+        Part(_kind(state, f"{PREFIX}{place}", inside[place]), f"{PREFIX}{place}")
+        for place in sorted(inside)
+    ]
+
+
+def _kind(state: Weights, name: str, inside: set[str]) -> str:
+    words = {what.split(".")[0] for what in inside}
+    if words & {"Conv_1", "GroupNorm_1", "Dense_0"}:
+        return "residual"
+    if words & {"NIN_1", "NIN_2", "NIN_3"}:
+        return "attention"
+    if words & {"Conv2d_0", "Conv_0"}:
+        return "resample"
+    if "Conv" in words:
+        return "combine"
+    if "W" in words:
+        return "fourier"
+    axes = state[f"{name}.weight"].ndim if "weight" in words else 0
+    return {1: "norm", 2: "linear", 4: "conv"}.get(axes, "unknown")
+
+
+def _changes(state: Weights, part: Part) -> bool:
+    """Whether a module changes the resolution: only there has an even width a shortcut."""
+    if part.kind != "residual":
+        return part.kind == "resample"
+    has_shortcut = any(f"{part.name}.Conv_2.{what}" in state for what in ("weight", "bias"))
+    return has_shortcut and _inputs(state, part) == _outputs(state, part)
+
+
+def _inputs(state: Weights, part: Part) -> int:
+    return size_of(state, *(f"{part.name}.GroupNorm_0.{what}" for what in ("weight", "bias")))
+
+
+def _outputs(state: Weights, part: Part) -> int:
+    parts = ("GroupNorm_1.weight", "GroupNorm_1.bias", "Conv_0.bias", "Conv_1.bias", "Dense_0.bias")
+    return size_of(state, *(f"{part.name}.{what}" for what in parts))
+
+
+def _listed(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    """Our modules that have a place in the list, in its order, by our names."""
+    for name, child in module.named_children():
+        if isinstance(child, _MODULES):
+            yield prefix + name, child
+        else:
+            yield from _listed(child, f"{prefix}{name}.")
+
+
+def _source_name(
+    name: str, places: Mapping[str, tuple[str, nn.Module]], *, fir: bool, nin: bool
+) -> str:
+    """What the format calls a tensor of ours; `nin` is how DDPM's residual blocks widen."""
+    ours = name
+    while ours not in places:
+        ours = ours.rpartition(".")[0]
+    place, module = places[ours]
+    part, _, kind = name.removeprefix(f"{ours}.").rpartition(".")
+    if isinstance(module, FourierEmbedding):
+        return FREQUENCIES
+    if isinstance(module, SelfAttention):
+        return f"{place}.{_ATTENTION[part]}.{_NIN[kind] if part != 'norm' else kind}"
+    if isinstance(module, ResidualBlock):
+        if part == "shortcut":
+            return f"{place}.NIN_0.{_NIN[kind]}" if nin else f"{place}.Conv_2.{kind}"
+        return f"{place}.{_RESIDUAL[part]}.{kind}"
+    if isinstance(module, HalveConv | DoubleConv):
+        return f"{place}.{'Conv2d_0' if fir else 'Conv_0'}.{kind}"
+    if isinstance(module, InputSkip):
+        return f"{place}.Conv.{kind}"
+    return f"{place}.{kind}"

@@ -1,0 +1,150 @@
+"""Whole runs of imported models, against the library's pipelines on the same noise."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.labels import Labels
+from difftool.diffusion.samplers import compile_program
+from difftool.export.eager import Eager
+from difftool.importers.format import Imported
+from difftool.networks import build_network
+from tests.importers import diffusers_models as models
+from tests.importers.conftest import read
+from tests.importers.diffusers_models import SMALL
+
+diffusers = pytest.importorskip("diffusers")
+# Their schedulers hand tensors to numpy in a way that numpy 2 would rather have go.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+RUN = 1e-3  # of values from -1 to 1
+DDPM, DDIM = "DDPMScheduler", "DDIMScheduler"
+RUNS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "ddpm": (DDPM, {"num_train_timesteps": 20}, 20),
+    "ddpm fixed_large": (DDPM, {"num_train_timesteps": 20, "variance_type": "fixed_large"}, 20),
+    "ddpm fixed_small_log": (
+        DDPM, {"num_train_timesteps": 20, "variance_type": "fixed_small_log"}, 20,
+    ),
+    "ddpm learned_range": (
+        DDPM, {"num_train_timesteps": 20, "variance_type": "learned_range"}, 20,
+    ),
+    "ddpm x0, not clipped": (
+        DDPM, {"num_train_timesteps": 20, "prediction_type": "sample", "clip_sample": False}, 20,
+    ),
+    "ddpm v": (DDPM, {"num_train_timesteps": 20, "prediction_type": "v_prediction"}, 20),
+    "ddim": (DDIM, {"num_train_timesteps": 100}, 50),
+    "ddim of few steps": (DDIM, {"num_train_timesteps": 10}, 10),
+    "ddim trailing": (DDIM, {"timestep_spacing": "trailing", "num_train_timesteps": 100}, 50),
+    "ddim v": (DDIM, {"num_train_timesteps": 100, "prediction_type": "v_prediction"}, 50),
+    "ddim x0": (DDIM, {"num_train_timesteps": 100, "prediction_type": "sample"}, 50),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "settings", "steps"), RUNS.values(), ids=RUNS)
+def test_the_default_program_is_the_pipeline(
+    kind: str,
+    settings: dict[str, Any],
+    steps: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learned = settings.get("variance_type") == "learned_range"
+    theirs = models.unet(SMALL | {"out_channels": 6 if learned else 3})
+    noise = _noise(steps)
+    images = _pipeline(kind, settings, theirs, noise, tmp_path, monkeypatch)
+    ours = _run(read(tmp_path), noise)
+    assert np.std(images) > 0.1
+    assert np.abs(ours.clip(-1, 1) - images).max() <= RUN
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
+def test_fewer_steps_of_ddpm(
+    variance: str, spacing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they differ, it is by the noise of the library's last step, and the import says so."""
+    settings = {"variance_type": variance, "timestep_spacing": spacing, "clip_sample": False}
+    noise = _noise(4)
+    images = _pipeline(DDPM, settings, models.unet(SMALL), noise, tmp_path, monkeypatch)
+    imported = read(tmp_path)
+    ours = _run(imported, noise, steps=4)
+    said = [note for note in imported.notes if "adds noise in its last step" in note]
+    assert bool(said) == (spacing == "trailing" and variance == "fixed_large")
+    if said:
+        assert f"variance_type={variance}" in said[0]
+        sigma = imported.spec.schedule.sigma[249]  # the last of 1000 in 4 steps
+        assert sigma > 0.5
+        ours = ours + sigma * noise[-1].numpy()
+    assert np.abs(ours.clip(-1, 1) - images).max() <= RUN
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [DDPM, DDIM])
+def test_a_run_by_label(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their pipelines take no labels, so the loop is written out."""
+    theirs = models.unet(SMALL | {"num_class_embeds": 4})
+    scheduler = getattr(diffusers, kind)(num_train_timesteps=20)
+    theirs.save_pretrained(tmp_path)
+    scheduler.save_pretrained(tmp_path)
+    imported = read(tmp_path)
+    assert imported.spec.classes == 4
+    noise, labels = _noise(20), torch.tensor([3, 1])
+    models.give_noise(monkeypatch, iter(noise[1:]))
+    x = noise[0]
+    scheduler.set_timesteps(20)
+    for t in scheduler.timesteps:
+        x = scheduler.step(theirs(x, t, class_labels=labels).sample, t, x).prev_sample
+    ours = _run(imported, noise, Labels(labels.numpy()))
+    assert np.abs(ours - x.numpy()).max() <= RUN
+    other = _run(imported, noise, Labels(labels.flip(0).numpy()))
+    assert np.abs(other - x.numpy()).max() > 0.1
+
+
+def _noise(steps: int) -> Tensor:
+    """What a run starts from, and of each step."""
+    return torch.randn(steps + 1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def _pipeline(
+    kind: str,
+    settings: dict[str, Any],
+    network: torch.nn.Module,
+    noise: Tensor,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> NDArray[np.float32]:
+    """The images of a pipeline, in -1 .. 1, given noise in the order in which it asks for it.
+
+    The pipeline is saved to a folder.
+    """
+    scheduler = getattr(diffusers, kind)(**settings)
+    pipeline = getattr(diffusers, kind.replace("Scheduler", "Pipeline"))(network, scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(folder)
+    models.give_noise(monkeypatch, iter(noise))
+    run = pipeline(batch_size=2, num_inference_steps=len(noise) - 1, output_type="np")
+    images: NDArray[np.float32] = run.images
+    return images.transpose(0, 3, 1, 2) * 2 - 1
+
+
+def _run(
+    imported: Imported, noise: Tensor, labels: Labels | None = None, **changes: int
+) -> NDArray[np.float32]:
+    """The samples of the default program, or of a change to it."""
+    program = compile_program(
+        imported.spec, imported.sampler.changed_by(SamplerCall(arguments=changes))
+    )
+    assert len(program) == len(noise) - 1
+    network = build_network(imported.network["kind"], imported.network["arguments"])
+    network.load_state_dict(dict(imported.tensors))
+    batch = Eager(network.eval(), imported.spec).batch(program, 2, labels)
+    batch.start(noise[0].numpy())
+    for drawn in noise[1:]:
+        batch.step(drawn.numpy())
+    return batch.x

@@ -1,0 +1,212 @@
+"""improved- and guided-diffusion files against a plain walk over their state dict."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from difftool.diffusion.calls import SamplerCall
+from difftool.errors import ArtefactError, UsageError
+from difftool.importers import find
+from difftool.importers.format import Imported
+from difftool.importers.settings import SettingsMissing
+from difftool.networks import build_network
+from tests.importers.conftest import read
+from tests.importers.plain_openai import Shape, evaluate
+
+TOLERANCE = 2e-4  # of the largest output
+SAID = {"diffusion_steps": 1000, "noise_schedule": "linear", "image_size": 8}
+
+Save = Callable[..., Path]
+
+
+@torch.no_grad()
+def output_of(imported: Imported, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
+    network = build_network(imported.network["kind"], imported.network["arguments"])
+    network.load_state_dict(dict(imported.tensors))
+    conds = (timesteps,) if labels is None else (timesteps, labels)
+    return network.eval()(x, network.condition(*conds))
+
+
+def test_the_plain_walk_is_the_authors_network(shared: Path) -> None:
+    folder = shared / "golden/improved_diffusion_learned_sigma"
+    state = torch.load(folder / "ema_0.9999_000100.pt", weights_only=True)
+    with np.load(folder / "io.npz", allow_pickle=False) as arrays:
+        x, t, expected = (torch.from_numpy(arrays[name]) for name in ("x", "t_original", "output"))
+    actual = evaluate(state, x, t / 4, blocks=1, head_channels=32, new_order=False)
+    assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("shape", "flags"),
+    [
+        pytest.param(
+            Shape(),
+            {"num_head_channels": 16, "use_new_attention_order": False},
+            id="guided-diffusion, the old order",
+        ),
+        pytest.param(
+            Shape(classes=5, blocks=2),
+            {"num_head_channels": 16, "use_new_attention_order": True},
+            id="its 64x64, with classes and the new order",
+        ),
+        pytest.param(
+            Shape(channels=64, widths=(32, 64, 64), attention=(1, 2)),
+            {"num_head_channels": 32, "use_new_attention_order": False},
+            id="its 512x512, whose first level is narrower than its embedding",
+        ),
+        pytest.param(
+            Shape(updown=False, scale_shift=False, outputs=3, blocks=2),
+            {"num_heads": 1},
+            id="improved-diffusion's LSUN, without learned variance",
+        ),
+        pytest.param(
+            Shape(updown=False, attention=(0, 1), classes=3),
+            {"num_head_channels": 8},
+            id="improved-diffusion with classes",
+        ),
+    ],
+)
+def test_the_network_computes_what_the_file_means(
+    shape: Shape, flags: dict[str, Any], save: Save
+) -> None:
+    state = shape.random_state()
+    imported = read(save(state), **SAID, **flags)
+    x, timesteps = torch.randn(2, 3, 8, 8), torch.tensor([0.0, 870.0])
+    labels = torch.tensor([2, 0]) if shape.classes else None
+    head = flags.get("num_head_channels", 64)
+    order = flags.get("use_new_attention_order", False)
+    expected = evaluate(
+        state, x, timesteps, labels, blocks=shape.blocks, head_channels=head, new_order=order
+    )
+    actual = output_of(imported, x, timesteps, labels)
+    assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max()
+    assert imported.spec.classes == shape.classes
+    assert imported.spec.learned_variance is (shape.outputs == 6)
+
+
+def test_the_two_orders_differ(save: Save) -> None:
+    path = save(Shape().random_state())
+    x, timesteps = torch.randn(1, 3, 8, 8), torch.zeros(1)
+    old, new = (
+        output_of(
+            read(path, **SAID, num_head_channels=16, use_new_attention_order=order),
+            x,
+            timesteps,
+            None,
+        )
+        for order in (False, True)
+    )
+    assert (old - new).abs().max() > 100 * TOLERANCE * old.abs().max()
+
+
+def test_all_that_must_be_said_is_asked_for_at_once(save: Save) -> None:
+    path = save(Shape(widths=(32, 32, 64)).random_state())
+    with pytest.raises(SettingsMissing) as caught:
+        read(path)
+    assert [setting.name for setting in caught.value.missing] == [
+        "image_size",
+        "num_heads",
+        "use_new_attention_order",
+        "diffusion_steps",
+        "noise_schedule",
+        "rescale_timesteps",
+    ]
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("widths", "size"),
+    [((32, 64, 64, 64), 32), ((32, 64, 96, 128), 64), ((32, 32, 64, 64, 128, 128), 256)],
+)
+def test_the_image_size_follows_from_the_widths(
+    widths: tuple[int, ...], size: int, save: Save
+) -> None:
+    path = save(Shape(widths=widths, updown=False).random_state())
+    with pytest.raises(SettingsMissing) as caught:
+        read(path)
+    assert "image_size" not in [setting.name for setting in caught.value.missing]
+    if size == 32:
+        spec = read(path, num_heads=1, diffusion_steps=1000, noise_schedule="linear").spec
+        assert spec.shape == (3, size, size)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sampler"),
+    [
+        ({}, SamplerCall("ddpm", {"variance": "learned"})),
+        (
+            {"timestep_respacing": "250"},
+            SamplerCall("ddpm", {"steps": 250, "variance": "learned"}),
+        ),
+        (
+            {"timestep_respacing": "ddim25"},
+            SamplerCall("ddim", {"steps": 25, "spacing": "leading"}),
+        ),
+    ],
+)
+def test_the_default_program(flags: dict[str, str], sampler: SamplerCall, save: Save) -> None:
+    path = save(Shape(updown=False).random_state())
+    assert read(path, **SAID, num_heads=1, **flags).sampler == sampler
+
+
+@pytest.mark.parametrize(
+    ("flags", "parameterization", "variance"),
+    [({}, "epsilon", "large"), ({"sigma_small": True, "predict_xstart": True}, "x0", "small")],
+)
+def test_fixed_variance(
+    flags: dict[str, bool], parameterization: str, variance: str, save: Save
+) -> None:
+    imported = read(
+        save(Shape(outputs=3, updown=False).random_state()), **SAID, num_heads=1, **flags
+    )
+    assert imported.spec.parameterization == parameterization
+    assert imported.sampler.arguments == {"variance": variance}
+
+
+def test_timesteps_are_rescaled_to_a_thousand(save: Save) -> None:
+    path = save(Shape(updown=False).random_state())
+    said = {**SAID, "diffusion_steps": 4000, "num_heads": 1}
+    rescaled, plain = (read(path, **said, rescale_timesteps=value).spec for value in (True, False))
+    assert rescaled.cond_of(3999) == 3999 * 1000 / 4000
+    assert plain.cond_of(3999) == 3999
+    betas = 1 - rescaled.schedule.alpha_bar[1:] / rescaled.schedule.alpha_bar[:-1]
+    assert betas[-1] == pytest.approx(0.02 / 4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "message"),
+    [
+        ({"num_head": 4}, UsageError, "no setting 'num_head'.*num_heads"),
+        ({"num_heads": "few"}, UsageError, "num_heads is 'few'"),
+        ({"num_heads": 1, "noise_schedule": "sqrt"}, UsageError, "'sqrt'.*linear, cosine"),
+        ({"num_heads": 1, "num_heads_upsample": 2}, UsageError, "num_heads_upsample is 2"),
+        ({"num_heads": 1, "timestep_respacing": "10,10"}, UsageError, "timestep_respacing"),
+        ({"num_heads": 1, "image_size": 9}, ArtefactError, "cannot take samples of"),
+        ({"num_heads": 3}, ArtefactError, "do not split into equal attention heads"),
+    ],
+)
+def test_flags_without_a_meaning(
+    flags: dict[str, Any], error: type[Exception], message: str, save: Save
+) -> None:
+    with pytest.raises(error, match=message):
+        read(save(Shape(updown=False).random_state()), **{**SAID, **flags})
+
+
+def test_a_network_that_enlarges_pictures_is_refused(save: Save) -> None:
+    state = Shape().random_state()
+    state["input_blocks.0.0.weight"] = torch.zeros(32, 6, 3, 3)
+    with pytest.raises(ArtefactError, match="it enlarges pictures"):
+        read(save(state), **SAID)
+
+
+def test_the_image_size_of_the_flags_comes_first(save: Save) -> None:
+    path = save(Shape(updown=False).random_state(), "image_size: 16\nnum_heads: 2\n")
+    source = find(path)
+    assert source.read({**{k: str(v) for k, v in SAID.items()}}).spec.shape == (3, 8, 8)
+    said = {"diffusion_steps": "1000", "noise_schedule": "linear"}
+    assert source.read(said).spec.shape == (3, 16, 16)
