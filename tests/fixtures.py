@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from difftool.bundle import EngineKey
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
 
@@ -18,9 +17,9 @@ IMAGE_SPEC = ModelSpec(
     cond="timestep",
     data_range=(-1.0, 1.0),
 )
-IMAGE_NETWORK: dict[str, Any] = {
-    "kind": "unet",
-    "arguments": {
+IMAGE_NETWORK = NetworkCall(
+    "unet",
+    {
         "in_channels": 1,
         "out_channels": 1,
         "channels": 8,
@@ -29,19 +28,16 @@ IMAGE_NETWORK: dict[str, Any] = {
         "blocks": 1,
         "groups": 4,
     },
-}
+)
 CLASSES_SPEC = replace(IMAGE_SPEC, classes=3, null_label=True)
-CLASSES_NETWORK = {
-    "kind": "unet",
-    "arguments": {**IMAGE_NETWORK["arguments"], "classes": 3, "null_label": True},
-}
+CLASSES_NETWORK = NetworkCall("unet", {**IMAGE_NETWORK.arguments, "classes": 3, "null_label": True})
 POINTS_SPEC = ModelSpec(
     shape=(2,),
     schedule=geometric(levels=5, sigma_min=0.1, sigma_max=5.0),
     parameterization="scaled_score",
     cond="level",
 )
-POINTS_NETWORK = {"kind": "mlp", "arguments": {"dimensions": 2, "hidden": 16, "levels": 5}}
+POINTS_NETWORK = NetworkCall("mlp", {"dimensions": 2, "hidden": 16, "levels": 5})
 
 ENGINE_KEY = EngineKey(
     onnx_sha256="1" * 64,
@@ -104,13 +100,13 @@ def points_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     return _export(points_checkpoint, tmp_path_factory.mktemp("bundles") / "points")
 
 
-def _save(run: Path, spec: ModelSpec, network: dict[str, Any], sampler: SamplerCall) -> Path:
+def _save(run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall) -> Path:
     import torch
 
     from difftool import checkpoint as ckpt
     from difftool.networks import build_network
 
-    module = build_network(network["kind"], network["arguments"])
+    module = build_network(network)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # the networks' own initialization ends in zeros
         weights = {

@@ -9,7 +9,7 @@ from difftool.bundle import STEP, Bounds, Bundle, read_bundle, step_name
 from difftool.cli import main as command_line
 from difftool.data import read_samples
 from difftool.diffusion import noise
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import rows_of
 from difftool.diffusion.packed import graph_inputs

@@ -20,5 +20,5 @@ from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.networks.unet import UNet
 from difftool.runtime.backends.torchscript import Step, TorchBatch
 from difftool.train import likelihood, variational
-from difftool.train.config import model_spec, network_arguments
+from difftool.train.config import model_spec, network_call
 from difftool.train.presets import preset

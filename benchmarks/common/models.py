@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from common import inside_torch
-from common.inside import Bundle, SamplerCall, compile_program, read_bundle
+from common.inside import Bundle, NetworkCall, SamplerCall, compile_program, read_bundle
 from common.machine import ROOT, version
 from difftool import ModelSpec, Program
 
@@ -108,15 +108,16 @@ def untrained(name: str, shape: tuple[int, ...], **changes: Any) -> Callable[[Pa
             return folder
         config = inside_torch.preset(name)
         spec = inside_torch.model_spec(config, shape)
-        arguments = inside_torch.network_arguments(config, spec) | changes
+        derived = inside_torch.network_call(config, spec)
+        call = NetworkCall(derived.kind, {**derived.arguments, **changes})
         torch.manual_seed(0)
-        network = inside_torch.build_network(config.network.kind, arguments)
+        network = inside_torch.build_network(call)
         weights = {key: _not_zero(key, value) for key, value in network.state_dict().items()}
         inside_torch.save_checkpoint(
             folder,
             step=0,
             spec=spec,
-            network={"kind": config.network.kind, "arguments": arguments},
+            network=call,
             sampler=config.sampler.call,
             training=None,
             tensors={inside_torch.EMA: weights, inside_torch.MODEL: weights},

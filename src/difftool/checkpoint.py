@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import (
@@ -135,7 +135,7 @@ def save_checkpoint(
     *,
     step: int,
     spec: ModelSpec,
-    network: Mapping[str, Any],
+    network: NetworkCall,
     sampler: SamplerCall,
     training: Mapping[str, Any] | None,
     tensors: Mapping[str, Mapping[str, Tensor]],
@@ -166,7 +166,7 @@ def save_checkpoint(
             "format": FORMAT,
             "step": step,
             "spec": spec.to_dict(),
-            "network": dict(network),
+            "network": network.to_dict(),
             "program": sampler.to_dict(),
             "training": training,
             **({} if source is None else {"source": dict(source)}),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from difftool.bundle import STEP
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.onnx import conditioner_width, export_step, step_module
@@ -27,7 +28,9 @@ def axis_of_row(path: Path) -> Any:
 
 def exported(spec: ModelSpec, path: Path, fused: Sequence[str] = ()) -> Path:
     labels = {"classes": spec.classes, "null_label": spec.null_label}
-    network = build_network(POINTS_NETWORK["kind"], POINTS_NETWORK["arguments"] | labels)
+    network = build_network(
+        NetworkCall(POINTS_NETWORK.kind, {**POINTS_NETWORK.arguments, **labels})
+    )
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
     module = step_module(network, spec, fused)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from difftool.bundle import CONDITIONER, STEP
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import UNBOUNDED, Column
 from difftool.diffusion.schedules import geometric
 from difftool.diffusion.spec import ModelSpec
@@ -139,7 +140,7 @@ def ncsnv2_step(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
         shape=(3, 32, 32), schedule=levels, parameterization="scaled_score", cond="level"
     )
     torch.manual_seed(0)
-    network = build_network("ncsnv2", {"in_channels": 3, "channels": 32})
+    network = build_network(NetworkCall("ncsnv2", {"in_channels": 3, "channels": 32}))
     path = tmp_path_factory.mktemp("ncsnv2") / STEP
     export_step(step_module(network, spec), spec, 0, path)
     return in_half(onnx.load(path), "fp16")

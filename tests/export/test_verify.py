@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from difftool.bundle import Bounds, read_bundle
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.errors import ArtefactError, UsageError
@@ -52,8 +53,8 @@ def test_a_seeded_defect_fails(defect: str, tiny_checkpoint: Path) -> None:
     right = load_checkpoint(tiny_checkpoint)
     network = load_checkpoint(tiny_checkpoint).network
     if defect == "swapped time embedding":
-        settings = {**right.config["network"]["arguments"], "embedding": "cos_sin"}
-        swapped = build_network("unet", settings)
+        settings = {**right.call.arguments, "embedding": "cos_sin"}
+        swapped = build_network(NetworkCall("unet", settings))
         swapped.load_state_dict(network.state_dict())
         network = swapped.eval().requires_grad_(False)
     else:

@@ -78,7 +78,7 @@ def test_the_network_is_the_librarys(config: dict[str, Any], tmp_path: Path) -> 
 def _output(
     imported: Imported, x: torch.Tensor, times: torch.Tensor, labels: torch.Tensor | None = None
 ) -> torch.Tensor:
-    network = build_network(imported.network["kind"], imported.network["arguments"])
+    network = build_network(imported.network)
     network.load_state_dict(dict(imported.tensors))
     network.eval()
     given = [times.float()] if labels is None else [times.float(), labels]
@@ -184,9 +184,9 @@ def test_a_training_gives_its_moving_average(tmp_path: Path) -> None:
 def test_a_folder_goes_before_the_parts_in_it(tmp_path: Path) -> None:
     """As on the hub."""
     models.unet(SMALL | {"layers_per_block": 2}).save_pretrained(tmp_path / "unet")
-    assert read(tmp_path, sample_size=8).network["arguments"]["blocks"] == 2
+    assert read(tmp_path, sample_size=8).network.arguments["blocks"] == 2
     models.save(tmp_path, SMALL)
-    assert read(tmp_path).network["arguments"]["blocks"] == 1
+    assert read(tmp_path).network.arguments["blocks"] == 1
 
 
 def test_pickled_weights_and_copies_beside_them(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_names_of_early_versions(kind: str, tmp_path: Path) -> None:
 def test_skip_blocks_and_the_scheduler_of_the_ve_sde(tmp_path: Path) -> None:
     models.save(tmp_path, CHURCH, {"_class_name": "ScoreSdeVeScheduler", **SCHEDULER})
     imported = read(tmp_path)
-    assert imported.network["kind"] == "ncsnpp"
+    assert imported.network.kind == "ncsnpp"
     assert imported.sampler.name == "predictor_corrector"
     assert imported.spec.schedule.sigma[-1] == pytest.approx(30)
 
@@ -264,7 +264,7 @@ def test_skip_blocks_that_count_timesteps(tmp_path: Path) -> None:
     counting = {"time_embedding_type": "positional", "flip_sin_to_cos": False, "freq_shift": 1}
     models.save(tmp_path, CHURCH | counting | {"center_input_sample": False})
     imported = read(tmp_path)
-    assert (imported.network["kind"], imported.sampler.name) == ("ncsnpp", "ddpm")
+    assert (imported.network.kind, imported.sampler.name) == ("ncsnpp", "ddpm")
     models.save(tmp_path, CHURCH)
     with pytest.raises(ArtefactError, match=r"time_embedding_type is 'fourier'.*timesteps"):
         read(tmp_path)

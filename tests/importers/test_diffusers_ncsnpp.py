@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError
 from difftool.export.eager import Eager
@@ -70,7 +71,7 @@ def imported(theirs: Any, folder: Path) -> nn.Module:
     theirs.save_pretrained(folder)
     arguments = ncsnpp_arguments(options(json.loads((folder / "config.json").read_text())))
     tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
-    network = build_network("ncsnpp", arguments)
+    network = build_network(NetworkCall("ncsnpp", arguments))
     network.load_state_dict(take_ncsnpp(tensors, arguments))
     return network.eval()
 
@@ -130,7 +131,7 @@ def test_the_default_program_is_the_pipeline(
     ours = read(tmp_path)
     assert ours.chosen.assumed == ()
     program = compile_program(ours.spec, ours.sampler)
-    network = build_network("ncsnpp", ours.network["arguments"])
+    network = build_network(ours.network)
     network.load_state_dict(dict(ours.tensors))
     batch = Eager(network.eval(), ours.spec, ["norms"]).batch(program, 2)
     batch.start(noise[0].numpy() * program.start.high)

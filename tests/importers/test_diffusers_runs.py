@@ -141,7 +141,7 @@ def _run(
         imported.spec, imported.sampler.changed_by(SamplerCall(arguments=changes))
     )
     assert len(program) == len(noise) - 1
-    network = build_network(imported.network["kind"], imported.network["arguments"])
+    network = build_network(imported.network)
     network.load_state_dict(dict(imported.tensors))
     batch = Eager(network.eval(), imported.spec).batch(program, 2, labels)
     batch.start(noise[0].numpy())

@@ -54,7 +54,7 @@ def test_the_plain_walk_is_the_authors_network(shared: Path) -> None:
 def test_the_averaged_network_computes_what_the_file_means(variant: Variant, save: Save) -> None:
     state = variant.random_state()
     imported = read(save(listed(variant.random_state(seed=1), state), CONFIG))
-    network = build_network(imported.network["kind"], imported.network["arguments"])
+    network = build_network(imported.network)
     network.load_state_dict(dict(imported.tensors))
     x = torch.rand(2, 3, 16, 16)
     expected = evaluate(state, x, variant)
@@ -88,7 +88,7 @@ def test_rescaled_data_lie_around_zero(save: Save) -> None:
     config = CONFIG.replace("rescaled: false", "rescaled: true")
     imported = read(save(listed(NCSNV2.random_state()), config))
     assert imported.spec.data_range == (-1, 1)
-    assert imported.network["arguments"]["centered"] is True
+    assert imported.network.arguments["centered"] is True
 
 
 def test_levels_are_taken_from_the_file_where_nothing_says_them(save: Save) -> None:
@@ -132,5 +132,5 @@ def test_ncsn_asks_for_its_levels(shared: Path, save: Save) -> None:
         read(path, image_size=28)
     imported = read(path, image_size=28, sigma_begin=1, sigma_end=0.01)
     assert imported.spec.shape == (1, 28, 28)
-    assert imported.network["arguments"] == {"in_channels": 1, "levels": 10, "channels": 8}
+    assert imported.network.arguments == {"in_channels": 1, "levels": 10, "channels": 8}
     assert imported.sampler.arguments["denoise"] is False

@@ -26,7 +26,7 @@ Save = Callable[..., Path]
 
 @torch.no_grad()
 def output_of(imported: Imported, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
-    network = build_network(imported.network["kind"], imported.network["arguments"])
+    network = build_network(imported.network)
     network.load_state_dict(dict(imported.tensors))
     conds = (timesteps,) if labels is None else (timesteps, labels)
     return network.eval()(x, network.condition(*conds))

@@ -35,7 +35,7 @@ def test_what_the_tensors_tell(state: dict[str, torch.Tensor], save: Save) -> No
     with pytest.raises(SettingsMissing, match="does not tell resolution"):
         read(save(state))
     imported = read(save(state), resolution=16)
-    assert imported.network["arguments"] == {
+    assert imported.network.arguments == {
         "in_channels": 3,
         "out_channels": 3,
         "channels": 32,

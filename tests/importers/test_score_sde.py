@@ -105,7 +105,7 @@ def expected_of(plain: Plain, imported: Imported, x: Tensor, levels: list[int]) 
 @torch.no_grad()
 def test_the_network_computes_what_the_file_means(plain: Plain, imported: Imported) -> None:
     assert (imported.weights, imported.step) == ("ema", 70)
-    network = build_network(imported.network["kind"], imported.network["arguments"])
+    network = build_network(imported.network)
     network.load_state_dict(dict(imported.tensors))
     levels = [0, LEVELS - 1, 5]
     conds = torch.from_numpy(imported.spec.cond_of(levels)).float()
@@ -116,7 +116,7 @@ def test_the_network_computes_what_the_file_means(plain: Plain, imported: Import
 
 
 def test_what_the_tensors_tell(plain: Plain, imported: Imported) -> None:
-    arguments = imported.network["arguments"]
+    arguments = imported.network.arguments
     assert arguments["channels"] == plain.nf
     assert arguments["multipliers"] == list(plain.ch_mult)
     assert arguments["blocks"] == plain.num_res_blocks

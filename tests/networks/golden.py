@@ -19,6 +19,6 @@ def recorded(folder: Path) -> dict[str, Tensor]:
 def imported(folder: Path) -> nn.Module:
     """The network of a golden folder, as it is imported."""
     model = find(folder).read()
-    network = build_network(model.network["kind"], model.network["arguments"])
+    network = build_network(model.network)
     network.load_state_dict(dict(model.tensors))
     return network.eval()

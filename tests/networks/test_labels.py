@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import UsageError
 from difftool.networks import build_network, num_parameters
 from difftool.networks.mlp import MLP
@@ -16,7 +17,7 @@ KINDS = ("mlp", "unet")
 
 def build(kind: str, **arguments: Any) -> nn.Module:
     torch.manual_seed(0)
-    return build_network(kind, {**SMALL[kind][0], **arguments}).eval()
+    return build_network(NetworkCall(kind, {**SMALL[kind][0], **arguments})).eval()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import UsageError
 from difftool.networks import build_network, num_parameters
 from difftool.networks.linear_attention_unet import (
@@ -24,7 +25,9 @@ def test_the_defaults_have_the_library_s_size() -> None:
 
 
 def test_attention_is_full_where_it_is_said_and_in_the_middle() -> None:
-    network = build_network("linear_attention_unet", SMALL | {"full": [1], "heads": [1, 2, 3]})
+    network = build_network(
+        NetworkCall("linear_attention_unet", SMALL | {"full": [1], "heads": [1, 2, 3]})
+    )
     linear, full = LinearAttention, FullAttention
     rows = [*network.down, network.middle, *network.up]
     found = [m for row in rows for m in row if isinstance(m, linear | full)]
@@ -70,4 +73,4 @@ def test_linear_attention_is_two_softmaxes_and_two_sums() -> None:
 )
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build_network("linear_attention_unet", SMALL | change)
+        build_network(NetworkCall("linear_attention_unet", SMALL | change))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional as F
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import UsageError
 from difftool.export.onnx import export_module
 from difftool.networks import build_network
@@ -87,4 +88,4 @@ def test_the_exported_filters_are_the_same(layer: nn.Module, tmp_path: Path) -> 
 def test_arguments_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
     arguments = {"in_channels": 3, "channels": 8, "multipliers": [1, 2], "blocks": 1}
     with pytest.raises(UsageError, match=message):
-        build_network("ncsnpp", arguments | changes)
+        build_network(NetworkCall("ncsnpp", arguments | changes))

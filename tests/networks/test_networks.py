@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import UsageError
 from difftool.networks import NETWORKS, build_network, num_parameters
 
@@ -61,7 +62,7 @@ def small(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
     """A network whose every weight acts (none is at its zero start), with an x and a cond."""
     arguments, shape = SMALL[kind]
     torch.manual_seed(0)
-    network = build_network(kind, arguments).eval()
+    network = build_network(NetworkCall(kind, arguments)).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -139,7 +140,7 @@ def test_same_in_channels_last(kind: str) -> None:
 
 
 def test_num_parameters_counts_what_training_adjusts() -> None:
-    network = build_network("mlp", {"dimensions": 2})
+    network = build_network(NetworkCall("mlp", {"dimensions": 2}))
     assert num_parameters(network) == (2 * 128 + 128) + (128 * 128 + 128) + (128 * 2 + 2)
     network.out.requires_grad_(False)
     assert num_parameters(network) == (2 * 128 + 128) + (128 * 128 + 128)
@@ -161,4 +162,4 @@ def test_num_parameters_counts_what_training_adjusts() -> None:
 )
 def test_bad_arguments(kind: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build_network(kind, arguments)
+        build_network(NetworkCall(kind, arguments))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import UsageError
 from difftool.networks import build_network, num_parameters
 from difftool.networks.unet import UNet
@@ -51,7 +52,7 @@ def test_guided_diffusion_256_network_has_the_published_size() -> None:
 
 @torch.no_grad()
 def test_starts_at_zero() -> None:
-    network = build_network("unet", MNIST)
+    network = build_network(NetworkCall("unet", MNIST))
     x = torch.randn(2, 1, 28, 28)
     output = network(x, network.condition(torch.tensor([0.0, 999.0])))
     assert torch.equal(output, torch.zeros_like(x))
@@ -69,7 +70,7 @@ def test_fused_layers_start_as_if_apart() -> None:
 
 
 def test_residual_blocks_in_running_order() -> None:
-    network = build_network("unet", MNIST)
+    network = build_network(NetworkCall("unet", MNIST))
     ran: list[nn.Module] = []
     for block in network.residual_blocks().values():
         block.register_forward_pre_hook(lambda module, inputs: ran.append(module))
@@ -79,7 +80,7 @@ def test_residual_blocks_in_running_order() -> None:
 
 @torch.no_grad()
 def test_conditioning_is_one_projection_per_block() -> None:
-    network = build_network("unet", MNIST)
+    network = build_network(NetworkCall("unet", MNIST))
     assert network.condition(torch.zeros(5)).shape == (5, sum(network.projection_sizes))
     assert network.projection_sizes == [8, 16, 16] + [16, 16] + [16] * 4 + [8] * 2
 
@@ -97,9 +98,16 @@ def test_embedding_frequencies(kind: str, lowest: float) -> None:
 
 def test_switches_of_the_attentions_and_widths() -> None:
     network = build_network(
-        "unet",
-        MNIST
-        | {"multipliers": [1, 1.5, 2], "attention": [0], "up_attention": [1], "middle_groups": 0},
+        NetworkCall(
+            "unet",
+            MNIST
+            | {
+                "multipliers": [1, 1.5, 2],
+                "attention": [0],
+                "up_attention": [1],
+                "middle_groups": 0,
+            },
+        )
     )
     attentions = [
         name for name, module in network.named_modules() if isinstance(module, SelfAttention)
@@ -134,4 +142,4 @@ def test_switches_of_the_attentions_and_widths() -> None:
 )
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build_network("unet", MNIST | change)
+        build_network(NetworkCall("unet", MNIST | change))

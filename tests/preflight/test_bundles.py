@@ -14,6 +14,7 @@ from onnx import helper, shape_inference
 
 import difftool
 from difftool.bundle import CONDITIONER, STEP, Bundle, read_bundle
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
 from difftool.export.forms.rows import ONE_OR_BATCH
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
@@ -180,7 +181,7 @@ SMALL: Final[Mapping[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("kind", SMALL)
 def test_every_network(kind: str, tmp_path: Path) -> None:
     spec = replace(POINTS_SPEC, shape=(1, 8, 8))
-    network = build_network(kind, SMALL[kind]).eval()
+    network = build_network(NetworkCall(kind, SMALL[kind])).eval()
     width = conditioner_width(network, spec)
     export_step(step_module(network, spec), spec, width, tmp_path / STEP)
     if width:

@@ -39,19 +39,19 @@ def graph(data: bytes) -> None:
 
 def config(data: bytes) -> None:
     """A training's configuration, up to its model."""
-    from difftool.train.config import model_spec, network_arguments, read_toml, to_toml
+    from difftool.train.config import model_spec, network_call, read_toml, to_toml
 
     path = _folder("config") / "config.toml"
     path.write_bytes(data)
     read = read_toml(path)
     path.write_text(to_toml(read), encoding="utf-8")
     read_toml(path)
-    network_arguments(read, model_spec(read, (1, 8, 8)))
+    network_call(read, model_spec(read, (1, 8, 8)))
 
 
 def recipe(data: bytes) -> None:
     """A training's configuration, up to a step that is rehearsed on points or on small images."""
-    from difftool.train.config import model_spec, network_arguments, read_toml
+    from difftool.train.config import model_spec, network_call, read_toml
     from difftool.train.ncsnv2 import resolve
     from difftool.train.rehearsal import rehearse
 
@@ -61,7 +61,7 @@ def recipe(data: bytes) -> None:
     found = _small_data("toy" if read.data.source in _toys() else read.data.mode or "L")
     read = resolve(read, found)
     spec = model_spec(read, found.shape)
-    rehearse(read, spec, network_arguments(read, spec), found)
+    rehearse(read, spec, network_call(read, spec), found)
 
 
 def image(data: bytes) -> None:

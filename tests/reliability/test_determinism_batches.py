@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from difftool.bundle import Bundle, read_bundle
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm, unipc
@@ -57,8 +57,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A model of 7 x 5 pixels, which no vector of a CPU divides, with classes and a step.ts."""
     root = tmp_path_factory.mktemp("odd")
     spec = replace(fixtures.CLASSES_SPEC, shape=(1, 7, 5))
-    arguments = {**fixtures.CLASSES_NETWORK["arguments"], "channels": 4, "groups": 2}
-    network: dict[str, Any] = {"kind": "unet", "arguments": arguments}
+    arguments = {**fixtures.CLASSES_NETWORK.arguments, "channels": 4, "groups": 2}
+    network = NetworkCall("unet", arguments)
     checkpoint = fixtures._save(root / "run", spec, network, SamplerCall("ddpm"))
     return with_torchscript(fixtures._export(checkpoint, root / "bundle"), checkpoint)
 

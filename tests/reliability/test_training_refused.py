@@ -24,7 +24,7 @@ from difftool.train.config import (
     TrainConfig,
     apply_overrides,
     model_spec,
-    network_arguments,
+    network_call,
 )
 from difftool.train.ncsnv2 import resolve
 from difftool.train.presets import preset_names
@@ -152,7 +152,7 @@ def rehearsed(config: TrainConfig) -> None:
     found = data.load_data(config.data, 0)
     config = resolve(config, found)
     spec = model_spec(config, found.shape, found.classes)
-    rehearse(config, spec, network_arguments(config, spec), found)
+    rehearse(config, spec, network_call(config, spec), found)
 
 
 @pytest.mark.seeded("B5")

@@ -12,7 +12,7 @@ from difftool.train.config import (
     TrainConfig,
     apply_overrides,
     model_spec,
-    network_arguments,
+    network_call,
     parse,
     read_toml,
     to_toml,
@@ -96,13 +96,17 @@ def test_learning_rate_course() -> None:
 def test_specs_of_both_methods(images_config: TrainConfig, points_config: TrainConfig) -> None:
     images = model_spec(images_config, (1, 8, 8))
     assert (images.cond, images.data_range) == ("timestep", (-1.0, 1.0))
-    assert network_arguments(images_config, images)["out_channels"] == 1
+    assert network_call(images_config, images).arguments["out_channels"] == 1
     learned = model_spec(apply_overrides(images_config, ["loss.kind=hybrid"]), (3, 8, 8))
     assert learned.learned_variance
-    assert network_arguments(images_config, learned)["out_channels"] == 6
+    assert network_call(images_config, learned).arguments["out_channels"] == 6
     points = model_spec(points_config, (2,))
     assert (points.cond, points.data_range, len(points.schedule)) == ("level", None, 4)
-    assert network_arguments(points_config, points) == {"dimensions": 2, "hidden": 8, "levels": 4}
+    assert network_call(points_config, points).arguments == {
+        "dimensions": 2,
+        "hidden": 8,
+        "levels": 4,
+    }
     assert model_spec(points_config, (1, 8, 8)).data_range == (0.0, 1.0)
 
 
@@ -121,8 +125,8 @@ def test_labels_make_a_model_of_classes(
     spec = model_spec(dropping, (1, 8, 8), classes=10)
     assert (spec.classes, spec.null_label) == (10, True)
     for config in (dropping, points_config):
-        arguments = network_arguments(config, spec)
+        arguments = network_call(config, spec).arguments
         assert (arguments["classes"], arguments["null_label"]) == (10, True)
     ncsn = apply_overrides(dropping, ["network.kind=ncsnv2"])
     with pytest.raises(UsageError, match=r"'ncsnv2' takes no labels.*mlp, unet"):
-        network_arguments(ncsn, spec)
+        network_call(ncsn, spec)

@@ -8,7 +8,7 @@ import torch
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import UsageError
 from difftool.networks import build_network, num_parameters
-from difftool.train.config import model_spec, network_arguments
+from difftool.train.config import model_spec, network_call
 from difftool.train.presets import preset, preset_names
 
 SHAPES = {"toy": (2,), "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
@@ -21,7 +21,7 @@ def test_every_preset_describes_a_model_and_its_sampler(name: str) -> None:
     spec = model_spec(config, shape, classes=10 if config.data.labels else 0)
     assert compile_program(spec, config.sampler.call).nfe >= 1
     with torch.device("meta"):
-        network = build_network(config.network.kind, network_arguments(config, spec))
+        network = build_network(network_call(config, spec))
     assert num_parameters(network) > 0
 
 
@@ -41,13 +41,13 @@ def test_ddpm_on_cifar10_is_the_paper() -> None:
     config = preset("ddpm-cifar10")
     spec = model_spec(config, (3, 32, 32))
     with torch.device("meta"):
-        network = build_network(config.network.kind, network_arguments(config, spec))
+        network = build_network(network_call(config, spec))
     assert num_parameters(network) == pytest.approx(35.746e6, rel=1e-4)
     settings, run = config.optimizer, config.run
     assert (settings.lr, settings.warmup, settings.clip) == (2e-4, 5000, 1.0)
     assert (run.batch, config.ema.decay, config.ema.warmup) == (128, 0.9999, False)
     assert config.data.flip
-    assert network_arguments(config, spec)["dropout"] == 0.1
+    assert network_call(config, spec).arguments["dropout"] == 0.1
     alpha_bar = spec.schedule.alpha**2
     assert len(alpha_bar) == 1000
     assert [1 - alpha_bar[0], 1 - alpha_bar[-1] / alpha_bar[-2]] == pytest.approx([1e-4, 0.02])

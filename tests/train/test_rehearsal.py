@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ResourceError, UsageError
 from difftool.networks import build_network
 from difftool.train import trainer
-from difftool.train.config import TrainConfig, apply_overrides, model_spec, network_arguments
+from difftool.train.config import TrainConfig, apply_overrides, model_spec, network_call
 from difftool.train.data import Data
 from difftool.train.rehearsal import rehearse
 
@@ -18,7 +19,7 @@ def rehearsed(config: TrainConfig, items: torch.Tensor, *overrides: str) -> None
     config = apply_overrides(config, overrides)
     found = Data(items)
     spec = model_spec(config, found.shape)
-    rehearse(config, spec, network_arguments(config, spec), found)
+    rehearse(config, spec, network_call(config, spec), found)
 
 
 def images(channels: int, height: int, width: int) -> torch.Tensor:
@@ -94,4 +95,4 @@ def test_a_rehearsal_draws_nothing(images_config: TrainConfig) -> None:
 def test_an_argument_of_another_type_is_named(kind: str, arguments: dict[str, object]) -> None:
     wrong = list(arguments)[-1]
     with pytest.raises(UsageError, match=f"network {kind}'s {wrong} is"):
-        build_network(kind, arguments)
+        build_network(NetworkCall(kind, arguments))

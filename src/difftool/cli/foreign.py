@@ -93,13 +93,12 @@ def imported_record(found: "Found", imported: "Imported") -> dict[str, Any]:
     from difftool.diffusion.samplers import compile_program
 
     program = compile_program(imported.spec, imported.sampler)
-    arguments = imported.network["arguments"]
     return {
         "parameters": imported.parameters,
         "step": imported.step,
         "program": program.name,
         "spec": spec_record(imported.spec),
-        "network": {"kind": imported.network["kind"], **arguments},
+        "network": {"kind": imported.network.kind, **imported.network.arguments},
         "source": found.record(imported),
     }
 

@@ -1,4 +1,4 @@
-"""Calls as plain data: a sampler with its arguments, and which values a function takes."""
+"""Calls as plain data: a sampler or a network with its arguments, and which values they take."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +40,23 @@ class SamplerCall:
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
         """Read what `to_dict` gave; KeyError, TypeError or ValueError if it is anything else."""
         return cls(str(value["sampler"]), dict(value["arguments"]))
+
+
+@dataclass(frozen=True)
+class NetworkCall:
+    """A network's kind and constructor arguments: what `difftool.networks` builds it from."""
+
+    kind: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the call as bundles and checkpoints keep it."""
+        return {"kind": self.kind, "arguments": dict(self.arguments)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave; KeyError, TypeError or ValueError if it is anything else."""
+        return cls(value["kind"], dict(value["arguments"]))
 
 
 def require_types(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

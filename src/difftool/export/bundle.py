@@ -129,7 +129,7 @@ def _manifest(
             "spec": loaded.spec.to_dict(),
             "program": ProgramEntry(**program.call.to_dict()),
             "network": NetworkEntry(
-                **loaded.config["network"],
+                **loaded.call.to_dict(),
                 parameters=sum(weight.numel() for weight in loaded.network.parameters()),
             ),
             "provenance": Provenance(

@@ -38,7 +38,7 @@ def check(imported: Imported) -> Imported:
     if math.prod(spec.shape) > MOST_NUMBERS:
         raise UsageError(f"samples of {spec.shape} are too large", "is the image size right?")
     compile_program(spec, imported.sampler)
-    network = build_network(imported.network["kind"], imported.network["arguments"])
+    network = build_network(imported.network)
     network.load_state_dict(dict(imported.tensors))
     network.eval()
     levels = np.array([0, len(spec.schedule) - 1])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError
 from difftool.importers import diffusers_scheduler as scheduler
@@ -58,7 +58,7 @@ def _read(source: Source, settings: Settings) -> Imported:
     state = unet.present_names(weights_of(source.content) or {})
     return Imported(
         spec=spec,
-        network={"kind": kind, "arguments": arguments},
+        network=NetworkCall(kind, arguments),
         tensors=_tensors(kind, arguments, state),
         sampler=sampler,
         weights="ema" if is_ema else "raw",
@@ -89,7 +89,7 @@ def _network(config: unet.Config) -> tuple[str, dict[str, Any]]:
 def _tensors(kind: str, arguments: dict[str, Any], state: Weights) -> Weights:
     if kind == "ncsnpp":
         return take_ncsnpp(state, arguments)
-    network = outline(kind, arguments)
+    network = outline(NetworkCall(kind, arguments))
     assert isinstance(network, UNet)
     return take_unet(state, network, unet.namer(arguments["blocks"]), apart=True)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.importers.diffusers_unet import (
     Config,
     check_values,
@@ -81,7 +82,7 @@ def ncsnpp_arguments(config: Config) -> dict[str, Any]:
 
 def take_ncsnpp(state: Weights, arguments: Mapping[str, Any]) -> Weights:
     """The tensors of the network with these arguments, from the library's present names."""
-    network = outline("ncsnpp", arguments)
+    network = outline(NetworkCall("ncsnpp", arguments))
     assert isinstance(network, NCSNpp)
     last = len(arguments["multipliers"]) - 1
     return take_unet(state, network, partial(_source_name, last=last), apart=True)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.importers.settings import Chosen, Settings
 from difftool.importers.source import Source
@@ -17,7 +16,7 @@ from difftool.importers.source import Source
 class Imported:
     """A model that was read from someone else's files, ready to be written as a checkpoint.
 
-    - `network`: {"kind", "arguments"} for `build_network`; `tensors` fit its state
+    - `network`: what `build_network` builds; `tensors` fit its state
     - `sampler`: makes the default program, as near to the authors' own as there is
     - `weights`: "ema" where the source keeps a moving average apart, which is then what is taken;
       "raw" where there is one set of weights
@@ -29,7 +28,7 @@ class Imported:
     """
 
     spec: ModelSpec
-    network: Mapping[str, Any]
+    network: NetworkCall
     tensors: Mapping[str, Tensor]
     sampler: SamplerCall
     weights: str

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import NoiseSchedule, cosine, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
@@ -75,7 +75,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         arguments["head_channels"] = chosen[HEAD_CHANNELS.name]
     else:
         arguments["heads"] = chosen[HEADS.name]
-    network = outline("unet", arguments)
+    network = outline(NetworkCall("unet", arguments))
     assert isinstance(network, UNet)
     tensors = take_unet(state, network, source_name, apart=False)
     if not chosen[NEW_ORDER.name]:
@@ -94,7 +94,7 @@ def _read(source: Source, settings: Settings) -> Imported:
             learned_variance=learned,
             classes=arguments["classes"],
         ),
-        network={"kind": "unet", "arguments": arguments},
+        network=NetworkCall("unet", arguments),
         tensors=tensors,
         sampler=_sampler(chosen, learned),
         weights="raw",

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import NoiseSchedule, cosine, from_betas, linear, sigmoid
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
@@ -108,7 +108,7 @@ def _read(source: Source, settings: Settings) -> Imported:
             data_range=(-1.0, 1.0),
             learned_variance=learned,
         ),
-        network={"kind": "linear_attention_unet", "arguments": arguments},
+        network=NetworkCall("linear_attention_unet", arguments),
         tensors=take_lucidrains(unet, arguments),
         sampler=_sampler(chosen, len(schedule), learned),
         weights=weights,
@@ -192,7 +192,7 @@ def take_lucidrains(state: Weights, arguments: Mapping[str, Any]) -> Weights:
 
     A pixel unshuffling and a 1x1 convolution, [out, 4 * in, 1, 1], are one of 2x2 and stride 2.
     """
-    network = outline("linear_attention_unet", arguments)
+    network = outline(NetworkCall("linear_attention_unet", arguments))
     assert isinstance(network, LinearAttentionUNet)
     halves = re.compile(r"downs\.\d+\.3\.1\.weight")
     state = {

@@ -6,7 +6,7 @@ from typing import Final
 
 import torch
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import geometric
 from difftool.diffusion.spec import ModelSpec
 from difftool.importers.format import Format, Imported
@@ -54,7 +54,7 @@ def _read(source: Source, settings: Settings) -> Imported:
     in_channels = size_of(state, "end_conv.bias", "end_conv.weight")
     levels = size_of(state, "normalizer.embed.weight")
     arguments = {"in_channels": in_channels, "levels": levels, "channels": channels}
-    network = outline("ncsn", arguments)
+    network = outline(NetworkCall("ncsn", arguments))
     assert isinstance(network, NCSN)
     size = chosen[IMAGE_SIZE.name]
     return Imported(
@@ -69,7 +69,7 @@ def _read(source: Source, settings: Settings) -> Imported:
             cond="level",
             data_range=(0.0, 1.0),
         ),
-        network={"kind": "ncsn", "arguments": arguments},
+        network=NetworkCall("ncsn", arguments),
         tensors=take_ncsn(state, network),
         sampler=annealed_langevin(chosen, levels, denoise=False),
         weights="raw",

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.schedules import NoiseSchedule, geometric, karras
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError
@@ -86,7 +87,7 @@ def _read(source: Source, settings: Settings) -> Imported:
             cond="level",
             data_range=(-1.0, 1.0) if chosen[RESCALED.name] else (0.0, 1.0),
         ),
-        network={"kind": "ncsnv2", "arguments": arguments},
+        network=NetworkCall("ncsnv2", arguments),
         tensors=take_ncsnv2(weights, arguments),
         sampler=ncsn.annealed_langevin(chosen, len(schedule), denoise=chosen[DENOISE.name]),
         weights="raw" if ema is None else "ema",
@@ -101,7 +102,7 @@ def take_ncsnv2(state: Weights, arguments: dict[str, Any]) -> Weights:
     stages, refines = _numbers(len(arguments["multipliers"]))
     wanted = {
         name: Wanted(ncsn.refinenet_name(name, stages, refines), tuple(value.shape))
-        for name, value in outline("ncsnv2", arguments).state_dict().items()
+        for name, value in outline(NetworkCall("ncsnv2", arguments)).state_dict().items()
     }
     return take(state, wanted)
 

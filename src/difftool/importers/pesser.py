@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import linear, scaled_linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.importers.format import Format, Imported
@@ -66,7 +66,7 @@ def _read(source: Source, settings: Settings) -> Imported:
     state, weights = _state(source)
     state = state or {}
     arguments = arguments_of(state)
-    network = outline("unet", arguments)
+    network = outline(NetworkCall("unet", arguments))
     assert isinstance(network, UNet)
     schedule = linear if chosen[SCHEDULE.name] == "linear" else scaled_linear
     size = chosen[RESOLUTION.name]
@@ -83,7 +83,7 @@ def _read(source: Source, settings: Settings) -> Imported:
             cond="timestep",
             data_range=(-1.0, 1.0),
         ),
-        network={"kind": "unet", "arguments": arguments},
+        network=NetworkCall("unet", arguments),
         tensors=take_unet(state, network, namer(arguments), apart=True),
         sampler=SamplerCall("ddpm", {"variance": variance}),
         weights=weights,

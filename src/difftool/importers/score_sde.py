@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import NoiseSchedule, geometric, linear, sub_vp_sde, vp_sde
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, quoted
@@ -106,7 +106,7 @@ def _read(source: Source, settings: Settings) -> Imported:
     step = source.content.get("step")
     return Imported(
         spec=spec,
-        network={"kind": "ncsnpp", "arguments": arguments},
+        network=NetworkCall("ncsnpp", arguments),
         tensors=take_score_sde(taken, arguments),
         sampler=_sampler(chosen),
         weights="raw" if shadow is None else "ema",

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ArtefactError
 from difftool.importers.tensors import Weights, outline, size_of, take_unet
 from difftool.networks.ncsnpp import NCSNpp
@@ -68,7 +69,7 @@ class Part(NamedTuple):
 
 def take_score_sde(state: Weights, arguments: Mapping[str, Any]) -> Weights:
     """The tensors of the network with these arguments. NIN's weights are [in, out] in the file."""
-    network = outline("ncsnpp", arguments)
+    network = outline(NetworkCall("ncsnpp", arguments))
     assert isinstance(network, NCSNpp)
     state = {
         name: value.T if re.search(r"\.NIN_\d\.W$", name) and value.ndim == 2 else value

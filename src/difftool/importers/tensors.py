@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ArtefactError, UsageError
 from difftool.importers.source import Source
 from difftool.networks import build_network
@@ -48,11 +49,11 @@ def weights_of(value: Any) -> Weights | None:
     return {name.removeprefix(prefix): tensor.detach() for name, tensor in value.items()}
 
 
-def outline(kind: str, arguments: Mapping[str, Any]) -> nn.Module:
+def outline(call: NetworkCall) -> nn.Module:
     """A network without weights; ArtefactError where the arguments describe none of ours."""
     try:
         with torch.device("meta"):
-            return build_network(kind, arguments)
+            return build_network(call)
     except UsageError as error:
         raise ArtefactError(
             f"the tensors describe a network that difftool has not: {error.message}", error.hint

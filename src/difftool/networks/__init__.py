@@ -8,12 +8,11 @@ Each is a module with keyword-only, JSON-able constructor arguments and two entr
 """
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from torch import nn
 
-from difftool.diffusion.calls import require_types
+from difftool.diffusion.calls import NetworkCall, require_types
 from difftool.errors import UsageError, first_line, is_out_of_memory, quoted
 from difftool.networks.linear_attention_unet import LinearAttentionUNet
 from difftool.networks.mlp import MLP
@@ -33,12 +32,13 @@ NETWORKS: dict[str, type[nn.Module]] = {
 MISFITS: Final = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def build_network(kind: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The network `kind`, freshly initialized.
+def build_network(call: NetworkCall) -> nn.Module:
+    """Build a network, freshly initialized.
 
     Raises:
         UsageError: an unknown kind, an unknown or missing argument, or values that do not fit.
     """
+    kind, arguments = call.kind, call.arguments
     if kind not in NETWORKS:
         raise UsageError(
             f"unknown network {quoted(kind)}", f"known networks: {', '.join(NETWORKS)}"

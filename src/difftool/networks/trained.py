@@ -16,7 +16,7 @@ from difftool.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError
 from difftool.networks import build_network
@@ -28,11 +28,13 @@ _KINDS: Final = {EMA: "ema", MODEL: "raw"}
 class Checkpoint:
     """A trained network and what it is.
 
-    `sampler` makes the default program; `weights` says which are loaded, "ema" or "raw".
+    `call` is what the network was built from and `sampler` makes the default program; `weights`
+    says which are loaded, "ema" or "raw".
     """
 
     spec: ModelSpec
     network: nn.Module
+    call: NetworkCall
     sampler: SamplerCall
     config: dict[str, Any]
     step: int
@@ -56,20 +58,20 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
         raise ArtefactError(f"{folder} holds no {weights}", "it has the other weights: choose them")
     try:
         spec = ModelSpec.from_dict(config["spec"])
-        kind, arguments = config["network"]["kind"], config["network"]["arguments"]
+        call = NetworkCall.from_dict(config["network"])
         sampler = SamplerCall.from_dict(config["program"])
         with torch.device("meta"):  # its sizes alone, until the weights are seen to have them
-            sizes = build_network(kind, arguments).state_dict()
+            sizes = build_network(call).state_dict()
     except Exception as error:  # whatever a network makes of arguments that cannot be
         reason = str(error).partition("\n")[0][:200]
         raise ArtefactError(
             f"{folder / CONFIG} does not describe a model: {reason}", "was it edited?"
         ) from error
     tensors = read_tensors(folder / weights, sizes)
-    network = build_network(kind, arguments)
+    network = build_network(call)
     network.load_state_dict(tensors)
     network.eval().requires_grad_(False)
-    return Checkpoint(spec, network, sampler, config, config["step"], folder, _KINDS[weights])
+    return Checkpoint(spec, network, call, sampler, config, config["step"], folder, _KINDS[weights])
 
 
 def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
@@ -79,7 +81,7 @@ def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
         out,
         step=checkpoint.step,
         spec=checkpoint.spec,
-        network=checkpoint.config["network"],
+        network=checkpoint.call,
         sampler=checkpoint.sampler,
         training=checkpoint.config["training"],
         tensors={EMA if checkpoint.weights == "ema" else MODEL: checkpoint.network.state_dict()},

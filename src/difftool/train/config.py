@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import schedule_from_dict
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError, quoted, short
@@ -256,8 +256,8 @@ def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) ->
     )
 
 
-def network_arguments(config: TrainConfig, spec: ModelSpec) -> dict[str, Any]:
-    """The network's constructor arguments: those that follow from the spec, and the configured.
+def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
+    """The network with its arguments: those that follow from the spec, and the configured.
 
     UsageError where the model has classes and the network knows none.
     """
@@ -278,7 +278,8 @@ def network_arguments(config: TrainConfig, spec: ModelSpec) -> dict[str, Any]:
             **labels,
         },
     }
-    return {**derived.get(config.network.kind, {}), **config.network.arguments}
+    kind = config.network.kind
+    return NetworkCall(kind, {**derived.get(kind, {}), **config.network.arguments})
 
 
 def _hint(error: Mapping[str, Any]) -> str:

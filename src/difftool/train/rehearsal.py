@@ -4,12 +4,13 @@ So what does not fit is known before a network is made, a folder is written or a
 """
 
 import os
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ResourceError, UsageError, first_line
 from difftool.networks import MISFITS, build_network, num_parameters
@@ -27,17 +28,16 @@ _HINTS: Final = {
 }
 
 
-def rehearse(config: TrainConfig, spec: ModelSpec, arguments: dict[str, Any], data: Data) -> None:
-    """Send a batch through the network with these arguments and its loss, and back.
+def rehearse(config: TrainConfig, spec: ModelSpec, call: NetworkCall, data: Data) -> None:
+    """Send a batch through a network and its loss, and back.
 
     Raises:
-        UsageError: the arguments make no network, or it cannot take samples of the data, or gives
+        UsageError: the call makes no network, or it cannot take samples of the data, or gives
             others back.
         ResourceError: this machine's memory cannot hold the weights, or a batch.
     """
-    kind = config.network.kind
     with torch.device("meta"):
-        network = build_network(kind, arguments)
+        network = build_network(call)
     _require_memory(num_parameters(network), config, data)
     channels, *size = spec.shape
     expected = (channels * (1 + spec.learned_variance), *size)
@@ -47,8 +47,8 @@ def rehearse(config: TrainConfig, spec: ModelSpec, arguments: dict[str, Any], da
         output: Tensor = conditioned(x, *known, **label)
         if tuple(output.shape[1:]) != expected:
             raise UsageError(
-                f"network {kind} makes {list(output.shape[1:])} of samples {list(spec.shape)}, "
-                f"and the loss {config.loss.kind} takes {list(expected)}",
+                f"network {call.kind} makes {list(output.shape[1:])} of samples "
+                f"{list(spec.shape)}, and the loss {config.loss.kind} takes {list(expected)}",
                 "leave in_channels and out_channels to the data",
             )
         return output
@@ -65,7 +65,7 @@ def rehearse(config: TrainConfig, spec: ModelSpec, arguments: dict[str, Any], da
         objective(checked, x0.to("meta"), labels, 0, slots).mean().backward()
     except MISFITS as error:
         raise UsageError(
-            f"network {kind} cannot take samples of {list(spec.shape)}: {first_line(error)}",
+            f"network {call.kind} cannot take samples of {list(spec.shape)}: {first_line(error)}",
             _HINTS.get(len(spec.shape), "choose another network"),
         ) from error
 

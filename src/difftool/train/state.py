@@ -16,7 +16,7 @@ from difftool.errors import ArtefactError, UsageError
 from difftool.files import read_json
 from difftool.networks import build_network
 from difftool.train import draws
-from difftool.train.config import TrainConfig, model_spec, network_arguments, parse
+from difftool.train.config import TrainConfig, model_spec, network_call, parse
 from difftool.train.data import Data
 from difftool.train.ema import Ema
 from difftool.train.objective import Conditioned, Objective
@@ -42,12 +42,11 @@ class TrainState:
         self.config, self.data, self.step = config, data, 0
         self.accelerator = Accelerator(mixed_precision="no")  # `Conditioned` casts
         self.spec = model_spec(config, data.shape, data.classes)
-        arguments = network_arguments(config, self.spec)
-        rehearse(config, self.spec, arguments, data)
+        self.call = network_call(config, self.spec)
+        rehearse(config, self.spec, self.call, data)
         self.slots = _slots(config, self.accelerator)
-        self.network_config = {"kind": config.network.kind, "arguments": arguments}
         torch.manual_seed(config.run.seed)
-        self.network = build_network(config.network.kind, arguments)
+        self.network = build_network(self.call)
         self.channels_last = config.run.channels_last and len(data.shape) == 3
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -104,7 +103,7 @@ class TrainState:
             folder,
             step=self.step,
             spec=self.spec,
-            network=self.network_config,
+            network=self.call,
             sampler=self.config.sampler.call,
             training=self.config.model_dump(mode="json"),
             tensors={

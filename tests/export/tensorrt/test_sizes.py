@@ -7,7 +7,7 @@ import pytest
 
 from difftool import checkpoint as ckpt
 from difftool.cli import main
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.networks import build_network
@@ -82,7 +82,7 @@ def test_a_network_of_cifar_size_in_three_precisions(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    network = build_network(kind, arguments)
+    network = build_network(NetworkCall(kind, arguments))
     count = sum(weight.numel() for weight in network.parameters())
     assert count == pytest.approx(parameters, rel=0.02)
     run = tmp_path / "run"
@@ -90,7 +90,7 @@ def test_a_network_of_cifar_size_in_three_precisions(
         run / "checkpoints" / "step-000000001",
         step=1,
         spec=spec,
-        network={"kind": kind, "arguments": arguments},
+        network=NetworkCall(kind, arguments),
         training=None,
         sampler=SamplerCall("ddim", {"steps": 2}),
         tensors={ckpt.MODEL: network.state_dict()},
