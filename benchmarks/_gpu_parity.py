@@ -12,9 +12,9 @@ from difftool.diffusion import noise
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.export.sides import Side, bounds_of
-from difftool.runtime.backends import Batch
 from difftool.runtime.cuda.cuda_device import open_device
-from difftool.runtime.loop import Draws
+from difftool.runtime.draws import Draws
+from difftool.runtime.protocols import Batch
 
 ROWS = 8  # that single steps are taken of
 LAST_ROWS = 40  # of a run where a whole one takes too long, or proves little
@@ -61,8 +61,7 @@ class Teacher:
         batch = runner.batch
         runner.enter()
         batch.start(self._begin, row=self._first)
-        batch.draw(self._draws)
-        batch.advance(len(self._program) - self._first)
+        batch.advance(len(self._program) - self._first, self._draws)
         found = batch.x.astype(np.float64)
         low, high = self._spec.data_range or (float(self._end.min()), float(self._end.max()))
         error = float(np.mean((found - self._end) ** 2))

@@ -13,8 +13,8 @@ from _gpu_timing import BURST, Runner, deadline
 
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.room import Graphs
+from difftool.runtime.draws import Draws, start_noise
 from difftool.runtime.engine_cache import VARIABLE
-from difftool.runtime.loop import Draws, start_noise
 
 if TYPE_CHECKING:
     from _gpu_models import Setting
@@ -80,14 +80,10 @@ def on_device(backend: DeviceBackend, setting: "Setting", burst: int = BURST) ->
     draws = Draws(0, np.arange(size), setting.spec.shape)
     x = start_noise(program, draws)
 
-    def begin() -> None:
-        batch.start(x)
-        batch.draw(draws)
-
     return Runner(
         batch=batch,
-        begin=begin,
-        steps=batch.advance,
+        begin=lambda: batch.start(x),
+        steps=lambda rows: batch.advance(rows, draws),
         wait=backend.device.synchronize,
         most=len(program),
         burst=burst,

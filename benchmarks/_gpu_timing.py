@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from difftool.runtime.backends import Batch
+from difftool.runtime.protocols import Batch
 
 Clock = Callable[[], float]  # seconds
 

@@ -27,7 +27,7 @@ from difftool.export.step import StepModule
 from difftool.runtime.backends.prepare import Prepared
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.backends.torchscript import Step, TorchBatch
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
 
 _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 State = tuple[Tensor, ...]  # x, history, row
@@ -184,7 +184,7 @@ def _runner(
     step = make(built)
     reset, steps = loop(built, step)
     return Runner(
-        batch=TorchBatch(_kept(step), program, Prepared(rows, cond_table, shape), device),
+        batch=TorchBatch(_kept(step), Prepared(rows, cond_table, shape), device),
         begin=lambda: reset(first),
         steps=steps,
         wait=lambda: synchronize(device),

@@ -23,7 +23,8 @@ from difftool.export.eager import Eager
 from difftool.export.verify import compare, verify_bundle
 from difftool.runtime import load
 from difftool.runtime.backends.reference import Reference
-from difftool.runtime.loop import Draws, run
+from difftool.runtime.draws import Draws
+from difftool.runtime.loop import run
 from difftool.train.checkpoint import Checkpoint, load_checkpoint
 
 SEED = 4

@@ -15,7 +15,7 @@ from difftool.export.amend import with_files
 from difftool.export.eager import Eager
 from difftool.export.sides import Side, bounds_of, open_sides
 from difftool.export.verify import compare, verify_bundle
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.train.checkpoint import load_checkpoint
 from difftool.train.networks import build_network
 from tests.export.defects import copied, with_nan_at

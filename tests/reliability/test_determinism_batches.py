@@ -16,10 +16,10 @@ from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm, unipc
-from difftool.runtime.backends import Backend
 from difftool.runtime.backends.host import HostBatch
-from difftool.runtime.loop import Draws
+from difftool.runtime.draws import Draws
 from difftool.runtime.model import Model, find_bundle
+from difftool.runtime.protocols import Backend
 from tests import fixtures
 from tests.reliability.backends import NAMES, Floats, final, opened, ulps, with_torchscript
 from tests.reliability.bars import Cases

@@ -57,12 +57,25 @@ def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
         program = sampler(model.spec, steps=6)
         runs = [opened.sample(program, n=4, seed=2) for opened in (model, cpu)]
         np.testing.assert_allclose(*runs, atol=1e-5)
-    # The host revises every row of a bundle that holds no known values.
+    # The loop replaces D in every row if the step graph sets no known values.
     mask = np.zeros((1, 8, 8), np.float32)
     mask[:, :4] = 1
     edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), mask)
     runs = [opened.sample(program, n=4, edit=edit) for opened in (model, cpu)]
     np.testing.assert_allclose(*runs, atol=1e-5)
+
+
+def test_torchscript_that_sets_known_values_runs_without_any(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    out = export_bundle(tiny_checkpoint, tmp_path / "own", fused=("known",), torchscript=True)
+    edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), np.eye(8, dtype=np.float32)[None])
+    models = [load(out, backend=name, threads=1) for name in ("torchscript", "onnxruntime-cpu")]
+    program = unipc(models[0].spec, steps=4)
+    for asked in (edit, None):
+        runs = [model.sample(program, n=2, edit=asked) for model in models]
+        np.testing.assert_allclose(*runs, atol=1e-5)
 
 
 def test_torchscript_is_opened_only_where_it_is_named_and_trusted(

@@ -28,23 +28,17 @@ class Host:
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> "Host":
         return self
 
-    def start(self, x: object, *, row: int = 0, history: object = None) -> None:
+    def start(self, x: object, **past: object) -> None:
         self.starts.append(self.label)
 
     def step(self, noise: object) -> None:
         self.steps += 1
 
-    def hold(self, known: object, mask: object) -> None: ...
-
-    def revise(self, denoised: object) -> None: ...
-
 
 class Device(Host):
     """One that draws its noise itself, and runs rows without a stop."""
 
-    def draw(self, draws: object) -> None: ...
-
-    def advance(self, rows: int) -> None:
+    def advance(self, rows: int, draws: object) -> None:
         self.steps += rows
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import difftool
 from difftool import edits
 from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.program import Program
@@ -17,7 +16,8 @@ from difftool.errors import UsageError
 from difftool.export.eager import Eager
 from difftool.runtime import Model, load
 from difftool.runtime.backends.reference import Reference
-from difftool.runtime.loop import Draws, run
+from difftool.runtime.draws import Draws
+from difftool.runtime.loop import run
 from difftool.train.checkpoint import load_checkpoint
 
 KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
@@ -128,7 +128,7 @@ def test_a_start_from_data_is_the_data_under_the_first_rows_noise(plain: Model) 
         plain.sample(program, n=1)
     first = next(plain.stream(program, n=1, init=KNOWN))
     alpha, sigma = plain.spec.schedule.alpha[9], plain.spec.schedule.sigma[9]
-    noise = difftool.runtime.loop.Draws(0, np.arange(1), (1, 8, 8)).normal(0)
+    noise = Draws(0, np.arange(1), (1, 8, 8)).normal(0)
     batch = plain.backend.batch(program, 1)
     batch.start((alpha * KNOWN + sigma * noise).astype(np.float32))
     batch.step(None)
@@ -199,7 +199,7 @@ def test_a_coloured_run_ends_with_the_grey_it_was_given(sampler: Callable[..., P
     batch = Reference(lambda x, cond: np.tanh(x), spec.shape).batch(program, 2)
     edit = edits.colorize(grey)
     draws = Draws(0, np.arange(2), spec.shape)
-    for _ in run(batch, program, draws, revision=lambda d: edit(d, np.arange(2))):
+    for _ in run(batch, program, draws, edit=lambda d: edit(d, np.arange(2))):
         pass
     np.testing.assert_allclose(batch.x.mean(1, keepdims=True), np.stack([grey] * 2), atol=1e-6)
     assert batch.x.std(axis=1).min() > 1e-3

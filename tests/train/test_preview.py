@@ -10,7 +10,7 @@ from difftool.diffusion import noise
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import compile_program
 from difftool.export.eager import Eager
-from difftool.runtime.loop import Draws
+from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run as run_rows
 from difftool.train.checkpoint import load_checkpoint
 from difftool.train.preview import run_program

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from difftool.diffusion.program import Program
     from difftool.export.sides import Side
     from difftool.export.verify import Verification
-    from difftool.runtime.backends import Backend
     from difftool.runtime.bench import Timing
+    from difftool.runtime.protocols import Backend
 
 EXAMPLES = """\b
 Examples:

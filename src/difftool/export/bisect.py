@@ -23,7 +23,7 @@ from difftool.export.sides import TORCH, Side, load_origin
 from difftool.export.verify import Verification, verified_labels
 from difftool.files import temporary_folder
 from difftool.runtime.backends.conditioner import Conditioner
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -50,4 +50,4 @@ class Eager:
         with torch.inference_mode():
             table = self._module.network.condition(*inputs).cpu().numpy()  # type: ignore[operator]
         begin = Prepared(rows, table, (size, *self._spec.shape))
-        return TorchBatch(self._step, program, begin, self._device)
+        return TorchBatch(self._step, begin, self._device)

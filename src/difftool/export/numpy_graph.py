@@ -35,7 +35,7 @@ class NumpyGraph:
         """Room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
         bind, taken = partial(_bind, self._step), set(self._step.input_names)
-        return HostBatch(bind, taken, program, begin)
+        return HostBatch(bind, taken, begin)
 
 
 def _bind(step: ReferenceEvaluator, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:

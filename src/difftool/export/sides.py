@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from difftool.bundle import Bounds, Bundle
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import sha256_of
-from difftool.runtime.backends import BACKENDS, Backend, open_backend
+from difftool.runtime.backends import BACKENDS, open_backend
+from difftool.runtime.protocols import Backend
 
 if TYPE_CHECKING:
     from difftool.train.checkpoint import Checkpoint

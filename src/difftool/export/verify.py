@@ -16,8 +16,8 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.export.sides import FP32, Side, bounds_of, open_sides
-from difftool.runtime.backends import Backend, Batch
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
+from difftool.runtime.protocols import Backend, Batch
 
 OnRow = Callable[[int, int], None]
 

@@ -10,8 +10,8 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
+from difftool.runtime.draws import Draws
 from difftool.runtime.edits import Edit, of_samples
-from difftool.runtime.loop import Draws
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

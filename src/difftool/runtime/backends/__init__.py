@@ -4,21 +4,12 @@ A backend's library is imported inside its own file, which is imported on demand
 """
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from difftool.bundle import PRECISIONS, Bundle
-from difftool.diffusion.labels import Labels
-from difftool.diffusion.program import Program
 from difftool.errors import MissingDependencyError, UsageError
 from difftool.log import Log
-
-if TYPE_CHECKING:
-    from difftool.runtime.loop import Draws
-
-Floats = NDArray[np.float32]
+from difftool.runtime.protocols import Backend
 
 _log = Log(__name__)
 
@@ -36,86 +27,6 @@ BACKENDS: Final = (
 AUTOMATIC: Final = ("tensorrt", "onnxruntime-cuda", "onnxruntime-cpu")
 # No precision of a graph: on a GPU, products may round what they multiply to 10 bits of mantissa.
 TF32: Final = "tf32"
-
-
-class Batch(Protocol):
-    """N samples on their way through a program. Buffers are allocated once, when it is made."""
-
-    def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
-        """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
-        ...
-
-    def hold(self, known: Floats, mask: Floats) -> None:
-        """Replace D by `known` [N, *S] where `mask` [N, *S] is 1, in every row from now on.
-
-        Only where the backend has "known" fused.
-        """
-        ...
-
-    def revise(self, denoised: Floats) -> None:
-        """Take the last row again with this D [N, *S]: x, history and D are as if it were F's."""
-        ...
-
-    def step(self, noise: Floats | None) -> None:
-        """Run the next row; `noise` is [N, *S], or None where the row uses none."""
-        ...
-
-    @property
-    def x(self) -> Floats:
-        """The state [N, *S] after the last row; a view that the next step overwrites."""
-        ...
-
-    @property
-    def history(self) -> Floats:
-        """The history [K, N, *S] after the last row; a view that the next step overwrites."""
-        ...
-
-    @property
-    def denoised(self) -> Floats:
-        """D [N, *S] of the last row; a view that the next step overwrites."""
-        ...
-
-
-@runtime_checkable
-class DrawsNoise(Protocol):
-    """A batch that can draw the rows' noise itself, where the state is."""
-
-    def draw(self, draws: "Draws") -> None:
-        """Take the noise of these samples in `advance`."""
-        ...
-
-    def advance(self, rows: int) -> None:
-        """Run the next rows. They need not be done before x, history or D is read."""
-        ...
-
-
-@runtime_checkable
-class LikesBatches(Protocol):
-    """A backend for which some size of a batch is best."""
-
-    @property
-    def best_batch(self) -> int:
-        """How many samples run best together."""
-        ...
-
-
-class Backend(Protocol):
-    """What runs a bundle's step graph."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def fused(self) -> frozenset[str]:
-        """What the step graph computes beyond the plain row; see `difftool.bundle.FUSED`."""
-        ...
-
-    def batch(self, program: Program, size: int, labels: Labels | None = None) -> Batch:
-        """Room for `size` samples of a program; the conditioner runs here, once.
-
-        UsageError where the model lacks the labels, or the step graph what the program asks for.
-        """
-        ...
 
 
 def open_backend(

@@ -35,7 +35,7 @@ class OnnxRuntimeCpu:
         """Room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
         bind, taken = partial(_bind, self._step), {node.name for node in self._step.get_inputs()}
-        return HostBatch(bind, taken, program, begin, one_row=takes_one_row(self._step))
+        return HostBatch(bind, taken, begin, one_row=takes_one_row(self._step))
 
 
 def takes_one_row(session: Any) -> bool:

@@ -67,7 +67,7 @@ class OpenVino:
             step = self._step(size, program.history)
         bind = partial(_bind, step, self._indices_of(begin.rows.table.astype(np.float32)))
         taken = {port.get_any_name() for port in step.inputs}
-        return HostBatch(bind, taken, program, begin)
+        return HostBatch(bind, taken, begin)
 
     def _step(self, size: int, slots: int) -> Any:
         """The step graph compiled for N samples and K slots, for tables of any length."""

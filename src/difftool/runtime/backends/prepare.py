@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import Bundle
+from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels, Rows, rows_of
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, ResourceError, UsageError
@@ -30,6 +31,11 @@ class Prepared:
     rows: Rows
     cond_table: Floats
     shape: tuple[int, ...]
+
+    @property
+    def slots(self) -> int:
+        """K, how many entries of history the rows use."""
+        return int(self.rows.table.shape[1] - Column.HISTORY)
 
 
 class Preparation:
