@@ -293,7 +293,7 @@ def _require_gpu(setting: Setting) -> None:
 
 def torchscript(setting: Setting) -> Runner:
     """The runtime's own backend of that name, which takes its noise from the host."""
-    from difftool.runtime.backends import open_backend
+    from difftool.runtime.opening import open_backend
 
     set_tf32(False)
     backend = open_backend(setting.bundle, "torchscript", threads=None)

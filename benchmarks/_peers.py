@@ -22,10 +22,10 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import DifftoolError
 from difftool.export.compiled import jit_compiled
 from difftool.export.eager import Eager
-from difftool.runtime.backends import open_backend
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
+from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
 
 Floats = np.ndarray

@@ -36,7 +36,7 @@ from _timing import Side as Turn
 from _timing import interleave, ratios
 
 from difftool.export.verify import compare
-from difftool.runtime.backends import open_backend
+from difftool.runtime.opening import open_backend
 
 OURS = "difftool fp32"
 INT8 = ("difftool int8", "difftool int8, openvino")

@@ -18,13 +18,14 @@ from difftool.bundle import STEP, Bundle, EngineKey, read_bundle
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.runtime import Model, load
-from difftool.runtime.backends import onnxruntime_cuda, open_backend
+from difftool.runtime.backends import onnxruntime_cuda
 from difftool.runtime.backends.onnxruntime_cuda import OnnxRuntimeEngine, open_onnxruntime
 from difftool.runtime.backends.tensorrt import TensorRtEngine
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.engines import Engine
 from difftool.runtime.flavours import Flavour
+from difftool.runtime.opening import open_backend
 from tests.runtime.cuda.fake import FakeDevice
 
 PROFILE = (2, 4, 8)

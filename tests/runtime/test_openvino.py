@@ -21,11 +21,11 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.export.quantize.bundle import quantize_bundle
-from difftool.runtime.backends import open_backend
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.openvino import OpenVino, _Core
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
+from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
 
 ROUNDING = 1e-5

@@ -14,10 +14,10 @@ from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, Cancelled, CheckFailed, ResourceError, UsageError
 from difftool.log import Log
-from difftool.runtime.backends import open_backend
 from difftool.runtime.edits import Edit, Inpaint
 from difftool.runtime.loop import run
 from difftool.runtime.memory import no_memory
+from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Batch, LikesBatches
 from difftool.runtime.task import Task, labels_of, require_editable, require_uncoupled
 
@@ -294,7 +294,7 @@ def load(
 ) -> Model:
     """Open a bundle, given by its folder or by the name of a shipped model.
 
-    `backend` is the fastest that works here by default; see `difftool.runtime.backends.BACKENDS`.
+    `backend` is the fastest that works here by default; see `difftool.runtime.backends.table`.
     `precision` is what the network computes in; int8 is what `difftool quantize` adds to a bundle.
     ArtefactError where the bundle is damaged or lacks that precision, MissingDependencyError where
     the backend is not installed, or has no GPU or no engine to run. `trust` are the sha256 of

@@ -13,7 +13,7 @@ from difftool.diffusion.samplers import annealed_langevin, compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.bundle import export_bundle
 from difftool.export.eager import Eager
-from difftool.runtime.backends import open_backend
+from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Floats
 from difftool.train.checkpoint import Checkpoint, load_checkpoint
 from difftool.train.importers import find, write

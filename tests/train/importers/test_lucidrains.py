@@ -19,7 +19,7 @@ from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError, UsageError
 from difftool.export.bundle import export_bundle
 from difftool.export.eager import Eager
-from difftool.runtime.backends import open_backend
+from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
 from difftool.train.checkpoint import Checkpoint, load_checkpoint
 from difftool.train.importers import find, write

@@ -8,7 +8,7 @@ import torch
 
 from difftool.bundle import read_bundle
 from difftool.export.bundle import export_bundle
-from difftool.runtime.backends import open_backend
+from difftool.runtime.opening import open_backend
 from difftool.train.importers import find, write
 from tests.train.importers.plain_score_sde import Plain
 from tests.train.importers.test_golden import network_output

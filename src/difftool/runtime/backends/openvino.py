@@ -20,6 +20,7 @@ from difftool.log import Log
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation
+from difftool.runtime.backends.table import Asked
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 _log = Log(__name__)
@@ -47,8 +48,6 @@ class OpenVino:
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"{threads} threads", "use at least 1")
-        if precision not in _HINTS:
-            raise UsageError(f"openvino has no {precision}", f"one of: {', '.join(_HINTS)}")
         self.precision = precision
         self._spec = bundle.spec
         self._file = bundle.step(precision if precision == "int8" else "fp32")
@@ -94,6 +93,11 @@ class OpenVino:
         rows = np.arange(len(table))
         found = _call(self._indices, {"row": rows, "table": table})
         return {_index_name(i): array for i, array in enumerate(found)}
+
+
+def open_asked(bundle: Bundle, asked: Asked) -> OpenVino:
+    """The opener of the table's row."""
+    return OpenVino(bundle, threads=asked.threads, precision=asked.precision)
 
 
 class _Core:

@@ -6,6 +6,7 @@ from typing import Any
 
 from difftool.bundle import PRECISIONS, Bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, UsageError
+from difftool.runtime.backends.table import Asked
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import CudaDevice, open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
@@ -107,6 +108,11 @@ class TensorRtEngine:
                 self._cache.write(self._kept_at, bytes(data))
 
 
+def open_asked(bundle: Bundle, asked: Asked) -> DeviceBackend:
+    """The opener of the table's row."""
+    return open_tensorrt(bundle, asked.precision, trusted=asked.trusted)
+
+
 def open_tensorrt(
     bundle: Bundle,
     precision: str = "fp32",
@@ -122,8 +128,6 @@ def open_tensorrt(
         MissingDependencyError: there is no TensorRT, no GPU, or no engine for them.
         ArtefactError: the engine is damaged, or is not trusted.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"no precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
     flavours = installed_flavours()
     if not flavours:
         raise not_installed()

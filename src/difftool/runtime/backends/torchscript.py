@@ -17,6 +17,7 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, first_line
 from difftool.runtime.backends.prepare import Preparation, Prepared
+from difftool.runtime.backends.table import Asked
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 from difftool.runtime.protocols import Known
@@ -62,6 +63,11 @@ class TorchScript:
         """Room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
         return TorchBatch(self._step, begin, self._device, takes_known="known" in self.fused)
+
+
+def open_asked(bundle: Bundle, asked: Asked) -> TorchScript:
+    """The opener of the table's row."""
+    return TorchScript(bundle, threads=asked.threads, trusted=asked.trusted)
 
 
 class TorchBatch:
