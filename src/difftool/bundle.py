@@ -95,7 +95,7 @@ class EngineKey(BaseModel):
 
     - `onnx_sha256`: of the file in the bundle that it was made from: the precision's own, or
       step.onnx, from which difftool `recipe` makes that precision
-    - `flavour`, `version`: what compiled it
+    - `flavour`, `version`: the TensorRT variant that compiled it
     - `gpus`: compute capabilities such as sm89; of "tensorrt", whose engines run on nothing else,
       the name of the GPU
     - `profile`: the fewest, the expected and the most samples of a run

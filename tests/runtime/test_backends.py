@@ -7,15 +7,15 @@ import pytest
 
 from difftool.bundle import Bundle, EngineKey, read_bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, UsageError
-from difftool.runtime import Model, flavours, load
+from difftool.runtime import Model, load, variants
 from difftool.runtime.backends import onnxruntime_cuda, tensorrt
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.backends.table import BACKENDS
 from difftool.runtime.cuda import cuda_device
 from difftool.runtime.engine_cache import EngineCache
-from difftool.runtime.flavours import Flavour
 from difftool.runtime.opening import open_backend
+from difftool.runtime.variants import Variant
 
 AUTOMATIC = [row.name for row in BACKENDS if row.automatic]
 
@@ -113,11 +113,11 @@ def described(bundle: Bundle, **options: str) -> DifftoolError:
 
 
 @pytest.fixture
-def rtx(monkeypatch: pytest.MonkeyPatch) -> Flavour:
+def rtx(monkeypatch: pytest.MonkeyPatch) -> Variant:
     """TensorRT for RTX, as far as choosing an engine goes."""
-    flavour = Flavour("tensorrt-rtx", "1.7.1", object())
-    monkeypatch.setattr(tensorrt, "installed_flavours", lambda: [flavour])
-    return flavour
+    variant = Variant("tensorrt-rtx", "1.7.1", object())
+    monkeypatch.setattr(tensorrt, "installed_variants", lambda: [variant])
+    return variant
 
 
 def key_of(bundle: Bundle, precision: str = "fp32", **fields: object) -> EngineKey:
@@ -156,10 +156,10 @@ def test_without_a_gpu_it_is_said_that_the_engine_is_good_and_for_which(
 def test_without_tensorrt_the_install_line_is_given(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt, "installed_flavours", list)
+    monkeypatch.setattr(tensorrt, "installed_variants", list)
     error = described(bundle)
     assert error.exit_code == 4
-    assert flavours.install_line("tensorrt-rtx") in error.hint
+    assert variants.install_line("tensorrt-rtx") in error.hint
 
 
 class Chosen(Exception):
