@@ -46,7 +46,7 @@ def exact(setting: Setting) -> Eager:
     return Eager(
         copy.deepcopy(setting.checkpoint.network),
         setting.spec,
-        setting.bundle.manifest.fused,
+        setting.bundle.features,
         device=setting.device,
     )
 
@@ -162,7 +162,7 @@ def _runner(
     network = copy.deepcopy(setting.checkpoint.network).to(device).eval()
     if precision in _TYPES:
         network = InHalf(network, _TYPES[precision])
-    module = step_module(network, spec, setting.bundle.manifest.fused).to(device)
+    module = step_module(network, spec, setting.bundle.features).to(device)
     rows = rows_of(program, spec, setting.size, None)
     with torch.inference_mode():
         conds = torch.from_numpy(rows.conds).float().to(device)

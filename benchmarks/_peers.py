@@ -166,7 +166,7 @@ def tolerance(name: str, prepared: Prepared) -> float:
 
 def teacher(prepared: Prepared) -> Eager:
     """PyTorch, whose outputs count."""
-    return Eager(prepared.checkpoint.network, prepared.spec, prepared.bundle.manifest.fused)
+    return Eager(prepared.checkpoint.network, prepared.spec, prepared.bundle.features)
 
 
 def step_error(side: Side, prepared: Prepared, size: int) -> float:

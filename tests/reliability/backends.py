@@ -15,10 +15,10 @@ from difftool.export.amend import with_files
 from difftool.export.numpy_graph import NumpyGraph
 from difftool.export.onnx import conditioner_width, step_module
 from difftool.export.torchscript import torchscript
-from difftool.runtime.opening import open_backend
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
 from difftool.runtime.model import find_bundle
+from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
 from difftool.train.checkpoint import load_checkpoint
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from difftool.bundle import Bundle, read_bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm, unipc
@@ -193,7 +194,7 @@ class Rounding:
     """ONNX Runtime, but a step's rounding depends on the size of the batch, by `unit`."""
 
     name = "rounding"
-    fused = frozenset[str]()
+    features = frozenset[Feature]()
 
     def __init__(self, bundle: Bundle, unit: float) -> None:
         self._inner, self._unit = opened(bundle, "onnxruntime-cpu"), unit

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from difftool.bundle import MANIFEST, TORCHSCRIPT, file_entries, read_bundle, write_manifest
+from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.export.bundle import export_bundle
@@ -69,7 +70,9 @@ def test_torchscript_that_sets_known_values_runs_without_any(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    out = export_bundle(tiny_checkpoint, tmp_path / "own", fused=("known",), torchscript=True)
+    out = export_bundle(
+        tiny_checkpoint, tmp_path / "own", features=(Feature.KNOWN,), torchscript=True
+    )
     edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), np.eye(8, dtype=np.float32)[None])
     models = [load(out, backend=name, threads=1) for name in ("torchscript", "onnxruntime-cpu")]
     program = unipc(models[0].spec, steps=4)

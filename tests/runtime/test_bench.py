@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from difftool.bundle import read_bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import CheckFailed, UsageError
@@ -19,7 +20,7 @@ class Host:
     """A backend that notes who starts a round, and computes nothing."""
 
     name = "fake"
-    fused: frozenset[str] = frozenset()
+    features: frozenset[Feature] = frozenset()
 
     def __init__(self, label: str, starts: list[str]) -> None:
         self.label, self.starts, self.steps = label, starts, 0

@@ -38,7 +38,7 @@ def test_known_values_set_by_the_graph_are_those_that_replace_d(sampler: str, mo
     spec = MODELS[model]
     steps = {"annealed_langevin": len(spec.schedule)}.get(sampler, 10)
     program = samplers.compile_program(spec, sampler, {"steps": steps})
-    require_editable(program, fused=False)
+    require_editable(program, in_graph=False)
     set_known, replaced = (run(spec, program, edit=edit) for edit in (None, inpaint(KNOWN, MASK)))
     scale = max(1, np.abs(set_known[1]).max())
     for ours, theirs in zip(set_known, replaced, strict=True):

@@ -8,6 +8,7 @@ import pytest
 
 from difftool import edits
 from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm, dpmpp_2m, unipc
 from difftool.diffusion.schedules import linear
@@ -50,7 +51,10 @@ def adaptive(spec: ModelSpec, *, snr: float = 0.0, batch_snr: float = 0.0) -> Pr
 def test_a_step_graph_that_holds_known_values_does_what_the_runtime_does_for_others(
     plain: Model, fused: Model, sampler: Callable[..., Program]
 ) -> None:
-    assert (plain.backend.fused, fused.backend.fused) == (set(), {"known", "norms"})
+    assert (plain.backend.features, fused.backend.features) == (
+        set(),
+        {Feature.KNOWN, Feature.NORMS},
+    )
     program = sampler(plain.spec, steps=8)
     edit = edits.inpaint(KNOWN, MASK)
     runs = [model.sample(program, n=3, edit=edit) for model in (plain, fused)]
@@ -91,7 +95,7 @@ def test_adaptive_steps_are_those_of_pytorch(
 ) -> None:
     loaded = load_checkpoint(tiny_checkpoint, ema=True)
     program = adaptive(loaded.spec, **weights)
-    teacher = Eager(loaded.network, loaded.spec, ("norms",)).batch(program, 2)
+    teacher = Eager(loaded.network, loaded.spec, (Feature.NORMS,)).batch(program, 2)
     for _ in run(teacher, program, Draws(3, np.arange(2), loaded.spec.shape)):
         pass
     np.testing.assert_allclose(fused.sample(program, n=2, seed=3), teacher.x, atol=2e-5)

@@ -205,7 +205,7 @@ def _torch(
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_origin(bundle, checkpoint)
-    return Eager(loaded.network, loaded.spec, bundle.manifest.fused)
+    return Eager(loaded.network, loaded.spec, bundle.features)
 
 
 def _reference(

@@ -174,7 +174,7 @@ def _exported(
     if CONDITIONER in bundle.manifest.files:
         export_conditioner(loaded.network, loaded.spec, folder / CONDITIONER)
         found[CONDITIONER] = onnx.load(folder / CONDITIONER)
-    module = step_module(loaded.network, loaded.spec, bundle.manifest.fused)
+    module = step_module(loaded.network, loaded.spec, bundle.features)
     export_step(module, loaded.spec, width, folder / STEP)
     found[suspect] = onnx.load(folder / STEP)
     return found

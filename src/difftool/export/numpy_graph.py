@@ -28,7 +28,7 @@ class NumpyGraph:
     def __init__(self, bundle: Bundle, precision: str) -> None:
         step = bundle.step(precision)
         self._prepare = Preparation(bundle, step, _function)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
         self._step = _evaluator(step)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:

@@ -118,7 +118,7 @@ def _open(
         from difftool.export.eager import Eager
 
         loaded = load_origin(bundle, checkpoint)
-        return Side(Eager(loaded.network, loaded.spec, bundle.manifest.fused), precision)
+        return Side(Eager(loaded.network, loaded.spec, bundle.features), precision)
     if name == NUMPY:
         from difftool.export.numpy_graph import NumpyGraph
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import Bounds, Bundle, read_bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
@@ -192,7 +193,7 @@ def verified_labels(spec: ModelSpec, n: int, *backends: Backend) -> Labels | Non
     """The labels that n samples are verified with, guided where all backends can guide."""
     if not spec.classes:
         return None
-    guided = all("guidance" in backend.fused for backend in backends)
+    guided = all(Feature.GUIDANCE in backend.features for backend in backends)
     return Labels(np.arange(n) % spec.classes, _GUIDANCE if guided else 1.0)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from difftool.bundle import Bundle, Limits, read_bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, Cancelled, CheckFailed, ResourceError, UsageError
@@ -190,7 +191,7 @@ class Model:
         if not 0 <= first_sample <= _MAX_SAMPLES - n:
             raise UsageError(f"first sample {first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}")
         if edit is not None:
-            require_editable(program, fused=self._sets_known(edit))
+            require_editable(program, in_graph=self._sets_known(edit))
         if deterministic:
             require_uncoupled(program)
         task = Task(
@@ -263,7 +264,7 @@ class Model:
 
     def _sets_known(self, edit: Edit) -> bool:
         """Whether the step graph itself does this edit."""
-        return isinstance(edit, Inpaint) and "known" in self.backend.fused
+        return isinstance(edit, Inpaint) and Feature.KNOWN in self.backend.features
 
     def _allocate(self, n: int) -> Floats:
         if n < 1:

@@ -34,25 +34,24 @@ def open_backend(
     """
     if name not in (None, "auto"):
         kind, colon, named = str(name).partition(":")
-        asked = Asked(
-            name=kind, precision=named if colon else precision, threads=threads, trusted=trusted
-        )
-        return _open(bundle, find_backend(kind), asked)
+        return _open(bundle, find_backend(kind), named if colon else precision, threads, trusted)
     *others, last = _automatic(precision)
     for entry in others:
         if entry.gpu and not cuda_device.has_driver():  # nothing for a GPU need be loaded
             continue
-        asked = Asked(name=entry.name, precision=precision, threads=threads, trusted=trusted)
         try:
-            return _open(bundle, entry, asked)
+            return _open(bundle, entry, precision, threads, trusted)
         except MissingDependencyError as error:
             _log.info("not %s: %s", entry.name, error)
-    asked = Asked(name=last.name, precision=precision, threads=threads, trusted=trusted)
-    return _open(bundle, last, asked)
+    return _open(bundle, last, precision, threads, trusted)
 
 
 def _automatic(precision: str) -> list[BackendEntry]:
-    """The rows to try, in order. Of less than float32 that is one: what it rounds is its own."""
+    """The rows to try, in order.
+
+    Of less than float32 it is the last alone, which needs the least: what is rounded differs between
+    backends, so that the others are taken by name only.
+    """
     rows = [row for row in BACKENDS if row.automatic and precision in row.precisions]
     if not rows:
         known = dict.fromkeys(known for row in BACKENDS for known in row.precisions)
@@ -60,14 +59,21 @@ def _automatic(precision: str) -> list[BackendEntry]:
     return rows if precision == "fp32" else rows[-1:]
 
 
-def _open(bundle: Bundle, entry: BackendEntry, asked: Asked) -> Backend:
-    if asked.precision not in entry.precisions:
-        others = [row.name for row in BACKENDS if asked.precision in row.precisions]
-        whose = f"; {asked.precision} is of {', '.join(others)}" if others else ""
+def _open(
+    bundle: Bundle,
+    entry: BackendEntry,
+    precision: str,
+    threads: int | None,
+    trusted: Collection[str],
+) -> Backend:
+    if precision not in entry.precisions:
+        others = [row.name for row in BACKENDS if precision in row.precisions]
+        whose = f"; {precision} is of {', '.join(others)}" if others else ""
         raise UsageError(
-            f"{entry.name} has no {asked.precision}",
+            f"{entry.name} has no {precision}",
             f"it computes in {', '.join(entry.precisions)}{whose}",
         )
     module, _, function = entry.opener.partition(":")
     opener: Callable[[Bundle, Asked], Backend] = getattr(import_module(module), function)
+    asked = Asked(name=entry.name, precision=precision, threads=threads, trusted=trusted)
     return opener(bundle, asked)

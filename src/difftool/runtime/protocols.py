@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.runtime.draws import Draws
@@ -42,7 +43,7 @@ class Batch(Protocol):
             history: [K, N, *S]; zeros by default.
             denoised: D [N, *S] of the row before, only to be looked at.
             known: what replaces D in every row from now on, by default nothing. It needs a
-                backend with "known" among its features: the step graph does it.
+                backend with Feature.KNOWN: the step graph does it.
         """
         ...
 
@@ -98,8 +99,8 @@ class Backend(Protocol):
     def name(self) -> str: ...
 
     @property
-    def fused(self) -> frozenset[str]:
-        """What the step graph computes beyond the plain row; see `difftool.bundle.FUSED`."""
+    def features(self) -> frozenset[Feature]:
+        """What the step graph computes beyond the plain row."""
         ...
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> Batch:

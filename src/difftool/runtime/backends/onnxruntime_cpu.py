@@ -29,7 +29,7 @@ class OnnxRuntimeCpu:
             raise UsageError(f"{threads} threads", "use at least 1")
         step = bundle.step(precision)
         self._prepare = Preparation(bundle, step)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
         self._step = cpu_session(step.data, step.path, threads)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:

@@ -53,7 +53,7 @@ class OpenVino:
         self._file = bundle.step(precision if precision == "int8" else "fp32")
         self._core = _Core(threads)
         self._prepare = Preparation(bundle, self._file, self._core.function)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
         part = _index_graph(self._core.read(self._file))
         self._indices = None if part is None else self._core.compile(part, "f32")
         self._steps: dict[tuple[int, int], Any] = {}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from difftool.bundle import FUSED
 from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 
@@ -19,7 +19,7 @@ class Reference:
     """Runs programs on a network that is a plain function of (x, cond), or (x, cond, label)."""
 
     name = "reference"
-    fused = frozenset(FUSED)
+    features = frozenset(Feature)
 
     def __init__(
         self,

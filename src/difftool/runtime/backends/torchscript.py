@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import TORCHSCRIPT, Bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, first_line
@@ -57,12 +58,14 @@ class TorchScript:
             ) from error
         self._step: Step = _without_tf32(step) if self._device == "cuda" else step
         self._prepare = Preparation(bundle, None)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> "TorchBatch":
         """Room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
-        return TorchBatch(self._step, begin, self._device, takes_known="known" in self.fused)
+        return TorchBatch(
+            self._step, begin, self._device, takes_known=Feature.KNOWN in self.features
+        )
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> TorchScript:
