@@ -49,8 +49,8 @@ def open_backend(
 def _automatic(precision: str) -> list[BackendEntry]:
     """The rows to try, in order.
 
-    Of less than float32 it is the last alone, which needs the least: what is rounded differs between
-    backends, so that the others are taken by name only.
+    Of less than float32 it is the last alone, which needs the least. Backends round differently,
+    and so the others are taken by name only.
     """
     rows = [row for row in BACKENDS if row.automatic and precision in row.precisions]
     if not rows:
