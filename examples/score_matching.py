@@ -30,9 +30,10 @@ from difftool.plot import draw_program, draw_schedule, encode, score
 from difftool.plot.plane import Window, arrows, dots, lattice, paths, show
 from difftool.plot.style import DATA, INK, LEARNED, blank
 from difftool.plot.trajectory import draw_strip, frames_of, strip_labels
-from difftool.runtime.backends import Backend
 from difftool.runtime.backends.reference import Reference
-from difftool.runtime.loop import Draws, run, start_noise
+from difftool.runtime.draws import Draws, start_noise
+from difftool.runtime.loop import run
+from difftool.runtime.protocols import Backend
 from difftool.train.config import TrainConfig, apply_overrides
 from difftool.train.presets import preset
 from difftool.train.trainer import train

@@ -7,6 +7,7 @@ import pytest
 
 from difftool.bundle import EngineKey
 from difftool.diffusion.calls import NetworkCall, SamplerCall
+from difftool.diffusion.features import Feature
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
 
@@ -66,7 +67,9 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 def fused_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `tiny_checkpoint` whose step graph holds known values and computes norms."""
     return _export(
-        tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "fused", ("known", "norms")
+        tiny_checkpoint,
+        tmp_path_factory.mktemp("bundles") / "fused",
+        (Feature.KNOWN, Feature.NORMS),
     )
 
 
@@ -82,7 +85,7 @@ def classes_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classes_bundle(classes_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `classes_checkpoint` whose step graph computes guidance."""
     return _export(
-        classes_checkpoint, tmp_path_factory.mktemp("bundles") / "classes", ("guidance",)
+        classes_checkpoint, tmp_path_factory.mktemp("bundles") / "classes", (Feature.GUIDANCE,)
     )
 
 
@@ -125,10 +128,10 @@ def _save(run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall
     return run
 
 
-def _export(checkpoint: Path, out: Path, fused: tuple[str, ...] = ()) -> Path:
+def _export(checkpoint: Path, out: Path, features: tuple[Feature, ...] = ()) -> Path:
     from difftool.export.bundle import export_bundle
 
-    return export_bundle(checkpoint, out, fused=fused)
+    return export_bundle(checkpoint, out, features=features)
 
 
 @pytest.fixture(scope="session")

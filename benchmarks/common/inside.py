@@ -20,7 +20,6 @@ from difftool.evaluate.comparison import ImageFigures, compare_images
 from difftool.evaluate.distances import Gaussian, frechet_distance, gaussian_of
 from difftool.evaluate.extractor import Extractor, Pixels, View, open_extractor
 from difftool.files import read_json, write_atomic, write_json
-from difftool.runtime.backends import Backend, Batch, open_backend
 from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.backends.onnxruntime_cpu import takes_one_row
 from difftool.runtime.backends.onnxruntime_cuda import open_onnxruntime
@@ -31,6 +30,9 @@ from difftool.runtime.backends.tensorrt import open_tensorrt
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import open_device
 from difftool.runtime.cuda.room import Graphs
+from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.runtime.engine_cache import VARIABLE as ENGINES_VARIABLE
-from difftool.runtime.loop import Draws, row_noise, run, start_noise
+from difftool.runtime.loop import run
 from difftool.runtime.model import find_bundle
+from difftool.runtime.opening import open_backend
+from difftool.runtime.protocols import Backend, Batch

@@ -107,7 +107,7 @@ def tolerance(name: str, prepared: Prepared) -> float:
 
 def reference(prepared: Prepared) -> Eager:
     """Open PyTorch, whose outputs count."""
-    return Eager(prepared.checkpoint.network, prepared.spec, prepared.bundle.manifest.fused)
+    return Eager(prepared.checkpoint.network, prepared.spec, prepared.bundle.features)
 
 
 def quantized(prepared: Prepared) -> inside.Bundle:

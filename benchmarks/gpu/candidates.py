@@ -103,14 +103,10 @@ def on_device(backend: inside.DeviceBackend, setting: "Setting", burst: int = BU
     draws = inside.Draws(0, np.arange(size), setting.spec.shape)
     x = inside.start_noise(program, draws)
 
-    def begin() -> None:
-        batch.start(x)
-        batch.draw(draws)
-
     return Runner(
         batch,
-        batch.advance,
-        begin,
+        lambda rows: batch.advance(rows, draws),
+        lambda: batch.start(x),
         wait=backend.device.synchronize,
         most=len(program),
         burst=burst,

@@ -148,7 +148,7 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
     network = copy.deepcopy(setting.prepared.checkpoint.network).to(device).eval()
     if precision in _TYPES:
         network = InHalf(network, _TYPES[precision])
-    module = step_module(network, spec, setting.bundle.manifest.fused).to(device)
+    module = step_module(network, spec, setting.bundle.features).to(device)
     rows = rows_of(program, spec, setting.size, None)
     with torch.inference_mode():
         conds = torch.from_numpy(rows.conds).float().to(device)
@@ -169,7 +169,7 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
         return tuple(tensor.clone() for tensor in step(*tensors))
 
     return Runner(
-        TorchBatch(kept, program, PreparedRows(rows, cond_table, shape), device),
+        TorchBatch(kept, PreparedRows(rows, cond_table, shape), device),
         loop(built, step),
         built.reset,
         wait=lambda: synchronize(device),

@@ -27,8 +27,8 @@ class Reference:
         self._spec, self._bundle, program = setting.spec, setting.bundle, setting.program
         set_tf32(False)
         network = copy.deepcopy(setting.prepared.checkpoint.network)
-        fused = setting.bundle.manifest.fused
-        self._backend = Eager(network, setting.spec, fused, device=setting.device)
+        features = setting.bundle.features
+        self._backend = Eager(network, setting.spec, features, device=setting.device)
         batch = self._backend.batch(program, setting.size)
         self._steps = SingleSteps(batch, setting.spec, program, setting.size)
         whole = setting.prepared.case.trained and setting.size == 1
@@ -50,8 +50,7 @@ class Reference:
         batch = runner.batch
         runner.enter()
         batch.start(self._begin, row=self._first)
-        batch.draw(self._steps.draws)
-        batch.advance(self._rows)
+        batch.advance(self._rows, self._steps.draws)
         found = batch.x.astype(np.float64)
         low, high = self._spec.data_range or (float(self._end.min()), float(self._end.max()))
         error = float(np.mean((found - self._end) ** 2))

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
@@ -41,9 +42,6 @@ CONDITIONER: Final = "conditioner.onnx"
 TORCHSCRIPT: Final = "step.ts"
 SAMPLER: Final = "sampler.onnx"  # the whole sampler in one graph
 
-# What a step graph can compute beyond the plain row; see `difftool.diffusion.program`.
-FUSED: Final = ("known", "guidance", "norms")
-
 # In what a step graph's network computes; all of them but the first are made from it on request.
 PRECISIONS: Final = ("fp32", "fp16", "bf16", "int8", "fp8")
 
@@ -53,7 +51,7 @@ _COPY: Final = "copy the whole folder again"
 _AGAIN: Final = "export it again"
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
-_Sequence = Field(strict=False)  # JSON has lists where a key has tuples
+_Lax = Field(strict=False)  # JSON has lists for tuples, and words for enums
 
 
 class FileEntry(BaseModel):
@@ -101,7 +99,7 @@ class EngineKey(BaseModel):
 
     - `onnx_sha256`: of the file in the bundle that it was made from: the precision's own, or
       step.onnx, from which difftool `recipe` makes that precision
-    - `flavour`, `version`: what compiled it
+    - `flavour`, `version`: the TensorRT variant that compiled it
     - `gpus`: compute capabilities such as sm89; of "tensorrt", whose engines run on nothing else,
       the name of the GPU
     - `profile`: the fewest, the expected and the most samples of a run
@@ -113,9 +111,9 @@ class EngineKey(BaseModel):
     recipe: int
     flavour: Literal["tensorrt-rtx", "tensorrt"]
     version: str
-    gpus: Annotated[tuple[str, ...], _Sequence]
+    gpus: Annotated[tuple[str, ...], _Lax]
     precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-    profile: Annotated[tuple[int, int, int], _Sequence]
+    profile: Annotated[tuple[int, int, int], _Lax]
     refit: bool = False
 
 
@@ -145,7 +143,7 @@ class Manifest(BaseModel):
     network: NetworkEntry
     provenance: Provenance
     files: dict[str, FileEntry]
-    fused: list[Literal["known", "guidance", "norms"]] = []
+    fused: list[Annotated[Feature, _Lax]] = []  # see `Bundle.features`
     engines: dict[str, EngineKey] = {}  # of the files that are engines
     bounds: dict[str, Bounds] = {}  # of precisions
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
@@ -208,11 +206,16 @@ class Bundle:
         if name == CONDITIONER:
             check_conditioner(graph, str(path), self.spec.classes)
         elif not whole:
-            check_step(graph, str(path), self.spec.shape, self.manifest.fused)
+            check_step(graph, str(path), self.spec.shape, known=Feature.KNOWN in self.features)
         file = OnnxFile(path, data, graph)
         if not whole:  # what is made of constants alone is made when a runtime loads the file
             file.sizes(_smallest(graph), self.limits.memory_bytes)
         return file
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What the step graph computes beyond the plain row."""
+        return frozenset(self.manifest.fused)
 
     def step(self, precision: str) -> OnnxFile:
         """A precision's step graph, as `graph` gives it."""

@@ -10,7 +10,8 @@ import pytest
 import difftool as package
 from difftool.runtime import load
 from difftool.runtime import model as model_module
-from difftool.runtime.backends import AUTOMATIC, BACKENDS, host
+from difftool.runtime.backends import host
+from difftool.runtime.backends.table import BACKENDS
 from difftool.runtime.cuda import cuda_device
 from tests.cli.conftest import Command
 
@@ -32,7 +33,10 @@ def test_a_whole_installation(difftool: Command, points_bundle: Path) -> None:
     assert list(value["models"]) == ["points"]
     assert value["backends"]["onnxruntime-cpu"]["state"] == "works"
     assert value["backends"]["onnxruntime-cpu"]["step_ms"] > 0
-    assert list(value["backends"]) == list(BACKENDS)
+    assert list(value["backends"]) == [row.name for row in BACKENDS]
+    assert value["backends"]["openvino"]["state"] == "works"
+    assert value["versions"]["openvino"]
+    assert value["backends"]["openvino"]["precisions"] == ["fp32", "bf16", "int8"]
 
 
 @pytest.mark.usefixtures("shipped")
@@ -43,12 +47,14 @@ def test_the_backend_that_is_taken_by_default_and_why_the_others_are_not(
     value = json.loads(difftool("doctor", points_bundle, "--json").out)
     backends = value["backends"]
     assert value["chosen"] == load(points_bundle).backend.name == "onnxruntime-cpu"
-    for name in AUTOMATIC[:-1]:
+    for name in (row.name for row in BACKENDS if row.automatic and row.gpu):
         assert backends[name]["step_ms"] is None
         reason = backends[name]["state"]
         assert "no NVIDIA GPU" in reason or "is not installed" in reason or "has no CUDA" in reason
     # It would run code of the bundle, and is not tried.
-    assert backends["torchscript"]["state"] == "only by name: --backend torchscript"
+    assert backends["torchscript"]["state"] == (
+        "only by name, since it runs code of the bundle: --backend torchscript"
+    )
 
 
 @pytest.mark.usefixtures("shipped")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from difftool.diffusion import samplers
 from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
@@ -86,7 +87,7 @@ def test_the_step_graph_computes_the_same_norms(corrector: str, spec: ModelSpec)
     program = samplers.predictor_corrector(spec, steps=20, corrector=corrector)
     reference = Reference(lambda x, cond: np.tanh(x) + cond[:, None] / 20, spec.shape)
     exact = reference.batch(program, len(START))
-    found = Eager(_Toy(), spec, {"norms"}).batch(program, len(START))
+    found = Eager(_Toy(), spec, {Feature.NORMS}).batch(program, len(START))
     x, noise = (START * program.start.high).astype(np.float32), draws()
     exact.start(x)
     for index, row in enumerate(program.table):

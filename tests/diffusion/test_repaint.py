@@ -112,9 +112,8 @@ def drawn(spec: ModelSpec, program: Program, covariance: Array, *, fill: bool = 
     count = 4000
     batch = Reference(gaussian(spec, covariance), (3,)).batch(program, count)
     rng = np.random.default_rng(5)
-    batch.start(program.start.high * rng.normal(size=(count, 3)))
-    if fill:
-        batch.hold(np.array([KNOWN, 0, 0]), np.array([1.0, 0, 0]))
+    known = (np.array([KNOWN, 0, 0]), np.array([1.0, 0, 0])) if fill else None
+    batch.start(program.start.high * rng.normal(size=(count, 3)), known=known)
     for row in program.table:
         batch.step(rng.normal(size=(count, 3)) if row[Column.D] else None)
     assert (np.abs(batch.x[:, 0] - KNOWN).max() < 1e-12) == fill

@@ -13,6 +13,7 @@ import torch
 from difftool.bundle import STEP
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.onnx import conditioner_width, export_step, step_module
 from difftool.networks import build_network
@@ -26,14 +27,14 @@ def axis_of_row(path: Path) -> Any:
     return next(node.shape for node in session.get_inputs() if node.name == "row")
 
 
-def exported(spec: ModelSpec, path: Path, fused: Sequence[str] = ()) -> Path:
+def exported(spec: ModelSpec, path: Path, features: Sequence[Feature] = ()) -> Path:
     labels = {"classes": spec.classes, "null_label": spec.null_label}
     network = build_network(
         NetworkCall(POINTS_NETWORK.kind, {**POINTS_NETWORK.arguments, **labels})
     )
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
-    module = step_module(network, spec, fused)
+    module = step_module(network, spec, features)
     export_step(module, spec, conditioner_width(network, spec), path)
     return path
 
@@ -52,14 +53,14 @@ def run(path: Path, row: Sequence[int], size: int = 4) -> list[Any]:
     return session.run(None, {node.name: feed[node.name] for node in session.get_inputs()})
 
 
-@pytest.mark.parametrize("fused", [(), ("norms",)])
-def test_one_row_stands_for_all(fused: tuple[str, ...], tmp_path: Path) -> None:
-    path = exported(POINTS_SPEC, tmp_path / STEP, fused)
+@pytest.mark.parametrize("features", [(), (Feature.NORMS,)])
+def test_one_row_stands_for_all(features: tuple[Feature, ...], tmp_path: Path) -> None:
+    path = exported(POINTS_SPEC, tmp_path / STEP, features)
     assert axis_of_row(path) == ["one_or_batch"]
     one, each = run(path, [1]), run(path, [1] * 4)
     for name, alone, together in zip(("x", "history", "row", "denoised"), one, each, strict=True):
         np.testing.assert_array_equal(alone, together[:1] if name == "row" else together)
-    if "norms" in fused:  # which are means over the batch, whatever its rows
+    if features:  # which are means over the batch, whatever its rows
         return
     mixed = run(path, [1, 0, 1, 2])
     np.testing.assert_array_equal(mixed[0][::2], one[0][::2])
@@ -67,7 +68,7 @@ def test_one_row_stands_for_all(fused: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_guided_points_have_a_row_each(tmp_path: Path) -> None:
-    assert axis_of_row(exported(LABELLED, tmp_path / STEP, ("guidance",))) == ["batch"]
+    assert axis_of_row(exported(LABELLED, tmp_path / STEP, (Feature.GUIDANCE,))) == ["batch"]
 
 
 def test_images_have_a_row_each(tiny_bundle: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from difftool.bundle import read_bundle
 from difftool.diffusion import noise, schedules
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
@@ -24,7 +25,8 @@ from difftool.export.verify import compare, verify_bundle
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime import load
 from difftool.runtime.backends.reference import Reference
-from difftool.runtime.loop import Draws, run
+from difftool.runtime.draws import Draws
+from difftool.runtime.loop import run
 
 SEED = 4
 LABELS = [2, 0, 3, 1, 2, 0]  # 3 is the null label
@@ -81,7 +83,7 @@ def implicit(loaded: Checkpoint, scale: float) -> Tensor:
 
 
 def eager(loaded: Checkpoint, program: Program, scale: float) -> np.ndarray:
-    backend = Eager(loaded.network, loaded.spec, ("guidance",))
+    backend = Eager(loaded.network, loaded.spec, (Feature.GUIDANCE,))
     batch = backend.batch(program, len(LABELS), Labels(np.array(LABELS), scale))
     for _ in run(batch, program, Draws(SEED, np.arange(len(LABELS)), loaded.spec.shape)):
         pass
@@ -128,7 +130,7 @@ def test_the_conditioner_takes_labels_and_the_step_knows_none(classes_bundle: Pa
         "x", "history", "row", "noise", "table", "cond_table",
     ]  # fmt: skip
     assert step.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
-    assert read_bundle(classes_bundle).manifest.fused == ["guidance"]
+    assert read_bundle(classes_bundle).features == {Feature.GUIDANCE}
 
 
 def test_verification_runs_the_labels_and_the_guidance(
@@ -138,7 +140,7 @@ def test_verification_runs_the_labels_and_the_guidance(
     for wrong, row in ((1, "a label's row"), (3, "the null label's row")):
         loaded, other = (load_checkpoint(classes_checkpoint) for _ in range(2))
         other.network.label_embedding.weight[wrong] += 0.5
-        backends = [Eager(side.network, side.spec, ("guidance",)) for side in (loaded, other)]
+        backends = [Eager(side.network, side.spec, (Feature.GUIDANCE,)) for side in (loaded, other)]
         assert not compare(*backends, ddpm(loaded.spec), loaded.spec, n=2).passed, row
 
 
@@ -193,7 +195,7 @@ def test_learned_variances_are_the_labels_own() -> None:
     reference = Reference(wide_in_numpy, spec.shape, learned_variance=True, null_label=2)
     found = {
         backend.name: backend.batch(program, 4, Labels(labels, 4.0))
-        for backend in (reference, Eager(Wide(), spec, ("guidance",)))
+        for backend in (reference, Eager(Wide(), spec, (Feature.GUIDANCE,)))
     }
     for batch in found.values():
         batch.start(start)
@@ -205,7 +207,7 @@ def test_learned_variances_are_the_labels_own() -> None:
 
 def test_guidance_needs_a_null_label(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.labels and loss\.label_dropout") as caught:
-        export_bundle(tiny_checkpoint, tmp_path / "bundle", fused=("guidance",))
+        export_bundle(tiny_checkpoint, tmp_path / "bundle", features=(Feature.GUIDANCE,))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

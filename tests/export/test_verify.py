@@ -18,7 +18,7 @@ from difftool.export.sides import Side, bounds_of, open_sides
 from difftool.export.verify import compare, verify_bundle
 from difftool.networks import build_network
 from difftool.networks.trained import load_checkpoint
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
 from tests.export.defects import copied, with_nan_at
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from difftool.diffusion.calls import NetworkCall
+from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError
 from difftool.export.eager import Eager
@@ -133,7 +134,7 @@ def test_the_default_program_is_the_pipeline(
     program = compile_program(ours.spec, ours.sampler)
     network = build_network(ours.network)
     network.load_state_dict(dict(ours.tensors))
-    batch = Eager(network.eval(), ours.spec, ["norms"]).batch(program, 2)
+    batch = Eager(network.eval(), ours.spec, [Feature.NORMS]).batch(program, 2)
     batch.start(noise[0].numpy() * program.start.high)
     for step in noise[1:]:
         batch.step(step.numpy())

@@ -15,7 +15,8 @@ from difftool.export.bundle import export_bundle
 from difftool.export.eager import Eager
 from difftool.importers import find, write
 from difftool.networks.trained import Checkpoint, load_checkpoint
-from difftool.runtime.backends import Backend, Floats, open_backend
+from difftool.runtime.opening import open_backend
+from difftool.runtime.protocols import Backend, Floats
 
 NAMES = (
     "ncsn_v1_mnist28",

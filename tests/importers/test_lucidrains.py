@@ -22,7 +22,8 @@ from difftool.export.eager import Eager
 from difftool.importers import find, write
 from difftool.importers.settings import SettingsMissing
 from difftool.networks.trained import Checkpoint, load_checkpoint
-from difftool.runtime.backends import Backend, open_backend
+from difftool.runtime.opening import open_backend
+from difftool.runtime.protocols import Backend
 from tests.importers.conftest import read
 
 ONE, RUN = 2e-4, 1e-3  # of the largest output: one evaluation, a whole run

@@ -9,7 +9,7 @@ import torch
 from difftool.bundle import read_bundle
 from difftool.export.bundle import export_bundle
 from difftool.importers import find, write
-from difftool.runtime.backends import open_backend
+from difftool.runtime.opening import open_backend
 from tests.importers.plain_score_sde import Plain
 from tests.importers.test_golden import network_output
 

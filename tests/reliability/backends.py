@@ -16,9 +16,11 @@ from difftool.export.numpy_graph import NumpyGraph
 from difftool.export.onnx import conditioner_width, step_module
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
-from difftool.runtime.backends import Backend, open_backend
-from difftool.runtime.loop import Draws, run
+from difftool.runtime.draws import Draws
+from difftool.runtime.loop import run
 from difftool.runtime.model import find_bundle
+from difftool.runtime.opening import open_backend
+from difftool.runtime.protocols import Backend
 
 Floats = NDArray[np.float32]
 MakeDraws = Callable[[int, NDArray[np.int64], tuple[int, ...]], Draws]

@@ -32,7 +32,7 @@ def graph(data: bytes) -> None:
     found = read_graph(memoryview(data), "graph", control_flow=True, limits=GraphLimits())
     check = check_step if "x" in found.inputs else None
     if check:
-        check(found, "graph", (1, 8, 8), ("known",))
+        check(found, "graph", (1, 8, 8), known=True)
     else:
         check_conditioner(found, "graph", classes=0)
 

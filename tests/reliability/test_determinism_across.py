@@ -23,9 +23,9 @@ from difftool.diffusion.samplers import (
     predictor_corrector,
 )
 from difftool.export.verify import compare
-from difftool.runtime.backends import Backend
-from difftool.runtime.loop import Draws
+from difftool.runtime.draws import Draws
 from difftool.runtime.model import find_bundle
+from difftool.runtime.protocols import Backend
 from tests.export.defects import copied
 from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened, with_torchscript
 from tests.reliability.bars import Cases

@@ -14,13 +14,14 @@ import pytest
 
 from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.calls import NetworkCall, SamplerCall
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm, unipc
-from difftool.runtime.backends import Backend
 from difftool.runtime.backends.host import HostBatch
-from difftool.runtime.loop import Draws
+from difftool.runtime.draws import Draws
 from difftool.runtime.model import Model, find_bundle
+from difftool.runtime.protocols import Backend
 from tests import fixtures
 from tests.reliability.backends import NAMES, Floats, final, opened, ulps, with_torchscript
 from tests.reliability.bars import Cases
@@ -193,7 +194,7 @@ class Rounding:
     """ONNX Runtime, but a step's rounding depends on the size of the batch, by `unit`."""
 
     name = "rounding"
-    fused = frozenset[str]()
+    features = frozenset[Feature]()
 
     def __init__(self, bundle: Bundle, unit: float) -> None:
         self._inner, self._unit = opened(bundle, "onnxruntime-cpu"), unit

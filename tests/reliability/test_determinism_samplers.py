@@ -8,6 +8,7 @@ import pytest
 
 from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import SAMPLERS, compile_program, predictor_corrector
 from difftool.diffusion.samplers.score_sde import CORRECTORS
 from difftool.errors import UsageError
@@ -40,7 +41,7 @@ def model(
     path = fused_bundle
     if request.param == "labels":
         out = tmp_path_factory.mktemp("labelled") / "bundle"
-        path = fixtures._export(classes_checkpoint, out, ("norms", "guidance"))
+        path = fixtures._export(classes_checkpoint, out, (Feature.NORMS, Feature.GUIDANCE))
     bundle: Bundle = read_bundle(path)
     return Model(bundle, opened(bundle, "onnxruntime-cpu"), max_batch=BATCH)
 

@@ -7,13 +7,17 @@ import pytest
 
 from difftool.bundle import Bundle, EngineKey, read_bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, UsageError
-from difftool.runtime import Model, flavours, load
-from difftool.runtime.backends import AUTOMATIC, BACKENDS, onnxruntime_cuda, open_backend, tensorrt
+from difftool.runtime import Model, load, variants
+from difftool.runtime.backends import onnxruntime_cuda, tensorrt
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.reference import Reference
+from difftool.runtime.backends.table import BACKENDS
 from difftool.runtime.cuda import cuda_device
 from difftool.runtime.engine_cache import EngineCache
-from difftool.runtime.flavours import Flavour
+from difftool.runtime.opening import open_backend
+from difftool.runtime.variants import Variant
+
+AUTOMATIC = [row.name for row in BACKENDS if row.automatic]
 
 
 @pytest.fixture
@@ -39,8 +43,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return open_it
 
     monkeypatch.setattr(cuda_device, "has_driver", lambda: True)
-    monkeypatch.setattr(tensorrt, "open_tensorrt", refuse("tensorrt"))
-    monkeypatch.setattr(onnxruntime_cuda, "open_onnxruntime", refuse("onnxruntime-cuda"))
+    monkeypatch.setattr(tensorrt, "open_asked", refuse("tensorrt"))
+    monkeypatch.setattr(onnxruntime_cuda, "open_asked", refuse("onnxruntime-cuda"))
     return tried
 
 
@@ -49,14 +53,14 @@ def test_the_first_that_works_is_taken_where_none_is_named(
     bundle: Bundle, gpu: list[str], name: str | None
 ) -> None:
     assert open_backend(bundle, name, threads=1).name == "onnxruntime-cpu"
-    assert gpu == list(AUTOMATIC[:-1])
+    assert gpu == AUTOMATIC[:-1]
 
 
 def test_the_fastest_is_taken_where_it_works(
     bundle: Bundle, gpu: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = OnnxRuntimeCpu(bundle, threads=1)
-    monkeypatch.setattr(onnxruntime_cuda, "open_onnxruntime", lambda *_: fast)
+    monkeypatch.setattr(onnxruntime_cuda, "open_asked", lambda *_: fast)
     assert open_backend(bundle, None, threads=1) is fast
     assert gpu == ["tensorrt"]
 
@@ -67,7 +71,7 @@ def test_a_damaged_engine_is_no_reason_to_take_another_backend(
     def damaged(*_: object, **__: object) -> None:
         raise ArtefactError("the engine differs from its digest")
 
-    monkeypatch.setattr(tensorrt, "open_tensorrt", damaged)
+    monkeypatch.setattr(tensorrt, "open_asked", damaged)
     with pytest.raises(ArtefactError, match="differs from its digest"):
         open_backend(bundle, None, threads=1)
 
@@ -85,11 +89,21 @@ def test_a_backend_that_is_named_is_never_replaced(bundle: Bundle, gpu: list[str
             open_backend(bundle, name, threads=1)
 
 
-@pytest.mark.parametrize("name", ["cuda", "tensor", "onnxruntime-cpu:fp16", ""])
+@pytest.mark.parametrize("name", ["cuda", "tensor", "cuda:fp16", ""])
 def test_an_unknown_backend_is_told_the_others(bundle: Bundle, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_backend(bundle, name, threads=1)
-    assert caught.value.hint == f"one of: auto, {', '.join(BACKENDS)}"
+    assert caught.value.message == f"unknown backend {name.partition(':')[0]!r}"
+    assert caught.value.hint == f"one of: auto, {', '.join(row.name for row in BACKENDS)}"
+
+
+def test_a_precision_that_a_backend_lacks_is_told_the_backends_that_have_it(bundle: Bundle) -> None:
+    for name, precision in (("openvino", "fp16"), ("openvino:fp16", "fp32")):
+        with pytest.raises(UsageError, match="openvino has no fp16") as caught:
+            open_backend(bundle, name, threads=1, precision=precision)
+        assert caught.value.hint == (
+            "it computes in fp32, bf16, int8; fp16 is of tensorrt, onnxruntime-cpu"
+        )
 
 
 def described(bundle: Bundle, **options: str) -> DifftoolError:
@@ -99,11 +113,11 @@ def described(bundle: Bundle, **options: str) -> DifftoolError:
 
 
 @pytest.fixture
-def rtx(monkeypatch: pytest.MonkeyPatch) -> Flavour:
+def rtx(monkeypatch: pytest.MonkeyPatch) -> Variant:
     """TensorRT for RTX, as far as choosing an engine goes."""
-    flavour = Flavour("tensorrt-rtx", "1.7.1", object())
-    monkeypatch.setattr(tensorrt, "installed_flavours", lambda: [flavour])
-    return flavour
+    variant = Variant("tensorrt-rtx", "1.7.1", object())
+    monkeypatch.setattr(tensorrt, "installed_variants", lambda: [variant])
+    return variant
 
 
 def key_of(bundle: Bundle, precision: str = "fp32", **fields: object) -> EngineKey:
@@ -142,10 +156,10 @@ def test_without_a_gpu_it_is_said_that_the_engine_is_good_and_for_which(
 def test_without_tensorrt_the_install_line_is_given(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt, "installed_flavours", list)
+    monkeypatch.setattr(tensorrt, "installed_variants", list)
     error = described(bundle)
     assert error.exit_code == 4
-    assert flavours.install_line("tensorrt-rtx") in error.hint
+    assert variants.install_line("tensorrt-rtx") in error.hint
 
 
 class Chosen(Exception):
@@ -188,7 +202,7 @@ def test_the_engine_is_of_the_precision_that_is_asked_for(
     assert opened(bundle, "tensorrt") == "fp32"
     with pytest.raises(MissingDependencyError, match=r"an engine in fp32 .*none in bf16"):
         open_backend(bundle, "tensorrt", threads=None, precision="bf16")
-    with pytest.raises(UsageError, match="no precision 'fp7'"):
+    with pytest.raises(UsageError, match="tensorrt has no fp7"):
         open_backend(bundle, "tensorrt:fp7", threads=None)
 
 

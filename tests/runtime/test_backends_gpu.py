@@ -18,13 +18,14 @@ from difftool.bundle import STEP, Bundle, EngineKey, read_bundle
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.runtime import Model, load
-from difftool.runtime.backends import onnxruntime_cuda, open_backend
+from difftool.runtime.backends import onnxruntime_cuda
 from difftool.runtime.backends.onnxruntime_cuda import OnnxRuntimeEngine, open_onnxruntime
 from difftool.runtime.backends.tensorrt import TensorRtEngine
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.engines import Engine
-from difftool.runtime.flavours import Flavour
+from difftool.runtime.opening import open_backend
+from difftool.runtime.variants import Variant
 from tests.runtime.cuda.fake import FakeDevice
 
 PROFILE = (2, 4, 8)
@@ -140,12 +141,12 @@ def on_tensorrt(
     """The bundle on the fake TensorRT."""
     monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
 
-    def opened(flavour: str = "tensorrt-rtx", data: bytes = b"an engine") -> Model:
+    def opened(variant: str = "tensorrt-rtx", data: bytes = b"an engine") -> Model:
         key = EngineKey.model_validate(
             {
                 "onnx_sha256": bundle.manifest.files[STEP].sha256,
                 "recipe": 1,
-                "flavour": flavour,
+                "flavour": variant,
                 "version": trt.__version__,
                 "gpus": ["sm89"],
                 "precision": "fp32",
@@ -155,17 +156,17 @@ def on_tensorrt(
         cache = EngineCache()
         record = cache.store(key, data, model="tiny", seconds=1.0)
         engine = Engine(cache.path(record), key, record.sha256, record.size)
-        made = TensorRtEngine(bundle, engine, Flavour(flavour, "1.7.1", trt), trt.device, "sm_89")
+        made = TensorRtEngine(bundle, engine, Variant(variant, "1.7.1", trt), trt.device, "sm_89")
         return Model(bundle, DeviceBackend("tensorrt", bundle, trt.device, made))
 
     return opened
 
 
-@pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
+@pytest.mark.parametrize("variant", ["tensorrt-rtx", "tensorrt"])
 def test_an_engine_runs_on_the_drivers_buffers(
-    tiny_bundle: Path, on_tensorrt: Callable[..., Model], trt: FakeTensorRt, flavour: str
+    tiny_bundle: Path, on_tensorrt: Callable[..., Model], trt: FakeTensorRt, variant: str
 ) -> None:
-    model, cpu = on_tensorrt(flavour), load(tiny_bundle, backend="onnxruntime-cpu", threads=1)
+    model, cpu = on_tensorrt(variant), load(tiny_bundle, backend="onnxruntime-cpu", threads=1)
     assert model.max_batch == PROFILE[1]
     found = model.sample(n=5, seed=3)
     np.testing.assert_allclose(found, cpu.sample(n=5, seed=3), atol=1e-4)

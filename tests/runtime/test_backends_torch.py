@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from difftool.bundle import MANIFEST, TORCHSCRIPT, file_entries, read_bundle, write_manifest
+from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.export.bundle import export_bundle
@@ -18,9 +19,9 @@ from difftool.export.onnx import conditioner_width, step_module
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime import Model, load
-from difftool.runtime.backends import BACKENDS, open_backend
 from difftool.runtime.edits import inpaint
 from difftool.runtime.engine_cache import VARIABLE, EngineCache
+from difftool.runtime.opening import open_backend
 
 
 def list_files(bundle: Path) -> None:
@@ -57,12 +58,27 @@ def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
         program = sampler(model.spec, steps=6)
         runs = [opened.sample(program, n=4, seed=2) for opened in (model, cpu)]
         np.testing.assert_allclose(*runs, atol=1e-5)
-    # The host revises every row of a bundle that holds no known values.
+    # The loop replaces D in every row if the step graph sets no known values.
     mask = np.zeros((1, 8, 8), np.float32)
     mask[:, :4] = 1
     edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), mask)
     runs = [opened.sample(program, n=4, edit=edit) for opened in (model, cpu)]
     np.testing.assert_allclose(*runs, atol=1e-5)
+
+
+def test_torchscript_that_sets_known_values_runs_without_any(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    out = export_bundle(
+        tiny_checkpoint, tmp_path / "own", features=(Feature.KNOWN,), torchscript=True
+    )
+    edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), np.eye(8, dtype=np.float32)[None])
+    models = [load(out, backend=name, threads=1) for name in ("torchscript", "onnxruntime-cpu")]
+    program = unipc(models[0].spec, steps=4)
+    for asked in (edit, None):
+        runs = [model.sample(program, n=2, edit=asked) for model in models]
+        np.testing.assert_allclose(*runs, atol=1e-5)
 
 
 def test_torchscript_is_opened_only_where_it_is_named_and_trusted(
@@ -74,7 +90,6 @@ def test_torchscript_is_opened_only_where_it_is_named_and_trusted(
     monkeypatch.setattr(torch.jit, "load", refuse)
     bundle = read_bundle(scripted)
     assert open_backend(bundle, None, threads=1).name != "torchscript"
-    assert "torchscript" in BACKENDS
     sha256 = sha256_of_code(scripted)
     with pytest.raises(ArtefactError, match=rf"was made elsewhere.* {sha256} .*--trust"):
         open_backend(bundle, "torchscript", threads=1, trusted=["0" * 64])

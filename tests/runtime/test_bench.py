@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from difftool.bundle import read_bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import CheckFailed, UsageError
@@ -19,7 +20,7 @@ class Host:
     """A backend that notes who starts a round, and computes nothing."""
 
     name = "fake"
-    fused: frozenset[str] = frozenset()
+    features: frozenset[Feature] = frozenset()
 
     def __init__(self, label: str, starts: list[str]) -> None:
         self.label, self.starts, self.steps = label, starts, 0
@@ -28,23 +29,17 @@ class Host:
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> "Host":
         return self
 
-    def start(self, x: object, *, row: int = 0, history: object = None) -> None:
+    def start(self, x: object, **past: object) -> None:
         self.starts.append(self.label)
 
     def step(self, noise: object) -> None:
         self.steps += 1
 
-    def hold(self, known: object, mask: object) -> None: ...
-
-    def revise(self, denoised: object) -> None: ...
-
 
 class Device(Host):
     """One that draws its noise itself, and runs rows without a stop."""
 
-    def draw(self, draws: object) -> None: ...
-
-    def advance(self, rows: int) -> None:
+    def advance(self, rows: int, draws: object) -> None:
         self.steps += rows
 
 

@@ -10,6 +10,7 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.edits import Edit, inpaint
+from difftool.runtime.loop import replace_denoised
 from difftool.runtime.task import require_editable
 from tests.diffusion.analytic import START, VE, VP, Array, draws, network_of
 
@@ -20,30 +21,29 @@ POSITIONS = np.arange(len(START))
 
 
 def run(spec: ModelSpec, program: Program, *, edit: Edit | None) -> tuple[Array, Array]:
-    """x and history at the end; without an edit the graph itself holds what is known."""
+    """x and history at the end; without an edit the graph itself sets what is known."""
     batch = Reference(network_of(spec), spec.shape).batch(program, len(START))
-    batch.start(START * max(program.start.high, 1))
+    known = (KNOWN.astype(np.float32), MASK) if edit is None else None
+    batch.start(START * max(program.start.high, 1), known=known)
     noise = draws()
-    if edit is None:
-        batch.hold(KNOWN.astype(np.float32), MASK)
-    for row in program.table:
+    for index, row in enumerate(program.table):
         batch.step(next(noise) if row[Column.D] else None)
         if edit is not None:
-            batch.revise(edit(batch.denoised, POSITIONS))
+            replace_denoised(batch, program, index, edit(batch.denoised, POSITIONS))
     return batch.x, batch.history
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
-def test_holding_what_is_known_is_revising_d_by_it(sampler: str, model: str) -> None:
+def test_known_values_set_by_the_graph_are_those_that_replace_d(sampler: str, model: str) -> None:
     spec = MODELS[model]
     steps = {"annealed_langevin": len(spec.schedule)}.get(sampler, 10)
     program = samplers.compile_program(spec, SamplerCall(sampler, {"steps": steps}))
-    require_editable(program, fused=False)
-    held, revised = (run(spec, program, edit=edit) for edit in (None, inpaint(KNOWN, MASK)))
-    scale = max(1, np.abs(held[1]).max())
-    for ours, theirs in zip(held, revised, strict=True):
+    require_editable(program, in_graph=False)
+    set_known, replaced = (run(spec, program, edit=edit) for edit in (None, inpaint(KNOWN, MASK)))
+    scale = max(1, np.abs(set_known[1]).max())
+    for ours, theirs in zip(set_known, replaced, strict=True):
         assert np.abs(ours - theirs).max() < 1e-12 * scale
     if program.targets[-1].tolist() == [1, 0]:
         known = KNOWN.astype(np.float32)[:, MASK == 1]
-        assert np.abs(held[0][:, MASK == 1] - known).max() < 1e-12 * scale
+        assert np.abs(set_known[0][:, MASK == 1] - known).max() < 1e-12 * scale

@@ -30,7 +30,7 @@ def test_row_numbers_that_agree_are_one(
     shape = (3, *CLASSES_SPEC.shape)
     table = np.zeros((len(rows.conds), 1), np.float32)
     begin = Prepared(rows, table, shape)
-    batch = HostBatch(bind, {"x", "row"}, program, begin, one_row=one_row)
+    batch = HostBatch(bind, {"x", "row"}, begin, one_row=one_row)
     batch.start(np.zeros(shape, np.float32), row=2)
     inputs, outputs = bound[:2]
     assert inputs["row"].tolist() == (rows.first + 2).tolist()[:expected]

@@ -10,7 +10,8 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
 from difftool.runtime.backends.reference import Reference
-from difftool.runtime.loop import Draws, row_noise, run, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
+from difftool.runtime.loop import run
 
 SPEC = ModelSpec(
     shape=(3,),

@@ -22,10 +22,12 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program, ddim
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.export.quantize.bundle import quantize_bundle
-from difftool.runtime.backends import Backend, open_backend
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.openvino import OpenVino, _Core
-from difftool.runtime.loop import Draws, run
+from difftool.runtime.draws import Draws
+from difftool.runtime.loop import run
+from difftool.runtime.opening import open_backend
+from difftool.runtime.protocols import Backend
 
 ROUNDING = 1e-5
 
@@ -114,14 +116,14 @@ def test_guided_images_are_those_of_onnxruntime(classes_bundle: Path) -> None:
     assert np.abs(found - unguided).max() > 0.01
 
 
-def test_known_values_are_held(fused_bundle: Path) -> None:
+def test_known_values_are_set(fused_bundle: Path) -> None:
     bundle = read_bundle(fused_bundle)
     program = ddim(bundle.spec, steps=4)
     known, mask = np.full((2, 1, 8, 8), 0.25, np.float32), np.zeros((2, 1, 8, 8), np.float32)
     mask[:, :, 4:] = 1
     batch = OpenVino(bundle, threads=1).batch(program, 2)
-    batch.hold(known, mask)
-    for _ in run(batch, program, Draws(0, np.arange(2), bundle.spec.shape)):
+    draws = Draws(0, np.arange(2), bundle.spec.shape)
+    for _ in run(batch, program, draws, known=(known, mask)):
         pass
     assert np.abs(batch.x[:, :, 4:] - 0.25).max() < ROUNDING
     assert np.abs(batch.x[:, :, :4] - 0.25).max() > 0.1

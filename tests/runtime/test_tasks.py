@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import difftool
 from difftool import edits
 from difftool.diffusion.builder import ProgramBuilder
+from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm, dpmpp_2m, unipc
 from difftool.diffusion.schedules import linear
@@ -18,7 +18,8 @@ from difftool.export.eager import Eager
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime import Model, load
 from difftool.runtime.backends.reference import Reference
-from difftool.runtime.loop import Draws, run
+from difftool.runtime.draws import Draws
+from difftool.runtime.loop import run
 
 KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
 MASK = np.zeros((1, 8, 8), np.float32)
@@ -50,7 +51,10 @@ def adaptive(spec: ModelSpec, *, snr: float = 0.0, batch_snr: float = 0.0) -> Pr
 def test_a_step_graph_that_holds_known_values_does_what_the_runtime_does_for_others(
     plain: Model, fused: Model, sampler: Callable[..., Program]
 ) -> None:
-    assert (plain.backend.fused, fused.backend.fused) == (set(), {"known", "norms"})
+    assert (plain.backend.features, fused.backend.features) == (
+        set(),
+        {Feature.KNOWN, Feature.NORMS},
+    )
     program = sampler(plain.spec, steps=8)
     edit = edits.inpaint(KNOWN, MASK)
     runs = [model.sample(program, n=3, edit=edit) for model in (plain, fused)]
@@ -91,7 +95,7 @@ def test_adaptive_steps_are_those_of_pytorch(
 ) -> None:
     loaded = load_checkpoint(tiny_checkpoint, ema=True)
     program = adaptive(loaded.spec, **weights)
-    teacher = Eager(loaded.network, loaded.spec, ("norms",)).batch(program, 2)
+    teacher = Eager(loaded.network, loaded.spec, (Feature.NORMS,)).batch(program, 2)
     for _ in run(teacher, program, Draws(3, np.arange(2), loaded.spec.shape)):
         pass
     np.testing.assert_allclose(fused.sample(program, n=2, seed=3), teacher.x, atol=2e-5)
@@ -128,7 +132,7 @@ def test_a_start_from_data_is_the_data_under_the_first_rows_noise(plain: Model) 
         plain.sample(program, n=1)
     first = next(plain.stream(program, n=1, init=KNOWN))
     alpha, sigma = plain.spec.schedule.alpha[9], plain.spec.schedule.sigma[9]
-    noise = difftool.runtime.loop.Draws(0, np.arange(1), (1, 8, 8)).normal(0)
+    noise = Draws(0, np.arange(1), (1, 8, 8)).normal(0)
     batch = plain.backend.batch(program, 1)
     batch.start((alpha * KNOWN + sigma * noise).astype(np.float32))
     batch.step(None)
@@ -199,7 +203,7 @@ def test_a_coloured_run_ends_with_the_grey_it_was_given(sampler: Callable[..., P
     batch = Reference(lambda x, cond: np.tanh(x), spec.shape).batch(program, 2)
     edit = edits.colorize(grey)
     draws = Draws(0, np.arange(2), spec.shape)
-    for _ in run(batch, program, draws, revision=lambda d: edit(d, np.arange(2))):
+    for _ in run(batch, program, draws, edit=lambda d: edit(d, np.arange(2))):
         pass
     np.testing.assert_allclose(batch.x.mean(1, keepdims=True), np.stack([grey] * 2), atol=1e-6)
     assert batch.x.std(axis=1).min() > 1e-3

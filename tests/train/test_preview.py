@@ -12,7 +12,7 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import annealed_langevin, compile_program, ddim
 from difftool.export.eager import Eager
 from difftool.networks.trained import load_checkpoint
-from difftool.runtime.loop import Draws
+from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run as run_rows
 from difftool.train.preview import run_program
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from difftool.diffusion.program import Program
     from difftool.export.sides import Side
     from difftool.export.verify import Verification
-    from difftool.runtime.backends import Backend
     from difftool.runtime.bench import Timing
+    from difftool.runtime.protocols import Backend
 
 EXAMPLES = """\b
 Examples:
@@ -90,9 +90,9 @@ def bench(
     """
     from difftool.bundle import read_bundle
     from difftool.export.sides import Side
-    from difftool.runtime.backends import open_backend
     from difftool.runtime.bench import best_size, measure, peak_memory
     from difftool.runtime.model import find_bundle
+    from difftool.runtime.opening import open_backend
 
     sizes = _sizes(batch)
     trusted = tuple(trust or ())
@@ -163,7 +163,7 @@ def _peers(
     trusted: "Collection[str]",
 ) -> "list[Side]":
     from difftool.export.sides import TORCH, Side
-    from difftool.runtime.backends import open_backend
+    from difftool.runtime.opening import open_backend
 
     peers = []
     for name in (part.strip() for part in (against or "").split(",") if part.strip()):
@@ -175,9 +175,6 @@ def _peers(
             )
         if name == TORCH:
             peers.append(Side(_torch(bundle, checkpoint, threads, trusted), precision))
-        elif kind == "tensorrt":  # names the precision of an engine itself
-            opened = open_backend(bundle, name, threads=threads, trusted=trusted)
-            peers.append(Side(opened, precision))
         else:
             opened = open_backend(
                 bundle, kind, threads=threads, precision=precision, trusted=trusted
@@ -190,7 +187,7 @@ def _torch(
     bundle: "Bundle", checkpoint: Path | None, threads: int | None, trusted: "Collection[str]" = ()
 ) -> "Backend":
     """The checkpoint in PyTorch, or else the bundle's TorchScript."""
-    from difftool.runtime.backends import open_backend
+    from difftool.runtime.opening import open_backend
 
     if checkpoint is None:
         try:
@@ -209,7 +206,7 @@ def _torch(
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_origin(bundle, checkpoint)
-    return Eager(loaded.network, loaded.spec, bundle.manifest.fused)
+    return Eager(loaded.network, loaded.spec, bundle.features)
 
 
 def _reference(
@@ -217,7 +214,7 @@ def _reference(
 ) -> "Side":
     """What every side is compared with: PyTorch, or else step.onnx on ONNX Runtime."""
     from difftool.export.sides import EXACT, TORCH, Side
-    from difftool.runtime.backends import open_backend
+    from difftool.runtime.opening import open_backend
 
     for peer in peers:
         if peer.backend.name == TORCH:

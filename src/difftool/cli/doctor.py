@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -15,6 +16,7 @@ from difftool.errors import CheckFailed, DifftoolError, MissingDependencyError
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
+    from difftool.runtime.backends.table import BackendEntry
 
 EXAMPLES = """\b
 Examples:
@@ -22,15 +24,13 @@ Examples:
   difftool doctor runs/mnist/bundle --json
 """
 
+# Besides those of the backends.
 _PACKAGES: Final = (
     "numpy",
     "pillow",
     "pydantic",
     "rich",
     "typer",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "torch",
     "accelerate",
     "datasets",
     "safetensors",
@@ -39,11 +39,6 @@ _PACKAGES: Final = (
     "onnx",
     "onnx-ir",
     "onnxscript",
-    "cuda-core",
-    "cuda-bindings",
-    "nvidia-cuda-nvrtc",
-    "tensorrt-rtx",
-    "tensorrt",
 )
 _TIMED_STEPS: Final = 3
 
@@ -57,18 +52,19 @@ def doctor(
 ) -> None:
     """Check the installation, with a real step on every backend.
 
-    Shows versions, threads, digests of the shipped models, and of each backend the time of a step
-    or why it cannot be used; `chosen` is the one taken where none is named. Exit code 1 where
-    something is broken; what is only not installed is not.
+    Shows versions, threads, digests of the shipped models, and of each backend its precisions and
+    the time of a step, or why it cannot be used; `chosen` is the one taken if none is named. Exit
+    code 1 if something is broken; what is only not installed is not.
     """
     problems: list[str] = []
+    rows = _rows(problems)
     report(
         {
-            "versions": _versions(),
+            "versions": _versions(rows.values()),
             "machine": _machine(),
             "onnxruntime_providers": _providers(),
             "models": _models(problems),
-            **_backends(model, problems),
+            **_backends(model, rows, problems),
             "problems": problems,
         },
         as_json=json,
@@ -77,14 +73,28 @@ def doctor(
         raise Exit(1)
 
 
-def _versions() -> dict[str, str | None]:
+def _rows(problems: list[str]) -> "dict[str, BackendEntry]":
+    """The table of backends by their names, less those that another package fails to bring."""
+    from difftool.runtime.backends.table import backend_names, find_backend
+
+    rows = {}
+    for name in backend_names():
+        try:
+            rows[name] = find_backend(name)
+        except MissingDependencyError as error:
+            problems.append(str(error))
+    return rows
+
+
+def _versions(rows: "Iterable[BackendEntry]") -> dict[str, str | None]:
     from importlib import metadata
 
     versions: dict[str, str | None] = {
         "python": platform.python_version(),
         "difftool": __version__,
     }
-    for package in _PACKAGES:
+    needed = dict.fromkeys(package for row in rows for package in row.packages)
+    for package in (*_PACKAGES, *needed):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -132,13 +142,11 @@ def _models(problems: list[str]) -> dict[str, Any]:
     return models
 
 
-def _backends(model: str, problems: list[str]) -> dict[str, Any]:
-    """What becomes of each backend, and which is chosen where none is named: the first that works.
-
-    The others are not tried: one compiles engines for minutes, another runs code of the bundle.
-    """
+def _backends(
+    model: str, rows: "Mapping[str, BackendEntry]", problems: list[str]
+) -> dict[str, Any]:
+    """What becomes of each backend, and which is chosen if none is named: the first that works."""
     from difftool.bundle import read_bundle
-    from difftool.runtime.backends import AUTOMATIC, BACKENDS
     from difftool.runtime.model import find_bundle
 
     try:
@@ -147,20 +155,26 @@ def _backends(model: str, problems: list[str]) -> dict[str, Any]:
         problems.append(f"no backend was tried: {error}")
         return {"backends": {}, "chosen": None}
     backends: dict[str, Any] = {}
-    for name in BACKENDS:
-        if name not in AUTOMATIC:
-            backends[name] = {"state": f"only by name: --backend {name}", "step_ms": None}
-            continue
+    for name, row in rows.items():
+        state, step_ms = f"only by name, since it {row.untried}: --backend {name}", None
         try:
-            backends[name] = {"state": "works", "step_ms": 1000 * _time_step(bundle, name)}
+            if not row.untried:
+                state, step_ms = "works", 1000 * _time_step(bundle, name)
         except MissingDependencyError as error:
-            backends[name] = {"state": str(error), "step_ms": None}
+            state = str(error)
         except Exception as error:  # whatever is wrong with a backend, the doctor shall say so
-            backends[name] = {"state": "broken", "step_ms": None}
+            state = "broken"
             problems.append(f"backend {name}: {error}")
-    chosen = next((name for name in AUTOMATIC if backends[name]["state"] == "works"), None)
+        backends[name] = {
+            "state": state,
+            "step_ms": step_ms,
+            "automatic": row.automatic,
+            "precisions": list(row.precisions),
+        }
+    working = (name for name in rows if backends[name]["state"] == "works")
+    chosen = next((name for name in working if rows[name].automatic), None)
     if chosen is None:
-        problems.append("no backend works: pip install 'difftool[cpu]'")
+        problems.append("no backend works of those that need no name: pip install 'difftool[cpu]'")
     return {"backends": backends, "chosen": chosen}
 
 

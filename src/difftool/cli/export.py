@@ -8,6 +8,7 @@ from typer import Argument, Option
 from difftool.cli import options, trt
 from difftool.cli.console import report
 from difftool.cli.foreign import As, Sets, as_checkpoint
+from difftool.diffusion.features import Feature
 from difftool.errors import UsageError
 
 EXAMPLES = """\b
@@ -42,8 +43,8 @@ def export(
         bool,
         Option("--portable", help="Add sampler.onnx, the whole sampler for any ONNX Runtime."),
     ] = False,
-    fused: Annotated[
-        list[str] | None,
+    features: Annotated[
+        list[Feature] | None,
         Option(
             "--with",
             metavar="NAME",
@@ -91,7 +92,7 @@ def export(
             ema=not raw,
             torchscript=torchscript,
             portable=portable,
-            fused=fused or (),
+            features=features or (),
             sampler=options.sampler_call(sampler, steps, eta, assignments),
             engine=engine,
             on_build=tell,
@@ -105,7 +106,7 @@ def export(
             "bytes": sum(entry.size for entry in manifest.files.values()),
             "parameters": manifest.network.parameters,
             "program": bundle.default_program().name,
-            "fused": manifest.fused,
+            "fused": [feature.value for feature in manifest.fused],
             "weights": manifest.provenance.weights,
             "step": manifest.provenance.step,
             "engines": {

@@ -16,13 +16,13 @@ from difftool.errors import (
 CLOSED_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
 
 # Which extra brings a package that some commands import; torch and safetensors are in several.
+# Those of backends are in the table of `difftool.runtime.backends.table`.
 _EXTRAS: Final = {
     "accelerate": "train",
     "datasets": "data",
     "huggingface_hub": "import",
     "onnx": "export",
     "onnx_ir": "export",
-    "onnxruntime": "cpu",
     "onnxscript": "export",
     "sklearn": "data",
     "tensorboard": "train",
@@ -68,4 +68,9 @@ def _extra_of(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | Non
     package = str(error.name).partition(".")[0]
     if package in _SHARED:
         return _BRINGING.get(arguments[0], "export")
-    return _EXTRAS.get(package)
+    if package in _EXTRAS:
+        return _EXTRAS[package]
+    from difftool.runtime.backends.table import BACKENDS
+
+    needed = {name: extra for row in BACKENDS for name, extra in row.packages.items()}
+    return needed.get(package.replace("_", "-"))

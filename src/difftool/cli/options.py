@@ -95,8 +95,8 @@ Precision = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="What the network computes in: fp32; int8, which difftool quantize makes; bf16 of "
-        "openvino; tf32 of onnxruntime-cuda.",
+        help="What the network computes in, such as fp32 or int8; difftool doctor shows what each "
+        "backend has.",
     ),
 ]
 Force = Annotated[bool, Option("--force", help="Replace the output where it exists.")]

@@ -23,7 +23,7 @@ from difftool.export.sides import TORCH, Side, load_origin
 from difftool.export.verify import Verification, verified_labels
 from difftool.files import temporary_folder
 from difftool.runtime.backends.conditioner import Conditioner
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -174,7 +174,7 @@ def _exported(
     if CONDITIONER in bundle.manifest.files:
         export_conditioner(loaded.network, loaded.spec, folder / CONDITIONER)
         found[CONDITIONER] = onnx.load(folder / CONDITIONER)
-    module = step_module(loaded.network, loaded.spec, bundle.manifest.fused)
+    module = step_module(loaded.network, loaded.spec, bundle.features)
     export_step(module, loaded.spec, width, folder / STEP)
     found[suspect] = onnx.load(folder / STEP)
     return found

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from difftool.bundle import (
     CONDITIONER,
     FORMAT,
-    FUSED,
     SAMPLER,
     STEP,
     TORCHSCRIPT,
@@ -23,6 +22,7 @@ from difftool.bundle import (
 )
 from difftool.checkpoint import EMA, MODEL
 from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ResourceError, UsageError
@@ -49,7 +49,7 @@ def export_bundle(
     ema: bool = True,
     torchscript: bool = False,
     portable: bool = False,
-    fused: Collection[str] = (),
+    features: Collection[Feature] = (),
     sampler: SamplerCall | None = None,
     engine: "Request | None" = None,
     on_build: "Progress | None" = None,
@@ -59,7 +59,7 @@ def export_bundle(
 
     `sampler` makes the default program; the checkpoint's own does if it is not given, with the
     arguments that are changed if it is given without a name.
-    `fused` names what the step graph computes beyond the plain row, see `StepModule`; the
+    `features` are what the step graph computes beyond the plain row, see `StepModule`; the
     norms that the default program needs are always in it.
     `portable` adds `sampler.onnx`, which runs that program anywhere; see `export.portable`.
     `engine` asks for a TensorRT engine, which goes into the bundle with the step graph in its
@@ -72,14 +72,14 @@ def export_bundle(
     asked = sampler or SamplerCall()
     program = compile_program(loaded.spec, loaded.sampler.changed_by(asked))
     if program.adaptive:
-        fused = {*fused, "norms"}
-    if "guidance" in fused and not loaded.spec.null_label:
+        features = {*features, Feature.NORMS}
+    if Feature.GUIDANCE in features and not loaded.spec.null_label:
         raise UsageError(
             "guidance needs a model that was trained with labels and without",
             "train one with data.labels and loss.label_dropout, or leave guidance out",
         )
     width = conditioner_width(loaded.network, loaded.spec)
-    module = step_module(loaded.network, loaded.spec, fused)
+    module = step_module(loaded.network, loaded.spec, features)
     with atomic_directory(folder, replace=replace) as new:
         export_step(module, loaded.spec, width, new / STEP)
         if width:
@@ -87,7 +87,7 @@ def export_bundle(
         if torchscript:
             write_atomic(new / TORCHSCRIPT, trace(module, loaded.spec, width))
             _remember(sha256_of(new / TORCHSCRIPT))
-        manifest = _manifest(loaded, program, fused, file_entries(new))
+        manifest = _manifest(loaded, program, features, file_entries(new))
         write_manifest(new, manifest.model_dump(mode="json"))
         if portable:
             _add_sampler(new)
@@ -119,7 +119,7 @@ def _add_sampler(folder: Path) -> None:
 def _manifest(
     loaded: Checkpoint,
     program: Program,
-    fused: Collection[str],
+    features: Collection[Feature],
     files: dict[str, dict[str, Any]],
 ) -> Manifest:
     weights = loaded.path / (EMA if loaded.weights == "ema" else MODEL)
@@ -139,6 +139,6 @@ def _manifest(
                 versions={name: importlib.metadata.version(name) for name in _VERSIONS},
             ),
             "files": files,
-            "fused": [name for name in FUSED if name in fused],
+            "fused": [feature for feature in Feature if feature in features],
         }
     )

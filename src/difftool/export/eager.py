@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection
 import torch
 from torch import nn
 
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels, rows_of
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.onnx import step_module
 from difftool.export.step import StepModule
-from difftool.runtime.backends.prepare import Prepared, require_fused
+from difftool.runtime.backends.prepare import Prepared, require_features
 from difftool.runtime.backends.torchscript import Step, TorchBatch
 
 
@@ -30,19 +31,19 @@ class Eager:
         self,
         network: nn.Module,
         spec: ModelSpec,
-        fused: Collection[str] = (),
+        features: Collection[Feature] = (),
         *,
         device: str = "cpu",
         compiled: Callable[[StepModule], Step] | None = None,
     ) -> None:
-        self.fused = frozenset(fused)
-        self._module = step_module(network, spec, fused).to(device)
+        self.features = frozenset(features)
+        self._module = step_module(network, spec, features).to(device)
         self._step: Step = self._module if compiled is None else compiled(self._module)
         self._spec, self._device = spec, device
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> TorchBatch:
         """Room for `size` samples of a program."""
-        require_fused(self.fused, program, labels)
+        require_features(self.features, program, labels)
         rows = rows_of(program, self._spec, size, labels)
         inputs = [torch.from_numpy(rows.conds).float().to(self._device)]
         if rows.labels is not None:
@@ -50,4 +51,4 @@ class Eager:
         with torch.inference_mode():
             table = self._module.network.condition(*inputs).cpu().numpy()  # type: ignore[operator]
         begin = Prepared(rows, table, (size, *self._spec.shape))
-        return TorchBatch(self._step, program, begin, self._device)
+        return TorchBatch(self._step, begin, self._device)

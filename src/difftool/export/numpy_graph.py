@@ -28,14 +28,14 @@ class NumpyGraph:
     def __init__(self, bundle: Bundle, precision: str) -> None:
         step = bundle.step(precision)
         self._prepare = Preparation(bundle, step, _function)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
         self._step = _evaluator(step)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
         bind, taken = partial(_bind, self._step), set(self._step.input_names)
-        return HostBatch(bind, taken, program, begin)
+        return HostBatch(bind, taken, begin)
 
 
 def _bind(step: ReferenceEvaluator, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:

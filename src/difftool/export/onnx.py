@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import MissingDependencyError
 from difftool.export.step import Conditioner, StepModule
@@ -26,13 +27,15 @@ Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
 _BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3  # of the example inputs; all are dynamic in the graph
 
 
-def step_module(network: nn.Module, spec: ModelSpec, fused: Collection[str] = ()) -> StepModule:
+def step_module(
+    network: nn.Module, spec: ModelSpec, features: Collection[Feature] = ()
+) -> StepModule:
     """A network in the fused row that fits its spec, ready to export."""
     module = StepModule(
         network,
         dimensions=len(spec.shape),
         learned_variance=spec.learned_variance,
-        fused=fused,
+        features=features,
     )
     return module.eval()
 
@@ -40,7 +43,7 @@ def step_module(network: nn.Module, spec: ModelSpec, fused: Collection[str] = ()
 def example_inputs(module: StepModule, spec: ModelSpec, width: int) -> tuple[Tensor, ...]:
     """Inputs of the step module, in order, for a conditioner of `width` columns."""
     shape = (_BATCH, *spec.shape)
-    known = (torch.zeros(shape), torch.zeros(shape)) if "known" in module.fused else ()
+    known = (torch.zeros(shape), torch.zeros(shape)) if Feature.KNOWN in module.features else ()
     return (
         torch.zeros(shape),
         torch.zeros(_SLOTS, *shape),
@@ -71,13 +74,13 @@ def export_step(
     """Write the step graph, with dynamic batch, history, table and cond_table.
 
     `forms` are `difftool.export.forms.CHOSEN` where nothing else is to be measured. Of points, one
-    row number may stand for the batch; with "guidance" each of its two halves has its own.
+    row number may stand for the batch; with Feature.GUIDANCE each of its two halves has its own.
     """
     from difftool.export.forms import CHOSEN
     from difftool.export.forms.rows import share_rows
 
     forms = forms or CHOSEN
-    if len(spec.shape) == 1 and "guidance" not in module.fused:
+    if len(spec.shape) == 1 and Feature.GUIDANCE not in module.features:
         forms = replace(forms, rewrites=(*forms.rewrites, share_rows))
     batch, slots = Dim("batch"), Dim("slots")
     # A bound the exporter can rely on keeps its shape arithmetic, and so its time, small.
@@ -90,7 +93,7 @@ def export_step(
         "table": (Dim("rows"), columns),
         "cond_table": (Dim("conds"),),
     }
-    if "known" in module.fused:
+    if Feature.KNOWN in module.features:
         axes = {**axes, "known": (batch,), "mask": (batch,)}
     export_module(
         module, example_inputs(module, spec, width), axes, StepModule.OUTPUTS, path, forms

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 from difftool.bundle import Bounds, Bundle
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import sha256_of
-from difftool.runtime.backends import BACKENDS, Backend, open_backend
+from difftool.runtime.backends.table import backend_names
+from difftool.runtime.opening import open_backend
+from difftool.runtime.protocols import Backend
 
 if TYPE_CHECKING:
     from difftool.networks.trained import Checkpoint
@@ -117,14 +119,15 @@ def _open(
         from difftool.export.eager import Eager
 
         loaded = load_origin(bundle, checkpoint)
-        return Side(Eager(loaded.network, loaded.spec, bundle.manifest.fused), precision)
+        return Side(Eager(loaded.network, loaded.spec, bundle.features), precision)
     if name == NUMPY:
         from difftool.export.numpy_graph import NumpyGraph
 
         return Side(NumpyGraph(bundle, precision), precision)
-    if name is not None and name.partition(":")[0] not in ("auto", *BACKENDS):
+    known = backend_names()
+    if name is not None and name.partition(":")[0] not in ("auto", *known):
         raise UsageError(
-            f"unknown backend {name!r}", f"one of: {TORCH}, {NUMPY}, {', '.join(BACKENDS)}"
+            f"unknown backend {name!r}", f"one of: {TORCH}, {NUMPY}, {', '.join(known)}"
         )
     opened = open_backend(bundle, name, threads=None, precision=precision, trusted=trusted)
     # "tensorrt:fp16" names its precision itself.

@@ -5,8 +5,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from difftool.bundle import FUSED
 from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.errors import UsageError
 
 
@@ -14,13 +14,13 @@ class StepModule(nn.Module):
     """One row of a program, for a batch whose samples may stand at different rows.
 
     See `difftool.diffusion.program` for the arithmetic. The table is an input, so one graph serves
-    every sampler and every number of steps. `fused` names what the graph computes beyond the plain
-    row: "known", "guidance", "norms". What is not named is not in the graph. Without "guidance",
-    row may be int64 [1] where all samples stand at the same; an ONNX file says whether it may.
+    every sampler and every number of steps. `features` are what the graph computes beyond the plain
+    row; what is not among them is not in the graph. Without Feature.GUIDANCE, row may be int64 [1]
+    where all samples stand at the same; an ONNX file says whether it may.
 
     in:  x [N, *S], history [K, N, *S], row int64 [N], noise [N, *S], table [R, Column.HISTORY + K],
          cond_table [U, C], the conditioner's output for a program's distinct conds;
-         with "known" also known [N, *S] and mask [N, *S], 1 where known replaces D
+         with Feature.KNOWN also known [N, *S] and mask [N, *S], 1 where known replaces D
     out: x_next [N, *S], history_next [K, N, *S], row_next int64 [N], denoised [N, *S]
     """
 
@@ -32,15 +32,15 @@ class StepModule(nn.Module):
         *,
         dimensions: int,
         learned_variance: bool,
-        fused: Collection[str] = (),
+        features: Collection[Feature] = (),
     ) -> None:
         super().__init__()
-        if unknown := set(fused) - set(FUSED):
+        if unknown := set(features) - set(Feature):
             raise UsageError(
-                f"no step graph computes {min(unknown)!r}", f"choose of: {', '.join(FUSED)}"
+                f"no step graph computes {min(unknown)!r}", f"choose of: {', '.join(Feature)}"
             )
         self.network = network
-        self.fused = frozenset(fused)
+        self.features = frozenset(features)
         self._ones = (1,) * (dimensions - 1)
         self._spread = (..., *[None] * dimensions)  # [K, N] -> [K, N, 1, ...]
         self._learned_variance = learned_variance
@@ -80,7 +80,7 @@ class StepModule(nn.Module):
         )
         fresh = spread * noise
         x_next = drifted + fresh
-        if "norms" in self.fused:
+        if Feature.NORMS in self.features:
             own, shared = column[Column.SNR], column[Column.BATCH_SNR]
             adapted = _adaptive(x, drifted - x, fresh, own, shared)
             x_next = torch.where(own + shared > 0, adapted, x_next)
@@ -91,9 +91,9 @@ class StepModule(nn.Module):
     def _evaluate(
         self, x: Tensor, values: Tensor, cond_table: Tensor, column: tuple[Tensor, ...]
     ) -> Tensor:
-        """F; with "guidance" of both conds at once, as one batch of twice the size."""
+        """F; with Feature.GUIDANCE of both conds at once, as one batch of twice the size."""
         cond = values[:, Column.COND].to(torch.int64)
-        if "guidance" not in self.fused:
+        if Feature.GUIDANCE not in self.features:
             return self.network(x, cond_table.index_select(0, cond))
         null = values[:, Column.NULL_COND].to(torch.int64)
         both = self.network(torch.cat([x, x]), cond_table.index_select(0, torch.cat([cond, null])))

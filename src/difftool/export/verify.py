@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import Bounds, Bundle, read_bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.export.sides import FP32, Side, bounds_of, open_sides
-from difftool.runtime.backends import Backend, Batch
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
+from difftool.runtime.protocols import Backend, Batch
 
 OnRow = Callable[[int, int], None]
 
@@ -192,7 +193,7 @@ def verified_labels(spec: ModelSpec, n: int, *backends: Backend) -> Labels | Non
     """The labels that n samples are verified with, guided where all backends can guide."""
     if not spec.classes:
         return None
-    guided = all("guidance" in backend.fused for backend in backends)
+    guided = all(Feature.GUIDANCE in backend.features for backend in backends)
     return Labels(np.arange(n) % spec.classes, _GUIDANCE if guided else 1.0)
 
 

@@ -7,7 +7,7 @@ from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.runtime.backends import Backend
+from difftool.runtime.protocols import Backend
 
 Array = NDArray[np.floating]
 

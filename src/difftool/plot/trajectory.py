@@ -9,8 +9,8 @@ from difftool.diffusion.program import Program
 from difftool.errors import UsageError
 from difftool.plot.plane import paths, show, window_of
 from difftool.plot.style import blank, styled, titled
+from difftool.runtime.draws import Draws, start_noise
 from difftool.runtime.images import is_image, to_uint8
-from difftool.runtime.loop import Draws, start_noise
 from difftool.runtime.model import Model
 
 if TYPE_CHECKING:

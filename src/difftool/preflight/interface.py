@@ -1,6 +1,6 @@
 """Whether a graph takes and gives what the loop binds to it, by name, type and size."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from difftool.errors import ArtefactError
@@ -14,16 +14,16 @@ _TABLE: Final = Value(_FLOAT32, (_FREE, _FREE))
 Values = Mapping[str, Value]
 
 
-def check_step(graph: Graph, name: str, shape: tuple[int, ...], fused: Collection[str]) -> None:
-    """ArtefactError where a graph is no step graph for samples of `shape` [*S].
+def check_step(graph: Graph, name: str, shape: tuple[int, ...], *, known: bool = False) -> None:
+    """ArtefactError if a graph is no step graph for samples of `shape` [*S].
 
-    `fused` is what it is said to compute beyond the plain row.
+    `known` says that it is to take known values and their mask.
     """
     sample = Value(_FLOAT32, (_FREE, *shape))
     history = Value(_FLOAT32, (_FREE, _FREE, *shape))
     row = Value(_INT64, (_FREE,))
     inputs = {"x": sample, "history": history, "row": row, "noise": sample, "table": _TABLE}
-    if "known" in fused:
+    if known:
         inputs |= {"known": sample, "mask": sample}
     outputs = {"x_next": sample, "history_next": history, "row_next": row, "denoised": sample}
     _compare(name, "input", graph.inputs, inputs, {"cond_table": _TABLE})

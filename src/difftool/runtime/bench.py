@@ -16,8 +16,8 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import CheckFailed, UsageError
-from difftool.runtime.backends import Backend, Batch, DrawsNoise
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
+from difftool.runtime.protocols import Backend, Batch, DrawsNoise
 from difftool.runtime.task import labels_of
 
 ROUND_SECONDS: Final = 0.25  # of one backend: short, so that a slow spell of the machine hits all
@@ -168,9 +168,8 @@ def _round(batch: Batch, program: Program, x: Any, draws: Draws, rows: int) -> N
     """Milliseconds of the first rows of a program, [rows]; or their mean, [1]."""
     batch.start(x)
     if isinstance(batch, DrawsNoise):
-        batch.draw(draws)
         begin = time.perf_counter()
-        batch.advance(rows)
+        batch.advance(rows, draws)
         batch.x  # noqa: B018  (waits for the device)
         return np.array([1e3 * (time.perf_counter() - begin) / rows])
     begin = time.perf_counter()

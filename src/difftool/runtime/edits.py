@@ -28,8 +28,12 @@ class Inpaint:
     mask: Floats
 
     def __call__(self, denoised: Floats, positions: Positions) -> Floats:
-        known, mask = (of_samples(part, positions, denoised) for part in (self.known, self.mask))
+        known, mask = self.at(positions, denoised)
         return np.asarray(mask * known + (1 - mask) * denoised)
+
+    def at(self, positions: Positions, like: Floats) -> tuple[Floats, Floats]:
+        """`known` and `mask` for the samples at these positions, each [N, *S] as `like`."""
+        return of_samples(self.known, positions, like), of_samples(self.mask, positions, like)
 
 
 @dataclass(frozen=True)

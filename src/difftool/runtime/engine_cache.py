@@ -134,9 +134,9 @@ class EngineCache:
         """The engine's file."""
         return self.folder / f"{record.sha256}.engine"
 
-    def timing_path(self, flavour: str, version: str, gpu: str) -> Path:
+    def timing_path(self, variant: str, version: str, gpu: str) -> Path:
         """Where TensorRT's measurements of a GPU are kept between builds."""
-        words = f"{flavour}-{version}-{gpu}"
+        words = f"{variant}-{version}-{gpu}"
         return (
             self.folder / f"{''.join(c if c.isalnum() or c in '.-' else '_' for c in words)}.timing"
         )

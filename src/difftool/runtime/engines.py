@@ -45,7 +45,7 @@ class Engine:
 class Wanted:
     """What an engine must be to run here: `gpu` is the GPU's compute capability and its name."""
 
-    flavour: str
+    variant: str
     version: str
     gpu: tuple[str, str]
     precision: str = "fp32"
@@ -107,7 +107,7 @@ def choose_engine(engines: Iterable[Engine], wanted: Wanted, bundle: Bundle) -> 
     fitting = [engine for lacks, engine in found if not lacks]
     if fitting:
         return max(fitting, key=lambda engine: engine.key.profile[2])
-    target = wanted.gpu[0] if wanted.flavour == "tensorrt-rtx" else "current"
+    target = wanted.gpu[0] if wanted.variant == "tensorrt-rtx" else "current"
     hint = (
         f"run: difftool compile {bundle.path} --trt --precision {wanted.precision} --gpu {target}"
     )
@@ -121,8 +121,8 @@ def misfits(key: EngineKey, wanted: Wanted) -> list[str]:
     """Why an engine must not run here, in words; empty where it may."""
     checks = {
         f"it was built by {key.flavour} {key.version}, and here is "
-        f"{wanted.flavour} {wanted.version}": (key.flavour, key.version)
-        == (wanted.flavour, wanted.version),
+        f"{wanted.variant} {wanted.version}": (key.flavour, key.version)
+        == (wanted.variant, wanted.version),
         f"it is for {', '.join(key.gpus)}, and here is {wanted.gpu[0]}": bool(
             set(key.gpus) & set(wanted.gpu)
         ),

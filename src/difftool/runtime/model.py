@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from difftool.bundle import Bundle, Limits, read_bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, Cancelled, CheckFailed, ResourceError, UsageError
 from difftool.log import logger
-from difftool.runtime.backends import Backend, Batch, LikesBatches, open_backend
-from difftool.runtime.edits import Edit, Inpaint, of_samples
-from difftool.runtime.loop import Revision, run
+from difftool.runtime.edits import Edit, Inpaint
+from difftool.runtime.loop import run
 from difftool.runtime.memory import no_memory
+from difftool.runtime.opening import open_backend
+from difftool.runtime.protocols import Backend, Batch, LikesBatches
 from difftool.runtime.task import Task, labels_of, require_editable, require_uncoupled
 
 Floats = NDArray[np.float32]
@@ -189,7 +191,7 @@ class Model:
         if not 0 <= first_sample <= _MAX_SAMPLES - n:
             raise UsageError(f"first sample {first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}")
         if edit is not None:
-            require_editable(program, fused=self._holds(edit))
+            require_editable(program, in_graph=self._sets_known(edit))
         if deterministic:
             require_uncoupled(program)
         task = Task(
@@ -232,9 +234,15 @@ class Model:
         """Run the samples at these positions in a batch; yields rows done."""
         shape = self.spec.shape
         init = task.init_at(positions, (len(positions), *shape))
-        revision = self._revision(batch, task.edit, task.within(positions))
-        draws = task.draws(positions, shape)
-        return run(batch, task.program, draws, init=init, revision=revision, every=every)
+        draws, within, edit = task.draws(positions, shape), task.within(positions), task.edit
+        if edit is None:
+            return run(batch, task.program, draws, init=init, every=every)
+        if isinstance(edit, Inpaint) and self._sets_known(edit):
+            known = edit.at(within, np.empty((len(positions), *shape), np.float32))
+            return run(batch, task.program, draws, init=init, known=known, every=every)
+        return run(
+            batch, task.program, draws, init=init, edit=lambda d: edit(d, within), every=every
+        )
 
     def _require_affordable(self, program: Program, n: int) -> None:
         """Before anything is allocated: a slip of the hand is not to take the machine down."""
@@ -254,21 +262,9 @@ class Model:
                 "load it in the child (which for torchscript is one of spawn)",
             )
 
-    def _holds(self, edit: Edit) -> bool:
+    def _sets_known(self, edit: Edit) -> bool:
         """Whether the step graph itself does this edit."""
-        return isinstance(edit, Inpaint) and "known" in self.backend.fused
-
-    def _revision(
-        self, batch: Batch, edit: Edit | None, positions: NDArray[np.int64]
-    ) -> Revision | None:
-        """The edit for the samples at these positions; None where the step graph does it."""
-        if edit is None:
-            return None
-        if isinstance(edit, Inpaint) and self._holds(edit):
-            like = np.empty((len(positions), *self.spec.shape), np.float32)
-            batch.hold(*(of_samples(part, positions, like) for part in (edit.known, edit.mask)))
-            return None
-        return lambda denoised: edit(denoised, positions)
+        return isinstance(edit, Inpaint) and Feature.KNOWN in self.backend.features
 
     def _allocate(self, n: int) -> Floats:
         if n < 1:
@@ -299,7 +295,7 @@ def load(
 ) -> Model:
     """Open a bundle, given by its folder or by the name of a shipped model.
 
-    `backend` is the fastest that works here by default; see `difftool.runtime.backends.BACKENDS`.
+    `backend` is the fastest that works here by default; see `difftool.runtime.backends.table`.
     `precision` is what the network computes in; int8 is what `difftool quantize` adds to a bundle.
     ArtefactError where the bundle is damaged or lacks that precision, MissingDependencyError where
     the backend is not installed, or has no GPU or no engine to run. `trust` are the sha256 of

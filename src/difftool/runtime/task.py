@@ -10,8 +10,8 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
+from difftool.runtime.draws import Draws
 from difftool.runtime.edits import Edit, of_samples
-from difftool.runtime.loop import Draws
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -87,14 +87,17 @@ def require_uncoupled(program: Program) -> None:
         )
 
 
-def require_editable(program: Program, *, fused: bool) -> None:
-    """UsageError where a program does not take its D alone from the estimate that is edited."""
+def require_editable(program: Program, *, in_graph: bool) -> None:
+    """UsageError if a program does not take its D alone from the estimate that is edited.
+
+    `in_graph` says that the step graph itself makes the edit, before it takes any norm.
+    """
     if program.table[:, Column.G].any():
         raise UsageError(
             f"{program.name} uses the raw network beside the denoised estimate, which is edited",
             "use raw_epsilon=false",
         )
-    if program.adaptive and not fused:
+    if program.adaptive and not in_graph:
         raise UsageError(
             f"{program.name} adapts its steps to the estimate before the edit",
             "use the corrector of fixed steps",

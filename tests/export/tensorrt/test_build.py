@@ -1,4 +1,4 @@
-"""What is said to TensorRT, seen through a stand-in for the flavour that needs NVIDIA's index."""
+"""What is said to TensorRT, seen through a stand-in for the variant that needs NVIDIA's index."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ import pytest
 from difftool.bundle import STEP, EngineKey
 from difftool.errors import ArtefactError
 from difftool.export.tensorrt.build import build_engine
-from difftool.runtime.flavours import Flavour
+from difftool.runtime.variants import Variant
 
 KEY = EngineKey(
     onnx_sha256="0" * 64,
@@ -108,7 +108,7 @@ class Said:
         class Logger:
             WARNING, ERROR, INTERNAL_ERROR = 2, 1, 0
 
-        self.flavour = Flavour(
+        self.variant = Variant(
             "tensorrt",
             "11",
             SimpleNamespace(
@@ -129,7 +129,7 @@ def model(tiny_bundle: Path) -> onnx.ModelProto:
 
 def test_batches_are_those_of_the_profile_and_tables_have_room(model: onnx.ModelProto) -> None:
     said = Said()
-    build_engine(model, KEY, said.flavour)
+    build_engine(model, KEY, said.variant)
     image = (1, 8, 8)
     assert said.shapes["x"] == tuple((n, *image) for n in KEY.profile)
     assert said.shapes["row"] == ((2,), (3,), (5,))
@@ -144,27 +144,27 @@ def test_batches_are_those_of_the_profile_and_tables_have_room(model: onnx.Model
 
 def test_networks_are_strongly_typed_and_float32_is_float32(model: onnx.ModelProto) -> None:
     said = Said()
-    build_engine(model, KEY, said.flavour)
+    build_engine(model, KEY, said.variant)
     assert said.network_flags == 1 << 3
     assert said.flags == {"TF32": False}
-    build_engine(model, KEY.model_copy(update={"refit": True}), said.flavour)
+    build_engine(model, KEY.model_copy(update={"refit": True}), said.variant)
     assert said.flags == {"TF32": False, "REFIT": True}
 
 
 def test_timings_of_the_last_build_are_given_to_the_next(model: onnx.ModelProto) -> None:
     said = Said()
-    engine, timing = build_engine(model, KEY, said.flavour, timing=b"old ones")
+    engine, timing = build_engine(model, KEY, said.variant, timing=b"old ones")
     assert said.timing == b"old ones"
     assert (engine, timing) == (b"engine", b"old ones and new ones")
 
 
 def test_progress_is_told_by_phase_and_step(model: onnx.ModelProto) -> None:
     told: list[tuple[str, int, int]] = []
-    build_engine(model, KEY, Said().flavour, on_progress=lambda *step: told.append(step))
+    build_engine(model, KEY, Said().variant, on_progress=lambda *step: told.append(step))
     assert told == [("Building", 0, 2), ("Building", 1, 2)]
 
 
 def test_the_first_error_is_the_reason_of_a_failed_build(model: onnx.ModelProto) -> None:
     with pytest.raises(ArtefactError) as caught:
-        build_engine(model, KEY, Said(engine=None).flavour)
+        build_engine(model, KEY, Said(engine=None).variant)
     assert caught.value.message == "TensorRT 11 built no engine: the first error"

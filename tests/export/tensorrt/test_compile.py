@@ -78,7 +78,7 @@ def test_a_graph_that_tensorrt_cannot_take_is_refused(tiny: Bundle, target: Targ
     node.op_type, node.name = "BitwiseNot", "culprit"
     key = engine_key(tiny, Request(target))
     with pytest.raises(ArtefactError, match=r"node culprit \(BitwiseNot\): it has no operations"):
-        build_engine(model, key, target.flavour)
+        build_engine(model, key, target.variant)
 
 
 def test_what_only_the_parser_finds_is_refused_in_one_line(tiny: Bundle, target: Target) -> None:
@@ -87,7 +87,7 @@ def test_what_only_the_parser_finds_is_refused_in_one_line(tiny: Bundle, target:
     node.name, node.input[1] = "culprit", "nowhere"
     key = engine_key(tiny, Request(target))
     with pytest.raises(ArtefactError, match=r"TensorRT for RTX cannot take .* \(Conv\)") as caught:
-        build_engine(model, key, target.flavour)
+        build_engine(model, key, target.variant)
     assert "\n" not in caught.value.message
 
 
@@ -129,7 +129,7 @@ def test_a_model_without_conditioning_has_an_engine(
     model = step_graph(tiny, "fp32")
     unused = onnx.helper.make_tensor_value_info("nothing", onnx.TensorProto.FLOAT, ["conds", 0])
     model.graph.input.append(unused)
-    engine, _ = build_engine(model, engine_key(tiny, Request(target)), target.flavour)
+    engine, _ = build_engine(model, engine_key(tiny, Request(target)), target.variant)
     assert b"nothing" not in engine
     assert b"cond_table" in engine
 

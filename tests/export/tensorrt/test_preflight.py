@@ -10,14 +10,14 @@ from onnx import TensorProto, helper, numpy_helper
 from difftool.bundle import STEP
 from difftool.errors import ArtefactError
 from difftool.export.tensorrt.preflight import problems, refuse
-from difftool.runtime.flavours import Flavour, open_flavour
+from difftool.runtime.variants import Variant, open_variant
 
 
 @pytest.fixture(scope="module")
 def supports() -> object:
     """The operators of the real parser."""
-    flavour: Flavour = open_flavour("tensorrt-rtx")
-    trt = flavour.module
+    variant: Variant = open_variant("tensorrt-rtx")
+    trt = variant.module
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

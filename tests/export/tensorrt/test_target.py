@@ -6,10 +6,10 @@ import pytest
 
 from difftool.errors import MissingDependencyError, UsageError
 from difftool.export.tensorrt.target import parse_profile, resolve_target
-from difftool.runtime.flavours import FLAVOURS, installed_flavours
+from difftool.runtime.variants import VARIANTS, installed_variants
 
 RTX = pytest.mark.skipif(
-    "tensorrt-rtx" not in [flavour.name for flavour in installed_flavours()],
+    "tensorrt-rtx" not in [variant.name for variant in installed_variants()],
     reason="needs tensorrt-rtx",
 )
 
@@ -17,7 +17,7 @@ RTX = pytest.mark.skipif(
 @RTX
 def test_gpus_are_put_in_order_and_named_once() -> None:
     target = resolve_target("sm120, SM89,sm120")
-    assert target.flavour.name == "tensorrt-rtx"
+    assert target.variant.name == "tensorrt-rtx"
     assert target.gpus == ("sm89", "sm120")
 
 
@@ -69,7 +69,7 @@ def test_the_current_gpu_is_named(
 
 
 def test_without_tensorrt_the_error_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in FLAVOURS:
+    for name in VARIANTS:
         monkeypatch.setitem(sys.modules, name.replace("-", "_"), None)
     with pytest.raises(MissingDependencyError) as caught:
         resolve_target("sm89")

@@ -15,7 +15,7 @@ from difftool.errors import UsageError
 from difftool.runtime import Model, load
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.room import Graphs
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
 from tests.runtime.cuda.fake import FakeDevice, FakeEngine
 from tests.runtime.test_tasks import adaptive
 
@@ -149,8 +149,8 @@ def test_a_mean_over_the_batch_is_not_taken_over_padding(fused_bundle: Path) -> 
 
 
 @pytest.mark.parametrize("bundle", ["tiny_bundle", "fused_bundle"])
-def test_known_values_are_held(bundle: str, request: pytest.FixtureRequest) -> None:
-    """By the step graph or by the host, which then revises every row."""
+def test_known_values_are_set(bundle: str, request: pytest.FixtureRequest) -> None:
+    """By the step graph, or by the loop after every row."""
     path: Path = request.getfixturevalue(bundle)
     cpu = load(path, backend="onnxruntime-cpu", threads=1, max_batch=4)
     model, device = on_device(path, sizes=(4, 8), max_batch=4)
@@ -290,10 +290,10 @@ def test_nothing_is_waited_for_between_the_rows(tiny_bundle: Path) -> None:
     batch = model.backend.batch(program, 3)
     draws = Draws(0, np.arange(3), model.spec.shape)
     batch.start(start_noise(program, draws))
-    batch.draw(draws)
+    batch.advance(7, draws)
     uploads = device.log.count("upload")
-    for rows in (7, 1, 12):
-        batch.advance(rows)
+    for rows in (1, 12):
+        batch.advance(rows, draws)
     assert (device.waits, device.log.count("upload")) == (0, uploads)
     assert np.isfinite(batch.x).all()
     assert device.waits == 1

@@ -15,7 +15,8 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.diffusion.start import parse_start
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.cuda.compile import KERNELS
-from difftool.runtime.loop import Draws, run, start_noise
+from difftool.runtime.draws import Draws, start_noise
+from difftool.runtime.loop import run
 from tests.runtime.cuda.host import launch
 
 SEED = (3 << 32) | 14

@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from difftool.bundle import CONDITIONER, Bundle
 from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
@@ -43,7 +44,7 @@ def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") 
         ArtefactError: the bundle has no step in that precision.
         UsageError: the program asks for what the step graph lacks, or starts from data.
     """
-    if program.adaptive and "norms" not in bundle.manifest.fused:
+    if program.adaptive and Feature.NORMS not in bundle.features:
         raise UsageError("this bundle's step graph has no norms", "export it again --with norms")
     step = _parsed(bundle.step(precision))
     conditioner = None
@@ -73,7 +74,7 @@ def _parsed(file: OnnxFile) -> ir.Model:
 def _graph(
     bundle: Bundle, program: Program, step: ir.Model, conditioner: ir.Model | None
 ) -> ir.Graph:
-    ops, spec, fused = Ops(), bundle.spec, bundle.manifest.fused
+    ops, spec, features = Ops(), bundle.spec, bundle.features
     inputs = Inputs(ops)
     seed = inputs.required("seed", ir.DataType.UINT64)
     n = inputs.required("n", ir.DataType.INT64)
@@ -85,7 +86,7 @@ def _graph(
 
     indices = ops("Add", ops.numbers(ops.ints(0), n), first_sample)
     laid = lay_out(
-        ops, inputs, indices, table, cond, classes=spec.classes, guided="guidance" in fused
+        ops, inputs, indices, table, cond, classes=spec.classes, guided=Feature.GUIDANCE in features
     )
     noise = Noise(ops, seed, indices, spec.shape)
     begin, end = _span(ops, inputs, ops.size(table, 0))
@@ -94,7 +95,7 @@ def _graph(
         "table": laid.table,
         "cond_table": _cond_table(ops, conditioner, laid.cond, laid.label),
     }
-    if "known" in fused:
+    if Feature.KNOWN in features:
         nothing = ops.constant(np.zeros((1, *spec.shape)), np.float32)
         for name in ("known", "mask"):
             given = inputs.optional(name, nothing)

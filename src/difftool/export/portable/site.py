@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from difftool.bundle import SAMPLER, Bundle
 from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.features import Feature
 from difftool.diffusion.packed import packed
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
@@ -102,7 +103,7 @@ def _record(bundle: Bundle, program: Program, folder: Path, title: str) -> dict[
         "image": is_image(spec),
         "classes": spec.classes,
         "null_label": spec.null_label,
-        "guidance": "guidance" in bundle.manifest.fused,
+        "guidance": Feature.GUIDANCE in bundle.features,
         "parameters": bundle.manifest.network.parameters,
         "programs": programs,
     }

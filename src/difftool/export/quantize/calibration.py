@@ -20,7 +20,7 @@ from difftool.errors import UsageError
 from difftool.files import temporary_folder
 from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.backends.sessions import cpu_session
-from difftool.runtime.loop import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, row_noise, start_noise
 
 Floats = NDArray[np.float32]
 Feed = dict[str, NDArray[Any]]

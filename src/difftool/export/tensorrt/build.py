@@ -11,7 +11,7 @@ from difftool.bundle import EngineKey
 from difftool.errors import ArtefactError
 from difftool.export.tensorrt.preflight import parser_errors, problems, refuse
 from difftool.export.tensorrt.profile import ranges
-from difftool.runtime.flavours import Flavour
+from difftool.runtime.variants import Variant
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 def build_engine(
     model: onnx.ModelProto,
     key: EngineKey,
-    flavour: Flavour,
+    variant: Variant,
     *,
     timing: bytes = b"",
     on_progress: Progress | None = None,
@@ -36,7 +36,7 @@ def build_engine(
     # TensorRT calls Python on its way and goes on after what is raised there, as Ctrl-C is in the
     # main thread. So that one waits, and tells the build to end.
     with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(_build, model, key, flavour, timing, on_progress, stop)
+        building = pool.submit(_build, model, key, variant, timing, on_progress, stop)
         try:
             return building.result()
         except KeyboardInterrupt:
@@ -47,19 +47,19 @@ def build_engine(
 def _build(
     model: onnx.ModelProto,
     key: EngineKey,
-    flavour: Flavour,
+    variant: Variant,
     timing: bytes,
     on_progress: Progress | None,
     stop: threading.Event,
 ) -> tuple[bytes, bytes]:
-    trt = flavour.module
+    trt = variant.module
     logger = _logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
-    refuse(problems(model, parser.supports_operator), flavour.title)
+    refuse(problems(model, parser.supports_operator), variant.title)
     if not parser.parse(_without_unused_inputs(model).SerializeToString()):
-        refuse(parser_errors(parser) or [logger.last or "no reason given"], flavour.title)
+        refuse(parser_errors(parser) or [logger.last or "no reason given"], variant.title)
 
     config = builder.create_builder_config()
     # TensorRT would round the inputs of float32 products to 10 bits. Parity comes first.
@@ -70,7 +70,7 @@ def _build(
     _set_profile(builder, network, config, key)
     monitor = _monitor(trt, on_progress, stop)
     config.progress_monitor = monitor
-    cache = _timing_cache(config, flavour, timing)
+    cache = _timing_cache(config, variant, timing)
 
     engine = builder.build_serialized_network(network, config)
     if monitor.interrupt is not None:
@@ -78,7 +78,7 @@ def _build(
     if engine is None:
         why = logger.last or "no reason given"
         raise ArtefactError(
-            f"{flavour.title} {flavour.version} built no engine: {why}",
+            f"{variant.title} {variant.version} built no engine: {why}",
             "try another --precision or a smaller --profile",
         )
     return bytes(engine), bytes(cache.serialize()) if cache is not None else b""
@@ -116,8 +116,8 @@ def _set_profile(builder: Any, network: Any, config: Any, key: EngineKey) -> Non
     config.add_optimization_profile(profile)
 
 
-def _timing_cache(config: Any, flavour: Flavour, timing: bytes) -> Any:
-    if flavour.name == "tensorrt-rtx":
+def _timing_cache(config: Any, variant: Variant, timing: bytes) -> Any:
+    if variant.name == "tensorrt-rtx":
         return None
     cache = config.create_timing_cache(timing)
     config.set_timing_cache(cache, False)

@@ -66,8 +66,8 @@ def engine_key(bundle: Bundle, request: Request) -> EngineKey:
         {
             "onnx_sha256": onnx_sha256(bundle, request.precision),
             "recipe": RECIPE,
-            "flavour": request.target.flavour.name,
-            "version": request.target.flavour.version,
+            "flavour": request.target.variant.name,
+            "version": request.target.variant.version,
             "gpus": request.target.gpus,
             "precision": request.precision,
             "profile": request.profile,
@@ -96,12 +96,12 @@ def compile_bundle(
     if found := cache.find(key):
         return Compiled(found, cache.path(found), built=False)
     begin = time.perf_counter()
-    flavour = request.target.flavour
-    kept = cache.timing_path(flavour.name, flavour.version, "-".join(request.target.gpus))
+    variant = request.target.variant
+    kept = cache.timing_path(variant.name, variant.version, "-".join(request.target.gpus))
     data, timing = build_engine(
         step_graph(bundle, request.precision),
         key,
-        flavour,
+        variant,
         timing=cache.read(kept),
         on_progress=on_progress,
     )

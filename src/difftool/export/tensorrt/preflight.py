@@ -75,14 +75,14 @@ def parser_errors(parser: Any) -> list[str]:
     return found
 
 
-def refuse(found: Iterable[str], flavour: str) -> None:
+def refuse(found: Iterable[str], variant: str) -> None:
     """ArtefactError with the first of the lines, where there is one."""
     lines = list(found)
     if not lines:
         return
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     raise ArtefactError(
-        f"{flavour} cannot take this step graph: {'; '.join(lines[:_SHOWN])}{more}",
+        f"{variant} cannot take this step graph: {'; '.join(lines[:_SHOWN])}{more}",
         "run it with --backend onnxruntime-cpu, or export it without what the nodes do",
     )
 

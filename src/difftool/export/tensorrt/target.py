@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from difftool.errors import MissingDependencyError, UsageError
-from difftool.runtime.flavours import (
-    Flavour,
+from difftool.runtime.variants import (
+    Variant,
     install_line,
-    installed_flavours,
+    installed_variants,
     not_installed,
-    open_flavour,
+    open_variant,
 )
 
 CURRENT: Final = "current"
@@ -21,7 +21,7 @@ Profile = tuple[int, int, int]
 class Target:
     """A TensorRT, and the GPUs that it builds for as an engine's key names them."""
 
-    flavour: Flavour
+    variant: Variant
     gpus: tuple[str, ...]
 
 
@@ -33,15 +33,15 @@ def resolve_target(gpu: str = CURRENT) -> Target:
             "current" is not there.
         UsageError: no TensorRT builds for one of them ahead of time.
     """
-    flavours = installed_flavours()
-    if not flavours:
+    variants = installed_variants()
+    if not variants:
         raise not_installed()
     if gpu.strip() == CURRENT:
-        return _here(flavours)
+        return _here(variants)
     names = tuple(dict.fromkeys(name.strip().lower() for name in gpu.split(",") if name.strip()))
     if not names:
         raise UsageError("--gpu names no GPU", "write sm89, or sm89,sm120, or current")
-    rtx = open_flavour("tensorrt-rtx")
+    rtx = open_variant("tensorrt-rtx")
     if unknown := [name for name in names if name not in rtx.ahead_of_time]:
         raise UsageError(
             f"{rtx.title} {rtx.version} does not build for {', '.join(unknown)}",
@@ -64,22 +64,22 @@ def parse_profile(text: str) -> Profile:
     return least, expected, most
 
 
-def _here(flavours: list[Flavour]) -> Target:
+def _here(variants: list[Variant]) -> Target:
     from difftool.runtime.cuda.cuda_device import open_device
 
     try:
         device = open_device()
     except MissingDependencyError as error:
-        known = next((f.ahead_of_time for f in flavours if f.ahead_of_time), ())
+        known = next((f.ahead_of_time for f in variants if f.ahead_of_time), ())
         hint = f"name the GPUs to build for: --gpu {','.join(known)}" if known else error.hint
         raise MissingDependencyError(error.message, hint) from error
     capability = device.arch.replace("_", "")
-    for flavour in flavours:
-        if capability in flavour.ahead_of_time:
-            return Target(flavour, (capability,))
-        if flavour.name == "tensorrt":
-            return Target(flavour, (device.name,))
+    for variant in variants:
+        if capability in variant.ahead_of_time:
+            return Target(variant, (capability,))
+        if variant.name == "tensorrt":
+            return Target(variant, (device.name,))
     raise MissingDependencyError(
-        f"{flavours[0].title} does not build for {device.name} ({capability})",
+        f"{variants[0].title} does not build for {device.name} ({capability})",
         f"run: {install_line('tensorrt')}",
     )

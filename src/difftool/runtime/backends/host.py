@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.diffusion.columns import Column
-from difftool.diffusion.program import Program
 from difftool.runtime.backends.prepare import Prepared
+from difftool.runtime.protocols import Known
 
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
@@ -27,18 +26,16 @@ class HostBatch:
         self,
         bind: Bind,
         taken: Collection[str],
-        program: Program,
         begin: Prepared,
         *,
         one_row: bool = False,
     ) -> None:
-        self._program = program.table
         rows, shape = begin.rows, begin.shape
         same = (rows.first == rows.first[0]).all()
         self._first = rows.first[:1] if one_row and same else rows.first
-        self._side, self._done = 0, 0
+        self._side = 0
         self._x = [np.zeros(shape, np.float32) for _ in range(2)]
-        self._history = [np.zeros((program.history, *shape), np.float32) for _ in range(2)]
+        self._history = [np.zeros((begin.slots, *shape), np.float32) for _ in range(2)]
         self._row = [np.zeros_like(self._first) for _ in range(2)]
         self._denoised = np.zeros(shape, np.float32)
         self._fixed = {
@@ -49,17 +46,23 @@ class HostBatch:
         }
         self._run = [bind(*self._arrays(side, taken)) for side in range(2)]
 
-    def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
-        """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
-        self._side, self._done = 0, row
+    def start(
+        self,
+        x: Floats,
+        *,
+        row: int = 0,
+        history: Floats | None = None,
+        denoised: Floats | None = None,
+        known: Known | None = None,
+    ) -> None:
+        """Begin at a row; see `difftool.runtime.protocols.Batch`."""
+        self._side = 0
         self._x[0][...] = x
         self._history[0][...] = 0 if history is None else history
         self._row[0][...] = self._first + row
-
-    def hold(self, known: Floats, mask: Floats) -> None:
-        """Replace D by `known` where `mask` is 1, in every row from now on."""
-        self._fixed["known"][...] = known
-        self._fixed["mask"][...] = mask
+        self._denoised[...] = 0 if denoised is None else denoised
+        if known is not None or "known" in self._fixed:
+            self._fixed["known"][...], self._fixed["mask"][...] = known or (0, 0)
 
     def step(self, noise: Floats | None) -> None:
         """Run the next row."""
@@ -67,15 +70,6 @@ class HostBatch:
             self._fixed["noise"][...] = noise
         self._run[self._side]()
         self._side ^= 1
-        self._done += 1
-
-    def revise(self, denoised: Floats) -> None:
-        """Take the last row again with this D."""
-        row = self._program[self._done - 1].astype(np.float32)
-        change = denoised - self._denoised
-        self.x[...] += row[Column.B] * change
-        self.history[0] += row[Column.F] * change
-        self._denoised[...] = denoised
 
     @property
     def x(self) -> Floats:

@@ -11,6 +11,7 @@ from difftool.errors import UsageError
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.backends.sessions import cpu_session, run_error
+from difftool.runtime.backends.table import Asked
 
 
 class OnnxRuntimeCpu:
@@ -28,14 +29,19 @@ class OnnxRuntimeCpu:
             raise UsageError(f"{threads} threads", "use at least 1")
         step = bundle.step(precision)
         self._prepare = Preparation(bundle, step)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
         self._step = cpu_session(step.data, step.path, threads)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
         bind, taken = partial(_bind, self._step), {node.name for node in self._step.get_inputs()}
-        return HostBatch(bind, taken, program, begin, one_row=takes_one_row(self._step))
+        return HostBatch(bind, taken, begin, one_row=takes_one_row(self._step))
+
+
+def open_asked(bundle: Bundle, asked: Asked) -> OnnxRuntimeCpu:
+    """The opener of the table's row."""
+    return OnnxRuntimeCpu(bundle, threads=asked.threads, precision=asked.precision)
 
 
 def takes_one_row(session: Any) -> bool:

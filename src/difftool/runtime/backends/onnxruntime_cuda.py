@@ -18,6 +18,7 @@ from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError
 from difftool.log import logger
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.sessions import forget_bytes, run_error
+from difftool.runtime.backends.table import TF32, Asked
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
@@ -84,6 +85,11 @@ class OnnxRuntimeEngine:
                 raise run_error(error, size) from error
 
         return run
+
+
+def open_asked(bundle: Bundle, asked: Asked) -> DeviceBackend:
+    """The opener of the table's rows, which differ in the provider."""
+    return open_onnxruntime(bundle, asked.name, tf32=asked.precision == TF32)
 
 
 def open_onnxruntime(

@@ -20,6 +20,7 @@ from difftool.log import logger
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation
+from difftool.runtime.backends.table import Asked
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
 
 _log = logger(__name__)
@@ -47,14 +48,12 @@ class OpenVino:
     ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"{threads} threads", "use at least 1")
-        if precision not in _HINTS:
-            raise UsageError(f"openvino has no {precision}", f"one of: {', '.join(_HINTS)}")
         self.precision = precision
         self._spec = bundle.spec
         self._file = bundle.step(precision if precision == "int8" else "fp32")
         self._core = _Core(threads)
         self._prepare = Preparation(bundle, self._file, self._core.function)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
         part = _index_graph(self._core.read(self._file))
         self._indices = None if part is None else self._core.compile(part, "f32")
         self._steps: dict[tuple[int, int], Any] = {}
@@ -67,7 +66,7 @@ class OpenVino:
             step = self._step(size, program.history)
         bind = partial(_bind, step, self._indices_of(begin.rows.table.astype(np.float32)))
         taken = {port.get_any_name() for port in step.inputs}
-        return HostBatch(bind, taken, program, begin)
+        return HostBatch(bind, taken, begin)
 
     def _step(self, size: int, slots: int) -> Any:
         """The step graph compiled for N samples and K slots, for tables of any length."""
@@ -94,6 +93,11 @@ class OpenVino:
         rows = np.arange(len(table))
         found = _call(self._indices, {"row": rows, "table": table})
         return {_index_name(i): array for i, array in enumerate(found)}
+
+
+def open_asked(bundle: Bundle, asked: Asked) -> OpenVino:
+    """The opener of the table's row."""
+    return OpenVino(bundle, threads=asked.threads, precision=asked.precision)
 
 
 class _Core:

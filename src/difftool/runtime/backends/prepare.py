@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import Bundle
+from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels, Rows, rows_of
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, ResourceError, UsageError
@@ -31,6 +33,11 @@ class Prepared:
     cond_table: Floats
     shape: tuple[int, ...]
 
+    @property
+    def slots(self) -> int:
+        """K, how many entries of history the rows use."""
+        return int(self.rows.table.shape[1] - Column.HISTORY)
+
 
 class Preparation:
     """Prepares batches of a bundle, whose step graph is `step`.
@@ -45,7 +52,7 @@ class Preparation:
         step: OnnxFile | None,
         load: Callable[[OnnxFile], Function] | None = None,
     ) -> None:
-        self.fused = frozenset[str](bundle.manifest.fused)
+        self.features = bundle.features
         self._spec, self._limit = bundle.spec, bundle.limits.memory_bytes
         self._step = step
         self._conditioner = Conditioner(bundle, load)
@@ -59,7 +66,7 @@ class Preparation:
             ArtefactError: the bundle's graphs do not fit each other, or take too much memory.
             ResourceError: fewer samples at a time would not take too much memory.
         """
-        require_fused(self.fused, program, labels)
+        require_features(self.features, program, labels)
         rows = rows_of(program, self._spec, size, labels)
         table = self._conditioner.table(rows)
         if self._step is not None:
@@ -110,12 +117,12 @@ class Preparation:
         self._right.add(key)
 
 
-def require_fused(fused: frozenset[str], program: Program, labels: Labels | None) -> None:
+def require_features(features: frozenset[Feature], program: Program, labels: Labels | None) -> None:
     """UsageError if a program or its guidance needs what a step graph lacks."""
     guided = labels is not None and labels.guidance_scale != 1
-    needed = {"norms": program.adaptive, "guidance": guided}
-    for name, asked in needed.items():
-        if asked and name not in fused:
+    needed = {Feature.NORMS: program.adaptive, Feature.GUIDANCE: guided}
+    for feature, asked in needed.items():
+        if asked and feature not in features:
             raise UsageError(
-                f"this bundle's step graph has no {name}", f"export it again --with {name}"
+                f"this bundle's step graph has no {feature}", f"export it again --with {feature}"
             )

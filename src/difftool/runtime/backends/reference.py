@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from difftool.bundle import FUSED
 from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 
@@ -19,7 +19,7 @@ class Reference:
     """Runs programs on a network that is a plain function of (x, cond), or (x, cond, label)."""
 
     name = "reference"
-    fused = frozenset(FUSED)
+    features = frozenset(Feature)
 
     def __init__(
         self,
@@ -69,30 +69,28 @@ class ReferenceBatch:
         self._network = network
         self._program = program
         self._learned_variance = learned_variance
-        self._known: tuple[Array, Array] | None = None
+        self._known: tuple[Array, ...] | None = None
         self._row = 0
         self.x: Array = np.zeros(shape)
         self.denoised: Array = np.zeros(shape)
         self.history: Array = np.zeros((program.history, *shape))
 
-    def start(self, x: ArrayLike, *, row: int = 0, history: ArrayLike | None = None) -> None:
-        """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
+    def start(
+        self,
+        x: ArrayLike,
+        *,
+        row: int = 0,
+        history: ArrayLike | None = None,
+        denoised: ArrayLike | None = None,
+        known: tuple[ArrayLike, ArrayLike] | None = None,
+    ) -> None:
+        """Begin at a row; see `difftool.runtime.protocols.Batch`."""
         self._row = row
         self.x = np.array(x, np.float64)
         empty = np.zeros((self._program.history, *self.x.shape))
         self.history = empty if history is None else np.array(history, np.float64)
-
-    def hold(self, known: ArrayLike, mask: ArrayLike) -> None:
-        """Replace D by `known` where `mask` is 1, in every row from now on."""
-        self._known = np.asarray(known, np.float64), np.asarray(mask, np.float64)
-
-    def revise(self, denoised: ArrayLike) -> None:
-        """Take the last row again with this D."""
-        row = self._program.table[self._row - 1]
-        change = np.asarray(denoised, np.float64) - self.denoised
-        self.x = self.x + row[Column.B] * change
-        self.history[0] += row[Column.F] * change
-        self.denoised = self.denoised + change
+        self.denoised = np.array(np.zeros_like(self.x) if denoised is None else denoised)
+        self._known = None if known is None else tuple(np.asarray(part) for part in known)
 
     def step(self, noise: ArrayLike | None) -> None:
         """Run the next row."""

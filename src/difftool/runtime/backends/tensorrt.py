@@ -6,22 +6,23 @@ from typing import Any
 
 from difftool.bundle import PRECISIONS, Bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, UsageError
+from difftool.runtime.backends.table import Asked
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import CudaDevice, open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.engines import Engine, Wanted, choose_engine, engines_of, no_gpu, widening
-from difftool.runtime.flavours import Flavour, installed_flavours, not_installed
+from difftool.runtime.variants import Variant, installed_variants, not_installed
 
 
 class TensorRtEngine:
     """An engine, deserialized. Every binding has an execution context of its own."""
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, flavour: Flavour, device: Device, gpu: str
+        self, bundle: Bundle, engine: Engine, variant: Variant, device: Device, gpu: str
     ) -> None:
-        trt = flavour.module
+        trt = variant.module
         self._bundle, self._key, self._device = bundle, engine.key, device
         self._trt, self._cache = trt, EngineCache()
         self._again = f"build it again: {widening(bundle, engine.key, 1)}"
@@ -31,7 +32,7 @@ class TensorRtEngine:
         self._engine = self._runtime.deserialize_cuda_engine(engine.read())
         if self._engine is None:
             raise ArtefactError(
-                f"{flavour.title} {flavour.version} refuses {engine.path}: {self._logger.last}",
+                f"{variant.title} {variant.version} refuses {engine.path}: {self._logger.last}",
                 self._again,
             )
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -107,6 +108,11 @@ class TensorRtEngine:
                 self._cache.write(self._kept_at, bytes(data))
 
 
+def open_asked(bundle: Bundle, asked: Asked) -> DeviceBackend:
+    """The opener of the table's row."""
+    return open_tensorrt(bundle, asked.precision, trusted=asked.trusted)
+
+
 def open_tensorrt(
     bundle: Bundle,
     precision: str = "fp32",
@@ -122,18 +128,16 @@ def open_tensorrt(
         MissingDependencyError: there is no TensorRT, no GPU, or no engine for them.
         ArtefactError: the engine is damaged, or is not trusted.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"no precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
-    flavours = installed_flavours()
-    if not flavours:
+    variants = installed_variants()
+    if not variants:
         raise not_installed()
     engines = engines_of(bundle, trusted=trusted)
     try:
         device = open_device()
     except MissingDependencyError as error:
         raise no_gpu(engines, error.message) from error
-    flavour, engine = _choose(bundle, engines, flavours, device, precision)
-    opened = TensorRtEngine(bundle, engine, flavour, device, device.arch)
+    variant, engine = _choose(bundle, engines, variants, device, precision)
+    opened = TensorRtEngine(bundle, engine, variant, device, device.arch)
     name = "tensorrt" if precision == "fp32" else f"tensorrt:{precision}"
     return DeviceBackend(name, bundle, device, opened, graphs)
 
@@ -141,24 +145,24 @@ def open_tensorrt(
 def _choose(
     bundle: Bundle,
     engines: Sequence[Engine],
-    flavours: Sequence[Flavour],
+    variants: Sequence[Variant],
     device: CudaDevice,
     precision: str,
-) -> tuple[Flavour, Engine]:
+) -> tuple[Variant, Engine]:
     """The engine that fits. Where only one of another precision does, the error names that."""
     gpu = device.arch.replace("_", ""), device.name
     misses = []
     others = [other for other in PRECISIONS if other != precision]
     for asked in (precision, *others):
-        for flavour in flavours:
-            wanted = Wanted(flavour.name, flavour.version, gpu, asked)
+        for variant in variants:
+            wanted = Wanted(variant.name, variant.version, gpu, asked)
             try:
                 engine = choose_engine(engines, wanted, bundle)
             except MissingDependencyError as error:
                 misses.append(error)
                 continue
             if asked == precision:
-                return flavour, engine
+                return variant, engine
             raise MissingDependencyError(
                 f"{bundle.path} has an engine in {asked} for this GPU, and none in {precision}",
                 f"say --precision {asked}, or: {misses[0].hint}",

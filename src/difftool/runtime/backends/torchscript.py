@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import TORCHSCRIPT, Bundle
-from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, first_line
 from difftool.runtime.backends.prepare import Preparation, Prepared
+from difftool.runtime.backends.table import Asked
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
+from difftool.runtime.protocols import Known
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,58 +58,56 @@ class TorchScript:
             ) from error
         self._step: Step = _without_tf32(step) if self._device == "cuda" else step
         self._prepare = Preparation(bundle, None)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> "TorchBatch":
         """Room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
-        return TorchBatch(self._step, program, begin, self._device)
+        return TorchBatch(
+            self._step, begin, self._device, takes_known=Feature.KNOWN in self.features
+        )
+
+
+def open_asked(bundle: Bundle, asked: Asked) -> TorchScript:
+    """The opener of the table's row."""
+    return TorchScript(bundle, threads=asked.threads, trusted=asked.trusted)
 
 
 class TorchBatch:
-    """Samples on their way through a program, as torch tensors on a device."""
+    """Samples on their way through a program, as torch tensors on a device.
+
+    `takes_known` says that the step must be given known values, even if nothing is known.
+    """
 
     def __init__(
-        self,
-        step: Step,
-        program: Program,
-        begin: Prepared,
-        device: str = "cpu",
+        self, step: Step, begin: Prepared, device: str = "cpu", *, takes_known: bool = False
     ) -> None:
         self._torch, self._device = _torch(), device
         self._step = step
-        self._program = program.table
         rows, shape = begin.rows, begin.shape
         self._table = self._put(rows.table.astype(np.float32))
         self._cond_table = self._put(begin.cond_table)
         self._first = self._put(rows.first)
-        self._held: tuple[Tensor, ...] = ()
-        self._empty = np.zeros((program.history, *shape), np.float32)
+        self._empty = np.zeros((begin.slots, *shape), np.float32)
         self._zero = self._put(np.zeros(shape, np.float32))
+        self._nothing = (self._zero, self._zero) if takes_known else ()
         self.start(np.zeros(shape, np.float32))
 
-    def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
-        """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
-        self._x = self._put(np.asarray(x, np.float32))
-        self._history = self._put(
-            self._empty if history is None else np.asarray(history, np.float32)
-        )
+    def start(
+        self,
+        x: Floats,
+        *,
+        row: int = 0,
+        history: Floats | None = None,
+        denoised: Floats | None = None,
+        known: Known | None = None,
+    ) -> None:
+        """Begin at a row; see `difftool.runtime.protocols.Batch`."""
+        self._x = self._put(x)
+        self._history = self._put(self._empty if history is None else history)
         self._row = self._first + row
-        self._done = row
-        self._denoised = self._zero
-
-    def hold(self, known: Floats, mask: Floats) -> None:
-        """Replace D by `known` where `mask` is 1, in every row from now on."""
-        self._held = self._put(known), self._put(mask)
-
-    def revise(self, denoised: Floats) -> None:
-        """Take the last row again with this D."""
-        row = self._program[self._done - 1]
-        with self._torch.inference_mode():
-            change = self._put(denoised) - self._denoised
-            self._x = self._x + row[Column.B] * change
-            self._history[0] += row[Column.F] * change
-            self._denoised = self._denoised + change
+        self._denoised = self._zero if denoised is None else self._put(denoised)
+        self._known = self._nothing if known is None else tuple(self._put(part) for part in known)
 
     def step(self, noise: Floats | None) -> None:
         """Run the next row."""
@@ -116,7 +116,7 @@ class TorchBatch:
         tables = self._table, self._cond_table
         try:
             with self._torch.inference_mode():
-                after = self._step(*before, drawn, *tables, *self._held)
+                after = self._step(*before, drawn, *tables, *self._known)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise no_memory(len(self._row)) from error
@@ -125,7 +125,6 @@ class TorchBatch:
         if [tuple(a.shape) for a in after] != [tuple(b.shape) for b in (*before, before[0])]:
             raise ArtefactError("torch gave outputs of other sizes", "export the bundle again")
         self._x, self._history, self._row, self._denoised = after
-        self._done += 1
 
     @property
     def x(self) -> Floats:

@@ -28,7 +28,7 @@ class DeviceBackend:
         self.name = name
         self.device, self.engine = device, engine
         self._prepare = Preparation(bundle, step)
-        self.fused = self._prepare.fused
+        self.features = self._prepare.features
         self._driver = Driver(device, engine, graphs)
 
     @property

@@ -18,8 +18,9 @@ from difftool.diffusion.program import Program
 from difftool.errors import ResourceError, UsageError
 from difftool.runtime.cuda.device import Buffer, Device, StepEngine
 from difftool.runtime.cuda.room import Extent, Graphs, Room
-from difftool.runtime.loop import Draws
+from difftool.runtime.draws import Draws
 from difftool.runtime.memory import is_out_of_memory, no_memory
+from difftool.runtime.protocols import Known
 
 Floats = NDArray[np.float32]
 
@@ -110,50 +111,55 @@ class DeviceBatch:
         lock: threading.RLock,
     ) -> None:
         self._room, self._device, self._lock = room, room.device, lock
-        self._program = program.table
         self._size = size
         self._slots = np.minimum(np.arange(room.extent.size), size - 1)
         self._first = first[self._slots]
         self._random = bool(program.table[:, Column.D].any())
         self._side, self._done = 0, 0
+        self._draws: Draws | None = None  # whose samples and seed are on the device
         self._seen: dict[str, Floats] = {}  # what was downloaded since the last row
-        self._zero_held()
 
     @property
     def graphs(self) -> Graphs:
         """How rows are launched; less than was asked for where an engine cannot be captured."""
         return self._room.graphs
 
-    def start(self, x: Floats, *, row: int = 0, history: Floats | None = None) -> None:
-        """Begin at a row from x [N, *S] and history [K, N, *S], which is empty by default."""
+    def start(
+        self,
+        x: Floats,
+        *,
+        row: int = 0,
+        history: Floats | None = None,
+        denoised: Floats | None = None,
+        known: Known | None = None,
+    ) -> None:
+        """Begin at a row; see `difftool.runtime.protocols.Batch`."""
         self._side, self._done = 0, row
-        self._seen.clear()
         extent = self._room.extent
-        empty = np.zeros((extent.slots, extent.size, *extent.sample), np.float32)
-        past = empty if history is None else history[:, self._slots]
+        nothing = np.zeros((extent.size, *extent.sample), np.float32)
+        if history is None:
+            history = np.broadcast_to(nothing, (extent.slots, *nothing.shape))
+        # The step graph reads no D: it is kept here, for whoever looks at it.
+        self._seen = {} if denoised is None else {"denoised": np.array(denoised, np.float32)}
         with self._lock:
             self._upload(self._room.x[0], x[self._slots])
-            self._upload(self._room.history[0], past)
+            self._upload(self._room.history[0], history[:, self._slots])
             self._upload(self._room.row[0], self._first + row)
+            if known is not None or "known" in self._room.fixed:
+                values, mask = known or (nothing, nothing)
+                self._upload(self._room.fixed["known"], values[self._slots])
+                self._upload(self._room.fixed["mask"], mask[self._slots])
 
-    def hold(self, known: Floats, mask: Floats) -> None:
-        """Replace D by `known` where `mask` is 1, in every row from now on."""
-        with self._lock:
-            self._upload(self._room.fixed["known"], known[self._slots])
-            self._upload(self._room.fixed["mask"], mask[self._slots])
-
-    def draw(self, draws: Draws) -> None:
-        """Take the noise of these samples in `advance`."""
-        with self._lock:
-            self._upload(self._room.samples, draws.samples[self._slots].astype(np.uint32))
-            self._upload(self._room.seed, np.array([draws.seed], np.uint64))
-
-    def advance(self, rows: int) -> None:
-        """Run the next rows, and do not wait for them."""
+    def advance(self, rows: int, draws: Draws) -> None:
+        """Run the next rows on the noise of these samples, and do not wait for them."""
         self._done += rows
         self._seen.clear()
         end = int(self._first[0]) + self._done
         with self._lock:
+            if draws is not self._draws:
+                self._upload(self._room.samples, draws.samples[self._slots].astype(np.uint32))
+                self._upload(self._room.seed, np.array([draws.seed], np.uint64))
+                self._draws = draws
             self._side = self._room.advance(self._side, rows, end, draw=self._random)
 
     def step(self, noise: Floats | None) -> None:
@@ -164,18 +170,6 @@ class DeviceBatch:
             self._room.run(self._side, draw=False)
         self._side ^= 1
         self._done += 1
-        self._seen.clear()
-
-    def revise(self, denoised: Floats) -> None:
-        """Take the last row again with this D: what changes is computed here and uploaded."""
-        row = self._program[self._done - 1].astype(np.float32)
-        change = denoised - self.denoised
-        x, history = self.x + row[Column.B] * change, self.history.copy()
-        history[0] += row[Column.F] * change
-        with self._lock:
-            self._upload(self._room.x[self._side], x[self._slots])
-            self._upload(self._room.history[self._side], history[:, self._slots])
-            self._upload(self._room.denoised, denoised[self._slots])
         self._seen.clear()
 
     @property
@@ -199,13 +193,6 @@ class DeviceBatch:
             with self._lock:
                 self._device.download(buffer, self._seen[name])
         return self._seen[name]
-
-    def _zero_held(self) -> None:
-        """A room that was used before may still hold values of another run."""
-        for name in ("known", "mask"):
-            if name in self._room.fixed:
-                buffer = self._room.fixed[name]
-                self._upload(buffer, np.zeros(buffer.shape, np.float32))
 
     def _upload(self, buffer: Buffer, array: NDArray[np.generic]) -> None:
         self._device.upload(buffer, np.ascontiguousarray(array, buffer.dtype))

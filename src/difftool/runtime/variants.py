@@ -1,4 +1,4 @@
-"""TensorRT's two flavours, which share one Python API: TensorRT for RTX, and TensorRT.
+"""TensorRT's two variants, which share one Python API: TensorRT for RTX, and TensorRT.
 
 TensorRT for RTX builds an engine ahead of time, for GPUs that need not be there; TensorRT builds on
 the GPU that will run it, and knows the data centre's.
@@ -12,7 +12,7 @@ from difftool.errors import MissingDependencyError
 
 Name = Literal["tensorrt-rtx", "tensorrt"]
 
-FLAVOURS: Final[tuple[Name, ...]] = ("tensorrt-rtx", "tensorrt")
+VARIANTS: Final[tuple[Name, ...]] = ("tensorrt-rtx", "tensorrt")
 
 _INSTALL: Final[dict[Name, str]] = {
     "tensorrt-rtx": "pip install 'difftool[trt-rtx]'",
@@ -22,7 +22,7 @@ _TITLE: Final[dict[Name, str]] = {"tensorrt-rtx": "TensorRT for RTX", "tensorrt"
 
 
 @dataclass(frozen=True)
-class Flavour:
+class Variant:
     """An installed TensorRT: `module` is its Python package."""
 
     name: Name
@@ -43,30 +43,30 @@ class Flavour:
         return tuple(name.lower() for name in members if name.startswith("SM"))
 
 
-def open_flavour(name: Name) -> Flavour:
-    """A flavour by name; MissingDependencyError says how to install it."""
+def open_variant(name: Name) -> Variant:
+    """A variant by name; MissingDependencyError says how to install it."""
     try:
         module = importlib.import_module(name.replace("-", "_"))
     except (ImportError, OSError) as error:  # OSError: a library that the package loads is missing
         raise MissingDependencyError(
             f"{_TITLE[name]} is not installed", f"run: {_INSTALL[name]}"
         ) from error
-    return Flavour(name, str(module.__version__), module)
+    return Variant(name, str(module.__version__), module)
 
 
-def installed_flavours() -> list[Flavour]:
-    """The flavours that can be imported, the one that needs no GPU first."""
+def installed_variants() -> list[Variant]:
+    """The variants that can be imported, the one that needs no GPU first."""
     found = []
-    for name in FLAVOURS:
+    for name in VARIANTS:
         try:
-            found.append(open_flavour(name))
+            found.append(open_variant(name))
         except MissingDependencyError:
             continue
     return found
 
 
 def not_installed() -> MissingDependencyError:
-    """The error where there is neither flavour."""
+    """The error where there is neither variant."""
     return MissingDependencyError(
         "TensorRT is not installed",
         f"run: {_INSTALL['tensorrt-rtx']}, or for GPUs of data centres: {_INSTALL['tensorrt']}",
@@ -74,5 +74,5 @@ def not_installed() -> MissingDependencyError:
 
 
 def install_line(name: Name) -> str:
-    """The command that installs a flavour."""
+    """The command that installs a variant."""
     return _INSTALL[name]

@@ -1,0 +1,159 @@
+"""The table of backends: a backend is one file, and one row here that names it.
+
+Whatever tells backends apart reads this table: what opens them, `difftool doctor`, `verify`, and
+the hints of errors. Nothing is imported of a backend before a bundle is opened with it.
+
+A package of somebody else adds a row of its own by an entry point, in its pyproject.toml:
+
+    [project.entry-points."difftool.backends"]
+    mine = "my_package:ROW"
+
+`ROW` is a BackendEntry of the name `mine`. Such a backend is taken by name only: to install a
+package must not change anybody's samples.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+from difftool.bundle import PRECISIONS
+from difftool.errors import MissingDependencyError, UsageError, first_line
+
+GROUP: Final = "difftool.backends"
+# No precision of a graph: on a GPU, products may round what they multiply to 10 bits of mantissa.
+TF32: Final = "tf32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a backend is opened for.
+
+    - `name`: the row's, for a file that several rows name
+    - `threads`: of a CPU; None is all cores
+    - `trusted`: sha256 of engines and TorchScript made elsewhere that may run
+    """
+
+    name: str
+    precision: str
+    threads: int | None
+    trusted: Collection[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendEntry:
+    """A row of the table.
+
+    - `name`: what `--backend` calls it
+    - `opener`: "module:function"; the function takes a Bundle and Asked, and returns a Backend. It
+      raises MissingDependencyError if what it needs is not here
+    - `packages`: what it needs, by the names that pip knows, each with the extra that brings it
+    - `precisions`: what it computes in; others are refused before it is opened
+    - `automatic`: whether it may be taken if none is named; the first such row that works is
+    - `gpu`: whether it needs an NVIDIA GPU
+    - `untried`: why `difftool doctor` takes no step with it, after "since it"
+    """
+
+    name: str
+    opener: str
+    packages: Mapping[str, str]
+    precisions: tuple[str, ...] = ("fp32",)
+    automatic: bool = False
+    gpu: bool = False
+    untried: str = ""
+
+
+_CUDA: Final = {"cuda-core": "cuda", "cuda-bindings": "cuda", "nvidia-cuda-nvrtc": "cuda"}
+_TENSORRT: Final = {"tensorrt-rtx": "trt-rtx", "tensorrt": "trt"}  # either of them
+_CPU: Final = {"onnxruntime": "cpu"}  # which runs the conditioner of other backends, too
+_GPU: Final = {"onnxruntime-gpu": "gpu", **_CUDA}
+_BUILDS: Final = "builds its engine while one waits"
+
+# The fastest come first, in this order they are tried.
+BACKENDS: Final = (
+    BackendEntry(
+        name="tensorrt",
+        opener="difftool.runtime.backends.tensorrt:open_asked",
+        packages={**_TENSORRT, **_CUDA, **_CPU},
+        precisions=PRECISIONS,
+        automatic=True,
+        gpu=True,
+    ),
+    BackendEntry(
+        name="onnxruntime-cuda",
+        opener="difftool.runtime.backends.onnxruntime_cuda:open_asked",
+        packages=_GPU,
+        precisions=("fp32", TF32),
+        automatic=True,
+        gpu=True,
+    ),
+    BackendEntry(
+        name="onnxruntime-tensorrt",
+        opener="difftool.runtime.backends.onnxruntime_cuda:open_asked",
+        packages=_GPU,
+        gpu=True,
+        untried=_BUILDS,
+    ),
+    BackendEntry(
+        name="onnxruntime-tensorrt-rtx",
+        opener="difftool.runtime.backends.onnxruntime_cuda:open_asked",
+        packages=_GPU,
+        gpu=True,
+        untried=_BUILDS,
+    ),
+    BackendEntry(
+        name="onnxruntime-cpu",
+        opener="difftool.runtime.backends.onnxruntime_cpu:open_asked",
+        packages=_CPU,
+        precisions=PRECISIONS,
+        automatic=True,
+    ),
+    BackendEntry(
+        name="openvino",
+        opener="difftool.runtime.backends.openvino:open_asked",
+        packages={"openvino": "openvino"},
+        precisions=("fp32", "bf16", "int8"),
+    ),
+    BackendEntry(
+        name="torchscript",
+        opener="difftool.runtime.backends.torchscript:open_asked",
+        packages={"torch": "train", **_CPU},
+        untried="runs code of the bundle",
+    ),
+)
+
+
+def backend_names() -> tuple[str, ...]:
+    """The names of all backends, those of other packages last."""
+    return (*(entry.name for entry in BACKENDS), *_others())
+
+
+def find_backend(name: str) -> BackendEntry:
+    """The row of a name.
+
+    Raises:
+        UsageError: there is no backend of that name.
+        MissingDependencyError: another package names one, and does not bring it.
+    """
+    for entry in BACKENDS:
+        if entry.name == name:
+            return entry
+    others = _others()
+    if name not in others:
+        raise UsageError(f"unknown backend {name!r}", f"one of: auto, {', '.join(backend_names())}")
+    point, hint = others[name], "install its package again, or remove it"
+    try:
+        found = point.load()
+    except Exception as error:  # of code that is not ours
+        raise MissingDependencyError(
+            f"{point.value}, backend {name}, cannot be imported: {first_line(error)}", hint
+        ) from error
+    if not isinstance(found, BackendEntry) or found.name != name:
+        raise MissingDependencyError(f"{point.value} is no BackendEntry of the name {name}", hint)
+    return found
+
+
+def _others() -> dict[str, EntryPoint]:
+    """What other packages name; a name of ours stays ours."""
+    ours = {entry.name for entry in BACKENDS}
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in ours}

@@ -1,0 +1,84 @@
+"""The noise of a run: which numbers reach which sample at which row."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from difftool.diffusion import noise
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
+from difftool.errors import UsageError
+
+Floats = NDArray[np.float32]
+
+# Noise numbers drawn at once: numpy's overhead is shared, and the cache still holds them.
+_BLOCK: Final = 1 << 16
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The noise of samples of a seed, by their indices int64 [N].
+
+    With `angles` [N] a sample's noise lies between those of two samples: cos(angle) times the
+    noise of `samples[:, 0]` and sin(angle) times that of `samples[:, 1]`, again a normal one.
+    """
+
+    seed: int
+    samples: NDArray[np.int64]
+    shape: tuple[int, ...]
+    angles: NDArray[np.float64] | None = None
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.samples)
+
+    def normal(self, draws: ArrayLike) -> Floats:
+        """Standard normal float32 [*D, N, *S] for draws [*D]."""
+        if self.angles is None:
+            return noise.normal(self.seed, draws, self.samples, self.shape)
+        ends = (noise.normal(self.seed, draws, end, self.shape) for end in self.samples.T)
+        ones = (1,) * len(self.shape)
+        weights = (turn(self.angles).reshape(-1, *ones) for turn in (np.cos, np.sin))
+        first, second = (w.astype(np.float32) * end for w, end in zip(weights, ends, strict=True))
+        return np.asarray(first + second)
+
+    def uniform(self, draw: int) -> Floats:
+        """Uniform float32 [N, *S]; UsageError between samples, where it would not be uniform."""
+        if self.angles is not None:
+            raise UsageError(
+                "a uniform start has nothing between two samples",
+                'use a sampler that starts from a normal, or its argument start="normal(1.0)"',
+            )
+        return noise.uniform(self.seed, draw, self.samples, self.shape)
+
+
+def start_noise(program: Program, draws: Draws, init: Floats | None = None) -> Floats:
+    """x before the first row, float32 [N, *S]: draw 0 of the seed, or `init` under its noise."""
+    start = program.start
+    if init is not None:
+        alpha, sigma = program.targets[0].astype(np.float32)
+        return np.asarray(alpha * init + sigma * draws.normal(0))
+    if start.kind == "data":
+        raise UsageError(
+            "this program starts from data under noise, and there are none", "give them as init"
+        )
+    if start.kind == "uniform":
+        low, high = np.float32(start.low), np.float32(start.high)
+        return low + (high - low) * draws.uniform(0)
+    return np.float32(start.high) * draws.normal(0)
+
+
+def row_noise(program: Program, draws: Draws) -> Iterator[Floats | None]:
+    """Each row's noise, float32 [N, *S], or None where it uses none; drawn in blocks of rows."""
+    uses = program.table[:, Column.D] != 0
+    block = max(1, _BLOCK // (draws.count * int(np.prod(draws.shape))))
+    for first in range(0, len(program), block):
+        wanted = uses[first : first + block]
+        drawn = draws.normal(program.draws[first : first + block][wanted])
+        remaining = iter(drawn)
+        for used in wanted:
+            yield next(remaining) if used else None

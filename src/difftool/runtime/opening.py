@@ -1,0 +1,79 @@
+"""Opens a bundle on a backend: one that is named, or the first that works here."""
+
+from collections.abc import Callable, Collection
+from importlib import import_module
+
+from difftool.bundle import Bundle
+from difftool.errors import MissingDependencyError, UsageError
+from difftool.log import logger
+from difftool.runtime.backends.table import BACKENDS, Asked, BackendEntry, find_backend
+from difftool.runtime.cuda import cuda_device
+from difftool.runtime.protocols import Backend
+
+_log = logger(__name__)
+
+
+def open_backend(
+    bundle: Bundle,
+    name: str | None,
+    *,
+    threads: int | None,
+    precision: str = "fp32",
+    trusted: Collection[str] = (),
+) -> Backend:
+    """A backend on a bundle, by name; "auto" or None is the first automatic one that works here.
+
+    `precision` is what the network computes in; "tensorrt:fp16" says backend and precision in one
+    word. `trusted` are the sha256 of engines and TorchScript made elsewhere that may run.
+    `threads` are those of a CPU. A backend that is named is never replaced by another.
+
+    Raises:
+        MissingDependencyError: what the backend needs is not here; says what and how to get it.
+        UsageError: there is no backend of that name, or it does not compute in that precision.
+        ArtefactError: the bundle has no graph of that precision.
+    """
+    if name not in (None, "auto"):
+        kind, colon, named = str(name).partition(":")
+        return _open(bundle, find_backend(kind), named if colon else precision, threads, trusted)
+    *others, last = _automatic(precision)
+    for entry in others:
+        if entry.gpu and not cuda_device.has_driver():  # nothing for a GPU need be loaded
+            continue
+        try:
+            return _open(bundle, entry, precision, threads, trusted)
+        except MissingDependencyError as error:
+            _log.info("not %s: %s", entry.name, error)
+    return _open(bundle, last, precision, threads, trusted)
+
+
+def _automatic(precision: str) -> list[BackendEntry]:
+    """The rows to try, in order.
+
+    Of less than float32 it is the last alone, which needs the least. Backends round differently,
+    and so the others are taken by name only.
+    """
+    rows = [row for row in BACKENDS if row.automatic and precision in row.precisions]
+    if not rows:
+        known = dict.fromkeys(known for row in BACKENDS for known in row.precisions)
+        raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(known)}")
+    return rows if precision == "fp32" else rows[-1:]
+
+
+def _open(
+    bundle: Bundle,
+    entry: BackendEntry,
+    precision: str,
+    threads: int | None,
+    trusted: Collection[str],
+) -> Backend:
+    if precision not in entry.precisions:
+        others = [row.name for row in BACKENDS if precision in row.precisions]
+        whose = f"; {precision} is of {', '.join(others)}" if others else ""
+        raise UsageError(
+            f"{entry.name} has no {precision}",
+            f"it computes in {', '.join(entry.precisions)}{whose}",
+        )
+    module, _, function = entry.opener.partition(":")
+    opener: Callable[[Bundle, Asked], Backend] = getattr(import_module(module), function)
+    asked = Asked(name=entry.name, precision=precision, threads=threads, trusted=trusted)
+    return opener(bundle, asked)
