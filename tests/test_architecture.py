@@ -8,8 +8,10 @@ import json
 import runpy
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +88,14 @@ def test_every_module_imports_with_few_libraries(room: str, libraries: list[str]
     """A backend's library is first imported when that backend is asked for."""
     imported = run_python(IMPORT_ROOM_WITH_LITTLE, f"difftool.{room}", *libraries).split()
     assert set(imported) == {module_name(file) for file in (SOURCE / room).rglob("*.py")}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Not even inside of functions, or for type checkers alone."""
+    graph = grimp.build_graph("difftool", cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert len(imports) > 200
+    TopologicalSorter(imports).prepare()  # CycleError names a circle
 
 
 def test_the_picture_of_the_rooms_is_drawn_from_their_imports() -> None:
