@@ -5,9 +5,11 @@ import json
 import os
 import shlex
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import typer
 from typer.main import get_command
@@ -75,6 +77,17 @@ def test_help_imports_nothing_heavy(spawn: Command) -> None:
 def test_version(difftool: Command) -> None:
     done = difftool("--version")
     assert (done.code, done.out) == (0, f"difftool {__version__}\n")
+
+
+@pytest.mark.parametrize("line", [["--version", "--verbose"], ["--verbose", "--version"]])
+def test_version_names_the_libraries_if_asked(line: list[str], difftool: Command) -> None:
+    done = difftool(*line)
+    first, *rest = done.out.splitlines()
+    assert (done.code, done.err, first) == (0, "", f"difftool {__version__}")
+    found = dict(each.split(maxsplit=1) for each in rest)
+    assert found["numpy"] == numpy.__version__
+    assert found["onnxruntime"] == metadata.version("onnxruntime")
+    assert found["onnxruntime-gpu"] == "not installed"  # which shares its files
 
 
 @pytest.mark.parametrize(

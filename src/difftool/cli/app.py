@@ -25,6 +25,7 @@ from difftool.cli import (
     verify,
     web,
 )
+from difftool.cli.console import outline
 
 app = Typer(
     rich_markup_mode=None,
@@ -36,26 +37,31 @@ Exit codes: 0 ok, 1 a check failed, 2 usage, 3 a bad file, 4 something is not in
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"difftool {__version__}")
-        raise Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def difftool(
     version: Annotated[
         bool,
-        Option("--version", help="Print the version.", callback=_version, is_eager=True),
+        Option("--version", help="Print the version; with --verbose, also those of libraries."),
     ] = False,
     debug: Annotated[  # `main` has taken it off the line, wherever it stood
         bool, Option("--debug", help="Print a traceback with every error.")
     ] = False,
-    verbose: Annotated[  # likewise
+    verbose: Annotated[  # likewise, but of a line that asks for the version
         bool, Option("--verbose", help="Say on stderr what is done on the way.")
     ] = False,
 ) -> None:
     """Train, export, verify and sample diffusion and score models; sampling needs no PyTorch."""
+    if not version:
+        return
+    print(f"difftool {__version__}")
+    if verbose:
+        from difftool.cli.versions import RUNTIME, needed_by, versions
+        from difftool.runtime.backends.table import BACKENDS
+
+        found = versions([*RUNTIME, *needed_by(BACKENDS)])
+        del found["difftool"]
+        print("\n".join(outline({name: each or "not installed" for name, each in found.items()})))
+    raise Exit
 
 
 app.command(epilog=train.EXAMPLES)(train.train)

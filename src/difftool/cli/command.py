@@ -15,7 +15,8 @@ def command(words: Sequence[str], signals: Signals) -> int:
     Signals interrupt it, and are only remembered once it is known how it ends.
     """
     debug, verbose = "--debug" in words, "--verbose" in words
-    arguments = [word for word in words if word not in ("--debug", "--verbose")]
+    ours = {"--debug"} if "--version" in words else {"--debug", "--verbose"}
+    arguments = [word for word in words if word not in ours]
     try:
         signals.begin()
         with listening(verbose=verbose):

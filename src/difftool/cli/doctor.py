@@ -3,15 +3,15 @@
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from typer import Argument, Exit
 
-from difftool import __version__
 from difftool.cli import options
 from difftool.cli.console import report
+from difftool.cli.versions import MAKING, RUNTIME, needed_by, versions
 from difftool.errors import CheckFailed, DifftoolError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -24,22 +24,6 @@ Examples:
   difftool doctor runs/mnist/bundle --json
 """
 
-# Besides those of the backends.
-_PACKAGES: Final = (
-    "numpy",
-    "pillow",
-    "pydantic",
-    "rich",
-    "typer",
-    "accelerate",
-    "datasets",
-    "safetensors",
-    "scikit-learn",
-    "tensorboard",
-    "onnx",
-    "onnx-ir",
-    "onnxscript",
-)
 _TIMED_STEPS: Final = 3
 
 
@@ -60,7 +44,7 @@ def doctor(
     rows = _rows(problems)
     report(
         {
-            "versions": _versions(rows.values()),
+            "versions": versions([*RUNTIME, *MAKING, *needed_by(rows.values())]),
             "machine": _machine(),
             "onnxruntime_providers": _providers(),
             "models": _models(problems),
@@ -84,22 +68,6 @@ def _rows(problems: list[str]) -> "dict[str, BackendEntry]":
         except MissingDependencyError as error:
             problems.append(str(error))
     return rows
-
-
-def _versions(rows: "Iterable[BackendEntry]") -> dict[str, str | None]:
-    from importlib import metadata
-
-    versions: dict[str, str | None] = {
-        "python": platform.python_version(),
-        "difftool": __version__,
-    }
-    needed = dict.fromkeys(package for row in rows for package in row.packages)
-    for package in (*_PACKAGES, *needed):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
 
 
 def _machine() -> dict[str, Any]:
