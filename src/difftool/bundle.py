@@ -248,7 +248,7 @@ def step_name(precision: str) -> str:
 
 
 def read_bundle(path: Path | str, *, limits: Limits | None = None) -> Bundle:
-    """Read a bundle and check every file against its manifest; ArtefactError where one differs."""
+    """Read a bundle and check every file against its manifest; ArtefactError if one differs."""
     path, limits = Path(path), limits or Limits()
     if not (path / MANIFEST).is_file():
         what = f"no {MANIFEST} in it" if path.is_dir() else "no such folder"
@@ -377,7 +377,7 @@ def _check_files(path: Path, files: Mapping[str, FileEntry], limits: Limits) -> 
 
 
 def _require_file(path: Path) -> int:
-    """The size of a file; ArtefactError where there is none, or a link to one."""
+    """The size of a file; ArtefactError if there is none, or a link to one."""
     try:
         found = os.lstat(path)
     except (OSError, ValueError) as error:

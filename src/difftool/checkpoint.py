@@ -84,7 +84,7 @@ def all_files(folder: Path) -> set[str]:
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """`path` itself where it is a checkpoint folder, or the newest whole one of a run folder."""
+    """`path` itself if it is a checkpoint folder, or the newest whole one of a run folder."""
     path = Path(path)
     if (path / CONFIG).is_file():
         return path

@@ -33,7 +33,7 @@ _UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENO
 def write_atomic(path: Path | str, data: bytes) -> None:
     """Write `data` to `path`; a reader sees the old file or the new one, never a part.
 
-    UsageError where something stands at `path` that is no file, such as a device.
+    UsageError if something stands at `path` that is no file, such as a device.
     """
     with _disk_errors(path):
         real = _followed(path)
@@ -79,7 +79,7 @@ def atomic_directory(path: Path | str, *, replace: Listing | None = None) -> Ite
     """Yield a temporary folder that becomes `path` if the block ends well, and vanishes if not.
 
     With `replace` it changes places with what stands there, whose files are deleted then: those
-    that `replace` lists, one by one. Where the system can do that at once, as Linux can, there is a
+    that `replace` lists, one by one. If the system can do that at once, as Linux can, there is a
     whole folder at `path` at any moment.
 
     Raises:
@@ -134,9 +134,9 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a folder, which is made where it is not there, against other processes of ours.
+    """Hold a folder, which is made if it is not there, against other processes of ours.
 
-    The system lets go when the process ends, however it does. There is no lock where the file
+    The system lets go when the process ends, however it does. There is no lock if the file
     system, or Windows, has none.
 
     Raises:
@@ -169,12 +169,12 @@ def sha256_of(path: Path | str) -> str:
 
 
 def read_json(path: Path | str, *, limit: int = JSON_LIMIT) -> Any:
-    """Parse a JSON file of at most `limit` bytes; ArtefactError where it cannot be one."""
+    """Parse a JSON file of at most `limit` bytes; ArtefactError if it cannot be one."""
     return parse_json(read_limited(path, limit), path)
 
 
 def read_limited(path: Path | str, limit: int = JSON_LIMIT) -> bytes:
-    """A file of at most `limit` bytes; ArtefactError where it is larger or cannot be read."""
+    """A file of at most `limit` bytes; ArtefactError if it is larger or cannot be read."""
     try:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
@@ -215,7 +215,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_json(value: Any) -> None:
-    """ValueError where a value nests too deep, or holds half a character or an infinity."""
+    """ValueError if a value nests too deep, or holds half a character or an infinity."""
     level = [value]
     for _ in range(JSON_DEPTH):
         inner: list[Any] = []
@@ -283,7 +283,7 @@ def _move(temporary: Path, path: Path, *, replace: Listing | None) -> None:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Let two names change places, in one step where the system has one."""
+    """Let two names change places, in one step if the system has one."""
     if _exchanged_at_once(new, old):
         return
     aside = _temporary(old)

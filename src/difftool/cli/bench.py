@@ -85,7 +85,7 @@ def bench(
 
     All sides first run a program on the same noise. One whose outputs are out of the tolerance of
     its precision is INVALID, has no figures, and makes the exit code 1. They are compared with
-    PyTorch where --checkpoint is given, and else with step.onnx in float32 on ONNX Runtime; where
+    PyTorch if --checkpoint is given, and else with step.onnx in float32 on ONNX Runtime; if
     that is all that is measured, only with itself. A ratio is how many times as long a peer takes.
     """
     from difftool.bundle import read_bundle
@@ -225,7 +225,7 @@ def _reference(
 
 
 def _short(bundle: "Bundle", asked: SamplerCall, program: "Program") -> "Program":
-    """The same program in few steps, where the sampler has one so short."""
+    """The same program in few steps, if the sampler has one so short."""
     for steps in (_GATE_STEPS, len(bundle.spec.schedule)):
         if steps < program.nfe:
             try:
@@ -264,7 +264,7 @@ def _verdict(result: "Verification") -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity, which PSNR reaches where two runs are equal."""
+    """JSON has no infinity, which PSNR reaches when two runs are equal."""
     return value if math.isfinite(value) else None
 
 
@@ -276,7 +276,7 @@ def _result(
     *,
     valid: Mapping[str, bool],
 ) -> dict[str, Any]:
-    """The figures of one side at one size; none where its outputs are not those of the model."""
+    """The figures of one side at one size; none if its outputs are not those of the model."""
     import numpy as np
 
     from difftool.runtime.bench import ratios

@@ -50,7 +50,7 @@ def compile_(
 
     The GPUs need not be there. An engine is kept in the cache, where sampling finds it; see
     difftool cache. --sampler, --steps, --eta and --arg choose the program that sampler.onnx runs
-    where it is given none.
+    if it is given none.
     """
     if tensorrt == portable:
         raise UsageError("nothing says what to compile with", "say --trt or --portable")

@@ -147,7 +147,7 @@ def _backends(
 
 
 def _time_step(bundle: "Bundle", backend: str) -> float:
-    """Seconds of the fastest of a few steps of one sample; CheckFailed where it is not finite."""
+    """Seconds of the fastest of a few steps of one sample; CheckFailed if it is not finite."""
     import numpy as np
 
     from difftool.runtime import load

@@ -239,7 +239,7 @@ def _points(source: _Source, data: "Set", extractor: str, inception: Path | None
 
 
 def _refuse(given: dict[str, Any]) -> None:
-    """UsageError where an option says how samples are drawn that are there already."""
+    """UsageError if an option says how samples are drawn that are there already."""
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise UsageError(

@@ -41,7 +41,7 @@ def as_checkpoint(
 ) -> Iterator[Path]:
     """A checkpoint to export: `path` itself, or what is imported from it for as long as this lasts.
 
-    UsageError where there is something to say of an import and `path` needs none.
+    UsageError if there is something to say of an import and `path` needs none.
     """
     from difftool.bundle import MANIFEST
     from difftool.checkpoint import is_checkpoint

@@ -99,7 +99,7 @@ Precision = Annotated[
         "backend has.",
     ),
 ]
-Force = Annotated[bool, Option("--force", help="Replace the output where it exists.")]
+Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]
 Json = Annotated[
     bool, Option("--json", help="Print exactly one JSON document on stdout, and no progress.")
 ]

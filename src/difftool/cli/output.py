@@ -55,7 +55,7 @@ class Film:
         self._spec = spec
 
     def show(self, state: State) -> None:
-        """Keep a state, where its step is one of the moments."""
+        """Keep a state, if its step is one of the moments."""
         if state.step in self._batches:
             samples = state.x if state.step == state.steps else state.denoised
             self._batches[state.step].append(to_uint8(samples, self._spec))

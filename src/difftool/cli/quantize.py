@@ -56,7 +56,7 @@ def quantize(
     """Add int8 for CPUs to a bundle, and a report on it.
 
     A program, the bundle's by default, is run in fp32 to see which values occur. Layers that would
-    bring too much of the error stay in fp32. Exit code 1, and nothing written, where the
+    bring too much of the error stay in fp32. Exit code 1, and nothing written, if the
     calibration does not cover the whole program. What is written is measured on the bundle's own
     program with another seed; difftool verify holds it to a few times those errors.
     """

@@ -53,7 +53,7 @@ def sample(
         Path | None,
         Option(
             metavar="FILE",
-            help="Inpainting: keep this picture, or these samples (.npy, .npz), where not --fill.",
+            help="Inpainting: keep this picture, or these samples (.npy, .npz), but for --fill.",
             show_default=False,
         ),
     ] = None,

@@ -94,7 +94,7 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, Option(help="Go on where a run is there, or refuse it and start only new ones.")
+        bool, Option(help="Go on if a run is there, or refuse it and start only new ones.")
     ] = True,
     print_config: Annotated[
         bool, Option("--print-config", help="Print the whole configuration as TOML, and train not.")

@@ -67,7 +67,7 @@ def verify(
         str | None,
         Option(
             metavar="NAME",
-            help="What it is compared with, likewise; torch by default where there is a "
+            help="What it is compared with, likewise; torch by default if there is a "
             "checkpoint, and else onnxruntime-cpu.",
             show_default=False,
         ),
@@ -260,7 +260,7 @@ def _encoded(format: str, result: "Verification", student: "Side", teacher: "Sid
 
 
 def _can_draw() -> bool:
-    """Whether matplotlib is installed; a stored report does without a picture where it is not."""
+    """Whether matplotlib is installed; a stored report does without a picture if it is not."""
     import importlib.util
 
     return importlib.util.find_spec("matplotlib") is not None

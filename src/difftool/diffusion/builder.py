@@ -53,7 +53,7 @@ def sampler(make: Callable[_P, Program], *, later: Collection[str] = ()) -> Call
 class ProgramBuilder:
     """Rows for a model, added in order; `build` makes the program.
 
-    With `clip` every row clips D to the model's data range, where it has one. With `scaled` the
+    With `clip` every row clips D to the model's data range, if it has one. With `scaled` the
     state is x / alpha: every level is then (1, sigma / alpha), as in a variance-exploding process.
     """
 
@@ -94,7 +94,7 @@ class ProgramBuilder:
         a, b, c, d and g are the fused update's coefficients, `push` the (e, f) that enter the
         history, `logvar` the bounds of a learned log variance. With `snr` or `batch_snr` the step's
         size adapts to the norms of its drift and noise; see `difftool.diffusion.program`.
-        UsageError where there are MAX_ROWS already.
+        UsageError if there are MAX_ROWS already.
         """
         if len(self._rows) == MAX_ROWS:
             raise UsageError(f"more than {MAX_ROWS} steps", "take fewer")

@@ -22,7 +22,7 @@ class Validation:
 
 
 def validate(program: Program) -> Validation:
-    """Run the table on a perfect denoiser; CheckFailed where x misses a target by more than 1e-12.
+    """Run the table on a perfect denoiser; CheckFailed if x misses a target by more than 1e-12.
 
     x is the vector of its coefficients on (x0, start noise, each row's noise), and D = x0. So after
     every row the first coefficient must be alpha, and the norm of the others sigma. Programs that

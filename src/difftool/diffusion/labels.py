@@ -45,7 +45,7 @@ def rows_of(program: Program, spec: ModelSpec, size: int, labels: Labels | None)
     """The rows for `size` samples; without `labels` each sample's label is null.
 
     Raises:
-        UsageError: the model has no such label, or none that says none where it is needed.
+        UsageError: the model has no such label, or guidance needs a null label and it has none.
     """
     if not spec.classes:
         if labels is not None:

@@ -19,7 +19,7 @@ def graph_inputs(program: Program) -> dict[str, NDArray[np.float32]]:
     - `table` [R, columns] and `cond` [U]: the program's
     - `start` [3]: x is start[0] + start[1] * uniform + start[2] * normal before the first row
 
-    UsageError where a row does not use the draw of its own number, or x starts from data.
+    UsageError if a row does not use the draw of its own number, or x starts from data.
     """
     if (program.draws != np.arange(1, len(program) + 1)).any():
         raise UsageError(

@@ -12,7 +12,7 @@ s = exp((frac * logvar_max + (1 - frac) * logvar_min) / 2) with frac = (v + 1) /
 
 Three things a row can ask for only of a step graph that was exported with them:
 
-- "norms": where snr or batch_snr is not 0, the row is a step of adaptive size. With the drift
+- "norms": if snr or batch_snr is not 0, the row is a step of adaptive size. With the drift
   u = a * x + b * D + g * F + sum_k c[k] * H[k] - x and the noise w = d * s * z it is
   x' = x + r^2 * u + r * w, where r = snr * |w| / |u|, with the norms of each sample, or
   batch_snr * mean |w| / mean |u|, with their means over the batch.
@@ -140,7 +140,7 @@ class Program:
 
     @classmethod
     def load(cls, path: Path | str) -> "Program":
-        """Read a program that `save` wrote; ArtefactError where the file is anything else."""
+        """Read a program that `save` wrote; ArtefactError if the file is anything else."""
         value = read_json(path, limit=_PROGRAM_LIMIT)
         if not isinstance(value, dict) or not isinstance(value.get("format"), int):
             raise ArtefactError(

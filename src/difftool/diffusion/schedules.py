@@ -100,7 +100,7 @@ class NoiseSchedule:
         )
 
     def index_of(self, half_log_snr: ArrayLike) -> Array:
-        """The schedule index, between levels where need be, of a half_log_snr; float64.
+        """The schedule index, between levels if need be, of a half_log_snr; float64.
 
         What lies beyond either end gives that end. A level's own value gives its whole index.
         """
@@ -111,14 +111,14 @@ class NoiseSchedule:
         return np.where(np.abs(position - nearest) < _WHOLE, nearest, position)
 
     def up_to(self, levels: int) -> "NoiseSchedule":
-        """The `levels` levels of least noise; UsageError where there are not so many."""
+        """The `levels` levels of least noise; UsageError if there are not so many."""
         if not 1 <= levels <= len(self):
             raise UsageError(f"{levels} of {len(self)} noise levels", f"keep 1 to {len(self)}")
         dropped = self.dropped + len(self) - levels
         return replace(self, alpha=self.alpha[:levels], sigma=self.sigma[:levels], dropped=dropped)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `schedule_from_dict` reads: the whole schedule, also where `up_to` has cut it."""
+        """What `schedule_from_dict` reads: the whole schedule, also if `up_to` has cut it."""
         return {"kind": self.kind, **self.params}
 
 
@@ -250,7 +250,7 @@ _CONSTRUCTORS: Mapping[str, Callable[..., NoiseSchedule]] = {
 
 
 def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
-    """The schedule that `to_dict` describes; UsageError where kind or argument is unknown."""
+    """The schedule that `to_dict` describes; UsageError if kind or argument is unknown."""
     arguments = dict(value)
     kind = arguments.pop("kind", None)
     if not isinstance(kind, str) or kind not in _CONSTRUCTORS:
@@ -261,7 +261,7 @@ def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
 
 
 def _betas_of(alpha_bar: Array, max_beta: float) -> Array:
-    # The cap keeps the last alpha above zero, where epsilon and score still have a meaning.
+    # The cap keeps the last alpha above zero, so that epsilon and score keep a meaning.
     return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta)
 
 

@@ -32,7 +32,7 @@ def visited(
       (Lin et al. 2024, table 2)
     - "quadratic": squares of evenly spaced roots, up to 0.8 L (the released CIFAR-10 settings of
       Song et al. 2021a); indices that its rounding repeats are visited once
-    - "half_log_snr": evenly spaced in half_log_snr, between levels where need be (Lu et al. 2022)
+    - "half_log_snr": evenly spaced in half_log_snr, between levels if need be (Lu et al. 2022)
     - "karras": (sigma / alpha)^(1/7) evenly spaced, likewise (Karras et al. 2022, eq. 5)
 
     Raises:
@@ -58,7 +58,7 @@ def visited(
 
 
 def steps_or(steps: int | None, usual: int, schedule: NoiseSchedule) -> int:
-    """`steps`; where None, the usual number, but no more than the schedule has levels."""
+    """`steps`; if None, the usual number, but no more than the schedule has levels."""
     return min(usual, len(schedule)) if steps is None else steps
 
 

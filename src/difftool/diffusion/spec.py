@@ -42,7 +42,7 @@ class ModelSpec:
       log(sigma) / 4 (EDM)
     - `classes`: how many labels, 0 .. `classes` - 1, the conditioner is fed beside cond; 0 for a
       model without labels. With `null_label` it also knows the label `classes`, which says none
-    - `data_range`: (low, high) that the data lies in, or None where it is unbounded
+    - `data_range`: (low, high) that the data lies in, or None if it is unbounded
     - `learned_variance`: the network's second half of channels interpolates the log variance
     - `sigma_data`: the data's std, for the edm parameterization
     """
@@ -97,7 +97,7 @@ class ModelSpec:
     def cond_of(self, levels: ArrayLike) -> NDArray[np.float64]:
         """What the conditioner is fed at schedule indices `levels` [R]; float64 [R].
 
-        Between two levels it is interpolated. UsageError where the network is an NCSN of labelled
+        Between two levels it is interpolated. UsageError if the network is an NCSN of labelled
         levels ("level" and "score"), which has an embedding for each and nothing between.
         """
         index = np.asarray(levels, np.float64)
@@ -140,7 +140,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "ModelSpec":
-        """The spec that `to_dict` wrote; UsageError where a key is missing, unknown or mistyped."""
+        """The spec that `to_dict` wrote; UsageError if a key is missing, unknown or mistyped."""
         known = {field.name for field in fields(cls)}
         if unknown := set(value) - known:
             raise UsageError(

@@ -14,7 +14,7 @@ from difftool.evaluate.points import mmd, sliced_wasserstein
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFigures:
-    """`classes` are of the samples, None where the extractor gives no probabilities.
+    """`classes` are of the samples, None if the extractor gives no probabilities.
 
     `manifold` is of `manifold_n` samples and as many of the data.
     """
@@ -35,7 +35,7 @@ class PointFigures:
 
 
 def compare_images(samples: View, data: View) -> ImageFigures:
-    """Compare images as an extractor sees them; UsageError where there are too few."""
+    """Compare images as an extractor sees them; UsageError if there are too few."""
     n = min(len(samples.features), len(data.features))
     return ImageFigures(
         frechet_distance=frechet_distance(
@@ -49,7 +49,7 @@ def compare_images(samples: View, data: View) -> ImageFigures:
 
 
 def compare_points(samples: Floats, data: Floats) -> PointFigures:
-    """Compare points [N, 2] with points [M, 2]; UsageError where they are not in the plane."""
+    """Compare points [N, 2] with points [M, 2]; UsageError if they are not in the plane."""
     for points in (samples, data):
         if points.ndim != 2 or points.shape[1] != 2:
             raise UsageError(
@@ -62,5 +62,5 @@ def compare_points(samples: Floats, data: Floats) -> PointFigures:
 
 
 def evenly(x: Floats, n: int) -> Floats:
-    """n of x, evenly spaced, so that they stand for the whole even where it is sorted."""
+    """n of x, evenly spaced, so that they stand for the whole even if it is sorted."""
     return x[np.arange(n) * len(x) // n]

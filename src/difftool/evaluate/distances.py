@@ -32,7 +32,7 @@ def frechet_distance(p: Gaussian, q: Gaussian) -> float:
     """|mean_p - mean_q|^2 + tr(C_p + C_q - 2 (C_p C_q)^(1/2)) (Heusel et al. 2017, eq. 6).
 
     The trace of the root is that of (R C_q R)^(1/2) with R = C_p^(1/2), a symmetric matrix, whose
-    eigenvalues are real and cannot fall far below zero, even where C_p is singular.
+    eigenvalues are real and cannot fall far below zero, even if C_p is singular.
     """
     root = _sqrt(p.covariance)
     eigenvalues = np.linalg.eigvalsh(root @ q.covariance @ root)
@@ -53,7 +53,7 @@ def kernel_distance(x: Floats, y: Floats) -> float:
 def mmd_squared(x: Floats, y: Floats, kernel: Kernel) -> float:
     """The unbiased squared maximum mean discrepancy of x [N, D] and y [M, D].
 
-    (Gretton et al. 2012, lemma 6.) UsageError where N or M is less than 2.
+    (Gretton et al. 2012, lemma 6.) UsageError if N or M is less than 2.
     """
     _demand_two(x)
     _demand_two(y)

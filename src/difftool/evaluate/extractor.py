@@ -136,8 +136,8 @@ def shipped_extractors() -> list[str]:
 def open_extractor(extractor: Path | str = "mnist", *, threads: int | None = None) -> Extractor:
     """Open an extractor, given by its file or by the name of a shipped one.
 
-    `threads` are ONNX Runtime's, all cores by default. ArtefactError where the file is no
-    extractor, MissingDependencyError where ONNX Runtime is not installed.
+    `threads` are ONNX Runtime's, all cores by default. ArtefactError if the file is no
+    extractor, MissingDependencyError if ONNX Runtime is not installed.
     """
     path = Path(extractor)
     if str(extractor) in shipped_extractors():

@@ -1,4 +1,4 @@
-"""FID and Inception Score by torch-fidelity, where the user has Inception's weights."""
+"""FID and Inception Score by torch-fidelity, if the user has Inception's weights."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

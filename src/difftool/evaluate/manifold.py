@@ -31,7 +31,7 @@ def compare_manifolds(samples: Floats, data: Floats, *, k: int = NEIGHBOURS) -> 
     - density: how many balls of the data a sample lies in, divided by k; coverage: the share of the
       data's balls that hold a sample (Naeem et al. 2020, eqs. 3 and 4)
 
-    They depend on N and M: compare only figures of equal numbers. UsageError where N or M is not
+    They depend on N and M: compare only figures of equal numbers. UsageError if N or M is not
     greater than k.
     """
     if k < 1 or min(len(samples), len(data)) <= k:

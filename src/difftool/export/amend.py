@@ -14,7 +14,7 @@ def with_files(
 ) -> Bundle:
     """Rewrite a bundle with these files, by name, and these bounds added to it or replaced.
 
-    ResourceError where its folder cannot be replaced.
+    ResourceError if its folder cannot be replaced.
     """
     path = bundle.path.resolve()
     if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):

@@ -57,7 +57,7 @@ def bisect(
 ) -> Culprit | None:
     """The first node of `suspect`, which is `file`, with an output beyond `tolerance`.
 
-    None where all are within. UsageError where the graphs have no value in common.
+    None if all are within. UsageError if the graphs have no value in common.
     """
     pairs = _pairs(suspect, reference)
     if not pairs:
@@ -89,8 +89,8 @@ def bisect_sides(
 ) -> Culprit | None:
     """The culprit at the worst row of a verification of two sides, beyond its bounds.
 
-    Where one side is torch, its checkpoint is exported once more, and that is the reference. None
-    where no node is to blame: then what runs the graph is.
+    If one side is torch, its checkpoint is exported once more, and that is the reference. None
+    if no node is to blame: then what runs the graph is.
 
     Raises:
         UsageError: both sides run the same graph.
@@ -122,7 +122,7 @@ def bisect_sides(
 def _pairs(suspect: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, str]:
     """The values that are the same in both graphs, in running order: name -> name in the other.
 
-    Names are the exporter's, who numbers what it makes. Where one belongs to different operators in
+    Names are the exporter's, who numbers what it makes. If one belongs to different operators in
     the two graphs they were exported differently, and only a node that has a weight of the network
     is known for certain: by that weight.
     """
@@ -241,7 +241,7 @@ def _values(graph: onnx.ModelProto, names: list[str], inputs: Arrays) -> dict[st
 
 
 def _error(found: NDArray[Any], exact: NDArray[Any]) -> float:
-    """The largest |difference| over the largest |exact|; nan where only one is not finite."""
+    """The largest |difference| over the largest |exact|; nan if only one is not finite."""
     if found.shape != exact.shape:
         return np.inf
     one, other = found.astype(np.float64), exact.astype(np.float64)

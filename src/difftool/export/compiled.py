@@ -1,6 +1,6 @@
 """The step module as PyTorch compiles it: what a host with torch may run instead.
 
-Both need a C++ compiler where they compile for a CPU.
+Both need a C++ compiler if they compile for a CPU.
 """
 
 from collections.abc import Callable

@@ -28,7 +28,7 @@ def frechet_distances(
     """The distance of each side's n samples to data, both as features [N, F].
 
     `features` makes them of samples float32 [n, *S]. The sides draw with the same noise. UsageError
-    where n, or the data, are less than 2.
+    if n, or the data, are less than 2.
     """
     wanted = gaussian_of(data)
 

@@ -56,7 +56,7 @@ def example_inputs(module: StepModule, spec: ModelSpec, width: int) -> tuple[Ten
 
 
 def conditioner_inputs(spec: ModelSpec, count: int = _CONDS) -> tuple[Tensor, ...]:
-    """Inputs of the conditioner: `count` conds, and as many labels where the model has classes."""
+    """Inputs of the conditioner: `count` conds, and as many labels if the model has classes."""
     labels = (torch.zeros(count, dtype=torch.int64),) if spec.classes else ()
     return (torch.zeros(count), *labels)
 
@@ -73,7 +73,7 @@ def export_step(
 ) -> None:
     """Write the step graph, with dynamic batch, history, table and cond_table.
 
-    `forms` are `difftool.export.forms.CHOSEN` where nothing else is to be measured. Of points, one
+    `forms` are `difftool.export.forms.CHOSEN` if nothing else is to be measured. Of points, one
     row number may stand for the batch; with Feature.GUIDANCE each of its two halves has its own.
     """
     from difftool.export.forms import CHOSEN

@@ -3,7 +3,7 @@
 The step graph itself is cast, not the PyTorch module: so a bundle is enough to make one from, no
 second export is needed, and every target that reads ONNX gets the same casts.
 
-The network is found by what it does. A node is inside it where it is a convolution or a matrix
+The network is found by what it does. A node is inside it if it is a convolution or a matrix
 product, or lies on a way from one to another. All around it stays float32 of its own accord: x, the
 row's arithmetic with its 1/sigma, the conditioning up to where it joins the network.
 """

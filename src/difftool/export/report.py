@@ -54,7 +54,7 @@ def store(
     """Put the report of a verification, and its picture, into the bundle; returns their names.
 
     Beside the record the report has every row: alpha and sigma of the x that it starts from, and
-    its largest and root mean square error. ResourceError where the bundle cannot be written.
+    its largest and root mean square error. ResourceError if the bundle cannot be written.
     """
     alpha, sigma = result.program.targets[:-1].T
     rows = {
@@ -77,5 +77,5 @@ def _short(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity, which PSNR reaches where two runs are equal."""
+    """JSON has no infinity, which PSNR reaches when two runs are equal."""
     return value if math.isfinite(value) else None

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 TORCH: Final = "torch"
 NUMPY: Final = "numpy"
-EXACT: Final = "onnxruntime-cpu"  # what stands for the truth where there is no checkpoint
+EXACT: Final = "onnxruntime-cpu"  # what stands for the truth if there is no checkpoint
 
-# Where a bundle has none of its own. A rounding is 6e-8 of a float32, 5e-4 of an fp16 or tf32 and
+# If a bundle has none of its own. A rounding is 6e-8 of a float32, 5e-4 of an fp16 or tf32 and
 # 4e-3 of a bf16; a row is some ten of them, which partly cancel.
 _BOUNDS: Final = {
     "fp32": Bounds(step_error=1e-4, psnr=40.0),
@@ -56,7 +56,7 @@ def open_sides(
     """Open the student, `backend`, and the teacher, `against`.
 
     Both are a backend of the runtime, or "numpy", which runs the ONNX graph node by node, or
-    "torch", which runs the checkpoint. `against` is by default torch where there is a checkpoint,
+    "torch", which runs the checkpoint. `against` is by default torch if there is a checkpoint,
     and else step.onnx on ONNX Runtime. `trusted` are the sha256 of engines and TorchScript made
     elsewhere that may run.
 
@@ -87,7 +87,7 @@ def bounds_of(bundle: Bundle, *sides: Side) -> Bounds:
 
 
 def load_origin(bundle: Bundle, checkpoint: Path | str) -> "Checkpoint":
-    """The checkpoint of a bundle; ArtefactError where it is another one."""
+    """The checkpoint of a bundle; ArtefactError if it is another one."""
     from difftool.checkpoint import EMA, MODEL
     from difftool.networks.trained import load_checkpoint
 

@@ -16,7 +16,7 @@ class StepModule(nn.Module):
     See `difftool.diffusion.program` for the arithmetic. The table is an input, so one graph serves
     every sampler and every number of steps. `features` are what the graph computes beyond the plain
     row; what is not among them is not in the graph. Without Feature.GUIDANCE, row may be int64 [1]
-    where all samples stand at the same; an ONNX file says whether it may.
+    if all samples stand at the same; an ONNX file says whether it may.
 
     in:  x [N, *S], history [K, N, *S], row int64 [N], noise [N, *S], table [R, Column.HISTORY + K],
          cond_table [U, C], the conditioner's output for a program's distinct conds;

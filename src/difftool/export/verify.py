@@ -31,10 +31,10 @@ class Verification:
 
     - `backend`, `teacher`: their names
     - `errors`, `rms`: float64 [R], each row's largest and root mean square difference of x over
-      the largest |x|, where both start the row from the teacher's state (teacher-forced)
-    - `psnr`: of the final samples of two whole runs, in dB (free-running); inf where they are equal
+      the largest |x|, when both start the row from the teacher's state (teacher-forced)
+    - `psnr`: of the final samples of two whole runs, in dB (free-running); inf if they are equal
     - `bad_row`, `teacher_bad_row`: the first row after which x or D is not finite, teacher-forced
-      and the teacher's own; None where there is none
+      and the teacher's own; None if there is none
     """
 
     backend: str
@@ -60,7 +60,7 @@ class Verification:
 
     @property
     def worst_row(self) -> int:
-        """The row of the largest error; the first that is not finite, where there is one."""
+        """The row of the largest error; the first that is not finite, if there is one."""
         return int(np.argmax(np.where(np.isfinite(self.errors), self.errors, np.inf)))
 
     @property
@@ -146,7 +146,7 @@ def compare(
 ) -> Verification:
     """Run two backends through a program on the same noise; the teacher's state is the measure.
 
-    The labels of a model with classes go through them, guided where both backends can guide.
+    The labels of a model with classes go through them, guided if both backends can guide.
     """
     if n < 1:
         raise UsageError(f"{n} samples", "verify at least 1")
@@ -190,7 +190,7 @@ def compare(
 
 
 def verified_labels(spec: ModelSpec, n: int, *backends: Backend) -> Labels | None:
-    """The labels that n samples are verified with, guided where all backends can guide."""
+    """The labels that n samples are verified with, guided if all backends can guide."""
     if not spec.classes:
         return None
     guided = all(Feature.GUIDANCE in backend.features for backend in backends)

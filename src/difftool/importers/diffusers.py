@@ -70,7 +70,7 @@ def _read(source: Source, settings: Settings) -> Imported:
 
 
 def _check_pipeline(index: Mapping[str, Any]) -> None:
-    """ArtefactError where a pipeline has more parts than a U-Net and its scheduler."""
+    """ArtefactError if a pipeline has more parts than a U-Net and its scheduler."""
     parts = {name for name, kind in index.items() if name[:1] != "_" and kind not in _NO_PART}
     if others := sorted(parts - {UNET, SCHEDULER}):
         raise ArtefactError(
@@ -135,7 +135,7 @@ def _ve_model(config: unet.Config, rules: Mapping[str, Any], settings: Settings)
 
 
 def _size_to_say(config: unet.Config) -> list[Setting]:
-    """The size as a setting, where the configuration has not height and width."""
+    """The size as a setting, if the configuration has not height and width."""
     return [] if isinstance(config["sample_size"], list | tuple) else [SIZE]
 
 

@@ -98,7 +98,7 @@ def _attention(config: Config, levels: int) -> list[int]:
 
 
 def _check_groups(config: Config, widths: Sequence[int], attention: Sequence[int]) -> None:
-    """ArtefactError where a norm has other groups than the same norm of ours.
+    """ArtefactError if a norm has other groups than the same norm of ours.
 
     The library counts a quarter of the channels, at most 32, as we do; but always 32 before
     attention, and what is configured in the middle and before the output.

@@ -103,7 +103,7 @@ def check_options(
 
 
 def check_levels(steps: int) -> None:
-    """ArtefactError where there are more than a program could visit."""
+    """ArtefactError if there are more than a program could visit."""
     if steps > MAX_ROWS:
         raise ArtefactError(f"num_train_timesteps is {steps}", f"it must be at most {MAX_ROWS}")
 
@@ -114,7 +114,7 @@ def settings_of(settings: Settings) -> tuple[Setting, ...]:
 
 
 def schedule_of(config: Mapping[str, Any], chosen: Chosen) -> NoiseSchedule:
-    """The noise schedule; ArtefactError where its numbers make none."""
+    """The noise schedule; ArtefactError if its numbers make none."""
     check_levels(chosen[STEPS.name])
     betas = config.get(_BETAS)
     try:

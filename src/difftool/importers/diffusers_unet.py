@@ -14,7 +14,7 @@ from difftool.networks.checks import MOST_LAYERS
 Config = Mapping[str, Any]
 
 CLASSES: Final = ("UNet2DModel", "UNetUnconditionalModel", "UNetModel")  # the last two are old
-# Every option, and what it is where a configuration leaves it out.
+# Every option, and what it is if a configuration leaves it out.
 _DEFAULTS: Final[Config] = {
     "sample_size": None,
     "in_channels": 3,
@@ -101,7 +101,7 @@ _UP: Final = re.compile(r"(Attn)?UpBlock2D|(Resnet)UpsampleBlock2D")
 def options(config: Config) -> dict[str, Any]:
     """All options of a UNet2DModel, by their present names.
 
-    ArtefactError where the configuration is of another class, or has options that it has not.
+    ArtefactError if the configuration is of another class, or has options that it has not.
     """
     if config.get(CLASS) not in CLASSES:
         raise ArtefactError(
@@ -192,7 +192,7 @@ def check_values(config: Config, imported: Mapping[str, tuple[Any, ...]]) -> Non
 
 
 def widths_of(config: Config) -> list[int]:
-    """The width of each level; ArtefactError where they are none, or not as many as the blocks."""
+    """The width of each level; ArtefactError if they are none, or not as many as the blocks."""
     widths = config["block_out_channels"]
     are_whole = isinstance(widths, list | tuple) and all(type(w) is int and w > 0 for w in widths)
     if not are_whole or not widths:

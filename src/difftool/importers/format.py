@@ -18,8 +18,8 @@ class Imported:
 
     - `network`: what `build_network` builds; `tensors` fit its state
     - `sampler`: makes the default program, as near to the authors' own as there is
-    - `weights`: "ema" where the source keeps a moving average apart, which is then what is taken;
-      "raw" where there is one set of weights
+    - `weights`: "ema" if the source keeps a moving average apart, which is then what is taken;
+      "raw" if there is one set of weights
     - `chosen`: what the tensors do not tell, and how it was settled
     - `files`: all files that were read
     - `notes`: what else a user should know
@@ -49,7 +49,7 @@ class Format:
     """A public format: where it comes from, what it is recognized by, and how to read it.
 
     `recognizes` looks at structure alone, never at names of files, and raises nothing. `read`
-    raises DifftoolError where a file is of the format and still cannot be imported.
+    raises DifftoolError if a file is of the format and still cannot be imported.
     """
 
     title: str

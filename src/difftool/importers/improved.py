@@ -185,7 +185,7 @@ def _choose(settings: Settings, arguments: dict[str, Any]) -> Chosen:
     if several and arguments["resample"] == "block":  # guided-diffusion, which has both orders
         order = replace(order, default=None, usual="true for 64x64_diffusion.pt, else false")
     if settings.peek(STEPS) != _SCALE:
-        usual = "where diffusion_steps is not 1000; true by default in improved-diffusion"
+        usual = "if diffusion_steps is not 1000; true by default in improved-diffusion"
         rescale = replace(rescale, default=None, usual=usual)
     return settings.choose(
         size,

@@ -120,7 +120,7 @@ def _read(source: Source, settings: Settings) -> Imported:
 
 
 def _version(content: Mapping[str, Any]) -> str:
-    """The library's version; ArtefactError where its network is another one."""
+    """The library's version; ArtefactError if its network is another one."""
     version = content.get("version")
     numbers = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
     if not numbers or not _SINCE <= (int(numbers[1]), int(numbers[2])) < _BEFORE:
@@ -239,7 +239,7 @@ def _shape(state: Weights, name: str, ndim: int) -> tuple[int, ...]:
 
 
 def _schedule(state: Weights) -> NoiseSchedule:
-    """One of the library's three with its defaults, where the betas are those; else the betas."""
+    """One of the library's three with its defaults, if the betas are those; else the betas."""
     betas = state.get("betas")
     if betas is None or betas.ndim != 1 or not len(betas):
         raise ArtefactError(
@@ -290,7 +290,7 @@ def _parameterization(state: Weights, schedule: NoiseSchedule) -> str:
 
 
 def _sampler(chosen: Chosen, steps: int, learned: bool) -> SamplerCall:
-    """DDIM where it is asked for fewer steps than the model has; else all steps of DDPM."""
+    """DDIM if it is asked for fewer steps than the model has; else all steps of DDPM."""
     sampling = chosen[SAMPLING_STEPS.name]
     if sampling > steps:
         raise UsageError(

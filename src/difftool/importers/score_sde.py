@@ -33,7 +33,7 @@ SDE: Final = Setting(
     choices=("vesde", "vpsde", "subvpsde"),
 )
 CONTINUOUS: Final = Setting(
-    "training.continuous", bool, usual="true where the file's folder says continuous"
+    "training.continuous", bool, usual="true if the file's folder says continuous"
 )
 CENTERED: Final = Setting("data.centered", bool)
 FIR: Final = Setting("model.fir", bool, usual="true for NCSN++, false for DDPM++")
@@ -225,7 +225,7 @@ def _check_sigmas(sigmas: Tensor, schedule: NoiseSchedule) -> None:
 
 
 def _check_config(beside: Mapping[str, Any], arguments: Mapping[str, Any], chosen: Chosen) -> None:
-    """ArtefactError where a configuration describes another network than the tensors do."""
+    """ArtefactError if a configuration describes another network than the tensors do."""
     model = beside.get("model")
     model = model if isinstance(model, Mapping) else {}
     size = chosen[IMAGE_SIZE.name]

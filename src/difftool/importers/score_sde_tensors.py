@@ -60,7 +60,7 @@ class Part(NamedTuple):
     """One module of the list: its kind, and what its names begin with.
 
     Kinds are "fourier", "linear", "conv", "norm", "residual", "attention", "combine", "resample",
-    and "unknown" where tensors are missing.
+    and "unknown" if tensors are missing.
     """
 
     kind: str

@@ -17,7 +17,7 @@ class Setting:
     """One thing that a format may have to be told, by the name that its authors use.
 
     - `kind`: bool, int, float or str
-    - `default`: what holds where nothing is said; None where it must be said
+    - `default`: what holds if nothing is said; None if it must be said
     - `usual`: for the hint of one that must be said: the values of well-known files
     - `choices`: all values that can be imported; empty for any
     - `also`: other names in configuration files
@@ -61,7 +61,7 @@ class Settings:
         self._beside = _flat(beside)
 
     def peek(self, setting: Setting) -> Any:
-        """The value of a setting, or None where nothing says it and it has no default.
+        """The value of a setting, or None if nothing says it and it has no default.
 
         Raises:
             UsageError, ArtefactError: it is of another kind, or not one that can be imported; as
@@ -112,7 +112,7 @@ def _checked(setting: Setting, value: Any, error: type[DifftoolError]) -> Value:
 
 
 def _converted(kind: type[Value], value: Any) -> Value | None:
-    """`value`, which a command line gives as a word, as one of a kind; None where it is not."""
+    """`value`, which a command line gives as a word, as one of a kind; None if it is not."""
     if isinstance(value, int) and abs(value) >= 1 << 63:  # perhaps more digits than Python prints
         return None
     if kind is str:

@@ -31,7 +31,7 @@ class Source:
 
     - `path`: as it was given, a file or a folder
     - `file`, `content`: the one file of tensors there, and what it holds: tensors, numbers, words,
-      lists and dictionaries. None where a folder has no such file or several
+      lists and dictionaries. None if a folder has no such file or several
     - `beside`: the configuration beside it, or nothing; of a diffusers model, whose parts have
       one each, all of them by the names of the parts: unet, scheduler, pipeline
     - `configs`: the files that `beside` is from
@@ -44,13 +44,13 @@ class Source:
     configs: tuple[Path, ...]
 
     def item(self, index: int) -> Any:
-        """An item of the content, where that is a list and has it; else None."""
+        """An item of the content, if that is a list and has it; else None."""
         is_there = isinstance(self.content, list) and index < len(self.content)
         return self.content[index] if is_there else None
 
     @property
     def first(self) -> Any:
-        """The first item of the content, where that is a list; else the content."""
+        """The first item of the content, if that is a list; else the content."""
         return self.item(0) if isinstance(self.content, list) else self.content
 
     @property
@@ -60,7 +60,7 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """Read what is at a path; ArtefactError where that cannot be done without running code."""
+    """Read what is at a path; ArtefactError if that cannot be done without running code."""
     if not path.exists():
         raise ArtefactError(f"there is no {path}", "give a file of weights or its folder")
     folder = layout.unet_folder(path) if path.is_dir() else path.parent
@@ -104,7 +104,7 @@ def load(path: Path) -> Any:
 
 
 def read_config(path: Path | None) -> Mapping[str, Any]:
-    """The mapping in a YAML or JSON file; ArtefactError where it holds anything but plain data."""
+    """The mapping in a YAML or JSON file; ArtefactError if it holds anything but plain data."""
     if path is None:
         return {}
     value = read_json(path) if path.suffix == ".json" else read_yaml(path)
@@ -130,7 +130,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _refusal(path: Path, reason: str) -> ArtefactError | None:
-    """Why a file that torch would not read must not be read; None where it may just be broken."""
+    """Why a file that torch would not read must not be read; None if it may just be broken."""
     with open(path, "rb") as file:
         start = file.read(_START)
     if b"_reconstruct_persistent_obj" in start:

@@ -40,7 +40,7 @@ class Projecting(Protocol):
 
 
 def weights_of(value: Any) -> Weights | None:
-    """A state dict by its names, without DataParallel's prefix; None where it is none."""
+    """A state dict by its names, without DataParallel's prefix; None if it is none."""
     if not isinstance(value, Mapping) or not value:
         return None
     if not all(isinstance(k, str) and _is_plain(v) for k, v in value.items()):
@@ -50,7 +50,7 @@ def weights_of(value: Any) -> Weights | None:
 
 
 def outline(call: NetworkCall) -> nn.Module:
-    """A network without weights; ArtefactError where the arguments describe none of ours."""
+    """A network without weights; ArtefactError if the arguments describe none of ours."""
     try:
         with torch.device("meta"):
             return build_network(call)

@@ -7,9 +7,9 @@ from difftool.networks.checks import check_at_least
 
 
 def label_table(classes: int, null_label: bool, width: int) -> nn.Embedding | None:
-    """The vectors of the labels 0 .. classes - 1, and of the label `classes` where it says none.
+    """The vectors of the labels 0 .. classes - 1, and of the label `classes` if it says none.
 
-    None without classes. UsageError where there is a null label and no class beside it.
+    None without classes. UsageError if there is a null label and no class beside it.
     """
     check_at_least(0, "classes", classes)
     if not classes:
@@ -22,7 +22,7 @@ def label_table(classes: int, null_label: bool, width: int) -> nn.Embedding | No
 def add_label(c: Tensor, table: nn.Embedding | None, label: Tensor | None) -> Tensor:
     """c [R, C] plus the vectors of label int64 [R]; c itself in a network without classes.
 
-    UsageError where there are labels and no classes, or classes and no labels.
+    UsageError if there are labels and no classes, or classes and no labels.
     """
     if (table is None) != (label is None):
         problem = "no classes" if table is None else "classes, and was given no labels"

@@ -1,6 +1,6 @@
 """The U-Net of the denoising-diffusion-pytorch library: attention at every resolution.
 
-Where there are many pixels it is linear attention (Shen et al. 2021), whose cost grows with their
+If there are many pixels it is linear attention (Shen et al. 2021), whose cost grows with their
 number and not with its square. All attention also sees a few learned keys and values.
 """
 

@@ -71,7 +71,7 @@ class MLP(nn.Module):
 
 
 def _interpolated(table: nn.Embedding, cond: Tensor) -> Tensor:
-    """The rows at cond [R], between two of them where it is not whole; [R, C]."""
+    """The rows at cond [R], between two of them if it is not whole; [R, C]."""
     low = cond.long()
     high = (low + 1).clamp(max=table.num_embeddings - 1)
     return table(low) + (cond - low)[:, None] * (table(high) - table(low))

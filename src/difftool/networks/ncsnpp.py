@@ -52,7 +52,7 @@ class NCSNpp(nn.Module):
     """x [N, in_channels, H, W] -> [N, in_channels, H, W].
 
     H and W must be divisible by 2**(len(multipliers) - 1). The published networks divide the output
-    by sigma where they give a score; here that belongs to the parameterization "scaled_score". The
+    by sigma if they give a score; here that belongs to the parameterization "scaled_score". The
     defaults are NCSN++ for 32 pixels.
 
     Args:

@@ -207,7 +207,7 @@ class OutputStart(nn.Module):
 
 
 class NoPyramid(nn.Module):
-    """Stands where a network has no pyramid."""
+    """Take the place of a pyramid in a network that has none."""
 
     def forward(self, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
         return pyramid, h
@@ -219,7 +219,7 @@ def group_norm(width: int) -> nn.GroupNorm:
 
 
 def groups_of(width: int) -> int:
-    """Groups of at least four channels, and no more than 32; UsageError where they do not fit."""
+    """Groups of at least four channels, and no more than 32; UsageError if they do not fit."""
     groups = min(width // 4, 32)
     if groups < 1 or width % groups:
         raise UsageError(

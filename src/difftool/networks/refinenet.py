@@ -58,7 +58,7 @@ class ConditionalInstanceNormPlus(nn.Module):
 
 
 class NoNorm(nn.Module):
-    """Stands where NCSN has a norm and NCSNv2 has none."""
+    """Take the place of NCSN's norms that NCSNv2 does not have."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class NoNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """norm, ELU, conv, twice, plus a shortcut.
 
-    The first block of a stage is an `entry`: its convolutional shortcut is there even where the
+    The first block of a stage is an `entry`: its convolutional shortcut is there even if the
     width stays. `pooled` halves the resolution by 2x2 averaging after the convolutions.
     """
 
@@ -122,7 +122,7 @@ class ResidualConvs(nn.Module):
 
 
 class Fusion(nn.Module):
-    """MSF: sums two inputs at the resolution of the first; `resize` where the second is smaller."""
+    """MSF: sums two inputs at the resolution of the first; `resize` if the second is smaller."""
 
     def __init__(
         self, fine: int, coarse: int, outputs: int, norm: NormFactory, resize: bool
@@ -160,7 +160,7 @@ class ChainedPooling(nn.Module):
 
 
 class RefineBlock(nn.Module):
-    """Refines one stage's features with those of the refine block below it, where there is one."""
+    """Refines one stage's features with those of the refine block below it, if there is one."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class Checkpoint:
 def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
     """The network of a checkpoint folder, or of the newest whole checkpoint of a run folder.
 
-    With `ema` its weights are their moving average, where there is one.
+    With `ema` its weights are their moving average, if there is one.
 
     Raises:
         ArtefactError: it is not a checkpoint, is damaged, of a newer format, or its configuration

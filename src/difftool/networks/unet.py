@@ -51,10 +51,10 @@ class UNet(nn.Module):
             whole.
         blocks: residual blocks per level on the way down; there is one more on the way up.
         attention: levels with self-attention, 0 being full resolution; the middle always has it.
-        up_attention: the same on the way up, where it differs.
+        up_attention: the same on the way up, if it differs.
         heads: attention heads; or give `head_channels`, the width of one head, instead.
         groups: groups of every GroupNorm; must divide every width.
-        middle_groups: groups of the one before the middle's attention, where they differ; 0 leaves
+        middle_groups: groups of the one before the middle's attention, if they differ; 0 leaves
             it out.
         embedding: "sin_cos" (DDPM) or "cos_sin" (improved-diffusion).
         frequency_shift: see `SinusoidalEmbedding`.
@@ -272,7 +272,7 @@ def _check_embedding(channels: int) -> None:
 
 
 def _widths(channels: int, multipliers: Sequence[float]) -> list[int]:
-    """The width of each level; UsageError where one is not whole, but for rounding."""
+    """The width of each level; UsageError if one is not whole, but for rounding."""
     widths = [round(channels * multiplier) for multiplier in multipliers]
     for width, multiplier in zip(widths, multipliers, strict=True):
         if abs(width - channels * multiplier) > _WHOLE * width:

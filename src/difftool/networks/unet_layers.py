@@ -80,7 +80,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over all pixels, added to its input; without a norm where groups is 0.
+    """Multi-head attention over all pixels, added to its input; without a norm if groups is 0.
 
     `qkv` stacks all queries, then all keys, then all values; each is split evenly into heads, whose
     number is `heads` or follows from `head_channels`.

@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
 
 def require_plane(spec: ModelSpec) -> None:
-    """UsageError where a model's samples are not points in the plane."""
+    """UsageError if a model's samples are not points in the plane."""
     if spec.shape != (2,):
         raise UsageError(
             f"samples of shape {spec.shape} are not points in the plane",
@@ -36,7 +36,7 @@ def require_plane(spec: ModelSpec) -> None:
 
 
 def window_of(points: Array) -> Window:
-    """The square around points [N, 2]; ArtefactError where one of them is not finite."""
+    """The square around points [N, 2]; ArtefactError if one of them is not finite."""
     if not np.isfinite(points).all():
         raise ArtefactError("the model's samples are not finite", "train it longer, or verify it")
     low, high = points.min(axis=0), points.max(axis=0)

@@ -23,7 +23,7 @@ def draw_program(program: Program) -> "Figure":
     """Left: alpha and sigma of x before each row and after the last. Right: the update's numbers.
 
     Both are logarithmic. Of the coefficients a, b, g, d and c[k] those in use are shown, by their
-    absolute value; a line is dashed where most of its values are negative.
+    absolute value; a line is dashed if most of its values are negative.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -55,5 +55,5 @@ def _used(program: Program) -> dict[str, Array]:
 
 
 def _visible(values: Array) -> Array:
-    """Absolute values, where they have a place on a logarithmic axis."""
+    """Absolute values, if they have a place on a logarithmic axis."""
     return np.where(values == 0, np.nan, np.abs(values))

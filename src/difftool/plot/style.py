@@ -53,7 +53,7 @@ _METADATA: Final[Mapping[str, dict[str, None]]] = {
 def styled() -> Iterator[None]:
     """Draw in this look whatever the process's own settings are, and leave those as they were.
 
-    MissingDependencyError where matplotlib is not installed.
+    MissingDependencyError if matplotlib is not installed.
     """
     try:
         from matplotlib import style

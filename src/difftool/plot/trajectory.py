@@ -43,7 +43,7 @@ def draw_trajectory(
             f"samples of shape {model.spec.shape} are neither images nor points in the plane",
             "difftool sample --out samples.npz writes their numbers",
         )
-    with styled():  # where it cannot, no sample is drawn in vain
+    with styled():  # if it cannot, no sample is drawn in vain
         if plane:
             return draw_paths(path_of(model, program, n=n, seed=seed), program.name)
         steps, frames = frames_of(model, program, n=n, seed=seed)

@@ -34,7 +34,7 @@ def check_step(graph: Graph, name: str, shape: tuple[int, ...], *, known: bool =
 
 
 def check_conditioner(graph: Graph, name: str, classes: int) -> None:
-    """ArtefactError where a graph is no conditioner of a model with so many classes."""
+    """ArtefactError if a graph is no conditioner of a model with so many classes."""
     inputs = {"cond": Value(_FLOAT32, (_FREE,))}
     if classes:
         inputs["label"] = Value(_INT64, (_FREE,))
@@ -64,7 +64,7 @@ def _refused(name: str, what: str) -> ArtefactError:
 
 
 def _fits(found: Value, wanted: Value) -> bool:
-    """Whether a value is of this type, and of these sizes where both have one."""
+    """Whether a value is of this type, and of these sizes if both have one."""
     if found.kind != wanted.kind or found.shape is None or wanted.shape is None:
         return False
     return len(found.shape) == len(wanted.shape) and all(

@@ -33,7 +33,7 @@ class Timing:
     """What rounds of steps of one batch took on one backend.
 
     - `first_ms`: making the batch and its first step, where graphs are compiled and memory is taken
-    - `ms`: float64 [rounds, rows], each step with its share of the noise; one mean a round where
+    - `ms`: float64 [rounds, rows], each step with its share of the noise; one mean a round if
       the backend runs rows without a stop
     """
 
@@ -111,8 +111,8 @@ def peak_memory(
 ) -> float | None:
     """MiB of resident memory at most, of a new process that loads a model and takes two steps.
 
-    `trust` are the sha256 of code made elsewhere that may run, as of `load`. None where the
-    operating system does not say. CheckFailed where the process ends badly.
+    `trust` are the sha256 of code made elsewhere that may run, as of `load`. None if the
+    operating system does not say. CheckFailed if the process ends badly.
     """
     request = {
         "model": model,

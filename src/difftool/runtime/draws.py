@@ -47,7 +47,7 @@ class Draws:
         return np.asarray(first + second)
 
     def uniform(self, draw: int) -> Floats:
-        """Uniform float32 [N, *S]; UsageError between samples, where it would not be uniform."""
+        """Uniform float32 [N, *S]; UsageError between samples, if it would not be uniform."""
         if self.angles is not None:
             raise UsageError(
                 "a uniform start has nothing between two samples",
@@ -73,7 +73,7 @@ def start_noise(program: Program, draws: Draws, init: Floats | None = None) -> F
 
 
 def row_noise(program: Program, draws: Draws) -> Iterator[Floats | None]:
-    """Each row's noise, float32 [N, *S], or None where it uses none; drawn in blocks of rows."""
+    """Each row's noise, float32 [N, *S], or None if it uses none; drawn in blocks of rows."""
     uses = program.table[:, Column.D] != 0
     block = max(1, _BLOCK // (draws.count * int(np.prod(draws.shape))))
     for first in range(0, len(program), block):

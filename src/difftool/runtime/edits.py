@@ -70,7 +70,7 @@ def colorize(grey: ArrayLike) -> Colorize:
 
 
 def of_samples(value: Floats, positions: Positions, like: Floats) -> Floats:
-    """`value` for the samples at `positions`: value[positions], or itself where it is for all."""
+    """`value` for the samples at `positions`: value[positions], or itself if it is for all."""
     shape = like.shape[1:]
     if value.shape in (shape, (1, *shape)):
         return np.broadcast_to(value, like.shape)

@@ -73,7 +73,7 @@ class EngineCache:
         return [record for record in found if self.path(record).is_file()]
 
     def find(self, key: EngineKey) -> Record | None:
-        """The engine of exactly this key, its bytes checked; None where there is none."""
+        """The engine of exactly this key, its bytes checked; None if there is none."""
         for record in self.records():
             with contextlib.suppress(FileNotFoundError):
                 if record.key == key and sha256_of(self.path(record)) == record.sha256:
@@ -146,7 +146,7 @@ class EngineCache:
         return self.folder / f"{sha256}.{gpu}.runtime"
 
     def read(self, path: Path) -> bytes:
-        """A file of the cache; empty where it is not there."""
+        """A file of the cache; empty if it is not there."""
         with contextlib.suppress(FileNotFoundError):
             return path.read_bytes() if self._is_ours() else b""
         return b""
@@ -177,7 +177,7 @@ class EngineCache:
         self._is_ours()
 
     def _is_ours(self) -> bool:
-        """Whether the folder is there; ResourceError where another user could put engines in it."""
+        """Whether the folder is there; ResourceError if another user could put engines in it."""
         if not self.folder.is_dir():
             return False
         if os.name == "posix":

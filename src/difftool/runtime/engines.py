@@ -1,7 +1,7 @@
 """Engines, which are step graphs compiled for GPUs: which one fits, and which one may run.
 
-An engine is machine code. One is run only where this user's difftool built it, which the cache
-remembers, or where the user names its sha256.
+An engine is machine code. One is run only if this user's difftool built it, which the cache
+remembers, or if the user names its sha256.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from difftool.bundle import STEP, Bundle, EngineKey, step_name
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.runtime.engine_cache import EngineCache
 
-RECIPE: Final = 1  # raised where `export.precision` or `export.quantize` makes other graphs
+RECIPE: Final = 1  # raised when `export.precision` or `export.quantize` makes other graphs
 
 _BUILD: Final = "difftool compile {} --trt --precision {} --gpu {} --profile {},{},{}"
 
@@ -29,7 +29,7 @@ class Engine:
     size: int
 
     def read(self) -> bytes:
-        """The engine's bytes; ArtefactError where they are not those of its digest."""
+        """The engine's bytes; ArtefactError if they are not those of its digest."""
         try:
             data = self.path.read_bytes()
         except OSError as error:
@@ -71,7 +71,7 @@ def engines_of(
 ) -> list[Engine]:
     """The engines of a bundle, those in it first, then those in the cache.
 
-    `trusted` are sha256 digests. ArtefactError where the bundle has an engine that is neither of
+    `trusted` are sha256 digests. ArtefactError if the bundle has an engine that is neither of
     this user's nor among them, and there is none in the cache.
     """
     cache = cache or EngineCache()
@@ -118,7 +118,7 @@ def choose_engine(engines: Iterable[Engine], wanted: Wanted, bundle: Bundle) -> 
 
 
 def misfits(key: EngineKey, wanted: Wanted) -> list[str]:
-    """Why an engine must not run here, in words; empty where it may."""
+    """Why an engine must not run here, in words; empty if it may."""
     checks = {
         f"it was built by {key.flavour} {key.version}, and here is "
         f"{wanted.variant} {wanted.version}": (key.flavour, key.version)

@@ -15,7 +15,7 @@ def is_image(spec: ModelSpec) -> bool:
 def to_uint8(samples: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.uint8]:
     """Samples float32 [N, C, H, W] as pixels uint8 [N, H, W, C], the data range mapped to 0 .. 255.
 
-    UsageError where the model's samples are not images.
+    UsageError if the model's samples are not images.
     """
     if spec.data_range is None or not is_image(spec):
         raise UsageError(f"samples of shape {spec.shape} are not images", "use npy or npz")
@@ -34,7 +34,7 @@ def grid(
 ) -> NDArray[np.uint8]:
     """Pixels uint8 [N, H, W, C] on one sheet [height, width, C], row by row.
 
-    It is nearly square where no number of `columns` is given.
+    It is nearly square if no number of `columns` is given.
     """
     count, height, width, channels = pixels.shape
     columns = columns or int(np.ceil(np.sqrt(count)))

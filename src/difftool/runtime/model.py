@@ -129,7 +129,7 @@ class Model:
                 always. So it is the same bit for bit, whatever `n` and `first_sample` are. A
                 program whose steps adapt to the whole batch is refused.
             on_step: called after `every` so many rows, and after the last; Cancelled is raised
-                where it returns False.
+                if it returns False.
 
         Raises:
             UsageError: an argument has no meaning, or this is a fork of the process that loaded.
@@ -207,7 +207,7 @@ class Model:
         return self._stream(task, deterministic, every)
 
     def _stream(self, task: Task, deterministic: bool, every: int) -> Iterator[State]:
-        # Where bits count, a sample's slot is its index modulo the batch: the sums of one slot are
+        # When bits count, a sample's slot is its index modulo the batch: the sums of one slot are
         # not added up as those of another.
         ahead = task.first_sample % self.max_batch if deterministic else 0
         batch: Batch | None = None
@@ -297,7 +297,7 @@ def load(
 
     `backend` is the fastest that works here by default; see `difftool.runtime.backends.table`.
     `precision` is what the network computes in; int8 is what `difftool quantize` adds to a bundle.
-    ArtefactError where the bundle is damaged or lacks that precision, MissingDependencyError where
+    ArtefactError if the bundle is damaged or lacks that precision, MissingDependencyError if
     the backend is not installed, or has no GPU or no engine to run. `trust` are the sha256 of
     engines and TorchScript made elsewhere that may run: both are code. `limits` are how large the
     bundle may be, `max_work` how many numbers a call may compute.

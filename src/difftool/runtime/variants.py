@@ -36,7 +36,7 @@ class Variant:
 
     @property
     def ahead_of_time(self) -> tuple[str, ...]:
-        """The compute capabilities that it builds for where they are not; ("sm75", "sm80", ...)."""
+        """The compute capabilities that it builds for without such a GPU; ("sm75", "sm80", ...)."""
         if self.name != "tensorrt-rtx":
             return ()
         members = self.module.ComputeCapability.__members__
@@ -66,7 +66,7 @@ def installed_variants() -> list[Variant]:
 
 
 def not_installed() -> MissingDependencyError:
-    """The error where there is neither variant."""
+    """The error if there is neither variant."""
     return MissingDependencyError(
         "TensorRT is not installed",
         f"run: {_INSTALL['tensorrt-rtx']}, or for GPUs of data centres: {_INSTALL['tensorrt']}",

@@ -30,7 +30,7 @@ class DataConfig(Section):
 
     - `source`: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a
       folder of images, a parquet file or pattern, or the name of a data set on the hub
-    - `split`, `column`: of a hub data set; the column of images is found where it is the only one
+    - `split`, `column`: of a hub data set; the column of images is found if it is the only one
     - `labels`: the column of class labels, which makes the model class-conditional; "label" for
       digits, for a toy of several parts, and for the subfolders of a folder of images
     - `size`, `mode`: crop and scale images to size x size; convert them to "L" or "RGB"
@@ -259,7 +259,7 @@ def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) ->
 def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
     """The network with its arguments: those that follow from the spec, and the configured.
 
-    UsageError where the model has classes and the network knows none.
+    UsageError if the model has classes and the network knows none.
     """
     channels, levels = spec.shape[0], len(spec.schedule)
     if spec.classes and config.network.kind not in LABELLED:

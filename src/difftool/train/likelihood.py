@@ -15,7 +15,7 @@ a sample's likelihood would depend on its neighbours. To see the error, double t
 Whose density is it? That of what the exact ODE makes of noise:
 
 - At the most noise x is N(0, I) for a VP model and N(0, sigma_max^2) for a VE one, as samplers
-  start. Where sigma_max is small the data's own variance shows, and this prior costs something.
+  start. If sigma_max is small the data's own variance shows, and this prior costs something.
 - At the least noise x / alpha is the sample, noise included: the density is that of the data
   blurred by sigma_min / alpha. score_sde does so at its eps.
 - D is not clipped; with learned variances the variance has no part in it.
@@ -49,7 +49,7 @@ Progress = Callable[[], None]
 def network_of(module: nn.Module, spec: ModelSpec) -> Network:
     """A checkpoint's network as a function of x and cond; one with classes is told of none.
 
-    UsageError where it was trained with labels only: no density without them is known to it.
+    UsageError if it was trained with labels only: no density without them is known to it.
     """
     if spec.classes and not spec.null_label:
         raise UsageError(

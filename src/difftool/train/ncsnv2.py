@@ -85,7 +85,7 @@ def level_count(dimensions: int, sigma_max: float, sigma_min: float) -> int:
 def level_ratio(dimensions: int) -> float:
     """The ratio g > 1 of neighbouring sigmas that solves overlap(g, D) = 0.5, by bisection.
 
-    UsageError in 4 dimensions and fewer, where any two levels overlap by more.
+    UsageError in 4 dimensions and fewer, if any two levels overlap by more.
     """
     if 2 * dimensions <= 9:
         raise UsageError(

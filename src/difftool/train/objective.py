@@ -54,7 +54,7 @@ class Objective:
     ) -> Tensor:
         """The losses of clean samples x0 [N, *S] in `slots` [N] of a step; [N].
 
-        The network is a function of x, cond and, where there are labels int64 [N], label.
+        The network is a function of x, cond and, if there are labels int64 [N], label.
         """
         if labels is not None:
             dropped = draws.drops(self.seed, step, slots, self.label_dropout)

@@ -16,7 +16,7 @@ def preset_names() -> list[str]:
 
 
 def preset(name: str) -> TrainConfig:
-    """The configuration of a preset; UsageError where there is none of this name."""
+    """The configuration of a preset; UsageError if there is none of this name."""
     if name not in preset_names():
         raise UsageError(f"unknown preset {quoted(name)}", f"one of: {', '.join(preset_names())}")
     file = resources.files("difftool.train") / "presets" / f"{name}.toml"

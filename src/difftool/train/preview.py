@@ -26,7 +26,7 @@ COLUMNS = 4
 class Preview:
     """Draws the same `COUNT` samples, as seen by ever later weights, into a run's `samples` folder.
 
-    UsageError where the model's samples are not images.
+    UsageError if the model's samples are not images.
     """
 
     def __init__(self, run: Path, spec: ModelSpec, program: Program) -> None:

@@ -103,7 +103,7 @@ class Window:
         self.norms.append(norm)
 
     def close(self) -> dict[str, float]:
-        """The window's means over steps and processes; CheckFailed where one is not finite."""
+        """The window's means over steps and processes; CheckFailed if one is not finite."""
         state, count = self.state, len(self.losses)
         losses = state.accelerator.reduce(torch.stack(self.losses), reduction="mean").tolist()
         norms = torch.stack(self.norms).tolist()

@@ -45,7 +45,7 @@ class Posterior(NamedTuple):
 def posterior_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Posterior:
     """The posteriors of all levels, computed in float64; level 0 leads to the data, (1, 0).
 
-    UsageError where the spec is not a DDPM of 8-bit data: for others the bound is not defined here.
+    UsageError if the spec is not a DDPM of 8-bit data: for others the bound is not defined here.
     """
     schedule = spec.schedule
     if not (schedule.variance_preserving and spec.data_range and len(schedule) > 1):

@@ -70,7 +70,7 @@ def heun(
 def _churned(
     schedule: NoiseSchedule, level: float, gamma: float, bounds: tuple[float, float]
 ) -> float:
-    """The schedule index of 1 + gamma times the noise at `level`, where that lies in `bounds`."""
+    """The schedule index of 1 + gamma times the noise at `level`, if that lies in `bounds`."""
     alpha, sigma = schedule.at(level)
     noise = float(sigma / alpha)
     if gamma == 0 or not bounds[0] <= noise <= bounds[1]:

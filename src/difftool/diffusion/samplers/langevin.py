@@ -59,7 +59,7 @@ def annealed_langevin(
     image code does; "paper" moves x += s / 2 * score + sqrt(s) * z, as its algorithm and toy code
     do. `denoise` ends with one more evaluation, x = D (Jolicoeur-Martineau et al. 2021). `start` is
     "uniform(low, high)" or "normal(std)"; by default uniform over the data range, or the noisiest
-    level's normal where there is none. A VP model's state is x / alpha.
+    level's normal if there is none. A VP model's state is x / alpha.
     """
     levels = len(spec.schedule)
     steps = max(1, round(_STEPS / levels)) * levels if steps is None else steps

@@ -27,7 +27,7 @@ def plms(
 
     The first step is corrected by a second evaluation, as in Heun's method; then come the two- and
     three-step formulas, and from there the four-step one. So `steps` evaluations visit one level
-    less. The formulas are for even timesteps, and unstable where levels are even in their logarithm
+    less. The formulas are for even timesteps, and unstable if levels are even in their logarithm
     and far apart; so `spacing` is one of those that keep to whole levels. `clip` keeps D, and with
     it epsilon, in the data range.
     """

@@ -32,7 +32,7 @@ def repaint(
     evaluation: its noise is that of the row before it.
 
     `steps` are network evaluations; by default those of the paper's 250 levels. The levels are as
-    few as have that many, and the last jumps are left out where they would have more. `jump` is by
+    few as have that many, and the last jumps are left out if they would have more. `jump` is by
     default a 25th of the levels, the paper's 10 of 250. `spacing` is one of
     `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data range.
     """

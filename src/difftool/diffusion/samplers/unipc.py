@@ -30,7 +30,7 @@ def unipc(
 
     `order` is 1 to 3. The corrector of a step runs in the next row, on the D that is evaluated
     there anyway: x and the old prediction share their linear part, so it is x plus a correction.
-    The order is lower where fewer rows lie behind or ahead, and the last step is uncorrected.
+    The order is lower if fewer rows lie behind or ahead, and the last step is uncorrected.
     `spacing` is one of `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data range.
     """
     if order not in ORDERS:

@@ -19,7 +19,7 @@ class Inputs:
         return self.all[-1]
 
     def optional(self, name: str, default: ir.Value) -> ir.Value:
-        """An input that may be left out; without it, or where it is empty, it is `default`.
+        """An input that may be left out; without it, or if it is empty, it is `default`.
 
         It has no declared shape: then every empty tensor will do, whatever the input's rank.
         """

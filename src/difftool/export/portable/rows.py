@@ -51,7 +51,7 @@ def run_rows(
     block = ops("Max", ops("Div", ops.ints(_BLOCK), numbers), one)
     rounded = ops("Add", ops("Sub", end, begin), ops("Sub", block, one))
     blocks = ops("Div", rounded, block)
-    blocks = ops("Mul", blocks, ops("Min", n, one))  # none where there are no samples
+    blocks = ops("Mul", blocks, ops("Min", n, one))  # none if there are no samples
     sample: tuple[ir.DataType, Shape] = (ir.DataType.FLOAT, ("batch", *shape))
     types: list[tuple[ir.DataType, Shape]] = [
         sample,

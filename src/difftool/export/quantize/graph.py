@@ -201,7 +201,7 @@ class _Writer:
 
 
 def _parts(node: ir.Node) -> Sequence[ir.Value]:
-    """What the channels that a convolution takes are joined of, where they are."""
+    """What the channels that a convolution takes are joined of, if they are."""
     data = node.inputs[0]
     join = data.producer() if data is not None else None
     if node.op_type != "Conv" or join is None or join.op_type != "Concat":

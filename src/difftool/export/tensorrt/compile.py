@@ -47,7 +47,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Compiled:
-    """An engine in the cache, at `path`; `built` is False where it was there already."""
+    """An engine in the cache, at `path`; `built` is False if it was there already."""
 
     record: Record
     path: Path
@@ -55,7 +55,7 @@ class Compiled:
 
 
 def require_precision(precision: str) -> None:
-    """UsageError where a step graph cannot be had in a precision."""
+    """UsageError if a step graph cannot be had in a precision."""
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
 
@@ -113,7 +113,7 @@ def compile_bundle(
 
 
 def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
-    """The step graph in a precision: the bundle's own where it has one, or made from step.onnx."""
+    """The step graph in a precision: the bundle's own if it has one, or made from step.onnx."""
     require_precision(precision)
     name = graph_name(precision)
     if name in bundle.manifest.files:

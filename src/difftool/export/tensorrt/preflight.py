@@ -76,7 +76,7 @@ def parser_errors(parser: Any) -> list[str]:
 
 
 def refuse(found: Iterable[str], variant: str) -> None:
-    """ArtefactError with the first of the lines, where there is one."""
+    """ArtefactError with the first of the lines, if there is one."""
     lines = list(found)
     if not lines:
         return

@@ -52,7 +52,7 @@ def resolve_target(gpu: str = CURRENT) -> Target:
 
 
 def parse_profile(text: str) -> Profile:
-    """The batch sizes of "min,opt,max"; UsageError where they are none, or out of order."""
+    """The batch sizes of "min,opt,max"; UsageError if they are none, or out of order."""
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
         raise UsageError(f"--profile {text!r} is not three numbers", "write min,opt,max as 1,8,64")

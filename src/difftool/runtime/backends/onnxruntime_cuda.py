@@ -98,7 +98,7 @@ def open_onnxruntime(
     """`step.onnx` on the first GPU, by one of `PROVIDERS`.
 
     `tf32` lets matrix products round their inputs to 10 bits of mantissa, which is faster and no
-    longer agrees with the CPU. `graphs` lets CUDA graphs be captured, where the provider can.
+    longer agrees with the CPU. `graphs` lets CUDA graphs be captured, if the provider can.
 
     Raises:
         MissingDependencyError: there is no GPU, or the provider or its libraries are missing.

@@ -60,7 +60,7 @@ class OpenVino:
         self._compiling = threading.Lock()
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
-        """Room for `size` samples of a program; compiles the graph where the size is a new one."""
+        """Room for `size` samples of a program; compiles the graph if the size is a new one."""
         begin = self._prepare(program, size, labels)
         with self._compiling:  # a size is compiled once, whoever asks first
             step = self._step(size, program.history)
@@ -125,9 +125,9 @@ class _Core:
             ) from error
 
     def compile(self, model: Any, hint: str, size: int | None = None) -> Any:
-        """A graph compiled to compute in `hint`; MissingDependencyError where this CPU cannot.
+        """A graph compiled to compute in `hint`; MissingDependencyError if this CPU cannot.
 
-        `size` is that of the batches, where the graph has one.
+        `size` is that of the batches, if the graph has one.
         """
         options = {**self._options, "INFERENCE_PRECISION_HINT": hint}
         try:
@@ -141,7 +141,7 @@ class _Core:
                 "export it again",
                 code="graph-refused",
             ) from error
-        # It takes another precision in silence where the CPU has no instructions for this one.
+        # It takes another precision in silence if the CPU has no instructions for this one.
         if (actual := compiled.get_property("INFERENCE_PRECISION_HINT").to_string()) != hint:
             raise MissingDependencyError(
                 f"OpenVINO has no {hint} on this CPU, only {actual}", "choose --precision fp32"
@@ -174,7 +174,7 @@ def _call(compiled: Any, inputs: Arrays) -> list[NDArray[Any]]:
 def _index_graph(model: Any) -> Any:
     """The part of a step graph that finds, for row [N] of table, indices [N] into cond_table.
 
-    None where there is no such part, since the network is not conditioned.
+    None if there is no such part, since the network is not conditioned.
 
     In bfloat16 OpenVINO rounds all that leads to a product, and so this column of a row, too: it
     then finds half of a thousand noise levels, or one beyond the last. So this part is run on its

@@ -11,7 +11,7 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 
 Array = NDArray[np.float64]
-# (x [N, *S], cond [N]), and label [N] where there are labels -> F [N, *S or twice the channels]
+# (x [N, *S], cond [N]), and label [N] if there are labels -> F [N, *S or twice the channels]
 Network = Callable[..., Array]
 
 

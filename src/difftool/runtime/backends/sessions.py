@@ -37,7 +37,7 @@ def forget_bytes(session: Any) -> None:
 
 
 def cpu_options(threads: int | None) -> Any:
-    """What `cpu_session` asks of ONNX Runtime; MissingDependencyError where that is not here."""
+    """What `cpu_session` asks of ONNX Runtime; MissingDependencyError if that is not here."""
     options = onnx_runtime().SessionOptions()
     options.log_severity_level = 4  # what fails is raised; it need not be printed as well
     # Of bytes that are a graph it might otherwise think that they are of its own format.

@@ -149,7 +149,7 @@ def _choose(
     device: CudaDevice,
     precision: str,
 ) -> tuple[Variant, Engine]:
-    """The engine that fits. Where only one of another precision does, the error names that."""
+    """The engine that fits. If only one of another precision does, the error names that."""
     gpu = device.arch.replace("_", ""), device.name
     misses = []
     others = [other for other in PRECISIONS if other != precision]

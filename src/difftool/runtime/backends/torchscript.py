@@ -1,7 +1,7 @@
 """PyTorch in the runtime: the step module as TorchScript, for hosts that have PyTorch anyway.
 
 The one file of the runtime that imports torch, and the one that opens a `step.ts`. TorchScript is
-code, so it is opened only where this backend is named, and only where this user's difftool made it
+code, so it is opened only if this backend is named, and only if this user's difftool made it
 or the user names its sha256.
 """
 
@@ -31,7 +31,7 @@ Step = Callable[..., Any]  # a step module, or what was compiled of one
 
 
 class TorchScript:
-    """Runs a bundle's `step.ts`, on a GPU where torch has one."""
+    """Runs a bundle's `step.ts`, on a GPU if torch has one."""
 
     name = "torchscript"
 
@@ -152,7 +152,7 @@ class TorchBatch:
 
 
 def _require_trust(bundle: Bundle, trusted: Collection[str]) -> None:
-    """ArtefactError where a bundle's TorchScript is neither this user's nor trusted."""
+    """ArtefactError if a bundle's TorchScript is neither this user's nor trusted."""
     sha256 = bundle.manifest.files[TORCHSCRIPT].sha256
     if sha256 not in trusted and not EngineCache().made(sha256):
         raise ArtefactError(

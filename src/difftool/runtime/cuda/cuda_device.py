@@ -172,7 +172,7 @@ class CudaDevice:
 
 
 def has_driver() -> bool:
-    """Whether NVIDIA's driver is installed: where it is not, nothing for a GPU need be loaded."""
+    """Whether NVIDIA's driver is installed: if it is not, nothing for a GPU need be loaded."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

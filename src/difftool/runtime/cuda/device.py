@@ -41,7 +41,7 @@ class Device(Protocol):
         ...
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Buffer:
-        """An array of zeros; ResourceError where memory is short."""
+        """An array of zeros; ResourceError if memory is short."""
         ...
 
     def upload(self, buffer: Buffer, array: Array) -> None:
@@ -110,7 +110,7 @@ class StepEngine(Protocol):
         ...
 
     def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
-        """Fix the inputs and outputs: one set for either side. UsageError where one does not fit.
+        """Fix the inputs and outputs: one set for either side. UsageError if one does not fit.
 
         The first run of each side is never captured.
         """

@@ -48,7 +48,7 @@ class Driver:
     ) -> "DeviceBatch":
         """Room for samples of `shape` [N, *S] of a program; `cond_table` is [U, C].
 
-        N below the engine's profile is padded. UsageError where N is above it, or where padding
+        N below the engine's profile is padded. UsageError if N is above it, or if padding
         would change the samples.
         """
         size, *sample = shape
@@ -121,7 +121,7 @@ class DeviceBatch:
 
     @property
     def graphs(self) -> Graphs:
-        """How rows are launched; less than was asked for where an engine cannot be captured."""
+        """How rows are launched; less than was asked for if an engine cannot be captured."""
         return self._room.graphs
 
     def start(

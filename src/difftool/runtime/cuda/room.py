@@ -103,7 +103,7 @@ class Room:
     def _capture(self, kind: str, *, draw: bool) -> Launch | None:
         """A graph of rows from side 0 ("even"), from side 1 ("odd"), or from both.
 
-        None where the engine cannot be part of one; says so, and goes on with less.
+        None if the engine cannot be part of one; says so, and goes on with less.
         """
 
         def enqueue() -> None:
