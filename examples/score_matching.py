@@ -23,7 +23,6 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, langevin
 from difftool.diffusion.schedules import geometric
 from difftool.diffusion.spec import ModelSpec
-from difftool.export.eager import Eager
 from difftool.files import write_atomic, write_json
 from difftool.networks.trained import load_checkpoint
 from difftool.plot import draw_program, draw_schedule, encode, score
@@ -37,6 +36,7 @@ from difftool.runtime.protocols import Backend
 from difftool.train.config import TrainConfig, apply_overrides
 from difftool.train.presets import preset
 from difftool.train.trainer import train
+from difftool.verify.eager import Eager
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

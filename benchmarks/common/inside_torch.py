@@ -1,24 +1,24 @@
 """All that benchmarks use of difftool beside its public names, and that needs PyTorch or onnx."""
 
 # ruff: noqa: F401
+from difftool.bundle.amend import with_files
 from difftool.checkpoint import EMA, MODEL, save_checkpoint
-from difftool.export.amend import with_files
+from difftool.compile.precision import in_half
+from difftool.compile.tensorrt.compile import Request as EngineRequest
+from difftool.compile.tensorrt.compile import compile_bundle
+from difftool.compile.tensorrt.target import resolve_target
 from difftool.export.bundle import export_bundle
-from difftool.export.compiled import jit_compiled
-from difftool.export.eager import Eager
 from difftool.export.onnx import OPSET, conditioner_width, export_step, step_module
-from difftool.export.precision import in_half
-from difftool.export.sides import Side, bounds_of
 from difftool.export.step import StepModule
-from difftool.export.tensorrt.compile import Request as EngineRequest
-from difftool.export.tensorrt.compile import compile_bundle
-from difftool.export.tensorrt.target import resolve_target
-from difftool.export.verify import compare
 from difftool.importers.diffusers_unet import namer
 from difftool.networks import build_network
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.networks.unet import UNet
 from difftool.runtime.backends.torchscript import Step, TorchBatch
+from difftool.runtime.comparison import compare
 from difftool.train import likelihood, variational
 from difftool.train.config import model_spec, network_call
 from difftool.train.presets import preset
+from difftool.verify.compiled import jit_compiled
+from difftool.verify.eager import Eager
+from difftool.verify.sides import Side, bounds_of

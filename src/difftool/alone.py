@@ -33,7 +33,7 @@ def onnx_quantization() -> Any:
     try:
         from onnxruntime import quantization
     except ImportError as error:  # they need the package onnx
-        raise MissingDependencyError.extra("onnxruntime", "cpu") from error
+        raise MissingDependencyError.extra("onnx", "compile") from error
     return quantization
 
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from difftool.bundle import STEP, Bundle, read_bundle
-from difftool.export.amend import with_files
+from difftool.bundle.amend import with_files
 from tests.cli.conftest import Command
 
 QUICK = ("--rounds", 2, "--threads", 1, "--json")

@@ -150,7 +150,7 @@ def test_a_traceback_appears_with_debug_only(line: list[str], difftool: Command)
         (MemoryError(), 5, "out of memory", "fewer samples"),
         (OSError(errno.ENOSPC, "No space left on device", "a.npz"), 5, "a.npz: No space", "free"),
         (ModuleNotFoundError(name="datasets"), 4, "datasets", "pip install 'difftool[data]'"),
-        (ModuleNotFoundError(name="onnx.helper"), 4, "onnx", "pip install 'difftool[export]'"),
+        (ModuleNotFoundError(name="onnx.helper"), 4, "onnx", "pip install 'difftool[compile]'"),
         (ModuleNotFoundError(name="torch"), 4, "torch", "pip install 'difftool[export]'"),
         (ModuleNotFoundError("no x", name="x"), 101, "a bug in difftool: ModuleNotFound", "report"),
         (ZeroDivisionError("division by zero"), 101, "ZeroDivisionError: division", "--debug"),

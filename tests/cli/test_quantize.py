@@ -9,8 +9,8 @@ import pytest
 
 from difftool.bundle import read_bundle
 from difftool.cli import main
+from difftool.compile.quantize import bundle as quantize
 from difftool.errors import CheckFailed
-from difftool.export.quantize import bundle as quantize
 from tests.cli.conftest import Command, tree
 
 

@@ -9,7 +9,7 @@ import pytest
 from difftool.bundle import read_bundle
 from difftool.runtime import model as model_module
 from tests.cli.conftest import Command, tree
-from tests.export.defects import with_deep_defect, with_nan_at
+from tests.verify.defects import with_deep_defect, with_nan_at
 
 
 @pytest.fixture

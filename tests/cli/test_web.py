@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from difftool.bundle import read_bundle
+from difftool.compile.portable.site import RUNTIME, write_site
 from difftool.errors import UsageError
-from difftool.export.portable.site import RUNTIME, write_site
 from tests.cli.conftest import Command, tree
 
 

@@ -13,8 +13,8 @@ from difftool.diffusion.features import Feature
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from difftool.export.eager import Eager
 from difftool.runtime.backends.reference import Reference
+from difftool.verify.eager import Eager
 from tests.diffusion import plain_loops_sde
 from tests.diffusion.analytic import (
     EDM,

@@ -20,13 +20,14 @@ from difftool.diffusion.samplers import ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.export.bundle import export_bundle
-from difftool.export.eager import Eager
-from difftool.export.verify import compare, verify_bundle
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime import load
 from difftool.runtime.backends.reference import Reference
+from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
+from difftool.verify.eager import Eager
+from difftool.verify.verify import verify_bundle
 
 SEED = 4
 LABELS = [2, 0, 3, 1, 2, 0]  # 3 is the null label

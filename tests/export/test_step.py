@@ -15,10 +15,10 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
-from difftool.export.eager import Eager
 from difftool.export.step import StepModule
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime.backends.reference import Reference
+from difftool.verify.eager import Eager
 
 SPEC = ModelSpec(
     shape=(3,),

@@ -15,7 +15,6 @@ from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError
-from difftool.export.eager import Eager
 from difftool.importers.diffusers_ncsnpp import (
     is_ncsnpp,
     ncsnpp_arguments,
@@ -23,6 +22,7 @@ from difftool.importers.diffusers_ncsnpp import (
 )
 from difftool.importers.diffusers_unet import options
 from difftool.networks import build_network
+from difftool.verify.eager import Eager
 from tests.importers import diffusers_models as models
 from tests.importers.conftest import read
 

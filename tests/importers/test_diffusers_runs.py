@@ -12,9 +12,9 @@ from torch import Tensor
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import compile_program
-from difftool.export.eager import Eager
 from difftool.importers.format import Imported
 from difftool.networks import build_network
+from difftool.verify.eager import Eager
 from tests.importers import diffusers_models as models
 from tests.importers.conftest import read
 from tests.importers.diffusers_models import SMALL

@@ -12,11 +12,11 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.bundle import export_bundle
-from difftool.export.eager import Eager
 from difftool.importers import find, write
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Floats
+from difftool.verify.eager import Eager
 
 NAMES = (
     "ncsn_v1_mnist28",

@@ -18,12 +18,12 @@ from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError, UsageError
 from difftool.export.bundle import export_bundle
-from difftool.export.eager import Eager
 from difftool.importers import find, write
 from difftool.importers.settings import SettingsMissing
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
+from difftool.verify.eager import Eager
 from tests.importers.conftest import read
 
 ONE, RUN = 2e-4, 1e-3  # of the largest output: one evaluation, a whole run

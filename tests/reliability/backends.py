@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.bundle import TORCHSCRIPT, Bundle, read_bundle
+from difftool.bundle.amend import with_files
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.export.amend import with_files
-from difftool.export.numpy_graph import NumpyGraph
 from difftool.export.onnx import conditioner_width, step_module
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
@@ -21,6 +20,7 @@ from difftool.runtime.loop import run
 from difftool.runtime.model import find_bundle
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
+from difftool.verify.numpy_graph import NumpyGraph
 
 Floats = NDArray[np.float32]
 MakeDraws = Callable[[int, NDArray[np.int64], tuple[int, ...]], Draws]

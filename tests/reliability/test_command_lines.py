@@ -20,9 +20,9 @@ HEAVY: Final = (
     "difftool.importers",
     "difftool.train.trainer",
     "difftool.export.bundle",
-    "difftool.export.verify",
-    "difftool.export.quantize.bundle",
-    "difftool.export.tensorrt.target",
+    "difftool.verify.verify",
+    "difftool.compile.quantize.bundle",
+    "difftool.compile.tensorrt.target",
     "difftool.plot",
     "difftool.evaluate.comparison",
 )

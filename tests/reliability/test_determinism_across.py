@@ -22,13 +22,13 @@ from difftool.diffusion.samplers import (
     plms,
     predictor_corrector,
 )
-from difftool.export.verify import compare
+from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws
 from difftool.runtime.model import find_bundle
 from difftool.runtime.protocols import Backend
-from tests.export.defects import copied
 from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened, with_torchscript
 from tests.reliability.bars import Cases
+from tests.verify.defects import copied
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP_ERROR = 1e-4

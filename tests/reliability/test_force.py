@@ -14,7 +14,7 @@ from difftool import files
 from difftool.bundle import read_bundle
 from difftool.checkpoint import read_config
 from difftool.cli import main
-from difftool.export.portable.site import RUNTIME
+from difftool.compile.portable.site import RUNTIME
 from tests.importers.plain_openai import Shape
 from tests.reliability.bars import Cases
 

@@ -26,8 +26,8 @@ import torch
 
 from difftool import files, owned, undo
 from difftool.cli.signals import Signals
+from difftool.compile.portable.site import RUNTIME
 from difftool.errors import ResourceError
-from difftool.export.portable.site import RUNTIME
 from difftool.files import atomic_directory, temporary_folder, write_atomic
 from tests.importers.plain_openai import Shape
 from tests.reliability.bars import Cases

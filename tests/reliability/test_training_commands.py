@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from difftool.checkpoint import find_checkpoint
-from difftool.export.portable.site import RUNTIME
+from difftool.compile.portable.site import RUNTIME
 from difftool.runtime.engine_cache import EngineCache
 from difftool.train.config import parse, to_toml
 from tests.cli.conftest import tree

@@ -13,8 +13,6 @@ from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.export.bundle import export_bundle
-from difftool.export.compiled import jit_compiled
-from difftool.export.eager import Eager
 from difftool.export.onnx import conditioner_width, step_module
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
@@ -22,6 +20,8 @@ from difftool.runtime import Model, load
 from difftool.runtime.edits import inpaint
 from difftool.runtime.engine_cache import VARIABLE, EngineCache
 from difftool.runtime.opening import open_backend
+from difftool.verify.compiled import jit_compiled
+from difftool.verify.eager import Eager
 
 
 def list_files(bundle: Path) -> None:

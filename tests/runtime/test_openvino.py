@@ -15,13 +15,13 @@ from difftool.bundle import (
     Bundle,
     read_bundle,
 )
+from difftool.compile.quantize.bundle import quantize_bundle
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program, ddim
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
-from difftool.export.quantize.bundle import quantize_bundle
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.openvino import OpenVino, _Core
 from difftool.runtime.draws import Draws

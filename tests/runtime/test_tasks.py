@@ -14,12 +14,12 @@ from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm, dpmpp_2m,
 from difftool.diffusion.schedules import linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from difftool.export.eager import Eager
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime import Model, load
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
+from difftool.verify.eager import Eager
 
 KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
 MASK = np.zeros((1, 8, 8), np.float32)

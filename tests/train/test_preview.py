@@ -10,11 +10,11 @@ from difftool.diffusion import noise
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import annealed_langevin, compile_program, ddim
-from difftool.export.eager import Eager
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run as run_rows
 from difftool.train.preview import run_program
+from difftool.verify.eager import Eager
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from difftool.errors import MissingDependencyError, UsageError
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
     from difftool.diffusion.program import Program
-    from difftool.export.sides import Side
-    from difftool.export.verify import Verification
     from difftool.runtime.bench import Timing
+    from difftool.runtime.comparison import Verification
     from difftool.runtime.protocols import Backend
+    from difftool.verify.sides import Side
 
 EXAMPLES = """\b
 Examples:
@@ -89,10 +89,10 @@ def bench(
     that is all that is measured, only with itself. A ratio is how many times as long a peer takes.
     """
     from difftool.bundle import read_bundle
-    from difftool.export.sides import Side
     from difftool.runtime.bench import best_size, measure, peak_memory
     from difftool.runtime.model import find_bundle
     from difftool.runtime.opening import open_backend
+    from difftool.verify.sides import Side
 
     sizes = _sizes(batch)
     trusted = tuple(trust or ())
@@ -162,8 +162,8 @@ def _peers(
     threads: int | None,
     trusted: "Collection[str]",
 ) -> "list[Side]":
-    from difftool.export.sides import TORCH, Side
     from difftool.runtime.opening import open_backend
+    from difftool.verify.sides import TORCH, Side
 
     peers = []
     for name in (part.strip() for part in (against or "").split(",") if part.strip()):
@@ -200,8 +200,8 @@ def _torch(
 
     import torch
 
-    from difftool.export.eager import Eager
-    from difftool.export.sides import load_origin
+    from difftool.verify.eager import Eager
+    from difftool.verify.sides import load_origin
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -213,8 +213,8 @@ def _reference(
     peers: "Sequence[Side]", bundle: "Bundle", checkpoint: Path | None, threads: int | None
 ) -> "Side":
     """What every side is compared with: PyTorch, or else step.onnx on ONNX Runtime."""
-    from difftool.export.sides import EXACT, TORCH, Side
     from difftool.runtime.opening import open_backend
+    from difftool.verify.sides import EXACT, TORCH, Side
 
     for peer in peers:
         if peer.backend.name == TORCH:
@@ -244,7 +244,7 @@ def _parity(
     *,
     quiet: bool,
 ) -> "dict[str, Verification]":
-    from difftool.export.verify import verify_sides
+    from difftool.verify.verify import verify_sides
 
     with progress(len(sides) * len(program), quiet=quiet) as advance:
         return {

@@ -21,8 +21,8 @@ _EXTRAS: Final = {
     "accelerate": "train",
     "datasets": "data",
     "huggingface_hub": "import",
-    "onnx": "export",
-    "onnx_ir": "export",
+    "onnx": "compile",
+    "onnx_ir": "compile",
     "onnxscript": "export",
     "sklearn": "data",
     "tensorboard": "train",
@@ -69,7 +69,7 @@ def _extra_of(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | Non
     if package in _SHARED:
         return _BRINGING.get(arguments[0], "export")
     if package in _EXTRAS:
-        return _EXTRAS[package]
+        return "export" if arguments[0] == "export" else _EXTRAS[package]
     from difftool.runtime.backends.table import BACKENDS
 
     needed = {name: extra for row in BACKENDS for name, extra in row.packages.items()}

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from difftool.bundle import Bundle
     from difftool.diffusion.program import Program
-    from difftool.export.sides import Side
-    from difftool.export.verify import Verification
+    from difftool.runtime.comparison import Verification
+    from difftool.verify.sides import Side
 
     Measure = Callable[[Side, Side, Program], dict[str, Any]]
 
@@ -117,11 +117,11 @@ def verify(
     compared, in dB of PSNR. Exit code 1 where either is out of bounds, or not finite.
     """
     from difftool.bundle import read_bundle
-    from difftool.export.report import record_of
-    from difftool.export.report import store as store_report
-    from difftool.export.sides import open_sides
-    from difftool.export.verify import verify_sides
     from difftool.runtime.model import find_bundle
+    from difftool.verify.report import record_of
+    from difftool.verify.report import store as store_report
+    from difftool.verify.sides import open_sides
+    from difftool.verify.verify import verify_sides
 
     opened = read_bundle(find_bundle(bundle))
     _check_outputs(opened.path, picture, store, force)
@@ -193,7 +193,7 @@ def _bisect(
 ) -> dict[str, Any] | None:
     from dataclasses import asdict
 
-    from difftool.export.bisect import bisect_sides
+    from difftool.verify.bisect import bisect_sides
 
     culprit = bisect_sides(bundle, student, teacher, result, checkpoint, seed=seed)
     if culprit is None:
@@ -208,8 +208,8 @@ def _frechet(
     """Read the data, and return what measures the distance of both sides to it."""
     from difftool.cli.sets import read_data
     from difftool.evaluate.extractor import open_extractor
-    from difftool.export.frechet import frechet_distances
     from difftool.runtime.images import is_image, to_uint8
+    from difftool.verify.frechet import frechet_distances
 
     spec = bundle.spec
     image = is_image(spec)

@@ -1,1 +1,1 @@
-"""From checkpoints to bundles: the step module, ONNX, TorchScript, and their verification."""
+"""From checkpoints to bundles: the step module, ONNX and TorchScript."""

@@ -34,8 +34,8 @@ from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.engine_cache import EngineCache
 
 if TYPE_CHECKING:
-    from difftool.export.tensorrt.build import Progress
-    from difftool.export.tensorrt.compile import Request
+    from difftool.compile.tensorrt.build import Progress
+    from difftool.compile.tensorrt.compile import Request
 
 _log = logger(__name__)
 
@@ -61,7 +61,7 @@ def export_bundle(
     arguments that are changed if it is given without a name.
     `features` are what the step graph computes beyond the plain row, see `StepModule`; the
     norms that the default program needs are always in it.
-    `portable` adds `sampler.onnx`, which runs that program anywhere; see `export.portable`.
+    `portable` adds `sampler.onnx`, which runs that program anywhere.
     `engine` asks for a TensorRT engine, which goes into the bundle with the step graph in its
     precision; `on_build` is told of the build's progress. `force` replaces what stands at `out`,
     which must itself be a bundle and hold nothing else.
@@ -92,7 +92,7 @@ def export_bundle(
         if portable:
             _add_sampler(new)
         if engine is not None:
-            from difftool.export.tensorrt.compile import add_engine
+            from difftool.compile.tensorrt.compile import add_engine
 
             add_engine(new, engine, model=folder.name, on_progress=on_build)
     return folder
@@ -107,7 +107,7 @@ def _remember(sha256: str) -> None:
 
 
 def _add_sampler(folder: Path) -> None:
-    from difftool.export.portable.sampler import portable_sampler
+    from difftool.compile.portable.sampler import portable_sampler
 
     bundle = read_bundle(folder)
     graph = portable_sampler(bundle, bundle.default_program())

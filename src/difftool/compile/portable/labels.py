@@ -1,0 +1,76 @@
+"""Class labels in the graph: what `difftool.diffusion.labels.rows_of` does, as nodes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from difftool.compile.portable.inputs import Inputs
+from difftool.compile.portable.ops import Ops
+from difftool.diffusion.columns import Column
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Table [B * R, columns] and conds [U], one block for each label; see `Rows`."""
+
+    table: ir.Value
+    cond: ir.Value
+    label: ir.Value | None
+    first_row: ir.Value
+
+
+def lay_out(
+    ops: Ops,
+    inputs: Inputs,
+    indices: ir.Value,
+    table: ir.Value,
+    cond: ir.Value,
+    *,
+    classes: int,
+    guided: bool,
+) -> Laid:
+    """The rows for samples of these indices [N]; asks for `label`, and `guidance_scale`.
+
+    A negative label, the default, is the sample's index modulo the classes.
+    """
+    if not classes:
+        return Laid(table, cond, None, ops("Mul", indices, ops.ints(0)))
+    label = inputs.optional("label", ops.ints(-1))
+    in_turn = ops("Mod", indices, ops.ints(classes))
+    label = ops("Where", ops("Less", label, ops.ints(0)), in_turn, label)
+    distinct, _, block, _ = ops.several("Unique", 4, label)
+    known, scale = distinct, None
+    if guided:
+        known = ops("Concat", distinct, ops.ints(classes), axis=0)
+        scale = inputs.optional("guidance_scale", ops.floats(1))
+    width = ops("Shape", cond)
+    spread = ops("Concat", ops("Shape", known), width, axis=0)
+    repeated = ops("Expand", ops("Unsqueeze", known, ops.ints(1)), spread)
+    return Laid(
+        _tiled(ops, table, ops("Shape", distinct), width, scale),
+        ops("Tile", cond, ops("Shape", known)),
+        ops("Reshape", repeated, ops.ints(-1)),
+        ops("Mul", block, ops.size(table, 0)),
+    )
+
+
+def _tiled(
+    ops: Ops, table: ir.Value, blocks: ir.Value, width: ir.Value, scale: ir.Value | None
+) -> ir.Value:
+    """The table once for each block of conds, pointing into it; the null label's is the last."""
+    columns = ops.size(table, 1)
+    zero = ops.ints(0)
+    places = ops.numbers(zero, columns)
+    own = ops("Mul", ops("Unsqueeze", ops.numbers(zero, blocks), ops.ints(1, 2)), width)
+    null = own
+    if scale is not None:
+        one = ops("Equal", scale, ops.floats(1))
+        null = ops("Where", one, own, ops("Mul", blocks, width))
+        is_scale = ops("Equal", places, ops.ints(Column.GUIDANCE))
+        table = ops("Where", is_scale, scale, table)
+    moved = zero
+    for column, by in ((Column.COND, own), (Column.NULL_COND, null)):
+        moved = ops("Where", ops("Equal", places, ops.ints(column)), by, moved)
+    table = ops("Add", table, ops("Cast", moved, to=ir.DataType.FLOAT))
+    return ops("Reshape", table, ops("Concat", ops.constant([-1], np.int64), columns, axis=0))

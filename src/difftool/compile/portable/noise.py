@@ -1,0 +1,92 @@
+"""The noise of `difftool.diffusion.noise` as nodes: the same words, and numbers up to ulps.
+
+The products of Philox are those of a matrix: ONNX Runtime has had MatMul of uint64 for long, Mul
+not. Two words of a counter stand beside each other, (c0, c2) and (c1, c3), so that a round
+is (p1, p0) = (c0, c2) [[0, M0], [M1, 0]] and two exclusive ors.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from difftool.compile.portable.ops import Ops
+from difftool.diffusion.noise import SAMPLING
+
+_CROSS: Final = [[0, 0xD2511F53], [0xCD9E8D57, 0]]
+_WEYL: Final = np.array([0x9E3779B9, 0xBB67AE85])
+_ROUNDS: Final = 10
+_LOW: Final = 0xFFFFFFFF
+
+
+class Noise:
+    """The noise of samples, by their indices int64 [N], of one seed, uint64 [1].
+
+    The nodes for key and counters go into `ops`, those of a draw where it is used.
+    """
+
+    def __init__(self, ops: Ops, seed: ir.Value, indices: ir.Value, shape: Sequence[int]) -> None:
+        self._shape = list(shape)
+        self._count = math.prod(shape)
+        self._keys = _round_keys(ops, seed)
+        wide = ops("Unsqueeze", indices, ops.ints(0, 2, 3))  # [1, N, 1, 1]
+        sample = ops("BitwiseAnd", wide, ops.ints(_LOW))
+        self._sample = ops("Mul", sample, ops.ints(1, 0))
+
+    def normal(self, ops: Ops, draws: ir.Value) -> ir.Value:
+        """Standard normal float32 [D, N, *S] for draws int64 [D]."""
+        even, odd = self._words(ops, draws)
+        radius = ops("Sqrt", ops("Mul", ops.floats(-2), ops("Log", _unit(ops, even))))
+        angle = ops("Mul", ops.floats(2 * np.pi), _unit(ops, odd))
+        return self._joined(
+            ops, ops("Mul", radius, ops("Cos", angle)), ops("Mul", radius, ops("Sin", angle))
+        )
+
+    def uniform(self, ops: Ops, draws: ir.Value) -> ir.Value:
+        """Uniform float32 [D, N, *S] in (0, 1] for draws int64 [D]."""
+        return self._joined(ops, *(_unit(ops, words) for words in self._words(ops, draws)))
+
+    def _words(self, ops: Ops, draws: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Words 0 and 2, and words 1 and 3, of every block of four: uint64 [D, N, blocks, 2]."""
+        blocks = np.arange(-(-self._count // 4))
+        even = ops.constant(np.stack([blocks, np.full_like(blocks, SAMPLING)], axis=-1), np.uint64)
+        draw = ops("Mul", ops("Unsqueeze", draws, ops.ints(1, 2, 3)), ops.ints(0, 1))
+        odd = ops("Cast", ops("Add", self._sample, draw), to=ir.DataType.UINT64)
+        cross, low = ops.constant(_CROSS, np.uint64), ops.constant([_LOW], np.uint64)
+        half = ops.constant([32], np.uint64)
+        for key in self._keys:
+            product = ops("MatMul", even, cross)
+            high = ops("BitShift", product, half, direction="RIGHT")
+            even = ops("BitwiseXor", ops("BitwiseXor", high, odd), key)
+            odd = ops("BitwiseAnd", product, low)
+        return even, odd
+
+    def _joined(self, ops: Ops, first: ir.Value, second: ir.Value) -> ir.Value:
+        """Numbers [D, N, blocks, 2] of every pair's halves as [D, N, *S]."""
+        last = ops.ints(-1)
+        pairs = ops(
+            "Concat", ops("Unsqueeze", first, last), ops("Unsqueeze", second, last), axis=-1
+        )
+        blocks = -(-self._count // 4)
+        row = ops("Reshape", pairs, ops.ints(0, 0, 4 * blocks))
+        if self._count % 4:
+            row = ops("Slice", row, ops.ints(0), ops.ints(self._count), ops.ints(2))
+        return ops("Reshape", row, ops.ints(0, 0, *self._shape))
+
+
+def _round_keys(ops: Ops, seed: ir.Value) -> Sequence[ir.Value]:
+    """The key of each round, uint64 [1, 2]."""
+    low = ops("BitwiseAnd", seed, ops.constant([_LOW], np.uint64))
+    high = ops("BitShift", seed, ops.constant([32], np.uint64), direction="RIGHT")
+    key = ops("Cast", ops("Concat", low, high, axis=0), to=ir.DataType.INT64)
+    raised = ops("Add", key, ops.constant(np.arange(_ROUNDS)[:, None] * _WEYL, np.int64))
+    keys = ops("Cast", ops("BitwiseAnd", raised, ops.ints(_LOW)), to=ir.DataType.UINT64)
+    return ops.several("Split", _ROUNDS, keys, axis=0, num_outputs=_ROUNDS)
+
+
+def _unit(ops: Ops, words: ir.Value) -> ir.Value:
+    """Words as float32 in (0, 1]."""
+    scaled = ops("Mul", ops("Cast", words, to=ir.DataType.FLOAT), ops.floats(2.0**-32))
+    return ops("Add", scaled, ops.floats(2.0**-33))

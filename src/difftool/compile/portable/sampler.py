@@ -1,0 +1,174 @@
+"""The graph of `sampler.onnx`.
+
+    in : seed uint64 [1], n int64 [1]; and optional first_sample int64 [1], table [R, columns],
+         cond [U], start [3]; of a model with classes label int64 [1 or N], of a step with
+         "guidance" guidance_scale [1], of one with "known" known and mask [1 or N, *S];
+         to run only `rows` rows from `row` on, int64 [1], from x [N, *S] and history [K, N, *S]
+    out: of a model of images images uint8 [N, H, W, C]; samples [N, *S], history_next [K, N, *S],
+         denoised [N, *S]
+
+Optional inputs are of ONNX's optional type. A binding that demands every input feeds an empty
+tensor, which means the same. `samples` and `history_next` of a run of some rows are `x` and
+`history` of the next.
+"""
+
+import json
+from typing import Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from difftool.bundle import CONDITIONER, Bundle
+from difftool.compile.portable.inputs import Inputs
+from difftool.compile.portable.labels import Laid, lay_out
+from difftool.compile.portable.noise import Noise
+from difftool.compile.portable.ops import Ops
+from difftool.compile.portable.rows import State, run_rows
+from difftool.diffusion.columns import Column
+from difftool.diffusion.features import Feature
+from difftool.diffusion.packed import graph_inputs
+from difftool.diffusion.program import MAX_ROWS, Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
+from difftool.preflight import OnnxFile
+from difftool.runtime.images import is_image
+
+FORMAT: Final = 1
+
+
+def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") -> bytes:
+    """`sampler.onnx` of a bundle, with `program` as its default and its step in a precision.
+
+    Raises:
+        ArtefactError: the bundle has no step in that precision.
+        UsageError: the program asks for what the step graph lacks, or starts from data.
+    """
+    if program.adaptive and Feature.NORMS not in bundle.features:
+        raise UsageError("this bundle's step graph has no norms", "export it again --with norms")
+    step = _parsed(bundle.step(precision))
+    conditioner = None
+    if CONDITIONER in bundle.manifest.files:
+        conditioner = _parsed(bundle.graph(CONDITIONER))
+    opset = max(model.opset_imports[""] for model in (step, conditioner) if model is not None)
+    graph = _graph(bundle, program, step, conditioner)
+    graph.opset_imports[""] = opset
+    model = ir.Model(
+        graph,
+        ir_version=step.ir_version,
+        producer_name="difftool",
+        metadata_props={
+            "difftool.format": str(FORMAT),
+            "difftool.spec": json.dumps(bundle.spec.to_dict()),
+            "difftool.program": program.name,
+            "difftool.precision": precision,
+        },
+    )
+    return ir.to_proto(model).SerializeToString()
+
+
+def _parsed(file: OnnxFile) -> ir.Model:
+    return ir.from_proto(onnx.load_from_string(file.data))
+
+
+def _graph(
+    bundle: Bundle, program: Program, step: ir.Model, conditioner: ir.Model | None
+) -> ir.Graph:
+    ops, spec, features = Ops(), bundle.spec, bundle.features
+    inputs = Inputs(ops)
+    seed = inputs.required("seed", ir.DataType.UINT64)
+    n = inputs.required("n", ir.DataType.INT64)
+    first_sample = inputs.optional("first_sample", ops.ints(0))
+    own = {name: ops.constant(a, a.dtype) for name, a in graph_inputs(program).items()}
+    table = inputs.optional("table", own["table"])
+    cond = inputs.optional("cond", own["cond"])
+    start = inputs.optional("start", own["start"])
+
+    indices = ops("Add", ops.numbers(ops.ints(0), n), first_sample)
+    laid = lay_out(
+        ops, inputs, indices, table, cond, classes=spec.classes, guided=Feature.GUIDANCE in features
+    )
+    noise = Noise(ops, seed, indices, spec.shape)
+    begin, end = _span(ops, inputs, ops.size(table, 0))
+    state = _state(ops, inputs, laid, begin, _start(ops, noise, start))
+    fixed = {
+        "table": laid.table,
+        "cond_table": _cond_table(ops, conditioner, laid.cond, laid.label),
+    }
+    if Feature.KNOWN in features:
+        nothing = ops.constant(np.zeros((1, *spec.shape)), np.float32)
+        for name in ("known", "mask"):
+            given = inputs.optional(name, nothing)
+            # The step graph says that all its batches are equal, and is taken at its word.
+            fixed[name] = ops("Expand", given, ops("Shape", state.x))
+    state = run_rows(ops, step, noise, state, begin, end, fixed, spec.shape)
+    outputs = [
+        _output(ops, "samples", state.x, "n", *spec.shape),
+        _output(ops, "history_next", state.history, "slots", "n", *spec.shape),
+        _output(ops, "denoised", state.denoised, "n", *spec.shape),
+    ]
+    images = [_images(ops, state.x, spec)] if is_image(spec) else []
+    return ops.graph("sampler", inputs.all, [*images, *outputs])
+
+
+def _span(ops: Ops, inputs: Inputs, length: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The first row to run and that behind the last, int64 [1]: all, or as `row` and `rows` say."""
+    zero = ops.ints(0)
+    row = inputs.optional("row", zero)
+    rows = inputs.optional("rows", ops.ints(MAX_ROWS))
+    begin = ops("Min", ops("Max", row, zero), length)
+    return begin, ops("Min", ops("Add", begin, ops("Max", rows, zero)), length)
+
+
+def _state(ops: Ops, inputs: Inputs, laid: Laid, begin: ir.Value, start: ir.Value) -> State:
+    """Where the run begins: at the start, or at the `x` and `history` that another left."""
+    slots = ops("Sub", ops.size(laid.table, 1), ops.ints(Column.HISTORY))
+    like_x = ops("Shape", start)
+    like_history = ops("Concat", slots, like_x, axis=0)
+    nothing = ops("ConstantOfShape", like_history)
+    start.dtype = nothing.dtype = ir.DataType.FLOAT
+    # A reshape refuses what has another size, which might be broadcast behind it.
+    x = ops("Reshape", inputs.optional("x", start), like_x)
+    history = ops("Reshape", inputs.optional("history", nothing), like_history)
+    return State(x, history, ops("Add", laid.first_row, begin), x)
+
+
+def _start(ops: Ops, noise: Noise, start: ir.Value) -> ir.Value:
+    """x before the first row, [N, *S]: start[0] + start[1] * uniform + start[2] * normal."""
+    first = ops.ints(0)
+    offset, width, scale = ops.several("Split", 3, start, axis=0, num_outputs=3)
+    uniform = ops("Squeeze", noise.uniform(ops, first), first)
+    normal = ops("Squeeze", noise.normal(ops, first), first)
+    level = ops("Add", offset, ops("Mul", width, uniform))
+    return ops("Add", level, ops("Mul", scale, normal))
+
+
+def _cond_table(
+    ops: Ops, conditioner: ir.Model | None, cond: ir.Value, label: ir.Value | None
+) -> ir.Value:
+    """What the conditioner makes of all conds, [U, C]; C is 0 where the network takes nothing."""
+    if conditioner is None:
+        return ops("ConstantOfShape", ops("Concat", ops("Shape", cond), ops.ints(0), axis=0))
+    inputs = {"cond": cond} if label is None else {"cond": cond, "label": label}
+    return ops.splice(conditioner, "conditioner.", **inputs)[0]
+
+
+def _output(ops: Ops, name: str, result: ir.Value, *shape: int | str) -> ir.Value:
+    """A float32 output of the graph."""
+    output = ops("Identity", result)
+    output.name, output.dtype, output.shape = name, ir.DataType.FLOAT, ir.Shape(shape)
+    return output
+
+
+def _images(ops: Ops, samples: ir.Value, spec: ModelSpec) -> ir.Value:
+    """Samples as pixels uint8 [N, H, W, C], as `difftool.runtime.images.to_uint8` makes them."""
+    assert spec.data_range is not None
+    low, high = spec.data_range
+    levels = ops("Mul", ops("Sub", samples, ops.floats(low)), ops.floats(255 / (high - low)))
+    zero, most = ops.constant(0, np.float32), ops.constant(255, np.float32)
+    whole = ops("Cast", ops("Clip", ops("Round", levels), zero, most), to=ir.DataType.UINT8)
+    images = ops("Transpose", whole, perm=[0, 2, 3, 1])
+    channels, *size = spec.shape
+    images.name, images.dtype = "images", ir.DataType.UINT8
+    images.shape = ir.Shape(["n", *size, channels])
+    return images

@@ -1,0 +1,135 @@
+"""A static page that samples a bundle in the browser: `sampler.onnx`, programs, and the page."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from difftool.bundle import SAMPLER, Bundle
+from difftool.compile.portable.sampler import portable_sampler
+from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.features import Feature
+from difftool.diffusion.packed import packed
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import compile_program
+from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.files import atomic_directory, destination, read_json, write_atomic, write_json
+from difftool.runtime.images import is_image
+
+# What a page needs of the npm package onnxruntime-web; it lies in its folder dist.
+RUNTIME: Final = (
+    "ort.wasm.min.mjs",
+    "ort-wasm-simd-threaded.mjs",
+    "ort-wasm-simd-threaded.wasm",
+)
+MODEL: Final = "model/model.json"
+
+_PAGE: Final = Path(__file__).parent / "page"
+# What the page offers besides the default program, as far as the model has the levels for it.
+_OFFERED: Final = {
+    "dpmpp_2m": (10, 20, 50),
+    "unipc": (10, 20),
+    "ddim": (10, 20, 50, 100),
+    "euler_ancestral": (10, 20, 50, 100),
+}
+
+
+def write_site(
+    bundle: Bundle,
+    out: Path | str,
+    runtime: Path,
+    program: Program,
+    *,
+    title: str,
+    precision: str = "fp32",
+    force: bool = False,
+) -> Path:
+    """Write the page for a bundle to the folder `out`, with files of onnxruntime-web of `runtime`.
+
+    `program` is offered first. `force` replaces what stands at `out`, which must itself be a page
+    and hold nothing else. Returns the folder, links followed.
+
+    Raises:
+        UsageError: something stands at `out`; or samples are neither images nor points of a plane.
+        MissingDependencyError: `runtime` does not hold onnxruntime-web.
+    """
+    replace = _listed_files if force else None
+    site = destination(out, replace=replace)
+    if not is_image(bundle.spec) and bundle.spec.shape != (2,):
+        raise UsageError(
+            f"a page has no picture of samples of shape {bundle.spec.shape}",
+            "it shows images, and points in the plane",
+        )
+    files = find_runtime(runtime)
+    sampler = portable_sampler(bundle, program, precision)
+    with atomic_directory(site, replace=replace) as folder:
+        shutil.copytree(_PAGE, folder, dirs_exist_ok=True)
+        (folder / "ort").mkdir()
+        for name in RUNTIME:
+            shutil.copyfile(files / name, folder / "ort" / name)
+        write_atomic(folder / "model" / SAMPLER, sampler)
+        record = _record(bundle, program, folder / "model", title)
+        written = (file for file in folder.rglob("*") if file.is_file())
+        names = [file.relative_to(folder).as_posix() for file in written]
+        record["files"] = sorted([*names, MODEL])
+        write_json(folder / MODEL, record)
+    return site
+
+
+def find_runtime(folder: Path) -> Path:
+    """Where onnxruntime-web's files lie: a folder with its dist, the package, or node_modules."""
+    inside = ("", "dist", "onnxruntime-web/dist", "node_modules/onnxruntime-web/dist")
+    for place in inside:
+        if all((folder / place / name).is_file() for name in RUNTIME):
+            return folder / place
+    raise MissingDependencyError(
+        f"{folder} holds no onnxruntime-web",
+        "run: npm install onnxruntime-web; or name its folder: --runtime node_modules",
+    )
+
+
+def _record(bundle: Bundle, program: Program, folder: Path, title: str) -> dict[str, Any]:
+    """What the page knows of the model; writes the programs that it names into `folder`."""
+    programs = []
+    for offered in [program, *_offered(bundle, program)]:
+        file = f"{offered.call.name}-{len(offered)}.bin"
+        write_atomic(folder / file, packed(offered))
+        programs.append({"sampler": offered.call.name, "steps": len(offered), "file": file})
+    spec = bundle.spec
+    return {
+        "title": title,
+        "shape": list(spec.shape),
+        "range": spec.data_range,
+        "image": is_image(spec),
+        "classes": spec.classes,
+        "null_label": spec.null_label,
+        "guidance": Feature.GUIDANCE in bundle.features,
+        "parameters": bundle.manifest.network.parameters,
+        "programs": programs,
+    }
+
+
+def _offered(bundle: Bundle, program: Program) -> Iterator[Program]:
+    for sampler, all_steps in _OFFERED.items():
+        for steps in all_steps:
+            if (sampler, steps) == (program.call.name, len(program)):
+                continue
+            try:
+                yield compile_program(bundle.spec, SamplerCall(sampler, {"steps": steps}))
+            except UsageError:  # the model has not so many levels
+                continue
+
+
+def _listed_files(folder: Path) -> set[str]:
+    """The files of the page in a folder, by their path from there; UsageError if it is none."""
+    if not (folder / MODEL).is_file():
+        raise UsageError(
+            f"{folder} is not such a page, so it is not replaced", "choose another name"
+        )
+    try:
+        return {*map(str, read_json(folder / MODEL)["files"])}
+    except (ArtefactError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder / MODEL} does not list the files of the page, so it is not replaced",
+            "choose another name, or move it elsewhere",
+        ) from error

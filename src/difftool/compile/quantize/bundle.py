@@ -1,0 +1,230 @@
+"""From a bundle to the same with int8: calibrate, choose layers, measure, refuse or write."""
+
+import importlib.metadata
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+
+from difftool.bundle import STEP, Bounds, Bundle, listed_files, read_bundle, step_name
+from difftool.bundle.amend import with_files
+from difftool.compile.quantize.calibration import (
+    Calibration,
+    Floats,
+    Ranges,
+    from_data,
+    from_trajectory,
+    ranges_of,
+    threads_for,
+)
+from difftool.compile.quantize.graph import LAYERS, in_8_bits, layers, titles
+from difftool.compile.quantize.sensitivity import failing, outputs, shares, squared_errors
+from difftool.diffusion.program import Program
+from difftool.errors import CheckFailed, ResourceError, UsageError
+from difftool.files import atomic_directory, destination, temporary_folder
+from difftool.owned import Listing
+from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from difftool.runtime.comparison import Verification, compare
+
+REPORT: Final = "quantize.json"
+INT8: Final = step_name("int8")
+
+# How many times the error a row may have that ranges of that very run would leave. On the shipped
+# models ranges of another whole run leave 1.1 to 1.4 times it, of the first or last row 4 to 18.
+RATIO: Final = 1.75
+# The bounds that `verify` holds int8 to, over the errors measured here: of samples twice; of a row,
+# whose largest error is that of a single number and whose step depends on the program, three times.
+SLACK, STEP_SLACK = 2.0, 3.0
+
+_COMPARED: Final = 2  # samples of the run that is reported
+_PACKAGES: Final = ("difftool", "onnxruntime", "onnx")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A bundle with int8, and the report that lies in it."""
+
+    bundle: Bundle
+    report: dict[str, Any]
+
+
+def steps_of(bundle: Bundle, program: Program) -> int:
+    """How often `quantize_bundle` calls `on_step`."""
+    found = layers(onnx.load_from_string(bundle.graph(STEP).data))
+    return 2 * len(program) + len(found) + len(bundle.default_program())
+
+
+def quantize_bundle(
+    bundle: Bundle,
+    *,
+    out: Path | str | None = None,
+    data: tuple[str, Floats] | None = None,
+    program: Program | None = None,
+    seed: int = 0,
+    force: bool = False,
+    on_step: Callable[[], None] = lambda: None,
+) -> Quantized:
+    """Add to a bundle a step graph in int8 for CPUs and the report on it; or write both to `out`.
+
+    Ranges are taken from the model's own run of `program`, by default the bundle's, or from `data`,
+    a name and clean samples [N, *S], under the noise of its rows. Layers that are sensitive stay in
+    float. The errors in the report are of the bundle's own program with another seed. What is
+    written depends on the bundle and the arguments alone: nothing is chosen by how long it takes.
+
+    Raises:
+        UsageError: there is int8 already, or something at `out`, and no `force`; or the network has
+            no layer between its first and its last.
+        CheckFailed: at some row of a run the error is RATIO times what that run's own ranges leave,
+            or more: the calibration does not cover the program.
+    """
+    replace = listed_files if force or out is None else None
+    target = _target(bundle, out, force, replace)
+    program = program or bundle.default_program()
+    model = onnx.load_from_string(bundle.graph(STEP).data)
+    inner = layers(model)
+    if not inner:
+        raise UsageError(
+            f"the network of {bundle.path} has no layer between its first and its last",
+            "it is small enough for fp32",
+        )
+    own = from_trajectory(bundle, program, seed=seed, on_step=on_step)
+    calibration = own if data is None else from_data(bundle, program, data[1], data[0], seed=seed)
+    ranges = calibrate(model, calibration)
+    found = shares(model, ranges, inner, own.feeds, on_step)
+    kept = failing(found)
+    chosen = [name for name in inner if name not in kept]
+    quantized = in_8_bits(model, ranges, chosen)
+    onnx.checker.check_model(quantized)
+    held_out = from_trajectory(bundle, program, seed=seed + 1, on_step=on_step)
+    ratios = require_covered(model, quantized, chosen, held_out)
+    record = {
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "calibration": _calibration_record(calibration),
+        "layers": _layer_records(model, inner, found, kept),
+        "over_own_ranges": {
+            "worst": float(max(ratios)),
+            "row": held_out.rows[int(np.argmax(ratios))],
+            "limit": RATIO,
+        },
+    }
+    with temporary_folder() as folder:
+        staged = folder / "bundle"
+        shutil.copytree(bundle.path, staged)
+        opened = with_files(read_bundle(staged), {INT8: quantized.SerializeToString()})
+        result = _compared(opened, seed + 1, on_step)
+        bounds = bounds_for(result)
+        report = {
+            **record,
+            "errors": _errors_record(result, seed + 1),
+            "bounds": bounds.model_dump(),
+        }
+        text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+        opened = with_files(opened, {REPORT: text.encode()}, bounds={"int8": bounds})
+        with atomic_directory(target, replace=replace) as new:
+            shutil.copytree(opened.path, new, dirs_exist_ok=True)
+    return Quantized(read_bundle(target), report)
+
+
+def calibrate(model: onnx.ModelProto, calibration: Calibration) -> Ranges:
+    """The ranges of all that is quantized."""
+    return ranges_of(model, calibration.feeds, sorted({*LAYERS, "Concat"}))
+
+
+def require_covered(
+    model: onnx.ModelProto, quantized: onnx.ModelProto, chosen: Sequence[str], runs: Calibration
+) -> list[float]:
+    """Each row's error over what ranges of these very runs leave; CheckFailed from RATIO on."""
+    exact = outputs(model, runs.feeds)
+    errors = squared_errors(quantized, runs.feeds, exact)
+    own = squared_errors(in_8_bits(model, calibrate(model, runs), chosen), runs.feeds, exact)
+    tiny = np.finfo(np.float64).tiny
+    ratios = np.sqrt((errors + tiny) / (own + tiny))
+    worst = int(np.argmax(ratios))
+    if not ratios[worst] < RATIO:
+        raise CheckFailed(
+            f"int8 fails at row {runs.rows[worst]} of {len(runs.program)}: its error is "
+            f"{ratios[worst]:.1f} times what ranges of the whole run leave, more than {RATIO}",
+            "calibrate over the whole program, or stay with fp32",
+        )
+    return ratios.tolist()
+
+
+def _target(bundle: Bundle, out: Path | str | None, force: bool, replace: Listing | None) -> Path:
+    """The folder to write, after all that can be said against it before any work."""
+    if out is None and INT8 in bundle.manifest.files and not force:
+        raise UsageError(f"{bundle.path} has int8 already", "--force to make it anew, or --out")
+    target = destination(bundle.path if out is None else out, replace=replace)
+    parent = next(folder for folder in target.parents if folder.exists())
+    if not os.access(parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        raise ResourceError(f"cannot write {target}", "choose another folder with --out")
+    return target
+
+
+def _compared(bundle: Bundle, seed: int, on_step: Callable[[], None]) -> Verification:
+    """int8 against fp32 over the bundle's own program."""
+    threads = threads_for(bundle.manifest.files[STEP].size)
+    return compare(
+        OnnxRuntimeCpu(bundle, threads=threads, precision="int8"),
+        OnnxRuntimeCpu(bundle, threads=threads),
+        bundle.default_program(),
+        bundle.spec,
+        _COMPARED,
+        seed,
+        lambda *_: on_step(),
+    )
+
+
+def bounds_for(result: Verification) -> Bounds:
+    """The errors that were measured with their slack; in dB that is 20 log10 SLACK less."""
+    psnr = min(result.psnr, 120.0)  # two equal runs have no finite one
+    return Bounds(
+        step_error=max(STEP_SLACK * result.step_error, 1e-6), psnr=psnr - 20 * math.log10(SLACK)
+    )
+
+
+def _calibration_record(calibration: Calibration) -> dict[str, Any]:
+    return {
+        "source": calibration.source,
+        "program": calibration.program.name,
+        "rows": len(calibration.rows),
+        "samples": calibration.samples,
+        "seed": calibration.seed,
+    }
+
+
+def _layer_records(
+    model: onnx.ModelProto, inner: Sequence[str], found: dict[str, float], kept: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Every product of the network, in running order: its precision, its share of the error."""
+    records: dict[str, dict[str, Any]] = {}
+    for node, title in titles(model).items():
+        if node in inner:
+            precision = "fp32" if node in kept else "int8"
+            records[title] = {"precision": precision, "share": _short(found[node])}
+        else:
+            records[title] = {"precision": "fp32", "share": None}
+    return records
+
+
+def _errors_record(result: Verification, seed: int) -> dict[str, Any]:
+    """Teacher-forced, against fp32: each row's largest and RMS error over the largest |x|."""
+    return {
+        "program": result.program.name,
+        "samples": result.samples,
+        "seed": seed,
+        "step_error": result.step_error,
+        "psnr_db": result.psnr if math.isfinite(result.psnr) else None,
+        "max": [_short(error) for error in result.errors.tolist()],
+        "rms": [_short(error) for error in result.rms.tolist()],
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

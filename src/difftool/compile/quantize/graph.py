@@ -1,0 +1,228 @@
+"""The step graph with some of its network's layers in 8 bits, as ONNX Runtime's CPU runs them best.
+
+Activations are unsigned with a zero point, since SiLU leaves little below 0, and have one scale for
+each tensor; weights are signed with a scale for each channel (U8S8, which VNNI multiplies). What
+stands between a quantizer and its dequantizer, ONNX Runtime computes in integers.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from difftool.compile.precision import PRODUCTS, network_nodes
+from difftool.compile.quantize.calibration import Ranges
+
+LAYERS: Final = PRODUCTS - {"ConvTranspose"}  # the products that ONNX Runtime has in 8 bits
+
+_FLOAT: Final = ir.DataType.FLOAT
+_UINT8: Final = ir.DataType.UINT8
+
+_LEVELS: Final = 255  # steps of an unsigned scale
+_SYMMETRIC: Final = 127  # and to either side of 0
+_MIDDLE: Final = 128  # 0 of an unsigned scale that is symmetric
+
+
+def layers(model: onnx.ModelProto) -> list[str]:
+    """Names of the network's layers, in running order: its products but for the first and last.
+
+    The first sees x itself and the last makes F: their errors reach the sample undiminished, and
+    they are cheap.
+    """
+    graph = ir.from_proto(model).graph
+    inside = network_nodes(graph)
+    found = [node for node in graph if node in inside and node.op_type in LAYERS]
+    weighted = [node for node in found if _weight(node) is not None]
+    outer = {node for node in (*weighted[:1], *weighted[-1:])}
+    return [str(node.name) for node in found if node not in outer]
+
+
+def titles(model: onnx.ModelProto) -> dict[str, str]:
+    """All products of the network, in running order -> what people call them: by their weights."""
+    graph = ir.from_proto(model).graph
+    inside = network_nodes(graph)
+    found = {}
+    for node in graph:
+        if node in inside and node.op_type in PRODUCTS:
+            weight = _weight(node)
+            name = str(node.name if weight is None else weight.name)
+            found[str(node.name)] = name.removeprefix("network.").removesuffix(".weight")
+    return found
+
+
+def in_8_bits(model: onnx.ModelProto, ranges: Ranges, chosen: Collection[str]) -> onnx.ModelProto:
+    """The step graph with the `chosen` layers in 8 bits; activations have these ranges."""
+    parsed = ir.from_proto(model)
+    writer = _Writer(parsed.graph, ranges)
+    for node in list(parsed.graph):
+        if node.name in chosen:
+            writer.quantize(node)
+    unused = [name for name, value in parsed.graph.initializers.items() if not value.uses()]
+    for name in unused:
+        del parsed.graph.initializers[name]
+    return ir.to_proto(parsed)
+
+
+def _weight(node: ir.Node) -> ir.Value | None:
+    second = node.inputs[1]
+    return second if second is not None and second.const_value is not None else None
+
+
+class _Writer:
+    """Puts quantizers into a graph, from its start to its end; a value gets one at most."""
+
+    def __init__(self, graph: ir.Graph, ranges: Ranges) -> None:
+        self._graph = graph
+        self._ranges = dict(ranges)
+        self._twins: dict[ir.Value, tuple[ir.Value, float]] = {}  # the same in 8 bits; its scale
+        self._new: list[ir.Node] = []  # that are to be inserted
+
+    def quantize(self, node: ir.Node) -> None:
+        """Take what a node multiplies in 8 bits, and what a convolution gives."""
+        data, second = node.inputs[:2]
+        assert data is not None
+        assert second is not None
+        if second.const_value is None:
+            node.replace_input_with(0, self._twin(data)[0])
+            node.replace_input_with(1, self._twin(second)[0])
+            self._graph.insert_before(node, self._new_nodes())
+            return
+        weight = second.const_value.numpy().astype(np.float64)
+        parts = _parts(node)
+        twin, scale, factors = self._joined(parts) if parts else (*self._twin(data), np.ones(1))
+        if parts:
+            weight = weight * factors.reshape(1, -1, 1, 1)
+        axis = _channel_axis(node, weight)
+        others = tuple(other for other in range(weight.ndim) if other != axis)
+        scales = _positive(np.abs(weight).max(others, keepdims=True) / _SYMMETRIC)
+        whole = np.round(weight / scales).astype(np.int8)
+        scales = scales.reshape(-1)
+        node.replace_input_with(0, twin)
+        node.replace_input_with(1, self._constant(f"{node.name}.weight", whole, scales, axis))
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is not None and bias.const_value is not None:
+            # In the scale of the products' sums, to which it is added.
+            sums = scale * scales
+            added = np.round(bias.const_value.numpy() / sums).clip(-(2**31), 2**31 - 1)
+            name = f"{node.name}.bias"
+            node.replace_input_with(2, self._constant(name, added.astype(np.int32), sums, 0))
+        self._graph.insert_before(node, self._new_nodes())
+        if node.op_type == "Conv":
+            uses = list(node.outputs[0].uses())
+            twin, _ = self._twin(node.outputs[0])
+            for use in uses:
+                use.node.replace_input_with(use.idx, twin)
+            self._graph.insert_after(node, self._new_nodes())
+
+    def _twin(self, value: ir.Value) -> tuple[ir.Value, float]:
+        """A value through 8 bits, and its scale."""
+        if value not in self._twins:
+            low, high = self._ranges[str(value.name)]
+            scale = float(_positive((high - low) / _LEVELS))
+            zero = round(-low / scale)
+            twin = self._back(self._whole(value, scale, zero), scale, zero)
+            self._ranges[str(twin.name)] = low, high
+            self._twins[value] = self._twins[twin] = twin, scale
+        return self._twins[value]
+
+    def _joined(self, parts: Sequence[ir.Value]) -> tuple[ir.Value, float, NDArray[np.float64]]:
+        """What a concatenation gives, with a quantizer for each part; its scale, and factors for
+        the weight's input channels.
+
+        Skips have other ranges than what they are joined to (Q-Diffusion, section 3.3). Behind the
+        concatenation there is one scale, that of the first part; the others' go into the weight.
+        """
+        largest = [max(map(abs, self._ranges[str(part.name)])) for part in parts]
+        scales = _positive(np.array(largest) / _SYMMETRIC)
+        wholes = [
+            self._whole(part, scale, _MIDDLE, of="part")
+            for part, scale in zip(parts, scales, strict=True)
+        ]
+        name = f"{'.'.join(str(part.name) for part in parts)}.joined"
+        joined = self._node("Concat", wholes, f"{name}.u8", _UINT8, {"axis": 1})
+        widths = [int(part.shape[1]) for part in parts]  # type: ignore[index, arg-type]
+        factors = np.repeat(scales / scales[0], widths)
+        return self._back(joined, scales[0], _MIDDLE), float(scales[0]), factors
+
+    def _whole(self, value: ir.Value, scale: float, zero: int, of: str = "whole") -> ir.Value:
+        name = f"{value.name}.{of}"
+        parameters = self._parameters(name, scale, np.array(zero, np.uint8))
+        return self._node("QuantizeLinear", [value, *parameters], name, _UINT8)
+
+    def _back(self, whole: ir.Value, scale: float, zero: int) -> ir.Value:
+        name = f"{whole.name}.back"
+        parameters = self._parameters(name, scale, np.array(zero, np.uint8))
+        return self._node("DequantizeLinear", [whole, *parameters], name, _FLOAT)
+
+    def _constant(
+        self, name: str, whole: NDArray[Any], scales: NDArray[np.float64], axis: int
+    ) -> ir.Value:
+        """A weight or bias of whole numbers, with a scale for each entry of an axis."""
+        zeros = np.zeros(len(scales), whole.dtype)
+        inputs = [self._initializer(f"{name}.whole", whole), *self._parameters(name, scales, zeros)]
+        return self._node("DequantizeLinear", inputs, name, _FLOAT, {"axis": axis})
+
+    def _parameters(self, name: str, scale: Any, zero: NDArray[Any]) -> list[ir.Value]:
+        return [
+            self._initializer(f"{name}.scale", np.asarray(scale, np.float32)),
+            self._initializer(f"{name}.zero", zero),
+        ]
+
+    def _initializer(self, name: str, array: NDArray[Any]) -> ir.Value:
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(
+            name=name,
+            type=ir.TensorType(tensor.dtype),
+            shape=ir.Shape(array.shape),
+            const_value=tensor,
+        )
+        self._graph.register_initializer(value)
+        return value
+
+    def _node(
+        self,
+        kind: str,
+        inputs: Sequence[ir.Value],
+        name: str,
+        dtype: ir.DataType,
+        attributes: dict[str, Any] | None = None,
+    ) -> ir.Value:
+        node = ir.node(kind, inputs, attributes, name=name)
+        node.outputs[0].name, node.outputs[0].dtype = name, dtype
+        self._new.append(node)
+        return node.outputs[0]
+
+    def _new_nodes(self) -> list[ir.Node]:
+        new, self._new = self._new, []
+        return new
+
+
+def _parts(node: ir.Node) -> Sequence[ir.Value]:
+    """What the channels that a convolution takes are joined of, if they are."""
+    data = node.inputs[0]
+    join = data.producer() if data is not None else None
+    if node.op_type != "Conv" or join is None or join.op_type != "Concat":
+        return ()
+    parts = [part for part in join.inputs if part is not None and part.shape is not None]
+    known = len(parts) == len(join.inputs) and all(
+        isinstance(part.shape[1], int)  # type: ignore[index]
+        for part in parts
+    )
+    return parts if known and join.attributes["axis"].as_int() == 1 else ()
+
+
+def _channel_axis(node: ir.Node, weight: NDArray[Any]) -> int:
+    """The axis of a weight along which the outputs lie."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if "transB" in node.attributes and node.attributes["transB"].as_int() else 1
+    return weight.ndim - 1
+
+
+def _positive(scale: Any) -> NDArray[np.float64]:
+    """A scale that can be divided by; that of a value that is always 0 does not matter."""
+    return np.where(np.asarray(scale) > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1.0)

@@ -1,0 +1,68 @@
+"""Which layers bear 8 bits: each is tried alone, from the exact model's own states."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from difftool.compile.quantize.calibration import (
+    Feed,
+    Floats,
+    Ranges,
+    first_samples,
+    threads_for,
+)
+from difftool.compile.quantize.graph import in_8_bits
+from difftool.runtime.backends.sessions import cpu_session
+
+FAIR_SHARES: Final = 4.0  # a layer that brings so many times its part of the error stays in float
+_FEEDS, _SAMPLES = 8, 1  # on which each layer is tried
+
+
+def shares(
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    layers: Sequence[str],
+    feeds: Sequence[Feed],
+    on_layer: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Layer -> its share of the squared error of x after one row, 0 to 1, the mean over the feeds.
+
+    Errors of single layers are small and nearly independent, so that their squares add up.
+    """
+    some = [first_samples(feed, _SAMPLES) for feed in feeds[:: -(-len(feeds) // _FEEDS)]]
+    exact = outputs(model, some)
+    errors = np.empty((len(layers), len(some)))
+    for index, layer in enumerate(layers):
+        errors[index] = squared_errors(in_8_bits(model, ranges, [layer]), some, exact)
+        on_layer()
+    whole = errors.sum(0)
+    parts = np.divide(errors, whole, out=np.zeros_like(errors), where=whole > 0)
+    return dict(zip(layers, parts.mean(1).tolist(), strict=True))
+
+
+def failing(shares: dict[str, float]) -> list[str]:
+    """The layers that bring more than FAIR_SHARES times what they would if all were equal."""
+    limit = FAIR_SHARES / max(1, len(shares))
+    return [layer for layer, share in shares.items() if share > limit]
+
+
+def outputs(model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[Floats]:
+    """x after the row of each feed."""
+    session = _session(model)
+    return [session.run(["x_next"], feed)[0] for feed in feeds]
+
+
+def squared_errors(
+    model: onnx.ModelProto, feeds: Sequence[Feed], exact: Sequence[Floats]
+) -> NDArray[np.float64]:
+    """The mean squared difference of x after the row of each feed, [feeds]."""
+    pairs = zip(outputs(model, feeds), exact, strict=True)
+    return np.array([np.mean((x.astype(np.float64) - wanted) ** 2) for x, wanted in pairs])
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    data = model.SerializeToString()
+    return cpu_session(data, "a quantized step graph", threads_for(len(data)))

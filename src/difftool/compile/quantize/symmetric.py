@@ -1,0 +1,77 @@
+"""A step graph whose network computes its products in 8-bit integers, calibrated on its own runs.
+
+Weights are symmetric with a scale for each channel, activations symmetric with one for each tensor,
+so that every zero point is 0, as TensorRT demands. Q/DQ pairs stand around the products with
+weights; those of attention, and the first and the last layer, stay as they are.
+"""
+
+import logging
+from typing import Final
+
+import onnx
+import onnx_ir as ir
+
+from difftool.alone import onnx_quantization
+from difftool.bundle import STEP, Bundle
+from difftool.compile.precision import PRODUCTS, network_nodes
+from difftool.compile.quantize.calibration import from_trajectory, reader
+from difftool.errors import UsageError
+from difftool.files import temporary_folder
+
+_SAMPLES: Final = 2  # of the calibrating run
+
+
+def in_int8(bundle: Bundle) -> onnx.ModelProto:
+    """The step graph with its products in int8; activations get the range that the bundle's
+    default program takes them through, with samples of seed 0.
+
+    Raises:
+        UsageError: the network is too small to have a layer between its first and its last.
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    quantization = onnx_quantization()
+    model = onnx.load_from_string(bundle.graph(STEP).data)
+    names = _inner_products(model)
+    if not names:
+        raise UsageError(f"the network of {bundle.path} is too small for int8", "choose fp16")
+
+    runs = from_trajectory(bundle, bundle.default_program(), samples=_SAMPLES)
+
+    with temporary_folder() as folder:
+        out = folder / "int8.onnx"
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(logging.ERROR)  # it recommends a preprocessing that changes other nodes
+        try:
+            quantization.quantize_static(
+                model,
+                out,
+                reader(runs.feeds),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=quantization.QuantType.QInt8,
+                weight_type=quantization.QuantType.QInt8,
+                per_channel=True,
+                nodes_to_quantize=names,
+                extra_options={
+                    "ActivationSymmetric": True,
+                    "WeightSymmetric": True,
+                    "QuantizeBias": False,
+                },
+            )
+        finally:
+            root.setLevel(level)
+        return onnx.load(out)
+
+
+def _inner_products(model: onnx.ModelProto) -> list[str]:
+    """Names of the network's products with weights, in running order, but the first and last."""
+    graph = ir.from_proto(model).graph
+    inside = network_nodes(graph)
+    names = [
+        str(node.name)
+        for node in graph
+        if node in inside
+        and node.op_type in PRODUCTS
+        and any(value is not None and value.const_value is not None for value in node.inputs)
+    ]
+    return names[1:-1]

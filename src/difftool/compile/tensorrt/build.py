@@ -1,0 +1,173 @@
+"""From an ONNX step graph to an engine's bytes."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import onnx
+
+from difftool.bundle import EngineKey
+from difftool.compile.tensorrt.preflight import parser_errors, problems, refuse
+from difftool.compile.tensorrt.profile import ranges
+from difftool.errors import ArtefactError
+from difftool.runtime.variants import Variant
+
+Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
+
+
+def build_engine(
+    model: onnx.ModelProto,
+    key: EngineKey,
+    variant: Variant,
+    *,
+    timing: bytes = b"",
+    on_progress: Progress | None = None,
+) -> tuple[bytes, bytes]:
+    """Compile a step graph as `key` says; returns the engine and TensorRT's timings of its kernels.
+
+    `timing` are those of an earlier build. TensorRT for RTX measures nothing and returns none.
+    `on_progress` is called from other threads.
+
+    Raises:
+        ArtefactError: TensorRT cannot take the graph, or fails to build it.
+    """
+    stop = threading.Event()
+    # TensorRT calls Python on its way and goes on after what is raised there, as Ctrl-C is in the
+    # main thread. So that one waits, and tells the build to end.
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(_build, model, key, variant, timing, on_progress, stop)
+        try:
+            return building.result()
+        except KeyboardInterrupt:
+            stop.set()
+            raise
+
+
+def _build(
+    model: onnx.ModelProto,
+    key: EngineKey,
+    variant: Variant,
+    timing: bytes,
+    on_progress: Progress | None,
+    stop: threading.Event,
+) -> tuple[bytes, bytes]:
+    trt = variant.module
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger)
+    refuse(problems(model, parser.supports_operator), variant.title)
+    if not parser.parse(_without_unused_inputs(model).SerializeToString()):
+        refuse(parser_errors(parser) or [logger.last or "no reason given"], variant.title)
+
+    config = builder.create_builder_config()
+    # TensorRT would round the inputs of float32 products to 10 bits. Parity comes first.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if key.refit:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    _set_gpus(trt, config, key)
+    _set_profile(builder, network, config, key)
+    monitor = _monitor(trt, on_progress, stop)
+    config.progress_monitor = monitor
+    cache = _timing_cache(config, variant, timing)
+
+    engine = builder.build_serialized_network(network, config)
+    if monitor.interrupt is not None:
+        raise monitor.interrupt
+    if engine is None:
+        why = logger.last or "no reason given"
+        raise ArtefactError(
+            f"{variant.title} {variant.version} built no engine: {why}",
+            "try another --precision or a smaller --profile",
+        )
+    return bytes(engine), bytes(cache.serialize()) if cache is not None else b""
+
+
+def _strongly_typed(trt: Any) -> int:
+    """The flag for networks whose precision is the graph's; TensorRT 11 may know no others."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _without_unused_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The cond_table of a network that looks at none would be a binding to nothing."""
+    used = {name for node in model.graph.node for name in node.input}
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.input[:]
+    result.graph.input.extend(value for value in model.graph.input if value.name in used)
+    return result
+
+
+def _set_gpus(trt: Any, config: Any, key: EngineKey) -> None:
+    if key.flavour != "tensorrt-rtx":
+        return
+    config.num_compute_capabilities = len(key.gpus)
+    for index, gpu in enumerate(key.gpus):
+        config.set_compute_capability(trt.ComputeCapability.__members__[gpu.upper()], index)
+
+
+def _set_profile(builder: Any, network: Any, config: Any, key: EngineKey) -> None:
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        profile.set_shape(tensor.name, *ranges(tensor.name, tuple(tensor.shape), key.profile))
+    config.add_optimization_profile(profile)
+
+
+def _timing_cache(config: Any, variant: Variant, timing: bytes) -> Any:
+    if variant.name == "tensorrt-rtx":
+        return None
+    cache = config.create_timing_cache(timing)
+    config.set_timing_cache(cache, False)
+    return cache
+
+
+def _logger(trt: Any) -> Any:
+    """A logger that prints nothing and keeps the last error's text."""
+
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR) and not self.last:
+                self.last = " ".join(message.split())[:300]  # the first one is the cause
+
+    return Logger()
+
+
+def _monitor(trt: Any, on_progress: Progress | None, stop: threading.Event) -> Any:
+    """Tells of the builder's progress. An exception there, or `stop`, ends the build."""
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.interrupt: BaseException | None = None
+            self._steps: dict[str, int] = {}
+            self._lock = threading.Lock()  # TensorRT may call from several threads
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            with self._lock:
+                self._steps[name] = steps
+            self._tell(name, 0)
+
+        def phase_finish(self, name: str) -> None:
+            with self._lock:
+                self._steps.pop(name, None)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            self._tell(name, step + 1)
+            return self.interrupt is None and not stop.is_set()
+
+        def _tell(self, name: str, done: int) -> None:
+            # Nothing may be raised through TensorRT's own code.
+            try:
+                if on_progress is not None:
+                    on_progress(name, done, self._steps.get(name, done))
+            except BaseException as error:
+                self.interrupt = error
+
+    return Monitor()

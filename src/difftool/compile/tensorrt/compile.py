@@ -1,0 +1,164 @@
+"""A bundle's step graph in a precision, compiled, and kept in the cache or in the bundle."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx
+
+from difftool.bundle import (
+    PRECISIONS,
+    STEP,
+    Bundle,
+    EngineKey,
+    file_entries,
+    read_bundle,
+    write_manifest,
+)
+from difftool.compile.precision import in_half
+from difftool.compile.tensorrt.build import Progress, build_engine
+from difftool.compile.tensorrt.target import Profile, Target
+from difftool.errors import UsageError
+from difftool.files import write_atomic
+from difftool.runtime.engine_cache import EngineCache, Record
+from difftool.runtime.engines import RECIPE, graph_name, onnx_sha256
+
+PROFILE: Final[Profile] = (1, 8, 64)
+
+_WITHOUT_FP8: Final = ("sm75", "sm80", "sm86")
+
+
+@dataclass(frozen=True)
+class Request:
+    """An engine to build: for which GPUs, in which precision, for which batch sizes."""
+
+    target: Target
+    precision: str = "fp32"
+    profile: Profile = PROFILE
+    refit: bool = False
+
+    def __post_init__(self) -> None:
+        require_precision(self.precision)
+        old = [gpu for gpu in self.target.gpus if gpu in _WITHOUT_FP8]
+        if self.precision == "fp8" and old:
+            raise UsageError(f"{', '.join(old)} has no 8-bit floats", "choose int8 or fp16")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An engine in the cache, at `path`; `built` is False if it was there already."""
+
+    record: Record
+    path: Path
+    built: bool
+
+
+def require_precision(precision: str) -> None:
+    """UsageError if a step graph cannot be had in a precision."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
+
+
+def engine_key(bundle: Bundle, request: Request) -> EngineKey:
+    """The key of the engine that a request for a bundle makes."""
+    return EngineKey.model_validate(
+        {
+            "onnx_sha256": onnx_sha256(bundle, request.precision),
+            "recipe": RECIPE,
+            "flavour": request.target.variant.name,
+            "version": request.target.variant.version,
+            "gpus": request.target.gpus,
+            "precision": request.precision,
+            "profile": request.profile,
+            "refit": request.refit,
+        }
+    )
+
+
+def compile_bundle(
+    bundle: Bundle,
+    request: Request,
+    *,
+    model: str | None = None,
+    cache: EngineCache | None = None,
+    on_progress: Progress | None = None,
+) -> Compiled:
+    """The engine of a bundle from the cache, or built and kept there.
+
+    `model` is what the record calls the bundle, its folder's name by default.
+
+    Raises:
+        ArtefactError: TensorRT cannot take the graph, or fails.
+    """
+    cache = cache or EngineCache()
+    key = engine_key(bundle, request)
+    if found := cache.find(key):
+        return Compiled(found, cache.path(found), built=False)
+    begin = time.perf_counter()
+    variant = request.target.variant
+    kept = cache.timing_path(variant.name, variant.version, "-".join(request.target.gpus))
+    data, timing = build_engine(
+        step_graph(bundle, request.precision),
+        key,
+        variant,
+        timing=cache.read(kept),
+        on_progress=on_progress,
+    )
+    seconds = time.perf_counter() - begin
+    record = cache.store(key, data, model=model or bundle.path.name, seconds=seconds)
+    if timing:
+        cache.write(kept, timing)
+    return Compiled(record, cache.path(record), built=True)
+
+
+def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
+    """The step graph in a precision: the bundle's own if it has one, or made from step.onnx."""
+    require_precision(precision)
+    name = graph_name(precision)
+    if name in bundle.manifest.files:
+        return onnx.load_from_string(bundle.graph(name).data)
+    if precision == "int8":
+        from difftool.compile.quantize.symmetric import in_int8
+
+        return in_int8(bundle)
+    if precision == "fp8":
+        from difftool.compile.quantize.fp8 import in_fp8
+
+        return in_fp8(bundle)
+    return in_half(onnx.load_from_string(bundle.graph(STEP).data), precision)
+
+
+def add_engine(
+    folder: Path, request: Request, *, model: str, on_progress: Progress | None = None
+) -> Compiled:
+    """Put a step graph in the request's precision, and its engine, into a bundle in the making."""
+    bundle = read_bundle(folder)
+    name = graph_name(request.precision)
+    if name not in bundle.manifest.files:
+        write_atomic(folder / name, step_graph(bundle, request.precision).SerializeToString())
+        bundle = _listed(bundle, {})
+    compiled = compile_bundle(bundle, request, model=model, on_progress=on_progress)
+    name = engine_name(compiled.record.key)
+    write_atomic(folder / name, compiled.path.read_bytes())
+    _listed(bundle, {name: compiled.record.key})
+    return compiled
+
+
+def engine_name(key: EngineKey) -> str:
+    """The name of an engine's file in a bundle."""
+    words = "-".join(key.gpus).lower()
+    gpus = "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in words)
+    return f"step.{key.precision}.{gpus}.engine"
+
+
+def _listed(bundle: Bundle, engines: dict[str, EngineKey]) -> Bundle:
+    """The bundle with a manifest of all files that are there now."""
+    engines = {**bundle.manifest.engines, **engines}
+    value = {
+        **bundle.manifest.model_dump(mode="json"),
+        "files": file_entries(bundle.path),
+        "engines": {name: key.model_dump(mode="json") for name, key in engines.items()},
+    }
+    write_manifest(bundle.path, value)
+    return read_bundle(bundle.path)

@@ -1,0 +1,253 @@
+"""Where in a graph an error begins: its values, one after another, beside those of another graph.
+
+Two graphs are run on the same inputs by ONNX Runtime with nothing fused, and the values that both
+have are compared in the order in which the graph computes them. One checkpoint exported twice has
+the same, and so have a graph and the one that was made of it in another precision. What a runtime
+makes of a graph cannot be seen in this way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from difftool.alone import onnx_runtime
+from difftool.bundle import CONDITIONER, STEP, Bundle, step_name
+from difftool.diffusion.labels import Labels, rows_of
+from difftool.errors import ArtefactError, UsageError, first_line
+from difftool.files import temporary_folder
+from difftool.runtime.backends.conditioner import Conditioner
+from difftool.runtime.comparison import Verification, verified_labels
+from difftool.runtime.draws import Draws, row_noise, start_noise
+from difftool.verify.sides import TORCH, Side, load_origin
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_NETWORK: Final = "network."  # what the names of a network's weights begin with
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """The first node of a file whose output differs too much.
+
+    `error` is the largest |difference| of that `value` over its largest |value|. It is the
+    `position`-th of the `compared` values that both graphs have.
+    """
+
+    file: str
+    node: str
+    operator: str
+    value: str
+    error: float
+    position: int
+    compared: int
+
+
+def bisect(
+    suspect: onnx.ModelProto,
+    reference: onnx.ModelProto,
+    inputs: Arrays,
+    tolerance: float,
+    *,
+    file: str = STEP,
+) -> Culprit | None:
+    """The first node of `suspect`, which is `file`, with an output beyond `tolerance`.
+
+    None if all are within. UsageError if the graphs have no value in common.
+    """
+    pairs = _pairs(suspect, reference)
+    if not pairs:
+        raise UsageError("the two graphs have no value in common", "export the bundle again")
+    found = _values(suspect, list(pairs), inputs)
+    exact = _values(reference, list(pairs.values()), inputs)
+    compared = [
+        (name, found[name], exact[other])
+        for name, other in pairs.items()
+        if found[name].dtype.kind == exact[other].dtype.kind == "f"
+    ]
+    nodes = _producers(suspect)
+    for position, (name, one, other) in enumerate(compared, start=1):
+        error = _error(one, other)
+        if not error <= tolerance:
+            node = nodes[name]
+            return Culprit(file, node.name, node.op_type, name, error, position, len(compared))
+    return None
+
+
+def bisect_sides(
+    bundle: Bundle,
+    student: Side,
+    teacher: Side,
+    result: Verification,
+    checkpoint: Path | str | None = None,
+    *,
+    seed: int = 0,
+) -> Culprit | None:
+    """The culprit at the worst row of a verification of two sides, beyond its bounds.
+
+    If one side is torch, its checkpoint is exported once more, and that is the reference. None
+    if no node is to blame: then what runs the graph is.
+
+    Raises:
+        UsageError: both sides run the same graph.
+    """
+    files = [_file(bundle, side) for side in (student, teacher)]
+    if files[0] == files[1]:
+        raise UsageError(
+            f"both sides run {files[0]}, and bisect looks for a difference of two graphs",
+            "compare with the checkpoint, or with another precision",
+        )
+    suspect = files[0] or files[1]
+    assert suspect is not None
+    labels = verified_labels(bundle.spec, result.samples, student.backend, teacher.backend)
+    inputs = _inputs(bundle, teacher, result, labels, seed)
+    with temporary_folder() as folder:
+        references = {suspect: _graph(bundle, files[1] or STEP)}
+        if None in files:
+            assert checkpoint is not None
+            references = _exported(bundle, checkpoint, folder, suspect)
+        for file, reference in references.items():
+            culprit = bisect(
+                _graph(bundle, file), reference, inputs, result.step_tolerance, file=file
+            )
+            if culprit is not None:
+                return culprit
+    return None
+
+
+def _pairs(suspect: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, str]:
+    """The values that are the same in both graphs, in running order: name -> name in the other.
+
+    Names are the exporter's, who numbers what it makes. If one belongs to different operators in
+    the two graphs they were exported differently, and only a node that has a weight of the network
+    is known for certain: by that weight.
+    """
+    nodes, others = _producers(suspect), _producers(reference)
+    shared = [name for name in nodes if name in others]
+    if all(nodes[name].op_type == others[name].op_type for name in shared):
+        return {name: name for name in shared}
+    here, there = _by_weights(suspect), _by_weights(reference)
+    return {name: there[key] for key, name in here.items() if key in there}
+
+
+def _producers(graph: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The node of every value, in the order in which they are computed."""
+    return {output: node for node in graph.graph.node for output in node.output if output}
+
+
+def _by_weights(graph: onnx.ModelProto) -> dict[tuple[str, ...], str]:
+    """The first output of each node that is the only one with its operator and its weights."""
+    weights = {value.name for value in graph.graph.initializer if value.name.startswith(_NETWORK)}
+    found: dict[tuple[str, ...], list[str]] = {}
+    for node in graph.graph.node:
+        own = tuple(name for name in node.input if name in weights)
+        if own:
+            found.setdefault((node.op_type, *own), []).append(node.output[0])
+    return {key: names[0] for key, names in found.items() if len(names) == 1}
+
+
+def _file(bundle: Bundle, side: Side) -> str | None:
+    """The step graph that a side runs; None of torch, which runs none."""
+    if side.backend.name == TORCH:
+        return None
+    own = step_name(side.precision)
+    return own if own in bundle.manifest.files else STEP
+
+
+def _exported(
+    bundle: Bundle, checkpoint: Path | str, folder: Path, suspect: str
+) -> dict[str, onnx.ModelProto]:
+    """A checkpoint's graphs, exported anew: by the name of the bundle's own, in running order."""
+    from difftool.export.onnx import (
+        conditioner_width,
+        export_conditioner,
+        export_step,
+        step_module,
+    )
+
+    loaded = load_origin(bundle, checkpoint)
+    width, found = conditioner_width(loaded.network, loaded.spec), {}
+    if CONDITIONER in bundle.manifest.files:
+        export_conditioner(loaded.network, loaded.spec, folder / CONDITIONER)
+        found[CONDITIONER] = onnx.load(folder / CONDITIONER)
+    module = step_module(loaded.network, loaded.spec, bundle.features)
+    export_step(module, loaded.spec, width, folder / STEP)
+    found[suspect] = onnx.load(folder / STEP)
+    return found
+
+
+def _graph(bundle: Bundle, file: str) -> onnx.ModelProto:
+    return onnx.load_from_string(bundle.graph(file).data)
+
+
+def _inputs(
+    bundle: Bundle, teacher: Side, result: Verification, labels: Labels | None, seed: int
+) -> dict[str, NDArray[Any]]:
+    """What the conditioner and the step graph are fed before the worst row."""
+    program, n, spec = result.program, result.samples, bundle.spec
+    draws = Draws(seed, np.arange(n), spec.shape)
+    rows = rows_of(program, spec, n, labels)
+    batch = teacher.backend.batch(program, n, labels)
+    batch.start(start_noise(program, draws))
+    zeros = np.zeros((n, *spec.shape), np.float32)
+    noise = zeros
+    for row, drawn in enumerate(row_noise(program, draws)):
+        noise = zeros if drawn is None else drawn
+        if row == result.worst_row:
+            break
+        batch.step(drawn)
+    inputs: dict[str, NDArray[Any]] = {
+        "x": np.array(batch.x),
+        "history": np.array(batch.history),
+        "row": rows.first + result.worst_row,
+        "noise": noise,
+        "table": rows.table.astype(np.float32),
+        "known": zeros,
+        "mask": zeros,
+        "cond": rows.conds.astype(np.float32),
+        "cond_table": Conditioner(bundle).table(rows),
+    }
+    if rows.labels is not None:
+        inputs["label"] = rows.labels
+    return inputs
+
+
+def _values(graph: onnx.ModelProto, names: list[str], inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Values inside a graph, run as it is written."""
+    runtime = onnx_runtime()
+    shown = onnx.ModelProto()
+    shown.CopyFrom(graph)
+    have = {output.name for output in graph.graph.output}
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
+    taken = {value.name for value in graph.graph.input}
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = runtime.InferenceSession(
+            shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        feed = {name: value for name, value in inputs.items() if name in taken}
+        return dict(zip(names, session.run(names, feed), strict=True))
+    except Exception as error:  # ONNX Runtime's errors share no base of their own
+        raise ArtefactError(
+            f"ONNX Runtime cannot run the graph to bisect: {first_line(error)}",
+            "bisect a graph in fp32, fp16 or int8",
+        ) from error
+
+
+def _error(found: NDArray[Any], exact: NDArray[Any]) -> float:
+    """The largest |difference| over the largest |exact|; nan if only one is not finite."""
+    if found.shape != exact.shape:
+        return np.inf
+    one, other = found.astype(np.float64), exact.astype(np.float64)
+    differ = ~((one == other) | (np.isnan(one) & np.isnan(other)))
+    if not differ.any():
+        return 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = np.abs(other[np.isfinite(other)]).max(initial=0.0)
+        return float(np.abs(one - other)[differ].max() / scale)

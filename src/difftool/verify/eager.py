@@ -1,0 +1,54 @@
+"""PyTorch, eager: the oracle that every other backend is verified against.
+
+The same with what torch compiles of the step module, as a peer to measure with.
+"""
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import nn
+
+from difftool.diffusion.features import Feature
+from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.export.onnx import step_module
+from difftool.export.step import StepModule
+from difftool.runtime.backends.prepare import Prepared, require_features
+from difftool.runtime.backends.torchscript import Step, TorchBatch
+
+
+class Eager:
+    """Runs the step module as PyTorch runs it; the same protocol as the runtime's backends.
+
+    `compiled` makes what is run instead of the module; see `difftool.verify.compiled`. The weights
+    move to `device`.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: ModelSpec,
+        features: Collection[Feature] = (),
+        *,
+        device: str = "cpu",
+        compiled: Callable[[StepModule], Step] | None = None,
+    ) -> None:
+        self.features = frozenset(features)
+        self._module = step_module(network, spec, features).to(device)
+        self._step: Step = self._module if compiled is None else compiled(self._module)
+        self._spec, self._device = spec, device
+
+    def batch(self, program: Program, size: int, labels: Labels | None = None) -> TorchBatch:
+        """Room for `size` samples of a program."""
+        require_features(self.features, program, labels)
+        rows = rows_of(program, self._spec, size, labels)
+        inputs = [torch.from_numpy(rows.conds).float().to(self._device)]
+        if rows.labels is not None:
+            inputs.append(torch.from_numpy(rows.labels).to(self._device))
+        with torch.inference_mode():
+            table = self._module.network.condition(*inputs).cpu().numpy()  # type: ignore[operator]
+        begin = Prepared(rows, table, (size, *self._spec.shape))
+        return TorchBatch(self._step, begin, self._device)

@@ -1,0 +1,124 @@
+"""What verification compares: two ways to run the same program of a bundle, by their names."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from difftool.bundle import Bounds, Bundle
+from difftool.errors import ArtefactError, UsageError
+from difftool.files import sha256_of
+from difftool.runtime.backends.table import backend_names
+from difftool.runtime.comparison import BOUNDS
+from difftool.runtime.opening import open_backend
+from difftool.runtime.protocols import Backend
+
+if TYPE_CHECKING:
+    from difftool.networks.trained import Checkpoint
+
+TORCH: Final = "torch"
+NUMPY: Final = "numpy"
+EXACT: Final = "onnxruntime-cpu"  # what stands for the truth if there is no checkpoint
+
+
+@dataclass(frozen=True)
+class Side:
+    """An opened backend, and the precision that it computes in."""
+
+    backend: Backend
+    precision: str
+
+    def __str__(self) -> str:
+        name = self.backend.name
+        return name if self.precision in name else f"{name} {self.precision}"
+
+
+def open_sides(
+    bundle: Bundle,
+    checkpoint: Path | str | None = None,
+    *,
+    backend: str | None = None,
+    precision: str = "fp32",
+    against: str | None = None,
+    against_precision: str = "fp32",
+    trusted: Collection[str] = (),
+) -> tuple[Side, Side]:
+    """Open the student, `backend`, and the teacher, `against`.
+
+    Both are a backend of the runtime, or "numpy", which runs the ONNX graph node by node, or
+    "torch", which runs the checkpoint. `against` is by default torch if there is a checkpoint,
+    and else step.onnx on ONNX Runtime. `trusted` are the sha256 of engines and TorchScript made
+    elsewhere that may run.
+
+    Raises:
+        UsageError: both are the same, or the checkpoint is missing or of no use.
+        ArtefactError: the bundle was exported from other weights.
+    """
+    against = against or (TORCH if checkpoint is not None else EXACT)
+    if checkpoint is not None and TORCH not in (backend, against):
+        raise UsageError(
+            f"neither {backend} nor {against} runs the checkpoint", "leave it out, or say torch"
+        )
+    student = _open(bundle, checkpoint, backend, precision, trusted)
+    if (student.backend.name, student.precision) == (against, against_precision):
+        raise UsageError(
+            f"nothing to compare: both sides are {student}",
+            "give the checkpoint, or another --backend or --precision",
+        )
+    teacher = _open(bundle, checkpoint, against, against_precision, trusted)
+    return student, teacher
+
+
+def bounds_of(bundle: Bundle, *sides: Side) -> Bounds:
+    """The bundle's own bounds of the coarsest of the sides' precisions, or else the usual ones."""
+    own = bundle.manifest.bounds
+    found = [own.get(side.precision, BOUNDS[side.precision]) for side in sides]
+    return max(found, key=lambda bounds: bounds.step_error)
+
+
+def load_origin(bundle: Bundle, checkpoint: Path | str) -> "Checkpoint":
+    """The checkpoint of a bundle; ArtefactError if it is another one."""
+    from difftool.checkpoint import EMA, MODEL
+    from difftool.networks.trained import load_checkpoint
+
+    provenance = bundle.manifest.provenance
+    loaded = load_checkpoint(checkpoint, ema=provenance.weights == "ema")
+    weights = loaded.path / (EMA if loaded.weights == "ema" else MODEL)
+    if sha256_of(weights) != provenance.weights_sha256:
+        raise ArtefactError(
+            f"{bundle.path} was exported from other weights than {weights}",
+            "give the checkpoint it came from, or export again",
+        )
+    return loaded
+
+
+def _open(
+    bundle: Bundle,
+    checkpoint: Path | str | None,
+    name: str | None,
+    precision: str,
+    trusted: Collection[str],
+) -> Side:
+    if precision not in BOUNDS:
+        raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(BOUNDS)}")
+    if name == TORCH:
+        if checkpoint is None:
+            raise UsageError("torch needs the checkpoint", "give it after the bundle")
+        if precision != "fp32":
+            raise UsageError(f"torch runs the checkpoint in fp32, not {precision}", "leave it out")
+        from difftool.verify.eager import Eager
+
+        loaded = load_origin(bundle, checkpoint)
+        return Side(Eager(loaded.network, loaded.spec, bundle.features), precision)
+    if name == NUMPY:
+        from difftool.verify.numpy_graph import NumpyGraph
+
+        return Side(NumpyGraph(bundle, precision), precision)
+    known = backend_names()
+    if name is not None and name.partition(":")[0] not in ("auto", *known):
+        raise UsageError(
+            f"unknown backend {name!r}", f"one of: {TORCH}, {NUMPY}, {', '.join(known)}"
+        )
+    opened = open_backend(bundle, name, threads=None, precision=precision, trusted=trusted)
+    # "tensorrt:fp16" names its precision itself.
+    return Side(opened, (name or "").partition(":")[2] or precision)

@@ -1,0 +1,101 @@
+"""What --gpu and --profile mean, and what they cannot mean."""
+
+import sys
+
+import pytest
+
+from difftool.compile.tensorrt.target import parse_profile, resolve_target
+from difftool.errors import MissingDependencyError, UsageError
+from difftool.runtime.variants import VARIANTS, installed_variants
+
+RTX = pytest.mark.skipif(
+    "tensorrt-rtx" not in [variant.name for variant in installed_variants()],
+    reason="needs tensorrt-rtx",
+)
+
+
+@RTX
+def test_gpus_are_put_in_order_and_named_once() -> None:
+    target = resolve_target("sm120, SM89,sm120")
+    assert target.variant.name == "tensorrt-rtx"
+    assert target.gpus == ("sm89", "sm120")
+
+
+@RTX
+@pytest.mark.parametrize("gpu", ["sm90", "sm89,sm10", "hopper"])
+def test_a_gpu_that_is_not_built_for_is_refused(gpu: str) -> None:
+    unknown = gpu.split(",")[-1]
+    with pytest.raises(UsageError, match=f"does not build for {unknown}") as caught:
+        resolve_target(gpu)
+    assert "it builds for sm75, sm80, sm86, sm89, sm120" in caught.value.hint
+    assert "pip install --extra-index-url https://pypi.nvidia.com" in caught.value.hint
+
+
+@RTX
+def test_no_gpu_is_no_target() -> None:
+    with pytest.raises(UsageError, match="names no GPU"):
+        resolve_target(" ,")
+
+
+@RTX
+def test_the_current_gpu_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_device() -> None:
+        raise MissingDependencyError("no NVIDIA GPU can be used here", "look for one")
+
+    monkeypatch.setattr("difftool.runtime.cuda.cuda_device.open_device", no_device)
+    with pytest.raises(MissingDependencyError, match="no NVIDIA GPU") as caught:
+        resolve_target("current")
+    assert caught.value.hint.startswith("name the GPUs to build for: --gpu sm75,")
+
+
+@RTX
+@pytest.mark.parametrize(
+    ("arch", "gpus"), [("sm_89", ("sm89",)), ("sm_120", ("sm120",)), ("sm_90", None)]
+)
+def test_the_current_gpu_is_named(
+    arch: str, gpus: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Device:
+        def __init__(self) -> None:
+            self.arch, self.name = arch, "NVIDIA Something"
+
+    monkeypatch.setattr("difftool.runtime.cuda.cuda_device.open_device", Device)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    if gpus is None:
+        with pytest.raises(MissingDependencyError, match=r"for NVIDIA Something \(sm90\)"):
+            resolve_target("current")
+    else:
+        assert resolve_target("current").gpus == gpus
+
+
+def test_without_tensorrt_the_error_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIANTS:
+        monkeypatch.setitem(sys.modules, name.replace("-", "_"), None)
+    with pytest.raises(MissingDependencyError) as caught:
+        resolve_target("sm89")
+    assert caught.value.message == "TensorRT is not installed"
+    assert caught.value.hint == (
+        "run: pip install 'difftool[trt-rtx]', or for GPUs of data centres: "
+        "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'"
+    )
+
+
+def test_a_profile_is_three_sizes_in_order() -> None:
+    assert parse_profile("1, 8,64") == (1, 8, 64)
+    assert parse_profile("4,4,4") == (4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("4,2,1", "out of order"),
+        ("0,1,2", "out of order"),
+        ("1,8", "is not three numbers"),
+        ("1,8,x", "is not three numbers"),
+        ("-1,1,2", "is not three numbers"),
+        ("", "is not three numbers"),
+    ],
+)
+def test_any_other_profile_is_refused(text: str, wrong: str) -> None:
+    with pytest.raises(UsageError, match=wrong):
+        parse_profile(text)

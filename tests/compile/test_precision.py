@@ -1,0 +1,216 @@
+"""Half precision in the step graph: where it is, where it is not, and what it costs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from difftool.bundle import CONDITIONER, STEP
+from difftool.compile.precision import in_half
+from difftool.diffusion.calls import NetworkCall
+from difftool.diffusion.columns import UNBOUNDED, Column
+from difftool.diffusion.schedules import geometric
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ArtefactError, UsageError
+from difftool.export.onnx import export_step, step_module
+from difftool.networks import build_network
+
+HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+STATISTICS = {"InstanceNormalization", "LayerNormalization", "ReduceMean", "Softmax"}
+SIGMA_MAX = 50.0
+
+Feed = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def tiny_step(tiny_bundle: Path) -> onnx.ModelProto:
+    return onnx.load(tiny_bundle / STEP)
+
+
+@pytest.fixture(scope="module")
+def tiny_feed(tiny_bundle: Path) -> Feed:
+    """A row of DDPM for three samples, with the conditioning of three timesteps."""
+    rng = np.random.default_rng(0)
+    conditioner = onnxruntime.InferenceSession(tiny_bundle / CONDITIONER)
+    x = rng.standard_normal((3, 1, 8, 8)).astype(np.float32)
+    return {
+        "x": x,
+        "history": np.zeros((1, *x.shape), np.float32),
+        "row": np.array([0, 1, 2]),
+        "noise": np.zeros_like(x),
+        "table": _table(3),
+        "cond_table": conditioner.run(None, {"cond": np.array([1, 9, 18], np.float32)})[0],
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_the_network_is_half_and_all_around_it_is_not(
+    tiny_step: onnx.ModelProto, precision: str
+) -> None:
+    graph = in_half(tiny_step, precision).graph
+    types = _types(graph)
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == len([n for n in tiny_step.graph.node if n.op_type == "Conv"]) > 5
+    for node in convolutions:
+        assert {types[name] for name in node.input} == {HALF[precision]}
+    for node in graph.node:
+        if node.op_type in STATISTICS:
+            assert {types[name] for name in node.input[:1]} == {TensorProto.FLOAT}
+    for old, new in ((tiny_step.graph.input, graph.input), (tiny_step.graph.output, graph.output)):
+        assert list(old) == list(new)
+    after = _after(graph, convolutions[-1].output[0])
+    assert len(after) > 10
+    assert {types[name] for node in after for name in node.output} == {TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize(("precision", "digits"), [("fp16", 11), ("bf16", 8)])
+def test_half_differs_from_float32_by_its_rounding(
+    tiny_step: onnx.ModelProto, tiny_feed: Feed, precision: str, digits: int
+) -> None:
+    """The graph is run as ONNX defines it, with numbers that really have 16 bits."""
+    exact = ReferenceEvaluator(tiny_step).run(None, tiny_feed)
+    half = ReferenceEvaluator(in_half(tiny_step, precision)).run(None, tiny_feed)
+    error = np.abs(half[3] - exact[3]).max() / np.abs(exact[3]).max()
+    assert 0 < error < 8 * 2.0**-digits
+    assert half[0].dtype == np.float32
+    assert np.array_equal(half[2], exact[2])
+
+
+def test_a_network_of_linear_layers_can_be_half(points_bundle: Path) -> None:
+    model = onnx.load(points_bundle / STEP)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 2)).astype(np.float32)
+    feed: Feed = {
+        "x": x,
+        "history": np.zeros((1, *x.shape), np.float32),
+        "row": np.array([0, 1, 2]),
+        "noise": np.zeros_like(x),
+        "table": _table(3),
+        "cond_table": rng.standard_normal((3, 32)).astype(np.float32),
+    }
+    exact = ReferenceEvaluator(model).run(None, feed)
+    half = ReferenceEvaluator(in_half(model, "fp16")).run(None, feed)
+    error = np.abs(half[3] - exact[3]).max() / np.abs(exact[3]).max()
+    assert 0 < error < 2.0**-8
+
+
+def test_the_row_is_computed_in_float32(tiny_step: onnx.ModelProto, tiny_feed: Feed) -> None:
+    """With no part of the network in it, x' is bit for bit that of float32."""
+    table = _table(3)
+    table[:, Column.C_OUT] = 0
+    table[:, Column.C_SKIP] = 1 / 3
+    feed = {**tiny_feed, "table": table}
+    exact = ReferenceEvaluator(tiny_step).run(None, feed)
+    half = ReferenceEvaluator(in_half(tiny_step, "fp16")).run(None, feed)
+    for one, other in zip(exact, half, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_weight_that_does_not_fit_is_refused(tiny_step: onnx.ModelProto) -> None:
+    large = onnx.ModelProto()
+    large.CopyFrom(tiny_step)
+    weight = next(t for t in large.graph.initializer if t.name == "network.conv_in.weight")
+    weight.CopyFrom(numpy_helper.from_array(1e6 * numpy_helper.to_array(weight), weight.name))
+    with pytest.raises(UsageError, match=r"conv_in\.weight holds .*, too large for fp16"):
+        in_half(large, "fp16")
+    in_half(large, "bf16")
+
+
+def test_what_has_no_network_or_no_precision_is_refused(tiny_step: onnx.ModelProto) -> None:
+    real = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [real], [out])
+    with pytest.raises(ArtefactError, match="no network in it"):
+        in_half(helper.make_model(graph), "fp16")
+    with pytest.raises(UsageError, match="no half precision 'fp64'"):
+        in_half(tiny_step, "fp64")
+
+
+@pytest.fixture(scope="module")
+def ncsnv2_step(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    """NCSNv2 for CIFAR-10, at a quarter of its width, in fp16."""
+    levels = geometric(levels=232, sigma_min=0.01, sigma_max=SIGMA_MAX)
+    spec = ModelSpec(
+        shape=(3, 32, 32), schedule=levels, parameterization="scaled_score", cond="level"
+    )
+    torch.manual_seed(0)
+    network = build_network(NetworkCall("ncsnv2", {"in_channels": 3, "channels": 32}))
+    path = tmp_path_factory.mktemp("ncsnv2") / STEP
+    export_step(step_module(network, spec), spec, 0, path)
+    return in_half(onnx.load(path), "fp16")
+
+
+def test_ncsnv2_at_its_largest_sigma_stays_finite_in_fp16(ncsnv2_step: onnx.ModelProto) -> None:
+    for name, value in _half_values(ncsnv2_step, SIGMA_MAX):
+        assert np.isfinite(value).all(), name
+
+
+def test_what_leaves_the_range_of_fp16_is_seen(ncsnv2_step: onnx.ModelProto) -> None:
+    """The control of the test before: a sigma for which fp16 is not enough."""
+    assert not all(np.isfinite(value).all() for _, value in _half_values(ncsnv2_step, 1e5))
+
+
+def _table(rows: int) -> np.ndarray:
+    """Rows of an update that adds up x and D."""
+    table = np.zeros((rows, Column.HISTORY + 1), np.float32)
+    table[:, Column.COND] = np.arange(rows)
+    table[:, [Column.C_IN, Column.C_SKIP, Column.A, Column.E]] = 1
+    table[:, [Column.B, Column.C_OUT]] = -0.5
+    table[:, Column.CLIP_LOW], table[:, Column.CLIP_HIGH] = -UNBOUNDED, UNBOUNDED
+    return table
+
+
+def _types(graph: onnx.GraphProto) -> dict[str, int]:
+    values = [*graph.input, *graph.output, *graph.value_info]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def _after(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
+    """The nodes that depend on a value, but for the cast that takes it out of the network."""
+    reached, found = {name}, []
+    for node in graph.node:
+        if reached & set(node.input):
+            reached |= set(node.output)
+            found.append(node)
+    assert found[0].op_type == "Cast"
+    return found
+
+
+def _half_values(model: onnx.ModelProto, sigma: float) -> Iterator[tuple[str, np.ndarray]]:
+    """Every value in fp16 of the first row of a run that starts with noise of a sigma."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    types = _types(shown.graph)
+    names = [
+        name
+        for node in shown.graph.node
+        for name in node.output
+        if types.get(name) == TensorProto.FLOAT16
+    ]
+    assert len(names) > 200
+    del shown.graph.output[:]
+    for name in names:
+        shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT16, None))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), options)
+    x = sigma * np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    feed: Feed = {
+        "x": x,
+        "history": np.zeros((1, *x.shape), np.float32),
+        "row": np.zeros(2, np.int64),
+        "noise": np.zeros_like(x),
+        "table": _table(1),
+        "cond_table": np.zeros((1, 0), np.float32),
+    }
+    taken = {value.name for value in session.get_inputs()}
+    found = session.run(names, {name: feed[name] for name in feed.keys() & taken})
+    yield from zip(names, found, strict=True)

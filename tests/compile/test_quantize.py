@@ -1,0 +1,269 @@
+"""int8 is what its definition says, follows the trajectory, and does not pass where it must not."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from difftool.bundle import MANIFEST, STEP, Bundle, read_bundle, write_manifest
+from difftool.bundle.amend import with_files
+from difftool.cli import main
+from difftool.compile.quantize import sensitivity
+from difftool.compile.quantize.bundle import (
+    INT8,
+    REPORT,
+    Quantized,
+    bounds_for,
+    calibrate,
+    quantize_bundle,
+    require_covered,
+    steps_of,
+)
+from difftool.compile.quantize.calibration import from_data, from_trajectory, ranges_of
+from difftool.compile.quantize.graph import in_8_bits, layers
+from difftool.diffusion.columns import Column
+from difftool.errors import CheckFailed, UsageError
+from difftool.files import read_json
+from difftool.runtime import load
+from difftool.runtime.backends.sessions import cpu_options
+from difftool.runtime.model import find_bundle
+from difftool.verify.verify import verify_bundle
+
+Array = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def quantized(
+    classes_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Quantized, int]:
+    """`classes_bundle` with int8, and how many steps that took."""
+    steps: list[None] = []
+    out = tmp_path_factory.mktemp("quantize") / "int8"
+    result = quantize_bundle(
+        read_bundle(classes_bundle), out=out, on_step=lambda: steps.append(None)
+    )
+    return result, len(steps)
+
+
+def test_the_bundle_has_int8_and_a_report(
+    quantized: tuple[Quantized, int], classes_bundle: Path
+) -> None:
+    result, steps = quantized
+    before = read_bundle(classes_bundle)
+    assert result.bundle.manifest.files.keys() == before.manifest.files.keys() | {INT8, REPORT}
+    assert steps == steps_of(before, before.default_program())
+    assert read_json(result.bundle.file(REPORT)) == result.report
+    assert result.report["calibration"] == {
+        "source": "self",
+        "program": "ddpm(steps=20, variance='small', clip=True)",
+        "rows": 20,
+        "samples": 7,
+        "seed": 0,
+    }
+
+
+def test_first_and_last_layer_and_sensitive_ones_stay_in_float(
+    quantized: tuple[Quantized, int],
+) -> None:
+    report = quantized[0].report["layers"]
+    shares = {name: layer["share"] for name, layer in report.items() if layer["share"] is not None}
+    in_float = {name for name, layer in report.items() if layer["precision"] == "fp32"}
+    limit = sensitivity.FAIR_SHARES / len(shares)
+    assert in_float == {"conv_in", "conv_out", *(n for n, s in shares.items() if s > limit)}
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    stored = {t.name for t in onnx.load(quantized[0].bundle.file(INT8)).graph.initializer}
+    assert all(
+        (f"network.{name}.weight" in stored) == (name in in_float)
+        for name in report
+        if not name.startswith("node_")
+    )
+
+
+def test_the_report_says_what_verify_finds(quantized: tuple[Quantized, int]) -> None:
+    bundle, report = quantized[0].bundle, quantized[0].report
+    result = verify_bundle(bundle.path, precision="int8", seed=report["errors"]["seed"])
+    assert result.passed
+    assert result.errors == pytest.approx(report["errors"]["max"], rel=1e-2, abs=1e-6)
+    assert result.rms == pytest.approx(report["errors"]["rms"], rel=1e-2, abs=1e-6)
+    assert 1e-5 < result.step_error < result.step_tolerance
+    assert report["bounds"] == bundle.manifest.bounds["int8"].model_dump()
+    assert report["bounds"]["step_error"] == 3 * report["errors"]["step_error"]
+    assert report["bounds"]["psnr"] == pytest.approx(report["errors"]["psnr_db"] - 6.02, abs=0.01)
+
+
+def test_int8_is_sampled_from(quantized: tuple[Quantized, int]) -> None:
+    path = quantized[0].bundle.path
+    exact, coarse = (load(path, precision=name).sample(n=3) for name in ("fp32", "int8"))
+    assert 0 < np.abs(exact - coarse).max() < 0.1
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A trained model in a bundle of 10 steps, with int8 in all layers and bounds to suit."""
+    folder = tmp_path_factory.mktemp("trained") / "bundle"
+    shutil.copytree(find_bundle("ddpm-mnist"), folder)
+    value = read_json(folder / MANIFEST)
+    value["program"] = {"sampler": "ddim", "arguments": {"steps": 10}}
+    write_manifest(folder, value)
+    files = {INT8: _of_rows(read_bundle(folder), 10).SerializeToString()}
+    bundle = with_files(read_bundle(folder), files)
+    bounds = bounds_for(verify_bundle(bundle.path, precision="int8", seed=1))
+    return with_files(bundle, {}, bounds={"int8": bounds})
+
+
+def test_calibrated_on_a_single_row_verify_fails(trained: Bundle, tmp_path: Path) -> None:
+    """The seeded defect of PTQ4DM: ranges of one noise level do not hold at the others."""
+    line = ["verify", str(trained.path), "--precision", "int8"]
+    assert main(line) == 0
+    bad = _of_rows(trained, 1).SerializeToString()
+    copy = shutil.copytree(trained.path, tmp_path / "copy")
+    with_files(read_bundle(copy), {INT8: bad})
+    assert main(["verify", str(copy), *line[2:]]) == 1
+
+
+def test_calibrated_on_a_single_row_nothing_is_written(trained: Bundle) -> None:
+    model = onnx.load(trained.file(STEP))
+    program = trained.default_program()
+    checked = from_trajectory(trained, program, samples=8, seed=1)
+    assert max(require_covered(model, _of_rows(trained, 10), layers(model), checked)) < 1.5
+    with pytest.raises(CheckFailed, match="times what ranges of the whole run leave"):
+        require_covered(model, _of_rows(trained, 1), layers(model), checked)
+
+
+def test_feeds_are_the_states_of_a_run(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    found = from_trajectory(bundle, bundle.default_program(), samples=2, rows=3, seed=5)
+    assert found.rows == (0, 10, 19)
+    states = load(tiny_bundle).stream(n=2, seed=5)
+    x = {state.step: state.x.copy() for state in states}
+    for row, feed in zip(found.rows[1:], found.feeds[1:], strict=True):
+        assert feed["row"].tolist() == [row, row]
+        np.testing.assert_allclose(feed["x"], x[row], atol=1e-5)
+
+
+def test_data_are_put_under_the_noise_of_the_rows(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    program = bundle.default_program()
+    data = np.random.default_rng(0).uniform(-1, 1, (500, 1, 8, 8)).astype(np.float32)
+    found = from_data(bundle, program, data, "numbers", rows=4)
+    for row, feed in zip(found.rows, found.feeds, strict=True):
+        alpha, sigma = program.targets[row]
+        noise = feed["x"] - alpha * data
+        assert noise.std() == pytest.approx(sigma, rel=0.02, abs=1e-6)
+        assert feed["row"][0] == row
+    assert feed["table"][row, Column.COND] == program.table[row, Column.COND]
+
+
+def test_data_of_another_size_are_refused(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    with pytest.raises(UsageError, match=r"faces has samples \[3, 8, 8\]"):
+        from_data(bundle, bundle.default_program(), np.zeros((1, 3, 8, 8), np.float32), "faces")
+
+
+def test_a_convolution_in_8_bits_is_what_the_definition_says() -> None:
+    random = np.random.default_rng(0)
+    x = random.uniform(-0.3, 2, (1, 3, 4, 4)).astype(np.float32)
+    w = random.normal(size=(5, 3, 1, 1)).astype(np.float32)
+    b = random.normal(size=5).astype(np.float32)
+    model = _model(["x"], {"w": w, "b": b}, [("Conv", ["x", "w", "b"], {})], channels=3)
+    exact = _run(model, {"x": x})
+    ranges = ranges_of(model, [{"x": x}], ["Conv"])
+    assert ranges["x"] == pytest.approx((x.min(), x.max()))
+    assert ranges["v0"] == pytest.approx((exact.min(), exact.max()))
+
+    scale, zero = _scale(*ranges["x"])
+    whole = np.clip(np.round(x / scale) + zero, 0, 255) - zero
+    scales = np.abs(w).max((1, 2, 3), keepdims=True) / 127
+    sums = np.einsum("nchw,oc->nohw", whole, np.round(w / scales)[:, :, 0, 0])
+    y = scale * scales.reshape(1, -1, 1, 1) * sums + b.reshape(1, -1, 1, 1)
+    step, zero = _scale(*ranges["v0"])
+    expected = (np.clip(np.round(y / step) + zero, 0, 255) - zero) * step
+    found = _run(in_8_bits(model, ranges, ["node0"]), {"x": x})
+    np.testing.assert_allclose(found, expected, atol=1.01 * step)
+    assert np.mean(np.abs(found - expected) > 1e-5) < 0.05  # rounding may differ at a tie
+
+
+def test_joined_inputs_get_a_quantizer_each() -> None:
+    """Of two parts, 1000 times apart, the smaller one is not lost in the range of the larger."""
+    random = np.random.default_rng(0)
+    parts = {
+        "p": random.normal(size=(1, 4, 8, 8)).astype(np.float32),
+        "q": 1000 * random.normal(size=(1, 4, 8, 8)).astype(np.float32),
+    }
+    w = random.normal(size=(6, 8, 1, 1)).astype(np.float32)
+    w[:, 4:] /= 1000  # both parts matter alike
+    nodes = [("Concat", ["p", "q"], {"axis": 1}), ("Conv", ["v0", "w"], {})]
+    model = _model(["p", "q"], {"w": w}, nodes, channels=4)
+    exact = _run(model, parts)
+    ranges = ranges_of(model, [parts], ["Conv", "Concat"])
+    found = _run(in_8_bits(model, ranges, ["node1"]), parts)
+    assert np.sqrt(np.mean((found - exact) ** 2)) < 0.02 * exact.std()
+
+    together = {**parts, "p": np.zeros_like(parts["p"])}  # all that one quantizer leaves of p
+    assert np.sqrt(np.mean((_run(model, together) - exact) ** 2)) > 0.5 * exact.std()
+
+
+def test_a_layer_fails_that_brings_four_times_its_part() -> None:
+    even = dict.fromkeys("abcdefgh", 0.06)
+    assert sensitivity.failing({**even, "i": 0.52}) == ["i"]  # of 9 layers: more than 4 / 9
+    assert sensitivity.failing({**even, "i": 0.40}) == []
+
+
+def test_a_network_of_two_layers_is_too_small() -> None:
+    model = _model(
+        ["x"],
+        {"v": np.ones((2, 2, 1, 1), np.float32), "w": np.ones((2, 2, 1, 1), np.float32)},
+        [("Conv", ["x", "v"], {}), ("Conv", ["v0", "w"], {})],
+        channels=2,
+    )
+    assert layers(model) == []
+
+
+def _of_rows(bundle: Bundle, rows: int) -> onnx.ModelProto:
+    model = onnx.load(bundle.file(STEP))
+    found = from_trajectory(bundle, bundle.default_program(), rows=rows)
+    return in_8_bits(model, calibrate(model, found), layers(model))
+
+
+def _model(
+    inputs: list[str],
+    weights: dict[str, Array],
+    nodes: list[tuple[str, list[str], dict[str, int]]],
+    *,
+    channels: int,
+) -> onnx.ModelProto:
+    """A chain of nodes node0, node1, ... with values v0, v1, ..., the last of which is y, too."""
+    chain = [
+        helper.make_node(op, taken, [f"v{index}"], name=f"node{index}", **given)
+        for index, (op, taken, given) in enumerate(nodes)
+    ]
+    image = ["h", "w"]
+    graph = helper.make_graph(
+        [*chain, helper.make_node("Identity", [f"v{len(nodes) - 1}"], ["y"])],
+        "graph",
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, *image])
+            for name in inputs
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "c", *image])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def _run(model: onnx.ModelProto, feed: dict[str, Array]) -> Array:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), cpu_options(None), providers=["CPUExecutionProvider"]
+    )
+    found: Array = session.run(["y"], feed)[0]
+    return found
+
+
+def _scale(low: float, high: float) -> tuple[float, int]:
+    scale = (high - low) / 255
+    return scale, round(-low / scale)

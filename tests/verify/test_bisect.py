@@ -1,0 +1,133 @@
+"""Bisection names the node where an error begins, and nobody where there is none."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from difftool.bundle import CONDITIONER, STEP, read_bundle
+from difftool.compile.precision import in_half
+from difftool.diffusion.samplers import ddpm
+from difftool.errors import UsageError
+from difftool.verify.bisect import bisect, bisect_sides
+from difftool.verify.sides import open_sides
+from difftool.verify.verify import verify_sides
+from tests.verify.defects import copied, deep_weight, with_weight
+
+
+@pytest.fixture
+def step(tiny_bundle: Path) -> onnx.ModelProto:
+    return onnx.load(tiny_bundle / STEP)
+
+
+@pytest.fixture
+def inputs(tiny_bundle: Path) -> dict[str, np.ndarray]:
+    """Of the step graph, at row 5 of a run."""
+    bundle = read_bundle(tiny_bundle)
+    table = bundle.default_program().table.astype(np.float32)
+    rng = np.random.default_rng(0)
+    shape = (2, 1, 8, 8)
+    graph = onnx.load(bundle.file(STEP)).graph
+    width = next(v for v in graph.input if v.name == "cond_table").type.tensor_type.shape.dim[1]
+    return {
+        "x": rng.standard_normal(shape).astype(np.float32),
+        "history": np.zeros((table.shape[1] - 18, *shape), np.float32),
+        "row": np.array([5, 5]),
+        "noise": rng.standard_normal(shape).astype(np.float32),
+        "table": table,
+        "cond_table": rng.standard_normal((20, width.dim_value)).astype(np.float32),
+    }
+
+
+def test_equal_graphs_have_no_culprit(step: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> None:
+    assert bisect(step, step, inputs, 0.0) is None
+
+
+@pytest.mark.parametrize("change", [1.001, np.nan])
+def test_the_node_of_a_changed_weight_is_named(
+    change: float, step: onnx.ModelProto, inputs: dict[str, np.ndarray]
+) -> None:
+    node, weight = deep_weight(step)
+    broken = with_weight(step, weight, lambda w: (w * change).astype(np.float32))
+    culprit = bisect(broken, step, inputs, 1e-5)
+    assert culprit is not None
+    assert (culprit.file, culprit.node, culprit.operator) == (STEP, node, "Conv")
+    assert (
+        np.isnan(culprit.error) if np.isnan(change) else culprit.error == pytest.approx(1e-3, rel=1)
+    )
+    assert 1 < culprit.position < culprit.compared
+    assert bisect(broken, step, inputs, 0.1) is None or np.isnan(change)
+
+
+def test_a_graph_and_its_own_half(step: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> None:
+    half = in_half(step, "fp16")
+    assert bisect(half, step, inputs, 0.02) is None
+    culprit = bisect(half, step, inputs, 1e-5)
+    assert culprit is not None
+    first = next(node for node in step.graph.node if node.op_type == "Conv")
+    assert culprit.value == first.output[0]
+
+
+def test_strangers_cannot_be_compared(
+    step: onnx.ModelProto, points_bundle: Path, inputs: dict[str, np.ndarray]
+) -> None:
+    other = onnx.load(points_bundle / STEP)
+    for node in other.graph.node:
+        node.output[:] = [f"other.{name}" for name in node.output]
+    with pytest.raises(UsageError, match="no value in common"):
+        bisect(step, other, inputs, 1e-5)
+
+
+def test_numbers_of_another_export_mean_nothing(
+    step: onnx.ModelProto, inputs: dict[str, np.ndarray]
+) -> None:
+    """The other graph has its numbered values in another order, as another exporter gives them."""
+    other = onnx.ModelProto()
+    other.CopyFrom(step)
+    numbered = [out for node in step.graph.node for out in node.output if out.startswith("val_")]
+    turned = dict(zip(numbered, numbered[1:] + numbered[:1], strict=True))
+    for node in other.graph.node:
+        node.input[:] = [turned.get(name, name) for name in node.input]
+        node.output[:] = [turned.get(name, name) for name in node.output]
+    del other.graph.value_info[:]
+    assert bisect(step, other, inputs, 1e-5) is None
+    node, weight = deep_weight(step)
+    broken = with_weight(step, weight, lambda w: (w * 1.01).astype(np.float32))
+    culprit = bisect(broken, other, inputs, 1e-5)
+    assert culprit is not None
+    assert culprit.node == node
+
+
+def test_two_precisions_of_a_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The defect is in the graph of the other precision; the first sound half is passed over."""
+    model = in_half(onnx.load(tiny_bundle / STEP), "fp16")
+    node, weight = deep_weight(model)
+    broken = with_weight(model, weight, lambda w: (w * 1.5).astype(np.float16))
+    bundle = copied(tiny_bundle, tmp_path / "b", {"step.fp16.onnx": broken.SerializeToString()})
+    sides = open_sides(bundle, precision="fp16")
+    result = verify_sides(bundle, *sides, ddpm(bundle.spec, clip=False))
+    assert not result.passed
+    culprit = bisect_sides(bundle, *sides, result)
+    assert culprit is not None
+    assert (culprit.file, culprit.node) == ("step.fp16.onnx", node)
+
+
+def test_one_graph_on_two_backends_is_refused(tiny_bundle: Path) -> None:
+    bundle = read_bundle(tiny_bundle)
+    sides = open_sides(bundle, backend="openvino")
+    result = verify_sides(bundle, *sides)
+    with pytest.raises(UsageError, match=r"both sides run step\.onnx"):
+        bisect_sides(bundle, *sides, result)
+
+
+def test_a_conditioner_is_bisected_likewise(tiny_bundle: Path) -> None:
+    model = onnx.load(tiny_bundle / CONDITIONER)
+    feed = {"cond": np.arange(20, dtype=np.float32)}
+    weights = {value.name for value in model.graph.initializer}
+    node = next(node for node in model.graph.node if node.op_type in ("Gemm", "MatMul"))
+    weight = next(name for name in node.input if name in weights)
+    broken = with_weight(model, weight, lambda w: (w * 1.05).astype(np.float32))
+    culprit = bisect(broken, model, feed, 1e-4, file=CONDITIONER)
+    assert culprit is not None
+    assert (culprit.file, culprit.node) == (CONDITIONER, node.name)
