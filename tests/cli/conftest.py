@@ -11,6 +11,12 @@ import pytest
 
 from difftool.cli import main
 
+# As if PyTorch were not installed, which other libraries look for, too.
+WITHOUT_TORCH = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
+"""
 ENTRY = "import sys; from difftool.cli import main; sys.exit(main())"
 
 

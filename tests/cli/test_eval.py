@@ -18,14 +18,8 @@ from difftool.evaluate.comparison import compare_images, compare_points
 from difftool.evaluate.extractor import open_extractor
 from difftool.files import sha256_of
 from difftool.runtime import load, to_uint8
-from tests.cli.conftest import Command
+from tests.cli.conftest import WITHOUT_TORCH, Command
 
-# As if it were not installed, which other libraries look for, too.
-WITHOUT_TORCH = """
-from importlib.machinery import PathFinder
-find = PathFinder.find_spec
-PathFinder.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
-"""
 SHORT = ("--sampler", "ddim", "--steps", 2)
 
 
