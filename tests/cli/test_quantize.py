@@ -119,4 +119,6 @@ def test_without_onnx_the_line_to_install_it_is_all_there_is(
 ) -> None:
     done = spawn("quantize", classes_bundle, setup="import sys; sys.modules['onnx'] = None")
     assert (done.code, done.out) == (4, "")
-    assert done.err == ("error: onnx is not installed\nhint: run: pip install 'difftool[export]'\n")
+    assert done.err == (
+        "error: onnx is not installed\nhint: run: pip install 'difftool[compile]'\n"
+    )

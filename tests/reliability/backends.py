@@ -40,10 +40,10 @@ def opened(bundle: Bundle, name: str, threads: int = 1) -> Backend:
 
 def with_torchscript(bundle: Path, checkpoint: Path) -> Bundle:
     """The bundle, which is changed, with a step.ts of the checkpoint it came from."""
-    loaded = load_checkpoint(checkpoint)
-    module = step_module(loaded.network, loaded.spec)
+    loaded, opened = load_checkpoint(checkpoint), read_bundle(bundle)
+    module = step_module(loaded.network, loaded.spec, opened.features)
     script = torchscript(module, loaded.spec, conditioner_width(loaded.network, loaded.spec))
-    return with_files(read_bundle(bundle), {TORCHSCRIPT: script})
+    return with_files(opened, {TORCHSCRIPT: script})
 
 
 def shipped_with_torchscript(name: str, folder: Path) -> Bundle:

@@ -87,11 +87,11 @@ def choose(files: Iterable[str], name: str) -> list[str]:
 
 def cached() -> list[tuple[Origin, dict[str, int]]]:
     """The models in the hub's own cache that could be imported: each with its files' bytes."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        found = scan_cache_dir()
+        found = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return []
     models = []

@@ -142,8 +142,9 @@ class TorchBatch:
         return self._get(self._denoised)
 
     def _put(self, array: NDArray[Any]) -> "Tensor":
-        """A tensor of its own on the device."""
-        tensor: Tensor = self._torch.from_numpy(np.array(array)).to(self._device)
+        """A tensor of its own on the device, float32 if it holds no integers."""
+        kind = np.float32 if array.dtype.kind == "f" else array.dtype
+        tensor: Tensor = self._torch.from_numpy(np.array(array, kind)).to(self._device)
         return tensor
 
     def _get(self, tensor: "Tensor") -> Floats:
