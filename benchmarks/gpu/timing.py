@@ -42,7 +42,7 @@ def heat(
 ) -> dict[str, Times]:
     """Time all candidates by turns; a round of each lasts about so many seconds.
 
-    One round goes before, in which `on_candidate` is told who runs, and is not counted.
+    Run a first round that is not counted; `on_candidate` gets the name of each as it begins.
     """
     turns: dict[str, Callable[[], tuple[float, float | None]]] = {}
     for name, runner in runners.items():

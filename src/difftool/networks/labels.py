@@ -7,9 +7,9 @@ from difftool.networks.checks import check_at_least
 
 
 def label_table(classes: int, null_label: bool, width: int) -> nn.Embedding | None:
-    """The vectors of the labels 0 .. classes - 1, and of the label `classes` if it says none.
+    """Make a learned vector for each class, and with `null_label` one more, of the label `classes`.
 
-    None without classes. UsageError if there is a null label and no class beside it.
+    Returns None without classes. UsageError if there is a null label and no class beside it.
     """
     check_at_least(0, "classes", classes)
     if not classes:

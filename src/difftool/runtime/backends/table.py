@@ -133,7 +133,7 @@ def find_backend(name: str) -> BackendEntry:
 
     Raises:
         UsageError: there is no backend of that name.
-        MissingDependencyError: another package names one, and does not bring it.
+        MissingDependencyError: the backend of another package cannot be imported.
     """
     for entry in BACKENDS:
         if entry.name == name:

@@ -151,7 +151,7 @@ class DeviceBatch:
                 self._upload(self._room.fixed["mask"], mask[self._slots])
 
     def advance(self, rows: int, draws: Draws) -> None:
-        """Run the next rows on the noise of these samples, and do not wait for them."""
+        """Launch the next rows on the noise of these samples, without waiting for their end."""
         self._done += rows
         self._seen.clear()
         end = int(self._first[0]) + self._done
