@@ -32,8 +32,7 @@ from common.sessions import session
 from common.timing import interleave, ratios, repeated
 from onnxruntime import GraphOptimizationLevel, SessionOptions
 
-from difftool.export.forms import CHOSEN
-from difftool.export.forms import Forms as Lowerings
+from difftool.export.lowerings import CHOSEN, Lowerings
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], list[np.ndarray]]

@@ -16,7 +16,7 @@ from common.timing import interleave, ratios
 
 import difftool
 from difftool import Model, Program
-from difftool.compile.portable.sampler import portable_sampler
+from difftool.compile.sampler_onnx.graph import portable_sampler
 
 RATIO = "sampler.onnx / sampling loop"
 RATIO_LIMIT = 1.03

@@ -19,7 +19,7 @@ from difftool.export.bundle import export_bundle
 from difftool.runtime.images import grid
 from difftool.train.presets import preset
 from difftool.train.trainer import train
-from difftool.verify.verify import verify_bundle
+from difftool.verify.bundles import verify_bundle
 
 DEMO = Path("demo")
 RUN, BUNDLE = DEMO / "digits", DEMO / "digits.bundle"

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from tests.fixtures import (  # noqa: F401
     classes_bundle,
     classes_checkpoint,
-    fused_bundle,
+    featured_bundle,
     points_bundle,
     points_checkpoint,
     tiny_bundle,
@@ -17,7 +17,7 @@ from tests.fixtures import (  # noqa: F401
     toy_recipe,
 )
 from tests.recipes import images_config, points_config  # noqa: F401
-from tests.reliability.bars import (  # noqa: F401
+from tests.reliability.criteria import (  # noqa: F401
     cases,
     nightly,
     note,

@@ -11,7 +11,7 @@ import numpy as np
 import difftool
 from difftool import Program
 from difftool.networks.trained import load_checkpoint
-from difftool.verify.verify import verify_bundle
+from difftool.verify.bundles import verify_bundle
 
 KEPT = Path(__file__).parent / "kept"
 

@@ -3,10 +3,10 @@
 # ruff: noqa: F401
 from difftool.bundle.amend import with_files
 from difftool.checkpoint import EMA, MODEL, save_checkpoint
+from difftool.compile.engine.compile import Request as EngineRequest
+from difftool.compile.engine.compile import compile_bundle
+from difftool.compile.engine.target import resolve_target
 from difftool.compile.precision import in_half
-from difftool.compile.tensorrt.compile import Request as EngineRequest
-from difftool.compile.tensorrt.compile import compile_bundle
-from difftool.compile.tensorrt.target import resolve_target
 from difftool.export.bundle import export_bundle
 from difftool.export.onnx import OPSET, conditioner_width, export_step, step_module
 from difftool.export.step import StepModule

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from difftool.export.forms.upsampling import parity_kernels
+from difftool.export.lowerings.upsampling import parity_kernels
 
 
 def norm_by_layer_norm(graph: ir.Graph) -> None:

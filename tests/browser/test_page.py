@@ -18,7 +18,7 @@ from PIL import Image
 
 import difftool
 from difftool.bundle import read_bundle
-from difftool.compile.portable.site import write_site
+from difftool.compile.sampler_onnx.site import write_site
 from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.runtime.images import grid
 from difftool.runtime.model import Model, find_bundle

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from difftool.bundle import read_bundle
-from difftool.compile.tensorrt.compile import Request, engine_key
-from difftool.compile.tensorrt.target import resolve_target
+from difftool.compile.engine.compile import Request, engine_key
+from difftool.compile.engine.target import resolve_target
 from difftool.runtime.engine_cache import EngineCache, Record
 from tests.cli.conftest import Command
 

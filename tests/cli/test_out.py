@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from difftool.bundle import read_bundle
-from difftool.compile.portable.site import RUNTIME
+from difftool.compile.sampler_onnx.site import RUNTIME
 from tests.cli.conftest import Command
 
 FEW = ["--sampler", "ddim", "--steps", "2"]

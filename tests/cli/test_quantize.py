@@ -9,7 +9,7 @@ import pytest
 
 from difftool.bundle import read_bundle
 from difftool.cli import main
-from difftool.compile.quantize import bundle as quantize
+from difftool.compile.quantization import bundle as quantize
 from difftool.errors import CheckFailed
 from tests.cli.conftest import Command, tree
 

@@ -25,7 +25,7 @@ def test_a_bundle_against_itself_on_another_backend(difftool: Command, tiny_bund
     assert (value["backend"], value["precision"]) == ("openvino", "fp32")
     assert (value["against"], value["against_precision"]) == ("onnxruntime-cpu", "fp32")
     assert 0 < value["rms_error"] < value["step_error"] < 1e-5
-    assert (value["bad_row"], value["teacher_bad_row"]) == (None, None)
+    assert (value["bad_row"], value["reference_bad_row"]) == (None, None)
     assert "bisect" not in value
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from difftool.bundle import read_bundle
-from difftool.compile.portable.site import RUNTIME, write_site
+from difftool.compile.sampler_onnx.site import RUNTIME, write_site
 from difftool.errors import UsageError
 from tests.cli.conftest import Command, tree
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 
 from difftool.bundle import Bundle
-from difftool.compile.portable.sampler import portable_sampler
+from difftool.compile.sampler_onnx.graph import portable_sampler
 from difftool.diffusion.program import Program
 
 AGREEMENT = 1e-4  # of float samples

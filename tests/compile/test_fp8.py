@@ -10,8 +10,8 @@ from ml_dtypes import float8_e4m3fn
 from onnx import TensorProto, numpy_helper
 
 from difftool.bundle import STEP, Bundle, read_bundle
-from difftool.compile.quantize.calibration import from_trajectory
-from difftool.compile.quantize.fp8 import in_fp8
+from difftool.compile.quantization.calibration import from_trajectory
+from difftool.compile.quantization.fp8 import in_fp8
 
 
 @pytest.fixture(scope="module")

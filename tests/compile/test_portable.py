@@ -10,17 +10,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from tests.compile.sampler_onnx import AGREEMENT, draw, opened
 
 import difftool
 from difftool.bundle import read_bundle
-from difftool.compile.portable.sampler import portable_sampler
-from difftool.compile.quantize.bundle import quantize_bundle
+from difftool.compile.quantization.bundle import quantize_bundle
+from difftool.compile.sampler_onnx.graph import portable_sampler
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.samplers import compile_program, ddpm, plms, predictor_corrector
 from difftool.errors import ArtefactError, UsageError
 from difftool.runtime.model import find_bundle
-from tests.compile.portable import AGREEMENT, draw, opened
 
 LOAD = """
 import sys, onnxruntime
@@ -30,9 +30,9 @@ assert "seed" in [node.name for node in session.get_inputs()]
 
 
 @pytest.fixture(scope="module")
-def tiny(fused_bundle: Path) -> Any:
+def tiny(featured_bundle: Path) -> Any:
     """The sampler of a tiny model, whose default is ddpm with 20 steps."""
-    return opened(read_bundle(fused_bundle))
+    return opened(read_bundle(featured_bundle))
 
 
 @pytest.mark.parametrize(
@@ -45,18 +45,18 @@ def tiny(fused_bundle: Path) -> Any:
     ],
 )
 def test_every_table_fits(
-    tiny: Any, fused_bundle: Path, sampler: str, arguments: dict[str, Any]
+    tiny: Any, featured_bundle: Path, sampler: str, arguments: dict[str, Any]
 ) -> None:
-    model = difftool.load(fused_bundle, backend="onnxruntime-cpu")
+    model = difftool.load(featured_bundle, backend="onnxruntime-cpu")
     program = compile_program(model.spec, SamplerCall(sampler, arguments))
     got = draw(tiny, n=5, first_sample=[2], **graph_inputs(program))
     wanted = model.sample(program, n=5, seed=3, first_sample=2)
     np.testing.assert_allclose(got["samples"], wanted, rtol=0, atol=AGREEMENT)
 
 
-def test_blocks_of_rows_end_where_the_table_does(fused_bundle: Path) -> None:
+def test_blocks_of_rows_end_where_the_table_does(featured_bundle: Path) -> None:
     """More numbers than one draw holds: blocks of 6 rows for 150 samples of 64 numbers."""
-    model = difftool.load(fused_bundle, backend="onnxruntime-cpu", max_batch=150)
+    model = difftool.load(featured_bundle, backend="onnxruntime-cpu", max_batch=150)
     program = ddpm(model.spec, steps=20)
     got = draw(opened(model.bundle), n=150)
     np.testing.assert_allclose(
@@ -87,8 +87,8 @@ def test_labels_and_guidance_are_those_of_the_runtime(classes_bundle: Path, scal
     np.testing.assert_allclose(one_for_all["samples"], wanted, rtol=0, atol=AGREEMENT)
 
 
-def test_known_values_are_held(fused_bundle: Path) -> None:
-    model = difftool.load(fused_bundle, backend="onnxruntime-cpu")
+def test_known_values_are_held(featured_bundle: Path) -> None:
+    model = difftool.load(featured_bundle, backend="onnxruntime-cpu")
     known = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8)).astype(np.float32)
     mask = np.zeros((1, 8, 8), np.float32)
     mask[:, :4] = 1
@@ -106,8 +106,8 @@ def test_an_empty_input_is_one_that_is_left_out(tiny: Any) -> None:
     np.testing.assert_array_equal(got["samples"], draw(tiny)["samples"])
 
 
-def test_a_run_in_parts_is_the_whole_run(tiny: Any, fused_bundle: Path) -> None:
-    model = difftool.load(fused_bundle, backend="onnxruntime-cpu")
+def test_a_run_in_parts_is_the_whole_run(tiny: Any, featured_bundle: Path) -> None:
+    model = difftool.load(featured_bundle, backend="onnxruntime-cpu")
     program = plms(model.spec, steps=11)
     arrays = graph_inputs(program)
     whole = draw(tiny, **arrays)
@@ -166,9 +166,9 @@ def test_a_label_that_the_model_lacks_is_an_error_too(classes_bundle: Path) -> N
             draw(session, label=labels)
 
 
-def test_int8_is_as_near_as_the_bundle_says(fused_bundle: Path, tmp_path: Path) -> None:
+def test_int8_is_as_near_as_the_bundle_says(featured_bundle: Path, tmp_path: Path) -> None:
     """Row by row from the exact state: over a run int8's roundings would add up."""
-    bundle = quantize_bundle(read_bundle(fused_bundle), out=tmp_path / "int8").bundle
+    bundle = quantize_bundle(read_bundle(featured_bundle), out=tmp_path / "int8").bundle
     program, exact = bundle.default_program(), opened(bundle)
     graph = portable_sampler(bundle, program, "int8")
     settings = onnxruntime.SessionOptions()
@@ -184,9 +184,9 @@ def test_int8_is_as_near_as_the_bundle_says(fused_bundle: Path, tmp_path: Path) 
 
 
 def test_an_adaptive_table_runs_only_where_the_step_computes_norms(
-    fused_bundle: Path, classes_bundle: Path
+    featured_bundle: Path, classes_bundle: Path
 ) -> None:
-    model = difftool.load(fused_bundle, backend="onnxruntime-cpu")
+    model = difftool.load(featured_bundle, backend="onnxruntime-cpu")
     arguments = {"steps": 6, "corrector": "adaptive"}
     program = predictor_corrector(model.spec, **arguments)
     got = draw(opened(model.bundle, program), n=2)
@@ -197,8 +197,8 @@ def test_an_adaptive_table_runs_only_where_the_step_computes_norms(
         portable_sampler(read_bundle(classes_bundle), program)
 
 
-def test_a_precision_that_the_bundle_lacks_is_refused(fused_bundle: Path) -> None:
-    bundle = read_bundle(fused_bundle)
+def test_a_precision_that_the_bundle_lacks_is_refused(featured_bundle: Path) -> None:
+    bundle = read_bundle(featured_bundle)
     with pytest.raises(ArtefactError, match=r"has no step\.int8\.onnx"):
         portable_sampler(bundle, bundle.default_program(), "int8")
 
@@ -216,8 +216,8 @@ def test_the_file_is_valid_and_loads_without_a_word(
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_weights_lie_inside_the_innermost_loop_and_all_is_standard(fused_bundle: Path) -> None:
-    bundle = read_bundle(fused_bundle)
+def test_the_weights_lie_inside_the_innermost_loop(featured_bundle: Path) -> None:
+    bundle = read_bundle(featured_bundle)
     model = onnx.load_from_string(portable_sampler(bundle, bundle.default_program()))
     inner = _body(_body(model.graph))
     weights = [
@@ -229,8 +229,8 @@ def test_the_weights_lie_inside_the_innermost_loop_and_all_is_standard(fused_bun
     assert {opset.domain for opset in model.opset_import} == {""}
 
 
-def test_metadata_say_what_the_file_is(fused_bundle: Path) -> None:
-    bundle = read_bundle(fused_bundle)
+def test_metadata_say_what_the_file_is(featured_bundle: Path) -> None:
+    bundle = read_bundle(featured_bundle)
     session = opened(bundle)
     found = session.get_modelmeta().custom_metadata_map
     assert found["difftool.format"] == "1"

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from tests.compile.sampler_onnx import AGREEMENT, draw, opened
 
 import difftool
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.samplers import dpmpp_2m
-from tests.compile.portable import AGREEMENT, draw, opened
 
 
 @pytest.mark.parametrize("name", ["ddpm-mnist", "ncsn-mnist"])

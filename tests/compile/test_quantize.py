@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from difftool.bundle import MANIFEST, STEP, Bundle, read_bundle, write_manifest
 from difftool.bundle.amend import with_files
 from difftool.cli import main
-from difftool.compile.quantize import sensitivity
-from difftool.compile.quantize.bundle import (
+from difftool.compile.quantization import sensitivity
+from difftool.compile.quantization.bundle import (
     INT8,
     REPORT,
     Quantized,
@@ -24,15 +24,15 @@ from difftool.compile.quantize.bundle import (
     require_covered,
     steps_of,
 )
-from difftool.compile.quantize.calibration import from_data, from_trajectory, ranges_of
-from difftool.compile.quantize.graph import in_8_bits, layers
+from difftool.compile.quantization.calibration import from_data, from_trajectory, ranges_of
+from difftool.compile.quantization.graph import in_8_bits, layers
 from difftool.diffusion.columns import Column
 from difftool.errors import CheckFailed, UsageError
 from difftool.files import read_json
 from difftool.runtime import load
 from difftool.runtime.backends.sessions import cpu_options
 from difftool.runtime.model import find_bundle
-from difftool.verify.verify import verify_bundle
+from difftool.verify.bundles import verify_bundle
 
 Array = NDArray[np.float32]
 

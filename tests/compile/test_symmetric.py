@@ -9,8 +9,8 @@ import pytest
 from onnx import numpy_helper
 
 from difftool.bundle import Bundle, read_bundle
-from difftool.compile.quantize.calibration import from_trajectory
-from difftool.compile.quantize.symmetric import in_int8
+from difftool.compile.quantization.calibration import from_trajectory
+from difftool.compile.quantization.symmetric import in_int8
 from difftool.errors import UsageError
 
 
@@ -63,6 +63,6 @@ def test_a_row_is_close_to_float32(tiny: Bundle, quantized: onnx.ModelProto) -> 
 
 
 def test_what_has_no_inner_layer_is_refused(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("difftool.compile.quantize.symmetric._inner_products", lambda model: [])
+    monkeypatch.setattr("difftool.compile.quantization.symmetric._inner_products", lambda model: [])
     with pytest.raises(UsageError, match="too small for int8"):
         in_int8(tiny)

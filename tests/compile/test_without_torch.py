@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from difftool.compile.portable.site import RUNTIME
+from difftool.compile.sampler_onnx.site import RUNTIME
 from tests.cli.conftest import WITHOUT_TORCH, Command, spawn  # noqa: F401
 
 LINES = {

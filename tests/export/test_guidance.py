@@ -26,8 +26,8 @@ from difftool.runtime.backends.reference import Reference
 from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
+from difftool.verify.bundles import verify_bundle
 from difftool.verify.eager import Eager
-from difftool.verify.verify import verify_bundle
 
 SEED = 4
 LABELS = [2, 0, 3, 1, 2, 0]  # 3 is the null label

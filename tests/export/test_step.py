@@ -145,19 +145,20 @@ def test_time_conditioning_is_outside_the_graph(tiny_checkpoint: Path, tiny_bund
 def test_one_graph_serves_any_history(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
     loaded = load_checkpoint(tiny_checkpoint)
     program = with_history(ddpm(loaded.spec, clip=False))
-    teacher = Eager(loaded.network, loaded.spec).batch(program, 2)
+    reference = Eager(loaded.network, loaded.spec).batch(program, 2)
     from difftool.bundle import read_bundle
     from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 
-    student = OnnxRuntimeCpu(read_bundle(tiny_bundle), threads=1).batch(program, 2)
+    candidate = OnnxRuntimeCpu(read_bundle(tiny_bundle), threads=1).batch(program, 2)
     rng = np.random.default_rng(2)
     x = rng.normal(size=(2, 1, 8, 8)).astype(np.float32)
-    teacher.start(x)
-    student.start(x)
+    reference.start(x)
+    candidate.start(x)
     for _ in range(len(program)):
         noise = rng.normal(size=x.shape).astype(np.float32)
-        teacher.step(noise)
-        student.step(noise)
-    assert student.history.shape == (2, 2, 1, 8, 8)
-    assert np.abs(student.x - teacher.x).max() < 1e-4 * np.abs(teacher.x).max()
-    assert np.abs(student.history - teacher.history).max() < 1e-4 * np.abs(teacher.history).max()
+        reference.step(noise)
+        candidate.step(noise)
+    assert candidate.history.shape == (2, 2, 1, 8, 8)
+    assert np.abs(candidate.x - reference.x).max() < 1e-4 * np.abs(reference.x).max()
+    apart = np.abs(candidate.history - reference.history).max()
+    assert apart < 1e-4 * np.abs(reference.history).max()

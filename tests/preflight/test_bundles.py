@@ -15,13 +15,13 @@ from onnx import helper, shape_inference
 import difftool
 from difftool.bundle import CONDITIONER, STEP, Bundle, read_bundle
 from difftool.compile.precision import in_half
-from difftool.compile.quantize.calibration import from_trajectory, ranges_of
-from difftool.compile.quantize.fp8 import in_fp8
-from difftool.compile.quantize.graph import LAYERS, in_8_bits, layers
-from difftool.compile.quantize.symmetric import in_int8
+from difftool.compile.quantization.calibration import from_trajectory, ranges_of
+from difftool.compile.quantization.fp8 import in_fp8
+from difftool.compile.quantization.graph import LAYERS, in_8_bits, layers
+from difftool.compile.quantization.symmetric import in_int8
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
-from difftool.export.forms.rows import ONE_OR_BATCH
+from difftool.export.lowerings.rows import ONE_OR_BATCH
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
 from difftool.networks import build_network
 from difftool.preflight.shapes.footprint import Walk

@@ -21,7 +21,7 @@ from difftool.preflight.schema import MESSAGES, Field
 from difftool.preflight.wire import BYTES, WireError, fields
 from tests.preflight.protobuf import by_cpp, by_python, plain
 from tests.preflight.wire_mutations import mutated, varint
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 
 CASES: Final = 1_000
 CASES_NIGHTLY: Final = 20_000
@@ -86,7 +86,7 @@ def test_a_bundles_graph_is_decoded_whole(tiny_bundle: Path, name: str) -> None:
     assert agree((tiny_bundle / name).read_bytes())
 
 
-@pytest.mark.bar("B7")
+@pytest.mark.criterion("B7")
 def test_parsers_see_what_was_judged(cases: Cases, nightly: bool) -> None:
     data = small_file()
     assert agree(data)

@@ -10,7 +10,7 @@ from difftool.preflight.shapes import infer, table, workspace
 from difftool.preflight.shapes.operation import Made, Operation
 from tests.preflight.bombs import BOMBS, LIMIT, Bomb
 from tests.preflight.from_onnx import graph_of
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 
 LARGEST: Final = 4 << 10  # bytes of a bomb
 HALF: Final = 10  # ONNX's number of float16, in which no sizes are computed
@@ -43,7 +43,7 @@ def refusal(bomb: Bomb) -> ArtefactError | None:
     return None
 
 
-@pytest.mark.bar("B6")
+@pytest.mark.criterion("B6")
 def test_bombs_are_refused(cases: Cases) -> None:
     cases.run(check, BOMBS)
 

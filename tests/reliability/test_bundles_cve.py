@@ -15,7 +15,7 @@ import pytest
 
 from difftool.bundle import MANIFEST, STEP, file_entries, write_manifest
 from difftool.files import read_json, sha256_of
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.reliability.warm import Warm, one_error
 
 CORPUS: Final = Path(__file__).parent / "corpus" / "cve"
@@ -124,7 +124,7 @@ def check(attempt: Attempt, tiny_bundle: Path, folder: Path, warm: Warm, setup: 
     assert not list((folder / "out").iterdir()), "something was written"
 
 
-@pytest.mark.bar("B3")
+@pytest.mark.criterion("B3")
 def test_every_way_out_is_closed(
     tiny_bundle: Path, tmp_path: Path, warm: Warm, cases: Cases
 ) -> None:

@@ -12,7 +12,7 @@ from difftool.bundle import MANIFEST, file_entries, read_bundle, write_manifest
 from difftool.errors import ArtefactError
 from difftool.files import read_json
 from difftool.runtime.model import find_bundle
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 
 MIB = 1 << 20
 POSITIONS = {False: 150, True: 5000}  # of each graph; in the manifest there are fewer
@@ -51,7 +51,7 @@ def positions(size: int, count: int, rng: random.Random) -> list[int]:
     return [*edges, *(rng.randrange(size) for _ in range(count))]
 
 
-@pytest.mark.bar("B2")
+@pytest.mark.criterion("B2")
 @pytest.mark.parametrize("name", ["step.onnx", "conditioner.onnx", MANIFEST])
 def test_a_changed_byte_is_found(name: str, copy: Path, cases: Cases, nightly: bool) -> None:
     rng, size = random.Random(name), (copy / name).stat().st_size

@@ -66,13 +66,13 @@ def _python(code: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.bar("B4")
+@pytest.mark.criterion("B4")
 def test_no_import_leads_to_what_runs_code() -> None:
     assert grimp.build_graph("difftool").modules  # it is the package that is looked at
     check_imports(SOURCE)
 
 
-@pytest.mark.bar("B4")
+@pytest.mark.criterion("B4")
 def test_loading_a_bundle_loads_and_runs_nothing_of_the_kind(tiny_bundle: Path) -> None:
     check_loaded(tiny_bundle)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.reliability.mutations import CLASSES
 from tests.reliability.mutations_graph import GRAPH_CLASSES
 from tests.reliability.warm import Ran, Warm, one_error
@@ -110,7 +110,7 @@ def documented_codes() -> frozenset[str]:
     return frozenset(re.findall(r"^\| `((?:bundle|graph)-[\w-]+)` \|", DOCUMENT.read_text(), re.M))
 
 
-@pytest.mark.bar("B1")
+@pytest.mark.criterion("B1")
 @pytest.mark.parametrize("rehashed", [False, True], ids=["plain", "rehashed"])
 @pytest.mark.parametrize("kind", WAYS)
 def test_a_spoilt_bundle_is_refused(

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from tests.reliability.bad_lines import bad_lines
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.reliability.warm import RUNTIME, Warm, one_error
 
 COUNT: Final = {False: 50, True: 500}
@@ -20,9 +20,9 @@ HEAVY: Final = (
     "difftool.importers",
     "difftool.train.trainer",
     "difftool.export.bundle",
-    "difftool.verify.verify",
-    "difftool.compile.quantize.bundle",
-    "difftool.compile.tensorrt.target",
+    "difftool.verify.bundles",
+    "difftool.compile.quantization.bundle",
+    "difftool.compile.engine.target",
     "difftool.plot",
     "difftool.evaluate.comparison",
 )
@@ -75,7 +75,7 @@ def lines(count: int) -> list[list[str]]:
     return found[:count]
 
 
-@pytest.mark.bar("command line")
+@pytest.mark.criterion("command line")
 def test_a_wrong_line_ends_with_one_line(check: Check, cases: Cases, nightly: bool) -> None:
     cases.run(check, lines(COUNT[nightly]))
 

@@ -27,7 +27,7 @@ from difftool.runtime.draws import Draws
 from difftool.runtime.model import find_bundle
 from difftool.runtime.protocols import Backend
 from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened, with_torchscript
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.verify.defects import copied
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,15 +54,15 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle
 
 @dataclass(frozen=True)
 class Pair:
-    """A backend and its teacher on one program of a bundle."""
+    """A backend and its reference on one program of a bundle."""
 
     bundle: Bundle
-    student: Backend
-    teacher: Backend
+    candidate: Backend
+    reference: Backend
     program: Program
 
     def __repr__(self) -> str:
-        return f"{self.student.name} after {self.teacher.name}: {self.program.name}"
+        return f"{self.candidate.name} after {self.reference.name}: {self.program.name}"
 
 
 def programs_of(bundle: Bundle) -> list[Program]:
@@ -76,18 +76,18 @@ def programs_of(bundle: Bundle) -> list[Program]:
 
 
 def same_rows(pair: Pair) -> float:
-    """The check of D3: from the teacher's state and with its noise, a row ends where its does.
+    """The check of D3: from the reference's state and with its noise, a row ends where its does.
 
     Says how far from there, as part of the largest number.
     """
     spec = pair.bundle.spec
-    errors = compare(pair.student, pair.teacher, pair.program, spec, n=1, seed=5).errors
+    errors = compare(pair.candidate, pair.reference, pair.program, spec, n=1, seed=5).errors
     worst = float(errors.max()) if np.isfinite(errors).all() else np.inf
     assert worst <= STEP_ERROR, f"{worst:.1e} of the scale at row {int(errors.argmax())}"
     return worst
 
 
-@pytest.mark.bar("D3")
+@pytest.mark.criterion("D3")
 def test_rows(
     scripted: Callable[[str], Bundle], cases: Cases, nightly: bool, note: Callable[[str], None]
 ) -> None:
@@ -95,12 +95,12 @@ def test_rows(
     for bundle in map(scripted, SHIPPED if nightly else SHIPPED[:1]):
         short = programs_of(bundle)[: None if nightly else 2]
         backends = {name: opened(bundle, name) for name in NAMES}
-        for student, backend in backends.items():
-            for teacher in NAMES if nightly else (EXACT,):
+        for candidate, backend in backends.items():
+            for reference in NAMES if nightly else (EXACT,):
                 # Node by node numpy takes a hundred times as long.
-                programs = short[:1] if "numpy" in (student, teacher) and not nightly else short
-                if student != teacher:
-                    pairs += [Pair(bundle, backend, backends[teacher], p) for p in programs]
+                programs = short[:1] if "numpy" in (candidate, reference) and not nightly else short
+                if candidate != reference:
+                    pairs += [Pair(bundle, backend, backends[reference], p) for p in programs]
     worst = max(cases.run(same_rows, pairs))
     note(f"D3: a row ends within {worst:.1e} of the largest number")
 
@@ -113,17 +113,17 @@ def test_swapped_halves_of_the_time_embedding_are_seen(tmp_path: Path) -> None:
     sine, cosine = halves.input
     halves.input[:] = [cosine, sine]
     swapped = copied(bundle.path, tmp_path / "swapped", {CONDITIONER: model.SerializeToString()})
-    teacher, program = opened(bundle, EXACT), ddpm(bundle.spec, steps=3)
-    same_rows(Pair(bundle, opened(bundle, EXACT), teacher, program))
+    reference, program = opened(bundle, EXACT), ddpm(bundle.spec, steps=3)
+    same_rows(Pair(bundle, opened(bundle, EXACT), reference, program))
     with pytest.raises(AssertionError, match="of the scale at row"):
-        same_rows(Pair(bundle, opened(swapped, EXACT), teacher, program))
+        same_rows(Pair(bundle, opened(swapped, EXACT), reference, program))
 
 
 def same_samples(pair: Pair, draws: MakeDraws = Draws) -> float:
     """The check of D4: each runs on its own, with the noise that it draws itself. Says the PSNR."""
     spec = pair.bundle.spec
-    expected = final(pair.teacher, spec, pair.program, 1, [3])
-    found = final(pair.student, spec, pair.program, 1, [3], draws)
+    expected = final(pair.reference, spec, pair.program, 1, [3])
+    found = final(pair.candidate, spec, pair.program, 1, [3], draws)
     low, high = spec.data_range or (0.0, 1.0)
     error = float(np.mean((found.astype(np.float64) - expected) ** 2))
     psnr = float("inf") if error == 0 else 10 * math.log10((high - low) ** 2 / error)
@@ -131,16 +131,16 @@ def same_samples(pair: Pair, draws: MakeDraws = Draws) -> float:
     return psnr
 
 
-@pytest.mark.bar("D4")
+@pytest.mark.criterion("D4")
 def test_a_thousand_steps(
     scripted: Callable[[str], Bundle], cases: Cases, nightly: bool, note: Callable[[str], None]
 ) -> None:
     pairs = []
     for bundle in map(scripted, SHIPPED if nightly else SHIPPED[:1]):
-        program, teacher = bundle.default_program(), opened(bundle, EXACT)
+        program, reference = bundle.default_program(), opened(bundle, EXACT)
         assert len(program) >= 1000
-        students = [name for name in NAMES if name != EXACT] if nightly else ["openvino"]
-        pairs += [Pair(bundle, opened(bundle, name), teacher, program) for name in students]
+        candidates = [name for name in NAMES if name != EXACT] if nightly else ["openvino"]
+        pairs += [Pair(bundle, opened(bundle, name), reference, program) for name in candidates]
     least = min(cases.run(same_samples, pairs))
     note(f"D4: after 1000 steps the PSNR is at least {least:.1f} dB")
 

@@ -24,7 +24,7 @@ from difftool.runtime.model import Model, find_bundle
 from difftool.runtime.protocols import Backend
 from tests import fixtures
 from tests.reliability.backends import NAMES, Floats, final, opened, ulps, with_torchscript
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 
 # docs/reliability.md: the backends on which the slot is no matter, and how far it may move a sample
 # on the others, in ULP of its largest number.
@@ -98,7 +98,7 @@ def same_in_any_company(backend: Backend, bundle: Bundle) -> Callable[[Schedule]
     return check
 
 
-@pytest.mark.bar("D1")
+@pytest.mark.criterion("D1")
 @pytest.mark.parametrize("name", NAMES)
 def test_neighbours_and_slots(
     name: str, odd: Bundle, cases: Cases, nightly: bool, note: Callable[[str], None]
@@ -108,7 +108,7 @@ def test_neighbours_and_slots(
     note(f"D1, {name}: another slot moves a sample by at most {max(apart):.0f} ULP")
 
 
-@pytest.mark.bar("D1")
+@pytest.mark.criterion("D1")
 @pytest.mark.parametrize("name", INVARIANT)
 def test_neighbours_and_slots_of_a_shipped_model(name: str, cases: Cases, nightly: bool) -> None:
     """With two threads, which share out a batch as they like."""
@@ -157,7 +157,7 @@ def same_in_any_number(model: Model) -> Callable[[Range], None]:
     return check
 
 
-@pytest.mark.bar("D2")
+@pytest.mark.criterion("D2")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_deterministic_sample_in_any_number(
     name: str, odd: Bundle, cases: Cases, nightly: bool
@@ -181,7 +181,7 @@ def near_in_any_batch(model: Model) -> Callable[[Model], None]:
     return check
 
 
-@pytest.mark.bar("D2")
+@pytest.mark.criterion("D2")
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_other_batches_move_no_pixel(name: str, odd: Bundle, cases: Cases, nightly: bool) -> None:
     backend = opened(odd, name)

@@ -10,7 +10,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 
 Chunk = tuple[int, int]  # the first sample, and how many
 Digests = set[tuple[int, str]]
@@ -92,7 +92,7 @@ def same_set(backend: str, expected: Digests) -> Callable[[Split], None]:
     return check
 
 
-@pytest.mark.bar("D5")
+@pytest.mark.criterion("D5")
 def test_processes_and_chunks(cases: Cases, nightly: bool) -> None:
     checks = {}
     for backend in BACKENDS if nightly else BACKENDS[:1]:

@@ -34,11 +34,11 @@ COUPLED = "reference"
 def model(
     request: pytest.FixtureRequest,
     classes_checkpoint: Path,
-    fused_bundle: Path,
+    featured_bundle: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Model:
     """A model whose step graph computes norms."""
-    path = fused_bundle
+    path = featured_bundle
     if request.param == "labels":
         out = tmp_path_factory.mktemp("labelled") / "bundle"
         path = fixtures._export(classes_checkpoint, out, (Feature.NORMS, Feature.GUIDANCE))
@@ -54,7 +54,7 @@ def drawn(model: Model, sampler: str, arguments: dict[str, Any], first: int, n: 
     )
 
 
-@pytest.mark.bar("D2")
+@pytest.mark.criterion("D2")
 @pytest.mark.parametrize(
     ("sampler", "arguments"), [case for case in CASES if COUPLED not in case[1].values()]
 )
@@ -67,7 +67,7 @@ def test_a_part_of_a_run_is_that_of_the_whole(
         assert np.array_equal(part, whole[first : first + n]), f"samples {first}, {n} of them"
 
 
-@pytest.mark.bar("D2")
+@pytest.mark.criterion("D2")
 def test_samples_that_move_each_other_are_refused(model: Model) -> None:
     arguments = {"steps": 6, "corrector": COUPLED}
     with pytest.raises(UsageError, match="a sample depends on its neighbours") as caught:

@@ -14,9 +14,9 @@ from difftool import files
 from difftool.bundle import read_bundle
 from difftool.checkpoint import read_config
 from difftool.cli import main
-from difftool.compile.portable.site import RUNTIME
+from difftool.compile.sampler_onnx.site import RUNTIME
 from tests.importers.plain_openai import Shape
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 
 LINES = {
     "import": "import weights.pt --out {out} --force --set image_size=8 --set num_heads=1 "
@@ -199,7 +199,7 @@ def listing(folder: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.bar("K5")
+@pytest.mark.criterion("K5")
 def test_what_is_not_listed_is_never_removed(
     place: Path, cases: Cases, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,7 +222,7 @@ def remove_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "remove_owned", lambda path, names: shutil.rmtree(path))
 
 
-@pytest.mark.bar("K5")
+@pytest.mark.criterion("K5")
 @pytest.mark.parametrize("command", LINES)
 def test_an_output_of_before_gives_way_as_a_whole(command: str, place: Path) -> None:
     """Also one in which a listed file is missing, or is another."""

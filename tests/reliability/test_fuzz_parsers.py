@@ -18,7 +18,7 @@ import pytest
 
 from difftool.errors import DifftoolError
 from tests.reliability import fuzz_targets
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.reliability.fuzz_targets import TARGETS
 
 HERE: Final = Path(__file__).parent
@@ -77,7 +77,7 @@ def _finding(said: str) -> str:
     return said[start if start >= 0 else -3000 :][:3000]
 
 
-@pytest.mark.bar("fuzzing")
+@pytest.mark.criterion("fuzzing")
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_corpus(target: str, cases: Cases) -> None:
     def check(file: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_corpus(target: str, cases: Cases) -> None:
     cases.run(check, sorted((CORPUS / target).iterdir()))
 
 
-@pytest.mark.bar("fuzzing")
+@pytest.mark.criterion("fuzzing")
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_the_fuzzer_makes(target: str, tmp_path: Path, cases: Cases, nightly: bool) -> None:
     pytest.importorskip("atheris", reason="atheris has wheels for Linux on x86-64 only")

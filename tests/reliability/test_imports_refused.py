@@ -20,7 +20,7 @@ from difftool.importers.settings import Setting, SettingsMissing
 from tests.importers.plain_ncsnv2 import NCSNV2
 from tests.importers.plain_openai import Shape
 from tests.importers.plain_score_sde import Plain
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 
 COUNT: Final = {False: 60, True: 1500}
 VALUES: Final = (
@@ -107,18 +107,18 @@ def cases_of(count: int) -> list[Case]:
     return known[:count]
 
 
-@pytest.mark.bar("fuzzing")
+@pytest.mark.criterion("fuzzing")
 @pytest.mark.timeout(0)
 def test_a_wild_setting_is_refused_or_imported(models: Path, cases: Cases, nightly: bool) -> None:
     cases.run(lambda case: check(case, models), cases_of(COUNT[nightly]))
 
 
-@pytest.mark.bar("fuzzing")
+@pytest.mark.criterion("fuzzing")
 def test_the_models_are_good(models: Path, cases: Cases) -> None:
     cases.run(lambda name: importing(models / name, SAID[name], None), list(SAID))
 
 
-@pytest.mark.bar("fuzzing")
+@pytest.mark.criterion("fuzzing")
 def test_an_image_may_be_too_small(models: Path, cases: Cases) -> None:
     small = [
         Case(model, name, size, in_file)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from difftool.compile.portable.site import RUNTIME
+from difftool.compile.sampler_onnx.site import RUNTIME
 from tests.cli.conftest import tree
 from tests.importers.plain_openai import Shape
 
@@ -43,8 +43,8 @@ time.perf_counter = lambda: threads * counter()
 from pathlib import Path
 from difftool.bundle import read_bundle
 from difftool.cli import main
-from difftool.compile.quantize import bundle, calibration, sensitivity
-from difftool.compile.tensorrt.compile import step_graph
+from difftool.compile.quantization import bundle, calibration, sensitivity
+from difftool.compile.engine.compile import step_graph
 
 for module in (bundle, calibration, sensitivity):
     module.threads_for = lambda size: threads

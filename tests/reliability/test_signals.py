@@ -26,11 +26,11 @@ import torch
 
 from difftool import files, owned, undo
 from difftool.cli.signals import Signals
-from difftool.compile.portable.site import RUNTIME
+from difftool.compile.sampler_onnx.site import RUNTIME
 from difftool.errors import ResourceError
 from difftool.files import atomic_directory, temporary_folder, write_atomic
 from tests.importers.plain_openai import Shape
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.reliability.file_layer import before, watched
 
 SIGNALS = (int(signal.SIGINT), int(signal.SIGTERM))
@@ -203,7 +203,7 @@ def every_case(place: Path, nightly: bool) -> Iterator[Case]:
                 yield Case(work, first, second)
 
 
-@pytest.mark.bar("K6")
+@pytest.mark.criterion("K6")
 def test_signals_at_every_line_of_what_writes_files(
     cases: Cases, nightly: bool, tmp_path: Path
 ) -> None:
@@ -354,7 +354,7 @@ def moments(nightly: bool) -> Iterator[Moment]:
         yield Moment(command, chance.choice(list(ENTRIES)), module, first, later)
 
 
-@pytest.mark.bar("K6")
+@pytest.mark.criterion("K6")
 def test_signals_while_a_process_imports_and_ends(cases: Cases, nightly: bool, place: Path) -> None:
     given = inside(place)
 
@@ -372,7 +372,7 @@ def test_signals_while_a_process_imports_and_ends(cases: Cases, nightly: bool, p
     cases.run(check, moments(nightly))
 
 
-@pytest.mark.bar("K6")
+@pytest.mark.criterion("K6")
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_signals_when_the_exit_code_is_known(entry: str, place: Path) -> None:
     for line, code in (("--version", 0), ("sample nowhere", 3)):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from difftool.checkpoint import find_checkpoint
-from difftool.compile.portable.site import RUNTIME
+from difftool.compile.sampler_onnx.site import RUNTIME
 from difftool.runtime.engine_cache import EngineCache
 from difftool.train.config import parse, to_toml
 from tests.cli.conftest import tree
@@ -127,7 +127,7 @@ def undisturbed(line: str, kept: Path) -> tuple[dict[str, bytes], int]:
     return inside(folder), ended.calls
 
 
-@pytest.mark.bar("K6")
+@pytest.mark.criterion("K6")
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_an_interrupted_command(line: str, place: Path, nightly: bool) -> None:
     needs(line)

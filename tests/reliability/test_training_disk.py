@@ -12,14 +12,14 @@ import pytest
 from difftool.train.config import parse, to_toml
 from tests.cli.conftest import tree
 from tests.reliability import commands, saves
-from tests.reliability.bars import Cases
 from tests.reliability.commands import Trouble
+from tests.reliability.criteria import Cases
 from tests.reliability.training_defects import swallow_errors
 
 ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO)
 
 
-@pytest.mark.bar("K4")
+@pytest.mark.criterion("K4")
 def test_an_error_at_any_file_operation_of_a_save(
     cases: Cases, nightly: bool, tmp_path: Path
 ) -> None:
@@ -57,7 +57,7 @@ def place() -> Iterator[Path]:
 TRAIN = "train ncsn --out run --config"
 
 
-@pytest.mark.bar("K4")
+@pytest.mark.criterion("K4")
 @pytest.mark.parametrize("largest", [0, 300, 2000])
 def test_a_training_whose_files_may_not_grow(place: Path, largest: int) -> None:
     before = checkpoints(place)
@@ -66,7 +66,7 @@ def test_a_training_whose_files_may_not_grow(place: Path, largest: int) -> None:
     assert checkpoints(place) == before
 
 
-@pytest.mark.bar("K4")
+@pytest.mark.criterion("K4")
 @pytest.mark.parametrize("part", ["run", "run/checkpoints"])
 def test_a_training_in_a_folder_that_is_read_only(place: Path, part: str) -> None:
     if os.geteuid() == 0:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.reliability import forked, saves, tiny_runs
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.reliability.moments import Calls
 from tests.reliability.training_defects import Defect, drop_the_data_position, write_in_place
 
@@ -18,7 +18,7 @@ METHODS = tuple(tiny_runs.CONFIGS)
 KILLS, ALL_KILLS = 3, 150  # of each method, in the short tier and in full
 
 
-@pytest.mark.bar("K1")
+@pytest.mark.criterion("K1")
 def test_killed_at_any_file_operation_of_a_save(cases: Cases, tmp_path: Path) -> None:
     kinds = itertools.product(METHODS, saves.KINDS)
     found = (saves.kills(method, kind, tmp_path / f"{method}-{kind}") for method, kind in kinds)
@@ -78,7 +78,7 @@ class Killings:
         return process.exitcode != 0
 
 
-@pytest.mark.bar("K2")
+@pytest.mark.criterion("K2")
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_at_any_call(method: str, nightly: bool, cases: Cases, tmp_path: Path) -> None:
     """One run is killed at random calls until it ends, and then another."""

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.reliability import saves
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.reliability.training_defects import skip_the_folders_fsync
 
 DRAWS, ALL_DRAWS = 2, 40  # losses at random after each operation, in the short tier and in full
 
 
-@pytest.mark.bar("K3")
+@pytest.mark.criterion("K3")
 def test_power_lost_at_any_file_operation(cases: Cases, nightly: bool, tmp_path: Path) -> None:
     draws = ALL_DRAWS if nightly else DRAWS
     found = (

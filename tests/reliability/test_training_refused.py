@@ -30,7 +30,7 @@ from difftool.train.ncsnv2 import resolve
 from difftool.train.presets import preset_names
 from difftool.train.rehearsal import rehearse
 from difftool.train.state import TrainState
-from tests.reliability.bars import Cases
+from tests.reliability.criteria import Cases
 from tests.reliability.wild_data import NEVER, Source, sources
 from tests.reliability.wild_recipes import Recipe, recipes, small
 
@@ -105,7 +105,7 @@ def one_line(error: DifftoolError) -> None:
         assert len(text) <= MOST_CHARACTERS, f"{len(text)} characters"
 
 
-@pytest.mark.bar("B5")
+@pytest.mark.criterion("B5")
 @pytest.mark.timeout(0)
 def test_a_wild_configuration_is_refused_or_trains(
     check: Check, cases: Cases, nightly: bool
@@ -113,13 +113,13 @@ def test_a_wild_configuration_is_refused_or_trains(
     cases.run(check, recipes(COUNT[nightly]))
 
 
-@pytest.mark.bar("B5")
+@pytest.mark.criterion("B5")
 def test_a_narrow_preset_is_not_refused(cases: Cases, images: Path) -> None:
     """So that what is refused above is refused for what is wild in it."""
     cases.run(lambda name: rehearsed(small(name, images)), preset_names())
 
 
-@pytest.mark.bar("B5")
+@pytest.mark.criterion("B5")
 @pytest.mark.timeout(0)
 def test_a_wild_data_set_is_refused_or_read(images: Path, cases: Cases, nightly: bool) -> None:
     found = list(sources(images, DAMAGED[nightly]))

@@ -1,4 +1,4 @@
-"""Defects that a bar must see; each is applied in a process that ends with the test."""
+"""Defects that a criterion must see; each is applied in a process that ends with the test."""
 
 import contextlib
 from collections.abc import Callable, Iterator

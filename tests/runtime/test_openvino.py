@@ -15,7 +15,7 @@ from difftool.bundle import (
     Bundle,
     read_bundle,
 )
-from difftool.compile.quantize.bundle import quantize_bundle
+from difftool.compile.quantization.bundle import quantize_bundle
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
@@ -116,8 +116,8 @@ def test_guided_images_are_those_of_onnxruntime(classes_bundle: Path) -> None:
     assert np.abs(found - unguided).max() > 0.01
 
 
-def test_known_values_are_set(fused_bundle: Path) -> None:
-    bundle = read_bundle(fused_bundle)
+def test_known_values_are_set(featured_bundle: Path) -> None:
+    bundle = read_bundle(featured_bundle)
     program = ddim(bundle.spec, steps=4)
     known, mask = np.full((2, 1, 8, 8), 0.25, np.float32), np.zeros((2, 1, 8, 8), np.float32)
     mask[:, :, 4:] = 1

@@ -32,8 +32,8 @@ def plain(tiny_bundle: Path) -> Model:
 
 
 @pytest.fixture
-def fused(fused_bundle: Path) -> Model:
-    return load(fused_bundle, threads=1, max_batch=2)
+def fused(featured_bundle: Path) -> Model:
+    return load(featured_bundle, threads=1, max_batch=2)
 
 
 def adaptive(spec: ModelSpec, *, snr: float = 0.0, batch_snr: float = 0.0) -> Program:
@@ -95,12 +95,12 @@ def test_adaptive_steps_are_those_of_pytorch(
 ) -> None:
     loaded = load_checkpoint(tiny_checkpoint, ema=True)
     program = adaptive(loaded.spec, **weights)
-    teacher = Eager(loaded.network, loaded.spec, (Feature.NORMS,)).batch(program, 2)
-    for _ in run(teacher, program, Draws(3, np.arange(2), loaded.spec.shape)):
+    reference = Eager(loaded.network, loaded.spec, (Feature.NORMS,)).batch(program, 2)
+    for _ in run(reference, program, Draws(3, np.arange(2), loaded.spec.shape)):
         pass
-    np.testing.assert_allclose(fused.sample(program, n=2, seed=3), teacher.x, atol=2e-5)
+    np.testing.assert_allclose(fused.sample(program, n=2, seed=3), reference.x, atol=2e-5)
     fixed = adaptive(loaded.spec)
-    assert np.abs(fused.sample(fixed, n=2, seed=3) - teacher.x).max() > 1e-3
+    assert np.abs(fused.sample(fixed, n=2, seed=3) - reference.x).max() > 1e-3
 
 
 def test_own_norms_leave_a_sample_alone_and_the_batch_s_do_not(fused: Model) -> None:

@@ -17,9 +17,9 @@ from difftool.networks import build_network
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws, row_noise, start_noise
+from difftool.verify.bundles import verify_bundle
 from difftool.verify.eager import Eager
 from difftool.verify.sides import Side, bounds_of, open_sides
-from difftool.verify.verify import verify_bundle
 from tests.verify.defects import copied, with_nan_at
 
 
@@ -63,8 +63,8 @@ def test_a_seeded_defect_fails(defect: str, tiny_checkpoint: Path) -> None:
         weight *= float("nan") if defect == "nan" else 1.01
     # Without clipping: random weights saturate it, and a saturated D hides small defects.
     program = ddpm(right.spec, clip=False)
-    teacher, student = Eager(right.network, right.spec), Eager(network, right.spec)
-    result = compare(student, teacher, program, right.spec)
+    reference, candidate = Eager(right.network, right.spec), Eager(network, right.spec)
+    result = compare(candidate, reference, program, right.spec)
     assert not result.passed
     assert not result.step_error <= result.step_tolerance
     if defect == "nan":
@@ -88,10 +88,10 @@ def test_errors_are_the_largest_and_the_rms_of_a_row(tiny_checkpoint: Path) -> N
     network = load_checkpoint(tiny_checkpoint).network
     network.get_parameter("conv_out.weight").mul_(1.01)
     program = ddpm(right.spec, clip=False)
-    teacher, student = Eager(right.network, right.spec), Eager(network, right.spec)
-    result = compare(student, teacher, program, right.spec, n=3, seed=5)
+    reference, candidate = Eager(right.network, right.spec), Eager(network, right.spec)
+    result = compare(candidate, reference, program, right.spec, n=3, seed=5)
     draws = Draws(5, np.arange(3), right.spec.shape)
-    exact, other = teacher.batch(program, 3), student.batch(program, 3)
+    exact, other = reference.batch(program, 3), candidate.batch(program, 3)
     exact.start(start_noise(program, draws))
     for row, noise in enumerate(row_noise(program, draws)):
         other.start(exact.x, row=row)
@@ -110,12 +110,12 @@ def test_the_first_row_that_is_not_finite_is_named(
     cond = float(program.conds[int(program.table[row, Column.COND])])
     broken = with_nan_at(tiny_bundle, tmp_path / "broken", cond)
     result = verify_bundle(broken.path, tiny_checkpoint)
-    assert (result.bad_row, result.teacher_bad_row) == (row, None)
+    assert (result.bad_row, result.reference_bad_row) == (row, None)
     assert np.isfinite(np.delete(result.errors, row)).all()  # the rows after it start anew
     assert not result.passed
 
     result = verify_bundle(broken.path, backend="numpy")  # the same conditioner on both sides
-    assert (result.bad_row, result.teacher_bad_row) == (row, row)
+    assert (result.bad_row, result.reference_bad_row) == (row, row)
     assert not result.passed
 
 
@@ -129,7 +129,7 @@ def test_any_two_agree(backend: str, tiny_bundle: Path, tiny_checkpoint: Path) -
         result = verify_bundle(
             tiny_bundle, given, program=program, backend=backend, against=against
         )
-        assert (result.backend, result.teacher) == (backend, against)
+        assert (result.candidate, result.reference) == (backend, against)
         assert result.passed
         assert 0 < result.step_error < 1e-5
 

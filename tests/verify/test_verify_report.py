@@ -10,9 +10,9 @@ import pytest
 from difftool.bundle import MANIFEST, STEP, Bounds, amend, read_bundle
 from difftool.bundle.amend import with_files
 from difftool.errors import ResourceError
+from difftool.verify.bundles import verify_sides
 from difftool.verify.report import record_of, store
 from difftool.verify.sides import open_sides
-from difftool.verify.verify import verify_sides
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 def test_a_stored_report_says_what_was_found(copy: Path) -> None:
     bundle = read_bundle(copy)
-    student, teacher = open_sides(bundle, backend="numpy")
-    result = verify_sides(bundle, student, teacher, n=3, seed=2)
-    record = record_of(result, student, teacher, seed=2)
-    assert store(bundle, student, result, record, b"picture") == [
+    candidate, reference = open_sides(bundle, backend="numpy")
+    result = verify_sides(bundle, candidate, reference, n=3, seed=2)
+    record = record_of(result, candidate, reference, seed=2)
+    assert store(bundle, candidate, result, record, b"picture") == [
         "verify-numpy-fp32.json",
         "verify-numpy-fp32.png",
     ]
@@ -47,12 +47,12 @@ def test_a_stored_report_says_what_was_found(copy: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_null(copy: Path) -> None:
     bundle = read_bundle(copy)
-    student, teacher = open_sides(bundle, backend="numpy")
-    result = verify_sides(bundle, student, teacher)
+    candidate, reference = open_sides(bundle, backend="numpy")
+    result = verify_sides(bundle, candidate, reference)
     result.errors[7] = np.nan
-    record = record_of(result, student, teacher)
+    record = record_of(result, candidate, reference)
     assert (record["worst_row"], record["step_error"], record["passed"]) == (7, None, False)
-    store(bundle, student, result, record)
+    store(bundle, candidate, result, record)
     text = (copy / "verify-numpy-fp32.json").read_text()
     assert json.loads(text)["rows"]["largest"][7] is None
 

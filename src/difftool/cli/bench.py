@@ -244,7 +244,7 @@ def _parity(
     *,
     quiet: bool,
 ) -> "dict[str, Verification]":
-    from difftool.verify.verify import verify_sides
+    from difftool.verify.bundles import verify_sides
 
     with progress(len(sides) * len(program), quiet=quiet) as advance:
         return {

@@ -51,7 +51,7 @@ def why(
     Shows the engine that is nearest to it, and each field of the key in which they differ.
     """
     from difftool.bundle import read_bundle
-    from difftool.compile.tensorrt.compile import engine_key
+    from difftool.compile.engine.compile import engine_key
     from difftool.runtime.engine_cache import EngineCache, key_digest
     from difftool.runtime.engines import differences
     from difftool.runtime.model import find_bundle

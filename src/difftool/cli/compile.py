@@ -78,7 +78,7 @@ def _engine(
     quiet: bool,
 ) -> dict[str, Any]:
     from difftool.bundle import read_bundle
-    from difftool.compile.tensorrt.compile import compile_bundle
+    from difftool.compile.engine.compile import compile_bundle
     from difftool.files import write_atomic
     from difftool.runtime.model import find_bundle
 
@@ -97,7 +97,7 @@ def _sampler(
     model: str, precision: str, asked: SamplerCall, out: Path, *, force: bool
 ) -> dict[str, Any]:
     from difftool.bundle import read_bundle
-    from difftool.compile.portable.sampler import portable_sampler
+    from difftool.compile.sampler_onnx.graph import portable_sampler
     from difftool.files import sha256_of, write_atomic
     from difftool.runtime.model import find_bundle
 

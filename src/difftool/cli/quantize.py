@@ -11,7 +11,7 @@ from difftool.cli.console import progress, report
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
-    from difftool.compile.quantize.calibration import Floats
+    from difftool.compile.quantization.calibration import Floats
 
 EXAMPLES = """\b
 Examples:
@@ -61,8 +61,8 @@ def quantize(
     program with another seed; difftool verify holds it to a few times those errors.
     """
     from difftool.bundle import read_bundle
-    from difftool.compile.quantize.bundle import quantize_bundle, steps_of
-    from difftool.compile.quantize.calibration import samples_for
+    from difftool.compile.quantization.bundle import quantize_bundle, steps_of
+    from difftool.compile.quantization.calibration import samples_for
     from difftool.runtime.model import find_bundle
 
     begin = time.perf_counter()

@@ -9,7 +9,7 @@ from typer import Option
 from difftool.cli.console import is_terminal
 
 if TYPE_CHECKING:
-    from difftool.compile.tensorrt.compile import Compiled, Request
+    from difftool.compile.engine.compile import Compiled, Request
 
 Precision = Annotated[
     str,
@@ -37,8 +37,8 @@ PROFILE = "1,8,64"
 
 def request_of(precision: str, gpu: str, profile: str) -> "Request":
     """What the options ask for; everything that can be wrong with them is found here."""
-    from difftool.compile.tensorrt.compile import Request, require_precision
-    from difftool.compile.tensorrt.target import parse_profile, resolve_target
+    from difftool.compile.engine.compile import Request, require_precision
+    from difftool.compile.engine.target import parse_profile, resolve_target
 
     require_precision(precision)
     sizes = parse_profile(profile)

@@ -118,10 +118,10 @@ def verify(
     """
     from difftool.bundle import read_bundle
     from difftool.runtime.model import find_bundle
+    from difftool.verify.bundles import verify_sides
     from difftool.verify.report import record_of
     from difftool.verify.report import store as store_report
     from difftool.verify.sides import open_sides
-    from difftool.verify.verify import verify_sides
 
     opened = read_bundle(find_bundle(bundle))
     _check_outputs(opened.path, picture, store, force)
@@ -133,7 +133,7 @@ def verify(
             checkpoint = stack.enter_context(taken)
         elif format is not None or sets:
             raise UsageError("--as and --set are of a checkpoint", "name the one to compare with")
-        student, teacher = open_sides(
+        candidate, reference = open_sides(
             opened,
             checkpoint,
             backend=backend,
@@ -147,19 +147,19 @@ def verify(
             measure = _frechet(opened, data, extractor, draws, seed, quiet=json)
         with progress(len(program), quiet=json) as advance:
             result = verify_sides(
-                opened, student, teacher, program, n=n, seed=seed, on_row=lambda *_: advance()
+                opened, candidate, reference, program, n=n, seed=seed, on_row=lambda *_: advance()
             )
-        record = record_of(result, student, teacher, seed=seed)
+        record = record_of(result, candidate, reference, seed=seed)
         if bisect:
             with waiting("looking for the first node out of bounds", quiet=json):
-                record["bisect"] = _bisect(opened, student, teacher, result, checkpoint, seed)
+                record["bisect"] = _bisect(opened, candidate, reference, result, checkpoint, seed)
     if measure is not None:
-        record["frechet"] = measure(teacher, student, program)
+        record["frechet"] = measure(reference, candidate, program)
     if store:
-        drawn = _encoded("png", result, student, teacher) if _can_draw() else None
-        record["stored"] = store_report(opened, student, result, record, drawn)
+        drawn = _encoded("png", result, candidate, reference) if _can_draw() else None
+        record["stored"] = store_report(opened, candidate, result, record, drawn)
     if picture is not None:
-        _draw(picture, result, student, teacher)
+        _draw(picture, result, candidate, reference)
         record["picture"] = str(picture)
     report(record, as_json=json)
     if not result.passed:
@@ -185,8 +185,8 @@ def _check_outputs(bundle: Path, picture: Path | None, store: bool, force: bool)
 
 def _bisect(
     bundle: "Bundle",
-    student: "Side",
-    teacher: "Side",
+    candidate: "Side",
+    reference: "Side",
     result: "Verification",
     checkpoint: Path | None,
     seed: int,
@@ -195,7 +195,7 @@ def _bisect(
 
     from difftool.verify.bisect import bisect_sides
 
-    culprit = bisect_sides(bundle, student, teacher, result, checkpoint, seed=seed)
+    culprit = bisect_sides(bundle, candidate, reference, result, checkpoint, seed=seed)
     if culprit is None:
         return None
     found = asdict(culprit)
@@ -241,18 +241,18 @@ def _frechet(
     return measure
 
 
-def _draw(path: Path, result: "Verification", student: "Side", teacher: "Side") -> None:
+def _draw(path: Path, result: "Verification", candidate: "Side", reference: "Side") -> None:
     from difftool.files import write_atomic
 
     format = path.suffix.lower().removeprefix(".")
-    write_atomic(path, _encoded(format, result, student, teacher))
+    write_atomic(path, _encoded(format, result, candidate, reference))
 
 
-def _encoded(format: str, result: "Verification", student: "Side", teacher: "Side") -> bytes:
+def _encoded(format: str, result: "Verification", candidate: "Side", reference: "Side") -> bytes:
     from difftool.plot import draw_verification, encode
 
     psnr = "equal samples" if math.isinf(result.psnr) else f"PSNR {result.psnr:.1f} dB"
-    title = f"{student} against {teacher}: {psnr}; {result.program.name}"
+    title = f"{candidate} against {reference}: {psnr}; {result.program.name}"
     figure = draw_verification(
         result.program, result.errors, result.rms, result.step_tolerance, title
     )

@@ -42,7 +42,7 @@ def web(
     the page offers first.
     """
     from difftool.bundle import read_bundle
-    from difftool.compile.portable.site import write_site
+    from difftool.compile.sampler_onnx.site import write_site
     from difftool.runtime.model import find_bundle
 
     options.require_place(out)

@@ -34,8 +34,8 @@ from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.engine_cache import EngineCache
 
 if TYPE_CHECKING:
-    from difftool.compile.tensorrt.build import Progress
-    from difftool.compile.tensorrt.compile import Request
+    from difftool.compile.engine.build import Progress
+    from difftool.compile.engine.compile import Request
 
 _log = logger(__name__)
 
@@ -92,7 +92,7 @@ def export_bundle(
         if portable:
             _add_sampler(new)
         if engine is not None:
-            from difftool.compile.tensorrt.compile import add_engine
+            from difftool.compile.engine.compile import add_engine
 
             add_engine(new, engine, model=folder.name, on_progress=on_build)
     return folder
@@ -107,7 +107,7 @@ def _remember(sha256: str) -> None:
 
 
 def _add_sampler(folder: Path) -> None:
-    from difftool.compile.portable.sampler import portable_sampler
+    from difftool.compile.sampler_onnx.graph import portable_sampler
 
     bundle = read_bundle(folder)
     graph = portable_sampler(bundle, bundle.default_program())

@@ -19,9 +19,9 @@ from difftool.errors import MissingDependencyError
 from difftool.export.step import Conditioner, StepModule
 
 if TYPE_CHECKING:
-    from difftool.export.forms import Forms
+    from difftool.export.lowerings import Lowerings
 
-OPSET: Final = 18  # the one that difftool.export.forms is written in
+OPSET: Final = 18  # the one that difftool.export.lowerings is written in
 Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
 
 _BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3  # of the example inputs; all are dynamic in the graph
@@ -69,19 +69,23 @@ def conditioner_width(network: nn.Module, spec: ModelSpec) -> int:
 
 
 def export_step(
-    module: StepModule, spec: ModelSpec, width: int, path: Path, forms: "Forms | None" = None
+    module: StepModule,
+    spec: ModelSpec,
+    width: int,
+    path: Path,
+    lowerings: "Lowerings | None" = None,
 ) -> None:
     """Write the step graph, with dynamic batch, history, table and cond_table.
 
-    `forms` are `difftool.export.forms.CHOSEN` if nothing else is to be measured. Of points, one
+    Only benchmarks give `lowerings` other than `difftool.export.lowerings.CHOSEN`. Of points, one
     row number may stand for the batch; with Feature.GUIDANCE each of its two halves has its own.
     """
-    from difftool.export.forms import CHOSEN
-    from difftool.export.forms.rows import share_rows
+    from difftool.export.lowerings import CHOSEN
+    from difftool.export.lowerings.rows import share_rows
 
-    forms = forms or CHOSEN
+    lowerings = lowerings or CHOSEN
     if len(spec.shape) == 1 and Feature.GUIDANCE not in module.features:
-        forms = replace(forms, rewrites=(*forms.rewrites, share_rows))
+        lowerings = replace(lowerings, rewrites=(*lowerings.rewrites, share_rows))
     batch, slots = Dim("batch"), Dim("slots")
     # A bound the exporter can rely on keeps its shape arithmetic, and so its time, small.
     columns = Dim("columns", min=Column.HISTORY + 1)
@@ -96,7 +100,7 @@ def export_step(
     if Feature.KNOWN in module.features:
         axes = {**axes, "known": (batch,), "mask": (batch,)}
     export_module(
-        module, example_inputs(module, spec, width), axes, StepModule.OUTPUTS, path, forms
+        module, example_inputs(module, spec, width), axes, StepModule.OUTPUTS, path, lowerings
     )
 
 
@@ -113,15 +117,15 @@ def export_module(
     axes: Axes,
     outputs: Sequence[str],
     path: Path,
-    forms: "Forms | None" = None,
+    lowerings: "Lowerings | None" = None,
 ) -> None:
-    """Write a module in these forms, with example inputs, and names of all that goes in and out."""
+    """Write a module; name its inputs, as `axes` does, and its outputs."""
     with _quiet():
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-        from difftool.export.forms import CHOSEN
+        from difftool.export.lowerings import CHOSEN
 
-        forms = forms or CHOSEN
+        lowerings = lowerings or CHOSEN
         program = torch.onnx.export(
             module,
             inputs,
@@ -130,11 +134,11 @@ def export_module(
             input_names=list(axes),
             output_names=list(outputs),
             opset_version=OPSET,
-            custom_translation_table=dict(forms.translations),
+            custom_translation_table=dict(lowerings.translations),
             verbose=False,
         )
     assert program is not None
-    for rewrite in forms.rewrites:
+    for rewrite in lowerings.rewrites:
         rewrite(program.model.graph)
     # Each node carries the stack trace of its line of Python, with the paths of this machine.
     ClearMetadataAndDocStringPass()(program.model)

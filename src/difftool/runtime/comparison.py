@@ -35,25 +35,25 @@ FP32: Final = BOUNDS["fp32"]
 
 @dataclass(frozen=True)
 class Verification:
-    """How a backend compares with another, the teacher, on the same program and noise.
+    """How a backend compares with another, the reference, on the same program and noise.
 
-    - `backend`, `teacher`: their names
+    - `candidate`, `reference`: their names
     - `errors`, `rms`: float64 [R], each row's largest and root mean square difference of x over
-      the largest |x|, when both start the row from the teacher's state (teacher-forced)
+      the largest |x|, when both start the row from the reference's state (teacher-forced)
     - `psnr`: of the final samples of two whole runs, in dB (free-running); inf if they are equal
-    - `bad_row`, `teacher_bad_row`: the first row after which x or D is not finite, teacher-forced
-      and the teacher's own; None if there is none
+    - `bad_row`, `reference_bad_row`: the first row after which x or D is not finite, teacher-forced
+      and the reference's own; None if there is none
     """
 
-    backend: str
-    teacher: str
+    candidate: str
+    reference: str
     program: Program
     samples: int
     errors: NDArray[np.float64]
     rms: NDArray[np.float64]
     psnr: float
     bad_row: int | None = None
-    teacher_bad_row: int | None = None
+    reference_bad_row: int | None = None
     bounds: Bounds = FP32
 
     @property
@@ -81,15 +81,15 @@ class Verification:
         """Whether both are within bounds; a number that is not finite is not."""
         return (
             self.bad_row is None
-            and self.teacher_bad_row is None
+            and self.reference_bad_row is None
             and self.step_error <= self.step_tolerance
             and self.psnr >= self.psnr_tolerance
         )
 
 
 def compare(
-    student: Backend,
-    teacher: Backend,
+    candidate: Backend,
+    reference: Backend,
     program: Program,
     spec: ModelSpec,
     n: int = 2,
@@ -98,7 +98,7 @@ def compare(
     *,
     bounds: Bounds = FP32,
 ) -> Verification:
-    """Run two backends through a program on the same noise; the teacher's state is the measure.
+    """Run two backends through a program on the same noise; the reference's state is the measure.
 
     The labels of a model with classes go through them, guided if both backends can guide.
     """
@@ -106,9 +106,9 @@ def compare(
         raise UsageError(f"{n} samples", "verify at least 1")
     draws = Draws(seed, np.arange(n), spec.shape)
     x = start_noise(program, draws)
-    labels = verified_labels(spec, n, student, teacher)
+    labels = verified_labels(spec, n, candidate, reference)
     exact, forced, free = (
-        backend.batch(program, n, labels) for backend in (teacher, student, student)
+        backend.batch(program, n, labels) for backend in (reference, candidate, candidate)
     )
     exact.start(x)
     free.start(x)
@@ -130,8 +130,8 @@ def compare(
         if on_row is not None:
             on_row(row + 1, len(program))
     return Verification(
-        student.name,
-        teacher.name,
+        candidate.name,
+        reference.name,
         program,
         n,
         errors,

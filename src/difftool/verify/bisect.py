@@ -80,8 +80,8 @@ def bisect(
 
 def bisect_sides(
     bundle: Bundle,
-    student: Side,
-    teacher: Side,
+    candidate: Side,
+    reference: Side,
     result: Verification,
     checkpoint: Path | str | None = None,
     *,
@@ -95,7 +95,7 @@ def bisect_sides(
     Raises:
         UsageError: both sides run the same graph.
     """
-    files = [_file(bundle, side) for side in (student, teacher)]
+    files = [_file(bundle, side) for side in (candidate, reference)]
     if files[0] == files[1]:
         raise UsageError(
             f"both sides run {files[0]}, and bisect looks for a difference of two graphs",
@@ -103,17 +103,15 @@ def bisect_sides(
         )
     suspect = files[0] or files[1]
     assert suspect is not None
-    labels = verified_labels(bundle.spec, result.samples, student.backend, teacher.backend)
-    inputs = _inputs(bundle, teacher, result, labels, seed)
+    labels = verified_labels(bundle.spec, result.samples, candidate.backend, reference.backend)
+    inputs = _inputs(bundle, reference, result, labels, seed)
     with temporary_folder() as folder:
         references = {suspect: _graph(bundle, files[1] or STEP)}
         if None in files:
             assert checkpoint is not None
             references = _exported(bundle, checkpoint, folder, suspect)
-        for file, reference in references.items():
-            culprit = bisect(
-                _graph(bundle, file), reference, inputs, result.step_tolerance, file=file
-            )
+        for file, exact in references.items():
+            culprit = bisect(_graph(bundle, file), exact, inputs, result.step_tolerance, file=file)
             if culprit is not None:
                 return culprit
     return None
@@ -185,13 +183,13 @@ def _graph(bundle: Bundle, file: str) -> onnx.ModelProto:
 
 
 def _inputs(
-    bundle: Bundle, teacher: Side, result: Verification, labels: Labels | None, seed: int
+    bundle: Bundle, reference: Side, result: Verification, labels: Labels | None, seed: int
 ) -> dict[str, NDArray[Any]]:
     """What the conditioner and the step graph are fed before the worst row."""
     program, n, spec = result.program, result.samples, bundle.spec
     draws = Draws(seed, np.arange(n), spec.shape)
     rows = rows_of(program, spec, n, labels)
-    batch = teacher.backend.batch(program, n, labels)
+    batch = reference.backend.batch(program, n, labels)
     batch.start(start_noise(program, draws))
     zeros = np.zeros((n, *spec.shape), np.float32)
     noise = zeros

@@ -1,4 +1,4 @@
-"""Frechet distance to data before and after: of the teacher's samples, and of the student's."""
+"""Frechet distance to data before and after: of the reference's samples, and of the candidate's."""
 
 from collections.abc import Callable
 

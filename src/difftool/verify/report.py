@@ -14,7 +14,7 @@ from difftool.verify.sides import Side
 
 
 def record_of(
-    result: Verification, student: Side, teacher: Side, *, seed: int = 0
+    result: Verification, candidate: Side, reference: Side, *, seed: int = 0
 ) -> dict[str, Any]:
     """The figures and what they are of; None stands for a number that is not finite."""
     return {
@@ -27,26 +27,26 @@ def record_of(
         "psnr_tolerance_db": result.psnr_tolerance,
         "equal": result.psnr == math.inf,
         "bad_row": result.bad_row,
-        "teacher_bad_row": result.teacher_bad_row,
-        "backend": result.backend,
-        "precision": student.precision,
-        "against": result.teacher,
-        "against_precision": teacher.precision,
+        "reference_bad_row": result.reference_bad_row,
+        "backend": result.candidate,
+        "precision": candidate.precision,
+        "against": result.reference,
+        "against_precision": reference.precision,
         "program": result.program.name,
         "n": result.samples,
         "seed": seed,
     }
 
 
-def report_name(student: Side) -> str:
+def report_name(candidate: Side) -> str:
     """The name, without an ending, of the files that a report of this side is kept in."""
-    backend = student.backend.name.partition(":")[0]
-    return f"verify-{backend}-{student.precision}"
+    backend = candidate.backend.name.partition(":")[0]
+    return f"verify-{backend}-{candidate.precision}"
 
 
 def store(
     bundle: Bundle,
-    student: Side,
+    candidate: Side,
     result: Verification,
     record: dict[str, Any],
     picture: bytes | None = None,
@@ -63,7 +63,7 @@ def store(
         "largest": _short(result.errors),
         "rms": _short(result.rms),
     }
-    name = report_name(student)
+    name = report_name(candidate)
     text = json.dumps({**record, "rows": rows}, allow_nan=False) + "\n"
     files = {f"{name}.json": text.encode()}
     if picture is not None:

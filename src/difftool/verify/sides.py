@@ -43,7 +43,7 @@ def open_sides(
     against_precision: str = "fp32",
     trusted: Collection[str] = (),
 ) -> tuple[Side, Side]:
-    """Open the student, `backend`, and the teacher, `against`.
+    """Open the candidate, `backend`, and the reference, `against`.
 
     Both are a backend of the runtime, or "numpy", which runs the ONNX graph node by node, or
     "torch", which runs the checkpoint. `against` is by default torch if there is a checkpoint,
@@ -59,14 +59,14 @@ def open_sides(
         raise UsageError(
             f"neither {backend} nor {against} runs the checkpoint", "leave it out, or say torch"
         )
-    student = _open(bundle, checkpoint, backend, precision, trusted)
-    if (student.backend.name, student.precision) == (against, against_precision):
+    candidate = _open(bundle, checkpoint, backend, precision, trusted)
+    if (candidate.backend.name, candidate.precision) == (against, against_precision):
         raise UsageError(
-            f"nothing to compare: both sides are {student}",
+            f"nothing to compare: both sides are {candidate}",
             "give the checkpoint, or another --backend or --precision",
         )
-    teacher = _open(bundle, checkpoint, against, against_precision, trusted)
-    return student, teacher
+    reference = _open(bundle, checkpoint, against, against_precision, trusted)
+    return candidate, reference
 
 
 def bounds_of(bundle: Bundle, *sides: Side) -> Bounds:

@@ -137,18 +137,18 @@ def test_a_batch_above_the_profile_is_refused_with_the_way_out(tiny_bundle: Path
         model.sample(n=5)
 
 
-def test_a_mean_over_the_batch_is_not_taken_over_padding(fused_bundle: Path) -> None:
-    model, _ = on_device(fused_bundle, sizes=(4, 8))
+def test_a_mean_over_the_batch_is_not_taken_over_padding(featured_bundle: Path) -> None:
+    model, _ = on_device(featured_bundle, sizes=(4, 8))
     program = adaptive(model.spec, batch_snr=0.2)
     with pytest.raises(UsageError, match="which the engine pads to 4"):
         model.sample(program, n=3)
-    cpu = load(fused_bundle, backend="onnxruntime-cpu", threads=1)
+    cpu = load(featured_bundle, backend="onnxruntime-cpu", threads=1)
     np.testing.assert_allclose(
         model.sample(program, n=4), cpu.sample(program, n=4), atol=1e-3, rtol=1e-3
     )
 
 
-@pytest.mark.parametrize("bundle", ["tiny_bundle", "fused_bundle"])
+@pytest.mark.parametrize("bundle", ["tiny_bundle", "featured_bundle"])
 def test_known_values_are_set(bundle: str, request: pytest.FixtureRequest) -> None:
     """By the step graph, or by the loop after every row."""
     path: Path = request.getfixturevalue(bundle)
@@ -157,7 +157,7 @@ def test_known_values_are_set(bundle: str, request: pytest.FixtureRequest) -> No
     program = unipc(model.spec, steps=8)
     runs = [o.sample(program, n=3, edit=edits.inpaint(KNOWN, MASK)) for o in (model, cpu)]
     np.testing.assert_allclose(*runs, atol=1e-4)
-    assert device.waits == (1 if bundle == "fused_bundle" else 3 * len(program) + 1)
+    assert device.waits == (1 if bundle == "featured_bundle" else 3 * len(program) + 1)
     plain = [o.sample(program, n=3) for o in (model, cpu)]
     np.testing.assert_allclose(*plain, atol=1e-4)  # nothing of the edit is left behind
 

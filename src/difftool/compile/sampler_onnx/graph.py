@@ -20,11 +20,11 @@ import onnx
 import onnx_ir as ir
 
 from difftool.bundle import CONDITIONER, Bundle
-from difftool.compile.portable.inputs import Inputs
-from difftool.compile.portable.labels import Laid, lay_out
-from difftool.compile.portable.noise import Noise
-from difftool.compile.portable.ops import Ops
-from difftool.compile.portable.rows import State, run_rows
+from difftool.compile.sampler_onnx.inputs import Inputs
+from difftool.compile.sampler_onnx.labels import Laid, lay_out
+from difftool.compile.sampler_onnx.noise import Noise
+from difftool.compile.sampler_onnx.ops import Ops
+from difftool.compile.sampler_onnx.rows import State, run_rows
 from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.packed import graph_inputs

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from difftool.compile.portable.ops import Ops
+from difftool.compile.sampler_onnx.ops import Ops
 from difftool.diffusion.noise import SAMPLING
 
 _CROSS: Final = [[0, 0xD2511F53], [0xCD9E8D57, 0]]

@@ -1,9 +1,9 @@
-"""The bars of docs/reliability.md: what was run for each, what failed, whether its defect is seen.
+"""The criteria of docs/reliability.md: what ran for each, what failed, and if its defect was seen.
 
-A test that holds a bar up is marked `bar("K1")` and runs its cases through the fixture `cases`;
-what it measures on the way it tells the fixture `note`.
-The test that applies the bar's seeded defect, and expects it to turn red, is marked `seeded("K1")`.
-A bar has two tiers: a short one, and that of `--nightly`; the fixture `nightly` says which is run.
+A test of a criterion is marked `criterion("K1")`. It runs its cases by the fixture `cases`, and
+tells the fixture `note` what it measures. A second test is marked `seeded("K1")`: it plants the
+criterion's defect and expects the first one's check to fail. There are two tiers, a short one and
+that of `--nightly`; the fixture `nightly` says which one runs.
 """
 
 import time
@@ -18,7 +18,7 @@ from benchmarks.common.machine import machine
 from difftool.files import write_atomic
 
 _SHOWN = 5  # failures that a message quotes
-_HEAD = ("bar", "cases", "failures", "seeded defect caught")
+_HEAD = ("criterion", "cases", "failures", "seeded defect caught")
 _NOTE = "note"
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 
@@ -50,7 +50,7 @@ class Cases:
 
 @pytest.fixture
 def cases(record_property: Callable[[str, object], None]) -> Cases:
-    """Runs and counts the cases of a bar."""
+    """Runs and counts the cases of a criterion."""
     return Cases(record_property)
 
 
@@ -68,18 +68,18 @@ def nightly(pytestconfig: pytest.Config) -> bool:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("difftool")
-    group.addoption("--nightly", action="store_true", help="the reliability bars in full")
-    group.addoption("--bars", type=Path, metavar="FILE", help="write what was run, as Markdown")
+    group.addoption("--nightly", action="store_true", help="the reliability criteria in full")
+    group.addoption("--criteria", type=Path, metavar="FILE", help="write what was run, as Markdown")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for name, meaning in (("bar", "holds up a bar"), ("seeded", "expects its defect to be seen")):
-        config.addinivalue_line("markers", f"{name}(id): {meaning} of docs/reliability.md")
+    config.addinivalue_line("markers", "criterion(id): tests a criterion of docs/reliability.md")
+    config.addinivalue_line("markers", "seeded(id): plants its defect, which must be seen")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        for name in ("bar", "seeded"):
+        for name in ("criterion", "seeded"):
             if mark := item.get_closest_marker(name):
                 item.user_properties.append((name, mark.args[0]))
                 if config.getoption("nightly"):
@@ -87,28 +87,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """A line for each bar; with `--bars` also in a file."""
+    """A line for each criterion; with `--criteria` also in a file."""
     found = summary(terminalreporter.stats)
     if not found:
         return
-    terminalreporter.section("reliability bars")
+    terminalreporter.section("reliability criteria")
     for line in (_HEAD, *found):
         terminalreporter.write_line("  ".join(f"{cell:<10}" for cell in line).rstrip())
     told = notes(terminalreporter.stats)
     for words in told:
         terminalreporter.write_line(words)
-    if path := config.getoption("bars"):
+    if path := config.getoption("criteria"):
         write_atomic(path, _page(found, told, bool(config.getoption("nightly"))).encode())
 
 
 def summary(stats: dict[str, list[Any]]) -> list[tuple[str, str, str, str]]:
-    """Of pytest's reports by outcome: bar, cases, failures, and whether its defect was seen."""
+    """Count pytest's reports: criterion, cases, failures, and "yes" if its defect was seen."""
     counted: dict[str, list[int]] = {}
     seen: dict[str, list[bool]] = {}
     for outcome in _OUTCOMES:
         for report in stats.get(outcome, ()):
             known = dict(getattr(report, "user_properties", ()))
-            if name := known.get("bar"):
+            if name := known.get("criterion"):
                 sums = counted.setdefault(name, [0, 0])
                 failed = int(known.get("failures", 0))
                 sums[0] += int(known.get("cases", outcome in ("passed", "failed")))

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from difftool.compile.portable.ops import Ops, value
+from difftool.compile.sampler_onnx.ops import Ops, value
 
 
 class Inputs:

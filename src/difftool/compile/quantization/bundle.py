@@ -15,7 +15,7 @@ import onnx
 
 from difftool.bundle import STEP, Bounds, Bundle, listed_files, read_bundle, step_name
 from difftool.bundle.amend import with_files
-from difftool.compile.quantize.calibration import (
+from difftool.compile.quantization.calibration import (
     Calibration,
     Floats,
     Ranges,
@@ -24,8 +24,8 @@ from difftool.compile.quantize.calibration import (
     ranges_of,
     threads_for,
 )
-from difftool.compile.quantize.graph import LAYERS, in_8_bits, layers, titles
-from difftool.compile.quantize.sensitivity import failing, outputs, shares, squared_errors
+from difftool.compile.quantization.graph import LAYERS, in_8_bits, layers, titles
+from difftool.compile.quantization.sensitivity import failing, outputs, shares, squared_errors
 from difftool.diffusion.program import Program
 from difftool.errors import CheckFailed, ResourceError, UsageError
 from difftool.files import atomic_directory, destination, temporary_folder

@@ -12,9 +12,9 @@ import onnx
 import pytest
 
 from difftool.bundle import MANIFEST, STEP, Bundle, file_entries, read_bundle, write_manifest
-from difftool.compile.tensorrt.build import build_engine
-from difftool.compile.tensorrt.compile import Request, compile_bundle, engine_key, step_graph
-from difftool.compile.tensorrt.target import Target, resolve_target
+from difftool.compile.engine.build import build_engine
+from difftool.compile.engine.compile import Request, compile_bundle, engine_key, step_graph
+from difftool.compile.engine.target import Target, resolve_target
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.export.bundle import export_bundle
 from difftool.files import read_json

@@ -12,8 +12,8 @@ from typing import Final
 
 import onnx_ir as ir
 
-from difftool.compile.portable.noise import Noise
-from difftool.compile.portable.ops import Ops, Shape
+from difftool.compile.sampler_onnx.noise import Noise
+from difftool.compile.sampler_onnx.ops import Ops, Shape
 
 _BLOCK: Final = 1 << 16  # numbers of a draw: enough to hide what a node costs, and still in a cache
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from difftool.alone import onnx_quantization
 from difftool.bundle import STEP, Bundle
 from difftool.compile.precision import PRODUCTS, network_nodes
-from difftool.compile.quantize.calibration import from_trajectory, reader
+from difftool.compile.quantization.calibration import from_trajectory, reader
 from difftool.errors import UsageError
 from difftool.files import temporary_folder
 

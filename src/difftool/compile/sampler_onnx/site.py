@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from difftool.bundle import SAMPLER, Bundle
-from difftool.compile.portable.sampler import portable_sampler
+from difftool.compile.sampler_onnx.graph import portable_sampler
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.features import Feature
 from difftool.diffusion.packed import packed

@@ -1,10 +1,10 @@
-"""The summary counts what was run, and shows a bar in which nobody seeds a defect."""
+"""The summary counts what was run, and shows a criterion in which nobody seeds a defect."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from tests.reliability.bars import Cases, notes, summary
+from tests.reliability.criteria import Cases, notes, summary
 
 
 def _report(**properties: object) -> SimpleNamespace:
@@ -14,12 +14,16 @@ def _report(**properties: object) -> SimpleNamespace:
 def test_cases_and_failures_are_added_up() -> None:
     stats = {
         "passed": [
-            _report(bar="K1", cases=30, failures=0),
-            _report(bar="K1"),
+            _report(criterion="K1", cases=30, failures=0),
+            _report(criterion="K1"),
             _report(seeded="K1"),
         ],
-        "failed": [_report(bar="K2", cases=9, failures=4), _report(bar="K4"), _report(seeded="K2")],
-        "": [_report(bar="K1", cases=500)],  # the report of a test's setup
+        "failed": [
+            _report(criterion="K2", cases=9, failures=4),
+            _report(criterion="K4"),
+            _report(seeded="K2"),
+        ],
+        "": [_report(criterion="K1", cases=500)],  # the report of a test's setup
     }
     assert summary(stats) == [
         ("K1", "31", "0", "yes"),
@@ -30,7 +34,7 @@ def test_cases_and_failures_are_added_up() -> None:
 
 def test_what_failed_has_no_note() -> None:
     stats = {
-        "passed": [_report(note="b"), _report(bar="K1", note="a")],
+        "passed": [_report(note="b"), _report(criterion="K1", note="a")],
         "failed": [_report(note="c")],
     }
     assert notes(stats) == ["a", "b"]

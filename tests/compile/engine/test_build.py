@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from difftool.bundle import STEP, EngineKey
-from difftool.compile.tensorrt.build import build_engine
+from difftool.compile.engine.build import build_engine
 from difftool.errors import ArtefactError
 from difftool.runtime.variants import Variant
 

@@ -1,4 +1,4 @@
-"""The forms of the step graph's operators, against PyTorch's own results."""
+"""The lowerings of the step graph's operators, against PyTorch's own results."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional as F
 
-from difftool.export.forms.upsampling import parity_kernels
+from difftool.export.lowerings.upsampling import parity_kernels
 from difftool.export.onnx import export_module
 from difftool.networks.refinenet import instance_norm_plus
 from difftool.networks.unet_layers import SelfAttention

@@ -1,6 +1,6 @@
-"""The forms that step graphs are exported in: the same numbers by operators that run faster.
+"""The lowerings that step graphs are exported with: the same numbers by operators that run faster.
 
-One computation has many forms in ONNX, and runtimes differ in how fast they run them.
+One computation can be written in many ways in ONNX, and runtimes differ in how fast they run them.
 benchmarks/graph_lowerings.py measures; what it found is in docs/exporting.md.
 """
 
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import onnx_ir as ir
 
-from difftool.export.forms.translations import TRANSLATIONS
-from difftool.export.forms.upsampling import split_upsampling
+from difftool.export.lowerings.translations import TRANSLATIONS
+from difftool.export.lowerings.upsampling import split_upsampling
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forms:
+class Lowerings:
     """How PyTorch's operators become nodes, and what is then rewritten in the graph.
 
     What `translations` does not name is left to the exporter.
@@ -25,4 +25,4 @@ class Forms:
     rewrites: tuple[Callable[[ir.Graph], None], ...]
 
 
-CHOSEN: Final = Forms(translations=TRANSLATIONS, rewrites=(split_upsampling,))
+CHOSEN: Final = Lowerings(translations=TRANSLATIONS, rewrites=(split_upsampling,))

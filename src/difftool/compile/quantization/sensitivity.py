@@ -7,14 +7,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from difftool.compile.quantize.calibration import (
+from difftool.compile.quantization.calibration import (
     Feed,
     Floats,
     Ranges,
     first_samples,
     threads_for,
 )
-from difftool.compile.quantize.graph import in_8_bits
+from difftool.compile.quantization.graph import in_8_bits
 from difftool.runtime.backends.sessions import cpu_session
 
 FAIR_SHARES: Final = 4.0  # a layer that brings so many times its part of the error stays in float

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from difftool.bundle import STEP
-from difftool.compile.tensorrt.preflight import problems, refuse
+from difftool.compile.engine.preflight import problems, refuse
 from difftool.errors import ArtefactError
 from difftool.runtime.variants import Variant, open_variant
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from difftool.compile.tensorrt.target import parse_profile, resolve_target
+from difftool.compile.engine.target import parse_profile, resolve_target
 from difftool.errors import MissingDependencyError, UsageError
 from difftool.runtime.variants import VARIANTS, installed_variants
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from difftool.compile.precision import PRODUCTS, network_nodes
-from difftool.compile.quantize.calibration import Ranges
+from difftool.compile.quantization.calibration import Ranges
 
 LAYERS: Final = PRODUCTS - {"ConvTranspose"}  # the products that ONNX Runtime has in 8 bits
 

@@ -16,9 +16,9 @@ from difftool.bundle import (
     read_bundle,
     write_manifest,
 )
+from difftool.compile.engine.build import Progress, build_engine
+from difftool.compile.engine.target import Profile, Target
 from difftool.compile.precision import in_half
-from difftool.compile.tensorrt.build import Progress, build_engine
-from difftool.compile.tensorrt.target import Profile, Target
 from difftool.errors import UsageError
 from difftool.files import write_atomic
 from difftool.runtime.engine_cache import EngineCache, Record
@@ -119,11 +119,11 @@ def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
     if name in bundle.manifest.files:
         return onnx.load_from_string(bundle.graph(name).data)
     if precision == "int8":
-        from difftool.compile.quantize.symmetric import in_int8
+        from difftool.compile.quantization.symmetric import in_int8
 
         return in_int8(bundle)
     if precision == "fp8":
-        from difftool.compile.quantize.fp8 import in_fp8
+        from difftool.compile.quantization.fp8 import in_fp8
 
         return in_fp8(bundle)
     return in_half(onnx.load_from_string(bundle.graph(STEP).data), precision)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from difftool.compile.portable.inputs import Inputs
-from difftool.compile.portable.ops import Ops
+from difftool.compile.sampler_onnx.inputs import Inputs
+from difftool.compile.sampler_onnx.ops import Ops
 from difftool.diffusion.columns import Column
 
 

@@ -28,7 +28,7 @@ def verify_bundle(
     is told of progress.
     """
     opened = read_bundle(bundle)
-    student, teacher = open_sides(
+    candidate, reference = open_sides(
         opened,
         checkpoint,
         backend=backend,
@@ -36,13 +36,13 @@ def verify_bundle(
         against=against,
         against_precision=against_precision,
     )
-    return verify_sides(opened, student, teacher, program, n=n, seed=seed, on_row=on_row)
+    return verify_sides(opened, candidate, reference, program, n=n, seed=seed, on_row=on_row)
 
 
 def verify_sides(
     bundle: Bundle,
-    student: Side,
-    teacher: Side,
+    candidate: Side,
+    reference: Side,
     program: Program | None = None,
     *,
     n: int = 2,
@@ -51,12 +51,12 @@ def verify_sides(
 ) -> Verification:
     """Compare two sides of a bundle that are open; the bounds are those of their precisions."""
     return compare(
-        student.backend,
-        teacher.backend,
+        candidate.backend,
+        reference.backend,
         program or bundle.default_program(),
         bundle.spec,
         n,
         seed,
         on_row,
-        bounds=bounds_of(bundle, student, teacher),
+        bounds=bounds_of(bundle, candidate, reference),
     )

@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 
 from difftool.bundle import EngineKey
-from difftool.compile.tensorrt.preflight import parser_errors, problems, refuse
-from difftool.compile.tensorrt.profile import ranges
+from difftool.compile.engine.preflight import parser_errors, problems, refuse
+from difftool.compile.engine.profile import ranges
 from difftool.errors import ArtefactError
 from difftool.runtime.variants import Variant
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from difftool.bundle import STEP, Bundle
-from difftool.compile.quantize.symmetric import in_int8
+from difftool.compile.quantization.symmetric import in_int8
 
 _OPSET: Final = 19  # the first with 8-bit floats
 _LARGEST: Final = 448.0  # of E4M3
