@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common.inside import noise
-from common.inside_torch import Checkpoint, export_bundle, load_checkpoint
+from common.inside_torch import Checkpoint, export, load_checkpoint
 from common.models import untrained
 from common.operators import profile
 from common.parity import relative_error
@@ -52,7 +52,7 @@ def main() -> int:
 def prepare(work: Path, backend: str | None, threads: int | None) -> tuple[Model, Checkpoint]:
     """Open the network in this runtime and in PyTorch; its bundle is exported anew."""
     checkpoint = untrained("toy", (2,))(work / "toy")
-    bundle = export_bundle(checkpoint, work / "toy/bundle", force=True)
+    bundle = export(checkpoint, work / "toy/bundle", force=True).path
     return load(bundle, backend=backend, threads=threads), load_checkpoint(checkpoint)
 
 

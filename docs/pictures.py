@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import difftool
-from difftool.runtime.images import grid
+from difftool.runtime import grid
 
 DOCS = Path(__file__).resolve().parent
 IMAGES = DOCS / "images"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from difftool.cli.samplers import described
-from difftool.diffusion.samplers import SAMPLERS
+from difftool.diffusion import SAMPLERS
 
 PAGE = Path(__file__).resolve().parent / "sampling.md"
 HEAD = "| sampler | arguments beside `steps`, and their defaults | source |\n|---|---|---|\n"

@@ -15,11 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 import difftool
-from difftool.export.bundle import export_bundle
-from difftool.runtime.images import grid
-from difftool.train.presets import preset
-from difftool.train.trainer import train
-from difftool.verify.bundles import verify_bundle
 
 DEMO = Path("demo")
 RUN, BUNDLE = DEMO / "digits", DEMO / "digits.bundle"
@@ -30,19 +25,19 @@ def main() -> int:
     for name in difftool.shipped_models():
         draw(report, name, DEMO / f"{name}.png")
 
-    recipe = preset("digits")
+    config = difftool.train.preset("digits")
     shutil.rmtree(RUN, ignore_errors=True)  # or the run would go on from where it ended
     command = f"difftool train ddpm --preset digits --out {RUN}"
-    with report.step(f"train a DDPM on digits, {recipe.run.steps} steps", command, RUN):
-        train(recipe, RUN)
+    with report.step(f"train a DDPM on digits, {config.run.steps} steps", command, RUN):
+        difftool.train.train(config, RUN, progress=sys.stderr.isatty())
 
     command = f"difftool export {RUN} --out {BUNDLE} --force"
     with report.step("export it", command, BUNDLE):
-        export_bundle(RUN, BUNDLE, force=True)
+        difftool.export.export(RUN, BUNDLE, force=True)
 
     command = f"difftool verify {BUNDLE} {RUN}"
     with report.step("verify it against PyTorch", command):
-        check = verify_bundle(BUNDLE, RUN)
+        check = difftool.verify.verify(BUNDLE, RUN).result
 
     draw(report, BUNDLE, DEMO / "digits.png")
     report.print()
@@ -60,7 +55,7 @@ def draw(report: "Report", model: str | Path, picture: Path) -> None:
         samples = opened.sample(n=16, seed=0)  # float32 [16, channels, height, width]
         pixels = difftool.to_uint8(samples, opened.spec)
         picture.parent.mkdir(exist_ok=True)
-        Image.fromarray(grid(pixels).squeeze()).save(picture)
+        Image.fromarray(difftool.runtime.grid(pixels).squeeze()).save(picture)
 
 
 class Report:

@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 import difftool
-from difftool.diffusion.invariant import validate
-from difftool.diffusion.spacing import transitions, visited
-from difftool.runtime.images import grid
+from difftool.diffusion import transitions, validate, visited
+from difftool.runtime import grid
 
 
 @difftool.sampler

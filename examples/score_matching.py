@@ -18,25 +18,18 @@ from PIL import Image
 
 import difftool
 from difftool.data import toys
-from difftool.diffusion import noise
-from difftool.diffusion.program import Program
+from difftool.diffusion import ModelSpec, Program, noise
 from difftool.diffusion.samplers import annealed_langevin, langevin
 from difftool.diffusion.schedules import geometric
-from difftool.diffusion.spec import ModelSpec
 from difftool.files import write_atomic, write_json
 from difftool.networks.trained import load_checkpoint
 from difftool.plot import draw_program, draw_schedule, encode, score
 from difftool.plot.plane import Window, arrows, dots, lattice, paths, show
 from difftool.plot.style import DATA, INK, LEARNED, blank
 from difftool.plot.trajectory import draw_strip, frames_of, strip_labels
-from difftool.runtime.backends.reference import Reference
-from difftool.runtime.draws import Draws, start_noise
-from difftool.runtime.loop import run
-from difftool.runtime.protocols import Backend
-from difftool.train.config import TrainConfig, apply_overrides
-from difftool.train.presets import preset
-from difftool.train.trainer import train
-from difftool.verify.eager import Eager
+from difftool.runtime import Backend, Draws, Reference, run, start_noise
+from difftool.train import TrainConfig, apply_overrides, preset, train
+from difftool.verify import Eager
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

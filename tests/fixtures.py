@@ -129,9 +129,9 @@ def _save(run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall
 
 
 def _export(checkpoint: Path, out: Path, features: tuple[Feature, ...] = ()) -> Path:
-    from difftool.export.bundle import export_bundle
+    from difftool.export import export
 
-    return export_bundle(checkpoint, out, features=features)
+    return export(checkpoint, out, features=features).path
 
 
 @pytest.fixture(scope="session")

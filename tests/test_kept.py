@@ -11,7 +11,7 @@ import numpy as np
 import difftool
 from difftool import Program
 from difftool.networks.trained import load_checkpoint
-from difftool.verify.bundles import verify_bundle
+from difftool.verify import verify
 
 KEPT = Path(__file__).parent / "kept"
 
@@ -30,7 +30,7 @@ def test_a_checkpoint_is_that_of_its_bundle() -> None:
     assert checkpoint.spec.to_dict() == bundle.spec.to_dict()
     assert (checkpoint.weights, checkpoint.step) == ("ema", 20)
     program = difftool.samplers.ddim(bundle.spec, steps=5)
-    assert verify_bundle(KEPT / "bundle", KEPT / "checkpoint", program=program).passed
+    assert verify(KEPT / "bundle", KEPT / "checkpoint", program=program).passed
 
 
 def test_what_is_written_today_has_the_same_keys(tmp_path: Path) -> None:

@@ -3,11 +3,10 @@
 # ruff: noqa: F401
 from difftool.bundle.amend import with_files
 from difftool.checkpoint import EMA, MODEL, save_checkpoint
-from difftool.compile.engine.compile import Request as EngineRequest
+from difftool.compile import engine_request
 from difftool.compile.engine.compile import compile_bundle
-from difftool.compile.engine.target import resolve_target
 from difftool.compile.precision import in_half
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.export.onnx import OPSET, conditioner_width, export_step, step_module
 from difftool.export.step import StepModule
 from difftool.importers.diffusers_unet import namer

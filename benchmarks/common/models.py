@@ -144,7 +144,7 @@ def prepare(case: Case, work: Path, *, torchscript: bool = False) -> Prepared:
     folder = work / f"{case.name}-{digest()}{'-torchscript' * torchscript}"
     path, bundle = case.checkpoint(folder), folder / "bundle"
     if not bundle.is_dir():
-        inside_torch.export_bundle(path, bundle, torchscript=torchscript)
+        inside_torch.export(path, bundle, torchscript=torchscript)
     return Prepared(case, inside_torch.load_checkpoint(path), read_bundle(bundle), folder)
 
 

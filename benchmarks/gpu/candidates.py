@@ -49,9 +49,7 @@ def tensorrt(setting: "Setting", precision: str, *, graphs: inside.Graphs) -> Ru
     prepared, size, limit = setting.prepared, setting.size, setting.compile_seconds
     # A cache for each batch: of several engines that fit the runtime would take the widest.
     with _engines_in(prepared.folder / f"engines-{size}"):
-        request = inside_torch.EngineRequest(
-            inside_torch.resolve_target(), precision, (size, size, size)
-        )
+        request = inside_torch.engine_request(precision=precision, profile=(size, size, size))
         end = time.perf_counter() + limit
 
         def watch(phase: str, done: int, steps: int) -> None:

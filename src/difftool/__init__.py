@@ -1,20 +1,16 @@
 """Train, export and sample score-based and diffusion models; the runtime needs no PyTorch."""
 
 from difftool.errors import DifftoolError
-
-# That of typing, whose import takes longer than all else until the command line hears signals.
-TYPE_CHECKING = False
+from difftool.lazy import TYPE_CHECKING, lazily
+from difftool.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from typing import Any
-
+    from difftool import compile, data, evaluate, export, importers, plot, runtime, train, verify
     from difftool.diffusion import samplers
     from difftool.diffusion.builder import ProgramBuilder, sampler
     from difftool.diffusion.program import Program
     from difftool.diffusion.spec import ModelSpec
     from difftool.runtime import Model, State, edits, load, shipped_models, to_uint8
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DifftoolError",
@@ -23,34 +19,44 @@ __all__ = [
     "Program",
     "ProgramBuilder",
     "State",
+    "compile",
+    "data",
     "edits",
+    "evaluate",
+    "export",
+    "importers",
     "load",
+    "plot",
+    "runtime",
     "sampler",
     "samplers",
     "shipped_models",
     "to_uint8",
+    "train",
+    "verify",
 ]
 
-# Loaded at first use, so that `import difftool` and `difftool --help` cost nothing.
 _HOMES = {
-    "Model": "difftool.runtime",
+    "Model": "difftool.runtime.model",
     "ModelSpec": "difftool.diffusion.spec",
     "Program": "difftool.diffusion.program",
     "ProgramBuilder": "difftool.diffusion.builder",
-    "State": "difftool.runtime",
+    "State": "difftool.runtime.model",
+    "compile": "difftool.compile",
+    "data": "difftool.data",
     "edits": "difftool.runtime.edits",
-    "load": "difftool.runtime",
+    "evaluate": "difftool.evaluate",
+    "export": "difftool.export",
+    "importers": "difftool.importers",
+    "load": "difftool.runtime.model",
+    "plot": "difftool.plot",
+    "runtime": "difftool.runtime",
     "sampler": "difftool.diffusion.builder",
     "samplers": "difftool.diffusion.samplers",
-    "shipped_models": "difftool.runtime",
-    "to_uint8": "difftool.runtime",
+    "shipped_models": "difftool.runtime.model",
+    "to_uint8": "difftool.runtime.images",
+    "train": "difftool.train",
+    "verify": "difftool.verify",
 }
 
-
-def __getattr__(name: str) -> "Any":
-    if name not in _HOMES:
-        raise AttributeError(f"module 'difftool' has no attribute {name!r}")
-    from importlib import import_module
-
-    home = import_module(_HOMES[name])
-    return home if name in ("edits", "samplers") else getattr(home, name)
+__getattr__ = lazily("difftool", _HOMES)

@@ -18,7 +18,7 @@ from PIL import Image
 
 import difftool
 from difftool.bundle import read_bundle
-from difftool.compile.sampler_onnx.site import write_site
+from difftool.compile import web
 from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.runtime.images import grid
 from difftool.runtime.model import Model, find_bundle
@@ -42,7 +42,7 @@ def draw(node: str, chromium: str, modules: Path, tmp_path: Path) -> Iterator[Dr
     def run(model: str | Path, *, stop: bool = False, **fields: Any) -> dict[str, Any]:
         bundle = read_bundle(find_bundle(model))
         site = tmp_path / "site"
-        write_site(bundle, site, modules, bundle.default_program(), title=Path(model).name)
+        web(bundle, site, runtime=modules, title=Path(model).name)
         handler = functools.partial(Quiet, directory=site)
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         servers.append(server)

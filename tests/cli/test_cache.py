@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from difftool.bundle import read_bundle
-from difftool.compile.engine.compile import Request, engine_key
-from difftool.compile.engine.target import resolve_target
+from difftool.compile import engine_key, engine_request
 from difftool.runtime.engine_cache import EngineCache, Record
 from tests.cli.conftest import Command
 
@@ -24,7 +23,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
 @pytest.fixture
 def record(kept: EngineCache, points_bundle: Path) -> Record:
     """An engine for sm89 in fp32, in the cache."""
-    key = engine_key(read_bundle(points_bundle), Request(resolve_target("sm89")))
+    key = engine_key(read_bundle(points_bundle), engine_request(("sm89",)))
     return kept.store(key, b"engine", model="points", seconds=2.0)
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from difftool.cli.sets import read_data
 from difftool.data import toys
 from difftool.diffusion.samplers import ddim
 from difftool.evaluate.comparison import compare_images, compare_points
 from difftool.evaluate.extractor import open_extractor
+from difftool.evaluate.sets import read_data
 from difftool.files import sha256_of
 from difftool.runtime import load, to_uint8
 from tests.cli.conftest import WITHOUT_TORCH, Command

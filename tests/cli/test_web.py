@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from difftool.bundle import read_bundle
-from difftool.compile.sampler_onnx.site import RUNTIME, write_site
+from difftool.compile import web
+from difftool.compile.sampler_onnx.site import RUNTIME
 from difftool.errors import UsageError
 from tests.cli.conftest import Command, tree
 
@@ -64,7 +65,7 @@ def test_what_has_no_picture_has_no_page(tiny_bundle: Path, tmp_path: Path, runt
     bundle = read_bundle(tiny_bundle)
     flat = replace(bundle, spec=replace(bundle.spec, shape=(64,)))
     with pytest.raises(UsageError, match=r"no picture of samples of shape \(64,\)"):
-        write_site(flat, tmp_path / "site", runtime, bundle.default_program(), title="flat")
+        web(flat, tmp_path / "site", runtime=runtime)
     assert not (tmp_path / "site").exists()
 
 

@@ -14,7 +14,7 @@ from tests.compile.sampler_onnx import AGREEMENT, draw, opened
 
 import difftool
 from difftool.bundle import read_bundle
-from difftool.compile.quantization.bundle import quantize_bundle
+from difftool.compile.quantization.bundle import quantize
 from difftool.compile.sampler_onnx.graph import portable_sampler
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.packed import graph_inputs
@@ -168,7 +168,7 @@ def test_a_label_that_the_model_lacks_is_an_error_too(classes_bundle: Path) -> N
 
 def test_int8_is_as_near_as_the_bundle_says(featured_bundle: Path, tmp_path: Path) -> None:
     """Row by row from the exact state: over a run int8's roundings would add up."""
-    bundle = quantize_bundle(read_bundle(featured_bundle), out=tmp_path / "int8").bundle
+    bundle = quantize(read_bundle(featured_bundle), out=tmp_path / "int8").bundle
     program, exact = bundle.default_program(), opened(bundle)
     graph = portable_sampler(bundle, program, "int8")
     settings = onnxruntime.SessionOptions()

@@ -20,7 +20,7 @@ from difftool.compile.quantization.bundle import (
     Quantized,
     bounds_for,
     calibrate,
-    quantize_bundle,
+    quantize,
     require_covered,
     steps_of,
 )
@@ -32,7 +32,7 @@ from difftool.files import read_json
 from difftool.runtime import load
 from difftool.runtime.backends.sessions import cpu_options
 from difftool.runtime.model import find_bundle
-from difftool.verify.bundles import verify_bundle
+from difftool.verify import verify
 
 Array = NDArray[np.float32]
 
@@ -44,9 +44,7 @@ def quantized(
     """`classes_bundle` with int8, and how many steps that took."""
     steps: list[None] = []
     out = tmp_path_factory.mktemp("quantize") / "int8"
-    result = quantize_bundle(
-        read_bundle(classes_bundle), out=out, on_step=lambda: steps.append(None)
-    )
+    result = quantize(read_bundle(classes_bundle), out=out, on_step=lambda: steps.append(None))
     return result, len(steps)
 
 
@@ -86,7 +84,7 @@ def test_first_and_last_layer_and_sensitive_ones_stay_in_float(
 
 def test_the_report_says_what_verify_finds(quantized: tuple[Quantized, int]) -> None:
     bundle, report = quantized[0].bundle, quantized[0].report
-    result = verify_bundle(bundle.path, precision="int8", seed=report["errors"]["seed"])
+    result = verify(bundle.path, precision="int8", seed=report["errors"]["seed"]).result
     assert result.passed
     assert result.errors == pytest.approx(report["errors"]["max"], rel=1e-2, abs=1e-6)
     assert result.rms == pytest.approx(report["errors"]["rms"], rel=1e-2, abs=1e-6)
@@ -112,7 +110,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     write_manifest(folder, value)
     files = {INT8: _of_rows(read_bundle(folder), 10).SerializeToString()}
     bundle = with_files(read_bundle(folder), files)
-    bounds = bounds_for(verify_bundle(bundle.path, precision="int8", seed=1))
+    bounds = bounds_for(verify(bundle.path, precision="int8", seed=1).result)
     return with_files(bundle, {}, bounds={"int8": bounds})
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from difftool.diffusion import start
-from difftool.diffusion.packed import graph_inputs, packed
+from difftool.diffusion.packed import graph_inputs, pack_program
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim
 from difftool.diffusion.schedules import linear
@@ -44,7 +44,7 @@ def test_what_the_graph_cannot_do_is_refused(program: Program) -> None:
 
 
 def test_the_file_says_where_its_arrays_lie(program: Program) -> None:
-    data = packed(program)
+    data = pack_program(program)
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     assert header.pop("__metadata__") == {"program": program.name}

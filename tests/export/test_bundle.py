@@ -11,7 +11,7 @@ import difftool
 from difftool.bundle import read_bundle
 from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError, UsageError
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.export.onnx import conditioner_width, example_inputs, step_module
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
@@ -21,13 +21,13 @@ from difftool.networks.trained import load_checkpoint
 def raw_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The points model with raw weights, TorchScript, and another default program."""
     out = tmp_path_factory.mktemp("raw") / "bundle"
-    return export_bundle(
+    return export(
         points_checkpoint,
         out,
         ema=False,
         torchscript=True,
         sampler=SamplerCall("ddim", {"steps": 4}),
-    )
+    ).path
 
 
 def test_ema_weights_are_the_default_and_raw_ones_differ(
@@ -80,18 +80,18 @@ def test_a_traced_image_model_takes_any_batch(tiny_checkpoint: Path) -> None:
 
 def test_an_existing_bundle_is_replaced_only_by_force(raw_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists"):
-        export_bundle(tmp_path, raw_bundle)
+        export(tmp_path, raw_bundle)
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.tex").write_text("text")
     with pytest.raises(UsageError, match="is not a bundle, so it is not replaced"):
-        export_bundle(tmp_path, precious, force=True)
+        export(tmp_path, precious, force=True)
     assert (precious / "thesis.tex").read_text() == "text"
 
 
 def test_a_failed_export_leaves_nothing(points_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown sampler"):
-        export_bundle(points_checkpoint, tmp_path / "bundle", sampler=SamplerCall("magic"))
+        export(points_checkpoint, tmp_path / "bundle", sampler=SamplerCall("magic"))
     with pytest.raises(ArtefactError, match="is not a checkpoint"):
-        export_bundle(tmp_path / "absent", tmp_path / "bundle")
+        export(tmp_path / "absent", tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

@@ -19,14 +19,14 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime import load
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
-from difftool.verify.bundles import verify_bundle
+from difftool.verify import verify
 from difftool.verify.eager import Eager
 
 SEED = 4
@@ -137,7 +137,7 @@ def test_the_conditioner_takes_labels_and_the_step_knows_none(classes_bundle: Pa
 def test_verification_runs_the_labels_and_the_guidance(
     classes_bundle: Path, classes_checkpoint: Path
 ) -> None:
-    assert verify_bundle(classes_bundle, classes_checkpoint, n=3).passed
+    assert verify(classes_bundle, classes_checkpoint, n=3).passed
     for wrong, row in ((1, "a label's row"), (3, "the null label's row")):
         loaded, other = (load_checkpoint(classes_checkpoint) for _ in range(2))
         other.network.label_embedding.weight[wrong] += 0.5
@@ -208,7 +208,7 @@ def test_learned_variances_are_the_labels_own() -> None:
 
 def test_guidance_needs_a_null_label(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.labels and loss\.label_dropout") as caught:
-        export_bundle(tiny_checkpoint, tmp_path / "bundle", features=(Feature.GUIDANCE,))
+        export(tiny_checkpoint, tmp_path / "bundle", features=("guidance",))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -11,7 +11,7 @@ from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, compile_program
 from difftool.diffusion.spec import ModelSpec
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.importers import find, write
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.opening import open_backend
@@ -44,7 +44,7 @@ def checkpoint(
 @pytest.fixture(scope="session")
 def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, exported."""
-    return export_bundle(checkpoint, tmp_path_factory.mktemp("bundle") / checkpoint.name)
+    return export(checkpoint, tmp_path_factory.mktemp("bundle") / checkpoint.name).path
 
 
 @pytest.fixture(scope="session")

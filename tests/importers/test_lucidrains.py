@@ -14,10 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError, UsageError
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.importers import find, write
 from difftool.importers.settings import SettingsMissing
 from difftool.networks.trained import Checkpoint, load_checkpoint
@@ -161,7 +160,7 @@ def test_a_whole_run_of_the_bundle(
     trained: Trained, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """On ONNX Runtime; this model has linear and full attention and both changes of resolution."""
-    bundle = read_bundle(export_bundle(checkpoint.path, tmp_path / "bundle"))
+    bundle = export(checkpoint.path, tmp_path / "bundle")
     backend = open_backend(bundle, "onnxruntime-cpu", threads=1)
     equals_its_own(backend, trained, checkpoint, monkeypatch)
 

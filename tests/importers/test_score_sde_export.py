@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from difftool.bundle import read_bundle
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.importers import find, write
 from difftool.runtime.opening import open_backend
 from tests.importers.plain_score_sde import Plain
@@ -22,7 +21,7 @@ def test_the_exported_bundle_computes_the_same(save: Callable[..., Path], tmp_pa
     found = find(save(plain.file()))
     imported = found.read(SAID | {"model.fir": "true"})
     write(found, imported, tmp_path / "checkpoint")
-    bundle = read_bundle(export_bundle(tmp_path / "checkpoint", tmp_path / "bundle"))
+    bundle = export(tmp_path / "checkpoint", tmp_path / "bundle")
     backend = open_backend(bundle, "onnxruntime-cpu", threads=1)
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     sigma = torch.from_numpy(imported.spec.schedule.sigma[[2, 11]]).float()

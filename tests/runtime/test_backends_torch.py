@@ -12,7 +12,7 @@ from difftool.bundle import MANIFEST, TORCHSCRIPT, file_entries, read_bundle, wr
 from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.export.onnx import conditioner_width, step_module
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
@@ -39,7 +39,7 @@ def sha256_of_code(bundle: Path) -> str:
 def scripted(
     tiny_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The tiny bundle with a step.ts that `export_bundle` did not make."""
+    """The tiny bundle with a step.ts that `export` did not make."""
     bundle = tmp_path_factory.mktemp("scripted") / "bundle"
     shutil.copytree(tiny_bundle, bundle)
     loaded = load_checkpoint(tiny_checkpoint)
@@ -70,9 +70,9 @@ def test_torchscript_that_sets_known_values_runs_without_any(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    out = export_bundle(
+    out = export(
         tiny_checkpoint, tmp_path / "own", features=(Feature.KNOWN,), torchscript=True
-    )
+    ).path
     edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), np.eye(8, dtype=np.float32)[None])
     models = [load(out, backend=name, threads=1) for name in ("torchscript", "onnxruntime-cpu")]
     program = unipc(models[0].spec, steps=4)
@@ -101,7 +101,7 @@ def test_torchscript_of_ones_own_needs_no_trust(
     points_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    bundle = read_bundle(export_bundle(points_checkpoint, tmp_path / "own", torchscript=True))
+    bundle = export(points_checkpoint, tmp_path / "own", torchscript=True)
     assert open_backend(bundle, "torchscript", threads=1).name == "torchscript"
     EngineCache().clear()
     with pytest.raises(ArtefactError, match="was made elsewhere"):
@@ -116,7 +116,7 @@ def test_an_export_does_without_a_cache_that_it_cannot_write(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "cache"))
-    out = export_bundle(points_checkpoint, tmp_path / "own", torchscript=True)
+    out = export(points_checkpoint, tmp_path / "own", torchscript=True).path
     assert f"to run step.ts here say --trust {sha256_of_code(out)}" in caplog.text
 
 

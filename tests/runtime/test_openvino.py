@@ -15,7 +15,7 @@ from difftool.bundle import (
     Bundle,
     read_bundle,
 )
-from difftool.compile.quantization.bundle import quantize_bundle
+from difftool.compile.quantization.bundle import quantize
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
@@ -164,7 +164,7 @@ def test_bf16_finds_every_noise_level(bundle: Bundle, bf16: OpenVino) -> None:
 
 def test_int8_is_that_of_onnxruntime(bundle: Bundle, tmp_path: Path) -> None:
     """Of quantized values all are the same but those that lie on the edge between two."""
-    model = quantize_bundle(bundle, out=tmp_path / "int8").bundle
+    model = quantize(bundle, out=tmp_path / "int8").bundle
     program = ddim(bundle.spec, steps=6)
     exact = drawn(OnnxRuntimeCpu(bundle, threads=1), bundle, program)
     one = drawn(OnnxRuntimeCpu(model, threads=1, precision="int8"), model, program)

@@ -97,7 +97,7 @@ def test_the_labels_are_learned(labelled_points: TrainConfig, tmp_path: Path, ki
             "run.checkpoint_every=300",
         ],
     )
-    loaded = load_checkpoint(train(config, tmp_path / "run", progress=False), ema=False)
+    loaded = load_checkpoint(train(config, tmp_path / "run").checkpoint, ema=False)
     spec, x = loaded.spec, torch.zeros(3, 2)
     level = len(spec.schedule) - 1
     c_in, c_skip, c_out = (float(value) for value in spec.coefficients_of(level))
@@ -121,7 +121,7 @@ def test_other_ways_to_train_with_labels(labelled: TrainConfig, tmp_path: Path) 
             "run.sample_every=2",
         ],
     )
-    loaded = load_checkpoint(train(config, tmp_path / "run", progress=False))
+    loaded = load_checkpoint(train(config, tmp_path / "run").checkpoint)
     assert (loaded.spec.classes, loaded.spec.learned_variance) == (10, True)
     assert (tmp_path / "run" / "samples" / "step-000000002.png").exists()
 
@@ -147,11 +147,11 @@ def test_a_run_from_before_there_were_labels_goes_on(
 ) -> None:
     run = tmp_path / "run"
     constant = apply_overrides(points_config, ["optimizer.decay=constant", "run.steps=2"])
-    config = ckpt.find_checkpoint(train(constant, run, progress=False)) / ckpt.CONFIG
+    config = train(constant, run).checkpoint / ckpt.CONFIG
     saved = json.loads(config.read_text())
     del saved["training"]["data"]["labels"], saved["training"]["loss"]["label_dropout"]
     config.write_text(json.dumps(saved))
     longer = apply_overrides(constant, ["run.steps=3"])
-    assert load_checkpoint(train(longer, run, progress=False)).step == 3
+    assert load_checkpoint(train(longer, run).checkpoint).step == 3
     with pytest.raises(UsageError, match="another configuration of data"):
         train(apply_overrides(longer, ["data.labels=label"]), run, progress=False)

@@ -182,7 +182,7 @@ def test_other_ways_to_train_a_ddpm(
     images_config: TrainConfig, tmp_path: Path, override: str
 ) -> None:
     config = apply_overrides(images_config, [override, "run.steps=2"])
-    loaded = load_checkpoint(train(config, tmp_path / "run", progress=False))
+    loaded = load_checkpoint(train(config, tmp_path / "run").checkpoint)
     assert loaded.step == 2
     assert loaded.spec.learned_variance == (config.loss.kind == "hybrid")
 

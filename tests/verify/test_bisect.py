@@ -11,7 +11,7 @@ from difftool.compile.precision import in_half
 from difftool.diffusion.samplers import ddpm
 from difftool.errors import UsageError
 from difftool.verify.bisect import bisect, bisect_sides
-from difftool.verify.bundles import verify_sides
+from difftool.verify.compared import verify_sides
 from difftool.verify.sides import open_sides
 from tests.verify.defects import copied, deep_weight, with_weight
 

@@ -17,7 +17,7 @@ from difftool.networks import build_network
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws, row_noise, start_noise
-from difftool.verify.bundles import verify_bundle
+from difftool.verify import verify
 from difftool.verify.eager import Eager
 from difftool.verify.sides import Side, bounds_of, open_sides
 from tests.verify.defects import copied, with_nan_at
@@ -25,7 +25,8 @@ from tests.verify.defects import copied, with_nan_at
 
 def test_a_bundle_passes_against_its_checkpoint(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
     rows: list[int] = []
-    result = verify_bundle(tiny_bundle, tiny_checkpoint, on_row=lambda done, _: rows.append(done))
+    report = verify(tiny_bundle, tiny_checkpoint, on_step=lambda done, _: rows.append(done))
+    result = report.result
     assert result.passed
     assert result.step_error < 1e-5
     assert result.psnr > 80
@@ -37,16 +38,16 @@ def test_every_row_passes_where_clipping_hides_nothing(
     tiny_bundle: Path, tiny_checkpoint: Path
 ) -> None:
     program = ddpm(load_checkpoint(tiny_checkpoint).spec, clip=False)
-    assert verify_bundle(tiny_bundle, tiny_checkpoint, program=program).step_error < 1e-5
+    assert verify(tiny_bundle, tiny_checkpoint, program=program).result.step_error < 1e-5
 
 
 def test_points_pass_too(points_bundle: Path, points_checkpoint: Path) -> None:
-    assert verify_bundle(points_bundle, points_checkpoint, n=8).passed
+    assert verify(points_bundle, points_checkpoint, n=8).passed
 
 
 def test_other_weights_are_not_verified(tiny_bundle: Path, points_checkpoint: Path) -> None:
     with pytest.raises(ArtefactError, match="exported from other weights"):
-        verify_bundle(tiny_bundle, points_checkpoint)
+        verify(tiny_bundle, points_checkpoint)
 
 
 @pytest.mark.parametrize("defect", ["swapped time embedding", "last layer 1 % off", "nan"])
@@ -109,12 +110,12 @@ def test_the_first_row_that_is_not_finite_is_named(
     row = 11
     cond = float(program.conds[int(program.table[row, Column.COND])])
     broken = with_nan_at(tiny_bundle, tmp_path / "broken", cond)
-    result = verify_bundle(broken.path, tiny_checkpoint)
+    result = verify(broken.path, tiny_checkpoint).result
     assert (result.bad_row, result.reference_bad_row) == (row, None)
     assert np.isfinite(np.delete(result.errors, row)).all()  # the rows after it start anew
     assert not result.passed
 
-    result = verify_bundle(broken.path, backend="numpy")  # the same conditioner on both sides
+    result = verify(broken.path, backend="numpy").result  # the same conditioner on both sides
     assert (result.bad_row, result.reference_bad_row) == (row, row)
     assert not result.passed
 
@@ -126,9 +127,9 @@ def test_any_two_agree(backend: str, tiny_bundle: Path, tiny_checkpoint: Path) -
         if against == backend:
             continue
         given = tiny_checkpoint if backend == "torch" else checkpoint
-        result = verify_bundle(
+        result = verify(
             tiny_bundle, given, program=program, backend=backend, against=against
-        )
+        ).result
         assert (result.candidate, result.reference) == (backend, against)
         assert result.passed
         assert 0 < result.step_error < 1e-5
@@ -147,14 +148,14 @@ def test_any_two_agree(backend: str, tiny_bundle: Path, tiny_checkpoint: Path) -
 )
 def test_sides_without_meaning(arguments: dict[str, Any], message: str, tiny_bundle: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        verify_bundle(tiny_bundle, **arguments)
+        verify(tiny_bundle, **arguments)
 
 
 def test_a_checkpoint_that_nothing_runs(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
     with pytest.raises(
         UsageError, match="neither openvino nor onnxruntime-cpu runs the checkpoint"
     ):
-        verify_bundle(tiny_bundle, tiny_checkpoint, backend="openvino", against="onnxruntime-cpu")
+        verify(tiny_bundle, tiny_checkpoint, backend="openvino", against="onnxruntime-cpu")
 
 
 def test_bounds_are_the_precisions_own(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -171,6 +172,6 @@ def test_bounds_are_the_precisions_own(tiny_bundle: Path, tmp_path: Path) -> Non
 def test_a_bundle_can_ask_for_more_than_it_keeps(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = copied(tiny_bundle, tmp_path / "copy", {})
     with_files(bundle, {}, bounds={"fp32": Bounds(step_error=1e-12, psnr=40)})
-    result = verify_bundle(bundle.path, backend="numpy")
+    result = verify(bundle.path, backend="numpy").result
     assert result.step_tolerance == 1e-12
     assert not result.passed

@@ -10,7 +10,7 @@ import pytest
 from difftool.bundle import MANIFEST, STEP, Bounds, amend, read_bundle
 from difftool.bundle.amend import with_files
 from difftool.errors import ResourceError
-from difftool.verify.bundles import verify_sides
+from difftool.verify.compared import verify_sides
 from difftool.verify.report import record_of, store
 from difftool.verify.sides import open_sides
 

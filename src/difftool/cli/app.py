@@ -56,7 +56,7 @@ def difftool(
     print(f"difftool {__version__}")
     if verbose:
         from difftool.cli.versions import RUNTIME, needed_by, versions
-        from difftool.runtime.backends.table import BACKENDS
+        from difftool.runtime import BACKENDS
 
         found = versions([*RUNTIME, *needed_by(BACKENDS)])
         del found["difftool"]

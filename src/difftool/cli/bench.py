@@ -9,16 +9,14 @@ from typer import Exit, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion import SamplerCall
 from difftool.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
-    from difftool.diffusion.program import Program
-    from difftool.runtime.bench import Timing
-    from difftool.runtime.comparison import Verification
-    from difftool.runtime.protocols import Backend
-    from difftool.verify.sides import Side
+    from difftool.diffusion import Program
+    from difftool.runtime import Backend, Timing, Verification
+    from difftool.verify import Side
 
 EXAMPLES = """\b
 Examples:
@@ -88,15 +86,12 @@ def bench(
     PyTorch if --checkpoint is given, and else with step.onnx in float32 on ONNX Runtime; if
     that is all that is measured, only with itself. A ratio is how many times as long a peer takes.
     """
-    from difftool.bundle import read_bundle
-    from difftool.runtime.bench import best_size, measure, peak_memory
-    from difftool.runtime.model import find_bundle
-    from difftool.runtime.opening import open_backend
-    from difftool.verify.sides import Side
+    from difftool.runtime import best_size, measure, open_backend, open_bundle, peak_memory
+    from difftool.verify import Side
 
     sizes = _sizes(batch)
     trusted = tuple(trust or ())
-    bundle = read_bundle(find_bundle(model))
+    bundle = open_bundle(model)
     asked = options.sampler_call(sampler, steps, eta, assignments)
     program = options.choose_program(bundle, asked)
     opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trusted)
@@ -162,8 +157,8 @@ def _peers(
     threads: int | None,
     trusted: "Collection[str]",
 ) -> "list[Side]":
-    from difftool.runtime.opening import open_backend
-    from difftool.verify.sides import TORCH, Side
+    from difftool.runtime import open_backend
+    from difftool.verify import TORCH, Side
 
     peers = []
     for name in (part.strip() for part in (against or "").split(",") if part.strip()):
@@ -187,7 +182,7 @@ def _torch(
     bundle: "Bundle", checkpoint: Path | None, threads: int | None, trusted: "Collection[str]" = ()
 ) -> "Backend":
     """The checkpoint in PyTorch, or else the bundle's TorchScript."""
-    from difftool.runtime.opening import open_backend
+    from difftool.runtime import open_backend
 
     if checkpoint is None:
         try:
@@ -200,8 +195,7 @@ def _torch(
 
     import torch
 
-    from difftool.verify.eager import Eager
-    from difftool.verify.sides import load_origin
+    from difftool.verify import Eager, load_origin
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -213,8 +207,8 @@ def _reference(
     peers: "Sequence[Side]", bundle: "Bundle", checkpoint: Path | None, threads: int | None
 ) -> "Side":
     """What every side is compared with: PyTorch, or else step.onnx on ONNX Runtime."""
-    from difftool.runtime.opening import open_backend
-    from difftool.verify.sides import EXACT, TORCH, Side
+    from difftool.runtime import open_backend
+    from difftool.verify import EXACT, TORCH, Side
 
     for peer in peers:
         if peer.backend.name == TORCH:
@@ -244,7 +238,7 @@ def _parity(
     *,
     quiet: bool,
 ) -> "dict[str, Verification]":
-    from difftool.verify.bundles import verify_sides
+    from difftool.verify import verify_sides
 
     with progress(len(sides) * len(program), quiet=quiet) as advance:
         return {
@@ -279,7 +273,7 @@ def _result(
     """The figures of one side at one size; none if its outputs are not those of the model."""
     import numpy as np
 
-    from difftool.runtime.bench import ratios
+    from difftool.runtime import ratios
 
     timing = found[name]
     result: dict[str, Any] = {"batch": timing.size, "on": name}

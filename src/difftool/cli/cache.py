@@ -9,7 +9,7 @@ from difftool.cli.console import report
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:
-    from difftool.runtime.engine_cache import Record
+    from difftool.runtime import Record
 
 EXAMPLES = """\b
 Examples:
@@ -24,7 +24,7 @@ cache = Typer(help="List, explain and delete the engines that were kept.")
 @cache.command()
 def ls(json: options.Json = False) -> None:
     """List the engines in the cache."""
-    from difftool.runtime.engine_cache import EngineCache
+    from difftool.runtime import EngineCache
 
     kept = EngineCache()
     records = kept.records()
@@ -50,13 +50,11 @@ def why(
 
     Shows the engine that is nearest to it, and each field of the key in which they differ.
     """
-    from difftool.bundle import read_bundle
-    from difftool.compile.engine.compile import engine_key
-    from difftool.runtime.engine_cache import EngineCache, key_digest
-    from difftool.runtime.engines import differences
-    from difftool.runtime.model import find_bundle
+    from difftool.compile import engine_key, engine_request
+    from difftool.runtime import EngineCache, differences, key_digest, open_bundle
 
-    key = engine_key(read_bundle(find_bundle(model)), trt.request_of(precision, gpu, profile))
+    sizes = trt.profile_from(profile)
+    key = engine_key(open_bundle(model), engine_request(gpu.split(","), precision, sizes))
     kept = EngineCache()
     hit = kept.find(key) is not None
     nearest = min(
@@ -94,7 +92,7 @@ def rm(
     json: options.Json = False,
 ) -> None:
     """Delete engines from the cache."""
-    from difftool.runtime.engine_cache import EngineCache
+    from difftool.runtime import EngineCache
 
     if bool(names) == everything:
         raise UsageError("nothing says what to delete", "name engines, or say --all")

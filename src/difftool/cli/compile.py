@@ -7,7 +7,7 @@ from typer import Option
 
 from difftool.cli import options, trt
 from difftool.cli.console import report
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
 
 EXAMPLES = """\b
@@ -77,39 +77,36 @@ def _engine(
     force: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    from difftool.bundle import read_bundle
-    from difftool.compile.engine.compile import compile_bundle
-    from difftool.files import write_atomic
-    from difftool.runtime.model import find_bundle
+    from difftool.compile import tensorrt
 
-    if out is not None:
-        options.require_free(out, force=force)
-    request = trt.request_of(precision, gpu, profile)
-    bundle = read_bundle(find_bundle(model))
+    sizes = trt.profile_from(profile)
     with trt.building("compiling", quiet=quiet) as tell:
-        compiled = compile_bundle(bundle, request, model=model, on_progress=tell)
-    if out is not None:
-        write_atomic(out, compiled.path.read_bytes())
-    return {"engine": str(out or compiled.path), **trt.described(compiled)}
+        made = tensorrt(
+            model,
+            gpus=gpu.split(","),
+            precision=precision,
+            profile=sizes,
+            out=out,
+            force=force,
+            on_build=tell,
+        )
+    return {"engine": str(made.path), **trt.described(made)}
 
 
 def _sampler(
     model: str, precision: str, asked: SamplerCall, out: Path, *, force: bool
 ) -> dict[str, Any]:
-    from difftool.bundle import read_bundle
-    from difftool.compile.sampler_onnx.graph import portable_sampler
-    from difftool.files import sha256_of, write_atomic
-    from difftool.runtime.model import find_bundle
+    from difftool.compile import portable
+    from difftool.runtime import open_bundle
 
     options.require_free(out, force=force)
-    bundle = read_bundle(find_bundle(model))
+    bundle = open_bundle(model)
     program = options.choose_program(bundle, asked)
-    graph = portable_sampler(bundle, program, precision)
-    write_atomic(out, graph)
+    made = portable(bundle, out, program=program, precision=precision, force=force)
     return {
-        "out": str(out),
-        "sha256": sha256_of(out),
-        "bytes": len(graph),
-        "program": program.name,
-        "precision": precision,
+        "out": str(made.path),
+        "sha256": made.sha256,
+        "bytes": made.size,
+        "program": made.program.name,
+        "precision": made.precision,
     }

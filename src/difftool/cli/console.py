@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from difftool.cli.faults import in_options
 from difftool.errors import DifftoolError
 
 
@@ -40,7 +41,7 @@ def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:
 
 def print_error(error: DifftoolError, *, as_json: bool) -> None:
     """The error as one line and its hint as another; with `as_json` also a document on stdout."""
-    message, hint = _one_line(error.message), _one_line(error.hint)
+    message, hint = (_one_line(in_options(text)) for text in (error.message, error.hint))
     with contextlib.suppress(OSError):  # nobody reads them
         print(f"error: {message}{f' [{error.code}]' if error.code else ''}", file=sys.stderr)
         if hint:
@@ -126,6 +127,23 @@ def progress(total: int, *, quiet: bool) -> Iterator[Advance]:
 
     with bar:
         yield advance
+
+
+@contextlib.contextmanager
+def telling(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield what to call with the steps done and those in all; a terminal shows a bar of them."""
+    with contextlib.ExitStack() as stack:
+        told = 0
+        advance: Advance | None = None
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told, advance
+            if advance is None:
+                advance = stack.enter_context(progress(total, quiet=quiet))
+            advance(done - told)
+            told = done
+
+        yield tell
 
 
 def is_terminal() -> bool:

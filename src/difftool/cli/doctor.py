@@ -16,7 +16,7 @@ from difftool.errors import CheckFailed, DifftoolError, MissingDependencyError
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
-    from difftool.runtime.backends.table import BackendEntry
+    from difftool.runtime import BackendEntry
 
 EXAMPLES = """\b
 Examples:
@@ -59,7 +59,7 @@ def doctor(
 
 def _rows(problems: list[str]) -> "dict[str, BackendEntry]":
     """The table of backends by their names, less those that another package fails to bring."""
-    from difftool.runtime.backends.table import backend_names, find_backend
+    from difftool.runtime import backend_names, find_backend
 
     rows = {}
     for name in backend_names():
@@ -91,15 +91,14 @@ def _providers() -> list[str]:
 
 def _models(problems: list[str]) -> dict[str, Any]:
     """Every shipped model's size and the digest of its manifest, which holds all others."""
-    from difftool.bundle import MANIFEST, read_bundle
+    from difftool.bundle import MANIFEST
     from difftool.files import sha256_of
-    from difftool.runtime import shipped_models
-    from difftool.runtime.model import find_bundle
+    from difftool.runtime import open_bundle, shipped_models
 
     models: dict[str, Any] = {}
     for name in shipped_models():
         try:
-            bundle = read_bundle(find_bundle(name))
+            bundle = open_bundle(name)
         except DifftoolError as error:
             problems.append(f"model {name}: {error}")
             continue
@@ -114,11 +113,10 @@ def _backends(
     model: str, rows: "Mapping[str, BackendEntry]", problems: list[str]
 ) -> dict[str, Any]:
     """What becomes of each backend, and which is chosen if none is named: the first that works."""
-    from difftool.bundle import read_bundle
-    from difftool.runtime.model import find_bundle
+    from difftool.runtime import open_bundle
 
     try:
-        bundle = read_bundle(find_bundle(model))
+        bundle = open_bundle(model)
     except DifftoolError as error:
         problems.append(f"no backend was tried: {error}")
         return {"backends": {}, "chosen": None}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -10,11 +10,11 @@ from typer import Argument, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report, waiting
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:
-    from difftool.cli.sets import Set
+    from difftool.evaluate import Samples
 
 EXAMPLES = """\b
 Examples:
@@ -24,7 +24,6 @@ Examples:
 """
 
 _COUNT: Final = 1000
-_EXTRACTOR: Final = "mnist"
 
 
 def evaluate(
@@ -58,7 +57,7 @@ def evaluate(
             metavar="NAME|FILE.onnx",
             help="What turns images into features: mnist, or one of your own.",
         ),
-    ] = _EXTRACTOR,
+    ] = "mnist",
     inception: Annotated[
         Path | None,
         Option(
@@ -94,7 +93,7 @@ def evaluate(
     features; confidence and balance of its classes. Points in the plane: sliced Wasserstein
     distance and MMD. See docs/evaluation.md for what they mean.
     """
-    from difftool.cli.sets import read_data
+    from difftool.evaluate import Evaluator
 
     if samples is not None:
         given = {
@@ -119,11 +118,10 @@ def evaluate(
             quiet=json,
         )
     with waiting("reading the data", quiet=json):
-        data = read_data(against, source.shape)
-    _demand_equal(source.shape, data.shape[1:], against)
-    measure = _images if data.ndim == 4 else _points
-    figures = measure(source, data, extractor, inception)
-    report({**source.record, "against": against, "against_n": len(data), **figures}, as_json=json)
+        judge = Evaluator(source.shape, against, extractor=extractor, inception=inception)
+    found = judge.evaluate(source.draw())
+    record = {**source.record, "against": against, "against_n": found.against_n}
+    report({**record, **found.to_dict()}, as_json=json)
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ class _Source:
 
     shape: tuple[int, ...]
     record: dict[str, Any]
-    draw: Callable[[], "Set"]
+    draw: Callable[[], "Samples"]
 
 
 def _model(
@@ -145,16 +143,15 @@ def _model(
     quiet: bool,
 ) -> _Source:
     """Samples that a model is going to draw."""
-    from difftool.data.arrays import finite
-    from difftool.runtime import load, to_uint8
-    from difftool.runtime.images import is_image
+    from difftool.data import finite
+    from difftool.runtime import is_image, load, to_uint8
 
     opened = load(name, backend=backend)
     program = options.choose_program(opened.bundle, asked)
     image = is_image(opened.spec)
     shape = opened.spec.shape
 
-    def draw() -> "Set":
+    def draw() -> "Samples":
         total = len(program) * math.ceil(n / opened.max_batch)
         with progress(total, quiet=quiet) as advance:
             drawn = opened.sample(program, n=n, seed=seed, on_step=lambda _: advance())
@@ -195,61 +192,10 @@ def _file(path: Path, n: int | None) -> _Source:
     return _Source(values.shape[1:], record, lambda: values[:n])
 
 
-def _images(source: _Source, data: "Set", extractor: str, inception: Path | None) -> dict[str, Any]:
-    """The figures of images, and what they were measured with."""
-    from difftool.evaluate.comparison import compare_images
-    from difftool.evaluate.extractor import open_extractor
-
-    height, width, channels = source.shape
-    opened = open_extractor(extractor)
-    opened.demand((channels, height, width))
-    if inception is not None:
-        from difftool.evaluate.inception import check_weights
-
-        check_weights(inception)
-    samples = source.draw()
-    found = compare_images(opened.view(samples), opened.view(data))
-    record: dict[str, Any] = {
-        "extractor": opened.name,
-        "extractor_sha256": opened.sha256,
-        "figures": {
-            "frechet_distance": found.frechet_distance,
-            "kernel_distance": found.kernel_distance,
-            **found.manifold._asdict(),
-            "manifold_n": found.manifold_n,
-        },
-        "classes": None if found.classes is None else found.classes._asdict(),
-    }
-    if inception is not None:
-        from difftool.evaluate.inception import inception_figures
-        from difftool.files import sha256_of
-
-        scores = inception_figures(samples, data, inception)
-        record["inception"] = {**scores._asdict(), "weights_sha256": sha256_of(inception)}
-    return record
-
-
-def _points(source: _Source, data: "Set", extractor: str, inception: Path | None) -> dict[str, Any]:
-    """The figures of points in the plane, which are their own features."""
-    from difftool.evaluate.comparison import compare_points
-
-    if inception is not None or extractor != _EXTRACTOR:
-        raise UsageError("points have no extractor", "leave out --extractor and --inception")
-    return {"figures": asdict(compare_points(source.draw(), data))}
-
-
 def _refuse(given: dict[str, Any]) -> None:
     """UsageError if an option says how samples are drawn that are there already."""
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise UsageError(
             f"{names[0]} and --samples are both given", "either draw samples or read a file"
-        )
-
-
-def _demand_equal(shape: tuple[int, ...], other: tuple[int, ...], against: str) -> None:
-    if shape != other:
-        raise UsageError(
-            f"one sample has the shape {shape}, and one of {against} the shape {other}",
-            "compare samples with the data that the model was trained on",
         )

@@ -7,8 +7,8 @@ from typer import Argument, Option
 
 from difftool.cli import options, trt
 from difftool.cli.console import report
-from difftool.cli.foreign import As, Sets, as_checkpoint
-from difftool.diffusion.features import Feature
+from difftool.cli.foreign import As, Sets, checkpoint_from
+from difftool.diffusion import Feature
 from difftool.errors import UsageError
 
 EXAMPLES = """\b
@@ -73,20 +73,21 @@ def export(
     --sampler, --steps, --eta and --arg choose the program that the bundle runs by default;
     --precision, --gpu and --profile what --trt compiles.
     """
-    from difftool.bundle import read_bundle
-    from difftool.export.bundle import export_bundle
+    from difftool.export import export as make
 
     options.require_place(out)
     engine = None
     if tensorrt:  # before any work: whether TensorRT is there, and can do this
-        engine = trt.request_of(precision, gpu, profile)
+        from difftool.compile import engine_request
+
+        engine = engine_request(gpu.split(","), precision, trt.profile_from(profile))
     elif (precision, gpu, profile) != (trt.PRECISION, trt.GPU, trt.PROFILE):
         raise UsageError("--precision, --gpu and --profile are of an engine", "say --trt, too")
     with (
-        as_checkpoint(checkpoint, format, sets, quiet=json) as taken,
+        checkpoint_from(checkpoint, format, sets, quiet=json) as taken,
         trt.building("exporting", quiet=json) as tell,
     ):
-        folder = export_bundle(
+        bundle = make(
             taken,
             out,
             ema=not raw,
@@ -98,7 +99,6 @@ def export(
             on_build=tell,
             force=force,
         )
-    bundle = read_bundle(folder)
     manifest = bundle.manifest
     report(
         {

@@ -1,5 +1,6 @@
 """From any exception to one line, a hint and an exit code."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,6 +31,17 @@ _EXTRAS: Final = {
 }
 _SHARED: Final = ("safetensors", "torch")
 _BRINGING: Final = {"train": "train", "likelihood": "train", "import": "import"}  # by command
+
+
+# The library names its arguments in backquotes, such as `max_work` or `precision=fp32`.
+_ARGUMENT: Final = re.compile(r"`(\w+)(?:=([^`]*))?`")
+_OPTIONS: Final = {  # of other names than their arguments
+    "features": "--with",
+    "format": "--as",
+    "gpus": "--gpu",
+    "settings": "--set",
+    "trusted": "--trust",
+}
 
 
 class Bug(DifftoolError):
@@ -70,7 +82,18 @@ def _extra_of(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | Non
         return _BRINGING.get(arguments[0], "export")
     if package in _EXTRAS:
         return "export" if arguments[0] == "export" else _EXTRAS[package]
-    from difftool.runtime.backends.table import BACKENDS
+    from difftool.runtime import BACKENDS
 
     needed = {name: extra for row in BACKENDS for name, extra in row.packages.items()}
     return needed.get(package.replace("_", "-"))
+
+
+def in_options(text: str) -> str:
+    """Return a message with the library's arguments as the options that set them."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        flag = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
+        return f"{flag} {value}" if value else flag if len(name) > 1 else f"-{name}"
+
+    return _ARGUMENT.sub(option, text)

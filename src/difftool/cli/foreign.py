@@ -1,7 +1,7 @@
-"""Files of others on a command line: what is said of them, and what is read from them."""
+"""Other people's files on a command line: the options about them, and what is reported."""
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,11 +9,10 @@ from typer import Option
 
 from difftool.cli.console import narrate
 from difftool.errors import UsageError
-from difftool.files import temporary_folder
 
 if TYPE_CHECKING:
-    from difftool.diffusion.spec import ModelSpec
-    from difftool.importers import Found, Imported
+    from difftool.diffusion import ModelSpec
+    from difftool.importers import Found, ImportedModel
 
 As = Annotated[
     str | None,
@@ -35,76 +34,46 @@ Sets = Annotated[
 ]
 
 
-@contextlib.contextmanager
-def as_checkpoint(
-    path: Path, format: str | None, sets: list[str] | None, *, quiet: bool
-) -> Iterator[Path]:
-    """A checkpoint to export: `path` itself, or what is imported from it for as long as this lasts.
-
-    UsageError if there is something to say of an import and `path` needs none.
-    """
-    from difftool.bundle import MANIFEST
-    from difftool.checkpoint import is_checkpoint
-
-    ours = is_checkpoint(path) or (path / MANIFEST).is_file()
-    if not ours:
-        from difftool.importers import is_foreign
-
-        ours = not is_foreign(path)
-    if ours:
-        if format is not None or sets:
-            raise UsageError(
-                "--as and --set are of files that are imported", f"{path} is exported as it is"
-            )
-        yield path
-        return
-    from difftool.importers import write
-
-    with temporary_folder() as folder:
-        checkpoint = folder / "checkpoint"
-        with reading(path, format, sets) as (found, imported):
-            if not quiet:
-                narrate(f"importing {path}, of {found.title}")
-            write(found, imported, checkpoint)
-        yield checkpoint
-
-
-@contextlib.contextmanager
-def reading(
-    path: Path, format: str | None, sets: Iterable[str] | None
-) -> "Iterator[tuple[Found, Imported]]":
-    """What is imported from a path or a hub id; its files are there for as long as this lasts."""
-    from difftool.importers import find
-    from difftool.importers.hub import located
-
-    said = {}
+def settings_from(sets: Iterable[str] | None) -> dict[str, str]:
+    """Return what --set assigns; UsageError if one of them assigns nothing."""
+    settings = {}
     for assignment in sets or ():
         name, equals, text = assignment.partition("=")
         if not equals or not name:
             raise UsageError(f"--set {assignment!r} assigns nothing", "write --set name=value")
-        said[name] = text
-    with located(path) as (local, origin):
-        found = find(local, format, origin)
-        yield found, found.read(said)
+        settings[name] = text
+    return settings
 
 
-def imported_record(found: "Found", imported: "Imported") -> dict[str, Any]:
-    """What was, or would be, imported."""
-    from difftool.diffusion.samplers import compile_program
+def checkpoint_from(
+    path: Path, format: str | None, sets: Iterable[str] | None, *, quiet: bool
+) -> AbstractContextManager[Path]:
+    """Yield the checkpoint `path`, or one imported from it; tell a person that it is imported."""
+    from difftool.importers import as_checkpoint
 
-    program = compile_program(imported.spec, imported.sampler)
+    def tell(found: "Found") -> None:
+        if not quiet:
+            narrate(f"importing {path}, of {found.title}")
+
+    return as_checkpoint(path, format=format, settings=settings_from(sets), on_found=tell)
+
+
+def imported_record(model: "ImportedModel") -> dict[str, Any]:
+    """Return what is reported of a model that was imported, or would be."""
+    from difftool.diffusion import compile_program
+
     return {
-        "parameters": imported.parameters,
-        "step": imported.step,
-        "program": program.name,
-        "spec": spec_record(imported.spec),
-        "network": {"kind": imported.network.kind, **imported.network.arguments},
-        "source": found.record(imported),
+        "parameters": model.parameters,
+        "step": model.step,
+        "program": compile_program(model.spec, model.sampler).name,
+        "spec": spec_record(model.spec),
+        "network": {"kind": model.network.kind, **model.network.arguments},
+        "source": model.source,
     }
 
 
 def spec_record(spec: "ModelSpec") -> dict[str, Any]:
-    """A model's spec, its schedule in a few words."""
+    """Return a model's spec, with its schedule in a few words."""
     schedule = spec.schedule
     return {
         **spec.to_dict(),

@@ -7,8 +7,7 @@ from typer import Argument, Option
 
 from difftool.cli import options
 from difftool.cli.console import report, waiting
-from difftool.cli.foreign import As, Sets, imported_record, reading
-from difftool.files import destination
+from difftool.cli.foreign import As, Sets, imported_record, settings_from
 
 EXAMPLES = """\b
 Examples:
@@ -43,13 +42,10 @@ def import_(
     tell is asked for, to be said with --set. One batch is sent through the network before anything
     is written.
     """
-    from difftool.checkpoint import listed_files
-    from difftool.importers import write
+    from difftool.importers import import_checkpoint
 
     options.require_place(out)
-    replace = listed_files if force else None
-    folder = destination(out, replace=replace)
-    with waiting("importing", quiet=json), reading(path, format, sets) as (found, imported):
-        write(found, imported, folder, replace=replace)
-        record = {"checkpoint": str(out), **imported_record(found, imported)}
-    report(record, as_json=json)
+    settings = settings_from(sets)
+    with waiting("importing", quiet=json):
+        made = import_checkpoint(path, out, format=format, settings=settings, force=force)
+    report({"checkpoint": str(made.path), **imported_record(made)}, as_json=json)

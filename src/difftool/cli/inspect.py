@@ -59,10 +59,9 @@ def inspect(
 
 
 def _bundle(path: str) -> Record:
-    from difftool.bundle import read_bundle
-    from difftool.runtime.model import find_bundle
+    from difftool.runtime import open_bundle
 
-    bundle = read_bundle(find_bundle(path))
+    bundle = open_bundle(path)
     manifest = bundle.manifest
     files = {name: entry.model_dump() for name, entry in manifest.files.items()}
     return {
@@ -123,15 +122,13 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _foreign(path: Path) -> Record:
-    from difftool.importers import find
-    from difftool.importers.hub import located
-    from difftool.importers.settings import SettingsMissing
+    from difftool.importers import SettingsMissing, describe, find, located
 
     with located(path) as (local, origin):
         found = find(local, origin=origin)
         record = {"kind": "public format", "path": str(path), "format": found.name}
         try:
-            return record | imported_record(found, found.read())
+            return record | imported_record(describe(found, found.read()))
         except SettingsMissing as error:
             missing = {setting.name: setting.usual for setting in error.missing}
             return record | {"from": found.title, "to say": missing}

@@ -17,13 +17,12 @@ def models(json: options.Json = False) -> None:
 
     A shipped model is sampled by its name; one from the hub is imported or exported by its id.
     """
-    from difftool.bundle import PRECISIONS, read_bundle, step_name
-    from difftool.runtime import shipped_models
-    from difftool.runtime.model import find_bundle
+    from difftool.bundle import PRECISIONS, step_name
+    from difftool.runtime import open_bundle, shipped_models
 
     shipped: dict[str, Any] = {}
     for name in shipped_models():
-        bundle = read_bundle(find_bundle(name))
+        bundle = open_bundle(name)
         files = bundle.manifest.files
         shipped[name] = {
             "shape": list(bundle.spec.shape),
@@ -37,7 +36,7 @@ def models(json: options.Json = False) -> None:
 def _cached() -> dict[str, Any]:
     """The models of the hub's cache that difftool import reads; none without its library."""
     try:
-        from difftool.importers.hub import cached
+        from difftool.importers import cached
 
         models = cached()
     except ImportError:

@@ -1,7 +1,6 @@
 """Options that several commands share, and what they mean."""
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from enum import StrEnum
@@ -12,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from difftool.diffusion.calls import SamplerCall
-from difftool.errors import ResourceError, UsageError
+from difftool.errors import UsageError
+from difftool.outputs import require_free as require_free
+from difftool.outputs import require_no_bundle as require_no_bundle
+from difftool.outputs import require_place as require_place
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
@@ -130,6 +132,18 @@ def sampler_call(
     return SamplerCall(sampler or "", arguments)
 
 
+def picture_format(path: Path, *, force: bool) -> str:
+    """Return the format that a picture's name ends in; refuse, before any work, one without."""
+    from difftool.plot import FORMATS
+
+    format = path.suffix.lower().removeprefix(".")
+    if format not in FORMATS:
+        known = ", ".join(f".{known}" for known in FORMATS)
+        raise UsageError(f"{path} names no format of pictures", f"end it in {known}")
+    require_free(path, force=force)
+    return format
+
+
 def gibibytes(count: float) -> int:
     """So many GiB in bytes."""
     if not 0 < count < 1 << 30:
@@ -159,36 +173,6 @@ def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) 
         kept = steps * len(spec.schedule) / len(bundle.spec.schedule)
         default = default.changed_by(SamplerCall(arguments={"steps": max(1, round(kept))}))
     return compile_program(spec, default.changed_by(asked))
-
-
-def require_free(path: Path, *, force: bool) -> None:
-    """Refuse, before any work, a file that could not be written at the end or would be lost."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", "give the name of a file")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists", "choose another name, or --force to replace it")
-    require_place(path)
-
-
-def require_place(path: Path) -> None:
-    """Refuse, before any work, a file or folder below what is none, is read-only or is a bundle."""
-    folder = _folder_above(path)
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ResourceError(f"cannot write into {folder}", "choose another folder")
-    require_no_bundle(path)
-
-
-def require_no_bundle(path: Path) -> None:
-    """Refuse a file or folder in a bundle, which would be one no more."""
-    folder = _folder_above(path)
-    if (folder / "bundle.json").exists():
-        raise UsageError(f"{folder} is a bundle, which holds nothing else", "choose another folder")
-
-
-def _folder_above(path: Path) -> Path:
-    """The innermost folder around a path that is there, links followed."""
-    real = Path(os.path.realpath(path))
-    return next((parent for parent in real.parents if parent.exists()), real)
 
 
 def _labels_of(part: str, text: str, spec: "ModelSpec") -> range:

@@ -8,7 +8,6 @@ from typer import Option, Typer
 
 from difftool.cli import options
 from difftool.cli.console import report
-from difftool.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,11 +109,10 @@ def program(
 ) -> None:
     """The noise levels and coefficients of a program."""
     path, format = _choose(out, "program", force)
-    from difftool.bundle import read_bundle
     from difftool.plot import draw_program
-    from difftool.runtime.model import find_bundle
+    from difftool.runtime import open_bundle
 
-    bundle = read_bundle(find_bundle(model))
+    bundle = open_bundle(model)
     asked = options.sampler_call(sampler, steps, eta, assignments)
     compiled = options.choose_program(bundle, asked)
     record = {"model": model, "program": compiled.name}
@@ -130,26 +128,18 @@ def schedule(
 ) -> None:
     """The noise levels that a model was trained on."""
     path, format = _choose(out, "schedule", force)
-    from difftool.bundle import read_bundle
     from difftool.plot import draw_schedule
-    from difftool.runtime.model import find_bundle
+    from difftool.runtime import open_bundle
 
-    levels = read_bundle(find_bundle(model)).spec.schedule
+    levels = open_bundle(model).spec.schedule
     record = {"model": model, "schedule": str(levels)}
     _write(draw_schedule(levels), path, format, record, json)
 
 
 def _choose(out: Path | None, name: str, force: bool) -> tuple[Path, str]:
-    """Where to write and in which format, refused before any work where it cannot be."""
-    from difftool.plot import FORMATS
-
+    """Return where to write and in which format; refuse, before any work, what cannot be."""
     path = out or Path(f"{name}.png")
-    format = path.suffix.lower().removeprefix(".")
-    if format not in FORMATS:
-        known = ", ".join(f".{known}" for known in FORMATS)
-        raise UsageError(f"{path} names no format of pictures", f"end it in {known}")
-    options.require_free(path, force=force)
-    return path, format
+    return path, options.picture_format(path, force=force)
 
 
 def _write(

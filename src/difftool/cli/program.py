@@ -44,21 +44,19 @@ def program(
     The proof runs the table with a perfect denoiser: the scales of signal and noise must meet the
     schedule after every row. Exit code 1 where they do not.
     """
-    from difftool.bundle import read_bundle
-    from difftool.diffusion.invariant import validate
-    from difftool.diffusion.packed import packed
+    from difftool.diffusion import pack_program, validate
     from difftool.files import write_atomic
-    from difftool.runtime.model import find_bundle
+    from difftool.runtime import open_bundle
 
     if out is not None:
         options.require_free(out, force=force)
-    bundle = read_bundle(find_bundle(model))
+    bundle = open_bundle(model)
     asked = options.sampler_call(sampler, steps, eta, assignments)
     compiled = options.choose_program(bundle, asked)
     proof = validate(compiled)
     if out is not None:
         if out.suffix.lower() == PACKED:
-            write_atomic(out, packed(compiled))
+            write_atomic(out, pack_program(compiled))
         else:
             compiled.save(out)
     if json:

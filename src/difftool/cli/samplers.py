@@ -10,7 +10,7 @@ from typer import Argument
 
 from difftool.cli import options
 from difftool.cli.console import report
-from difftool.diffusion.calls import type_name
+from difftool.diffusion import type_name
 
 EXAMPLES = """\b
 Examples:
@@ -35,7 +35,7 @@ def samplers(
     An argument is shown with its type and its default; one without a default is chosen to suit the
     model. --steps and --eta set the arguments of these names, and --arg sets any.
     """
-    from difftool.diffusion.samplers import SAMPLERS, sampler_named
+    from difftool.diffusion import SAMPLERS, sampler_named
 
     chosen = SAMPLERS if name is None else {name: sampler_named(name)}
     found = {each: described(function) for each, function in chosen.items()}

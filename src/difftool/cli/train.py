@@ -12,7 +12,7 @@ from difftool.cli.console import is_terminal, narrate, report
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:
-    from difftool.train.config import TrainConfig
+    from difftool.train import TrainConfig
 
 EXAMPLES = """\b
 Examples:
@@ -106,7 +106,7 @@ def train(
     A run is a folder of checkpoints, metrics and sample grids. Ctrl-C saves a checkpoint; the same
     command goes on from it, to the same weights as if it had never been interrupted.
     """
-    from difftool.train.config import apply_overrides, to_toml
+    from difftool.train import apply_overrides, to_toml
 
     name, recipe = _recipe(method, preset, config)
     flags = {"data.source": data, "run.steps": steps, "run.batch": batch, "run.seed": seed}
@@ -128,23 +128,22 @@ def train(
             print(to_toml(recipe), end="")
         return
 
-    from difftool.checkpoint import read_config
-    from difftool.train.trainer import train as run_training
+    from difftool.train import train as run_training
 
     run = out or Path("runs") / name
     options.require_no_bundle(run / "checkpoints")
     narrate(f"training {name} into {run}")
-    checkpoint = run_training(recipe, run, resume=resume, progress=is_terminal() and not json)
+    made = run_training(recipe, run, resume=resume, progress=is_terminal() and not json)
     report(
-        {"run": str(run), "checkpoint": str(checkpoint), "step": read_config(checkpoint)["step"]},
+        {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
         as_json=json,
     )
 
 
 def _recipe(method: Method, preset: str | None, config: Path | None) -> "tuple[str, TrainConfig]":
     """The recipe that the command line names, and its name."""
-    from difftool.train.config import read_toml
-    from difftool.train.presets import preset as named
+    from difftool.train import preset as named
+    from difftool.train import read_toml
 
     if preset is not None and config is not None:
         raise UsageError("--preset and --config are both given", "give one of them")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from difftool.cli.console import is_terminal
+from difftool.errors import UsageError
 
 if TYPE_CHECKING:
-    from difftool.compile.engine.compile import Compiled, Request
+    from difftool.compile import CompiledEngine
 
 Precision = Annotated[
     str,
@@ -35,14 +36,13 @@ GPU = "current"
 PROFILE = "1,8,64"
 
 
-def request_of(precision: str, gpu: str, profile: str) -> "Request":
-    """What the options ask for; everything that can be wrong with them is found here."""
-    from difftool.compile.engine.compile import Request, require_precision
-    from difftool.compile.engine.target import parse_profile, resolve_target
-
-    require_precision(precision)
-    sizes = parse_profile(profile)
-    return Request(resolve_target(gpu), precision, sizes)
+def profile_from(text: str) -> tuple[int, int, int]:
+    """Return the sizes of "min,opt,max"; UsageError if they are not three numbers."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise UsageError(f"--profile {text!r} is not three numbers", "write it like 1,8,64")
+    least, expected, most = (int(part) for part in parts)
+    return least, expected, most
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def building(what: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], No
         yield lambda phase, done, total: status.update(f"{phase}: {done} of {total}")
 
 
-def described(compiled: "Compiled") -> dict[str, Any]:
+def described(compiled: "CompiledEngine") -> dict[str, Any]:
     """What a command reports of an engine."""
     record = compiled.record
     return {

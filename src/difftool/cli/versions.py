@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from difftool import __version__
 
 if TYPE_CHECKING:
-    from difftool.runtime.backends.table import BackendEntry
+    from difftool.runtime import BackendEntry
 
 RUNTIME: Final = ("numpy", "pillow", "pydantic", "rich", "typer")
 # What training and exporting need.

@@ -41,26 +41,28 @@ def web(
     Any server of static files will do. --sampler, --steps, --eta and --arg choose the program that
     the page offers first.
     """
-    from difftool.bundle import read_bundle
-    from difftool.compile.sampler_onnx.site import write_site
-    from difftool.runtime.model import find_bundle
+    from difftool.compile import web as make
+    from difftool.runtime import open_bundle
 
     options.require_place(out)
-    bundle = read_bundle(find_bundle(model))
-    asked = options.sampler_call(sampler, steps, eta, assignments)
-    program = options.choose_program(bundle, asked)
-    title = Path(model).name
-    folder = write_site(
-        bundle, out, runtime, program, title=title, precision=precision, force=force
+    bundle = open_bundle(model)
+    program = options.choose_program(bundle, options.sampler_call(sampler, steps, eta, assignments))
+    page = make(
+        bundle,
+        out,
+        runtime=runtime,
+        program=program,
+        precision=precision,
+        title=Path(model).name,
+        force=force,
     )
-    files = [file for file in folder.rglob("*") if file.is_file()]
     report(
         {
-            "site": str(out),
-            "files": len(files),
-            "bytes": sum(file.stat().st_size for file in files),
-            "program": program.name,
-            "precision": precision,
+            "site": str(page.path),
+            "files": page.files,
+            "bytes": page.size,
+            "program": page.program.name,
+            "precision": page.precision,
         },
         as_json=json,
     )

@@ -1,1 +1,45 @@
-"""A bundle in another form, without PyTorch: 16 or 8 bits, TensorRT, one portable graph, a page."""
+"""A bundle in another form, without PyTorch: 8 bits, TensorRT, one portable graph, a web page."""
+
+from difftool.lazy import TYPE_CHECKING, lazily
+
+if TYPE_CHECKING:
+    from difftool.compile.engine.compile import (
+        CompiledEngine,
+        EngineRequest,
+        engine_key,
+        engine_request,
+        tensorrt,
+    )
+    from difftool.compile.quantization.bundle import Quantized, quantize
+    from difftool.compile.sampler_onnx.graph import PortableSampler, portable
+    from difftool.compile.sampler_onnx.site import Site, web
+
+__all__ = [
+    "CompiledEngine",
+    "EngineRequest",
+    "PortableSampler",
+    "Quantized",
+    "Site",
+    "engine_key",
+    "engine_request",
+    "portable",
+    "quantize",
+    "tensorrt",
+    "web",
+]
+
+_HOMES = {
+    "CompiledEngine": "difftool.compile.engine.compile",
+    "EngineRequest": "difftool.compile.engine.compile",
+    "PortableSampler": "difftool.compile.sampler_onnx.graph",
+    "Quantized": "difftool.compile.quantization.bundle",
+    "Site": "difftool.compile.sampler_onnx.site",
+    "engine_key": "difftool.compile.engine.compile",
+    "engine_request": "difftool.compile.engine.compile",
+    "portable": "difftool.compile.sampler_onnx.graph",
+    "quantize": "difftool.compile.quantization.bundle",
+    "tensorrt": "difftool.compile.engine.compile",
+    "web": "difftool.compile.sampler_onnx.site",
+}
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -1,1 +1,57 @@
 """The mathematics of score-based and diffusion models; numpy and the standard library only."""
+
+from difftool.lazy import TYPE_CHECKING, lazily
+
+if TYPE_CHECKING:
+    from difftool.diffusion import samplers, schedules
+    from difftool.diffusion.builder import ProgramBuilder, sampler
+    from difftool.diffusion.calls import NetworkCall, SamplerCall, type_name
+    from difftool.diffusion.features import Feature
+    from difftool.diffusion.invariant import validate
+    from difftool.diffusion.packed import pack_program
+    from difftool.diffusion.program import Program
+    from difftool.diffusion.samplers import SAMPLERS, compile_program, sampler_named
+    from difftool.diffusion.spacing import transitions, visited
+    from difftool.diffusion.spec import ModelSpec
+
+__all__ = [
+    "SAMPLERS",
+    "Feature",
+    "ModelSpec",
+    "NetworkCall",
+    "Program",
+    "ProgramBuilder",
+    "SamplerCall",
+    "compile_program",
+    "pack_program",
+    "sampler",
+    "sampler_named",
+    "samplers",
+    "schedules",
+    "transitions",
+    "type_name",
+    "validate",
+    "visited",
+]
+
+_HOMES = {
+    "Feature": "difftool.diffusion.features",
+    "ModelSpec": "difftool.diffusion.spec",
+    "NetworkCall": "difftool.diffusion.calls",
+    "Program": "difftool.diffusion.program",
+    "ProgramBuilder": "difftool.diffusion.builder",
+    "SAMPLERS": "difftool.diffusion.samplers",
+    "SamplerCall": "difftool.diffusion.calls",
+    "compile_program": "difftool.diffusion.samplers",
+    "pack_program": "difftool.diffusion.packed",
+    "sampler": "difftool.diffusion.builder",
+    "sampler_named": "difftool.diffusion.samplers",
+    "samplers": "difftool.diffusion.samplers",
+    "schedules": "difftool.diffusion.schedules",
+    "transitions": "difftool.diffusion.spacing",
+    "type_name": "difftool.diffusion.calls",
+    "validate": "difftool.diffusion.invariant",
+    "visited": "difftool.diffusion.spacing",
+}
+
+__getattr__ = lazily(__name__, _HOMES)

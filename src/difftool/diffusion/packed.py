@@ -32,7 +32,7 @@ def graph_inputs(program: Program) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def packed(program: Program) -> bytes:
+def pack_program(program: Program) -> bytes:
     """The arrays of `graph_inputs` in one file, in the layout of safetensors.
 
     A length, uint64; a header of that many bytes, JSON; and the arrays. All is little-endian, and

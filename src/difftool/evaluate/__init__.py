@@ -1,1 +1,37 @@
 """How good samples are: distances between sets of samples, without PyTorch."""
+
+from difftool.lazy import TYPE_CHECKING, lazily
+
+if TYPE_CHECKING:
+    from difftool.evaluate.comparison import ImageFigures, PointFigures
+    from difftool.evaluate.evaluation import Evaluation, Evaluator, evaluate
+    from difftool.evaluate.extractor import Extractor, open_extractor, shipped_extractors
+    from difftool.evaluate.sets import Samples, read_data
+
+__all__ = [
+    "Evaluation",
+    "Evaluator",
+    "Extractor",
+    "ImageFigures",
+    "PointFigures",
+    "Samples",
+    "evaluate",
+    "open_extractor",
+    "read_data",
+    "shipped_extractors",
+]
+
+_HOMES = {
+    "Evaluation": "difftool.evaluate.evaluation",
+    "Evaluator": "difftool.evaluate.evaluation",
+    "Extractor": "difftool.evaluate.extractor",
+    "ImageFigures": "difftool.evaluate.comparison",
+    "PointFigures": "difftool.evaluate.comparison",
+    "Samples": "difftool.evaluate.sets",
+    "evaluate": "difftool.evaluate.evaluation",
+    "open_extractor": "difftool.evaluate.extractor",
+    "read_data": "difftool.evaluate.sets",
+    "shipped_extractors": "difftool.evaluate.extractor",
+}
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -11,6 +11,7 @@ from difftool.bundle import (
     SAMPLER,
     STEP,
     TORCHSCRIPT,
+    Bundle,
     Manifest,
     NetworkEntry,
     ProgramEntry,
@@ -25,7 +26,7 @@ from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
-from difftool.errors import ResourceError, UsageError
+from difftool.errors import ResourceError, UsageError, quoted
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
 from difftool.export.torchscript import torchscript as trace
 from difftool.files import atomic_directory, destination, sha256_of, write_atomic
@@ -35,51 +36,68 @@ from difftool.runtime.engine_cache import EngineCache
 
 if TYPE_CHECKING:
     from difftool.compile.engine.build import Progress
-    from difftool.compile.engine.compile import Request
+    from difftool.compile.engine.compile import EngineRequest
 
 _log = logger(__name__)
 
 _VERSIONS = ("difftool", "torch", "onnx", "onnxscript")
 
 
-def export_bundle(
+def export(
     checkpoint: Path | str,
     out: Path | str,
     *,
+    features: Collection[Feature | str] = (),
+    sampler: SamplerCall | None = None,
     ema: bool = True,
     torchscript: bool = False,
     portable: bool = False,
-    features: Collection[Feature] = (),
-    sampler: SamplerCall | None = None,
-    engine: "Request | None" = None,
+    engine: "EngineRequest | None" = None,
     on_build: "Progress | None" = None,
     force: bool = False,
-) -> Path:
-    """Export a checkpoint or the newest of a run as the bundle `out`; its folder, links followed.
+) -> Bundle:
+    """Export a checkpoint as the bundle `out`, which appears whole or not at all.
 
-    `sampler` makes the default program; the checkpoint's own does if it is not given, with the
-    arguments that are changed if it is given without a name.
-    `features` are what the step graph computes beyond the plain row, see `StepModule`; the
-    norms that the default program needs are always in it.
-    `portable` adds `sampler.onnx`, which runs that program anywhere.
-    `engine` asks for a TensorRT engine, which goes into the bundle with the step graph in its
-    precision; `on_build` is told of the build's progress. `force` replaces what stands at `out`,
-    which must itself be a bundle and hold nothing else.
+    Args:
+        checkpoint: a run, of which the newest checkpoint is taken, or a checkpoint. For other
+            people's files see `difftool.importers`.
+        out: the folder to make.
+        features: what the step graph computes beyond the plain row: "known", "guidance", "norms".
+            The norms that the default program needs are always in it.
+        sampler: makes the default program; by default the checkpoint's own. Without a name it
+            changes arguments of that one.
+        ema: export the moving average of the weights, or the last weights.
+        torchscript: add `step.ts`, the step graph for hosts of TorchScript.
+        portable: add `sampler.onnx`, which runs the default program on any ONNX Runtime.
+        engine: add a TensorRT engine, and the step graph in its precision; see
+            `difftool.compile.EngineRequest`.
+        on_build: called with the phase, the step and the steps of TensorRT's build.
+        force: replace `out`, which must itself be a bundle and hold nothing else.
+
+    Raises:
+        UsageError: something stands at `out`, the sampler does not suit the model, or a feature
+            does not: guidance needs a model that was trained with labels and without.
+        ArtefactError: the checkpoint is damaged.
+
+    Example:
+        >>> bundle = difftool.export.export("runs/digits", "digits.bundle", portable=True)
+        >>> bundle.default_program()
     """
     replace = listed_files if force else None
+    chosen = _features(features)
     folder = destination(out, replace=replace)
     loaded = load_checkpoint(checkpoint, ema=ema)
     asked = sampler or SamplerCall()
     program = compile_program(loaded.spec, loaded.sampler.changed_by(asked))
     if program.adaptive:
-        features = {*features, Feature.NORMS}
-    if Feature.GUIDANCE in features and not loaded.spec.null_label:
+        chosen |= {Feature.NORMS}
+    if Feature.GUIDANCE in chosen and not loaded.spec.null_label:
         raise UsageError(
             "guidance needs a model that was trained with labels and without",
             "train one with data.labels and loss.label_dropout, or leave guidance out",
         )
     width = conditioner_width(loaded.network, loaded.spec)
-    module = step_module(loaded.network, loaded.spec, features)
+    module = step_module(loaded.network, loaded.spec, chosen)
     with atomic_directory(folder, replace=replace) as new:
         export_step(module, loaded.spec, width, new / STEP)
         if width:
@@ -87,7 +105,7 @@ def export_bundle(
         if torchscript:
             write_atomic(new / TORCHSCRIPT, trace(module, loaded.spec, width))
             _remember(sha256_of(new / TORCHSCRIPT))
-        manifest = _manifest(loaded, program, features, file_entries(new))
+        manifest = _manifest(loaded, program, chosen, file_entries(new))
         write_manifest(new, manifest.model_dump(mode="json"))
         if portable:
             _add_sampler(new)
@@ -95,7 +113,15 @@ def export_bundle(
             from difftool.compile.engine.compile import add_engine
 
             add_engine(new, engine, model=folder.name, on_progress=on_build)
-    return folder
+    return read_bundle(folder)
+
+
+def _features(names: Collection[Feature | str]) -> set[Feature]:
+    """Return features by their names; UsageError if there is none of a name."""
+    for name in names:
+        if name not in list(Feature):
+            raise UsageError(f"unknown feature {quoted(name)}", f"one of: {', '.join(Feature)}")
+    return {Feature(name) for name in names}
 
 
 def _remember(sha256: str) -> None:

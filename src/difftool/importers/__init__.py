@@ -4,141 +4,50 @@ Files are recognized by their structure, never by their names, and read without 
 them. One file a format; see `difftool.importers.format` for what one is.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
+from difftool.lazy import TYPE_CHECKING, lazily
 
-from difftool.checkpoint import EMA, MODEL, save_checkpoint
-from difftool.errors import ArtefactError, UsageError, quoted
-from difftool.files import sha256_of
-from difftool.importers import (
-    diffusers,
-    improved,
-    lucidrains,
-    ncsn,
-    ncsnv2,
-    pesser,
-    score_sde,
-)
-from difftool.importers.check import check
-from difftool.importers.format import Format, Imported
-from difftool.importers.hub import Origin, is_hub_id
-from difftool.importers.layout import is_layout, unet_folder
-from difftool.importers.settings import Settings, SettingsMissing
-from difftool.importers.source import Source, open_source, tensor_files
-from difftool.owned import Listing
+if TYPE_CHECKING:
+    from difftool.importers.format import Format, Imported
+    from difftool.importers.found import FORMATS, Found, find, is_foreign
+    from difftool.importers.hub import cached, located
+    from difftool.importers.importing import (
+        ImportedModel,
+        as_checkpoint,
+        describe,
+        import_checkpoint,
+    )
+    from difftool.importers.settings import SettingsMissing
 
-FORMATS: Final[Mapping[str, Format]] = {
-    "ncsn": ncsn.FORMAT,
-    "ncsnv2": ncsnv2.FORMAT,
-    "improved-diffusion": improved.FORMAT,
-    "pesser": pesser.FORMAT,
-    "lucidrains": lucidrains.FORMAT,
-    "score-sde": score_sde.FORMAT,
-    "diffusers": diffusers.FORMAT,
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Found",
+    "Imported",
+    "ImportedModel",
+    "SettingsMissing",
+    "as_checkpoint",
+    "cached",
+    "describe",
+    "find",
+    "import_checkpoint",
+    "is_foreign",
+    "located",
+]
+
+_HOMES = {
+    "FORMATS": "difftool.importers.found",
+    "Format": "difftool.importers.format",
+    "Found": "difftool.importers.found",
+    "Imported": "difftool.importers.format",
+    "ImportedModel": "difftool.importers.importing",
+    "SettingsMissing": "difftool.importers.settings",
+    "as_checkpoint": "difftool.importers.importing",
+    "cached": "difftool.importers.hub",
+    "describe": "difftool.importers.importing",
+    "find": "difftool.importers.found",
+    "import_checkpoint": "difftool.importers.importing",
+    "is_foreign": "difftool.importers.found",
+    "located": "difftool.importers.hub",
 }
 
-
-@dataclass(frozen=True)
-class Found:
-    """A source, the name of its format, and where it was fetched from, if it was."""
-
-    name: str
-    source: Source
-    origin: Origin | None = None
-
-    @property
-    def title(self) -> str:
-        """Whose format it is."""
-        return FORMATS[self.name].title
-
-    def read(self, said: Mapping[str, str] | None = None) -> Imported:
-        """The model, checked; `said` are settings that the files do not tell.
-
-        Raises:
-            SettingsMissing: some must be said; names them all.
-            UsageError: a setting is unknown or has no meaning.
-            ArtefactError: tensors are missing, left over or of another shape, the network is not
-                one of ours, or gives numbers that are not finite.
-        """
-        settings = Settings(said or {}, self.source.beside)
-        try:
-            return check(FORMATS[self.name].read(self.source, settings))
-        except SettingsMissing:
-            raise
-        except UsageError as error:
-            if said:
-                raise
-            raise ArtefactError(error.message, error.hint) from error  # nobody else has said it
-
-    def record(self, imported: Imported) -> dict[str, Any]:
-        """Where a model comes from and what was decided, as a checkpoint keeps it."""
-        return {
-            "format": self.name,
-            "from": self.title,
-            **({} if self.origin is None else {"hub": asdict(self.origin)}),
-            "weights": imported.weights,
-            "parameters": imported.parameters,
-            "settings": dict(imported.chosen.values),
-            "assumed": list(imported.chosen.assumed),
-            "notes": list(imported.notes),
-            "largest_outputs": imported.largest_outputs,
-            "sha256": {file.name: sha256_of(file) for file in imported.files},
-        }
-
-
-def find(path: Path | str, name: str | None = None, origin: Origin | None = None) -> Found:
-    """The format of a file or folder; `name` insists on one, `origin` is where it is from.
-
-    Raises:
-        UsageError: there is no format `name`.
-        ArtefactError: the path cannot be read safely, or is of no known format.
-    """
-    if name is not None and name not in FORMATS:
-        raise UsageError(f"unknown format {quoted(name)}", f"one of: {', '.join(FORMATS)}")
-    source = open_source(Path(path))
-    wanted = FORMATS if name is None else {name: FORMATS[name]}
-    for candidate, format in wanted.items():
-        if format.recognizes(source):
-            return Found(candidate, source, origin)
-    signs = "; ".join(f"{format.title}: {format.sign}" for format in wanted.values())
-    raise ArtefactError(
-        f"{path} {_contents(source)}, and is of no format that difftool imports",
-        f"looked for {signs}",
-    )
-
-
-def is_foreign(path: Path | str) -> bool:
-    """Whether a path, which is no checkpoint or bundle of ours, may be someone else's."""
-    path = Path(path)
-    if path.is_dir():
-        return is_layout(path) or bool(tensor_files(path))
-    return path.is_file() or is_hub_id(path)
-
-
-def write(found: Found, imported: Imported, out: Path, *, replace: Listing | None = None) -> None:
-    """Write the checkpoint `out`, whole or not at all."""
-    save_checkpoint(
-        out,
-        step=imported.step,
-        spec=imported.spec,
-        network=imported.network,
-        sampler=imported.sampler,
-        training=None,
-        tensors={EMA if imported.weights == "ema" else MODEL: imported.tensors},
-        source=found.record(imported),
-        replace=replace,
-    )
-
-
-def _contents(source: Source) -> str:
-    if source.file is None:
-        files = [file.name for file in tensor_files(unet_folder(source.path))]
-        return f"holds {len(files)} files of tensors ({', '.join(files) or 'none'})"
-    content = source.content
-    if isinstance(content, Mapping):
-        names = [str(key) for key in content]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return f"holds {', '.join(names[:3]) or 'nothing'}{more}"
-    return f"holds a {type(content).__name__}"
+__getattr__ = lazily(__name__, _HOMES)

@@ -1,5 +1,6 @@
 """Pictures of models, programs and schedules. matplotlib is imported when one is drawn."""
 
+from difftool.plot import plane, style, trajectory
 from difftool.plot.field import score
 from difftool.plot.program import draw_program
 from difftool.plot.schedule import draw_schedule
@@ -16,5 +17,8 @@ __all__ = [
     "draw_trajectory",
     "draw_verification",
     "encode",
+    "plane",
     "score",
+    "style",
+    "trajectory",
 ]

@@ -1,6 +1,104 @@
 """The runtime: samples from a bundle, without PyTorch."""
 
-from difftool.runtime.images import to_uint8
-from difftool.runtime.model import Model, State, load, shipped_models
+from difftool.lazy import TYPE_CHECKING, lazily
 
-__all__ = ["Model", "State", "load", "shipped_models", "to_uint8"]
+if TYPE_CHECKING:
+    from difftool.runtime import edits
+    from difftool.runtime.backends.reference import Reference
+    from difftool.runtime.backends.table import (
+        BACKENDS,
+        Asked,
+        BackendEntry,
+        backend_names,
+        find_backend,
+    )
+    from difftool.runtime.bench import Timing, best_size, measure, peak_memory, ratios
+    from difftool.runtime.comparison import Verification, compare
+    from difftool.runtime.draws import Draws, start_noise
+    from difftool.runtime.edits import Edit
+    from difftool.runtime.engine_cache import EngineCache, Record, key_digest
+    from difftool.runtime.engines import differences
+    from difftool.runtime.images import grid, is_image, to_uint8
+    from difftool.runtime.loop import run
+    from difftool.runtime.model import MAX_WORK, Model, State, find_bundle, load, shipped_models
+    from difftool.runtime.opening import open_backend
+    from difftool.runtime.protocols import Backend, Batch
+    from difftool.runtime.shipped import open_bundle
+
+__all__ = [
+    "BACKENDS",
+    "MAX_WORK",
+    "Asked",
+    "Backend",
+    "BackendEntry",
+    "Batch",
+    "Draws",
+    "Edit",
+    "EngineCache",
+    "Model",
+    "Record",
+    "Reference",
+    "State",
+    "Timing",
+    "Verification",
+    "backend_names",
+    "best_size",
+    "compare",
+    "differences",
+    "edits",
+    "find_backend",
+    "find_bundle",
+    "grid",
+    "is_image",
+    "key_digest",
+    "load",
+    "measure",
+    "open_backend",
+    "open_bundle",
+    "peak_memory",
+    "ratios",
+    "run",
+    "shipped_models",
+    "start_noise",
+    "to_uint8",
+]
+
+_HOMES = {
+    "Asked": "difftool.runtime.backends.table",
+    "BACKENDS": "difftool.runtime.backends.table",
+    "Backend": "difftool.runtime.protocols",
+    "BackendEntry": "difftool.runtime.backends.table",
+    "Batch": "difftool.runtime.protocols",
+    "Draws": "difftool.runtime.draws",
+    "Edit": "difftool.runtime.edits",
+    "EngineCache": "difftool.runtime.engine_cache",
+    "MAX_WORK": "difftool.runtime.model",
+    "Model": "difftool.runtime.model",
+    "Record": "difftool.runtime.engine_cache",
+    "Reference": "difftool.runtime.backends.reference",
+    "State": "difftool.runtime.model",
+    "Verification": "difftool.runtime.comparison",
+    "backend_names": "difftool.runtime.backends.table",
+    "Timing": "difftool.runtime.bench",
+    "best_size": "difftool.runtime.bench",
+    "measure": "difftool.runtime.bench",
+    "peak_memory": "difftool.runtime.bench",
+    "ratios": "difftool.runtime.bench",
+    "compare": "difftool.runtime.comparison",
+    "differences": "difftool.runtime.engines",
+    "edits": "difftool.runtime.edits",
+    "find_backend": "difftool.runtime.backends.table",
+    "find_bundle": "difftool.runtime.model",
+    "grid": "difftool.runtime.images",
+    "is_image": "difftool.runtime.images",
+    "key_digest": "difftool.runtime.engine_cache",
+    "load": "difftool.runtime.model",
+    "open_backend": "difftool.runtime.opening",
+    "open_bundle": "difftool.runtime.shipped",
+    "run": "difftool.runtime.loop",
+    "shipped_models": "difftool.runtime.model",
+    "start_noise": "difftool.runtime.draws",
+    "to_uint8": "difftool.runtime.images",
+}
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -20,10 +20,10 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difftool import __version__
 from difftool.bundle import EngineKey
 from difftool.errors import ArtefactError, DifftoolError, ResourceError
 from difftool.files import final_name, locked, read_json, sha256_of, write_atomic, write_json
+from difftool.version import __version__
 
 FORMAT: Final = 1
 VARIABLE: Final = "DIFFTOOL_CACHE"

@@ -1,1 +1,37 @@
-"""Training with torch: networks, data, losses, the trainer and its checkpoints."""
+"""Training with PyTorch: a configuration and data in, a run folder of checkpoints out."""
+
+from difftool.lazy import TYPE_CHECKING, lazily
+
+if TYPE_CHECKING:
+    from difftool.train.config import TrainConfig, apply_overrides, read_toml, to_toml
+    from difftool.train.measured import Likelihood, measure_likelihood
+    from difftool.train.presets import preset, preset_names
+    from difftool.train.trainer import TrainedRun, train
+
+__all__ = [
+    "Likelihood",
+    "TrainConfig",
+    "TrainedRun",
+    "apply_overrides",
+    "measure_likelihood",
+    "preset",
+    "preset_names",
+    "read_toml",
+    "to_toml",
+    "train",
+]
+
+_HOMES = {
+    "Likelihood": "difftool.train.measured",
+    "TrainConfig": "difftool.train.config",
+    "TrainedRun": "difftool.train.trainer",
+    "apply_overrides": "difftool.train.config",
+    "measure_likelihood": "difftool.train.measured",
+    "preset": "difftool.train.presets",
+    "preset_names": "difftool.train.presets",
+    "read_toml": "difftool.train.config",
+    "to_toml": "difftool.train.config",
+    "train": "difftool.train.trainer",
+}
+
+__getattr__ = lazily(__name__, _HOMES)

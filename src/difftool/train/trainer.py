@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,14 +28,23 @@ from difftool.train.preview import Preview
 from difftool.train.state import TrainState
 
 
-def train(
-    config: TrainConfig, out: Path | str, *, resume: bool = True, progress: bool = True
-) -> Path:
-    """Train into the run folder `out`; the folder of the last checkpoint.
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that has ended: its folder, its last checkpoint, and the optimizer steps in all."""
 
-    With `resume`, a run that is there goes on from its newest whole checkpoint, and ends with the
-    same weights as one that was never interrupted, bit for bit on a CPU. Ctrl-C and SIGTERM save a
-    checkpoint once the step at hand is done.
+    path: Path
+    checkpoint: Path
+    step: int
+
+
+def train(
+    config: TrainConfig, out: Path | str, *, resume: bool = True, progress: bool = False
+) -> TrainedRun:
+    """Train a DDPM or an NCSN into the run folder `out`.
+
+    If the folder holds a run, `resume` goes on from its newest whole checkpoint. It ends with the
+    same weights as a run that was never interrupted, bit for bit on a CPU. Ctrl-C and SIGTERM save
+    a checkpoint after the current step. `progress` draws a bar on a terminal.
 
     Raises:
         UsageError: data, network and configuration do not fit, or `out` holds another run, or
@@ -43,6 +53,10 @@ def train(
         CheckFailed: the loss is not finite.
         Cancelled: Ctrl-C or SIGTERM.
         ResourceError: memory or the disk is too small, or `out` may not be written to.
+
+    Example:
+        >>> run = difftool.train.train(difftool.train.preset("digits"), "runs/digits")
+        >>> run.checkpoint
     """
     run = Path(out)
     _begun(run, resume)  # refuses at once what can be seen at once
@@ -61,7 +75,7 @@ def train(
         if main:
             write_atomic(run / "config.toml", to_toml(config).encode())
         with _memory(config):
-            return _loop(state, run, preview, progress)
+            return TrainedRun(run, _loop(state, run, preview, progress), state.step)
 
 
 @contextlib.contextmanager

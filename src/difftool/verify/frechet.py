@@ -1,6 +1,9 @@
-"""Frechet distance to data before and after: of the reference's samples, and of the candidate's."""
+"""Frechet distance to data, before and after: of the reference's samples, and the candidate's."""
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +11,85 @@ from numpy.typing import NDArray
 from difftool.bundle import Bundle
 from difftool.diffusion.program import Program
 from difftool.evaluate.distances import frechet_distance, gaussian_of
+from difftool.evaluate.extractor import open_extractor
+from difftool.evaluate.sets import read_data
+from difftool.runtime.images import is_image, to_uint8
 from difftool.runtime.model import Model
 from difftool.verify.sides import Side
 
 Features = Callable[[NDArray[np.float32]], NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Frechet:
+    """The distance to data of n samples of the reference, `before`, and of the candidate, `after`.
+
+    Images are compared in the features of an extractor, points as they are.
+    """
+
+    data: str
+    n: int
+    extractor: str | None
+    extractor_sha256: str | None
+    before: float
+    after: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them; points have no extractor."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class FrechetData:
+    """Data that a bundle's samples are compared with, read and seen before any are drawn.
+
+    Raises:
+        UsageError: data, samples and extractor do not fit each other.
+        ArtefactError: the data or the extractor cannot be read safely.
+    """
+
+    def __init__(self, bundle: Bundle, source: str, extractor: Path | str) -> None:
+        spec = bundle.spec
+        image = is_image(spec)
+        self.bundle = bundle
+        self.name = Path(source).name  # no path of this machine
+        self.extractor = open_extractor(extractor) if image else None
+        if self.extractor is not None:
+            self.extractor.demand(spec.shape)
+        data = read_data(source, (*spec.shape[1:], spec.shape[0]) if image else spec.shape)
+        self.features = data if self.extractor is None else self.extractor.view(data).features
+
+    def compare(
+        self,
+        reference: Side,
+        candidate: Side,
+        program: Program,
+        *,
+        n: int,
+        seed: int = 0,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> Frechet:
+        """Draw n samples of each side with the same noise, and measure both distances.
+
+        UsageError if n, or the data, are less than 2.
+        """
+        before, after = frechet_distances(
+            self.bundle,
+            (reference, candidate),
+            program,
+            self.features,
+            self._seen,
+            n=n,
+            seed=seed,
+            on_step=on_step,
+        )
+        seen = self.extractor
+        name, sha256 = (None, None) if seen is None else (seen.name, seen.sha256)
+        return Frechet(self.name, n, name, sha256, before, after)
+
+    def _seen(self, samples: NDArray[np.float32]) -> NDArray[Any]:
+        if self.extractor is None:
+            return samples
+        return self.extractor.view(to_uint8(samples, self.bundle.spec)).features
 
 
 def frechet_distances(
@@ -23,9 +101,9 @@ def frechet_distances(
     *,
     n: int,
     seed: int = 0,
-    on_step: Callable[[], None] | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
-    """The distance of each side's n samples to data, both as features [N, F].
+    """Return the distance of each side's n samples to data, both as features [N, F].
 
     `features` makes them of samples float32 [n, *S]. The sides draw with the same noise. UsageError
     if n, or the data, are less than 2.
@@ -34,9 +112,7 @@ def frechet_distances(
 
     def distance(side: Side) -> float:
         model = Model(bundle, side.backend)
-        samples = model.sample(
-            program, n=n, seed=seed, on_step=None if on_step is None else lambda _: on_step()
-        )
+        samples = model.sample(program, n=n, seed=seed, on_step=lambda _: on_step())
         return frechet_distance(gaussian_of(features(samples)), wanted)
 
     first, second = sides

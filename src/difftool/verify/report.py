@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,82 @@ from numpy.typing import NDArray
 
 from difftool.bundle import Bundle
 from difftool.bundle.amend import with_files
+from difftool.errors import UsageError
+from difftool.plot import draw_verification, encode
 from difftool.runtime.comparison import Verification
+from difftool.runtime.model import find_bundle, shipped_models
+from difftool.verify.bisect import Culprit
+from difftool.verify.frechet import Frechet
 from difftool.verify.sides import Side
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verification found.
+
+    - `result`: each row's error, and the samples' PSNR
+    - `culprit`: the first node that is out of bounds, if `bisected` looked for it and found one
+    - `frechet`: the distance of both sides' samples to data, if it was asked for
+    """
+
+    bundle: Bundle
+    candidate: Side
+    reference: Side
+    result: Verification
+    seed: int = 0
+    bisected: bool = False
+    culprit: Culprit | None = None
+    frechet: Frechet | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether the candidate is within the bounds of its precision."""
+        return self.result.passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them; None stands for a number that is not finite."""
+        record = record_of(self.result, self.candidate, self.reference, seed=self.seed)
+        if self.bisected:
+            record["bisect"] = None
+            if self.culprit is not None:
+                error = _finite(self.culprit.error)
+                record["bisect"] = {**asdict(self.culprit), "error": error}
+        if self.frechet is not None:
+            record["frechet"] = self.frechet.to_dict()
+        return record
+
+    def picture(self, format: str = "png") -> bytes:
+        """Draw the rows' errors, as "png", "svg" or "pdf".
+
+        MissingDependencyError if matplotlib is not installed.
+        """
+        psnr = self.result.psnr
+        found = "equal samples" if math.isinf(psnr) else f"PSNR {psnr:.1f} dB"
+        program = self.result.program
+        title = f"{self.candidate} against {self.reference}: {found}; {program.name}"
+        figure = draw_verification(
+            program, self.result.errors, self.result.rms, self.result.step_tolerance, title
+        )
+        return encode(figure, format)
+
+    def store(self) -> list[str]:
+        """Put the report into the bundle, with its picture if matplotlib is installed.
+
+        Return the names of the files. ResourceError if the bundle cannot be written to, UsageError
+        if it is one that comes with difftool.
+        """
+        require_storable(self.bundle)
+        drawn = self.picture() if find_spec("matplotlib") is not None else None
+        return store(self.bundle, self.candidate, self.result, self.to_dict(), drawn)
+
+
+def require_storable(bundle: Bundle) -> None:
+    """Refuse to put a report into a bundle that comes with difftool."""
+    if any(find_bundle(name).samefile(bundle.path) for name in shipped_models()):
+        raise UsageError(
+            f"{bundle.path.name} comes with difftool and stays as it is",
+            "copy its folder, or use `picture` and --json",
+        )
 
 
 def record_of(

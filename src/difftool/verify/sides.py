@@ -63,7 +63,7 @@ def open_sides(
     if (candidate.backend.name, candidate.precision) == (against, against_precision):
         raise UsageError(
             f"nothing to compare: both sides are {candidate}",
-            "give the checkpoint, or another --backend or --precision",
+            "give the checkpoint, or another `backend` or `precision`",
         )
     reference = _open(bundle, checkpoint, against, against_precision, trusted)
     return candidate, reference

@@ -13,10 +13,10 @@ import pytest
 
 from difftool.bundle import MANIFEST, STEP, Bundle, file_entries, read_bundle, write_manifest
 from difftool.compile.engine.build import build_engine
-from difftool.compile.engine.compile import Request, compile_bundle, engine_key, step_graph
+from difftool.compile.engine.compile import EngineRequest, compile_bundle, engine_key, step_graph
 from difftool.compile.engine.target import Target, resolve_target
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.files import read_json
 from difftool.runtime.engine_cache import EngineCache
 
@@ -28,7 +28,7 @@ MAGIC = b"vtrt"  # what an engine of TensorRT for RTX begins with
 
 @pytest.fixture(scope="module")
 def target() -> Target:
-    return resolve_target("sm89,sm120")
+    return resolve_target(("sm89", "sm120"))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_an_engine_is_built_where_there_is_no_gpu(
     tiny: Bundle, target: Target, precision: str, cache: EngineCache
 ) -> None:
     phases: list[tuple[str, int, int]] = []
-    request = Request(target, precision, (1, 2, 4))
+    request = EngineRequest(target, precision, (1, 2, 4))
     compiled = compile_bundle(
         tiny, request, cache=cache, on_progress=lambda *step: phases.append(step)
     )
@@ -61,7 +61,7 @@ def test_an_engine_is_built_where_there_is_no_gpu(
 
 
 def test_an_engine_is_built_once(tiny: Bundle, target: Target, cache: EngineCache) -> None:
-    request = Request(target, "fp32", (1, 1, 1))
+    request = EngineRequest(target, "fp32", (1, 1, 1))
     first = compile_bundle(tiny, request, cache=cache)
     again = compile_bundle(tiny, request, cache=cache)
     assert (first.built, again.built) == (True, False)
@@ -76,7 +76,7 @@ def test_a_graph_that_tensorrt_cannot_take_is_refused(tiny: Bundle, target: Targ
     model = step_graph(tiny, "fp32")
     node = next(node for node in model.graph.node if node.op_type == "Sigmoid")
     node.op_type, node.name = "BitwiseNot", "culprit"
-    key = engine_key(tiny, Request(target))
+    key = engine_key(tiny, EngineRequest(target))
     with pytest.raises(ArtefactError, match=r"node culprit \(BitwiseNot\): it has no operations"):
         build_engine(model, key, target.variant)
 
@@ -85,7 +85,7 @@ def test_what_only_the_parser_finds_is_refused_in_one_line(tiny: Bundle, target:
     model = step_graph(tiny, "fp32")
     node = next(node for node in model.graph.node if node.op_type == "Conv")
     node.name, node.input[1] = "culprit", "nowhere"
-    key = engine_key(tiny, Request(target))
+    key = engine_key(tiny, EngineRequest(target))
     with pytest.raises(ArtefactError, match=r"TensorRT for RTX cannot take .* \(Conv\)") as caught:
         build_engine(model, key, target.variant)
     assert "\n" not in caught.value.message
@@ -96,7 +96,7 @@ def test_an_interrupt_ends_the_build(tiny: Bundle, target: Target, cache: Engine
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compile_bundle(tiny, Request(target), cache=cache, on_progress=interrupt)
+        compile_bundle(tiny, EngineRequest(target), cache=cache, on_progress=interrupt)
     assert cache.records() == []
 
 
@@ -114,7 +114,7 @@ def test_a_ctrl_c_is_not_swallowed_by_tensorrt(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            compile_bundle(tiny, Request(target), cache=cache, on_progress=watch)
+            compile_bundle(tiny, EngineRequest(target), cache=cache, on_progress=watch)
     finally:
         signal.signal(signal.SIGINT, before)
     assert threads
@@ -129,7 +129,7 @@ def test_a_model_without_conditioning_has_an_engine(
     model = step_graph(tiny, "fp32")
     unused = onnx.helper.make_tensor_value_info("nothing", onnx.TensorProto.FLOAT, ["conds", 0])
     model.graph.input.append(unused)
-    engine, _ = build_engine(model, engine_key(tiny, Request(target)), target.variant)
+    engine, _ = build_engine(model, engine_key(tiny, EngineRequest(target)), target.variant)
     assert b"nothing" not in engine
     assert b"cond_table" in engine
 
@@ -140,10 +140,10 @@ def exported(
 ) -> Iterator[Path]:
     """A bundle that was exported with an fp16 engine."""
     out = tmp_path_factory.mktemp("exported") / "points"
-    request = Request(target, "fp16", (1, 2, 4))
+    request = EngineRequest(target, "fp16", (1, 2, 4))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFFTOOL_CACHE", str(out.parent / "cache"))
-        yield export_bundle(points_checkpoint, out, engine=request)
+        yield export(points_checkpoint, out, engine=request).path
 
 
 def test_an_exported_bundle_has_graph_engine_and_key(exported: Path) -> None:
@@ -177,15 +177,15 @@ def test_a_failed_build_leaves_no_bundle(
         raise ArtefactError("it fails")
 
     with pytest.raises(ArtefactError, match="it fails"):
-        export_bundle(points_checkpoint, tmp_path / "out", engine=Request(target), on_build=fail)
+        export(points_checkpoint, tmp_path / "out", engine=EngineRequest(target), on_build=fail)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_precision_that_is_not_to_be_had_is_refused(target: Target) -> None:
     with pytest.raises(UsageError, match="unknown precision 'fp64'"):
-        Request(target, "fp64")
+        EngineRequest(target, "fp64")
     with pytest.raises(UsageError, match="sm80, sm86 has no 8-bit floats"):
-        Request(resolve_target("sm86,sm89,sm80"), "fp8")
+        EngineRequest(resolve_target(("sm86", "sm89", "sm80")), "fp8")
 
 
 def test_int8_without_onnx_runtime_says_what_is_missing(
@@ -198,8 +198,12 @@ def test_int8_without_onnx_runtime_says_what_is_missing(
 
 def test_a_changed_bundle_has_another_key(tiny: Bundle, target: Target, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny.path, tmp_path / "copy")
-    assert engine_key(read_bundle(copy), Request(target)) == engine_key(tiny, Request(target))
-    assert engine_key(tiny, Request(target)) != engine_key(tiny, Request(target, "fp16"))
+    assert engine_key(read_bundle(copy), EngineRequest(target)) == engine_key(
+        tiny, EngineRequest(target)
+    )
+    assert engine_key(tiny, EngineRequest(target)) != engine_key(
+        tiny, EngineRequest(target, "fp16")
+    )
 
 
 def test_the_int8_of_a_cpu_is_not_what_is_compiled(tiny: Bundle, tmp_path: Path) -> None:

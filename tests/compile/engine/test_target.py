@@ -1,10 +1,12 @@
-"""What --gpu and --profile mean, and what they cannot mean."""
+"""What GPUs and a profile mean, and what they cannot mean."""
 
 import sys
 
 import pytest
 
-from difftool.compile.engine.target import parse_profile, resolve_target
+from difftool.cli.trt import profile_from
+from difftool.compile import engine_request
+from difftool.compile.engine.target import resolve_target
 from difftool.errors import MissingDependencyError, UsageError
 from difftool.runtime.variants import VARIANTS, installed_variants
 
@@ -16,7 +18,7 @@ RTX = pytest.mark.skipif(
 
 @RTX
 def test_gpus_are_put_in_order_and_named_once() -> None:
-    target = resolve_target("sm120, SM89,sm120")
+    target = resolve_target(("sm120", " SM89", "sm120"))
     assert target.variant.name == "tensorrt-rtx"
     assert target.gpus == ("sm89", "sm120")
 
@@ -26,7 +28,7 @@ def test_gpus_are_put_in_order_and_named_once() -> None:
 def test_a_gpu_that_is_not_built_for_is_refused(gpu: str) -> None:
     unknown = gpu.split(",")[-1]
     with pytest.raises(UsageError, match=f"does not build for {unknown}") as caught:
-        resolve_target(gpu)
+        resolve_target(gpu.split(","))
     assert "it builds for sm75, sm80, sm86, sm89, sm120" in caught.value.hint
     assert "pip install --extra-index-url https://pypi.nvidia.com" in caught.value.hint
 
@@ -34,7 +36,7 @@ def test_a_gpu_that_is_not_built_for_is_refused(gpu: str) -> None:
 @RTX
 def test_no_gpu_is_no_target() -> None:
     with pytest.raises(UsageError, match="names no GPU"):
-        resolve_target(" ,")
+        resolve_target((" ", ""))
 
 
 @RTX
@@ -44,8 +46,8 @@ def test_the_current_gpu_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("difftool.runtime.cuda.cuda_device.open_device", no_device)
     with pytest.raises(MissingDependencyError, match="no NVIDIA GPU") as caught:
-        resolve_target("current")
-    assert caught.value.hint.startswith("name the GPUs to build for: --gpu sm75,")
+        resolve_target(("current",))
+    assert caught.value.hint.startswith("name the GPUs to build for: `gpus=sm75,")
 
 
 @RTX
@@ -63,16 +65,16 @@ def test_the_current_gpu_is_named(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     if gpus is None:
         with pytest.raises(MissingDependencyError, match=r"for NVIDIA Something \(sm90\)"):
-            resolve_target("current")
+            resolve_target(("current",))
     else:
-        assert resolve_target("current").gpus == gpus
+        assert resolve_target(("current",)).gpus == gpus
 
 
 def test_without_tensorrt_the_error_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIANTS:
         monkeypatch.setitem(sys.modules, name.replace("-", "_"), None)
     with pytest.raises(MissingDependencyError) as caught:
-        resolve_target("sm89")
+        resolve_target(("sm89",))
     assert caught.value.message == "TensorRT is not installed"
     assert caught.value.hint == (
         "run: pip install 'difftool[trt-rtx]', or for GPUs of data centres: "
@@ -81,21 +83,15 @@ def test_without_tensorrt_the_error_installs_it(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_profile_is_three_sizes_in_order() -> None:
-    assert parse_profile("1, 8,64") == (1, 8, 64)
-    assert parse_profile("4,4,4") == (4, 4, 4)
+    assert profile_from("1, 8,64") == (1, 8, 64)
+    for text in ("1,8", "1,8,x", "-1,1,2", ""):
+        with pytest.raises(UsageError, match="is not three numbers"):
+            profile_from(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "wrong"),
-    [
-        ("4,2,1", "out of order"),
-        ("0,1,2", "out of order"),
-        ("1,8", "is not three numbers"),
-        ("1,8,x", "is not three numbers"),
-        ("-1,1,2", "is not three numbers"),
-        ("", "is not three numbers"),
-    ],
-)
-def test_any_other_profile_is_refused(text: str, wrong: str) -> None:
-    with pytest.raises(UsageError, match=wrong):
-        parse_profile(text)
+@RTX
+@pytest.mark.parametrize("profile", [(4, 2, 1), (0, 1, 2)])
+def test_a_profile_out_of_order_is_refused(profile: tuple[int, int, int]) -> None:
+    with pytest.raises(UsageError, match="out of order"):
+        engine_request(("sm89",), profile=profile)
+    assert engine_request(("sm89",), profile=(4, 4, 4)).profile == (4, 4, 4)

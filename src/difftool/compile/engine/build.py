@@ -79,7 +79,7 @@ def _build(
         why = logger.last or "no reason given"
         raise ArtefactError(
             f"{variant.title} {variant.version} built no engine: {why}",
-            "try another --precision or a smaller --profile",
+            "try another `precision` or a smaller `profile`",
         )
     return bytes(engine), bytes(cache.serialize()) if cache is not None else b""
 

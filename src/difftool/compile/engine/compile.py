@@ -1,7 +1,8 @@
 """A bundle's step graph in a precision, compiled, and kept in the cache or in the bundle."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +18,14 @@ from difftool.bundle import (
     write_manifest,
 )
 from difftool.compile.engine.build import Progress, build_engine
-from difftool.compile.engine.target import Profile, Target
+from difftool.compile.engine.target import CURRENT, Profile, Target, resolve_target
 from difftool.compile.precision import in_half
 from difftool.errors import UsageError
 from difftool.files import write_atomic
+from difftool.outputs import require_free
 from difftool.runtime.engine_cache import EngineCache, Record
 from difftool.runtime.engines import RECIPE, graph_name, onnx_sha256
+from difftool.runtime.shipped import open_bundle
 
 PROFILE: Final[Profile] = (1, 8, 64)
 
@@ -30,8 +33,11 @@ _WITHOUT_FP8: Final = ("sm75", "sm80", "sm86")
 
 
 @dataclass(frozen=True)
-class Request:
-    """An engine to build: for which GPUs, in which precision, for which batch sizes."""
+class EngineRequest:
+    """An engine to build: for which GPUs, in which precision, for which batch sizes.
+
+    `engine_request` makes one from plain words.
+    """
 
     target: Target
     precision: str = "fp32"
@@ -46,12 +52,41 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """An engine in the cache, at `path`; `built` is False if it was there already."""
+class CompiledEngine:
+    """An engine that TensorRT compiled.
+
+    - `record`: its name, sha256, size in bytes, seconds of the build, and what it depends on
+    - `path`: its file, in the cache or where it was asked for
+    - `built`: False if the cache had it already
+    """
 
     record: Record
     path: Path
     built: bool
+
+
+def engine_request(
+    gpus: Sequence[str] = (CURRENT,), precision: str = "fp32", profile: Profile = PROFILE
+) -> EngineRequest:
+    """Return a request; everything that can be wrong with it is found here, before any work.
+
+    Args:
+        gpus: compute capabilities such as "sm89", or "current", the GPU of this machine.
+        precision: of the network: fp32, fp16, bf16, int8 or fp8; the rows stay fp32.
+        profile: the fewest, the expected and the most samples of a batch.
+
+    Raises:
+        UsageError: TensorRT does not build for one of the GPUs or in that precision, or the
+            profile is out of order.
+        MissingDependencyError: no TensorRT is installed, or "current" finds no GPU.
+    """
+    require_precision(precision)
+    least, expected, most = profile
+    if not 1 <= least <= expected <= most:
+        raise UsageError(
+            f"`profile` {profile} is out of order", "give min, opt, max with 1 <= min <= opt <= max"
+        )
+    return EngineRequest(resolve_target(gpus), precision, profile)
 
 
 def require_precision(precision: str) -> None:
@@ -60,7 +95,7 @@ def require_precision(precision: str) -> None:
         raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
 
 
-def engine_key(bundle: Bundle, request: Request) -> EngineKey:
+def engine_key(bundle: Bundle, request: EngineRequest) -> EngineKey:
     """The key of the engine that a request for a bundle makes."""
     return EngineKey.model_validate(
         {
@@ -76,14 +111,56 @@ def engine_key(bundle: Bundle, request: Request) -> EngineKey:
     )
 
 
+def tensorrt(
+    bundle: Bundle | Path | str,
+    *,
+    gpus: Sequence[str] = (CURRENT,),
+    precision: str = "fp32",
+    profile: Profile = PROFILE,
+    out: Path | str | None = None,
+    force: bool = False,
+    on_build: Progress | None = None,
+) -> CompiledEngine:
+    """Compile a bundle's step graph for GPUs with TensorRT, and keep the engine in the cache.
+
+    The GPUs need not be there. Sampling finds the engine in the cache by itself.
+
+    Args:
+        bundle: a bundle, its folder, or the name of a shipped model.
+        gpus: compute capabilities such as "sm89", or "current", the GPU of this machine.
+        precision: of the network: fp32, fp16, bf16, int8 or fp8; the rows stay fp32.
+        profile: the fewest, the expected and the most samples of a batch.
+        out: also write the engine to this file; `force` replaces it.
+        on_build: called with the phase, the step and the steps of the build.
+
+    Raises:
+        UsageError: TensorRT does not build for these GPUs or in this precision, or `out` exists.
+        MissingDependencyError: no TensorRT is installed, or "current" finds no GPU.
+        ArtefactError: TensorRT cannot take the graph, or fails to build it.
+
+    Example:
+        >>> made = difftool.compile.tensorrt("ddpm-mnist", gpus=("sm89",), precision="fp16")
+        >>> made.record.sha256
+    """
+    if out is not None:
+        require_free(Path(out), force=force)
+    request = engine_request(gpus, precision, profile)
+    name = bundle.path.name if isinstance(bundle, Bundle) else str(bundle)
+    made = compile_bundle(open_bundle(bundle), request, model=name, on_progress=on_build)
+    if out is None:
+        return made
+    write_atomic(out, made.path.read_bytes())
+    return replace(made, path=Path(out))
+
+
 def compile_bundle(
     bundle: Bundle,
-    request: Request,
+    request: EngineRequest,
     *,
     model: str | None = None,
     cache: EngineCache | None = None,
     on_progress: Progress | None = None,
-) -> Compiled:
+) -> CompiledEngine:
     """The engine of a bundle from the cache, or built and kept there.
 
     `model` is what the record calls the bundle, its folder's name by default.
@@ -94,7 +171,7 @@ def compile_bundle(
     cache = cache or EngineCache()
     key = engine_key(bundle, request)
     if found := cache.find(key):
-        return Compiled(found, cache.path(found), built=False)
+        return CompiledEngine(found, cache.path(found), built=False)
     begin = time.perf_counter()
     variant = request.target.variant
     kept = cache.timing_path(variant.name, variant.version, "-".join(request.target.gpus))
@@ -109,7 +186,7 @@ def compile_bundle(
     record = cache.store(key, data, model=model or bundle.path.name, seconds=seconds)
     if timing:
         cache.write(kept, timing)
-    return Compiled(record, cache.path(record), built=True)
+    return CompiledEngine(record, cache.path(record), built=True)
 
 
 def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
@@ -130,8 +207,8 @@ def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
 
 
 def add_engine(
-    folder: Path, request: Request, *, model: str, on_progress: Progress | None = None
-) -> Compiled:
+    folder: Path, request: EngineRequest, *, model: str, on_progress: Progress | None = None
+) -> CompiledEngine:
     """Put a step graph in the request's precision, and its engine, into a bundle in the making."""
     bundle = read_bundle(folder)
     name = graph_name(request.precision)

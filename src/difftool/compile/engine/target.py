@@ -1,5 +1,6 @@
 """For which GPUs and with which TensorRT an engine is built."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,8 +26,8 @@ class Target:
     gpus: tuple[str, ...]
 
 
-def resolve_target(gpu: str = CURRENT) -> Target:
-    """The target of `--gpu`: "current", or compute capabilities such as "sm89,sm120".
+def resolve_target(gpus: Sequence[str] = (CURRENT,)) -> Target:
+    """Return the target of "current" alone, or of compute capabilities such as "sm89".
 
     Raises:
         MissingDependencyError: no TensorRT is installed, not the one that is needed, or the GPU of
@@ -36,32 +37,19 @@ def resolve_target(gpu: str = CURRENT) -> Target:
     variants = installed_variants()
     if not variants:
         raise not_installed()
-    if gpu.strip() == CURRENT:
+    names = tuple(dict.fromkeys(name.strip().lower() for name in gpus if name.strip()))
+    if names == (CURRENT,):
         return _here(variants)
-    names = tuple(dict.fromkeys(name.strip().lower() for name in gpu.split(",") if name.strip()))
     if not names:
-        raise UsageError("--gpu names no GPU", "write sm89, or sm89,sm120, or current")
+        raise UsageError("`gpus` names no GPU", "give sm89, or sm89,sm120, or current")
     rtx = open_variant("tensorrt-rtx")
     if unknown := [name for name in names if name not in rtx.ahead_of_time]:
         raise UsageError(
             f"{rtx.title} {rtx.version} does not build for {', '.join(unknown)}",
             f"it builds for {', '.join(rtx.ahead_of_time)}; any other GPU needs TensorRT and "
-            f"--gpu current on that machine: {install_line('tensorrt')}",
+            f"`gpus=current` on that machine: {install_line('tensorrt')}",
         )
     return Target(rtx, tuple(sorted(names, key=lambda name: int(name.removeprefix("sm")))))
-
-
-def parse_profile(text: str) -> Profile:
-    """The batch sizes of "min,opt,max"; UsageError if they are none, or out of order."""
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
-        raise UsageError(f"--profile {text!r} is not three numbers", "write min,opt,max as 1,8,64")
-    least, expected, most = (int(part) for part in parts)
-    if not 1 <= least <= expected <= most:
-        raise UsageError(
-            f"--profile {text!r} is out of order", "write min,opt,max with 1 <= min <= opt <= max"
-        )
-    return least, expected, most
 
 
 def _here(variants: list[Variant]) -> Target:
@@ -71,7 +59,7 @@ def _here(variants: list[Variant]) -> Target:
         device = open_device()
     except MissingDependencyError as error:
         known = next((f.ahead_of_time for f in variants if f.ahead_of_time), ())
-        hint = f"name the GPUs to build for: --gpu {','.join(known)}" if known else error.hint
+        hint = f"name the GPUs to build for: `gpus={','.join(known)}`" if known else error.hint
         raise MissingDependencyError(error.message, hint) from error
     capability = device.arch.replace("_", "")
     for variant in variants:

@@ -1,6 +1,7 @@
 """From a bundle to the same with int8: calibrate, choose layers, measure, refuse or write."""
 
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
+from difftool import data as datasets
 from difftool.bundle import STEP, Bounds, Bundle, listed_files, read_bundle, step_name
 from difftool.bundle.amend import with_files
 from difftool.compile.quantization.calibration import (
@@ -22,6 +24,7 @@ from difftool.compile.quantization.calibration import (
     from_data,
     from_trajectory,
     ranges_of,
+    samples_for,
     threads_for,
 )
 from difftool.compile.quantization.graph import LAYERS, in_8_bits, layers, titles
@@ -32,6 +35,7 @@ from difftool.files import atomic_directory, destination, temporary_folder
 from difftool.owned import Listing
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.comparison import Verification, compare
+from difftool.runtime.shipped import open_bundle
 
 REPORT: Final = "quantize.json"
 INT8: Final = step_name("int8")
@@ -49,51 +53,99 @@ _PACKAGES: Final = ("difftool", "onnxruntime", "onnx")
 
 @dataclass(frozen=True)
 class Quantized:
-    """A bundle with int8, and the report that lies in it."""
+    """A bundle with int8, and the report that lies in it as JSON."""
 
     bundle: Bundle
     report: dict[str, Any]
 
+    def layers(self, precision: str) -> list[str]:
+        """Return the layers of the network that compute in "int8", or those kept in "fp32"."""
+        found = self.report["layers"].items()
+        return [name for name, layer in found if layer["precision"] == precision]
 
-def steps_of(bundle: Bundle, program: Program) -> int:
-    """How often `quantize_bundle` calls `on_step`."""
-    found = layers(onnx.load_from_string(bundle.graph(STEP).data))
-    return 2 * len(program) + len(found) + len(bundle.default_program())
 
-
-def quantize_bundle(
-    bundle: Bundle,
+def quantize(
+    bundle: Bundle | Path | str,
     *,
     out: Path | str | None = None,
-    data: tuple[str, Floats] | None = None,
+    data: str | None = None,
     program: Program | None = None,
     seed: int = 0,
     force: bool = False,
-    on_step: Callable[[], None] = lambda: None,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Quantized:
-    """Add to a bundle a step graph in int8 for CPUs and the report on it; or write both to `out`.
+    """Add a step graph in int8 for CPUs to a bundle, and a report on it.
 
-    Ranges are taken from the model's own run of `program`, by default the bundle's, or from `data`,
-    a name and clean samples [N, *S], under the noise of its rows. Layers that are sensitive stay in
-    float. The errors in the report are of the bundle's own program with another seed. What is
-    written depends on the bundle and the arguments alone: nothing is chosen by how long it takes.
+    A program is run in fp32 to see which values occur. Layers that would bring too much of the
+    error stay in fp32. The errors in the report are of the bundle's own program with another seed.
+    What is written depends on the bundle and the arguments alone: nothing is chosen by how long it
+    takes. Post-training quantization as in Li et al. 2023 (Q-Diffusion): calibrated over all rows.
+
+    Args:
+        bundle: a bundle, its folder, or the name of a shipped model.
+        out: write a bundle with int8 there; by default int8 is added to the bundle itself.
+        data: what shows which values occur: data as `difftool.data.load` takes it, under the noise
+            of the program's rows; by default the model's own run of the program.
+        program: what is calibrated for; by default the bundle's own.
+        seed: of the samples that are run.
+        force: replace the bundle at `out`, or int8 in the bundle.
+        on_step: called with the steps done and those in all.
 
     Raises:
         UsageError: there is int8 already, or something at `out`, and no `force`; or the network has
             no layer between its first and its last.
         CheckFailed: at some row of a run the error is RATIO times what that run's own ranges leave,
             or more: the calibration does not cover the program.
+        ResourceError: the bundle's folder or `out` cannot be written to.
+
+    Example:
+        >>> made = difftool.compile.quantize("ddpm-mnist", out="mnist.bundle")
+        >>> made.report["errors"]["psnr_db"], made.layers("fp32")
     """
+    opened = open_bundle(bundle)
     replace = listed_files if force or out is None else None
-    target = _target(bundle, out, force, replace)
-    program = program or bundle.default_program()
-    model = onnx.load_from_string(bundle.graph(STEP).data)
-    inner = layers(model)
-    if not inner:
+    target = _target(opened, out, force, replace)
+    program = program or opened.default_program()
+    model = onnx.load_from_string(opened.graph(STEP).data)
+    if not layers(model):
         raise UsageError(
-            f"the network of {bundle.path} has no layer between its first and its last",
+            f"the network of {opened.path} has no layer between its first and its last",
             "it is small enough for fp32",
         )
+    clean = None if data is None else (data, _read(data, opened, samples_for(program), seed))
+    total = 2 * len(program) + len(layers(model)) + len(opened.default_program())
+    done = itertools.count(1)
+    return _quantize(
+        opened, target, clean, program, seed, model, replace, lambda: on_step(next(done), total)
+    )
+
+
+def _read(source: str, bundle: Bundle, n: int, seed: int) -> Floats:
+    """Return n clean samples of data, float32 [n, *S], in the model's size and data range."""
+    spec = bundle.spec
+    images = len(spec.shape) == 3
+    items = datasets.load(
+        source,
+        size=spec.shape[1] if images and spec.shape[1] == spec.shape[2] else None,
+        mode=("L" if spec.shape[0] == 1 else "RGB") if images else None,
+        seed=seed,
+    ).values
+    chosen = datasets.batch_indices(seed, 0, n, np.arange(n), len(items))
+    return datasets.prepared(items[chosen], spec.data_range)
+
+
+def _quantize(
+    bundle: Bundle,
+    target: Path,
+    data: tuple[str, Floats] | None,
+    program: Program,
+    seed: int,
+    model: onnx.ModelProto,
+    replace: Listing | None,
+    on_step: Callable[[], None],
+) -> Quantized:
+    """Calibrate, choose layers, measure; write the bundle to `target`."""
+    inner = layers(model)
     own = from_trajectory(bundle, program, seed=seed, on_step=on_step)
     calibration = own if data is None else from_data(bundle, program, data[1], data[0], seed=seed)
     ranges = calibrate(model, calibration)
@@ -159,11 +211,11 @@ def require_covered(
 def _target(bundle: Bundle, out: Path | str | None, force: bool, replace: Listing | None) -> Path:
     """The folder to write, after all that can be said against it before any work."""
     if out is None and INT8 in bundle.manifest.files and not force:
-        raise UsageError(f"{bundle.path} has int8 already", "--force to make it anew, or --out")
+        raise UsageError(f"{bundle.path} has int8 already", "`force` to make it anew, or `out`")
     target = destination(bundle.path if out is None else out, replace=replace)
     parent = next(folder for folder in target.parents if folder.exists())
     if not os.access(parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
-        raise ResourceError(f"cannot write {target}", "choose another folder with --out")
+        raise ResourceError(f"cannot write {target}", "choose another folder with `out`")
     return target
 
 

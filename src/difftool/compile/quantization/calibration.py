@@ -91,7 +91,7 @@ def from_data(
     if data.shape[1:] != shape:
         raise UsageError(
             f"{source} has samples {list(data.shape[1:])}, and the model takes {list(shape)}",
-            "give data of the model's size, or --calibrate self",
+            "give data of the model's size",
         )
     wanted = _spread(len(program), rows)
     session = _session(bundle)

@@ -13,6 +13,8 @@ tensor, which means the same. `samples` and `history_next` of a run of some rows
 """
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -31,10 +33,58 @@ from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
+from difftool.files import sha256_of, write_atomic
+from difftool.outputs import require_free
 from difftool.preflight import OnnxFile
 from difftool.runtime.images import is_image
+from difftool.runtime.shipped import open_bundle
 
 FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class PortableSampler:
+    """A `sampler.onnx`: its file with size and sha256, and what it runs by default."""
+
+    path: Path
+    size: int
+    sha256: str
+    program: Program
+    precision: str
+
+
+def portable(
+    bundle: Bundle | Path | str,
+    out: Path | str = "sampler.onnx",
+    *,
+    program: Program | None = None,
+    precision: str = "fp32",
+    force: bool = False,
+) -> PortableSampler:
+    """Write the whole sampler of a bundle as one ONNX graph, which any ONNX Runtime runs.
+
+    Args:
+        bundle: a bundle, its folder, or the name of a shipped model.
+        out: the file to write; `force` replaces it.
+        program: what the graph runs if it is fed no other; by default the bundle's own.
+        precision: of its step graph; the bundle must have it.
+
+    Raises:
+        UsageError: `out` exists, or the program asks for what the step graph lacks, or starts from
+            data.
+        ArtefactError: the bundle has no step graph in that precision.
+
+    Example:
+        >>> made = difftool.compile.portable("ddpm-mnist", "sampler.onnx")
+        >>> made.size, made.program
+    """
+    path = Path(out)
+    require_free(path, force=force)
+    opened = open_bundle(bundle)
+    program = program or opened.default_program()
+    graph = portable_sampler(opened, program, precision)
+    write_atomic(path, graph)
+    return PortableSampler(path, len(graph), sha256_of(path), program, precision)
 
 
 def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") -> bytes:
@@ -45,7 +95,7 @@ def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") 
         UsageError: the program asks for what the step graph lacks, or starts from data.
     """
     if program.adaptive and Feature.NORMS not in bundle.features:
-        raise UsageError("this bundle's step graph has no norms", "export it again --with norms")
+        raise UsageError("this bundle's step graph has no norms", "export it with `features=norms`")
     step = _parsed(bundle.step(precision))
     conditioner = None
     if CONDITIONER in bundle.manifest.files:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,12 +10,13 @@ from difftool.bundle import SAMPLER, Bundle
 from difftool.compile.sampler_onnx.graph import portable_sampler
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.features import Feature
-from difftool.diffusion.packed import packed
+from difftool.diffusion.packed import pack_program
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.files import atomic_directory, destination, read_json, write_atomic, write_json
 from difftool.runtime.images import is_image
+from difftool.runtime.shipped import open_bundle
 
 # What a page needs of the npm package onnxruntime-web; it lies in its folder dist.
 RUNTIME: Final = (
@@ -34,25 +36,67 @@ _OFFERED: Final = {
 }
 
 
-def write_site(
+@dataclass(frozen=True)
+class Site:
+    """A page that samples in the browser: its folder, files, bytes, and what it offers first."""
+
+    path: Path
+    files: int
+    size: int
+    program: Program
+    precision: str
+
+
+def web(
+    bundle: Bundle | Path | str,
+    out: Path | str,
+    *,
+    runtime: Path | str,
+    program: Program | None = None,
+    precision: str = "fp32",
+    title: str | None = None,
+    force: bool = False,
+) -> Site:
+    """Write a static page that samples a bundle in the browser.
+
+    Args:
+        bundle: a bundle, its folder, or the name of a shipped model.
+        out: the folder to make; it appears whole or not at all.
+        runtime: where npm put onnxruntime-web; the page takes the files of it that it needs.
+        program: what the page offers first; by default the bundle's own.
+        precision: of its step graph; the bundle must have it.
+        title: of the page; by default the last part of the bundle's name.
+        force: replace `out`, which must itself be such a page and hold nothing else.
+
+    Raises:
+        UsageError: something stands at `out`, or samples are neither images nor 2-D points.
+        MissingDependencyError: `runtime` does not hold onnxruntime-web.
+        ArtefactError: the bundle has no step graph in that precision.
+
+    Example:
+        >>> page = difftool.compile.web("ddpm-mnist", "site", runtime="node_modules")
+        >>> page.files
+    """
+    opened = open_bundle(bundle)
+    program = program or opened.default_program()
+    title = title or (opened.path if isinstance(bundle, Bundle) else Path(bundle)).name
+    folder = _write_site(opened, out, Path(runtime), program, title, precision, force=force)
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    return Site(Path(out), len(files), size, program, precision)
+
+
+def _write_site(
     bundle: Bundle,
     out: Path | str,
     runtime: Path,
     program: Program,
-    *,
     title: str,
-    precision: str = "fp32",
-    force: bool = False,
+    precision: str,
+    *,
+    force: bool,
 ) -> Path:
-    """Write the page for a bundle to the folder `out`, with files of onnxruntime-web of `runtime`.
-
-    `program` is offered first. `force` replaces what stands at `out`, which must itself be a page
-    and hold nothing else. Returns the folder, links followed.
-
-    Raises:
-        UsageError: something stands at `out`; or samples are neither images nor points of a plane.
-        MissingDependencyError: `runtime` does not hold onnxruntime-web.
-    """
+    """Write the page; return its folder, links followed."""
     replace = _listed_files if force else None
     site = destination(out, replace=replace)
     if not is_image(bundle.spec) and bundle.spec.shape != (2,):
@@ -84,7 +128,7 @@ def find_runtime(folder: Path) -> Path:
             return folder / place
     raise MissingDependencyError(
         f"{folder} holds no onnxruntime-web",
-        "run: npm install onnxruntime-web; or name its folder: --runtime node_modules",
+        "run: npm install onnxruntime-web; or name its folder as `runtime`",
     )
 
 
@@ -93,7 +137,7 @@ def _record(bundle: Bundle, program: Program, folder: Path, title: str) -> dict[
     programs = []
     for offered in [program, *_offered(bundle, program)]:
         file = f"{offered.call.name}-{len(offered)}.bin"
-        write_atomic(folder / file, packed(offered))
+        write_atomic(folder / file, pack_program(offered))
         programs.append({"sampler": offered.call.name, "steps": len(offered), "file": file})
     spec = bundle.spec
     return {

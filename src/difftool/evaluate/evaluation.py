@@ -1,0 +1,160 @@
+"""How good samples are: every figure of a set of samples against data."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from difftool.errors import UsageError
+from difftool.evaluate.comparison import (
+    ImageFigures,
+    PointFigures,
+    compare_images,
+    compare_points,
+)
+from difftool.evaluate.extractor import Extractor, View, open_extractor
+from difftool.evaluate.inception import InceptionFigures, check_weights, inception_figures
+from difftool.evaluate.sets import Samples, read_data
+from difftool.files import sha256_of
+
+EXTRACTOR: Final = "mnist"  # the one that comes with difftool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The figures of samples against data.
+
+    - `figures`: of images or of points
+    - `n`, `against_n`: how many samples, and how many of the data
+    - `extractor`, `extractor_sha256`: what turned images into features; None of points
+    - `inception`, `inception_sha256`: FID and Inception Score, and their weights, if asked for
+    """
+
+    figures: ImageFigures | PointFigures
+    n: int
+    against_n: int
+    extractor: str | None = None
+    extractor_sha256: str | None = None
+    inception: InceptionFigures | None = None
+    inception_sha256: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them."""
+        found = self.figures
+        if isinstance(found, PointFigures):
+            return {"figures": asdict(found)}
+        record: dict[str, Any] = {
+            "extractor": self.extractor,
+            "extractor_sha256": self.extractor_sha256,
+            "figures": {
+                "frechet_distance": found.frechet_distance,
+                "kernel_distance": found.kernel_distance,
+                **found.manifold._asdict(),
+                "manifold_n": found.manifold_n,
+            },
+            "classes": None if found.classes is None else found.classes._asdict(),
+        }
+        if self.inception is not None:
+            scores = self.inception._asdict()
+            record["inception"] = {**scores, "weights_sha256": self.inception_sha256}
+        return record
+
+
+class Evaluator:
+    """Data to compare samples of one shape with: read, and judged fit, before any are drawn.
+
+    Args:
+        shape: of one sample: [H, W, C] of images, or [2] of points.
+        against: an npz file of samples, or what `difftool.data.load` takes; or the data itself.
+        extractor: what turns images into features: a shipped name, an ONNX file, or one opened.
+        inception: Inception's weights as torch-fidelity reads them, for FID and Inception Score.
+
+    Raises:
+        UsageError: data, samples and extractor do not fit each other.
+        ArtefactError: the data, the extractor or the weights cannot be read safely.
+        MissingDependencyError: ONNX Runtime or torch-fidelity is not installed.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        against: str | Samples,
+        *,
+        extractor: Extractor | Path | str = EXTRACTOR,
+        inception: Path | None = None,
+    ) -> None:
+        images = len(shape) == 3
+        if not images and (inception is not None or extractor != EXTRACTOR):
+            raise UsageError("points have no extractor", "leave `extractor` and `inception` out")
+        self.data = read_data(against, shape) if isinstance(against, str) else against
+        self.shape = shape
+        self._inception = inception
+        self._extractor: Extractor | None = None
+        self._view: View | None = None
+        if images:
+            opened = extractor
+            self._extractor = opened if isinstance(opened, Extractor) else open_extractor(opened)
+            height, width, channels = shape
+            self._extractor.demand((channels, height, width))
+        if inception is not None:
+            check_weights(inception)
+
+    def evaluate(self, samples: Samples) -> Evaluation:
+        """Compare samples, uint8 [N, H, W, C] or float [N, 2], with the data.
+
+        UsageError if there are too few, or they have another shape.
+        """
+        if samples.shape[1:] != self.shape:
+            raise UsageError(
+                f"samples have the shape {samples.shape[1:]}, not {self.shape}",
+                "give uint8 [N, H, W, C] as `to_uint8` makes them, or points [N, 2]",
+            )
+        n, against_n = len(samples), len(self.data)
+        if self._extractor is None:
+            points = compare_points(samples, self.data)
+            return Evaluation(figures=points, n=n, against_n=against_n)
+        if self._view is None:
+            self._view = self._extractor.view(self.data)
+        figures = compare_images(self._extractor.view(samples), self._view)
+        weights = self._inception
+        return Evaluation(
+            figures=figures,
+            n=n,
+            against_n=against_n,
+            extractor=self._extractor.name,
+            extractor_sha256=self._extractor.sha256,
+            inception=None if weights is None else inception_figures(samples, self.data, weights),
+            inception_sha256=None if weights is None else sha256_of(weights),
+        )
+
+
+def evaluate(
+    samples: Samples,
+    *,
+    against: str | Samples,
+    extractor: Extractor | Path | str = EXTRACTOR,
+    inception: Path | None = None,
+) -> Evaluation:
+    """Measure how good samples are, against data; see `docs/evaluation.md` for the figures.
+
+    Images: Frechet and kernel distance, precision, recall, density and coverage in an extractor's
+    features; confidence and balance of its classes. Points: sliced Wasserstein distance and MMD.
+
+    Args:
+        samples: pixels uint8 [N, H, W, C], as `difftool.to_uint8` makes them, or points [N, 2].
+        against: an npz file of samples, or what `difftool.data.load` takes; or an array like
+            `samples`.
+        extractor: what turns images into features: a shipped name, an ONNX file, or one opened.
+        inception: Inception's weights as torch-fidelity reads them, for FID and Inception Score.
+
+    Raises:
+        UsageError: there are too few samples, or data, samples and extractor do not fit.
+        ArtefactError: the data, the extractor or the weights cannot be read safely.
+        MissingDependencyError: ONNX Runtime or torch-fidelity is not installed.
+
+    Example:
+        >>> model = difftool.load("ddpm-mnist")
+        >>> pixels = difftool.to_uint8(model.sample(n=100), model.spec)
+        >>> difftool.evaluate.evaluate(pixels, against="mnist/test.parquet").figures
+    """
+    against_these = Evaluator(samples.shape[1:], against, extractor=extractor, inception=inception)
+    return against_these.evaluate(samples)

@@ -1,0 +1,55 @@
+"""The data that samples are compared with: pixels of images, or points in the plane."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from difftool import data
+from difftool.errors import UsageError
+
+Samples = NDArray[Any]  # pixels uint8 [N, H, W, C], or points float64 [N, 2]
+
+_TOY_POINTS: Final = 5_000
+_FIRST_TOY_POINT: Final = 1 << 31  # no training has as many, so the points are unseen
+
+
+def read_data(source: str, like: tuple[int, ...]) -> Samples:
+    """Read the data that samples of a shape, [H, W, C] or [2], are compared with.
+
+    `source` is an npz file of samples, or what `difftool.data.load` takes. Images are cropped,
+    scaled and converted to the samples' size, as for training.
+
+    Raises:
+        UsageError: there is no such data, or it is of another kind or shape than the samples.
+        ArtefactError: the file is damaged.
+    """
+    if source.endswith(".npz"):
+        found = data.read_samples(Path(source))
+        _require_shape(like, found.shape[1:], source)
+        return found
+    if source in data.toys.TOYS:
+        indices = np.arange(_FIRST_TOY_POINT, _FIRST_TOY_POINT + _TOY_POINTS)
+        points = data.toys.points(source, 0, indices).astype(np.float64)
+        _require_shape(like, points.shape[1:], source)
+        return points
+    if len(like) != 3:
+        raise UsageError(
+            f"{source} holds images, and the samples are points",
+            f"compare them with an npz file or one of: {', '.join(data.toys.TOYS)}",
+        )
+    height, width, channels = like
+    size = height if height == width else None
+    mode = "L" if channels == 1 else "RGB"
+    found = data.load(source, size=size, mode=mode).values.transpose(0, 2, 3, 1)
+    _require_shape(like, found.shape[1:], source)
+    return found
+
+
+def _require_shape(shape: tuple[int, ...], other: tuple[int, ...], source: str) -> None:
+    if shape != other:
+        raise UsageError(
+            f"one sample has the shape {shape}, and one of {source} the shape {other}",
+            "compare samples with the data that the model was trained on",
+        )

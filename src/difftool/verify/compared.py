@@ -1,0 +1,115 @@
+"""A bundle against the checkpoint it came from, or one way to run it against another."""
+
+import itertools
+import math
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from difftool.bundle import Bundle
+from difftool.diffusion.program import Program
+from difftool.runtime.comparison import OnRow, Verification, compare
+from difftool.runtime.model import Model
+from difftool.runtime.shipped import open_bundle
+from difftool.verify.bisect import bisect_sides
+from difftool.verify.frechet import FrechetData
+from difftool.verify.report import Report
+from difftool.verify.sides import Side, bounds_of, open_sides
+
+
+def verify(
+    bundle: Bundle | Path | str,
+    checkpoint: Path | str | None = None,
+    *,
+    program: Program | None = None,
+    n: int = 2,
+    seed: int = 0,
+    backend: str | None = None,
+    precision: str = "fp32",
+    against: str | None = None,
+    against_precision: str = "fp32",
+    bisect: bool = False,
+    data: str | None = None,
+    extractor: Path | str = "mnist",
+    draws: int = 1000,
+    trusted: Collection[str] = (),
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Compare a bundle with its checkpoint, or two ways to run it, on the same noise.
+
+    Teacher-forced: every row starts from the reference's state, so that errors do not add up, and
+    the worst row counts. Free-running: two whole runs, whose samples are compared by PSNR.
+
+    Args:
+        bundle: a bundle, its folder, or the name of a shipped model.
+        checkpoint: the run or checkpoint that it was exported from.
+        program: what both run; by default the bundle's own.
+        n: how many samples; `seed` fixes their noise.
+        backend, precision: the candidate: a backend of the runtime, "torch" or "numpy". By default
+            the fastest backend that works here.
+        against, against_precision: the reference, likewise; by default torch if there is a
+            checkpoint, and else onnxruntime-cpu.
+        bisect: also find the first node of the graph that is out of bounds.
+        data: also measure the Frechet distance of both to this, with `draws` samples of each, in
+            the features of `extractor`; see `difftool.evaluate`.
+        trusted: sha256 of engines and TorchScript made elsewhere that may run.
+        on_step: called with the steps done and those in all.
+
+    Raises:
+        UsageError: both sides are the same, or the checkpoint is missing or of no use.
+        ArtefactError: the bundle was exported from other weights, or is damaged.
+
+    Example:
+        >>> report = difftool.verify.verify("digits.bundle", "runs/digits")
+        >>> report.passed, report.result.step_error
+    """
+    opened = open_bundle(bundle)
+    program = program or opened.default_program()
+    candidate, reference = open_sides(
+        opened,
+        checkpoint,
+        backend=backend,
+        precision=precision,
+        against=against,
+        against_precision=against_precision,
+        trusted=trusted,
+    )
+    known = None if data is None else FrechetData(opened, data, extractor)
+    drawn = 0
+    if known is not None:
+        sizes = (Model(opened, side.backend).max_batch for side in (candidate, reference))
+        drawn = sum(math.ceil(draws / size) for size in sizes)
+    total, count = len(program) * (1 + drawn), itertools.count(1)
+
+    def step(*_: int) -> None:
+        on_step(next(count), total)
+
+    result = verify_sides(opened, candidate, reference, program, n=n, seed=seed, on_row=step)
+    culprit = frechet = None
+    if bisect:
+        culprit = bisect_sides(opened, candidate, reference, result, checkpoint, seed=seed)
+    if known is not None:
+        frechet = known.compare(reference, candidate, program, n=draws, seed=seed, on_step=step)
+    return Report(opened, candidate, reference, result, seed, bisect, culprit, frechet)
+
+
+def verify_sides(
+    bundle: Bundle,
+    candidate: Side,
+    reference: Side,
+    program: Program | None = None,
+    *,
+    n: int = 2,
+    seed: int = 0,
+    on_row: OnRow | None = None,
+) -> Verification:
+    """Compare two sides of a bundle that are open; the bounds are those of their precisions."""
+    return compare(
+        candidate.backend,
+        reference.backend,
+        program or bundle.default_program(),
+        bundle.spec,
+        n,
+        seed,
+        on_row,
+        bounds=bounds_of(bundle, candidate, reference),
+    )
