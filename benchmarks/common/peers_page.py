@@ -25,10 +25,11 @@ _INTRODUCTION = """\
 *This page is written by `benchmarks/pages.py` from `benchmarks/results/`.*
 
 A step is one evaluation of the network and the update around it. All candidates of a table take
-turns in one process with the same threads, and each must land where PyTorch lands, from the same
-states and noise: one that does not is INVALID and has no time. The figure is the median of the
-rounds.
-[benchmarks/README.md](../benchmarks/README.md) says how it is measured, and how to repeat it.
+turns in one process, with the same number of threads. Each starts from the same states and noise as
+PyTorch and must end where PyTorch ends. A candidate that does not is INVALID and has no time. The
+figures are medians over the rounds.
+
+[benchmarks/README.md](../benchmarks/README.md) says how this is measured, and how to repeat it.
 """
 
 
@@ -40,12 +41,12 @@ def readme_block(results: Results) -> str:
             machine = machine or _machine(record)
             headings, rows = _times(record, ratios=True)
             with_a_time = [row for row in rows if any(cell[:1].isdigit() for cell in row[1:])]
-            parts.append(f"Of {MODELS[model]}:\n\n{table(headings, with_a_time)}\n")
+            parts.append(f"{_title(model)}:\n\n{table(headings, with_a_time)}\n")
     if not parts:
         return "Not measured yet."
     head = (
-        "How many times as long a sampling step takes as in this runtime in fp32, on the backend "
-        f"that it chooses\nby itself ({machine}):\n"
+        "A sampling step of difftool in fp32, on the backend that it chooses by itself, counts as "
+        f"1.\nThe others take this many times as long. Measured on {machine}.\n"
     )
     return "\n".join([head, *parts]).rstrip()
 
@@ -53,17 +54,17 @@ def readme_block(results: Results) -> str:
 def page(results: Results) -> str:
     """Write the page."""
     parts = [_INTRODUCTION, "## Goals\n", _goals(results), ""]
-    for model, words in MODELS.items():
+    for model in MODELS:
         record = results.get(f"peers-{model}")
         if record is None:
             continue
         program = record["setup"]["program"]
         parts += [
             f"## {model}\n",
-            f"{words[0].upper()}{words[1:]}. {_machine(record)}; program `{program}`.\n",
+            f"{_title(model)}. {_machine(record)}; program `{program}`.\n",
             "Milliseconds of a step:\n",
             table(*_times(record, ratios=False)),
-            f"\nTimes as long as {OURS}:\n",
+            f"\nHow many times as long as {OURS}:\n",
             table(*_times(record, ratios=True)),
             "",
             *_reasons(record),
@@ -82,8 +83,8 @@ def _toy(record: Record) -> list[str]:
     lines = [
         "## toy\n",
         f"{setup['points']} points in the plane take {setup['steps']} steps of annealed Langevin "
-        f"dynamics, through an MLP of\n128 hidden units. {_machine(record)}. The loop in PyTorch "
-        f"takes {ratio:.2f} times as long.\n",
+        f"dynamics, through an MLP of\n128 hidden units. {_machine(record)}. A loop in PyTorch "
+        f"takes {ratio:.2f} times as long as difftool.\n",
     ]
     if not times:
         return lines
@@ -91,9 +92,9 @@ def _toy(record: Record) -> list[str]:
     rows = [[name, number(ms), f"{ms / whole:.0%}"] for name, ms in times.items()]
     return [
         *lines,
-        f"The matrix products alone are {times['Gemm'] / whole:.0%} of a step: with nothing else "
-        f"to do the ratio would be {ratio * whole / times['Gemm']:.1f}.\nWhere the time of a "
-        f"batch of {setup['max_batch']} goes, on ONNX Runtime:\n",
+        f"The matrix products alone are {times['Gemm'] / whole:.0%} of a step. If they were all of "
+        f"it, the ratio would be {ratio * whole / times['Gemm']:.1f}.\nThis is how ONNX Runtime "
+        f"spends the time of a step, in batches of {setup['max_batch']}:\n",
         table(["operator", "ms/step", "share"], rows),
         "",
     ]
@@ -153,7 +154,7 @@ def _reasons(record: Record) -> list[str]:
         for figure in figures_in(record)
         if figure.absent and " / " not in figure.name
     ]
-    return ["Without a time:\n", *lines, ""] if lines else []
+    return ["Why some have no time:\n", *lines, ""] if lines else []
 
 
 def _profiles(record: Record) -> list[str]:
@@ -166,7 +167,12 @@ def _profiles(record: Record) -> list[str]:
     if not rows:
         return []
     headings = ["batch", "precision", "operator", "ms/step", "share"]
-    return ["Where the time goes, on ONNX Runtime:\n", table(headings, rows), ""]
+    return ["How ONNX Runtime spends the time:\n", table(headings, rows), ""]
+
+
+def _title(model: str) -> str:
+    words = MODELS[model]
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def _machine(record: Record) -> str:

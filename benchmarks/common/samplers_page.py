@@ -15,11 +15,13 @@ _INTRODUCTION = """\
 
 *This page is written by `benchmarks/pages.py` from `benchmarks/results/samplers.json`.*
 
-Every sampler is compared at the same numbers of network evaluations, on both shipped models. The
-figure is the Frechet distance between samples and MNIST's 10,000 test images, in the features of
-the shipped extractor (see [evaluation.md](evaluation.md)). Less is better. It depends on the number
-of samples, so {n} real images, which the extractor was not trained on, are the floor: they reach
-{floor:.2f}. It has nothing to do with FID, whose features are others.
+This page compares the samplers at equal numbers of network evaluations, on both shipped models.
+
+The figure is the Frechet distance between samples and MNIST's 10,000 test images, in the features
+of the shipped extractor ([evaluation](evaluation.md) explains both). Less is better. The distance
+depends on the number of samples, so compare it with the same number of real images, which the
+extractor was not trained on: they reach
+{floor:.2f}. It cannot be compared with FID, which uses other features.
 
 Setup: n {n}, seed {seed}, extractor `mnist` ({extractor}), ONNX Runtime on the CPU.
 
@@ -33,10 +35,10 @@ _MODEL = """\
 
 {remark}{table}
 
-The best of each column is bold. A dash: not measured, since the sampler solves an ODE and has
-converged.{note}
+The best of each column is bold. A dash marks what is not measured because the sampler solves an
+ODE and has converged by then.{note}
 
-What the best sampler at each number of evaluations reaches in the other figures:
+The best sampler at each number of evaluations reaches these other figures:
 
 {best}
 
@@ -48,11 +50,11 @@ The programs, at {few} evaluations:
 # What else is to be said of a model.
 _REMARKS = {
     "ncsn-mnist": """\
-The noisiest level of `ncsn-mnist` has sigma 1, which does not drown the data. So samplers that
-start from noise alone, all but `annealed_langevin`, start in the wrong place, and more evaluations
-do not help: with the weights of an earlier, shorter training `dpmpp_2m` with 20 reached 39.2 from
-noise, and 2.6 from real images under as much noise (200 samples). Langevin dynamics forgets where
-it started.
+The noisiest level of `ncsn-mnist` has sigma 1, and data are still visible under that much noise.
+All samplers except `annealed_langevin` start from noise alone, which is the wrong place here, and
+more evaluations do not help. An earlier, shorter training showed this: `dpmpp_2m` with 20
+evaluations reached 39.2 from noise, and 2.6 from real images under as much noise (200 samples).
+Langevin dynamics forgets where it started.
 """
 }
 
@@ -76,7 +78,7 @@ def finding(model: str, measured: Measured) -> str:
     slow = distances.get((label, NFE[-1]))
     few = {key: distance for key, distance in distances.items() if key[1] <= FEW}
     if slow is None or not few:
-        return f"{name} with {NFE[-1]} evaluations, the yardstick, is not measured yet."
+        return f"{name} with {NFE[-1]} evaluations, the reference here, is not measured yet."
     best, nfe = min(few, key=few.__getitem__)
     ratio = few[best, nfe] / slow
     verdict = "reaches that" if ratio <= TOLERANCE else "comes closest to that"
@@ -143,9 +145,9 @@ def _section(model: str, measured: Measured) -> str:
     programs = [f"- {label}: `{found[label, FEW]['program']}`" for label in few]
     notes = []
     if len(found) < len(measured):
-        notes.append(" An empty cell: not measured yet.")
+        notes.append(" An empty cell is not measured yet.")
     if any(record["nfe"] != nfe for (_, nfe), record in found.items()):
-        notes.append(" `annealed_langevin` takes one evaluation more, to denoise at the end.")
+        notes.append(" `annealed_langevin` takes one more evaluation, to denoise at the end.")
     return _MODEL.format(
         model=model,
         finding=finding(model, measured),

@@ -16,19 +16,19 @@ _INTRODUCTION = """\
 *This page is written by `benchmarks/pages.py` from `benchmarks/results/gpu.json`.*
 
 A step is one evaluation of the network and the update around it, noise included. All candidates of
-a table take turns in one process. The U-Net for CIFAR-10 has random weights. Every candidate starts
-single steps from the same states and noise as PyTorch in float32, and must land where it lands:
-one that does not is INVALID and has no time. A whole run is compared, too, if its noise is this
-runtime's.
+a table take turns in one process. The U-Net for CIFAR-10 has random weights. Every candidate takes
+single steps from the same states and noise as PyTorch in float32, and must end where PyTorch ends.
+A candidate that does not is INVALID and has no time. A whole run is compared as well if it uses
+difftool's noise.
 
 - *images/s*: of runs of 1000 steps
 - *launches*: of kernels and graphs by the host for a step; *kernels*: those that the GPU runs
-- *host*: time until a step is enqueued, while the GPU is still at it
-- *of bf16*: the network's FLOP/s as part of those of a bf16 product of 8192 x 8192 matrices
-- *memory*: what the candidate takes of the GPU
-- *first*: seconds until the end of the first two steps, with all that is built for them
+- *host*: time until the host has enqueued a step; the GPU is still computing it
+- *of bf16*: the network's FLOP/s, as a part of those of a bf16 product of 8192 x 8192 matrices
+- *memory*: GPU memory that the candidate takes
+- *first*: seconds until the end of the first two steps, including everything built for them
 
-Engines of TensorRT are built without TF32.
+TensorRT engines are built without TF32.
 """
 _HEADINGS = (
     "candidate", "precision", "ms/step", "quartiles", "images/s", "launches", "kernels",
@@ -46,7 +46,7 @@ def page(record: Record) -> str:
     parts += [
         "## Limits\n",
         "Errors are the worst of all models and batches. Speeds are those of the fastest "
-        "precision, of peers as of this runtime.\n",
+        "precision, for peers and for difftool.\n",
         table(FIGURE, [figure.cells() for figure in figures_in(record)]),
     ]
     order = [(kind.name, precision) for kind, precision in all_candidates()]
