@@ -12,7 +12,7 @@ from difftool.cli.samplers import described
 from difftool.diffusion import SAMPLERS
 
 PAGE = Path(__file__).resolve().parent / "sampling.md"
-HEAD = "| sampler | arguments beside `steps`, and their defaults | source |\n|---|---|---|\n"
+HEAD = "| sampler | arguments other than `steps`, with their defaults | source |\n|---|---|---|\n"
 
 
 def renewed(page: str) -> str:
