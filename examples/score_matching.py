@@ -22,13 +22,12 @@ from difftool.diffusion import ModelSpec, Program, noise
 from difftool.diffusion.samplers import annealed_langevin, langevin
 from difftool.diffusion.schedules import geometric
 from difftool.files import write_atomic, write_json
-from difftool.networks.trained import load_checkpoint
 from difftool.plot import draw_program, draw_schedule, encode, score
 from difftool.plot.plane import Window, arrows, dots, lattice, paths, show
 from difftool.plot.style import DATA, INK, LEARNED, blank
 from difftool.plot.trajectory import draw_strip, frames_of, strip_labels
 from difftool.runtime import Backend, Draws, Reference, run, start_noise
-from difftool.train import TrainConfig, apply_overrides, preset, train
+from difftool.train import TrainConfig, apply_overrides, load_checkpoint, preset, train
 from difftool.verify import Eager
 
 if TYPE_CHECKING:

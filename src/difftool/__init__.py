@@ -6,6 +6,7 @@ from difftool.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from difftool import compile, data, evaluate, export, importers, plot, runtime, train, verify
+    from difftool.bundle import Bundle
     from difftool.diffusion import samplers
     from difftool.diffusion.builder import ProgramBuilder, sampler
     from difftool.diffusion.program import Program
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from difftool.runtime import Model, State, edits, load, shipped_models, to_uint8
 
 __all__ = [
+    "Bundle",
     "DifftoolError",
     "Model",
     "ModelSpec",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Bundle": "difftool.bundle",
     "Model": "difftool.runtime.model",
     "ModelSpec": "difftool.diffusion.spec",
     "Program": "difftool.diffusion.program",

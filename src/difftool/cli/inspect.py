@@ -80,7 +80,7 @@ def _bundle(path: str) -> Record:
 
 def _checkpoint(path: Path) -> Record:
     from difftool import checkpoint as ckpt
-    from difftool.networks.trained import load_checkpoint
+    from difftool.train import load_checkpoint
 
     folder = ckpt.find_checkpoint(path)
     files = ckpt.read_config(folder)["files"]

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from difftool.diffusion.calls import NetworkCall, SamplerCall, type_name
     from difftool.diffusion.features import Feature
     from difftool.diffusion.invariant import validate
+    from difftool.diffusion.labels import Labels
     from difftool.diffusion.packed import pack_program
     from difftool.diffusion.program import Program
     from difftool.diffusion.samplers import SAMPLERS, compile_program, sampler_named
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SAMPLERS",
     "Feature",
+    "Labels",
     "ModelSpec",
     "NetworkCall",
     "Program",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Labels": "difftool.diffusion.labels",
     "Feature": "difftool.diffusion.features",
     "ModelSpec": "difftool.diffusion.spec",
     "NetworkCall": "difftool.diffusion.calls",

@@ -151,10 +151,15 @@ def evaluate(
         ArtefactError: the data, the extractor or the weights cannot be read safely.
         MissingDependencyError: ONNX Runtime or torch-fidelity is not installed.
 
-    Example:
+    Examples:
         >>> model = difftool.load("ddpm-mnist")
-        >>> pixels = difftool.to_uint8(model.sample(n=100), model.spec)
-        >>> difftool.evaluate.evaluate(pixels, against="mnist/test.parquet").figures
+        >>> program = difftool.samplers.ddim(model.spec, steps=5)
+        >>> pixels = [
+        ...     difftool.to_uint8(model.sample(program, n=8, seed=seed), model.spec) for seed in (0, 1)
+        ... ]
+        >>> found = difftool.evaluate.evaluate(pixels[0], against=pixels[1])
+        >>> found.figures.frechet_distance > 0
+        True
     """
     against_these = Evaluator(samples.shape[1:], against, extractor=extractor, inception=inception)
     return against_these.evaluate(samples)

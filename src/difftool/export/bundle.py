@@ -79,9 +79,10 @@ def export(
             does not: guidance needs a model that was trained with labels and without.
         ArtefactError: the checkpoint is damaged.
 
-    Example:
-        >>> bundle = difftool.export.export("runs/digits", "digits.bundle", portable=True)
-        >>> bundle.default_program()
+    Examples:
+        >>> bundle = difftool.export.export("runs/digits", "portable.bundle", portable=True)
+        >>> bundle.default_program().nfe, sorted(bundle.manifest.files)[:2]
+        (20, ['conditioner.onnx', 'sampler.onnx'])
     """
     replace = listed_files if force else None
     chosen = _features(features)

@@ -16,15 +16,20 @@ if TYPE_CHECKING:
         describe,
         import_checkpoint,
     )
-    from difftool.importers.settings import SettingsMissing
+    from difftool.importers.settings import Chosen, Setting, Settings, SettingsMissing
+    from difftool.importers.source import Source
 
 __all__ = [
     "FORMATS",
+    "Chosen",
     "Format",
     "Found",
     "Imported",
     "ImportedModel",
+    "Setting",
+    "Settings",
     "SettingsMissing",
+    "Source",
     "as_checkpoint",
     "cached",
     "describe",
@@ -35,6 +40,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Source": "difftool.importers.source",
+    "Settings": "difftool.importers.settings",
+    "Setting": "difftool.importers.settings",
+    "Chosen": "difftool.importers.settings",
     "FORMATS": "difftool.importers.found",
     "Format": "difftool.importers.format",
     "Found": "difftool.importers.found",

@@ -38,19 +38,20 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """A source, the name of its format, and where it was fetched from, if it was."""
+    """A source, its format with the name of it, and where it was fetched from, if it was."""
 
     name: str
+    format: Format
     source: Source
     origin: Origin | None = None
 
     @property
     def title(self) -> str:
         """Whose format it is."""
-        return FORMATS[self.name].title
+        return self.format.title
 
     def read(self, said: Mapping[str, str] | None = None) -> Imported:
-        """The model, checked; `said` are settings that the files do not tell.
+        """Read the model and check it; `said` are settings that the files do not tell.
 
         Raises:
             SettingsMissing: some must be said; names them all.
@@ -60,7 +61,7 @@ class Found:
         """
         settings = Settings(said or {}, self.source.beside)
         try:
-            return check(FORMATS[self.name].read(self.source, settings))
+            return check(self.format.read(self.source, settings))
         except SettingsMissing:
             raise
         except UsageError as error:
@@ -84,21 +85,26 @@ class Found:
         }
 
 
-def find(path: Path | str, name: str | None = None, origin: Origin | None = None) -> Found:
-    """The format of a file or folder; `name` insists on one, `origin` is where it is from.
+def find(
+    path: Path | str, format: str | Format | None = None, origin: Origin | None = None
+) -> Found:
+    """Recognize a file or folder; `format` insists on one, `origin` is where it is from.
 
     Raises:
-        UsageError: there is no format `name`.
+        UsageError: there is no format of that name.
         ArtefactError: the path cannot be read safely, or is of no known format.
     """
-    if name is not None and name not in FORMATS:
-        raise UsageError(f"unknown format {quoted(name)}", f"one of: {', '.join(FORMATS)}")
+    if isinstance(format, str) and format not in FORMATS:
+        raise UsageError(f"unknown format {quoted(format)}", f"one of: {', '.join(FORMATS)}")
     source = open_source(Path(path))
-    wanted = FORMATS if name is None else {name: FORMATS[name]}
-    for candidate, format in wanted.items():
-        if format.recognizes(source):
-            return Found(candidate, source, origin)
-    signs = "; ".join(f"{format.title}: {format.sign}" for format in wanted.values())
+    wanted = FORMATS
+    if format is not None:
+        own = format if isinstance(format, Format) else FORMATS[format]
+        wanted = {own.title if isinstance(format, Format) else format: own}
+    for name, known in wanted.items():
+        if known.recognizes(source):
+            return Found(name, known, source, origin)
+    signs = "; ".join(f"{known.title}: {known.sign}" for known in wanted.values())
     raise ArtefactError(
         f"{path} {_contents(source)}, and is of no format that difftool imports",
         f"looked for {signs}",

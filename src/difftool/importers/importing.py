@@ -12,7 +12,7 @@ from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.files import destination, temporary_folder
-from difftool.importers.format import Imported
+from difftool.importers.format import Format, Imported
 from difftool.importers.found import Found, find, is_foreign, write
 from difftool.importers.hub import located
 
@@ -41,7 +41,7 @@ def import_checkpoint(
     source: Path | str,
     out: Path | str,
     *,
-    format: str | None = None,
+    format: str | Format | None = None,
     settings: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> ImportedModel:
@@ -54,7 +54,7 @@ def import_checkpoint(
         source: a file of weights, the folder that it lies in, or `owner/name[@revision]` of a model
             on the Hugging Face hub.
         out: the folder to make.
-        format: read the files as this format only, such as "score-sde".
+        format: read the files as this format only, such as "score-sde", or one of your own.
         settings: what the files do not tell, such as {"num_heads": "4"}.
         force: replace `out`, which must itself be a checkpoint and hold nothing else.
 
@@ -63,10 +63,10 @@ def import_checkpoint(
         UsageError: an unknown format or setting, or something else stands at `out`.
         ArtefactError: the files are of no known format, are damaged, or hold another network.
 
-    Example:
-        >>> made = difftool.importers.import_checkpoint("ema_cifar10.ckpt", "cifar10",
-        ...     settings={"resolution": "32"})
-        >>> made.parameters
+    Examples:
+        >>> made = difftool.importers.import_checkpoint("mnist.pth", "mnist")
+        >>> made.source["from"]
+        XXX
     """
     replace = listed_files if force else None
     folder = destination(out, replace=replace)
@@ -92,7 +92,7 @@ def describe(found: Found, imported: Imported, *, path: Path | None = None) -> I
 def as_checkpoint(
     path: Path | str,
     *,
-    format: str | None = None,
+    format: str | Format | None = None,
     settings: Mapping[str, str] | None = None,
     on_found: Callable[[Found], None] | None = None,
 ) -> Iterator[Path]:
@@ -121,7 +121,7 @@ def as_checkpoint(
 def reading(
     path: Path | str,
     *,
-    format: str | None = None,
+    format: str | Format | None = None,
     settings: Mapping[str, str] | None = None,
     on_found: Callable[[Found], None] | None = None,
 ) -> Iterator[tuple[Found, Imported]]:

@@ -4,6 +4,8 @@ from difftool.lazy import TYPE_CHECKING, lazily
 
 if TYPE_CHECKING:
     from difftool.runtime import edits
+    from difftool.runtime.backends.host import Arrays, HostBatch
+    from difftool.runtime.backends.prepare import Preparation
     from difftool.runtime.backends.reference import Reference
     from difftool.runtime.backends.table import (
         BACKENDS,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKENDS",
     "MAX_WORK",
+    "Arrays",
     "Asked",
     "Backend",
     "BackendEntry",
@@ -35,7 +38,9 @@ __all__ = [
     "Draws",
     "Edit",
     "EngineCache",
+    "HostBatch",
     "Model",
+    "Preparation",
     "Record",
     "Reference",
     "State",
@@ -64,6 +69,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Arrays": "difftool.runtime.backends.host",
+    "Preparation": "difftool.runtime.backends.prepare",
+    "HostBatch": "difftool.runtime.backends.host",
     "Asked": "difftool.runtime.backends.table",
     "BACKENDS": "difftool.runtime.backends.table",
     "Backend": "difftool.runtime.protocols",

@@ -3,16 +3,19 @@
 from difftool.lazy import TYPE_CHECKING, lazily
 
 if TYPE_CHECKING:
+    from difftool.networks.trained import Checkpoint, load_checkpoint
     from difftool.train.config import TrainConfig, apply_overrides, read_toml, to_toml
     from difftool.train.measured import Likelihood, measure_likelihood
     from difftool.train.presets import preset, preset_names
     from difftool.train.trainer import TrainedRun, train
 
 __all__ = [
+    "Checkpoint",
     "Likelihood",
     "TrainConfig",
     "TrainedRun",
     "apply_overrides",
+    "load_checkpoint",
     "measure_likelihood",
     "preset",
     "preset_names",
@@ -22,6 +25,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Checkpoint": "difftool.networks.trained",
+    "load_checkpoint": "difftool.networks.trained",
     "Likelihood": "difftool.train.measured",
     "TrainConfig": "difftool.train.config",
     "TrainedRun": "difftool.train.trainer",

@@ -76,9 +76,10 @@ def measure_likelihood(
         UsageError: a setting has no meaning, or data and model do not fit.
         CheckFailed: a likelihood is not finite.
 
-    Example:
-        >>> found = difftool.train.measure_likelihood("runs/digits", "digits", n=16)
-        >>> found.negative_log_likelihood, found.unit
+    Examples:
+        >>> found = difftool.train.measure_likelihood("runs/digits", "digits", n=4, steps=2)
+        >>> found.n, found.unit
+        (4, 'bits/dim')
     """
     if method == "bound" and (steps, probes) != (None, None):
         raise UsageError(

@@ -54,9 +54,13 @@ def train(
         Cancelled: Ctrl-C or SIGTERM.
         ResourceError: memory or the disk is too small, or `out` may not be written to.
 
-    Example:
-        >>> run = difftool.train.train(difftool.train.preset("digits"), "runs/digits")
-        >>> run.checkpoint
+    Examples:
+        >>> config = difftool.train.apply_overrides(
+        ...     difftool.train.preset("toy"), ["run.steps=20"]
+        ... )
+        >>> run = difftool.train.train(config, "runs/toy")
+        >>> run.step
+        20
     """
     run = Path(out)
     _begun(run, resume)  # refuses at once what can be seen at once

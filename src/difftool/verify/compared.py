@@ -44,10 +44,12 @@ def verify(
         checkpoint: the run or checkpoint that it was exported from.
         program: what both run; by default the bundle's own.
         n: how many samples; `seed` fixes their noise.
-        backend, precision: the candidate: a backend of the runtime, "torch" or "numpy". By default
-            the fastest backend that works here.
-        against, against_precision: the reference, likewise; by default torch if there is a
-            checkpoint, and else onnxruntime-cpu.
+        backend: the candidate: a backend of the runtime, "torch" or "numpy"; by default the fastest
+            that works here.
+        precision: of the candidate.
+        against: the reference, likewise; by default torch if there is a checkpoint, and else
+            onnxruntime-cpu.
+        against_precision: of the reference.
         bisect: also find the first node of the graph that is out of bounds.
         data: also measure the Frechet distance of both to this, with `draws` samples of each, in
             the features of `extractor`; see `difftool.evaluate`.
@@ -58,9 +60,10 @@ def verify(
         UsageError: both sides are the same, or the checkpoint is missing or of no use.
         ArtefactError: the bundle was exported from other weights, or is damaged.
 
-    Example:
+    Examples:
         >>> report = difftool.verify.verify("digits.bundle", "runs/digits")
-        >>> report.passed, report.result.step_error
+        >>> report.passed
+        True
     """
     opened = open_bundle(bundle)
     program = program or opened.default_program()

@@ -138,9 +138,10 @@ def tensorrt(
         MissingDependencyError: no TensorRT is installed, or "current" finds no GPU.
         ArtefactError: TensorRT cannot take the graph, or fails to build it.
 
-    Example:
-        >>> made = difftool.compile.tensorrt("ddpm-mnist", gpus=("sm89",), precision="fp16")
-        >>> made.record.sha256
+    Examples:
+        >>> made = difftool.compile.tensorrt("digits.bundle", gpus=("sm89",), precision="fp16")
+        >>> made.built, made.record.key.gpus
+        (True, ('sm89',))
     """
     if out is not None:
         require_free(Path(out), force=force)

@@ -98,9 +98,10 @@ def quantize(
             or more: the calibration does not cover the program.
         ResourceError: the bundle's folder or `out` cannot be written to.
 
-    Example:
-        >>> made = difftool.compile.quantize("ddpm-mnist", out="mnist.bundle")
-        >>> made.report["errors"]["psnr_db"], made.layers("fp32")
+    Examples:
+        >>> made = difftool.compile.quantize("digits.bundle", out="int8.bundle")
+        >>> "step.int8.onnx" in made.bundle.manifest.files
+        True
     """
     opened = open_bundle(bundle)
     replace = listed_files if force or out is None else None

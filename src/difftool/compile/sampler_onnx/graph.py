@@ -74,9 +74,10 @@ def portable(
             data.
         ArtefactError: the bundle has no step graph in that precision.
 
-    Example:
-        >>> made = difftool.compile.portable("ddpm-mnist", "sampler.onnx")
-        >>> made.size, made.program
+    Examples:
+        >>> made = difftool.compile.portable("digits.bundle", "sampler.onnx")
+        >>> made.program.nfe
+        20
     """
     path = Path(out)
     require_free(path, force=force)

@@ -73,9 +73,10 @@ def web(
         MissingDependencyError: `runtime` does not hold onnxruntime-web.
         ArtefactError: the bundle has no step graph in that precision.
 
-    Example:
-        >>> page = difftool.compile.web("ddpm-mnist", "site", runtime="node_modules")
-        >>> page.files
+    Examples:
+        >>> page = difftool.compile.web("digits.bundle", "site", runtime="node_modules")
+        >>> (page.path / "index.html").is_file()
+        True
     """
     opened = open_bundle(bundle)
     program = program or opened.default_program()
