@@ -42,11 +42,11 @@ def check(imported: Imported) -> Imported:
     network.load_state_dict(dict(imported.tensors))
     network.eval()
     levels = np.array([0, len(spec.schedule) - 1])
-    inputs = [torch.from_numpy(spec.cond_of(levels)).float()]
+    inputs = [torch.from_numpy(spec.conds(levels)).float()]
     if spec.classes:
         inputs.append(torch.zeros(2, dtype=torch.int64))
     _, sigma = spec.schedule.at(levels)
-    scale = torch.from_numpy(spec.coefficients_of(levels).c_in * sigma).float()
+    scale = torch.from_numpy(spec.coefficients(levels).c_in * sigma).float()
     x = torch.from_numpy(noise.normal(0, 0, np.arange(2), spec.shape))
     x *= scale.reshape(-1, *[1] * len(spec.shape))
     channels, *size = spec.shape
