@@ -22,7 +22,7 @@ from difftool.importers.diffusers_unet import (
 from difftool.importers.tensors import Weights, outline, replace_words, take_unet
 from difftool.networks.checks import MOST_LAYERS
 from difftool.networks.ncsnpp import NCSNpp
-from difftool.networks.ncsnpp_layers import groups_of
+from difftool.networks.ncsnpp_layers import group_count
 
 _SKIP: Final = re.compile(r"(Attn)?Skip(Down|Up)Block2D")
 _CHANNELS: Final = 3  # of the pyramids, whatever the network's own
@@ -104,12 +104,12 @@ def _check_groups(config: Config, widths: Sequence[int], attention: Sequence[int
     attention, and what is configured in the middle and before the output.
     """
     for level in attention:
-        if groups_of(widths[level]) != _ATTENTION_GROUPS:
+        if group_count(widths[level]) != _ATTENTION_GROUPS:
             hint = "levels with attention must have 128 channels or more"
             raise refusal(config, "block_out_channels", hint)
     places = {"norm_num_groups": (widths[0], widths[-1]), "attn_norm_num_groups": (widths[-1],)}
     for name, norms in places.items():
-        if config[name] is not None and any(config[name] != groups_of(width) for width in norms):
+        if config[name] is not None and any(config[name] != group_count(width) for width in norms):
             raise refusal(config, name, "it imports null, which counts a quarter of the channels")
 
 

@@ -28,7 +28,7 @@ def _spread_patches(op: Operation, made: Made) -> int:
 
 
 def _passes(op: Operation, made: Made) -> int:
-    """Size the image between the passes of a Resize, which may stretch all axes before it shrinks."""
+    """Size the image between the passes of a Resize, which may grow all axes before it shrinks."""
     x = op.input(0)
     return byte_count(x.kind, tuple(map(max, x.shape, made[0][1])))
 
