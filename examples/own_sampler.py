@@ -38,7 +38,7 @@ def dpmpp_2s(spec: difftool.ModelSpec, *, levels: int = 10, clip: bool = True) -
 def middle_of(spec: difftool.ModelSpec, level: float, target: float) -> float:
     """The schedule index half way between two in half_log_snr; most often not a whole one."""
     alpha, sigma = spec.schedule.at([level, target])
-    return float(spec.schedule.index_of(np.log(alpha / sigma).mean()))
+    return float(spec.schedule.find(np.log(alpha / sigma).mean()))
 
 
 def exact_step(

@@ -11,7 +11,7 @@ from difftool.data import read_samples
 from difftool.diffusion import noise
 from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.columns import Column
-from difftool.diffusion.labels import rows_of
+from difftool.diffusion.labels import lay_out_rows
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import DifftoolError, MissingDependencyError, UsageError, first_line

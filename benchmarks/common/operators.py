@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 from onnxruntime import InferenceSession
 
-from common.inside import Bundle, Conditioner, cpu_options, rows_of, step_name, takes_one_row
+from common.inside import Bundle, Conditioner, cpu_options, lay_out_rows, step_name, takes_one_row
 from common.sessions import session
 
 SMALL = 0.01  # of the whole: what takes less is counted together
@@ -50,7 +50,7 @@ def by_operator(events: list[Mapping], steps: int) -> dict[str, float]:
 def step_inputs(graph: InferenceSession, bundle: Bundle, size: int) -> dict[str, np.ndarray]:
     """Make what a step graph takes, in the middle of the default program."""
     program, shape = bundle.default_program(), bundle.spec.shape
-    rows = rows_of(program, bundle.spec, size, None)
+    rows = lay_out_rows(program, bundle.spec, size, None)
     generator = np.random.default_rng(0)
     inputs = {
         "x": generator.standard_normal((size, *shape), np.float32),

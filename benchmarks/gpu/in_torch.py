@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from common.candidates import Runner
 from common.in_diffusers import pipeline_runner
-from common.inside import Draws, PreparedRows, open_backend, rows_of, start_noise
+from common.inside import Draws, PreparedRows, lay_out_rows, open_backend, start_noise
 from common.inside_torch import Step, StepModule, TorchBatch, jit_compiled, step_module
 from common.models import Setting
 from common.peers import loop_runner
@@ -149,7 +149,7 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
     if precision in _TYPES:
         network = InHalf(network, _TYPES[precision])
     module = step_module(network, spec, setting.bundle.features).to(device)
-    rows = rows_of(program, spec, setting.size, None)
+    rows = lay_out_rows(program, spec, setting.size, None)
     with torch.inference_mode():
         conds = torch.from_numpy(rows.conds).float().to(device)
         cond_table = module.network.condition(conds).cpu().numpy()

@@ -1,8 +1,8 @@
-"""ONNX Runtime and OpenVINO, imported so that they keep to themselves.
+"""Import ONNX Runtime and OpenVINO with their telemetry off.
 
-Both report to their makers if nobody forbids it. ONNX Runtime, from 1.29 on, writes a device id
-and a database into the user's cache and sends events; OpenVINO writes an id into the user's home
-and sends an event whenever it is imported. Nothing else in difftool imports them.
+Both report to their makers by default. ONNX Runtime, from 1.29 on, writes a device id and a
+database into the user's cache and sends events. OpenVINO writes an id into the user's home and
+sends an event at each import. Nothing else in difftool imports them.
 """
 
 import os
@@ -12,36 +12,37 @@ from typing import Any, Final
 
 from difftool.errors import MissingDependencyError
 
-_OPENVINO_REPORTS: Final = "openvino_telemetry"  # OpenVINO does without, if it is not there
+_OPENVINO_REPORTS: Final = "openvino_telemetry"  # OpenVINO works without this package
 _importing = threading.Lock()
 
 
 def onnx_runtime() -> Any:
-    """ONNX Runtime; MissingDependencyError if it is not installed."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, when it is loaded
+    """Return the module onnxruntime; MissingDependencyError if it is not installed."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it once, when it is loaded
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError.extra("onnxruntime", "cpu") from error
-    onnxruntime.disable_telemetry_events()  # if a host program has loaded it before
+    onnxruntime.disable_telemetry_events()  # in case a host program has loaded it before
     return onnxruntime
 
 
 def onnx_quantization() -> Any:
-    """ONNX Runtime's tools for 8 bits; MissingDependencyError if it is not installed."""
+    """Return onnxruntime.quantization; MissingDependencyError if it or onnx is not installed."""
     onnx_runtime()
     try:
         from onnxruntime import quantization
-    except ImportError as error:  # they need the package onnx
+    except ImportError as error:  # it needs the package onnx
         raise MissingDependencyError.extra("onnx", "compile") from error
     return quantization
 
 
 def open_vino() -> Any:
-    """OpenVINO; MissingDependencyError if it is not installed."""
+    """Return the module openvino; MissingDependencyError if it is not installed."""
     with _importing:
         known = sys.modules.get(_OPENVINO_REPORTS)
-        sys.modules[_OPENVINO_REPORTS] = None  # type: ignore[assignment] # cannot be imported
+        # None in sys.modules makes an import fail, as if the package were not installed.
+        sys.modules[_OPENVINO_REPORTS] = None  # type: ignore[assignment]
         try:
             import openvino
         except ImportError as error:

@@ -1,6 +1,6 @@
 """Checkpoints: folders of safetensors and JSON that appear whole or not at all.
 
-A run folder holds `checkpoints/step-000001000/` and so on. One checkpoint holds
+A run folder holds `checkpoints/step-000001000/` and so on. A checkpoint holds
 
     config.json            format, step, model spec, network, training configuration, file digests
     model.safetensors      the network's weights
@@ -8,8 +8,8 @@ A run folder holds `checkpoints/step-000001000/` and so on. One checkpoint holds
     optimizer.safetensors  Adam's moments, by parameter
     optimizer.json         the optimizer's remaining numbers
 
-One that is only there to be exported has one of the two weights and nothing of the optimizer.
-The data's position is step * batch, and randomness has no state, so nothing else is stored.
+A checkpoint for export only has one of the two weights files and no optimizer. Nothing else is
+stored: the position in the data is step * batch, and randomness has no state.
 """
 
 import re
@@ -42,13 +42,13 @@ OPTIMIZER_JSON = "optimizer.json"
 FILES: Final = (CONFIG, MODEL, EMA, OPTIMIZER, OPTIMIZER_JSON)
 KEYS: Final = {"format", "step", "spec", "network", "program", "training", "files"}
 _STEP: Final = re.compile(r"step-\d{9,}")
-_LISTED = 3  # tensors that an error names of each kind
+_LISTED = 3  # tensors of each kind that an error names
 
 log = logger(__name__)
 
 
 def is_checkpoint(path: Path | str) -> bool:
-    """Whether a folder is a run, or a checkpoint of ours, be it damaged or too new."""
+    """Tell if a folder is a run or a checkpoint of ours, even a damaged or too new one."""
     path = Path(path)
     if (path / "checkpoints").is_dir():
         return True
@@ -59,23 +59,22 @@ def is_checkpoint(path: Path | str) -> bool:
 
 
 def listed_files(folder: Path) -> set[str]:
-    """The files of a checkpoint as it lists them; UsageError if a folder is none, or a run."""
+    """Return the files that a checkpoint lists; UsageError if a folder is not a checkpoint."""
     if (folder / "checkpoints").exists():
         raise UsageError(f"{folder} is a run, which is not replaced", "choose another name")
-    refused = UsageError(
-        f"{folder} is not a checkpoint, so it is not replaced", "choose another name"
-    )
     try:
         config = read_json(folder / CONFIG)
-        if config.keys() >= KEYS:
-            return {CONFIG, *config["files"]} & {*FILES}
+        if not config.keys() >= KEYS:
+            raise TypeError("keys are missing")
+        return {CONFIG, *config["files"]} & {*FILES}
     except (ArtefactError, AttributeError, TypeError) as error:
-        raise refused from error
-    raise refused
+        raise UsageError(
+            f"{folder} is not a checkpoint, so it is not replaced", "choose another name"
+        ) from error
 
 
 def all_files(folder: Path) -> set[str]:
-    """The files of a checkpoint, be it damaged or begun; temporary ones are among them."""
+    """Return the files of a checkpoint that may be damaged or half-written, temporary ones too."""
     return {
         path.name
         for path in folder.iterdir()
@@ -84,7 +83,7 @@ def all_files(folder: Path) -> set[str]:
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """`path` itself if it is a checkpoint folder, or the newest whole one of a run folder."""
+    """Return `path` itself if it is a checkpoint, or the newest whole checkpoint of a run."""
     path = Path(path)
     if (path / CONFIG).is_file():
         return path
@@ -102,13 +101,13 @@ def find_checkpoint(path: Path | str) -> Path:
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """The checkpoint folders of a run, oldest first."""
+    """Return the checkpoint folders of a run, oldest first."""
     folders = (run / "checkpoints").glob("step-*")
     return sorted(path for path in folders if _STEP.fullmatch(path.name) and path.is_dir())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json, after every file that it lists has been checked."""
+    """Read a checkpoint's config.json, and check every file that it lists."""
     config: dict[str, Any] = read_json(folder / CONFIG)
     try:
         version = config["format"]
@@ -125,7 +124,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             _check_file(folder, name, entry["size"], entry["sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(
-            f"{folder / CONFIG} lacks or mistypes {error}", "was it edited?"
+            f"{folder / CONFIG} lacks or mistypes {error}",
+            "if it was edited, undo that; else use an earlier checkpoint",
         ) from error
     return config
 
@@ -146,11 +146,13 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder, atomically.
 
-    `network` is {"kind", "arguments"}, and `sampler` makes the default program; `tensors` maps
-    MODEL, EMA and OPTIMIZER to their tensors; `optimizer` is what goes to optimizer.json; `source`
-    says where weights that were not trained here come from, and `data` what those were trained on
-    that were, {"items", "sha256"}. An existing folder is an error, or gives way if it holds what
-    `replace` lists and nothing else.
+    - `sampler`: the call that makes the default program
+    - `tensors`: the tensors of MODEL, EMA and OPTIMIZER, those that there are
+    - `optimizer`: the content of optimizer.json
+    - `source`: the origin of weights that were imported
+    - `data`: the data of a training, {"items", "sha256"}
+    - `replace`: lists the files of an existing folder that may be replaced; without it, or if the
+      folder holds other files, an existing folder is a UsageError
     """
     with atomic_directory(folder, replace=replace) as temporary:
         for name, values in tensors.items():
@@ -177,21 +179,22 @@ def save_checkpoint(
 
 
 def prune(newest: Path, keep: int) -> None:
-    """Delete all before `newest` but `keep` - 1 of them, and what a killed process left unfinished.
+    """Keep the `keep` checkpoints up to `newest`; delete older ones and half-written ones.
 
-    A later one stays: the run goes on from before it because it cannot be read, perhaps only here.
-    Only files of a checkpoint are deleted; if somebody has put something else there, it stays.
+    A later checkpoint stays. The run resumed before it because this machine could not read it, but
+    another one may. Only a checkpoint's own files are deleted; anything else in its folder stays.
     """
     folder = newest.parent
     saved = [path for path in list_checkpoints(folder.parent) if path.name <= newest.name]
     begun = [path for path in folder.iterdir() if _STEP.fullmatch(final_name(path.name) or "")]
     for path in [*saved[:-keep], *begun]:
-        (path / CONFIG).unlink(missing_ok=True)  # first, so that a part is never taken for a whole
+        # Without its config first, a half-deleted checkpoint is never taken for a whole one.
+        (path / CONFIG).unlink(missing_ok=True)
         remove_owned(path, all_files(path))
 
 
 def read_tensors(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors with the names and shapes of `like`; ArtefactError names every one that differs."""
+    """Read tensors with the names and shapes of `like`; ArtefactError names those that differ."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -211,7 +214,7 @@ def read_tensors(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if found:
         raise ArtefactError(
             f"{path} does not fit the network of its {CONFIG}: {'; '.join(found)}",
-            "do both come from one training?",
+            "use files of one and the same training",
         )
     return tensors
 

@@ -1,9 +1,10 @@
-"""The errors a user can meet: one line that says what is wrong, and a hint what to do."""
+"""The errors that a user can meet: one line says what is wrong, and a hint says what to do."""
 
 MOST_CHARACTERS = 700  # of a message or a hint, whatever it quotes
 _QUOTED = 200  # characters of one value in a message
 _CUT = " ... "
-# Parts of what C++, ONNX Runtime, OpenVINO, oneDNN, PyTorch, CUDA and its libraries say of it.
+# Parts of the messages in which C++, ONNX Runtime, OpenVINO, oneDNN, PyTorch, CUDA and its
+# libraries say that memory ran out. They have no exception class in common.
 _SIGNS = (
     "bad_alloc",
     "bad allocation",
@@ -23,10 +24,9 @@ _SIGNS = (
 class DifftoolError(Exception):
     """Base of all errors that difftool raises on purpose.
 
-    `message` is one line; `hint`, if there is one, says what to do about it. The middle of what
-    is longer than MOST_CHARACTERS is left out. `exit_code` is what the command line exits with.
-    `code` is a word for programs that stays when messages change; whatever is refused of a bundle
-    has one.
+    `message` is one line; `hint`, if there is one, says what to do about it. Both are cut to
+    MOST_CHARACTERS. `exit_code` is the command line's exit code. `code` is a word for programs,
+    which stays when messages change; all errors about a bundle have one.
     """
 
     exit_code = 1
@@ -64,7 +64,7 @@ class MissingDependencyError(DifftoolError):
 
     @classmethod
     def extra(cls, package: str, extra: str) -> "MissingDependencyError":
-        """The error for `package`, which `pip install 'difftool[extra]'` brings."""
+        """Return the error for `package`, which `pip install 'difftool[extra]'` installs."""
         return cls(f"{package} is not installed", f"run: pip install 'difftool[{extra}]'")
 
 
@@ -81,7 +81,7 @@ class Cancelled(DifftoolError):
 
 
 def quoted(value: object) -> str:
-    """A value of a user or of a file, as Python writes it and short enough for a message."""
+    """Return the repr of a user's or file's value, short enough for a message."""
     try:
         return short(repr(value), _QUOTED)
     except (RecursionError, ValueError):  # a number has more digits than Python prints
@@ -90,7 +90,7 @@ def quoted(value: object) -> str:
 
 
 def short(text: str, most: int = MOST_CHARACTERS) -> str:
-    """A text on one line; its middle is left out if it is longer than `most` characters."""
+    """Put a text on one line, and leave its middle out if it has more than `most` characters."""
     line = " ".join(text.splitlines())
     if len(line) <= most:
         return line
@@ -99,11 +99,11 @@ def short(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, short enough for one line."""
+    """Return the first line of another library's error, at most 200 characters."""
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; libraries have no class for it in common."""
+    """Tell if an error says that memory ran out."""
     said = f"{type(error).__name__} {error}".lower()
     return isinstance(error, MemoryError) or any(sign in said for sign in _SIGNS)

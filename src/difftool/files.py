@@ -1,6 +1,6 @@
-"""Reading and writing files so that nothing is ever half-written: temporary name, fsync, rename.
+"""Read and write files so that none is ever half-written: temporary name, fsync, rename.
 
-What a killed process leaves is a hidden name that begins with the one it would have got.
+A killed process leaves hidden files behind, whose names `final_name` recognizes.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ JSON_DEPTH = 32
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2
 _AT_FDCWD = -100
 _LINUX, _WINDOWS = sys.platform == "linux", sys.platform == "win32"
-# What a system says that cannot do something at all, and not just this time.
+# A system's answers if it can never do something, as opposed to just not this time.
 _UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def write_atomic(path: Path | str, data: bytes) -> None:
     """Write `data` to `path`; a reader sees the old file or the new one, never a part.
 
-    UsageError if something stands at `path` that is no file, such as a device.
+    UsageError if `path` is something other than a file, such as a device.
     """
     with _disk_errors(path):
         real = _followed(path)
@@ -53,12 +53,12 @@ def write_atomic(path: Path | str, data: bytes) -> None:
 
 
 def destination(path: Path | str, *, replace: Listing | None = None) -> Path:
-    """The folder that `path` names, where a new one may stand; links are followed, and stay.
+    """Return the folder that `path` names if a new one may be written there; links are followed.
 
-    What is there gives way if `replace` lists its files and it holds no others.
+    An existing folder may be replaced if `replace` lists its files and it holds no others.
 
     Raises:
-        UsageError: what is there may not be replaced; it is named.
+        UsageError: there is something that may not be replaced; the message names it.
     """
     path, real = Path(path), _followed(path)
     while (before := _identity(real)) is not None:
@@ -69,7 +69,7 @@ def destination(path: Path | str, *, replace: Listing | None = None) -> Path:
         except (FileNotFoundError, UsageError):
             if _identity(real) == before:
                 raise
-            continue  # another process has replaced it meanwhile
+            continue  # another process has replaced it meanwhile, so look again
         break
     return real
 
@@ -78,25 +78,25 @@ def destination(path: Path | str, *, replace: Listing | None = None) -> Path:
 def atomic_directory(path: Path | str, *, replace: Listing | None = None) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` if the block ends well, and vanishes if not.
 
-    With `replace` it changes places with what stands there, whose files are deleted then: those
-    that `replace` lists, one by one. If the system can do that at once, as Linux can, there is a
-    whole folder at `path` at any moment.
+    With `replace` it changes places with the folder at `path`. Then the old files that `replace`
+    lists are deleted, one by one. On Linux the change is one step, so that a whole folder is at
+    `path` at any moment.
 
     Raises:
-        UsageError: something stands at `path` that may not be replaced, be it only since the block
-            began; see `destination`.
+        UsageError: something at `path` may not be replaced, even if it came there only after the
+            block began; see `destination`.
     """
     with _disk_errors(path):
         real = destination(path, replace=replace)
         temporary, parents, made = _temporary(real), _missing(real.parent), None
 
         def clear() -> None:
-            """Delete what has the temporary name: what was made, or else what it has replaced."""
+            """Delete the folder of the temporary name: the new one or, after `_move`, the old."""
             found = _identity(temporary)
             if replace is None or made is None or found == made:
                 shutil.rmtree(temporary, ignore_errors=True)
             elif found is not None:
-                with contextlib.suppress(DifftoolError):  # nothing of it is ours
+                with contextlib.suppress(DifftoolError):  # it is not an output of ours: leave it
                     remove_owned(temporary, replace(temporary))
 
         def undo() -> None:
@@ -118,7 +118,7 @@ def atomic_directory(path: Path | str, *, replace: Listing | None = None) -> Ite
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Yield a folder where the system keeps such things, which is gone after the block."""
+    """Yield a folder among the system's temporary files, which is gone after the block."""
     import tempfile
 
     folder = _temporary(Path(tempfile.gettempdir(), "difftool"))
@@ -134,13 +134,13 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a folder, which is made if it is not there, against other processes of ours.
+    """Lock a folder against other processes of ours; make it if it is not there.
 
-    The system lets go when the process ends, however it does. There is no lock if the file
-    system, or Windows, has none.
+    The system frees the lock when the process ends, in whatever way. Windows and some file systems
+    have no such lock; there the folder is not locked.
 
     Raises:
-        UsageError: another process holds it, and this one is not to `wait`.
+        UsageError: another process holds the lock, and `wait` is False.
     """
     made = _missing(folder)
     with _disk_errors(folder), undoing(lambda: _remove(made)):
@@ -157,24 +157,24 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def final_name(name: str) -> str | None:
-    """The name that what has this temporary one would have got; None if it is no such name."""
+    """Return the name that a file of this temporary name is meant to get; None for other names."""
     found = re.fullmatch(r"\.(.+)\.[0-9a-f]+", name, re.DOTALL)
     return found and found[1]
 
 
 def sha256_of(path: Path | str) -> str:
-    """Hex sha256 of a whole file."""
+    """Return the hex sha256 of a whole file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path | str, *, limit: int = JSON_LIMIT) -> Any:
-    """Parse a JSON file of at most `limit` bytes; ArtefactError if it cannot be one."""
+    """Read a JSON file of at most `limit` bytes; ArtefactError if it is not one."""
     return parse_json(read_limited(path, limit), path)
 
 
 def read_limited(path: Path | str, limit: int = JSON_LIMIT) -> bytes:
-    """A file of at most `limit` bytes; ArtefactError if it is larger or cannot be read."""
+    """Return the bytes of a file; ArtefactError if it has more than `limit` or cannot be read."""
     try:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
@@ -183,14 +183,17 @@ def read_limited(path: Path | str, limit: int = JSON_LIMIT) -> bytes:
             f"cannot read {path}: {error.strerror}", "check its name and permissions"
         ) from error
     if len(data) > limit:
-        raise ArtefactError(f"{path} is larger than {limit} bytes", "is it what you meant?")
+        raise ArtefactError(
+            f"{path} is larger than {limit} bytes", "check that it is the right file"
+        )
     return data
 
 
 def parse_json(data: bytes, path: Path | str) -> Any:
-    """The value of JSON; `path` is where it comes from. ArtefactError where it is no JSON.
+    """Return the value of JSON bytes that come from `path`.
 
-    Nor is a key taken that stands twice, what nests more than JSON_DEPTH deep, or half a character.
+    ArtefactError if they are not JSON, repeat a key, nest deeper than JSON_DEPTH, or hold half of
+    a surrogate pair or a number that is not finite.
     """
     try:
         value = json.loads(data.decode(), object_pairs_hook=_unique_keys)
@@ -215,13 +218,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_json(value: Any) -> None:
-    """ValueError if a value nests too deep, or holds half a character or an infinity."""
+    """Raise ValueError if a value nests too deep, or holds half a character or an infinity."""
     level = [value]
     for _ in range(JSON_DEPTH):
         inner: list[Any] = []
         for item in level:
             if isinstance(item, dict):
-                "".join(item).encode()
+                "".join(item).encode()  # raises UnicodeEncodeError, a ValueError, for half a pair
                 inner += item.values()
             elif isinstance(item, list):
                 inner += item
@@ -261,10 +264,10 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _move(temporary: Path, path: Path, *, replace: Listing | None) -> None:
-    """Give a folder its name; what had that name has the temporary one afterwards."""
+    """Give a folder its name; a folder that had this name gets the temporary one."""
     while True:
         try:
-            os.rename(temporary, path)  # which takes the place of nothing but an empty folder
+            os.rename(temporary, path)  # it replaces nothing but an empty folder
             return
         except OSError as error:
             if not os.path.lexists(path):
@@ -275,15 +278,15 @@ def _move(temporary: Path, path: Path, *, replace: Listing | None) -> None:
             _exchange(temporary, path)
             break
     try:
-        require_owned(temporary, replace)  # something may have come into it since it was looked at
+        require_owned(temporary, replace)  # somebody may have put files into it meanwhile
     except UsageError:
         _exchange(temporary, path)
-        require_owned(path, replace)  # which calls it by its name
+        require_owned(path, replace)  # raises the same, with the folder's own name in the message
         raise
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Let two names change places, in one step if the system has one."""
+    """Exchange two names, in one step if the system can."""
     if _exchanged_at_once(new, old):
         return
     aside = _temporary(old)
@@ -299,7 +302,7 @@ def _exchange(new: Path, old: Path) -> None:
 
 
 def _exchanged_at_once(new: Path, old: Path) -> bool:
-    """Whether the system let the names change places."""
+    """Exchange two names in one step; return False if the system cannot."""
     import ctypes
 
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if _LINUX else None
@@ -318,7 +321,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _followed(path: Path | str) -> Path:
-    """The absolute path of what `path` names, without any link; UsageError if one goes round."""
+    """Return an absolute path without links; UsageError if a link leads to itself."""
     real = Path(os.path.realpath(path))
     if real.is_symlink():
         raise UsageError(f"{path} is a link that leads to itself", "choose another name")
@@ -326,7 +329,7 @@ def _followed(path: Path | str) -> Path:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file or folder from any other, whatever its name; None if there is none."""
+    """Return numbers that identify a file or folder under any name; None if there is none."""
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -335,7 +338,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _missing(folder: Path) -> list[Path]:
-    """The folders to make, so that this one is there; the innermost first."""
+    """Return the missing folders on the way to this one, the innermost first."""
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
@@ -346,7 +349,7 @@ def _make(folders: list[Path]) -> None:
 
 
 def _remove(folders: list[Path]) -> None:
-    """Delete folders that were made, or were about to be, but for what others have put there."""
+    """Delete folders, if they are there and empty."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -361,7 +364,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    # Not every system can sync a directory, and not every folder that is written to may be read.
+    # Not every system can sync a folder, and syncing needs a right to read that we may not have.
     try:
         _sync(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What of a folder is ours: the files that it lists, and nothing else. Only those are deleted."""
+"""Ownership of folders: only the files that an output of ours lists are ever deleted."""
 
 import contextlib
 import os
@@ -7,14 +7,14 @@ from pathlib import Path, PurePosixPath
 
 from difftool.errors import UsageError
 
-# The files of an output, by their path from its folder; a UsageError if the folder is no such.
+# Return the files of an output, by their path from its folder; UsageError if it is another folder.
 Listing = Callable[[Path], Collection[str]]
 
-_NAMED = 3  # of what else is there, in an error
+_NAMED = 3  # other files that an error names
 
 
 def require_owned(path: Path, listing: Listing) -> None:
-    """UsageError if a folder is not what `listing` knows, or holds anything else."""
+    """Raise UsageError if `listing` does not know a folder, or the folder holds anything else."""
     found = _others(path, listing(path))
     if found:
         more = [f"{len(found) - _NAMED} more"] if len(found) > _NAMED else []
@@ -27,20 +27,22 @@ def require_owned(path: Path, listing: Listing) -> None:
 
 
 def remove_owned(path: Path, names: Collection[str], within: str = "") -> None:
-    """Delete these files of a folder, and the folder, unless something else is in it.
+    """Delete these files of a folder, and the folder itself if nothing else is in it.
 
-    What cannot be deleted stays.
+    Files that cannot be deleted stay.
     """
     for name, kind in _entries(path, names, within):
         if kind == "folder":
             remove_owned(path, names, name + "/")
         elif kind == "file":
-            _try(os.unlink, path / name)
-    _try(os.rmdir, path / within)
+            with contextlib.suppress(OSError):
+                os.unlink(path / name)
+    with contextlib.suppress(OSError):
+        os.rmdir(path / within)
 
 
 def _others(path: Path, names: Collection[str], within: str = "") -> list[str]:
-    """What a folder holds besides these files, by its path from there."""
+    """List all that a folder holds besides these files, by its path from there."""
     found = []
     for name, kind in _entries(path, names, within):
         if kind == "folder":
@@ -51,10 +53,10 @@ def _others(path: Path, names: Collection[str], within: str = "") -> list[str]:
 
 
 def _entries(path: Path, names: Collection[str], within: str) -> list[tuple[str, str]]:
-    """What stands in a folder, by its path from `path`, and whether it is ours.
+    """List the entries of a folder, by their path from `path`, and their kinds.
 
-    A "file" is one of `names`, and a "folder" is above one. Anything else, and a link whatever its
-    name, is an "other". So a name that leads out of the folder names nothing.
+    A "file" is one of `names`, and a "folder" is above one. Anything else is an "other", and so is
+    a link of any name. So a name that leads out of the folder matches nothing.
     """
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     found = []
@@ -68,8 +70,3 @@ def _entries(path: Path, names: Collection[str], within: str) -> list[tuple[str,
             else:
                 found.append((name, "other"))
     return found
-
-
-def _try(operation: Callable[[Path], None], path: Path) -> None:
-    with contextlib.suppress(OSError):
-        operation(path)

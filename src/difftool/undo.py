@@ -1,4 +1,4 @@
-"""Undoing what was begun, whatever ends it, and Ctrl-C above all."""
+"""Undo work that was begun, whatever interrupts it, Ctrl-C above all."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def undoing(undo: Callable[[], None]) -> Iterator[None]:
-    """Undo what a block did if it fails, and again if Ctrl-C has cut the undoing short.
+    """Run `undo` if a block fails, and once more if Ctrl-C interrupts `undo` itself.
 
-    What cannot be undone stays: the error at hand matters more.
+    OSErrors of `undo` are dropped, since the block's own error matters more.
     """
     try:
         try:

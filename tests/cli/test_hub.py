@@ -157,7 +157,7 @@ def test_without_a_connection(
     assert done.code == 3
     error, hint = done.err.splitlines()
     assert "there is no owner/model here, and fetching it from the hub fails: " in error
-    assert hint == "hint: is it spelled right, and is there a connection?"
+    assert hint == "hint: check the spelling and the connection"
     assert tree(tmp_path) == {}
 
 

@@ -51,7 +51,7 @@ def network_of(spec: ModelSpec) -> Callable[[Array, Array], Array]:
     def network(scaled: Array, cond: Array) -> Array:
         level = _index_of(spec, float(cond[0]))
         alpha, sigma = (float(value) for value in spec.schedule.at(level))
-        c_in, c_skip, c_out = spec.coefficients_of(level)
+        c_in, c_skip, c_out = spec.coefficients(level)
         x = scaled / c_in
         return (plain_loops.mixture_denoiser(x, alpha, sigma) - c_skip * x) / c_out
 
@@ -63,7 +63,7 @@ def _index_of(spec: ModelSpec, cond: float) -> float:
         return cond / spec.timestep_scale
     if spec.cond == "level":
         return len(spec.schedule) - 1 - cond
-    return float(spec.schedule.index_of(-4 * cond))
+    return float(spec.schedule.find(-4 * cond))
 
 
 def draws() -> Iterator[Array]:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from difftool.diffusion.columns import Column
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels, lay_out_rows
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
@@ -43,7 +43,7 @@ def network_of(spec: ModelSpec) -> Callable[[Array, Array, Indices], Array]:
     def network(scaled: Array, cond: Array, label: Indices) -> Array:
         level = float(cond[0]) if spec.cond == "timestep" else len(spec.schedule) - 1 - cond[0]
         alpha, sigma = (float(value) for value in spec.schedule.at(level))
-        c_in, c_skip, c_out = spec.coefficients_of(level)
+        c_in, c_skip, c_out = spec.coefficients(level)
         x = scaled / c_in
         denoised = (x + sigma**2 * score(x, alpha, sigma, label)) / alpha
         return (denoised - c_skip * x) / c_out
@@ -133,7 +133,7 @@ def test_scale_1_is_the_conditional_model_and_0_that_without_labels() -> None:
 def test_rows_of_a_mixed_batch_are_each_samples_own_run(scale: float) -> None:
     """What a backend is given, followed by hand: its table, conds, labels and first rows."""
     program = ddim(VP, steps=12)
-    rows, network = rows_of(program, VP, len(START), Labels(MIXED, scale)), network_of(VP)
+    rows, network = lay_out_rows(program, VP, len(START), Labels(MIXED, scale)), network_of(VP)
     assert rows.labels is not None
     for sample, (start, first) in enumerate(zip(START, rows.first, strict=True)):
         x = start[None]
@@ -164,7 +164,7 @@ def test_labels_cost_one_block_each_and_the_null_label_is_not_fed_twice() -> Non
         (3.0, [2, 2, 0], 2, [0, 2, NULL]),
         (3.0, [2, NULL], 2, [2, NULL]),
     ):
-        rows = rows_of(program, VP, len(labels), Labels(np.array(labels), scale))
+        rows = lay_out_rows(program, VP, len(labels), Labels(np.array(labels), scale))
         assert rows.table.shape == (blocks * 6, program.table.shape[1])
         assert rows.labels is not None
         assert rows.labels.tolist() == np.repeat(fed, len(program.conds)).tolist()
@@ -173,10 +173,10 @@ def test_labels_cost_one_block_each_and_the_null_label_is_not_fed_twice() -> Non
 
 def test_without_labels_a_model_with_classes_is_told_of_none() -> None:
     program = ddim(VP, steps=6)
-    rows = rows_of(program, VP, 3, None)
+    rows = lay_out_rows(program, VP, 3, None)
     assert rows.labels is not None
     assert set(rows.labels) == {NULL}
-    plain = rows_of(program, analytic.VP, 3, None)
+    plain = lay_out_rows(program, analytic.VP, 3, None)
     assert plain.labels is None
     assert np.array_equal(plain.table, rows.table)
 
@@ -195,5 +195,5 @@ def test_without_labels_a_model_with_classes_is_told_of_none() -> None:
 )
 def test_refusals_are_one_line(spec: ModelSpec, labels: Labels | None, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        rows_of(ddim(spec, steps=5), spec, 1 if labels is None else len(labels.of), labels)
+        lay_out_rows(ddim(spec, steps=5), spec, 1 if labels is None else len(labels.of), labels)
     assert "\n" not in str(caught.value)

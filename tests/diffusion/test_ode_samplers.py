@@ -179,7 +179,7 @@ def test_euler_is_ddim_and_second_order_begins_as_euler(model: str) -> None:
         ("plms", {"steps": 12}, "12 steps on a schedule of 10 levels .use 3 to 11 steps"),
         ("heun", {"steps": 0}, "0 steps on a schedule"),
         ("heun", {"steps": 20}, "20 steps on a schedule of 10 levels .use 1 to 19 steps"),
-        ("heun", {"churn": -1.0}, "churn is negative"),
+        ("heun", {"churn": -1.0}, "churn_min is negative"),
         ("euler", {"spacing": "cubic"}, "unknown spacing 'cubic'"),
         ("euler", {"spacing": 3}, "spacing is 3"),
         ("dpmpp_2m", {"spacing": "karras"}, "knows its 10 noise levels and none between"),

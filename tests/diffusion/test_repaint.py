@@ -164,7 +164,7 @@ def test_resampling_comes_nearer_to_the_exact_conditional(spec: ModelSpec) -> No
     ("arguments", "message"),
     [
         ({"resamples": 0}, "0 resamples"),
-        ({"jump": 0}, "0 levels"),
+        ({"jump": 0}, "jump 0"),
         ({"steps": 0}, "0 steps on a schedule of 10 levels"),
         ({"steps": -3}, "use 1 to 91 steps"),
         ({"steps": 92}, "use 1 to 91 steps"),

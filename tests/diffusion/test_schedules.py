@@ -122,14 +122,14 @@ def test_between_levels_half_log_snr_is_linear(schedule: NoiseSchedule) -> None:
     assert math.log(alpha[1] / sigma[1]) == pytest.approx(0.75 * low + 0.25 * high, rel=1e-12)
     preserved = alpha[1] ** 2 + sigma[1] ** 2 if schedule.variance_preserving else alpha[1]
     assert preserved == pytest.approx(1, abs=1e-12)
-    assert schedule.index_of(math.log(alpha[1] / sigma[1])) == pytest.approx(1.25)
+    assert schedule.find(math.log(alpha[1] / sigma[1])) == pytest.approx(1.25)
 
 
 @pytest.mark.parametrize("schedule", ALL, ids=str)
 def test_a_level_has_its_whole_index_and_the_ends_are_ends(schedule: NoiseSchedule) -> None:
     half_log_snr = schedule.half_log_snr
-    assert schedule.index_of(half_log_snr).tolist() == list(range(len(schedule)))
-    assert schedule.index_of([half_log_snr[0] + 1, half_log_snr[-1] - 1]).tolist() == [
+    assert schedule.find(half_log_snr).tolist() == list(range(len(schedule)))
+    assert schedule.find([half_log_snr[0] + 1, half_log_snr[-1] - 1]).tolist() == [
         0,
         len(schedule) - 1,
     ]

@@ -70,20 +70,20 @@ def test_a_spec_survives_its_dictionary() -> None:
 
 
 def test_cond_is_what_the_network_was_trained_on() -> None:
-    assert spec().cond_of([9, 0]).tolist() == [0, 9]  # NCSN counts from the most noise
-    assert spec(cond="timestep", timestep_scale=2.0).cond_of([3]).tolist() == [6]
+    assert spec().conds([9, 0]).tolist() == [0, 9]  # NCSN counts from the most noise
+    assert spec(cond="timestep", timestep_scale=2.0).conds([3]).tolist() == [6]
     late = spec(cond="timestep", timestep_scale=2.0, timestep_start=0.5)
-    assert late.cond_of([0, 3]).tolist() == [0.5, 6.5]
-    assert spec(cond="quarter_log_sigma").cond_of([9]) == pytest.approx(0.0)
+    assert late.conds([0, 3]).tolist() == [0.5, 6.5]
+    assert spec(cond="quarter_log_sigma").conds([9]) == pytest.approx(0.0)
 
 
 def test_between_levels_cond_is_interpolated() -> None:
-    assert spec(cond="timestep", timestep_scale=2.0).cond_of([3.25]).tolist() == [6.5]
-    assert spec(parameterization="scaled_score").cond_of([0.5]).tolist() == [8.5]
-    between = spec(cond="quarter_log_sigma").cond_of([8.5, 8, 9])
+    assert spec(cond="timestep", timestep_scale=2.0).conds([3.25]).tolist() == [6.5]
+    assert spec(parameterization="scaled_score").conds([0.5]).tolist() == [8.5]
+    between = spec(cond="quarter_log_sigma").conds([8.5, 8, 9])
     assert between[0] == pytest.approx((between[1] + between[2]) / 2)
     with pytest.raises(UsageError, match="knows its 10 noise levels and none between"):
-        spec().cond_of([0.5])
+        spec().conds([0.5])
 
 
 @pytest.mark.parametrize(

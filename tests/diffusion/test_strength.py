@@ -38,7 +38,7 @@ def test_half_strength_is_the_less_noisy_half(sampler: str, model: str) -> None:
 
     levels = len(spec.schedule) // 2
     assert len(half.schedule) == levels
-    conds = np.sort(spec.cond_of(np.arange(levels)))
+    conds = np.sort(spec.conds(np.arange(levels)))
     assert conds[0] <= program.conds.min() <= program.conds.max() <= conds[-1]
     at = program.conds[program.table[:, Column.COND].astype(int)]
     if not np.isin(program.conds, conds).all():  # spaced between levels
@@ -70,7 +70,7 @@ def test_every_level_of_the_half_is_the_end_of_every_level(sampler: str, model: 
 
 def test_cutting_twice_is_cutting_once() -> None:
     twice, once = VE.up_to(0.8).up_to(0.5), VE.up_to(0.4)
-    assert twice.cond_of([0, 3]).tolist() == once.cond_of([0, 3]).tolist() == [9, 6]
+    assert twice.conds([0, 3]).tolist() == once.conds([0, 3]).tolist() == [9, 6]
     assert samplers.ddpm(twice).table.tolist() == samplers.ddpm(once).table.tolist()
 
 

@@ -118,7 +118,7 @@ def test_a_whole_configuration_leaves_nothing_to_assume(tmp_path: Path) -> None:
     pipeline = diffusers.DDPMPipeline(models.unet(SMALL), diffusers.DDPMScheduler())
     pipeline.save_pretrained(tmp_path)
     imported = read(tmp_path)
-    assert imported.chosen["scheduler"] == "DDPMScheduler"
+    assert imported.chosen.values["scheduler"] == "DDPMScheduler"
     assert imported.chosen.assumed == ()
     assert imported.files == tuple(tmp_path / name for name in FILES)
 

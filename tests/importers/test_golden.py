@@ -88,7 +88,7 @@ def test_the_levels_are_the_recorded_ones(loaded: Checkpoint, recorded: Arrays) 
         sigmas = loaded.spec.schedule.sigma[::-1]
         assert np.allclose(sigmas, recorded["sigmas"], rtol=1e-5, atol=0)
     elif "timestep_map" in recorded:
-        visited = default_program(loaded).conds / loaded.spec.cond_of(1)
+        visited = default_program(loaded).conds / loaded.spec.conds(1)
         assert np.array_equal(visited.round(), recorded["timestep_map"])
     else:
         assert str(loaded.spec.schedule) == "linear(steps=1000, beta_start=0.0001, beta_end=0.02)"

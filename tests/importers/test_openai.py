@@ -172,8 +172,8 @@ def test_timesteps_are_rescaled_to_a_thousand(save: Save) -> None:
     path = save(Shape(updown=False).random_state())
     said = {**SAID, "diffusion_steps": 4000, "num_heads": 1}
     rescaled, plain = (read(path, **said, rescale_timesteps=value).spec for value in (True, False))
-    assert rescaled.cond_of(3999) == 3999 * 1000 / 4000
-    assert plain.cond_of(3999) == 3999
+    assert rescaled.conds(3999) == 3999 * 1000 / 4000
+    assert plain.conds(3999) == 3999
     betas = 1 - rescaled.schedule.alpha_bar[1:] / rescaled.schedule.alpha_bar[:-1]
     assert betas[-1] == pytest.approx(0.02 / 4)
 

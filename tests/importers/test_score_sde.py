@@ -94,7 +94,7 @@ def expected_of(plain: Plain, imported: Imported, x: Tensor, levels: list[int]) 
     """The authors' output, times sigma where they divide by it."""
     spec = imported.spec
     _, sigma = (torch.from_numpy(value).float() for value in spec.schedule.at(levels))
-    conds = torch.from_numpy(spec.cond_of(levels)).float()
+    conds = torch.from_numpy(spec.conds(levels)).float()
     if spec.cond == "quarter_log_sigma":
         assert torch.allclose(conds.mul(4).exp(), sigma)
         conds = sigma
@@ -108,7 +108,7 @@ def test_the_network_computes_what_the_file_means(plain: Plain, imported: Import
     network = build_network(imported.network)
     network.load_state_dict(dict(imported.tensors))
     levels = [0, LEVELS - 1, 5]
-    conds = torch.from_numpy(imported.spec.cond_of(levels)).float()
+    conds = torch.from_numpy(imported.spec.conds(levels)).float()
     x = torch.randn(3, plain.num_channels, 8, 8, generator=torch.Generator().manual_seed(1))
     actual = network.eval()(x, network.condition(conds))
     expected = expected_of(plain, imported, x, levels)
@@ -270,7 +270,7 @@ def test_continuous_times_are_labelled_up_to_999(save: Save) -> None:
         ("NCSN++ of sub-VP", 1 - alpha**2),
     ):
         spec = read(save(Plain(**NETWORKS[network][0]).file()), **said(network)).spec
-        assert np.allclose(spec.cond_of(np.arange(LEVELS)), 999 * times, rtol=1e-12)
+        assert np.allclose(spec.conds(np.arange(LEVELS)), 999 * times, rtol=1e-12)
         assert np.allclose(spec.schedule.alpha, alpha, rtol=1e-12)
         assert np.allclose(spec.schedule.sigma, sigma, rtol=1e-9)
         assert spec.parameterization == "epsilon"

@@ -63,7 +63,7 @@ def test_linear_attention_is_two_softmaxes_and_two_sums() -> None:
         ({"channels": 7}, "channels is 7.*even"),
         ({"multipliers": []}, "the number of multipliers is 0"),
         ({"multipliers": [1, 0, 1]}, "a width is 0"),
-        ({"full": [3]}, "full names level 3.*0 to 2"),
+        ({"full": [3]}, "full names level 3.*0 .full resolution. to 2"),
         ({"heads": [1, 2]}, r"heads is \[1, 2\] for 3 levels"),
         ({"head_channels": 0}, "head_channels is 0"),
         ({"memory": -1}, "memory is -1"),

@@ -123,7 +123,7 @@ def test_switches_of_the_attentions_and_widths() -> None:
         ({"groups": 3}, "groups=3 does not divide a width of 8"),
         ({"groups": 0}, "groups is 0"),
         ({"channels": 9, "groups": 9}, "channels is 9.*even"),
-        ({"multipliers": []}, "multipliers is empty"),
+        ({"multipliers": []}, "the number of multipliers is 0"),
         ({"multipliers": [1, 0], "attention": []}, "does not divide a width of 0"),
         ({"attention": [3]}, "attention names level 3.*0 .full resolution. to 2"),
         ({"blocks": 0}, "blocks is 0"),

@@ -27,7 +27,7 @@ SCHEDULES = {"VP": linear(steps=40), "VE": geometric(levels=40, sigma_min=1e-3, 
 def exact_network(spec: ModelSpec, level: int) -> Callable[[Array, Array], Array]:
     """The network whose D is the posterior mean of normal data, for one noise level."""
     alpha, sigma = (float(value) for value in spec.schedule.at(level))
-    c_in, c_skip, c_out = (float(value) for value in spec.coefficients_of(level))
+    c_in, c_skip, c_out = (float(value) for value in spec.coefficients(level))
 
     def network(scaled: Array, cond: Array) -> Array:
         x = scaled / c_in

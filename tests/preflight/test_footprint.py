@@ -114,7 +114,7 @@ def test_sizes_are_those_of_the_call() -> None:
         ("graph-operator", "Neg", [node("Neg", "x", "y", "elsewhere")]),
         ("graph-operator", r"'\x1b[2J'", [node("\x1b[2J", "x", "y")]),
         ("graph-shape", "depend on its data", [node("NonZero", "x", "y")]),
-        ("graph-shape", "no list of whole numbers", [node("Reshape", "x x", "y")]),
+        ("graph-shape", "not a list of whole numbers", [node("Reshape", "x x", "y")]),
         (
             "graph-shape",
             "depend on its data",

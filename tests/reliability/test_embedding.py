@@ -14,7 +14,7 @@ import pytest
 import difftool
 from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.diffusion.calls import SamplerCall
-from difftool.diffusion.labels import rows_of
+from difftool.diffusion.labels import lay_out_rows
 from difftool.diffusion.samplers import ddpm
 from difftool.runtime import Model
 from difftool.runtime.cuda.backend import DeviceBackend
@@ -82,7 +82,7 @@ def same_tables(name: str, work: list[int]) -> None:
     """Many threads compute the conditioner's tables for programs of so many steps."""
     bundle = read_bundle(find_bundle("ddpm-mnist"))
     conditioner = opened(bundle, name)._prepare._conditioner  # type: ignore[attr-defined]
-    rows = {n: rows_of(ddpm(bundle.spec, steps=n), bundle.spec, 1, None) for n in set(work)}
+    rows = {n: lay_out_rows(ddpm(bundle.spec, steps=n), bundle.spec, 1, None) for n in set(work)}
     expected = {steps: conditioner.table(asked) for steps, asked in rows.items()}
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda steps: conditioner.table(rows[steps]), work))

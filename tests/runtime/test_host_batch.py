@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels, lay_out_rows
 from difftool.diffusion.samplers import ddim
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Prepared
@@ -26,7 +26,7 @@ def test_row_numbers_that_agree_are_one(
         return lambda: None
 
     program = ddim(CLASSES_SPEC, steps=4)
-    rows = rows_of(program, CLASSES_SPEC, 3, Labels(np.array(labels)))
+    rows = lay_out_rows(program, CLASSES_SPEC, 3, Labels(np.array(labels)))
     shape = (3, *CLASSES_SPEC.shape)
     table = np.zeros((len(rows.conds), 1), np.float32)
     begin = Prepared(rows, table, shape)

@@ -100,8 +100,8 @@ def test_the_labels_are_learned(labelled_points: TrainConfig, tmp_path: Path, ki
     loaded = load_checkpoint(train(config, tmp_path / "run").checkpoint, ema=False)
     spec, x = loaded.spec, torch.zeros(3, 2)
     level = len(spec.schedule) - 1
-    c_in, c_skip, c_out = (float(value) for value in spec.coefficients_of(level))
-    cond = torch.full((3,), float(spec.cond_of(level)))
+    c_in, c_skip, c_out = (float(value) for value in spec.coefficients(level))
+    cond = torch.full((3,), float(spec.conds(level)))
     c = loaded.network.condition(cond, torch.tensor([0, 1, 2]))
     denoised = (c_skip * x + c_out * loaded.network(c_in * x, c)).mean(1)
     # sigma is 5: the posterior mean from 0 is 25/26 of the way to the Gaussian that is named.

@@ -83,9 +83,9 @@ def network_of(spec: ModelSpec, denoiser: Denoiser) -> likelihood.Network:
             assert value % 1 == 0, "asked between its levels"
             level = len(spec.schedule) - 1 - value
         else:
-            level = float(spec.schedule.index_of(-4 * value))
+            level = float(spec.schedule.find(-4 * value))
         alpha, sigma = (float(number) for number in spec.schedule.at(level))
-        c_in, c_skip, c_out = (float(number) for number in spec.coefficients_of(level))
+        c_in, c_skip, c_out = (float(number) for number in spec.coefficients(level))
         x = scaled / c_in
         return (denoiser(x, alpha, sigma) - c_skip * x) / c_out
 

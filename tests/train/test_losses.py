@@ -83,7 +83,7 @@ def test_a_network_that_knows_the_data_has_no_loss(parameterization: str) -> Non
     x0, levels, noise = batch()
     spec = spec_of(parameterization)
     table = losses.levels_of(spec)
-    _, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients_of(levels.numpy()))
+    _, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients(levels.numpy()))
     row, x = losses.perturb(x0.double(), levels, noise.double(), table)
     output = (x0 - skip * x) / out
 
@@ -103,7 +103,7 @@ def test_denoising_does_not_depend_on_the_parameterization(parameterization: str
     table = losses.levels_of(spec)
     alpha = torch.from_numpy(spec.schedule.alpha[levels.numpy()])[:, None]
     sigma = torch.from_numpy(spec.schedule.sigma[levels.numpy()])[:, None]
-    c_in, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients_of(levels.numpy()))
+    c_in, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients(levels.numpy()))
 
     def network(scaled: Tensor, cond: Tensor) -> Tensor:
         x = scaled / c_in

@@ -1,9 +1,8 @@
-"""The bundle: a model as files to hand on. This module is the one definition of its format.
+"""Bundles: models as folders to hand on. This module is the one definition of the format.
 
-A bundle is a folder. `bundle.json` describes the model and lists every other file with its size and
-sha256. A bundle is data: reading one never executes anything.
-
-Whatever is refused of a bundle is an ArtefactError with a code; docs/bundles.md lists them.
+`bundle.json` describes the model and lists every other file with its size and sha256. A bundle is
+data: reading one never executes anything. Every refusal is an ArtefactError with a code, which
+docs/bundles.md lists.
 """
 
 import hashlib
@@ -42,7 +41,7 @@ CONDITIONER: Final = "conditioner.onnx"
 TORCHSCRIPT: Final = "step.ts"
 SAMPLER: Final = "sampler.onnx"  # the whole sampler in one graph
 
-# In what a step graph's network computes; all of them but the first are made from it on request.
+# The number formats of a step graph's network; all but the first are made from it on request.
 PRECISIONS: Final = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 _MISSING: Final = "bundle-missing"
@@ -71,12 +70,12 @@ class ProgramEntry(BaseModel):
 
     @property
     def call(self) -> SamplerCall:
-        """The call itself."""
+        """Return it as a SamplerCall."""
         return SamplerCall(self.sampler, self.arguments)
 
 
 class NetworkEntry(BaseModel):
-    """What was exported: the network's kind, constructor arguments and parameter count."""
+    """The exported network: its kind, constructor arguments and parameter count."""
 
     model_config = _STRICT
     kind: str
@@ -85,7 +84,7 @@ class NetworkEntry(BaseModel):
 
 
 class Provenance(BaseModel):
-    """The checkpoint a bundle comes from: step, weights, digest; and what exported it."""
+    """The checkpoint of a bundle: step, weights, digest; and the versions that exported it."""
 
     model_config = _STRICT
     step: int
@@ -97,13 +96,13 @@ class Provenance(BaseModel):
 class EngineKey(BaseModel):
     """All that an engine, a step graph compiled for GPUs, depends on.
 
-    - `onnx_sha256`: of the file in the bundle that it was made from: the precision's own, or
-      step.onnx, from which difftool `recipe` makes that precision
+    - `onnx_sha256`: the digest of its source in the bundle, which is the precision's own graph or
+      step.onnx; difftool's `recipe` is the way to make the precision from step.onnx
     - `flavour`, `version`: the TensorRT variant that compiled it
-    - `gpus`: compute capabilities such as sm89; of "tensorrt", whose engines run on nothing else,
-      the name of the GPU
+    - `gpus`: compute capabilities such as sm89; for "tensorrt", whose engines run on one kind of
+      GPU, that GPU's name
     - `profile`: the fewest, the expected and the most samples of a run
-    - `refit`: whether its weights can be replaced
+    - `refit`: True if its weights can be replaced
     """
 
     model_config = _STRICT
@@ -118,10 +117,10 @@ class EngineKey(BaseModel):
 
 
 class Bounds(BaseModel):
-    """How far a precision may be from the exact samples, as whoever made its graph found it.
+    """The allowed distance of a precision from the exact samples, set when its graph was made.
 
-    - `step_error`: of one row, the largest |difference| of x over the largest |x|
-    - `psnr`: in dB, of whole runs, at least
+    - `step_error`: the largest |difference| of x after one row, over the largest |x|
+    - `psnr`: the least PSNR of whole runs, in dB
     """
 
     model_config = _STRICT
@@ -130,10 +129,10 @@ class Bounds(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`bundle.json`. A field with a default may be added; a changed meaning raises FORMAT.
+    """The content of `bundle.json`.
 
-    `digest` is the sha256 of the file itself, with 64 zeros in its place. Bundles of before there
-    was one have none.
+    A new field needs a default, and a changed meaning raises FORMAT. `digest` is the sha256 of the
+    file itself with 64 zeros in place of the digest; the oldest bundles have none.
     """
 
     model_config = _STRICT
@@ -144,18 +143,18 @@ class Manifest(BaseModel):
     provenance: Provenance
     files: dict[str, FileEntry]
     fused: list[Annotated[Feature, _Lax]] = []  # see `Bundle.features`
-    engines: dict[str, EngineKey] = {}  # of the files that are engines
-    bounds: dict[str, Bounds] = {}  # of precisions
+    engines: dict[str, EngineKey] = {}  # by file
+    bounds: dict[str, Bounds] = {}  # by precision
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a bundle may be: bytes of all files, each graph in it, and bytes of memory.
+    """The largest bundle: bytes of all files, size of each graph, and bytes of memory.
 
-    `memory_bytes` is what the values of one graph may take while it runs; a runtime takes up to two
-    and a half times as much. The default holds the largest weights that ONNX has, 2 GiB, several
-    times over, or a batch of 1,000 pictures of 32 x 32 in a U-Net of 36 million parameters.
+    `memory_bytes` bounds the values of one graph while it runs; a runtime takes up to two and a
+    half times as much. The default is several times ONNX's largest weights, 2 GiB. It is enough for
+    a batch of 1,000 pictures of 32 x 32 in a U-Net of 36 million parameters.
     """
 
     bundle_bytes: int = 8 << 30
@@ -173,7 +172,7 @@ class Bundle:
     limits: Limits = field(default_factory=Limits)
 
     def default_program(self) -> Program:
-        """The program the bundle was exported with."""
+        """Return the program that the bundle was exported with."""
         return self._default
 
     @cached_property
@@ -181,9 +180,9 @@ class Bundle:
         return compile_program(self.spec, self.manifest.program.call)
 
     def file(self, name: str) -> Path:
-        """The path of a file, to show or to copy; what is to be run or parsed comes from `read`.
+        """Return a file's path, to show or to copy; use `read` for bytes to run or to parse.
 
-        ArtefactError if the bundle has none of that name.
+        ArtefactError if the bundle has no such file.
         """
         if name not in self.manifest.files:
             raise ArtefactError(
@@ -192,33 +191,35 @@ class Bundle:
         return self.path / name
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file, which are those of its digest; ArtefactError if they are not."""
+        """Return the bytes of a file; ArtefactError if they differ from its digest."""
         path, entry = self.file(name), self.manifest.files[name]
         data = read_limited(path, entry.size)
         _require_digest(path, _digest(data), entry.sha256)
         return data
 
     def graph(self, name: str) -> OnnxFile:
-        """An ONNX graph; ArtefactError if it is refused, or there is none of that name."""
+        """Judge and return an ONNX graph; ArtefactError if it is refused or not there."""
         path, data = self.file(name), self.read(name)
-        whole = name == SAMPLER  # its loop is in the graph, and nothing of ours runs it
+        whole = name == SAMPLER  # the loop is in its graph, and difftool never runs it
         graph = read_graph(data, str(path), control_flow=whole, limits=self.limits.graph)
         if name == CONDITIONER:
             check_conditioner(graph, str(path), self.spec.classes)
         elif not whole:
             check_step(graph, str(path), self.spec.shape, known=Feature.KNOWN in self.features)
         file = OnnxFile(path, data, graph)
-        if not whole:  # what is made of constants alone is made when a runtime loads the file
+        if not whole:
+            # A runtime computes whatever depends on constants alone as soon as it loads the file,
+            # so the memory for it is checked now, before any input is known.
             file.sizes(_smallest(graph), self.limits.memory_bytes)
         return file
 
     @property
     def features(self) -> frozenset[Feature]:
-        """What the step graph computes beyond the plain row."""
+        """Return the features of the step graph."""
         return frozenset(self.manifest.fused)
 
     def step(self, precision: str) -> OnnxFile:
-        """A precision's step graph, as `graph` gives it."""
+        """Judge and return a precision's step graph, as `graph` does."""
         name = step_name(precision)
         if name not in self.manifest.files:
             hint = f"make it: difftool quantize {self.path}"
@@ -231,9 +232,9 @@ class Bundle:
 
 
 def _smallest(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Sizes of the inputs of a graph that was checked: 1 if they are free.
+    """Return the smallest sizes of a checked graph's inputs: 1 if they are free.
 
-    A table has the columns of a program with one slot of history, as the history has.
+    The table has the columns that fit one slot of history.
     """
     sizes = {
         name: tuple(1 if size is None else size for size in value.shape or ())
@@ -243,7 +244,7 @@ def _smallest(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 
 def step_name(precision: str) -> str:
-    """The file name of the step graph in a precision."""
+    """Return the file name of the step graph in a precision."""
     return STEP if precision == "fp32" else f"step.{precision}.onnx"
 
 
@@ -261,7 +262,7 @@ def read_bundle(path: Path | str, *, limits: Limits | None = None) -> Bundle:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of the bundle in a folder, whose other files are not looked at."""
+    """Read the manifest of the bundle in a folder, but none of its other files."""
     found = path / MANIFEST
     _require_file(found)
     try:
@@ -277,28 +278,29 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, value: Mapping[str, Any]) -> None:
-    """Write `value`, a manifest as JSON, as that of the bundle in a folder, with its digest."""
+    """Write the manifest `value`, as JSON data, into a bundle's folder, with its digest."""
     rest = {key: item for key, item in value.items() if key != "digest"}
     text = json.dumps({**rest, "digest": _NO_DIGEST}, indent=2, allow_nan=False) + "\n"
+    # The digest comes last in the file, so its zeros are the last ones.
     before, after = text.rsplit(_NO_DIGEST, 1)
     write_atomic(folder / MANIFEST, (before + _digest(text.encode()) + after).encode())
 
 
 def listed_files(folder: Path) -> set[str]:
-    """The files of the bundle in a folder, its manifest among them; UsageError if it is none."""
+    """Return the files of a bundle, with its manifest; UsageError if the folder is no bundle."""
     if not (folder / MANIFEST).is_file():
         raise UsageError(f"{folder} is not a bundle, so it is not replaced", "choose another name")
     try:
         return {MANIFEST, *read_manifest(folder).files}
     except ArtefactError as error:
         raise UsageError(
-            f"{error.message}, so it is not known what is in the bundle",
+            f"{error.message}, so the bundle's files are not known",
             "choose another name, or move it elsewhere",
         ) from error
 
 
 def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of every file in a folder, as a manifest lists them."""
+    """Return size and sha256 of every file in a folder, as a manifest lists them."""
     return {
         file.name: {"size": file.stat().st_size, "sha256": sha256_of(file)}
         for file in sorted(folder.iterdir())
@@ -336,7 +338,7 @@ def _parse(path: Path, value: Any) -> Manifest:
 
 
 def _described(path: Path, manifest: Manifest, limits: Limits) -> Bundle:
-    """The bundle with the manifest's spec, of which its default program can be made."""
+    """Return the bundle; ArtefactError if the spec or the default program cannot be made."""
     try:
         bundle = Bundle(path, manifest, ModelSpec.from_dict(manifest.spec), limits)
         bundle.default_program()
@@ -377,7 +379,7 @@ def _check_files(path: Path, files: Mapping[str, FileEntry], limits: Limits) -> 
 
 
 def _require_file(path: Path) -> int:
-    """The size of a file; ArtefactError if there is none, or a link to one."""
+    """Return the size of a file; ArtefactError if it is missing, or a link of any kind."""
     try:
         found = os.lstat(path)
     except (OSError, ValueError) as error:
@@ -390,10 +392,10 @@ def _require_file(path: Path) -> int:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name is that of a file in the folder itself, on any system."""
+    """Tell if a name stays in its folder on every system; Windows has "\\" between folders."""
     return name == os.path.basename(name) and name not in ("", ".", "..") and "\\" not in name
 
 
 def _is_link(found: os.stat_result) -> bool:
-    """Whether a file, or what stands for one, is also somewhere else."""
+    """Tell if a file has another place as well; a hard link has more than one name."""
     return not stat.S_ISREG(found.st_mode) or found.st_nlink > 1

@@ -1,4 +1,4 @@
-"""A bundle with more in it: all of it stands at once, or none."""
+"""Add files to a bundle: all of them at once, or none."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from difftool.files import atomic_directory, write_atomic
 def with_files(
     bundle: Bundle, files: Mapping[str, bytes], *, bounds: Mapping[str, Bounds] | None = None
 ) -> Bundle:
-    """Rewrite a bundle with these files, by name, and these bounds added to it or replaced.
+    """Rewrite a bundle with these files, by name, and these bounds, new or in place of old ones.
 
     ResourceError if its folder cannot be replaced.
     """

@@ -1,4 +1,4 @@
-"""Builds programs: rows are collected, and the call of the sampler that made them is recorded."""
+"""Build programs: collect rows, and record the sampler call that made them."""
 
 import functools
 import inspect
@@ -22,10 +22,10 @@ _P = ParamSpec("_P")
 def sampler(make: Callable[_P, Program], *, later: Collection[str] = ()) -> Callable[_P, Program]:
     """Decorate a function from a spec to a program, so that the program records the call.
 
-    It records the function's name and all its arguments but the spec. Of an argument that the
-    function decided itself it records what `ProgramBuilder.build` was told. `later` names the
-    arguments that came after programs had been saved; to give such a program the same record as
-    before, each of them is recorded only if it differs from its default.
+    The record holds the function's name and all arguments but the spec. If the function decided
+    an argument itself, the record holds the value that it gave to `ProgramBuilder.build`. `later`
+    names the arguments that were added after the sampler's release. They are recorded only if they
+    differ from their defaults, so that older programs keep their records.
 
     Raises:
         TypeError: `build` was told of an argument that the function does not have.
@@ -51,7 +51,7 @@ def sampler(make: Callable[_P, Program], *, later: Collection[str] = ()) -> Call
 
 
 class ProgramBuilder:
-    """Rows for a model, added in order; `build` makes the program.
+    """A list of rows for a model, from which `build` makes the program.
 
     With `clip` every row clips D to the model's data range, if it has one. With `scaled` the
     state is x / alpha: every level is then (1, sigma / alpha), as in a variance-exploding process.
@@ -68,7 +68,10 @@ class ProgramBuilder:
         self._history: list[Sequence[float]] = []
 
     def level(self, index: float | None) -> tuple[float, float]:
-        """(alpha, sigma) of x at a schedule index, or between two; None is the clean sample."""
+        """Return (alpha, sigma) of x at a schedule index, which may be fractional.
+
+        None is the clean sample, (1, 0).
+        """
         if index is not None and index not in self._known:
             alpha, sigma = (float(value) for value in self._spec.schedule.at(index))
             self._known[index] = (1.0, sigma / alpha) if self._scaled else (alpha, sigma)
@@ -89,15 +92,15 @@ class ProgramBuilder:
         snr: float = 0.0,
         batch_snr: float = 0.0,
     ) -> None:
-        """Add a row: the network is called at schedule index `level` and leaves x at `target`.
+        """Add a row that calls the network at schedule index `level` and leaves x at `target`.
 
-        a, b, c, d and g are the fused update's coefficients, `push` the (e, f) that enter the
+        a, b, c, d and g are the coefficients of the update, `push` the (e, f) that enter the
         history, `logvar` the bounds of a learned log variance. With `snr` or `batch_snr` the step's
         size adapts to the norms of its drift and noise; see `difftool.diffusion.program`.
         UsageError if there are MAX_ROWS already.
         """
         if len(self._rows) == MAX_ROWS:
-            raise UsageError(f"more than {MAX_ROWS} steps", "take fewer")
+            raise UsageError(f"the sampler makes more than {MAX_ROWS} steps", "take fewer")
         self._levels.append(level)
         self._targets.append(self.level(target))
         self._history.append(c)
@@ -126,31 +129,31 @@ class ProgramBuilder:
     ) -> Program:
         """Make the program of all rows so far.
 
-        `decided` holds the arguments of the sampler that its caller left open, such as `steps`, and
-        what they came to; `sampler` records all others. By default x starts as the first row's
-        level leaves data of no extent in a VE process, and of unit variance in a VP one; or from
-        given data, if the schedule was cut by `up_to`.
+        `decided` holds the sampler's arguments that its caller left open, such as `steps`, with
+        the values that the sampler chose. By default x starts from a normal distribution. Its
+        variance is sigma^2 of the first row's level, plus alpha^2 in a VP process, whose data has
+        unit variance. If `up_to` has cut the schedule, x starts from given data instead.
         """
         levels = np.array(self._levels)
+        # The conditioner runs once for each distinct level, however many rows share it.
         distinct, cond = np.unique(levels, return_inverse=True)
         slots = max([1, *map(len, self._history)])
         table = np.zeros((len(levels), Column.HISTORY + slots))
         for index, (values, weights) in enumerate(zip(self._rows, self._history, strict=True)):
             table[index, list(values)] = list(values.values())
             table[index, Column.HISTORY : Column.HISTORY + len(weights)] = weights
-        c_in, c_skip, c_out = self._spec.coefficients_of(levels)
+        c_in, c_skip, c_out = self._spec.coefficients(levels)
+        # The network was trained on x; the state x / alpha is scaled back before it reads it.
         scale = self._spec.schedule.at(levels)[0] if self._scaled else 1.0
         table[:, Column.COND] = table[:, Column.NULL_COND] = cond
-        table[:, Column.C_IN], table[:, Column.C_SKIP], table[:, Column.C_OUT] = (
-            c_in * scale,
-            c_skip * scale,
-            c_out,
+        table[:, Column.C_IN : Column.C_OUT + 1] = np.stack(
+            [c_in * scale, c_skip * scale, c_out], 1
         )
         table[:, Column.CLIP_LOW], table[:, Column.CLIP_HIGH] = self._clip
         return Program(
             call=SamplerCall(arguments=decided or {}),
             table=table,
-            conds=self._spec.cond_of(distinct),
+            conds=self._spec.conds(distinct),
             draws=np.arange(1, len(levels) + 1),
             targets=np.array([self.level(self._levels[0]), *self._targets]),
             start=self._prior() if start is None else start,
@@ -161,6 +164,5 @@ class ProgramBuilder:
         if self._spec.schedule.dropped:
             return data()
         alpha, sigma = self.level(self._levels[0])
-        return normal(
-            math.hypot(alpha, sigma) if self._spec.schedule.variance_preserving else sigma
-        )
+        preserving = self._spec.schedule.variance_preserving
+        return normal(math.hypot(alpha, sigma) if preserving else sigma)

@@ -1,4 +1,4 @@
-"""Calls as plain data: a sampler or a network with its arguments, and which values they take."""
+"""Calls as plain data: the name of a sampler or network and its arguments, and their checks."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +14,10 @@ _LARGEST_INT: Final = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class SamplerCall:
-    """A sampler's name and arguments: what a program is compiled from, and what files keep of it.
+    """A sampler's name and arguments, from which a program is compiled and which files keep.
 
-    The name is empty if no sampler is named: in a program that was made by hand, and in a request
-    that only changes arguments of a model's own sampler.
+    The name is empty in a program that was made by hand, and in a request that only changes
+    arguments of a model's own sampler.
     """
 
     name: str = ""
@@ -27,7 +27,7 @@ class SamplerCall:
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
 
     def changed_by(self, asked: "SamplerCall") -> "SamplerCall":
-        """Return what a request makes of this call: other arguments, or another sampler's call."""
+        """Return this call with a request's arguments, or the request if it names another one."""
         if asked.name not in ("", self.name):
             return asked
         return SamplerCall(self.name, {**self.arguments, **asked.arguments})
@@ -44,7 +44,7 @@ class SamplerCall:
 
 @dataclass(frozen=True)
 class NetworkCall:
-    """A network's kind and constructor arguments: what `difftool.networks` builds it from."""
+    """A network's kind and constructor arguments, from which `difftool.networks` builds it."""
 
     kind: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -60,10 +60,10 @@ class NetworkCall:
 
 
 def require_types(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """UsageError names the first argument of `what` that has another type than its parameter.
+    """Raise UsageError for the first argument of `what` that has not its parameter's type.
 
-    A bool is no number, a number is finite, and an index has at most 64 bits. Names that the
-    function does not know are left to it.
+    A bool is not a number, numbers are finite, and integers have at most 64 bits. Names that the
+    function does not know pass; the function itself refuses them.
     """
     kinds = get_type_hints(function)
     for name, value in arguments.items():

@@ -9,7 +9,7 @@ UNBOUNDED: Final = float(np.finfo(np.float32).max)  # a clip bound that never bi
 
 
 class Column(IntEnum):
-    """Where a row's numbers stand in the table; history weights c[k] follow from `HISTORY` on.
+    """The column of each of a row's numbers; the history weights c[k] follow from `HISTORY` on.
 
     COND and NULL_COND point into the distinct `conds`, and so into the conditioner's output.
     """

@@ -1,4 +1,4 @@
-"""What a step graph can compute beyond the plain row; `difftool.diffusion.program` says how."""
+"""The features of a step graph, which go beyond the plain row of `difftool.diffusion.program`."""
 
 from enum import StrEnum
 

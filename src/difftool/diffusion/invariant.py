@@ -1,4 +1,4 @@
-"""The proof that a program carries: a perfect denoiser meets its noise levels exactly."""
+"""The proof of a program: with a perfect denoiser it meets its noise levels exactly."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +14,7 @@ TOLERANCE: Final = 1e-12
 
 @dataclass(frozen=True)
 class Validation:
-    """The largest errors, relative to max(1, sigma), and the row after which they are worst."""
+    """The largest errors of a program, relative to max(1, sigma), and the row of the worst."""
 
     signal_error: float
     noise_error: float
@@ -26,8 +26,8 @@ def validate(program: Program) -> Validation:
 
     x is the vector of its coefficients on (x0, start noise, each row's noise), and D = x0. So after
     every row the first coefficient must be alpha, and the norm of the others sigma. Programs that
-    are not `exact_noise` must meet alpha only; their noise error is returned. A row of adaptive
-    size is taken as it is for samples of many elements, whose norms are their expected ones.
+    are not `exact_noise` must meet alpha only; their noise error is returned. For a row of adaptive
+    size, norms are taken at their expected values, which samples of many elements come close to.
     """
     errors = _errors(program)
     checked = errors.max(axis=1) if program.exact_noise else errors[:, 0]
@@ -36,15 +36,15 @@ def validate(program: Program) -> Validation:
     if not checked[row] <= TOLERANCE:
         raise CheckFailed(
             f"{program.name}: row {row} misses its noise level by {checked[row]:.1e}",
-            f"over {TOLERANCE:.0e} is no rounding; the sampler's coefficients are wrong",
+            f"rounding stays under {TOLERANCE:.0e}, so the sampler's coefficients are wrong",
         )
     return Validation(signal, noise, row)
 
 
 def _errors(program: Program) -> np.ndarray:
-    """(signal, noise) error after each row, float64 [R, 2]."""
-    rows, drawn = len(program), 2  # the first two are x0 and the start noise
-    # Without a history all noise in x goes the same way, and one coefficient stands for all.
+    """Return the (signal, noise) error after each row, float64 [R, 2]."""
+    rows, drawn = len(program), 2  # the first two coefficients are on x0 and the start noise
+    # Without a history every row scales all noise in x alike, and one coefficient is enough.
     apart = bool(program.table[:, Column.HISTORY :].any())
     noises = np.count_nonzero(program.table[:, Column.D]) if apart else 0
     denoised, x = np.zeros(2 + noises), np.zeros(2 + noises)
@@ -55,7 +55,8 @@ def _errors(program: Program) -> np.ndarray:
     for index, row in enumerate(program.table):
         network = (denoised - row[Column.C_SKIP] * x) / row[Column.C_OUT]
         pushed = row[Column.E] * x + row[Column.F] * denoised
-        # First what Heun's weights cancel: on a long step they are millions, and x is not.
+        # Add up the estimates before x. On a long step Heun's weights are millions and cancel;
+        # x is small, and would lose its digits between them.
         estimates = row[Column.B] * denoised
         for weight, slot in zip(row[Column.HISTORY :], history, strict=True):
             if weight:

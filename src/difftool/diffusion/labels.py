@@ -1,4 +1,4 @@
-"""Class labels: a block of rows for each, so that one table serves samples of different classes."""
+"""Class labels: each has a block of rows, so that one table serves samples of all classes."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Labels:
-    """Each sample's class label, int64 [N]; `guidance_scale` 1 is no guidance.
+    """The class label of each sample, int64 [N]; with `guidance_scale` 1 there is no guidance.
 
-    The label `spec.classes` says none.
+    The label `spec.classes` is the null label, "no class".
     """
 
     of: Indices
@@ -27,10 +27,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a backend runs of a program: one block of R rows for each of B labels.
+    """The rows that a backend runs: one block of a program's R rows for each of B labels.
 
     - `table`: float64 [B * R, columns]
-    - `conds`, `labels`: float64 and int64 [U], what the conditioner is fed; `labels` is None for a
+    - `conds`, `labels`: float64 and int64 [U], the conditioner's inputs; `labels` is None for a
       model without classes
     - `first`: int64 [N], the row at which each sample's block begins
     """
@@ -41,8 +41,8 @@ class Rows:
     first: Indices
 
 
-def rows_of(program: Program, spec: ModelSpec, size: int, labels: Labels | None) -> Rows:
-    """The rows for `size` samples; without `labels` each sample's label is null.
+def lay_out_rows(program: Program, spec: ModelSpec, size: int, labels: Labels | None) -> Rows:
+    """Return the rows for `size` samples; without `labels` each sample has the null label.
 
     Raises:
         UsageError: the model has no such label, or guidance needs a null label and it has none.
@@ -56,8 +56,9 @@ def rows_of(program: Program, spec: ModelSpec, size: int, labels: Labels | None)
     guided = labels.guidance_scale != 1
     _check(spec, labels, guided)
     distinct, block = np.unique(labels.of, return_inverse=True)
+    # Guidance also runs the network on the null label, so that needs conditioning rows as well.
     known = np.append(distinct, null) if guided and null not in distinct else distinct
-    width, rows = len(program.conds), len(program)
+    width = len(program.conds)
     tables = []
     for index in range(len(distinct)):
         table = program.table.copy()
@@ -72,13 +73,15 @@ def rows_of(program: Program, spec: ModelSpec, size: int, labels: Labels | None)
         np.concatenate(tables),
         np.tile(program.conds, len(known)),
         np.repeat(known, width),
-        block * rows,
+        block * len(program),
     )
 
 
 def _check(spec: ModelSpec, labels: Labels, guided: bool) -> None:
     if not np.isfinite(labels.guidance_scale):
-        raise UsageError(f"guidance_scale {labels.guidance_scale}", "1 is none, 3 is much")
+        raise UsageError(
+            f"guidance_scale {labels.guidance_scale} is not finite", "1 is none, 3 is much"
+        )
     last = spec.classes if spec.null_label else spec.classes - 1
     for label in labels.of:
         if label == spec.classes and not spec.null_label:
@@ -91,6 +94,6 @@ def _check(spec: ModelSpec, labels: Labels, guided: bool) -> None:
             )
     if guided and not spec.null_label:
         raise UsageError(
-            "guidance compares with the model without labels, which this one never learned",
+            "guidance needs the null label, which this model never learned",
             "train with label_dropout, or use guidance_scale 1",
         )

@@ -1,9 +1,9 @@
-"""Counter-based noise: sample i of a seed is the same whatever stands beside it.
+"""Counter-based noise: sample i of a seed is the same in every batch.
 
 Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") maps a counter
 and a key to four random words. The key is the seed; the counter is (block, sample, stream, draw),
-where a block is four consecutive elements of a sample. So every number is a pure function of where
-it is used.
+where a block is four consecutive elements of a sample. So every number is a pure function of the
+place where it is used.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from difftool.errors import UsageError
 
-# Streams keep uses apart that share a seed.
+# Each use has a stream of its own, so that two uses of one seed never share numbers.
 SAMPLING: Final = 0
 TRAIN_NOISE: Final = 1
 TRAIN_LEVEL: Final = 2
@@ -39,7 +39,7 @@ Floats = NDArray[np.float32]
 
 
 def philox(counter: Words, key: tuple[int, int]) -> Words:
-    """Philox4x32-10 of counters uint32 [..., 4] under a key of two 32-bit integers."""
+    """Return Philox4x32-10 of counters uint32 [..., 4] under a key of two 32-bit integers."""
     c = [counter[..., i].astype(np.uint64) for i in range(4)]
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -55,7 +55,7 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
 
 
 def words(seed: int, stream: int, draw: ArrayLike, samples: ArrayLike, count: int) -> Words:
-    """Random words uint32 [*D, N, count] for draws [*D] and sample indices [N]."""
+    """Return random words uint32 [*D, N, count] for draws [*D] and sample indices [N]."""
     if not 0 <= seed < 1 << 64:
         raise UsageError(f"seed {seed} is not in 0 .. 2^64 - 1", "choose a smaller one")
     draws, indices = np.asarray(draw, np.uint32), np.asarray(samples, np.uint32)
@@ -72,7 +72,7 @@ def words(seed: int, stream: int, draw: ArrayLike, samples: ArrayLike, count: in
 def uniform(
     seed: int, draw: ArrayLike, samples: ArrayLike, shape: Sequence[int], *, stream: int = SAMPLING
 ) -> Floats:
-    """Uniform float32 [*D, N, *shape] in (0, 1], for draws [*D] and sample indices [N]."""
+    """Return uniform float32 [*D, N, *shape] in (0, 1], for draws [*D] and sample indices [N]."""
     drawn = words(seed, stream, draw, samples, int(np.prod(shape)))
     return _unit(drawn).reshape(*drawn.shape[:-1], *shape)
 
@@ -80,7 +80,7 @@ def uniform(
 def normal(
     seed: int, draw: ArrayLike, samples: ArrayLike, shape: Sequence[int], *, stream: int = SAMPLING
 ) -> Floats:
-    """Standard normal float32 [*D, N, *shape], for draws [*D] and sample indices [N].
+    """Return standard normal float32 [*D, N, *shape], for draws [*D] and sample indices [N].
 
     Box-Muller in float32: the words (w0, w1) of a block give its first two elements, (w2, w3) the
     other two. The words are exact everywhere; log, sqrt, cos and sin may differ by ulps.
@@ -96,6 +96,6 @@ def normal(
 
 
 def _unit(drawn: Words) -> Floats:
-    """Words to float32 in (0, 1]: (word + 1/2) / 2^32, each operation rounded to nearest."""
+    """Map words to float32 in (0, 1]: (word + 1/2) / 2^32, each operation rounded to nearest."""
     unit: Floats = drawn.astype(np.float32) * _SCALE + _HALF
     return unit

@@ -1,4 +1,4 @@
-"""A program as the arrays that `sampler.onnx` takes, and as a file of them for any language."""
+"""A program as the arrays that `sampler.onnx` takes, and as a file that any language can read."""
 
 import json
 from typing import Final
@@ -14,16 +14,17 @@ _ALIGNMENT: Final = 8
 
 
 def graph_inputs(program: Program) -> dict[str, NDArray[np.float32]]:
-    """The inputs of `sampler.onnx` that make it run a program, float32.
+    """Return the inputs of `sampler.onnx` that make it run a program, float32.
 
     - `table` [R, columns] and `cond` [U]: the program's
     - `start` [3]: x is start[0] + start[1] * uniform + start[2] * normal before the first row
 
-    UsageError if a row does not use the draw of its own number, or x starts from data.
+    UsageError if a row r does not use draw r + 1, or if x starts from data.
     """
     if (program.draws != np.arange(1, len(program) + 1)).any():
         raise UsageError(
-            f"{program.name} has an order of draws of its own", "sampler.onnx counts them by row"
+            f"{program.name} has an order of draws of its own",
+            "sampler.onnx gives row r the draw r + 1; use a program whose draws do so",
         )
     return {
         "table": program.table.astype(np.float32),
@@ -33,11 +34,11 @@ def graph_inputs(program: Program) -> dict[str, NDArray[np.float32]]:
 
 
 def pack_program(program: Program) -> bytes:
-    """The arrays of `graph_inputs` in one file, in the layout of safetensors.
+    """Return the arrays of `graph_inputs` as one file, in the layout of safetensors.
 
-    A length, uint64; a header of that many bytes, JSON; and the arrays. All is little-endian, and
-    the arrays begin at a multiple of 8 bytes. The header gives each array its dtype, its shape and
-    where it lies after the header, and under `__metadata__` the program's name.
+    The file is a uint64 length, a JSON header of that many bytes, and the arrays, all
+    little-endian. The arrays begin at a multiple of 8 bytes. The header gives each array's dtype,
+    shape and offsets after the header, and the program's name under `__metadata__`.
     """
     header: dict[str, object] = {"__metadata__": {"program": program.name}}
     data = b""
@@ -53,7 +54,9 @@ def pack_program(program: Program) -> bytes:
 
 def _start(start: Start) -> NDArray[np.float32]:
     if start.kind == "data":
-        raise UsageError("this program starts from data under noise", "use the model's whole spec")
+        raise UsageError(
+            "this program starts from data under noise", "compile it for the model's whole spec"
+        )
     if start.kind == "normal":
         return np.array([0, 0, start.high], np.float32)
     low, high = np.float32(start.low), np.float32(start.high)

@@ -1,4 +1,4 @@
-"""What a network's raw output F means: numbers that turn it into the denoised estimate D."""
+"""The meaning of a network's raw output F: coefficients that turn it into the estimate D of x0."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ PARAMETERIZATIONS = ("epsilon", "x0", "v", "score", "scaled_score", "edm")
 
 
 class Coefficients(NamedTuple):
-    """D = c_skip * x + c_out * F, F = network(c_in * x, cond); float64, one a level."""
+    """The coefficients of D = c_skip * x + c_out * network(c_in * x, cond), float64 [R] each."""
 
     c_in: Array
     c_skip: Array
@@ -23,7 +23,7 @@ class Coefficients(NamedTuple):
 def coefficients(
     parameterization: str, alpha: Array, sigma: Array, sigma_data: float = 0.5
 ) -> Coefficients:
-    """The coefficients at levels (alpha, sigma), by what the network was trained to predict.
+    """Return the coefficients at levels (alpha, sigma), according to the network's prediction.
 
     - epsilon: the noise (Ho et al. 2020); x0: the sample itself
     - v: alpha * epsilon - sigma * x0 (Salimans and Ho 2022)

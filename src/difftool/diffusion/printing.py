@@ -1,4 +1,4 @@
-"""A program as a table to read."""
+"""Programs as tables of text."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ _SHOWN = 5  # rows at each end of a long program
 
 
 def program_text(title: str, table: Array, conds: Array, targets: Array) -> str:
-    """A title, the names of the columns in use, and the rows but for a long program's middle."""
+    """Return a title, the names of the columns in use, and the rows without a long middle."""
     weights = [f"c{k}" for k in range(table.shape[1] - Column.HISTORY)]
     named = [column.name.lower() for column in Column if column < Column.HISTORY] + weights
-    neutral: dict[int, float] = {Column.C_IN: 1.0, Column.GUIDANCE: 1.0}
+    neutral: dict[int, float] = {Column.C_IN: 1.0, Column.GUIDANCE: 1.0}  # 0 in all others
     used = [
         i
         for i in range(Column.C_IN, table.shape[1])

@@ -7,18 +7,18 @@ One row is one network evaluation, with x = alpha * x0 + sigma * noise throughou
     x' = a * x + b * D + g * F + sum_k c[k] * H[k] + d * s * z        z ~ N(0, I)
     H' = [e * x + f * D, H[0], H[1], ...]
 
-s is 1, except for a network with learned variance, whose second half of channels is v: there
+s is 1, except for a network with learned variance. Half of that network's channels are v, and
 s = exp((frac * logvar_max + (1 - frac) * logvar_min) / 2) with frac = (v + 1) / 2.
 
-Three things a row can ask for only of a step graph that was exported with them:
+A row can use three features, if the step graph was exported with them:
 
 - "norms": if snr or batch_snr is not 0, the row is a step of adaptive size. With the drift
   u = a * x + b * D + g * F + sum_k c[k] * H[k] - x and the noise w = d * s * z it is
-  x' = x + r^2 * u + r * w, where r = snr * |w| / |u|, with the norms of each sample, or
-  batch_snr * mean |w| / mean |u|, with their means over the batch.
-- "guidance": F = F_null + guidance * (F - F_null), where F_null is the network under null_cond
-  (Ho and Salimans 2021, eq. 6, with guidance = 1 + w). v stays that of the label, unguided.
-- "known": D is replaced by given values where a given mask is 1, before x' is taken.
+  x' = x + r^2 * u + r * w. Here r is snr * |w| / |u| with the norms of each sample, or
+  batch_snr * mean |w| / mean |u| with their means over the batch.
+- "guidance": F = F_null + guidance * (F - F_null), and F_null is the network under null_cond
+  (Ho and Salimans 2021, eq. 6, with guidance = 1 + w). v is not guided.
+- "known": before x' is computed, given values replace D in the places where a given mask is 1.
 """
 
 from dataclasses import dataclass
@@ -49,12 +49,12 @@ class Program:
 
     - `call`: the sampler and arguments that the table was compiled from
     - `table`: float64 [R, Column.HISTORY + K], one row a network evaluation; K >= 1 history slots
-    - `conds`: float64 [U], the distinct values the conditioner is fed; column COND points into it
-    - `draws`: int64 [R], the index of each row's noise; the start noise is draw 0
+    - `conds`: float64 [U], the conditioner's distinct inputs; column COND points into it
+    - `draws`: int64 [R], the draw of each row; the start noise is draw 0
     - `targets`: float64 [R + 1, 2], the (alpha, sigma) of x before each row and after the last
-    - `start`: the distribution x starts from
-    - `exact_noise`: whether sigma, too, must meet `targets` with a perfect denoiser. Langevin
-      dynamics and DDPM's large variance do not, by construction.
+    - `start`: the distribution of x before the first row
+    - `exact_noise`: True if sigma, too, must meet `targets` with a perfect denoiser. Langevin
+      dynamics and DDPM's large variance do not meet it, by construction.
     """
 
     call: SamplerCall
@@ -71,18 +71,20 @@ class Program:
             raise UsageError(f"a program of {rows} rows", f"a program has 1 to {MAX_ROWS} rows")
         if columns <= Column.HISTORY:
             raise UsageError(
-                f"a program table of {columns} columns", f"at least {Column.HISTORY + 1}"
+                f"a program table of {columns} columns", f"give at least {Column.HISTORY + 1}"
             )
         if self.draws.shape != (rows,) or self.targets.shape != (rows + 1, 2):
             raise UsageError(
-                "draws or targets do not fit the table", "one draw a row, one target more"
+                "draws or targets do not fit the table",
+                "give one draw for each row, and one target more than rows",
             )
         cond = self.table[:, [Column.COND, Column.NULL_COND]]
         if (cond < 0).any() or (cond >= len(self.conds)).any() or (cond % 1 != 0).any():
             raise UsageError(
                 "column COND or NULL_COND points outside `conds`", "compile the program again"
             )
-        largest = np.finfo(np.float32).max  # step graphs compute in it; NaN is not below either
+        largest = np.finfo(np.float32).max  # step graphs compute in float32
+        # Not "any larger": that would let NaN pass, which is neither larger nor smaller.
         if not all((np.abs(numbers) <= largest).all() for numbers in (self.table, self.conds)):
             raise UsageError(
                 "a program holds a number that float32 cannot", "give its sampler smaller ones"
@@ -93,27 +95,27 @@ class Program:
 
     @property
     def adaptive(self) -> bool:
-        """Whether a row's step size adapts to norms, which the step graph must then compute."""
+        """Tell if a row's step size adapts to norms; the step graph must then compute them."""
         return bool(self.table[:, [Column.SNR, Column.BATCH_SNR]].any())
 
     @property
     def coupled(self) -> bool:
-        """Whether a row's step size is shared by a batch: a sample depends on its neighbours."""
+        """Tell if a batch shares a row's step size, so that samples depend on each other."""
         return bool(self.table[:, Column.BATCH_SNR].any())
 
     @property
     def nfe(self) -> int:
-        """Network evaluations, one a row."""
+        """Return the number of network evaluations, one for each row."""
         return len(self.table)
 
     @property
     def history(self) -> int:
-        """History slots K."""
+        """Return the number of history slots K."""
         return int(self.table.shape[1]) - Column.HISTORY
 
     @property
     def name(self) -> str:
-        """The call that compiles this program, e.g. `ddim(steps=50, eta=0.0)`."""
+        """Return the call that compiles this program, e.g. `ddim(steps=50, eta=0.0)`."""
         return str(self.call)
 
     def __str__(self) -> str:
@@ -121,7 +123,7 @@ class Program:
         return program_text(title, self.table, self.conds, self.targets)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able data, every bit kept; what `save` writes."""
+        """Return plain data for JSON, with every bit kept; `save` writes it."""
         return {
             "format": FORMAT,
             **self.call.to_dict(),

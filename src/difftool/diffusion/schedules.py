@@ -17,7 +17,7 @@ _P = ParamSpec("_P")
 
 MAX_LEVELS: Final = 100_000
 
-_WHOLE: Final = 1e-9  # an index nearer to a level than this is that level, but for rounding
+_WHOLE: Final = 1e-9  # an index as near as this to a level is that level, give or take rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class NoiseSchedule:
     """The noise levels of a model, from least (index 0) to most noise.
 
     `alpha` and `sigma` are float64 [L]: signal scale and noise standard deviation. `kind` and
-    `params` are the constructor and its arguments, with which a schedule is saved and printed.
-    `dropped` counts levels of more noise that `up_to` has left out.
+    `params` are the constructor and its arguments, by which a schedule is saved and printed.
+    `dropped` counts the noisiest levels, which `up_to` has left out.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class NoiseSchedule:
 
     @functools.cached_property
     def half_log_snr(self) -> Array:
-        """log(alpha / sigma), float64 [L], falling."""
+        """Return log(alpha / sigma), float64 [L], falling."""
         return self._log_alpha - np.log(self.sigma)
 
     @functools.cached_property
@@ -66,16 +66,16 @@ class NoiseSchedule:
 
     @property
     def alpha_bar(self) -> Array:
-        """alpha^2, float64 [L]; the product of (1 - beta) in DDPM's notation."""
+        """Return alpha^2, float64 [L]; the product of (1 - beta) in DDPM's notation."""
         return self.alpha**2
 
     @functools.cached_property
     def variance_preserving(self) -> bool:
-        """Whether alpha^2 + sigma^2 = 1 at every level."""
+        """Tell if alpha^2 + sigma^2 = 1 at every level."""
         return bool(np.abs(self.alpha**2 + self.sigma**2 - 1).max() < 1e-12)
 
     def at(self, index: ArrayLike) -> tuple[Array, Array]:
-        """(alpha, sigma) at schedule indices, which may lie between levels; float64 each.
+        """Return (alpha, sigma) at schedule indices, which may lie between levels; float64 each.
 
         A whole index gives its level to the bit. Between two levels half_log_snr is linear; alpha
         follows from it on a VP schedule, and stays 1 on a VE one.
@@ -99,10 +99,10 @@ class NoiseSchedule:
             np.where(whole, self.sigma[low], alpha * ratio),
         )
 
-    def index_of(self, half_log_snr: ArrayLike) -> Array:
-        """The schedule index, between levels if need be, of a half_log_snr; float64.
+    def find(self, half_log_snr: ArrayLike) -> Array:
+        """Return the schedule indices, which may lie between levels, of half_log_snr; float64.
 
-        What lies beyond either end gives that end. A level's own value gives its whole index.
+        A value beyond an end gives that end. A level's own value gives its whole index.
         """
         position = np.interp(
             -np.asarray(half_log_snr, np.float64), -self.half_log_snr, np.arange(len(self))
@@ -111,129 +111,124 @@ class NoiseSchedule:
         return np.where(np.abs(position - nearest) < _WHOLE, nearest, position)
 
     def up_to(self, levels: int) -> "NoiseSchedule":
-        """The `levels` levels of least noise; UsageError if there are not so many."""
+        """Return the `levels` levels of least noise; UsageError if there are fewer."""
         if not 1 <= levels <= len(self):
             raise UsageError(f"{levels} of {len(self)} noise levels", f"keep 1 to {len(self)}")
         dropped = self.dropped + len(self) - levels
         return replace(self, alpha=self.alpha[:levels], sigma=self.sigma[:levels], dropped=dropped)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `schedule_from_dict` reads: the whole schedule, also if `up_to` has cut it."""
+        """Return the whole schedule for `schedule_from_dict`, also if `up_to` has cut it."""
         return {"kind": self.kind, **self.params}
 
 
-def _constructor(make: Callable[_P, NoiseSchedule]) -> Callable[_P, NoiseSchedule]:
-    """A schedule's constructor that raises UsageError for whatever makes none, and nothing else."""
+def _schedule(make: Callable[_P, tuple[Array, Array]]) -> Callable[_P, NoiseSchedule]:
+    """Decorate a function that returns (alpha, sigma), so that it returns a schedule.
+
+    The function's name is the schedule's kind, and its arguments are the `params`. Whatever is
+    wrong with the arguments raises UsageError.
+    """
+    signature = inspect.signature(make)
 
     @functools.wraps(make)
     def construct(*args: _P.args, **kwargs: _P.kwargs) -> NoiseSchedule:
         what = f"noise schedule {make.__name__}"
         try:
-            arguments = inspect.signature(make).bind(*args, **kwargs).arguments
-            require_types(what, make, arguments)
-            _require_levels(what, arguments)
-            with np.errstate(all="ignore"):  # what comes of numbers that cannot be is refused
-                return make(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
+            require_types(what, make, bound.arguments)
+            bound.apply_defaults()
+            params = dict(bound.arguments)
+            if "betas" in params:
+                params["betas"] = np.asarray(params["betas"], np.float64).tolist()
+            _require_levels(what, params)
+            with np.errstate(all="ignore"):  # NoiseSchedule refuses what is not finite
+                return NoiseSchedule(make.__name__, params, *make(*args, **kwargs))
         except (ArithmeticError, TypeError, ValueError) as error:
             raise UsageError(f"{what}: {error}", "check its arguments") from error
 
     return construct
 
 
-def _require_levels(what: str, arguments: Mapping[str, Any]) -> None:
-    """Before any is computed: of a file's numbers one may be a slip, or malice."""
-    betas = arguments.get("betas", ())
-    for count in (
-        *(arguments[name] for name in ("levels", "steps") if name in arguments),
-        len(betas),
-    ):
-        if isinstance(count, int) and not 0 <= count <= MAX_LEVELS:
-            raise UsageError(f"{what} of {count} levels", f"at most {MAX_LEVELS} levels")
+def _require_levels(what: str, params: Mapping[str, Any]) -> None:
+    # Checked before anything is computed, since a file's number may be a slip, or malice.
+    count = len(params["betas"]) if "betas" in params else params.get("levels", params.get("steps"))
+    if not 0 <= count <= MAX_LEVELS:
+        raise UsageError(f"{what} of {count} levels", f"use at most {MAX_LEVELS} levels")
 
 
-@_constructor
-def from_betas(betas: Sequence[float] | Array) -> NoiseSchedule:
+@_schedule
+def from_betas(betas: Sequence[float] | Array) -> tuple[Array, Array]:
     """VP schedule of given betas (Ho et al. 2020, eq. 4)."""
-    values = np.asarray(betas, np.float64)
-    return _variance_preserving("from_betas", {"betas": values.tolist()}, values)
+    return _variance_preserving(np.asarray(betas, np.float64))
 
 
-@_constructor
-def linear(*, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
+@_schedule
+def linear(
+    *, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> tuple[Array, Array]:
     """Betas evenly spaced (Ho et al. 2020, section 4)."""
-    params = {"steps": steps, "beta_start": beta_start, "beta_end": beta_end}
-    return _variance_preserving("linear", params, np.linspace(beta_start, beta_end, steps))
+    return _variance_preserving(np.linspace(beta_start, beta_end, steps))
 
 
-@_constructor
+@_schedule
 def scaled_linear(
     *, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
-) -> NoiseSchedule:
+) -> tuple[Array, Array]:
     """Square roots of the betas evenly spaced (Rombach et al. 2022, released configurations)."""
-    params = {"steps": steps, "beta_start": beta_start, "beta_end": beta_end}
-    betas = np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2
-    return _variance_preserving("scaled_linear", params, betas)
+    return _variance_preserving(np.linspace(beta_start**0.5, beta_end**0.5, steps) ** 2)
 
 
-@_constructor
-def cosine(*, steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
+@_schedule
+def cosine(*, steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> tuple[Array, Array]:
     """alpha_bar = cos^2 of a shifted time (Nichol and Dhariwal 2021, eq. 17)."""
     time = np.linspace(0, 1, steps + 1)
-    alpha_bar = np.cos((time + s) / (1 + s) * np.pi / 2) ** 2
-    params = {"steps": steps, "s": s, "max_beta": max_beta}
-    return _variance_preserving("cosine", params, _betas_of(alpha_bar, max_beta))
+    return _from_alpha_bar(np.cos((time + s) / (1 + s) * np.pi / 2) ** 2, max_beta)
 
 
-@_constructor
+@_schedule
 def sigmoid(
     *, steps: int = 1000, start: float = -3, end: float = 3, tau: float = 1, max_beta: float = 0.999
-) -> NoiseSchedule:
+) -> tuple[Array, Array]:
     """alpha_bar a falling sigmoid of time, scaled to start at 1 (Jabri et al. 2022, appendix)."""
     time = np.linspace(0, 1, steps + 1)
     value = 1 / (1 + np.exp(-(time * (end - start) + start) / tau))
-    alpha_bar = (value[-1] - value) / (value[-1] - value[0])
-    params = {"steps": steps, "start": start, "end": end, "tau": tau, "max_beta": max_beta}
-    return _variance_preserving("sigmoid", params, _betas_of(alpha_bar, max_beta))
+    return _from_alpha_bar((value[-1] - value) / (value[-1] - value[0]), max_beta)
 
 
-@_constructor
-def geometric(*, levels: int, sigma_min: float, sigma_max: float) -> NoiseSchedule:
+@_schedule
+def geometric(*, levels: int, sigma_min: float, sigma_max: float) -> tuple[Array, Array]:
     """VE: sigmas in geometric progression (Song and Ermon 2019, section 4.2)."""
-    params = {"levels": levels, "sigma_min": sigma_min, "sigma_max": sigma_max}
-    _require(0 < sigma_min <= sigma_max, "geometric", "0 < sigma_min <= sigma_max")
-    return _variance_exploding("geometric", params, np.geomspace(sigma_min, sigma_max, levels))
+    _require(0 < sigma_min <= sigma_max, "0 < sigma_min <= sigma_max")
+    sigma = np.geomspace(sigma_min, sigma_max, levels)
+    return np.ones_like(sigma), sigma
 
 
-@_constructor
-def karras(*, levels: int, sigma_min: float, sigma_max: float, rho: float = 7) -> NoiseSchedule:
+@_schedule
+def karras(
+    *, levels: int, sigma_min: float, sigma_max: float, rho: float = 7
+) -> tuple[Array, Array]:
     """VE: sigma^(1/rho) evenly spaced (Karras et al. 2022, eq. 5)."""
-    params = {"levels": levels, "sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho}
-    _require(
-        0 < sigma_min <= sigma_max and rho > 0, "karras", "0 < sigma_min <= sigma_max, rho > 0"
-    )
-    ramp = np.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), levels)
-    return _variance_exploding("karras", params, ramp**rho)
+    _require(0 < sigma_min <= sigma_max and rho > 0, "0 < sigma_min <= sigma_max, rho > 0")
+    sigma = np.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), levels) ** rho
+    return np.ones_like(sigma), sigma
 
 
-@_constructor
+@_schedule
 def vp_sde(
     *, levels: int, beta_min: float = 0.1, beta_max: float = 20, time_min: float = 1e-3
-) -> NoiseSchedule:
+) -> tuple[Array, Array]:
     """VP SDE at times evenly spaced from `time_min` to 1 (Song et al. 2021b, eq. 29)."""
-    params = _sde_params(levels, beta_min, beta_max, time_min)
-    log_alpha = _log_alpha("vp_sde", **params)
-    alpha, sigma = np.exp(log_alpha), np.sqrt(-np.expm1(2 * log_alpha))
-    return NoiseSchedule("vp_sde", params, alpha, sigma)
+    log_alpha = _log_alpha(levels, beta_min, beta_max, time_min)
+    return np.exp(log_alpha), np.sqrt(-np.expm1(2 * log_alpha))
 
 
-@_constructor
+@_schedule
 def sub_vp_sde(
     *, levels: int, beta_min: float = 0.1, beta_max: float = 20, time_min: float = 1e-3
-) -> NoiseSchedule:
+) -> tuple[Array, Array]:
     """Sub-VP SDE, whose sigma is 1 - alpha^2, at the same times (Song et al. 2021b, eq. 29)."""
-    params = _sde_params(levels, beta_min, beta_max, time_min)
-    log_alpha = _log_alpha("sub_vp_sde", **params)
-    return NoiseSchedule("sub_vp_sde", params, np.exp(log_alpha), -np.expm1(2 * log_alpha))
+    log_alpha = _log_alpha(levels, beta_min, beta_max, time_min)
+    return np.exp(log_alpha), -np.expm1(2 * log_alpha)
 
 
 _CONSTRUCTORS: Mapping[str, Callable[..., NoiseSchedule]] = {
@@ -250,7 +245,7 @@ _CONSTRUCTORS: Mapping[str, Callable[..., NoiseSchedule]] = {
 
 
 def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
-    """The schedule that `to_dict` describes; UsageError if kind or argument is unknown."""
+    """Read what `NoiseSchedule.to_dict` gave; UsageError if kind or argument is unknown."""
     arguments = dict(value)
     kind = arguments.pop("kind", None)
     if not isinstance(kind, str) or kind not in _CONSTRUCTORS:
@@ -260,35 +255,25 @@ def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
     return _CONSTRUCTORS[kind](**arguments)
 
 
-def _betas_of(alpha_bar: Array, max_beta: float) -> Array:
+def _from_alpha_bar(alpha_bar: Array, max_beta: float) -> tuple[Array, Array]:
     # The cap keeps the last alpha above zero, so that epsilon and score keep a meaning.
-    return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta)
+    return _variance_preserving(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta))
 
 
-def _variance_preserving(kind: str, params: dict[str, Any], betas: Array) -> NoiseSchedule:
-    _require(betas.ndim == 1 and bool(((betas > 0) & (betas < 1)).all()), kind, "0 < beta < 1")
+def _variance_preserving(betas: Array) -> tuple[Array, Array]:
+    _require(betas.ndim == 1 and bool(((betas > 0) & (betas < 1)).all()), "0 < beta < 1")
     alpha_bar = np.cumprod(1 - betas)
-    return NoiseSchedule(kind, params, np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar))
+    return np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
 
 
-def _variance_exploding(kind: str, params: dict[str, Any], sigmas: Array) -> NoiseSchedule:
-    return NoiseSchedule(kind, params, np.ones_like(sigmas), sigmas)
-
-
-def _sde_params(levels: int, beta_min: float, beta_max: float, time_min: float) -> dict[str, Any]:
-    return {"levels": levels, "beta_min": beta_min, "beta_max": beta_max, "time_min": time_min}
-
-
-def _log_alpha(
-    kind: str, *, levels: int, beta_min: float, beta_max: float, time_min: float
-) -> Array:
-    """-1/2 of the integral of beta(t), which rises linearly, from 0 to each time."""
-    _require(0 < time_min < 1, kind, "0 < time_min < 1")
-    _require(0 < beta_min <= beta_max, kind, "0 < beta_min <= beta_max")
+def _log_alpha(levels: int, beta_min: float, beta_max: float, time_min: float) -> Array:
+    """Return -1/2 of the integral of beta(t), which rises linearly, from 0 to each time."""
+    _require(0 < time_min < 1, "0 < time_min < 1")
+    _require(0 < beta_min <= beta_max, "0 < beta_min <= beta_max")
     time = np.linspace(time_min, 1, levels)
     return np.asarray(-(time**2) * (beta_max - beta_min) / 4 - time * beta_min / 2)
 
 
-def _require(condition: bool, kind: str, rule: str) -> None:
+def _require(condition: bool, rule: str) -> None:
     if not condition:
-        raise UsageError(f"noise schedule {kind} needs {rule}", "check its arguments")
+        raise ValueError(f"it needs {rule}")

@@ -1,4 +1,4 @@
-"""Which levels of a model's noise schedule a sampler visits."""
+"""The levels of a model's noise schedule that a sampler visits."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -25,19 +25,22 @@ def visited(
     evaluations: Callable[[int], int] = lambda steps: steps,
     asked: int | None = None,
 ) -> list[float]:
-    """`steps` schedule indices from most to least noise. One step is the noisiest level alone.
+    """Return `steps` schedule indices from most to least noise; a single one is the noisiest.
 
     - "linspace": whole and evenly spaced, both ends included
     - "leading", "trailing": whole, L / steps apart, counted from the least or the most noise
       (Lin et al. 2024, table 2)
     - "quadratic": squares of evenly spaced roots, up to 0.8 L (the released CIFAR-10 settings of
       Song et al. 2021a); indices that its rounding repeats are visited once
-    - "half_log_snr": evenly spaced in half_log_snr, between levels if need be (Lu et al. 2022)
-    - "karras": (sigma / alpha)^(1/7) evenly spaced, likewise (Karras et al. 2022, eq. 5)
+    - "half_log_snr": evenly spaced in half_log_snr, also between levels (Lu et al. 2022)
+    - "karras": (sigma / alpha)^(1/7) evenly spaced, also between levels (Karras et al. 2022, eq. 5)
+
+    Some samplers evaluate the network more than once at a level. So that errors speak in the
+    user's numbers, `evaluations` maps a number of levels to one of evaluations, and `asked` is the
+    number that the user gave.
 
     Raises:
-        UsageError: no such spacing, or too few or too many steps for it. It counts the evaluations
-            that a caller makes of a number of levels, and names those that it was `asked` for.
+        UsageError: there is no such spacing, or too few or too many steps for it.
     """
     if spacing not in _SPACINGS:
         raise UsageError(f"unknown spacing {quoted(spacing)}", f"one of: {', '.join(_SPACINGS)}")
@@ -58,12 +61,12 @@ def visited(
 
 
 def steps_or(steps: int | None, usual: int, schedule: NoiseSchedule) -> int:
-    """`steps`; if None, the usual number, but no more than the schedule has levels."""
+    """Return `steps` or, if it is None, the usual number, at most the schedule's levels."""
     return min(usual, len(schedule)) if steps is None else steps
 
 
 def transitions(levels: list[float]) -> list[tuple[float, float | None]]:
-    """Each level with the one that follows; after the last comes None, the clean sample."""
+    """Pair each level with the next; after the last comes None, the clean sample."""
     return list(zip(levels, [*levels[1:], None], strict=True))
 
 
@@ -86,12 +89,12 @@ def _quadratic(schedule: NoiseSchedule, steps: int) -> Array:
 
 def _half_log_snr(schedule: NoiseSchedule, steps: int) -> Array:
     least, most = schedule.half_log_snr[[0, -1]]
-    return schedule.index_of(np.linspace(least, most, steps))
+    return schedule.find(np.linspace(least, most, steps))
 
 
 def _karras(schedule: NoiseSchedule, steps: int) -> Array:
     least, most = np.exp(-schedule.half_log_snr[[0, -1]] / _RHO)
-    return schedule.index_of(-_RHO * np.log(np.linspace(least, most, steps)))
+    return schedule.find(-_RHO * np.log(np.linspace(least, most, steps)))
 
 
 _SPACINGS: Mapping[str, Callable[[NoiseSchedule, int], Array]] = {

@@ -1,4 +1,4 @@
-"""What a sampler must know of a model: its sample shape, noise schedule and parameterization."""
+"""The spec of a model, all that a sampler must know of it: shape, noise schedule, output."""
 
 import math
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ CONDS = ("timestep", "level", "quarter_log_sigma")
 MAX_ELEMENTS: Final = (1 << 31) - 1  # of one sample
 MAX_CLASSES: Final = 1_000_000
 
-_LEAST, _MOST = 1e-30, 1e30  # of a scale, so that float32 holds it, its inverse and its products
+_LEAST, _MOST = 1e-30, 1e30  # bounds of a scale: float32 holds it, its inverse and its products
 
-# What `from_dict` takes for the fields that are one value; a bool is no number.
+# The types that `from_dict` takes for the fields that are one value; a bool is not a number.
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "parameterization": (str,),
     "cond": (str,),
@@ -37,13 +37,13 @@ class ModelSpec:
 
     - `shape`: one sample's shape [*S]; (1, 28, 28) for an image, (2,) for a point
     - `schedule`, `parameterization`: see those modules
-    - `cond`: what the conditioner is fed at schedule index i: "timestep" i * `timestep_scale` +
-      `timestep_start`, "level" L - 1 - i (NCSN counts from the most noise), or "quarter_log_sigma"
-      log(sigma) / 4 (EDM)
-    - `classes`: how many labels, 0 .. `classes` - 1, the conditioner is fed beside cond; 0 for a
-      model without labels. With `null_label` it also knows the label `classes`, which says none
-    - `data_range`: (low, high) that the data lies in, or None if it is unbounded
-    - `learned_variance`: the network's second half of channels interpolates the log variance
+    - `cond`: the conditioner's input at schedule index i. "timestep" is i * `timestep_scale` +
+      `timestep_start`, "level" is L - 1 - i (NCSN counts from the most noise), and
+      "quarter_log_sigma" is log(sigma) / 4 (EDM)
+    - `classes`: the number of labels, 0 .. `classes` - 1, which the conditioner takes with cond; 0
+      for a model without labels. With `null_label` it also takes the label `classes`, "no class"
+    - `data_range`: (low, high) of the data, or None if it is unbounded
+    - `learned_variance`: True if half of the network's channels interpolate the log variance
     - `sigma_data`: the data's std, for the edm parameterization
     """
 
@@ -61,7 +61,7 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         if not self.shape or any(size < 1 for size in self.shape):
-            raise UsageError(f"sample shape {self.shape} has no elements", "sizes start at 1")
+            raise UsageError(f"sample shape {self.shape} has no elements", "give sizes from 1 on")
         if math.prod(self.shape) > MAX_ELEMENTS:
             raise UsageError(
                 f"sample shape {self.shape} is too large", f"at most {MAX_ELEMENTS} elements"
@@ -76,16 +76,15 @@ class ModelSpec:
         if not 0 <= self.classes <= MAX_CLASSES:
             raise UsageError(f"{quoted(self.classes)} classes", f"a model has 0 to {MAX_CLASSES}")
         if self.null_label and not self.classes:
-            raise UsageError(
-                f"{self.classes} classes, null label {self.null_label}",
-                "a null label needs classes beside it",
-            )
+            raise UsageError("a null label without classes", "give classes, or no null_label")
         if not _LEAST <= self.sigma_data <= _MOST:
-            raise UsageError(f"sigma_data is {self.sigma_data}", "it is a standard deviation")
+            raise UsageError(
+                f"sigma_data is {self.sigma_data}", "give a standard deviation, such as 0.5"
+            )
         if not (_is_scale(self.timestep_scale) and abs(self.timestep_start) <= _MOST):
             raise UsageError(
                 f"timesteps start at {self.timestep_start} and go on by {self.timestep_scale}",
-                "the usual are 0 and 1",
+                "the usual numbers are 0 and 1",
             )
         if self.data_range is not None:
             low, high = self.data_range
@@ -94,11 +93,11 @@ class ModelSpec:
                     f"data_range is {low} to {high}", "the second must be larger than the first"
                 )
 
-    def cond_of(self, levels: ArrayLike) -> NDArray[np.float64]:
-        """What the conditioner is fed at schedule indices `levels` [R]; float64 [R].
+    def conds(self, levels: ArrayLike) -> NDArray[np.float64]:
+        """Return the conditioner's inputs at schedule indices `levels` [R]; float64 [R].
 
-        Between two levels it is interpolated. UsageError if the network is an NCSN of labelled
-        levels ("level" and "score"), which has an embedding for each and nothing between.
+        Between two levels they are interpolated. UsageError if the network is an NCSN of labelled
+        levels ("level" and "score"): it has one embedding for each level and none between.
         """
         index = np.asarray(levels, np.float64)
         if self.cond == "timestep":
@@ -113,15 +112,16 @@ class ModelSpec:
             return np.asarray(most - index, np.float64)
         return np.asarray(np.log(self.schedule.at(index)[1]) / 4, np.float64)
 
-    def coefficients_of(self, levels: ArrayLike) -> Coefficients:
-        """c_in, c_skip and c_out at schedule indices `levels` [R]; float64 [R] each."""
+    def coefficients(self, levels: ArrayLike) -> Coefficients:
+        """Return c_in, c_skip and c_out at schedule indices `levels` [R]; float64 [R] each."""
         alpha, sigma = self.schedule.at(levels)
         return coefficients(self.parameterization, alpha, sigma, self.sigma_data)
 
     def up_to(self, strength: float) -> "ModelSpec":
-        """The model on the part `strength` of its levels that has least noise; at least one level.
+        """Return the model on the share `strength` of its levels that has the least noise.
 
-        What is compiled for it starts from data with that much noise (Meng et al. 2022, SDEdit).
+        At least one level stays. Its programs start from data with that level's noise (Meng et al.
+        2022, SDEdit).
         """
         if not 0 < strength <= 1:
             raise UsageError(
@@ -131,7 +131,7 @@ class ModelSpec:
         return replace(self, schedule=self.schedule.up_to(levels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able data that `from_dict` reads."""
+        """Return plain data for JSON, which `from_dict` reads."""
         value = {field.name: getattr(self, field.name) for field in fields(self)}
         value["shape"] = list(self.shape)
         value["schedule"] = self.schedule.to_dict()
@@ -140,7 +140,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "ModelSpec":
-        """The spec that `to_dict` wrote; UsageError if a key is missing, unknown or mistyped."""
+        """Read what `to_dict` gave; UsageError if a key is missing, unknown or mistyped."""
         known = {field.name for field in fields(cls)}
         if unknown := set(value) - known:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Where sampling starts."""
+"""The distribution of x before the first row of a program."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from difftool.errors import UsageError
 
 @dataclass(frozen=True)
 class Start:
-    """What x is before the first row.
+    """The distribution of x before the first row.
 
-    "normal" is N(0, high^2), "uniform" on [low, high], and "data" a clean sample under the first
-    row's noise.
+    `kind` "normal" is N(0, high^2), "uniform" is on [low, high], and "data" is a given clean sample
+    with the noise of the first row's level.
     """
 
     kind: str
@@ -27,7 +27,7 @@ class Start:
 
 
 def data() -> Start:
-    """Start from given clean samples under the noise of the first row's level."""
+    """Start from given clean samples with the noise of the first row's level."""
     return Start("data", 0.0, 0.0)
 
 
@@ -42,7 +42,7 @@ def uniform(low: float, high: float) -> Start:
 
 
 def parse_start(text: str) -> Start:
-    """The Start that prints as `text`: "normal(std)", "uniform(low, high)" or "data()"."""
+    """Read a Start from its text: "normal(std)", "uniform(low, high)" or "data()"."""
     if text.strip() == "data()":
         return data()
     kind, _, numbers = text.strip().removesuffix(")").partition("(")

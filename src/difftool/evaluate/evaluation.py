@@ -154,10 +154,9 @@ def evaluate(
     Examples:
         >>> model = difftool.load("ddpm-mnist")
         >>> program = difftool.samplers.ddim(model.spec, steps=5)
-        >>> pixels = [
-        ...     difftool.to_uint8(model.sample(program, n=8, seed=seed), model.spec) for seed in (0, 1)
-        ... ]
-        >>> found = difftool.evaluate.evaluate(pixels[0], against=pixels[1])
+        >>> drawn = [model.sample(program, n=8, seed=seed) for seed in (0, 1)]
+        >>> one, other = (difftool.to_uint8(samples, model.spec) for samples in drawn)
+        >>> found = difftool.evaluate.evaluate(one, against=other)
         >>> found.figures.frechet_distance > 0
         True
     """

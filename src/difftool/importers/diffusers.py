@@ -14,23 +14,23 @@ from difftool.importers.format import Format, Imported
 from difftool.importers.layout import CLASS, PIPELINE, PIPELINE_FILE, SCHEDULER, UNET
 from difftool.importers.settings import Chosen, Setting, Settings
 from difftool.importers.source import Source
-from difftool.importers.tensors import Weights, outline, take_unet, weights_of
+from difftool.importers.tensors import Weights, as_weights, outline, take_unet
 from difftool.networks.unet import UNet
 
 SIZE: Final = Setting(
     "sample_size", int, usual="such as 32", also=("unet.sample_size", "unet.image_size")
 )
-Model = tuple[Chosen, ModelSpec, SamplerCall]  # what was chosen, and the default program
+Model = tuple[Chosen, ModelSpec, SamplerCall]  # the settings, the spec and the default program
 
 _SIGNS: Final = {"conv_in.weight", "time_embedding.linear_1.weight"}
 _BLOCKS: Final = ("down_blocks.0.", "downsample_blocks.0.")
-_NO_PART: Final = (None, [None, None])  # what an index says of a part that is not there
+_NO_PART: Final = (None, [None, None])  # the entries of an index for a part that is not there
 _NO_SCHEDULER: Final = "no scheduler_config.json: the scheduler's settings are its defaults"
 _LARGEST: Final = 10_000  # pixels of a side
 
 
 def _recognizes(source: Source) -> bool:
-    state = weights_of(source.content)
+    state = as_weights(source.content)
     if state is None or not state.keys() >= _SIGNS:
         return False
     return any(name.startswith(_BLOCKS) for name in state)
@@ -39,7 +39,7 @@ def _recognizes(source: Source) -> bool:
 def _read(source: Source, settings: Settings) -> Imported:
     if UNET not in source.beside:
         raise ArtefactError(
-            f"{source.file} has no config.json of diffusers beside it", "copy the whole folder"
+            f"the folder of {source.file} has no config.json of diffusers", "copy the whole folder"
         )
     _check_pipeline(source.beside.get(PIPELINE, {}))
     saved, rules = source.beside[UNET], source.beside.get(SCHEDULER, {})
@@ -50,12 +50,12 @@ def _read(source: Source, settings: Settings) -> Imported:
         chosen, spec, sampler = _ve_model(config, rules, settings)
     else:
         chosen, spec, sampler = _vp_model(config, rules, settings, arguments)
-        notes += scheduler.notes_of(chosen)
+        notes += scheduler.differences(chosen)
     step = saved.get(unet.STEP)
     is_ema = type(step) is int and step >= 0
     if not is_ema:
-        notes.append("whether the weights are a moving average, the files do not tell")
-    state = unet.present_names(weights_of(source.content) or {})
+        notes.append("the files do not tell whether the weights are a moving average")
+    state = unet.present_names(as_weights(source.content) or {})
     return Imported(
         spec=spec,
         network=NetworkCall(kind, arguments),
@@ -70,20 +70,20 @@ def _read(source: Source, settings: Settings) -> Imported:
 
 
 def _check_pipeline(index: Mapping[str, Any]) -> None:
-    """ArtefactError if a pipeline has more parts than a U-Net and its scheduler."""
+    """Raise ArtefactError if a pipeline has more parts than a U-Net and its scheduler."""
     parts = {name for name, kind in index.items() if name[:1] != "_" and kind not in _NO_PART}
     if others := sorted(parts - {UNET, SCHEDULER}):
         raise ArtefactError(
             f"{PIPELINE_FILE} has {', '.join(others)} beside a U-Net and a scheduler",
-            "import a model that makes pictures without more",
+            "import a model that has only these two",
         )
 
 
 def _network(config: unet.Config) -> tuple[str, dict[str, Any]]:
-    """The kind of our network, and its constructor arguments."""
+    """Return the kind of our network, and its constructor arguments."""
     if is_ncsnpp(config):
         return "ncsnpp", ncsnpp_arguments(config)
-    return "unet", unet.arguments_of(config)
+    return "unet", unet.network_arguments(config)
 
 
 def _tensors(kind: str, arguments: dict[str, Any], state: Weights) -> Weights:
@@ -97,14 +97,17 @@ def _tensors(kind: str, arguments: dict[str, Any], state: Weights) -> Weights:
 def _vp_model(
     config: unet.Config, rules: Mapping[str, Any], settings: Settings, arguments: Mapping[str, Any]
 ) -> Model:
-    """A model under DDPMScheduler or DDIMScheduler."""
-    wanted = [*_size_to_say(config), *scheduler.settings_of(settings)]  # of a known class
+    """Read a model that has DDPMScheduler or DDIMScheduler."""
+    # Before `check`, so that an unknown class of scheduler is reported as such.
+    wanted = [*_open_size(config), *scheduler.known_settings(settings)]
     scheduler.check(rules)
     chosen = settings.choose(*wanted)
     learned = scheduler.learns_variance(chosen)
     channels = config["in_channels"]
     if config["time_embedding_type"] != "positional":
-        raise unet.refusal(config, "time_embedding_type", f"{chosen['scheduler']} counts timesteps")
+        raise unet.refusal(
+            config, "time_embedding_type", f"{chosen[scheduler.SCHEDULER]} counts timesteps"
+        )
     if config["out_channels"] != channels * (1 + learned):
         raise unet.refusal(
             config,
@@ -114,35 +117,34 @@ def _vp_model(
         )
     spec = ModelSpec(
         shape=(channels, *_sizes(config, chosen)),
-        schedule=scheduler.schedule_of(rules, chosen),
-        parameterization=scheduler.parameterization_of(chosen),
+        schedule=scheduler.make_schedule(rules, chosen),
+        parameterization=scheduler.parameterization(chosen),
         cond="timestep",
         data_range=(-1.0, 1.0),
         learned_variance=learned,
         classes=arguments.get("classes", 0),
     )
-    return chosen, spec, scheduler.sampler_of(chosen)
+    return chosen, spec, scheduler.make_sampler(chosen)
 
 
 def _ve_model(config: unet.Config, rules: Mapping[str, Any], settings: Settings) -> Model:
-    """A model under ScoreSdeVeScheduler."""
+    """Read a model that has ScoreSdeVeScheduler."""
     if config["time_embedding_type"] != "fourier":
         raise unet.refusal(config, "time_embedding_type", f"{ve.CLASS} imports with fourier")
     ve.check(rules)
-    chosen = settings.choose(*_size_to_say(config), *ve.SETTINGS)
-    spec = ve.spec_of(chosen, (config["in_channels"], *_sizes(config, chosen)))
-    return chosen, spec, ve.sampler_of(chosen)
+    chosen = settings.choose(*_open_size(config), *ve.SETTINGS)
+    spec = ve.make_spec(chosen, (config["in_channels"], *_sizes(config, chosen)))
+    return chosen, spec, ve.make_sampler(chosen)
 
 
-def _size_to_say(config: unet.Config) -> list[Setting]:
-    """The size as a setting, if the configuration has not height and width."""
+def _open_size(config: unet.Config) -> list[Setting]:
+    """Return the size as a setting, unless the configuration has height and width."""
     return [] if isinstance(config["sample_size"], list | tuple) else [SIZE]
 
 
 def _sizes(config: unet.Config, chosen: Chosen) -> Sequence[int]:
-    """Height and width; else ArtefactError."""
-    said = SIZE.name in chosen.values
-    sizes = [chosen[SIZE.name]] * 2 if said else config["sample_size"]
+    """Return height and width; ArtefactError if they are not sizes."""
+    sizes = [chosen[SIZE]] * 2 if SIZE.name in chosen.values else config["sample_size"]
     if len(sizes) != 2 or not all(type(n) is int and 0 < n <= _LARGEST for n in sizes):
         hint = f"it must be one size, or height and width, of 1 to {_LARGEST}"
         raise unet.refusal({SIZE.name: sizes}, SIZE.name, hint)

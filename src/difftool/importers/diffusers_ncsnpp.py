@@ -1,7 +1,7 @@
-"""diffusers' form of NCSN++: a UNet2DModel of skip blocks.
+"""diffusers' form of NCSN++: a UNet2DModel of skip blocks, such as google/ncsnpp-church-256.
 
-Such are google/ncsnpp-church-256 and its siblings. The network is that of score_sde_pytorch with
-both pyramids of skips; options that only these blocks' relatives know are refused by name.
+The network is score_sde_pytorch's with skips in both pyramids. Options of other blocks are refused
+by name.
 """
 
 import math
@@ -15,19 +15,19 @@ from difftool.importers.diffusers_unet import (
     Config,
     check_values,
     dividing,
+    level_widths,
     refusal,
     whole,
-    widths_of,
 )
 from difftool.importers.tensors import Weights, outline, replace_words, take_unet
 from difftool.networks.checks import MOST_LAYERS
 from difftool.networks.ncsnpp import NCSNpp
-from difftool.networks.ncsnpp_layers import groups_of
+from difftool.networks.ncsnpp_layers import group_count
 
 _SKIP: Final = re.compile(r"(Attn)?Skip(Down|Up)Block2D")
-_CHANNELS: Final = 3  # of the pyramids, whatever the network's own
-_ATTENTION_GROUPS: Final = 32  # of the blocks' attention, whatever the width
-# The options of which our network has these values only.
+_CHANNELS: Final = 3  # the pyramids always have so many
+_ATTENTION_GROUPS: Final = 32  # the attention in blocks always has so many
+# Options for which our network has only these values.
 _IMPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "in_channels": (_CHANNELS,),
     "out_channels": (_CHANNELS,),
@@ -44,13 +44,13 @@ _IMPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
 
 
 def is_ncsnpp(config: Config) -> bool:
-    """Whether all blocks of a UNet2DModel, whose options these are, are skip blocks."""
+    """Tell if all blocks of a UNet2DModel with these options are skip blocks."""
     return all(_SKIP.fullmatch(b) for b in (*config["down_block_types"], *config["up_block_types"]))
 
 
 def ncsnpp_arguments(config: Config) -> dict[str, Any]:
-    """The constructor arguments of our network; ArtefactError names the option that it has not."""
-    widths = widths_of(config)
+    """Return our network's constructor arguments; ArtefactError names an option that it lacks."""
+    widths = level_widths(config)
     if any(width % widths[0] for width in widths):
         raise refusal(config, "block_out_channels", "they must be multiples of the first")
     fourier = config["time_embedding_type"] == "fourier"
@@ -81,7 +81,7 @@ def ncsnpp_arguments(config: Config) -> dict[str, Any]:
 
 
 def take_ncsnpp(state: Weights, arguments: Mapping[str, Any]) -> Weights:
-    """The tensors of the network with these arguments, from the library's present names."""
+    """Return the tensors of the network with these arguments, from the library's present names."""
     network = outline(NetworkCall("ncsnpp", arguments))
     assert isinstance(network, NCSNpp)
     last = len(arguments["multipliers"]) - 1
@@ -89,32 +89,34 @@ def take_ncsnpp(state: Weights, arguments: Mapping[str, Any]) -> Weights:
 
 
 def _attention(config: Config, levels: int) -> list[int]:
-    """The levels with attention, which must be the same on both ways."""
+    """Return the levels with attention, which must be the same on both ways."""
     down, up = config["down_block_types"], config["up_block_types"][::-1]
     found = [["Attn" in block for block in blocks] for blocks in (down, up)]
     if found[0] != found[1]:
-        raise refusal(config, "up_block_types", "attention must be where the way down has it")
+        raise refusal(
+            config, "up_block_types", "the way down must have attention at the same levels"
+        )
     return [level for level in range(levels) if found[0][level]]
 
 
 def _check_groups(config: Config, widths: Sequence[int], attention: Sequence[int]) -> None:
-    """ArtefactError if a norm has other groups than the same norm of ours.
+    """Raise ArtefactError if a norm has other groups than the same norm of ours.
 
-    The library counts a quarter of the channels, at most 32, as we do; but always 32 before
-    attention, and what is configured in the middle and before the output.
+    Both count a quarter of the channels, at most 32. But the library always has 32 before
+    attention, and the configured number in the middle and before the output.
     """
     for level in attention:
-        if groups_of(widths[level]) != _ATTENTION_GROUPS:
+        if group_count(widths[level]) != _ATTENTION_GROUPS:
             hint = "levels with attention must have 128 channels or more"
             raise refusal(config, "block_out_channels", hint)
     places = {"norm_num_groups": (widths[0], widths[-1]), "attn_norm_num_groups": (widths[-1],)}
     for name, norms in places.items():
-        if config[name] is not None and any(config[name] != groups_of(width) for width in norms):
+        if config[name] is not None and any(config[name] != group_count(width) for width in norms):
             raise refusal(config, name, "it imports null, which counts a quarter of the channels")
 
 
 def _source_name(name: str, last: int) -> str:
-    """What the library calls a tensor of ours; `last` is the number of the finest level up."""
+    """Return the library's name of a tensor of ours; `last` is the number of the last level up."""
     words = {
         "embedding.frequencies": "time_proj.weight",
         "embedding_mlp.0": "time_embedding.linear_1",

@@ -1,4 +1,4 @@
-"""DDPMScheduler and DDIMScheduler of diffusers, which count timesteps."""
+"""Read DDPMScheduler and DDIMScheduler of diffusers, which count timesteps."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +13,12 @@ from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.importers.settings import Chosen, Setting, Settings, Value
 
 _DDIM: Final = "DDIMScheduler"
-CLASSES: Final = ("DDPMScheduler", _DDIM, "GaussianDDPMScheduler")  # the last is old
-_STEPS: Final = 50  # of the library's DDIMPipeline
+CLASSES: Final = ("DDPMScheduler", _DDIM, "GaussianDDPMScheduler")  # the last is an old name
+_STEPS: Final = 50  # the default of the library's DDIMPipeline
 
 
 def setting(name: str, default: Value, *choices: Value, old: str = "") -> Setting:
-    """A setting that the scheduler's configuration has under the same name, or an old one."""
+    """Make a setting that the scheduler's configuration has under the same name or an old one."""
     also = tuple(f"scheduler.{key}" for key in (name, old) if key)
     return Setting(name, type(default), default, choices=choices, also=also)
 
@@ -49,7 +49,7 @@ _SETTINGS: Final = (
     SPACING,
     VARIANCE,
 )
-# Options of which one value is imported; the last is of early versions.
+# Options for which only one value is imported; the last is from early versions.
 _FIXED: Final[Mapping[str, Value]] = {
     "clip_sample_range": 1.0,
     "thresholding": False,
@@ -59,7 +59,7 @@ _FIXED: Final[Mapping[str, Value]] = {
     "predict_epsilon": True,
 }
 _BETAS: Final = "trained_betas"
-# Without thresholding the first two have no effect; the last is of early versions.
+# Without thresholding the first two have no effect; the last is from early versions.
 _WITHOUT_EFFECT: Final = ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format")
 _SCHEDULES: Final[Mapping[str, Callable[..., NoiseSchedule]]] = {
     "linear": linear,
@@ -75,7 +75,7 @@ _VARIANCES: Final = {
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """ArtefactError names what these classes have not, or what is not imported."""
+    """Raise ArtefactError for options that these classes lack or that are not imported."""
     check_options(config, _SETTINGS, _FIXED, (_BETAS, *_WITHOUT_EFFECT))
 
 
@@ -85,14 +85,14 @@ def check_options(
     fixed: Mapping[str, Value],
     others: Iterable[str],
 ) -> None:
-    """ArtefactError names the options that are no settings or others, or not as they are fixed."""
+    """Raise ArtefactError for an unknown option, or a fixed one that has another value."""
     known = {name.removeprefix("scheduler.") for setting in settings for name in setting.also}
     known |= {*fixed, *others}
     given = {n: value for n, value in config.items() if value is not None and n[:1] != "_"}
     if unknown := sorted(given.keys() - known):
         raise ArtefactError(
             f"the scheduler's configuration has {', '.join(unknown)}, which difftool does not know",
-            "is it of another class? Remove what does not change the sampling",
+            "remove them if they do not change the sampling",
         )
     for name, value in fixed.items():
         if given.get(name, value) != value:
@@ -103,19 +103,19 @@ def check_options(
 
 
 def check_levels(steps: int) -> None:
-    """ArtefactError if there are more than a program could visit."""
+    """Raise ArtefactError if there are more levels than a program could visit."""
     if steps > MAX_ROWS:
         raise ArtefactError(f"num_train_timesteps is {steps}", f"it must be at most {MAX_ROWS}")
 
 
-def settings_of(settings: Settings) -> tuple[Setting, ...]:
-    """The settings of the scheduler's class; DDIM's has no variance."""
+def known_settings(settings: Settings) -> tuple[Setting, ...]:
+    """Return the settings of the scheduler's class; DDIM's has no variance."""
     return _SETTINGS[:-1] if settings.peek(SCHEDULER) == _DDIM else _SETTINGS
 
 
-def schedule_of(config: Mapping[str, Any], chosen: Chosen) -> NoiseSchedule:
-    """The noise schedule; ArtefactError if its numbers make none."""
-    check_levels(chosen[STEPS.name])
+def make_schedule(config: Mapping[str, Any], chosen: Chosen) -> NoiseSchedule:
+    """Make the noise schedule; ArtefactError if its numbers make none."""
+    check_levels(chosen[STEPS])
     betas = config.get(_BETAS)
     try:
         return _schedule(betas, chosen)
@@ -124,49 +124,49 @@ def schedule_of(config: Mapping[str, Any], chosen: Chosen) -> NoiseSchedule:
         raise ArtefactError(f"{' or '.join(names)}: {error.message}", error.hint) from error
 
 
-def parameterization_of(chosen: Chosen) -> str:
-    """What the network predicts."""
-    return _PARAMETERIZATIONS[chosen[PREDICTION.name]]
+def parameterization(chosen: Chosen) -> str:
+    """Return the parameterization of the network."""
+    return _PARAMETERIZATIONS[chosen[PREDICTION]]
 
 
 def learns_variance(chosen: Chosen) -> bool:
-    """Whether the network has a second half of channels, of the log variance."""
+    """Tell if half of the network's channels are for the log variance."""
     return chosen.values.get(VARIANCE.name) == "learned_range"
 
 
-def sampler_of(chosen: Chosen) -> SamplerCall:
-    """The sampler of the scheduler's class, as the library's pipelines run it by default."""
-    arguments = {"clip": chosen[CLIP.name], "spacing": chosen[SPACING.name]}
-    if chosen[SCHEDULER.name] == _DDIM:
-        steps = min(_STEPS, chosen[STEPS.name])
+def make_sampler(chosen: Chosen) -> SamplerCall:
+    """Return the sampler of the scheduler's class, as the library's pipelines run it by default."""
+    arguments = {"clip": chosen[CLIP], "spacing": chosen[SPACING]}
+    if chosen[SCHEDULER] == _DDIM:
+        steps = min(_STEPS, chosen[STEPS])
         return SamplerCall("ddim", {"steps": steps, "raw_epsilon": True, **arguments})
-    variance = _VARIANCES[chosen[VARIANCE.name]]
+    variance = _VARIANCES[chosen[VARIANCE]]
     return SamplerCall("ddpm", {"variance": variance, **arguments})
 
 
-def notes_of(chosen: Chosen) -> tuple[str, ...]:
-    """What the samplers do otherwise than the library, with fewer steps than it was trained for."""
-    spacing, variance = chosen[SPACING.name], chosen.values.get(VARIANCE.name)
-    if chosen[SCHEDULER.name] == _DDIM and spacing != "leading":
+def differences(chosen: Chosen) -> tuple[str, ...]:
+    """Return notes on the sampler's differences from the library with fewer steps than levels."""
+    spacing, variance = chosen[SPACING], chosen.values.get(VARIANCE.name)
+    if chosen[SCHEDULER] == _DDIM and spacing != "leading":
         return (
-            "each step of ddim leads to the next timestep; the library's to the one that is the "
-            "whole part of num_train_timesteps / steps lower, which may be another",
+            "each step of ddim leads to the next visited timestep; the library's leads "
+            "floor(num_train_timesteps / steps) timesteps lower, which may be another",
         )
     if spacing == "trailing" and variance in ("fixed_large", "learned_range"):
         return (
-            f"with fewer steps than {chosen[STEPS.name]}, DDPMScheduler with "
-            f"timestep_spacing=trailing and variance_type={variance} adds noise in its last step, "
-            "too; ddpm does not",
+            f"with fewer steps than {chosen[STEPS]}, DDPMScheduler with "
+            f"timestep_spacing=trailing and variance_type={variance} also adds noise in its last "
+            "step; ddpm does not",
         )
     return ()
 
 
 def _schedule(betas: Any, chosen: Chosen) -> NoiseSchedule:
-    steps, kind = chosen[STEPS.name], chosen[BETA_SCHEDULE.name]
-    first, last = chosen[BETA_START.name], chosen[BETA_END.name]
+    steps, kind = chosen[STEPS], chosen[BETA_SCHEDULE]
+    first, last = chosen[BETA_START], chosen[BETA_END]
     if betas is not None:
         if not isinstance(betas, list) or not all(type(b) in (int, float) for b in betas):
-            raise ArtefactError(f"{_BETAS} is no list of numbers", "copy the file again")
+            raise ArtefactError(f"{_BETAS} is not a list of numbers", "copy the file again")
         if len(betas) != steps:
             raise ArtefactError(
                 f"{_BETAS} has {len(betas)} numbers for num_train_timesteps={steps}",

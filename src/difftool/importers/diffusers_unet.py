@@ -1,4 +1,4 @@
-"""A UNet2DModel of diffusers as our U-Net: its options, and what its tensors are called."""
+"""Read a UNet2DModel of diffusers as our U-Net: its options, and the names of its tensors."""
 
 import re
 import sys
@@ -13,8 +13,9 @@ from difftool.networks.checks import MOST_LAYERS
 
 Config = Mapping[str, Any]
 
-CLASSES: Final = ("UNet2DModel", "UNetUnconditionalModel", "UNetModel")  # the last two are old
-# Every option, and what it is if a configuration leaves it out.
+# The last two are old names.
+CLASSES: Final = ("UNet2DModel", "UNetUnconditionalModel", "UNetModel")
+# Every option, with its default.
 _DEFAULTS: Final[Config] = {
     "sample_size": None,
     "in_channels": 3,
@@ -45,7 +46,7 @@ _DEFAULTS: Final[Config] = {
     "num_class_embeds": None,
     "num_train_timesteps": None,
 }
-# The options of which our U-Net has these values only.
+# Options for which our U-Net has only these values.
 _IMPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "center_input_sample": (False,),
     "time_embedding_type": ("positional",),
@@ -82,7 +83,7 @@ _OLD_TENSORS: Final = {  # regular expressions
     r"\.proj_attn\.": ".to_out.0.",
     r"(samplers\.0)\.(op|Conv2d_0)\.": r"\1.conv.",
 }
-# What the library's EMAModel writes among the options.
+# The library's EMAModel writes these among the options.
 STEP: Final = "optimization_step"
 _EMA_OPTIONS: Final = (
     STEP,
@@ -99,9 +100,9 @@ _UP: Final = re.compile(r"(Attn)?UpBlock2D|(Resnet)UpsampleBlock2D")
 
 
 def options(config: Config) -> dict[str, Any]:
-    """All options of a UNet2DModel, by their present names.
+    """Return all options of a UNet2DModel, by their present names.
 
-    ArtefactError if the configuration is of another class, or has options that it has not.
+    ArtefactError if the configuration is of another class, or has options that the class lacks.
     """
     if config.get(CLASS) not in CLASSES:
         raise ArtefactError(
@@ -118,7 +119,7 @@ def options(config: Config) -> dict[str, Any]:
     if unknown := sorted(given - _DEFAULTS.keys()):
         raise ArtefactError(
             f"the configuration has {', '.join(unknown)}, which UNet2DModel has not",
-            "is it of another class? Remove what does not change the network",
+            "remove them if they do not change the network",
         )
     found: dict[str, Any] = {**_DEFAULTS, **old, **kept}
     for name in ("down_block_types", "up_block_types"):
@@ -129,13 +130,18 @@ def options(config: Config) -> dict[str, Any]:
 
 
 def present_names(state: Weights) -> Weights:
-    """The same tensors without the names of early versions of the library."""
-    return {_present_name(name): tensor for name, tensor in state.items()}
+    """Rename tensors from the names of early versions of the library to the present ones."""
+    renamed = {}
+    for name, tensor in state.items():
+        for old, new in _OLD_TENSORS.items():
+            name = re.sub(old, new, name)
+        renamed[name] = tensor
+    return renamed
 
 
-def arguments_of(config: Config) -> dict[str, Any]:
-    """The constructor arguments of our U-Net; ArtefactError names the option that it has not."""
-    widths = widths_of(config)
+def network_arguments(config: Config) -> dict[str, Any]:
+    """Return our U-Net's constructor arguments; ArtefactError names an option that it lacks."""
+    widths = level_widths(config)
     channels = widths[0]
     attention, up_attention = _attention(config, len(widths))
     check_values(config, {**_IMPORTED, "time_embedding_dim": (None, 4 * channels)})
@@ -172,27 +178,27 @@ def arguments_of(config: Config) -> dict[str, Any]:
 
 
 def namer(blocks: int) -> Callable[[str], str]:
-    """What the library calls the parts of our U-Net with so many blocks per level."""
+    """Return the function from our tensors' names to the library's, for `blocks` per level."""
     return partial(_name, blocks=blocks)
 
 
 def refusal(config: Config, name: str, hint: str) -> ArtefactError:
-    """That an option has a value which is not imported."""
+    """Return the error for an option whose value is not imported."""
     return ArtefactError(
         f"{name} is {quoted(config.get(name))}, which difftool does not import", hint
     )
 
 
 def check_values(config: Config, imported: Mapping[str, tuple[Any, ...]]) -> None:
-    """ArtefactError names the first option that has a value which is not imported."""
+    """Raise ArtefactError for the first option whose value is not imported."""
     for name, known in imported.items():
         if config[name] not in known:
             values = ", ".join("null" if value is None else str(value) for value in known)
             raise refusal(config, name, f"it imports {values}")
 
 
-def widths_of(config: Config) -> list[int]:
-    """The width of each level; ArtefactError if they are none, or not as many as the blocks."""
+def level_widths(config: Config) -> list[int]:
+    """Return the width of each level; ArtefactError if there are none, or more or fewer blocks."""
     widths = config["block_out_channels"]
     are_whole = isinstance(widths, list | tuple) and all(type(w) is int and w > 0 for w in widths)
     if not are_whole or not widths:
@@ -204,7 +210,7 @@ def widths_of(config: Config) -> list[int]:
 
 
 def _attention(config: Config, levels: int) -> tuple[list[int], list[int]]:
-    """The levels with attention on the way down, and on the way up, which runs backwards."""
+    """Return the levels with attention on the way down, and on the way up, which runs backwards."""
     down, up = _blocks(config, "down_block_types", _DOWN), _blocks(config, "up_block_types", _UP)
     return (
         [level for level in range(levels) if down[level] == "Attn"],
@@ -213,7 +219,7 @@ def _attention(config: Config, levels: int) -> tuple[list[int], list[int]]:
 
 
 def _resample(config: Config, levels: int) -> str:
-    """How all levels are resampled; the last block of each way does not."""
+    """Return the resampling of all levels; the last block of each way has none."""
     kinds = []
     for name, option, pattern in (
         ("down_block_types", "downsample_type", _DOWN),
@@ -228,7 +234,7 @@ def _resample(config: Config, levels: int) -> str:
 
 
 def _blocks(config: Config, name: str, pattern: re.Pattern[str]) -> list[str]:
-    """ "Attn", "Resnet" or nothing of each block."""
+    """Return "Attn", "Resnet" or nothing for each block."""
     found = [pattern.fullmatch(block) for block in config[name]]
     if None in found:
         known = "DownBlock2D, AttnDownBlock2D and ResnetDownsampleBlock2D, and the same for Up"
@@ -237,7 +243,7 @@ def _blocks(config: Config, name: str, pattern: re.Pattern[str]) -> list[str]:
 
 
 def _groups(config: Config, widths: Sequence[int]) -> dict[str, int]:
-    """The groups of the norms; scale and shift leave out the one before the middle's attention."""
+    """Return the groups of the norms; scale and shift need none before the middle's attention."""
     groups = dividing(config, "norm_num_groups", widths)
     if config["attn_norm_num_groups"] is not None:
         middle = dividing(config, "attn_norm_num_groups", widths[-1:])
@@ -247,7 +253,7 @@ def _groups(config: Config, widths: Sequence[int]) -> dict[str, int]:
 
 
 def dividing(config: Config, name: str, widths: Sequence[int]) -> int:
-    """An option that divides all these widths; else ArtefactError."""
+    """Return an option that divides all these widths; ArtefactError if it does not."""
     value = whole(config, name)
     for width in widths:
         if width % value:
@@ -256,7 +262,7 @@ def dividing(config: Config, name: str, widths: Sequence[int]) -> int:
 
 
 def whole(config: Config, name: str, most: int = sys.maxsize) -> int:
-    """An option that is a whole number from 1 to `most`; else ArtefactError."""
+    """Return an option that is a whole number from 1 to `most`; ArtefactError if it is not."""
     value = config[name]
     if type(value) is not int or not 1 <= value <= most:
         limit = "of at least 1" if most == sys.maxsize else f"from 1 to {most}"
@@ -269,12 +275,6 @@ def _number(config: Config, name: str, below: float) -> float:
     if type(value) not in (int, float) or not 0 <= value < below:
         raise refusal(config, name, f"it must be a number from 0 to below {below:g}")
     return float(value)
-
-
-def _present_name(name: str) -> str:
-    for old, new in _OLD_TENSORS.items():
-        name = re.sub(old, new, name)
-    return name
 
 
 def _name(name: str, blocks: int) -> str:
@@ -297,7 +297,8 @@ def _name(name: str, blocks: int) -> str:
 
     def place(match: re.Match[str]) -> str:
         way, row, column, part = match[1], int(match[2]), int(match[3]), match[4]
-        level, index = divmod(row, blocks + 1)  # an extra row: the downsampling, or one more block
+        # A level has one more row than blocks: the downsampling, or on the way up one more block.
+        level, index = divmod(row, blocks + 1)
         kind = "attentions" if part in ("norm", "q", "k", "v", "out") else "resnets"
         resampling = column > 0 if way == "up" else index == blocks
         if part == "conv" or (kind == "resnets" and resampling):

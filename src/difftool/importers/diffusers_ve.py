@@ -1,4 +1,4 @@
-"""ScoreSdeVeScheduler of diffusers, which is fed log sigma: the noise schedule and the program."""
+"""Read ScoreSdeVeScheduler of diffusers, whose networks take log sigma."""
 
 import math
 from collections.abc import Mapping
@@ -19,20 +19,20 @@ SIGMA_MAX: Final = setting("sigma_max", 1348.0)
 CORRECTIONS: Final = setting("correct_steps", 1)
 SETTINGS: Final = (STEPS, SNR, SIGMA_MIN, SIGMA_MAX, CORRECTIONS)
 _FIXED: Final = {"sampling_eps": 1e-5}
-_WITHOUT_EFFECT: Final = ("tensor_format",)  # of early versions
+_WITHOUT_EFFECT: Final = ("tensor_format",)  # from early versions
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """ArtefactError names what this class has not, or what is not imported."""
+    """Raise ArtefactError for options that this class lacks or that are not imported."""
     check_options(config, SETTINGS, _FIXED, _WITHOUT_EFFECT)
 
 
-def spec_of(chosen: Chosen, shape: tuple[int, ...]) -> ModelSpec:
-    """What ScoreSdeVePipeline samples; the network divides its output by sigma there."""
-    check_levels(chosen[STEPS.name])
-    low, high = chosen[SIGMA_MIN.name], chosen[SIGMA_MAX.name]
+def make_spec(chosen: Chosen, shape: tuple[int, ...]) -> ModelSpec:
+    """Return the spec of a model; ScoreSdeVePipeline divides the network's output by sigma."""
+    check_levels(chosen[STEPS])
+    low, high = chosen[SIGMA_MIN], chosen[SIGMA_MAX]
     try:
-        schedule = geometric(levels=chosen[STEPS.name], sigma_min=low, sigma_max=high)
+        schedule = geometric(levels=chosen[STEPS], sigma_min=low, sigma_max=high)
     except UsageError as error:
         raise ArtefactError(
             f"sigma_min is {low} and sigma_max is {high}: {error.message}", error.hint
@@ -46,13 +46,13 @@ def spec_of(chosen: Chosen, shape: tuple[int, ...]) -> ModelSpec:
     )
 
 
-def sampler_of(chosen: Chosen) -> SamplerCall:
-    """The pipeline's sampler, on all levels."""
-    snr = chosen[SNR.name]
+def make_sampler(chosen: Chosen) -> SamplerCall:
+    """Return the pipeline's sampler, on all levels."""
+    snr = chosen[SNR]
     if not 0 < snr < math.inf:
         raise ArtefactError(f"snr is {snr}", "it must be more than 0")
     arguments = {
-        "corrections": chosen[CORRECTIONS.name],
+        "corrections": chosen[CORRECTIONS],
         "snr": snr,
         "corrector": "reference",
         "clip": False,

@@ -1,4 +1,4 @@
-"""What a format is, and what importing from it gives."""
+"""The description of a format, and of a model imported from it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from difftool.importers.source import Source
 class Imported:
     """A model that was read from someone else's files, ready to be written as a checkpoint.
 
-    - `network`: what `build_network` builds; `tensors` fit its state
-    - `sampler`: makes the default program, as near to the authors' own as there is
-    - `weights`: "ema" if the source keeps a moving average apart, which is then what is taken;
-      "raw" if there is one set of weights
-    - `chosen`: what the tensors do not tell, and how it was settled
+    - `network`: the call that builds the network; `tensors` fit its state
+    - `sampler`: the call that makes the default program, as near as possible to the authors' own
+    - `weights`: "ema" if the source has a moving average as well, which is then taken; "raw" if
+      there is one set of weights
+    - `chosen`: the settings that the tensors do not tell
     - `files`: all files that were read
-    - `notes`: what else a user should know
-    - `largest_outputs`: of the network on one batch, at the least and the most noise; set by the
-      check that everything goes through
+    - `notes`: other facts that a user should know
+    - `largest_outputs`: the largest outputs of the network on one batch, at the least and the most
+      noise; set by `check`
     """
 
     spec: ModelSpec
@@ -40,16 +40,19 @@ class Imported:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the tensors hold."""
+        """Return the number of elements of all tensors."""
         return sum(tensor.numel() for tensor in self.tensors.values())
 
 
 @dataclass(frozen=True)
 class Format:
-    """A public format: where it comes from, what it is recognized by, and how to read it.
+    """A public format.
 
-    `recognizes` looks at structure alone, never at names of files, and raises nothing. `read`
-    raises DifftoolError if a file is of the format and still cannot be imported.
+    - `title`: the repositories that write it
+    - `sign`: the structure by which it is recognized, in words
+    - `recognizes`: tells if a source has it; looks at structure alone, never at file names, and
+      raises nothing
+    - `read`: reads a source that has it; DifftoolError if it cannot be imported
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Someone else's files: which format they are of, and the model in them."""
+"""Find the format of someone else's files, and read the model in them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -38,7 +38,7 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """A source, its format with the name of it, and where it was fetched from, if it was."""
+    """A source, its format with the name of it, and its origin on the hub, if it was fetched."""
 
     name: str
     format: Format
@@ -47,17 +47,17 @@ class Found:
 
     @property
     def title(self) -> str:
-        """Whose format it is."""
+        """Return the repositories whose format it is."""
         return self.format.title
 
     def read(self, said: Mapping[str, str] | None = None) -> Imported:
-        """Read the model and check it; `said` are settings that the files do not tell.
+        """Read and check the model; `said` has the settings that the user gave.
 
         Raises:
-            SettingsMissing: some must be said; names them all.
+            SettingsMissing: the user must give more settings; the error names all of them.
             UsageError: a setting is unknown or has no meaning.
             ArtefactError: tensors are missing, left over or of another shape, the network is not
-                one of ours, or gives numbers that are not finite.
+                one of ours, or its output is not finite.
         """
         settings = Settings(said or {}, self.source.beside)
         try:
@@ -67,10 +67,11 @@ class Found:
         except UsageError as error:
             if said:
                 raise
-            raise ArtefactError(error.message, error.hint) from error  # nobody else has said it
+            # The user gave nothing, so the fault is in the files.
+            raise ArtefactError(error.message, error.hint) from error
 
     def record(self, imported: Imported) -> dict[str, Any]:
-        """Where a model comes from and what was decided, as a checkpoint keeps it."""
+        """Return the model's origin and all decisions, as a checkpoint keeps them."""
         return {
             "format": self.name,
             "from": self.title,
@@ -88,7 +89,7 @@ class Found:
 def find(
     path: Path | str, format: str | Format | None = None, origin: Origin | None = None
 ) -> Found:
-    """Recognize a file or folder; `format` insists on one, `origin` is where it is from.
+    """Find the format of a file or folder, or check that it is `format`.
 
     Raises:
         UsageError: there is no format of that name.
@@ -112,7 +113,7 @@ def find(
 
 
 def is_foreign(path: Path | str) -> bool:
-    """Whether a path, which is no checkpoint or bundle of ours, may be someone else's."""
+    """Tell if a path that is not a checkpoint or bundle of ours may be someone else's model."""
     path = Path(path)
     if path.is_dir():
         return is_layout(path) or bool(tensor_files(path))

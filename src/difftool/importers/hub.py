@@ -1,4 +1,4 @@
-"""Models by their id on the Hugging Face hub: the few files that an import reads, fetched."""
+"""Fetch models from the Hugging Face hub by their id: only the few files that an import reads."""
 
 import contextlib
 import re
@@ -13,9 +13,9 @@ from difftool.files import temporary_folder
 from difftool.importers import layout
 from difftool.importers.source import CONFIGS
 
-# What trainers save beside the weights, under the same suffixes.
+# Trainers save these under the same suffixes as weights.
 _STATES: Final = {"optimizer", "rng_state", "scaler", "scheduler", "training_args"}
-# Where weights are looked for, in this order.
+# The folders to search for weights, in this order.
 _FOLDERS: Final = ("", *layout.UNET_FOLDERS)
 _NAMES: Final = {*CONFIGS, layout.PIPELINE_FILE, layout.SCHEDULER_FILE}
 _ID: Final = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?", re.A)
@@ -24,27 +24,27 @@ _TIMEOUT: Final = 10.0  # seconds to wait for an answer
 
 @dataclass(frozen=True)
 class Origin:
-    """A model's id on the hub, and the commit that its files are of."""
+    """A model's id on the hub, and the commit of its files."""
 
     id: str
     revision: str
 
 
 def is_hub_id(path: Path | str) -> bool:
-    """Whether something that is no path here reads as owner/name or owner/name@revision."""
+    """Tell if a path that does not exist here reads as owner/name or owner/name@revision."""
     path = Path(path)
     return not path.exists() and _ID.fullmatch(path.as_posix()) is not None
 
 
 @contextlib.contextmanager
 def located(path: Path | str) -> Iterator[tuple[Path, Origin | None]]:
-    """A path to read from, for as long as this lasts: `path` itself, or what a hub id stands for.
+    """Yield `path` itself if it exists, or a folder with the files of the model on the hub.
 
-    What exists here goes before the hub. Of a model there, only the files that an import reads are
-    fetched, into the hub's own cache, and a folder of these alone is yielded.
+    Only the files that an import reads are fetched, into the hub's own cache. The folder has links
+    to them, and is gone after the block.
 
     Raises:
-        ArtefactError: the hub has no such model or revision, asks for a login, cannot be reached,
+        ArtefactError: the hub has no such model or revision, asks for a login or cannot be reached,
             or the model has no weights that could be imported, or several.
         OSError: the disk is full or must not be written to.
     """
@@ -63,11 +63,13 @@ def located(path: Path | str) -> Iterator[tuple[Path, Origin | None]]:
 
 
 def choose(files: Iterable[str], name: str) -> list[str]:
-    """Those of a model's files that an import reads: one of weights, and what describes it."""
+    """Choose the files that an import reads: one with weights, and those that describe it."""
     paths = [PurePosixPath(file) for file in files]
     weights: list[PurePosixPath] = []
     for folder in _FOLDERS:
-        weights = _weights([path for path in paths if path.parent == PurePosixPath(folder)])
+        here = [path for path in paths if path.parent == PurePosixPath(folder)]
+        # Leave out variants such as model.fp16.bin next to model.bin, and states of a trainer.
+        weights = [path for path in layout.without_copies(here) if path.stem not in _STATES]
         if weights:
             break
     if not weights:
@@ -86,7 +88,7 @@ def choose(files: Iterable[str], name: str) -> list[str]:
 
 
 def cached() -> list[tuple[Origin, dict[str, int]]]:
-    """The models in the hub's own cache that could be imported: each with its files' bytes."""
+    """Return the importable models in the hub's own cache, each with the bytes of its files."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -108,34 +110,29 @@ def cached() -> list[tuple[Origin, dict[str, int]]]:
     return models
 
 
-def _weights(paths: list[PurePosixPath]) -> list[PurePosixPath]:
-    """The files of weights in one folder, without variants such as model.fp16.bin beside model."""
-    return [path for path in layout.without_copies(paths) if path.stem not in _STATES]
-
-
 def _look_up(id: str, revision: str | None) -> tuple[Origin, list[str]]:
-    """The commit of a model, and its files that an import reads."""
+    """Return the commit of a model, and the names of the files that an import reads."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
-    logging.set_verbosity_error()  # what goes wrong is reported here
+    logging.set_verbosity_error()  # `_refuse` reports what goes wrong
     try:
         info = HfApi().model_info(id, revision=revision, timeout=_TIMEOUT)
-    except Exception as error:  # of several HTTP libraries, by the hub's version
+    except Exception as error:  # the HTTP library, and so its errors, depend on the hub's version
         _refuse(id, revision, error)
     files = [file.rfilename for file in info.siblings or ()]
     return Origin(id, str(info.sha)), choose(files, id)
 
 
 def _fetch(origin: Origin, name: str) -> Path:
-    """A file in the hub's cache, whole."""
+    """Fetch a file into the hub's cache, and return its path there."""
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(origin.id, name, revision=origin.revision))
-    except Exception as error:  # likewise
+    except Exception as error:
         _refuse(origin.id, origin.revision, error)
 
 
@@ -147,24 +144,24 @@ def _refuse(id: str, revision: str | None, error: Exception) -> NoReturn:
     )
 
     if isinstance(error, OSError) and error.errno is not None:
-        raise error  # of this machine's disk
+        raise error  # it comes from this machine's disk
     if isinstance(error, GatedRepoError):
         what = f"{id} on the hub asks for a login"
         hint = "accept its terms there, then: hf auth login"
     elif isinstance(error, RepositoryNotFoundError):
         what = f"there is no {id}, neither here nor on the hub"
-        hint = "is it spelled right? A private one needs: hf auth login"
+        hint = "check the spelling; a private one needs: hf auth login"
     elif isinstance(error, RevisionNotFoundError):
-        what, hint = f"{id} on the hub has no revision {revision}", "is it spelled right?"
+        what, hint = f"{id} on the hub has no revision {revision}", "check the spelling"
     else:
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         what = f"there is no {id} here, and fetching it from the hub fails: {reason}"
-        hint = "is it spelled right, and is there a connection?"
+        hint = "check the spelling and the connection"
     raise ArtefactError(what, hint) from error
 
 
 def _link(link: Path, target: Path) -> None:
     try:
         link.symlink_to(target.resolve())
-    except OSError:  # Windows asks for a privilege
+    except OSError:  # on Windows links need a privilege
         shutil.copyfile(target, link)

@@ -1,4 +1,4 @@
-"""From someone else's files, or a model on the hub, to a checkpoint of ours."""
+"""Turn someone else's files, or a model on the hub, into a checkpoint of ours."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +19,12 @@ from difftool.importers.hub import located
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model that was made of someone else's files, without its weights.
+    """A model that was made from someone else's files, without its weights.
 
     - `spec`, `network`, `sampler`: the model, its network and its default program, as calls
-    - `parameters`: how many numbers its weights have
-    - `step`: of the training that it comes from
-    - `source`: as JSON, the format, the files with their sha256, and what was assumed
+    - `parameters`: the number of its weights
+    - `step`: the step of its training
+    - `source`: JSON data with the format, the files' sha256, and all that was assumed
     - `path`: the checkpoint; None if none was written
     """
 
@@ -45,22 +45,22 @@ def import_checkpoint(
     settings: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> ImportedModel:
-    """Make the checkpoint `out` of a model that someone else has trained.
+    """Make the checkpoint `out` from a model that someone else has trained.
 
-    The format is recognized by what the files hold, and nothing in them is run. One batch goes
-    through the network before anything is written; `out` appears whole or not at all.
+    The content of the files tells their format, and nothing in them is run. One batch goes through
+    the network before anything is written. `out` appears whole or not at all.
 
     Args:
-        source: a file of weights, the folder that it lies in, or `owner/name[@revision]` of a model
-            on the Hugging Face hub.
+        source: a file of weights, its folder, or `owner/name[@revision]` of a model on the Hugging
+            Face hub.
         out: the folder to make.
         format: read the files as this format only, such as "score-sde", or one of your own.
-        settings: what the files do not tell, such as {"num_heads": "4"}.
+        settings: facts that the files do not tell, such as {"num_heads": "4"}.
         force: replace `out`, which must itself be a checkpoint and hold nothing else.
 
     Raises:
         SettingsMissing: settings are missing; the error names all of them.
-        UsageError: an unknown format or setting, or something else stands at `out`.
+        UsageError: the format or a setting is unknown, or `out` exists and may not be replaced.
         ArtefactError: the files are of no known format, are damaged, or hold another network.
 
     Examples:
@@ -76,7 +76,7 @@ def import_checkpoint(
 
 
 def describe(found: Found, imported: Imported, *, path: Path | None = None) -> ImportedModel:
-    """Return a model that was read without its weights; `path` is the checkpoint made of it."""
+    """Return a model that was read, without its weights; `path` is the checkpoint made from it."""
     return ImportedModel(
         spec=imported.spec,
         network=imported.network,
@@ -105,8 +105,8 @@ def as_checkpoint(
     if is_checkpoint(path) or (path / MANIFEST).is_file() or not is_foreign(path):
         if format is not None or settings:
             raise UsageError(
-                "`format` and `settings` are of files that are imported",
-                f"{path} is taken as it is",
+                "`format` and `settings` are given for a path that needs no import",
+                f"leave them out; {path} is taken as it is",
             )
         yield path
         return

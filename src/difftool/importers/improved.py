@@ -1,4 +1,4 @@
-"""openai/improved-diffusion (Nichol and Dhariwal 2021) and openai/guided-diffusion (2021)."""
+"""Read openai/improved-diffusion (Nichol and Dhariwal 2021) and openai/guided-diffusion (2021)."""
 
 import re
 from dataclasses import replace
@@ -15,11 +15,11 @@ from difftool.importers.settings import Chosen, Setting, Settings
 from difftool.importers.source import Source
 from difftool.importers.tensors import (
     Weights,
+    as_weights,
+    find_size,
     outline,
     replace_words,
-    size_of,
     take_unet,
-    weights_of,
 )
 from difftool.networks.unet import UNet
 
@@ -44,7 +44,7 @@ RESPACING: Final = Setting("timestep_respacing", str, default="")
 SIGMA_SMALL: Final = Setting("sigma_small", bool, default=False)
 PREDICT_X0: Final = Setting("predict_xstart", bool, default=False)
 
-# What the published training scripts make of an image size, with conv_in's width as the unit.
+# The image sizes of the published training scripts, by the multipliers that they choose for them.
 _SIZES: Final = {
     (1, 2, 2, 2): 32,
     (1, 2, 3, 4): 64,
@@ -52,7 +52,7 @@ _SIZES: Final = {
     (1, 1, 2, 2, 4, 4): 256,
     (1, 2, 2, 4, 4, 8, 8): 512,
 }
-_SCALE: Final = 1000  # what timesteps are rescaled to, and the steps that the linear betas are for
+_SCALE: Final = 1000  # steps of the linear betas, and the end of rescaled timesteps
 _SIGNS: Final = {
     "time_embed.0.weight",
     "input_blocks.0.0.weight",
@@ -63,33 +63,33 @@ _SIGNS: Final = {
 
 
 def _recognizes(source: Source) -> bool:
-    state = weights_of(source.content)
+    state = as_weights(source.content)
     return state is not None and state.keys() >= _SIGNS
 
 
 def _read(source: Source, settings: Settings) -> Imported:
-    state = weights_of(source.content) or {}
-    arguments = arguments_of(state)
+    state = as_weights(source.content) or {}
+    arguments = network_arguments(state)
     chosen = _choose(settings, arguments)
-    if chosen[HEAD_CHANNELS.name] != -1:
-        arguments["head_channels"] = chosen[HEAD_CHANNELS.name]
+    if chosen[HEAD_CHANNELS] != -1:
+        arguments["head_channels"] = chosen[HEAD_CHANNELS]
     else:
-        arguments["heads"] = chosen[HEADS.name]
+        arguments["heads"] = chosen[HEADS]
     network = outline(NetworkCall("unet", arguments))
     assert isinstance(network, UNet)
     tensors = take_unet(state, network, source_name, apart=False)
-    if not chosen[NEW_ORDER.name]:
+    if not chosen[NEW_ORDER]:
         tensors = stacked(tensors, arguments.get("heads"), arguments.get("head_channels"))
-    in_channels, size = arguments["in_channels"], chosen[IMAGE_SIZE.name]
+    in_channels, size = arguments["in_channels"], chosen[IMAGE_SIZE]
     learned = arguments["out_channels"] == 2 * in_channels
-    steps = chosen[STEPS.name]
+    steps = chosen[STEPS]
     return Imported(
         spec=ModelSpec(
             shape=(in_channels, size, size),
             schedule=_schedule(chosen),
-            parameterization="x0" if chosen[PREDICT_X0.name] else "epsilon",
+            parameterization="x0" if chosen[PREDICT_X0] else "epsilon",
             cond="timestep",
-            timestep_scale=_SCALE / steps if chosen[RESCALE.name] else 1.0,
+            timestep_scale=_SCALE / steps if chosen[RESCALE] else 1.0,
             data_range=(-1.0, 1.0),
             learned_variance=learned,
             classes=arguments["classes"],
@@ -100,24 +100,23 @@ def _read(source: Source, settings: Settings) -> Imported:
         weights="raw",
         chosen=chosen,
         files=source.files,
-        notes=("a bare state dict: whether it is a moving average, only its name says",),
+        notes=("a bare state dict: only its name tells whether it is a moving average",),
     )
 
 
-def arguments_of(state: Weights) -> dict[str, Any]:
-    """The constructor arguments of the U-Net that these tensors are of, but for attention heads."""
+def network_arguments(state: Weights) -> dict[str, Any]:
+    """Return the constructor arguments of these tensors' U-Net, except for attention heads."""
     levels, blocks = _levels_and_blocks(state)
-    channels = size_of(state, "input_blocks.0.0.weight")
-    rows = [  # of each level: the numbers of its residual blocks
-        range(1 + level * (blocks + 1), (level + 1) * (blocks + 1)) for level in range(levels)
-    ]
+    channels = find_size(state, "input_blocks.0.0.weight")
+    # The numbers of each level's residual blocks; the row after them is the downsampling.
+    rows = [range(1 + level * (blocks + 1), (level + 1) * (blocks + 1)) for level in range(levels)]
     parts = ("out_layers.0.weight", "out_layers.0.bias", "out_layers.3.bias", "in_layers.2.bias")
     widths = [
-        size_of(state, *(f"input_blocks.{i}.0.{part}" for i in level for part in parts))
+        find_size(state, *(f"input_blocks.{i}.0.{part}" for i in level for part in parts))
         for level in rows
     ]
     projection = "input_blocks.1.0.emb_layers.1"
-    projected = size_of(state, f"{projection}.bias", f"{projection}.weight")
+    projected = find_size(state, f"{projection}.bias", f"{projection}.weight")
     in_channels, out_channels = _ends(state)
     return {
         "in_channels": in_channels,
@@ -132,18 +131,18 @@ def arguments_of(state: Weights) -> dict[str, Any]:
         ],
         "norm_eps": 1e-5,
         "embedding": "cos_sin",
-        "embedding_channels": size_of(state, "time_embed.0.weight", axis=1),
+        "embedding_channels": find_size(state, "time_embed.0.weight", axis=1),
         "scale_shift": projected == 2 * widths[0],
         "resample": "block"
         if f"input_blocks.{blocks + 1}.0.in_layers.0.weight" in state
         else "conv",
         "downsample_padding": "symmetric",
-        "classes": size_of(state, "label_emb.weight") if "label_emb.weight" in state else 0,
+        "classes": find_size(state, "label_emb.weight") if "label_emb.weight" in state else 0,
     }
 
 
 def stacked(tensors: Weights, heads: int | None, head_channels: int | None) -> Weights:
-    """The same with q, k and v of all heads one after another, instead of head after head."""
+    """Reorder attention from q, k, v of each head to all heads' q, then all k, then all v."""
 
     def stack(value: Tensor) -> Tensor:
         count = heads or len(value) // (3 * (head_channels or 1))
@@ -153,7 +152,7 @@ def stacked(tensors: Weights, heads: int | None, head_channels: int | None) -> W
 
 
 def source_name(name: str) -> str:
-    """What the format calls a part of our U-Net."""
+    """Return the format's name of a tensor of our U-Net."""
     words = {
         "embedding_mlp": "time_embed",
         "label_embedding": "label_emb",
@@ -175,14 +174,14 @@ def source_name(name: str) -> str:
 
 
 def _choose(settings: Settings, arguments: dict[str, Any]) -> Chosen:
-    """The settings; what must be said depends on the network and on the steps."""
+    """Choose the settings; the network and the number of steps decide which have defaults."""
     size, heads, order, rescale = IMAGE_SIZE, HEADS, NEW_ORDER, RESCALE
     if known := _SIZES.get(tuple(arguments["multipliers"])):
         size = replace(size, default=known)
     if settings.peek(HEAD_CHANNELS) != -1:
-        heads = replace(heads, default=-1)  # not looked at
+        heads = replace(heads, default=-1)  # it has no effect then
     several = settings.peek(heads) != 1
-    if several and arguments["resample"] == "block":  # guided-diffusion, which has both orders
+    if several and arguments["resample"] == "block":  # guided-diffusion uses both orders
         order = replace(order, default=None, usual="true for 64x64_diffusion.pt, else false")
     if settings.peek(STEPS) != _SCALE:
         usual = "if diffusion_steps is not 1000; true by default in improved-diffusion"
@@ -203,7 +202,7 @@ def _choose(settings: Settings, arguments: dict[str, Any]) -> Chosen:
 
 
 def _levels_and_blocks(state: Weights) -> tuple[int, int]:
-    """How many resolutions there are, and residual blocks of each on the way down."""
+    """Return the number of resolutions, and of residual blocks of each on the way down."""
     rows = {m[1] for name in state if (m := re.match(r"output_blocks\.(\d+)\.", name))}
     upsampled = {
         m[1]
@@ -215,15 +214,15 @@ def _levels_and_blocks(state: Weights) -> tuple[int, int]:
     if rest or each < 2:
         raise ArtefactError(
             f"{len(rows)} output_blocks do not divide among {levels} resolutions",
-            "is the file whole?",
+            "check that the file is whole",
         )
     return levels, each - 1
 
 
 def _ends(state: Weights) -> tuple[int, int]:
-    """The channels that the network takes and gives."""
-    takes = size_of(state, "input_blocks.0.0.weight", axis=1)
-    gives = size_of(state, "out.2.bias", "out.2.weight")
+    """Return the channels that the network takes and gives."""
+    takes = find_size(state, "input_blocks.0.0.weight", axis=1)
+    gives = find_size(state, "out.2.bias", "out.2.weight")
     if gives not in (takes, 2 * takes) or takes == 6:
         raise ArtefactError(
             f"this network takes {takes} channels and gives {gives}: it enlarges pictures",
@@ -233,25 +232,25 @@ def _ends(state: Weights) -> tuple[int, int]:
 
 
 def _schedule(chosen: Chosen) -> NoiseSchedule:
-    steps = chosen[STEPS.name]
-    if chosen[SCHEDULE.name] == "cosine":
+    steps = chosen[STEPS]
+    if chosen[SCHEDULE] == "cosine":
         return cosine(steps=steps)
     scale = _SCALE / steps
     return linear(steps=steps, beta_start=scale * 1e-4, beta_end=scale * 0.02)
 
 
 def _sampler(chosen: Chosen, learned: bool) -> SamplerCall:
-    """The published sampler: all steps, so many, or "ddim" and so many."""
-    text = chosen[RESPACING.name]
+    """Return the published sampler: DDPM on all or some steps, or "ddim" and a number of steps."""
+    text = chosen[RESPACING]
     found = re.fullmatch(r"(ddim)?(\d+)", text)
     if text and found is None:
         raise UsageError(
-            f"{RESPACING.name} is {quoted(text)}, which difftool has no sampler for",
-            "say a number of steps, ddim and a number, or nothing",
+            f"{RESPACING.name} is {quoted(text)}, for which difftool has no sampler",
+            "give a number of steps, ddim and a number, or nothing",
         )
     if found and found[1]:
         return SamplerCall("ddim", {"steps": int(found[2]), "spacing": "leading"})
-    variance = "learned" if learned else "small" if chosen[SIGMA_SMALL.name] else "large"
+    variance = "learned" if learned else "small" if chosen[SIGMA_SMALL] else "large"
     steps = {"steps": int(found[2])} if found else {}
     return SamplerCall("ddpm", {**steps, "variance": variance})
 

@@ -1,4 +1,4 @@
-"""Where diffusers keeps the parts of a model: in one folder, or in one for each.
+"""The folders in which diffusers keeps the parts of a model: one for all, or one for each.
 
     config.json  scheduler_config.json  weights             google's DDPMs
     model_index.json  unet/  scheduler/                     a pipeline
@@ -19,30 +19,30 @@ UNET_FOLDERS: Final = ("unet_ema", UNET)  # the moving average first
 UNET_FILE: Final = "config.json"
 SCHEDULER_FILE: Final = "scheduler_config.json"
 PIPELINE_FILE: Final = "model_index.json"
-# Of the same weights, in the order in which they are preferred.
+# The suffixes of weights; of two copies the first is preferred.
 WEIGHTS: Final = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def is_layout(folder: Path) -> bool:
-    """Whether a folder holds parts in folders of their own."""
+    """Tell if a folder holds parts in folders of their own."""
     return unet_folder(folder) != folder or (folder / PIPELINE_FILE).is_file()
 
 
 def unet_folder(folder: Path) -> Path:
-    """The folder itself, where its own configuration is, or that of a pipeline's or training's."""
+    """Return the folder of the U-Net: the folder itself, or one in a pipeline or training."""
     parts = (folder, *(folder / name for name in UNET_FOLDERS))
     return next((part for part in parts if (part / UNET_FILE).is_file()), folder)
 
 
 def is_part(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is that of a part."""
+    """Tell if a configuration describes a part."""
     return CLASS in config
 
 
 def part_files(folder: Path) -> dict[str, Path]:
-    """The configurations of a model whose U-Net is in a folder, by the names of the parts."""
+    """Return the configuration files of a model's parts; its U-Net is in `folder`."""
     around = [folder]
     if folder.absolute().name in UNET_FOLDERS:
         around += [folder.parent, folder.parent.parent]
@@ -58,9 +58,9 @@ def part_files(folder: Path) -> dict[str, Path]:
 
 
 def without_copies(files: Iterable[AnyPath]) -> list[AnyPath]:
-    """Without model.bin beside model.safetensors, and variants such as model.fp16.bin beside them.
+    """Keep one file of each weights: not model.bin next to model.safetensors, nor model.fp16.bin.
 
-    Files under other suffixes than those of weights are left out, too.
+    Files that have no suffix of weights are left out, too.
     """
     files = list(files)
     found: dict[str, AnyPath] = {}

@@ -1,4 +1,4 @@
-"""lucidrains/denoising-diffusion-pytorch: what its Trainer saves as model-N.pt."""
+"""Read lucidrains/denoising-diffusion-pytorch: the files model-N.pt that its Trainer saves."""
 
 import re
 from collections.abc import Mapping
@@ -18,25 +18,26 @@ from difftool.importers.settings import Chosen, Setting, Settings
 from difftool.importers.source import Source
 from difftool.importers.tensors import (
     Weights,
+    as_step,
+    as_weights,
+    find_size,
     outline,
     replace_words,
-    size_of,
     take_unet,
-    weights_of,
 )
 from difftool.networks.linear_attention_unet import LinearAttentionUNet
 
-IMAGE_SIZE: Final = Setting("image_size", int, usual="what GaussianDiffusion was given")
+IMAGE_SIZE: Final = Setting("image_size", int, usual="as given to GaussianDiffusion")
 SAMPLING_STEPS: Final = Setting("sampling_timesteps", int)
 ETA: Final = Setting("ddim_sampling_eta", float, default=0.0)
 GROUPS: Final = Setting("resnet_block_groups", int, default=8)
-# Parts of the library that leave no trace in the file, and that we do not have.
+# Options of the library that leave no trace in the file, and for which we have one value.
 FIXED: Final = (
     Setting("auto_normalize", bool, default=True, choices=(True,)),
     Setting("sinusoidal_pos_emb_theta", float, default=10000.0, choices=(10000.0,)),
 )
 
-# The first whose attention has a memory, and the first that nobody has seen.
+# The first version whose attention has a memory, and the first that does not exist yet.
 _SINCE, _BEFORE = (1, 9), (3, 0)
 _SIGNS: Final = {"model.init_conv.weight", "model.downs.0.0.block1.proj.weight"}
 # Buffers of GaussianDiffusion; all follow from betas.
@@ -63,12 +64,12 @@ def _recognizes(source: Source) -> bool:
 
 
 def _states(content: Any) -> dict[str, Weights]:
-    """The tensors of GaussianDiffusion, "raw", and their moving average, "ema"."""
+    """Return the tensors of GaussianDiffusion, "raw", and their moving average, "ema"."""
     states = {}
     if isinstance(content, Mapping):
-        if raw := weights_of(content.get("model")):
+        if raw := as_weights(content.get("model")):
             states["raw"] = raw
-        ema = weights_of(content.get("ema")) or {}
+        ema = as_weights(content.get("ema")) or {}
         prefix = "ema_model."
         if any(name.startswith(prefix) for name in ema) and _has_begun(ema):
             states["ema"] = {
@@ -80,7 +81,7 @@ def _states(content: Any) -> dict[str, Weights]:
 
 
 def _has_begun(ema: Weights) -> bool:
-    """Whether there was an average to take; before that it is the network as it was initialized."""
+    """Tell if averaging has begun; before that the "average" is the initial network."""
     return "initted" not in ema or bool(ema["initted"].all())
 
 
@@ -91,18 +92,17 @@ def _read(source: Source, settings: Settings) -> Imported:
     state = states[weights]
     unet = {name.removeprefix("model."): v for name, v in state.items() if name not in _BUFFERS}
     schedule = _schedule(state)
-    arguments = arguments_of(unet)
+    arguments = network_arguments(unet)
     chosen = _choose(settings, len(schedule), grouped="groups" in arguments)
     if "groups" in arguments:
-        arguments["groups"] = chosen[GROUPS.name]
-    channels, size = arguments["in_channels"], chosen[IMAGE_SIZE.name]
+        arguments["groups"] = chosen[GROUPS]
+    channels, size = arguments["in_channels"], chosen[IMAGE_SIZE]
     learned = arguments["out_channels"] == 2 * channels
-    step = source.content.get("step")
     return Imported(
         spec=ModelSpec(
             shape=(channels, size, size),
             schedule=schedule,
-            # LearnedGaussianDiffusion takes noise from the network, whatever its objective.
+            # LearnedGaussianDiffusion always reads the output as noise, whatever its objective.
             parameterization="epsilon" if learned else _parameterization(state, schedule),
             cond="timestep",
             data_range=(-1.0, 1.0),
@@ -114,20 +114,20 @@ def _read(source: Source, settings: Settings) -> Imported:
         weights=weights,
         chosen=chosen,
         files=source.files,
-        step=step if type(step) is int and step >= 0 else 0,
+        step=as_step(source.content.get("step")),
         notes=(f"saved by version {version}",),
     )
 
 
 def _version(content: Mapping[str, Any]) -> str:
-    """The library's version; ArtefactError if its network is another one."""
+    """Return the library's version; ArtefactError if that version has another network."""
     version = content.get("version")
     numbers = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
     if not numbers or not _SINCE <= (int(numbers[1]), int(numbers[2])) < _BEFORE:
         raise ArtefactError(
             f"version {version} of denoising-diffusion-pytorch has saved it, and difftool imports "
-            "what 1.9 to 2.x have saved",
-            "import what such a version has saved",
+            "files of 1.9 to 2.x",
+            "save it again with such a version",
         )
     return str(version)
 
@@ -137,8 +137,8 @@ def _choose(settings: Settings, steps: int, *, grouped: bool) -> Chosen:
     return settings.choose(IMAGE_SIZE, sampling, ETA, *([GROUPS] if grouped else []), *FIXED)
 
 
-def arguments_of(state: Weights) -> dict[str, Any]:
-    """The constructor arguments of the U-Net that these tensors are of."""
+def network_arguments(state: Weights) -> dict[str, Any]:
+    """Return the constructor arguments of these tensors' U-Net."""
     if "time_mlp.0.weights" in state:
         raise ArtefactError(
             "the network has learned_sinusoidal_cond or random_fourier_features, which difftool "
@@ -146,12 +146,12 @@ def arguments_of(state: Weights) -> dict[str, Any]:
             "import one with the usual time embedding",
         )
     levels = 1 + max(int(m[1]) for name in state if (m := re.match(r"downs\.(\d+)\.", name)))
-    channels = size_of(state, "time_mlp.1.weight", axis=1)
+    channels = find_size(state, "time_mlp.1.weight", axis=1)
     widths = [
-        size_of(state, f"downs.{level}.3.{'1.' if level < levels - 1 else ''}bias")
+        find_size(state, f"downs.{level}.3.{'1.' if level < levels - 1 else ''}bias")
         for level in range(levels)
     ]
-    # [2, heads, head channels, slots] each; of full attention the last two the other way round.
+    # [2, heads, head channels, slots] each; full attention has the last two the other way round.
     memories = [_shape(state, f"downs.{level}.2.mem_kv", 4) for level in range(levels)]
     full = [level for level in range(levels) if f"downs.{level}.2.to_out.weight" in state]
     in_channels, out_channels = _ends(state)
@@ -159,7 +159,7 @@ def arguments_of(state: Weights) -> dict[str, Any]:
         "in_channels": in_channels,
         "out_channels": out_channels,
         "channels": channels,
-        "first_channels": size_of(state, "init_conv.weight"),
+        "first_channels": find_size(state, "init_conv.weight"),
         "multipliers": [width // channels for width in widths],
         "full": full,
         "heads": [shape[1] for shape in memories],
@@ -171,26 +171,27 @@ def arguments_of(state: Weights) -> dict[str, Any]:
 
 
 def _ends(state: Weights) -> tuple[int, int]:
-    """The channels that the network takes and gives."""
-    takes = size_of(state, "init_conv.weight", axis=1)
-    gives = size_of(state, "final_conv.weight")
+    """Return the channels that the network takes and gives."""
+    takes = find_size(state, "init_conv.weight", axis=1)
+    gives = find_size(state, "final_conv.weight")
     if takes == 2 * gives:
         raise ArtefactError(
             "the network has self_condition: it takes its own last estimate beside the sample",
-            "import one that was trained without",
+            "import one that was trained without it",
         )
     if gives not in (takes, 2 * takes):
         raise ArtefactError(
             f"the network takes {takes} channels and gives {gives}",
-            "import one that gives as many, or twice as many with learned_variance",
+            "import one that gives as many as it takes, or twice as many with learned_variance",
         )
     return takes, gives
 
 
 def take_lucidrains(state: Weights, arguments: Mapping[str, Any]) -> Weights:
-    """The tensors of the U-Net with these arguments.
+    """Return the tensors of the U-Net with these arguments.
 
-    A pixel unshuffling and a 1x1 convolution, [out, 4 * in, 1, 1], are one of 2x2 and stride 2.
+    The library halves by pixel unshuffling and a 1x1 convolution, [out, 4 * in, 1, 1]. Ours is a
+    2x2 convolution of stride 2, which has the same weights in another shape.
     """
     network = outline(NetworkCall("linear_attention_unet", arguments))
     assert isinstance(network, LinearAttentionUNet)
@@ -206,7 +207,7 @@ def take_lucidrains(state: Weights, arguments: Mapping[str, Any]) -> Weights:
 
 
 def _source_name(name: str, levels: int) -> str:
-    """What the format calls a part of our U-Net of so many levels."""
+    """Return the format's name of a tensor of our U-Net with `levels` levels."""
     words = {
         "conv_in": "init_conv",
         "conv_out": "final_conv",
@@ -227,24 +228,26 @@ def _source_name(name: str, levels: int) -> str:
     }
     name = re.sub(r"^(down|up)\.", r"\1s.", name)
     name = re.sub(r"^embedding_mlp\.(\d)", lambda m: f"time_mlp.{int(m[1]) + 1}", name)
-    if not name.startswith(f"downs.{levels - 1}."):  # the last has no unshuffling before it
+    if not name.startswith(f"downs.{levels - 1}."):  # the last level has no unshuffling
         name = re.sub(r"^(downs\.\d+\.3)\.", r"\1.1.", name)
     return replace_words(name, words)
 
 
 def _shape(state: Weights, name: str, ndim: int) -> tuple[int, ...]:
     if name not in state or state[name].ndim != ndim:
-        raise ArtefactError(f"{name} is missing or has no {ndim} axes", "is the file whole?")
+        raise ArtefactError(
+            f"{name} is missing or has not {ndim} axes", "check that the file is whole"
+        )
     return tuple(state[name].shape)
 
 
 def _schedule(state: Weights) -> NoiseSchedule:
-    """One of the library's three with its defaults, if the betas are those; else the betas."""
+    """Return the library's schedule that has these betas with its defaults, or one of the betas."""
     betas = state.get("betas")
     if betas is None or betas.ndim != 1 or not len(betas):
         raise ArtefactError(
-            "the file has no betas: its process is another than GaussianDiffusion",
-            "difftool imports GaussianDiffusion and LearnedGaussianDiffusion",
+            "the file has no betas, so its process is not GaussianDiffusion",
+            "import a model of GaussianDiffusion or LearnedGaussianDiffusion",
         )
     steps, values = len(betas), betas.double().numpy()
     scale = 1000 / steps
@@ -255,14 +258,16 @@ def _schedule(state: Weights) -> NoiseSchedule:
     ):
         try:
             schedule = make(steps=steps, **arguments)
-        except UsageError:  # linear betas of a few steps reach 1
+        except UsageError:  # with very few steps the linear betas reach 1
             continue
         if np.allclose(_betas(schedule), values, rtol=1e-4, atol=1e-8):
             return schedule
     try:
         return from_betas(values)
     except UsageError as error:
-        raise ArtefactError(f"the file's betas: {error.message}", "is the file whole?") from error
+        raise ArtefactError(
+            f"the file's betas: {error.message}", "check that the file is whole"
+        ) from error
 
 
 def _betas(schedule: NoiseSchedule) -> NDArray[np.float64]:
@@ -270,10 +275,10 @@ def _betas(schedule: NoiseSchedule) -> NDArray[np.float64]:
 
 
 def _parameterization(state: Weights, schedule: NoiseSchedule) -> str:
-    """What the network predicts, which the weights of its loss tell.
+    """Return the network's parameterization, found from the weights of its loss.
 
-    They are min(snr, gamma) over snr for noise, over 1 for x0, over snr + 1 for v; without the
-    clipping of Hang et al. 2023 gamma is no bound.
+    The weights are min(snr, gamma) / snr for noise, min(snr, gamma) for x0, and
+    min(snr, gamma) / (snr + 1) for v (Hang et al. 2023); gamma may be infinite.
     """
     snr = np.exp(2 * schedule.half_log_snr)
     weight = state.get("loss_weight")
@@ -285,22 +290,20 @@ def _parameterization(state: Weights, schedule: NoiseSchedule) -> str:
                 return parameterization
     raise ArtefactError(
         "loss_weight fits none of the objectives pred_noise, pred_x0 and pred_v",
-        "was the model trained with the library's own GaussianDiffusion?",
+        "import a model that was trained with the library's own GaussianDiffusion",
     )
 
 
 def _sampler(chosen: Chosen, steps: int, learned: bool) -> SamplerCall:
-    """DDIM if it is asked for fewer steps than the model has; else all steps of DDPM."""
-    sampling = chosen[SAMPLING_STEPS.name]
+    """Return DDIM if there are fewer sampling steps than levels, or else DDPM on all levels."""
+    sampling = chosen[SAMPLING_STEPS]
     if sampling > steps:
         raise UsageError(
-            f"{SAMPLING_STEPS.name} is {sampling}, and the model has {steps} steps", "say fewer"
+            f"{SAMPLING_STEPS.name} is {sampling}, and the model has {steps} steps", "give fewer"
         )
     if sampling == steps:
-        variance = "learned" if learned else "small"
-        return SamplerCall("ddpm", {"variance": variance})
-    arguments = {"steps": sampling, "eta": chosen[ETA.name], "spacing": "trailing"}
-    return SamplerCall("ddim", arguments)
+        return SamplerCall("ddpm", {"variance": "learned" if learned else "small"})
+    return SamplerCall("ddim", {"steps": sampling, "eta": chosen[ETA], "spacing": "trailing"})
 
 
 FORMAT: Final = Format(

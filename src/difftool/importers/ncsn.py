@@ -1,4 +1,4 @@
-"""ermongroup/ncsn: the score networks of Song and Ermon 2019, whose norms know the noise level."""
+"""Read ermongroup/ncsn: Song and Ermon's score networks of 2019, whose norms know the level."""
 
 import re
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from difftool.importers.source import Source
 from difftool.importers.tensors import (
     Wanted,
     Weights,
+    as_weights,
+    find_size,
     outline,
     replace_words,
-    size_of,
     take,
-    weights_of,
 )
 from difftool.networks.ncsn import NCSN
 from difftool.networks.refinenet import ConditionalInstanceNormPlus
@@ -30,40 +30,40 @@ IMAGE_SIZE: Final = Setting(
 LOGIT: Final = Setting("data.logit_transform", bool, default=False, choices=(False,))
 SIGMA_BEGIN: Final = Setting("model.sigma_begin", float, usual="1", also=("sigma_begin",))
 SIGMA_END: Final = Setting("model.sigma_end", float, usual="0.01", also=("sigma_end",))
-# The published code has these two as numbers in its test function.
+# In the published code these two are literals in a test function.
 STEP_SIZE: Final = Setting("sampling.step_lr", float, default=2e-5)
 STEPS_EACH: Final = Setting("sampling.n_steps_each", int, default=100)
 
 _STAGES: Final = ("1", "2", "3", "4")
 
 
-def state_of(source: Source) -> Weights | None:
-    """The weights: the first item of a list, or alone."""
-    return weights_of(source.first)
+def first_weights(source: Source) -> Weights | None:
+    """Return the weights: the first item of a list, or the whole content."""
+    return as_weights(source.first)
 
 
 def _recognizes(source: Source) -> bool:
-    state = state_of(source)
+    state = first_weights(source)
     return state is not None and {"begin_conv.weight", "normalizer.embed.weight"} <= state.keys()
 
 
 def _read(source: Source, settings: Settings) -> Imported:
     chosen = settings.choose(IMAGE_SIZE, SIGMA_BEGIN, SIGMA_END, LOGIT, STEP_SIZE, STEPS_EACH)
-    state = state_of(source) or {}
-    channels = size_of(state, "begin_conv.weight")
-    in_channels = size_of(state, "end_conv.bias", "end_conv.weight")
-    levels = size_of(state, "normalizer.embed.weight")
+    state = first_weights(source) or {}
+    channels = find_size(state, "begin_conv.weight")
+    in_channels = find_size(state, "end_conv.bias", "end_conv.weight")
+    levels = find_size(state, "normalizer.embed.weight")
     arguments = {"in_channels": in_channels, "levels": levels, "channels": channels}
     network = outline(NetworkCall("ncsn", arguments))
     assert isinstance(network, NCSN)
-    size = chosen[IMAGE_SIZE.name]
+    size = chosen[IMAGE_SIZE]
     return Imported(
         spec=ModelSpec(
             shape=(in_channels, size, size),
             schedule=geometric(
                 levels=levels,
-                sigma_min=chosen[SIGMA_END.name],
-                sigma_max=chosen[SIGMA_BEGIN.name],
+                sigma_min=chosen[SIGMA_END],
+                sigma_max=chosen[SIGMA_BEGIN],
             ),
             parameterization="score",
             cond="level",
@@ -79,7 +79,7 @@ def _read(source: Source, settings: Settings) -> Imported:
 
 
 def take_ncsn(state: Weights, network: NCSN) -> Weights:
-    """The tensors of an NCSN, whose conditional norms are one table."""
+    """Return the tensors of an NCSN; here the tables of all conditional norms are one."""
     norms = {
         name: module.channels
         for name, module in network.named_modules()
@@ -100,10 +100,10 @@ def take_ncsn(state: Weights, network: NCSN) -> Weights:
 
 
 def annealed_langevin(chosen: Chosen, levels: int, *, denoise: bool) -> SamplerCall:
-    """The published sampler, as the settings have it."""
+    """Return the published sampler with these settings."""
     arguments = {
-        "steps": chosen[STEPS_EACH.name] * levels,
-        "step_size": chosen[STEP_SIZE.name],
+        "steps": chosen[STEPS_EACH] * levels,
+        "step_size": chosen[STEP_SIZE],
         "convention": "image",
         "denoise": denoise,
     }
@@ -111,10 +111,9 @@ def annealed_langevin(chosen: Chosen, levels: int, *, denoise: bool) -> SamplerC
 
 
 def refinenet_name(name: str, stages: Sequence[str], refines: Sequence[str]) -> str:
-    """What ncsn and ncsnv2 call a part of our RefineNet.
+    """Return the name that ncsn and ncsnv2 give to a tensor of our RefineNet.
 
-    `stages` and `refines` are the numbers that they give to its stages and refine blocks, in
-    running order.
+    `stages` and `refines` are their numbers of the stages and refine blocks, in running order.
     """
     blocks = {"adapt": "adapt_convs.0", "adapt_below": "adapt_convs.1", "output": "output_convs"}
     words = {
@@ -128,7 +127,7 @@ def refinenet_name(name: str, stages: Sequence[str], refines: Sequence[str]) -> 
         "pooling": "crp",
     }
     stage = re.match(r"net\.stages\.(\d+)\.0\.(conv2|shortcut)\.", name)
-    if stage and 0 < int(stage[1]) < len(stages) - 2:  # one that halves the resolution
+    if stage and 0 < int(stage[1]) < len(stages) - 2:  # only stages that halve the resolution
         name = re.sub(r"(weight|bias)$", r"conv.\1", name)
     name = re.sub(r"stages\.(\d+)", lambda m: f"res{stages[int(m[1])]}", name)
     name = re.sub(r"refine\.(\d+)", lambda m: f"refine{refines[int(m[1])]}", name)

@@ -1,14 +1,11 @@
-"""ermongroup/ncsnv2: NCSNv2, NCSNv2Deeper and NCSNv2Deepest of Song and Ermon 2020."""
+"""Read ermongroup/ncsnv2: NCSNv2, NCSNv2Deeper and NCSNv2Deepest of Song and Ermon 2020."""
 
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.schedules import NoiseSchedule, geometric, karras
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError
 from difftool.importers import ncsn
 from difftool.importers.format import Format, Imported
 from difftool.importers.settings import Chosen, Setting, Settings
@@ -16,11 +13,13 @@ from difftool.importers.source import Source
 from difftool.importers.tensors import (
     Wanted,
     Weights,
+    as_decimal,
+    as_weights,
+    check_sigmas,
+    find_size,
+    listed_step,
     outline,
-    size_of,
-    step_of,
     take,
-    weights_of,
 )
 
 RESCALED: Final = Setting("data.rescaled", bool, default=False)
@@ -34,7 +33,7 @@ STEP_SIZE: Final = Setting(
 )
 STEPS_EACH: Final = Setting(ncsn.STEPS_EACH.name, int, default=5)
 DENOISE: Final = Setting("sampling.denoise", bool, default=True)
-# Parts of the published code that our network does not have.
+# Options of the published code for which our network has one value.
 FIXED: Final = (
     ncsn.LOGIT,
     Setting("model.normalization", str, default="InstanceNorm++", choices=("InstanceNorm++",)),
@@ -46,59 +45,54 @@ _EMA: Final = 4  # its place in the list
 
 
 def _recognizes(source: Source) -> bool:
-    state = ncsn.state_of(source)
+    state = ncsn.first_weights(source)
     return state is not None and {"begin_conv.weight", "normalizer.alpha"} <= state.keys()
 
 
 def _read(source: Source, settings: Settings) -> Imported:
-    state = ncsn.state_of(source) or {}
+    state = ncsn.first_weights(source) or {}
     sigmas = state.pop("sigmas", None)
     levels, begin, end = LEVELS, SIGMA_BEGIN, ncsn.SIGMA_END
     if sigmas is not None and sigmas.ndim == 1 and len(sigmas):
         levels = replace(levels, default=len(sigmas))
-        begin = replace(begin, default=_decimal(float(sigmas[0])))
-        end = replace(end, default=_decimal(float(sigmas[-1])))
+        begin = replace(begin, default=as_decimal(sigmas[0]))
+        end = replace(end, default=as_decimal(sigmas[-1]))
     chosen = settings.choose(
         ncsn.IMAGE_SIZE, levels, begin, end, DIST, RESCALED, STEP_SIZE, STEPS_EACH, DENOISE, *FIXED
     )
     schedule = _schedule(chosen)
     if sigmas is not None:
-        expected = schedule.sigma[::-1]
-        if sigmas.shape != expected.shape or not np.allclose(sigmas.numpy(), expected, rtol=1e-4):
-            raise ArtefactError(
-                f"the file's own noise levels are not {schedule}",
-                "its configuration is of another model; remove it, or --set the right values",
-            )
-    ema = weights_of(source.item(_EMA))
+        check_sigmas(sigmas, schedule)
+    ema = as_weights(source.item(_EMA))
     weights = state if ema is None else ema
-    in_channels = size_of(state, "end_conv.bias", "end_conv.weight")
+    in_channels = find_size(state, "end_conv.bias", "end_conv.weight")
     arguments: dict[str, Any] = {
         "in_channels": in_channels,
-        "channels": size_of(state, "begin_conv.weight"),
+        "channels": find_size(state, "begin_conv.weight"),
         "multipliers": _multipliers(state),
-        "centered": chosen[RESCALED.name],
+        "centered": chosen[RESCALED],
     }
-    size = chosen[ncsn.IMAGE_SIZE.name]
+    size = chosen[ncsn.IMAGE_SIZE]
     return Imported(
         spec=ModelSpec(
             shape=(in_channels, size, size),
             schedule=schedule,
             parameterization="scaled_score",
             cond="level",
-            data_range=(-1.0, 1.0) if chosen[RESCALED.name] else (0.0, 1.0),
+            data_range=(-1.0, 1.0) if chosen[RESCALED] else (0.0, 1.0),
         ),
         network=NetworkCall("ncsnv2", arguments),
         tensors=take_ncsnv2(weights, arguments),
-        sampler=ncsn.annealed_langevin(chosen, len(schedule), denoise=chosen[DENOISE.name]),
+        sampler=ncsn.annealed_langevin(chosen, len(schedule), denoise=chosen[DENOISE]),
         weights="raw" if ema is None else "ema",
         chosen=chosen,
         files=source.files,
-        step=step_of(source),
+        step=listed_step(source),
     )
 
 
 def take_ncsnv2(state: Weights, arguments: dict[str, Any]) -> Weights:
-    """The tensors of the NCSNv2 with these arguments."""
+    """Return the tensors of the NCSNv2 with these arguments."""
     stages, refines = _numbers(len(arguments["multipliers"]))
     wanted = {
         name: Wanted(ncsn.refinenet_name(name, stages, refines), tuple(value.shape))
@@ -108,19 +102,19 @@ def take_ncsnv2(state: Weights, arguments: dict[str, Any]) -> Weights:
 
 
 def _multipliers(state: Weights) -> list[int]:
-    """The widths of the stages that are there: 4 of NCSNv2, 5 of Deeper, 6 of Deepest."""
+    """Return the relative widths of the stages: 4 in NCSNv2, 5 in Deeper, 6 in Deepest."""
     count = 4 + any(name.startswith("res5.") for name in state)
     count += any(name.startswith("res31.") for name in state)
-    base = size_of(state, "begin_conv.weight")
+    base = find_size(state, "begin_conv.weight")
     widths = [
-        size_of(state, f"res{n}.1.conv1.bias", f"res{n}.1.conv1.weight", f"res{n}.1.conv2.bias")
+        find_size(state, f"res{n}.1.conv1.bias", f"res{n}.1.conv1.weight", f"res{n}.1.conv2.bias")
         for n in _numbers(count)[0]
     ]
     return [width // base for width in widths]
 
 
 def _numbers(count: int) -> tuple[list[str], list[str]]:
-    """What `count` stages and their refine blocks are numbered, in running order."""
+    """Return the format's numbers of `count` stages and their refine blocks, in running order."""
     if count == 6:
         return ["1", "2", "3", "31", "4", "5"], ["1", "2", "31", "3", "4", "5"]
     numbers = [str(number + 1) for number in range(count)]
@@ -128,16 +122,11 @@ def _numbers(count: int) -> tuple[list[str], list[str]]:
 
 
 def _schedule(chosen: Chosen) -> NoiseSchedule:
-    levels = chosen[LEVELS.name]
-    least, most = chosen[ncsn.SIGMA_END.name], chosen[SIGMA_BEGIN.name]
-    if chosen[DIST.name] == "uniform":
+    levels = chosen[LEVELS]
+    least, most = chosen[ncsn.SIGMA_END], chosen[SIGMA_BEGIN]
+    if chosen[DIST] == "uniform":
         return karras(levels=levels, sigma_min=least, sigma_max=most, rho=1)
     return geometric(levels=levels, sigma_min=least, sigma_max=most)
-
-
-def _decimal(value: float) -> float:
-    """A float32 as the number that its configuration will have had."""
-    return float(f"{value:.6g}")
 
 
 FORMAT: Final = Format(

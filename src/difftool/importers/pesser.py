@@ -1,4 +1,4 @@
-"""pesser/pytorch_diffusion and ermongroup/ddim: DDPM's own networks (Ho et al. 2020), converted."""
+"""Read pesser/pytorch_diffusion and ermongroup/ddim: DDPM's networks (Ho et al. 2020)."""
 
 import re
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from difftool.importers.settings import Setting, Settings
 from difftool.importers.source import Source
 from difftool.importers.tensors import (
     Weights,
+    as_weights,
+    find_size,
+    listed_step,
     outline,
     replace_words,
-    size_of,
-    step_of,
     take_unet,
-    weights_of,
 )
 from difftool.networks.unet import UNet
 
@@ -51,9 +51,9 @@ _SIGNS: Final = {"temb.dense.0.weight", "conv_in.weight", "down.0.block.0.norm1.
 
 
 def _state(source: Source) -> tuple[Weights | None, str]:
-    """The weights to take, and whether they are "ema" or "raw"."""
-    ema = weights_of(source.item(_EMA))
-    return (ema, "ema") if ema else (weights_of(source.first), "raw")
+    """Return the weights to take, and their kind, "ema" or "raw"."""
+    ema = as_weights(source.item(_EMA))
+    return (ema, "ema") if ema else (as_weights(source.first), "raw")
 
 
 def _recognizes(source: Source) -> bool:
@@ -65,19 +65,19 @@ def _read(source: Source, settings: Settings) -> Imported:
     chosen = settings.choose(RESOLUTION, VARIANCE, SCHEDULE, BETA_START, BETA_END, STEPS, RESCALED)
     state, weights = _state(source)
     state = state or {}
-    arguments = arguments_of(state)
+    arguments = network_arguments(state)
     network = outline(NetworkCall("unet", arguments))
     assert isinstance(network, UNet)
-    schedule = linear if chosen[SCHEDULE.name] == "linear" else scaled_linear
-    size = chosen[RESOLUTION.name]
-    variance = chosen[VARIANCE.name].removeprefix("fixed")
+    schedule = linear if chosen[SCHEDULE] == "linear" else scaled_linear
+    size = chosen[RESOLUTION]
+    variance = chosen[VARIANCE].removeprefix("fixed")
     return Imported(
         spec=ModelSpec(
             shape=(arguments["in_channels"], size, size),
             schedule=schedule(
-                steps=chosen[STEPS.name],
-                beta_start=chosen[BETA_START.name],
-                beta_end=chosen[BETA_END.name],
+                steps=chosen[STEPS],
+                beta_start=chosen[BETA_START],
+                beta_end=chosen[BETA_END],
             ),
             parameterization="epsilon",
             cond="timestep",
@@ -89,23 +89,25 @@ def _read(source: Source, settings: Settings) -> Imported:
         weights=weights,
         chosen=chosen,
         files=source.files,
-        step=step_of(source),
+        step=listed_step(source),
     )
 
 
-def arguments_of(state: Weights) -> dict[str, Any]:
-    """The constructor arguments of the U-Net that these tensors are of."""
-    channels = size_of(state, "conv_in.weight", "conv_in.bias")
+def network_arguments(state: Weights) -> dict[str, Any]:
+    """Return the constructor arguments of these tensors' U-Net."""
+    channels = find_size(state, "conv_in.weight", "conv_in.bias")
     levels = 1 + max(int(m[1]) for name in state if (m := re.match(r"down\.(\d+)\.", name)))
     blocks = len({m[1] for name in state if (m := re.match(r"down\.0\.block\.(\d+)\.", name))})
     parts = ("norm2.weight", "norm2.bias", "conv1.bias", "conv2.bias", "temb_proj.bias")
     widths = [
-        size_of(state, *(f"down.{level}.block.{j}.{part}" for j in range(blocks) for part in parts))
+        find_size(
+            state, *(f"down.{level}.block.{j}.{part}" for j in range(blocks) for part in parts)
+        )
         for level in range(levels)
     ]
     return {
-        "in_channels": size_of(state, "conv_in.weight", axis=1),
-        "out_channels": size_of(state, "conv_out.bias", "conv_out.weight"),
+        "in_channels": find_size(state, "conv_in.weight", axis=1),
+        "out_channels": find_size(state, "conv_out.bias", "conv_out.weight"),
         "channels": channels,
         "multipliers": [width // channels for width in widths],
         "blocks": blocks,
@@ -118,7 +120,7 @@ def arguments_of(state: Weights) -> dict[str, Any]:
 
 
 def namer(arguments: dict[str, Any]) -> Callable[[str], str]:
-    """What the format calls the parts of the U-Net with these arguments."""
+    """Return the function from our tensors' names to the format's, for these arguments."""
     return partial(_name, levels=len(arguments["multipliers"]), blocks=arguments["blocks"])
 
 
@@ -136,8 +138,9 @@ def _name(name: str, levels: int, blocks: int) -> str:
 
     def place(match: re.Match[str]) -> str:
         way, row, column, part = match[1], int(match[2]), int(match[3]), match[4]
-        level, index = divmod(row, blocks + 1)  # an extra row: the downsampling, or one more block
-        if way == "up":  # runs from the coarsest level; theirs counts levels as on the way down
+        # A level has one more row than blocks: the downsampling, or on the way up one more block.
+        level, index = divmod(row, blocks + 1)
+        if way == "up":  # ours counts in running order, theirs as on the way down
             level = levels - 1 - level
         if part == "conv":
             return f"{way}.{level}.{way}sample.conv."

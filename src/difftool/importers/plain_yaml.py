@@ -1,4 +1,4 @@
-"""YAML as plain data: nothing in it runs, and a few lines stay a few lines."""
+"""Read YAML as plain data: nothing in it runs, and short files stay small in memory."""
 
 import re
 from pathlib import Path
@@ -7,41 +7,40 @@ from typing import Any, Final
 from difftool.errors import ArtefactError, first_line
 from difftool.files import read_limited
 
-MOST_NODES: Final = 10_000  # values and keys, each as often as it is referred to
-_LONG: Final = (
-    10  # so many characters count as one more, since some numbers take the square of them
-)
+MOST_NODES: Final = 10_000  # values and keys, counted at every reference
+# So many characters count as one more value, since reading a number may take their square.
+_LONG: Final = 10
 _NAMESPACE: Final = "tag:yaml.org,2002:python/object:argparse.Namespace"
 
 
 def read_yaml(path: Path) -> Any:
-    """Plain data from YAML. A dumped argparse.Namespace becomes a dictionary.
+    """Read plain data from YAML. A dumped argparse.Namespace becomes a dictionary.
 
-    ArtefactError for every other tag that names Python, for what is not YAML, and for what has more
-    than MOST_NODES values, counting those that are referred to each time.
+    ArtefactError for every other Python tag, for anything but YAML, and for more than MOST_NODES
+    values, with a value counted at every reference to it.
     """
     import yaml
 
     class Plain(yaml.SafeLoader):
-        """Counts what it composes, before it makes anything of it."""
+        """A loader that counts the nodes before it makes values from them."""
 
         def __init__(self, data: bytes) -> None:
             super().__init__(data)
             self.count = 0
-            self.sizes: dict[str, int] = {}  # of what has a name
+            self.sizes: dict[str, int] = {}  # nodes under each anchor
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             event, before = self.peek_event(), self.count
             name = event.anchor
             if self.check_event(yaml.AliasEvent):
-                # What is not whole yet refers to itself.
+                # An anchor without a size is not complete yet, so the value contains itself.
                 self.count += self.sizes.get(name, MOST_NODES) if name in self.anchors else 0
             else:
                 self.count += 1 + len(getattr(event, "value", "")) // _LONG
             if self.count > MOST_NODES:
                 raise ArtefactError(
                     f"{path} has more than {MOST_NODES} values, counting what it repeats",
-                    "is it what you meant?",
+                    "check that it is the right file",
                 )
             node = super().compose_node(parent, index)
             self.sizes.setdefault(name, self.count - before)
@@ -61,5 +60,5 @@ def read_yaml(path: Path) -> Any:
             f"{path} asks for {what}, which is more than plain data",
             "do not use it, unless you know its author; then write the values out",
         ) from error
-    except Exception as error:  # whatever its constructors make of what its tags promise
+    except Exception as error:  # a constructor may raise anything for a value that its tag belies
         raise ArtefactError(f"cannot read {path}: {first_line(error)}", "copy it again") from error

@@ -1,27 +1,26 @@
-"""yang-song/score_sde_pytorch: NCSN++ and DDPM++ of Song et al. 2021."""
+"""Read yang-song/score_sde_pytorch: NCSN++ and DDPM++ of Song et al. 2021."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
 from torch import Tensor
 
 from difftool.diffusion.calls import NetworkCall, SamplerCall
-from difftool.diffusion.schedules import NoiseSchedule, geometric, linear, sub_vp_sde, vp_sde
+from difftool.diffusion.schedules import geometric, linear, sub_vp_sde, vp_sde
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, quoted
 from difftool.importers.format import Format, Imported
 from difftool.importers.score_sde_tensors import (
     PREFIX,
     SIGMAS,
-    arguments_of,
     averaged,
+    network_arguments,
     take_score_sde,
 )
 from difftool.importers.settings import Chosen, Setting, Settings
 from difftool.importers.source import Source
-from difftool.importers.tensors import Weights, weights_of
+from difftool.importers.tensors import Weights, as_decimal, as_step, as_weights, check_sigmas
 
 IMAGE_SIZE: Final = Setting(
     "data.image_size", int, usual="32 for CIFAR-10, 256 for LSUN and faces, 1024 for FFHQ"
@@ -58,7 +57,7 @@ CORRECTOR: Final = Setting("sampling.corrector", str, choices=("langevin", "ald"
 SNR: Final = Setting("sampling.snr", float, default=0.16)
 STEPS_EACH: Final = Setting("sampling.n_steps_each", int, default=1)
 FLOW: Final = Setting("sampling.probability_flow", bool, default=False)
-# Parts of the published code that our network and samplers do not have.
+# Options of the published code for which our network and samplers have one value.
 FIXED: Final = (
     Setting("model.name", str, default="ncsnpp", choices=("ncsnpp",)),
     Setting("model.conditional", bool, default=True, choices=(True,)),
@@ -67,19 +66,19 @@ FIXED: Final = (
     Setting("model.resamp_with_conv", bool, default=True, choices=(True,)),
 )
 
-_LAST_LABEL: Final = 999  # what a continuous time of 1 is to a VP network, whatever its steps
-_TIME_MIN: Final = 1e-3  # where the authors' VP samplers end
+_LAST_LABEL: Final = 999  # the input of a VP network at time 1, for any number of steps
+_TIME_MIN: Final = 1e-3  # the last time of the authors' VP samplers
 
 
 def _state(source: Source) -> Weights | None:
-    return weights_of(source.content.get("model")) if isinstance(source.content, Mapping) else None
+    return as_weights(source.content.get("model")) if isinstance(source.content, Mapping) else None
 
 
 def _shadow(content: Mapping[str, Any]) -> list[Tensor] | None:
-    """The moving averages, which have no names."""
+    """Return the moving averages, which have no names."""
     ema = content.get("ema")
     shadow = ema.get("shadow_params") if isinstance(ema, Mapping) else None
-    named = weights_of({str(n): value for n, value in enumerate(shadow or [])})
+    named = as_weights({str(n): value for n, value in enumerate(shadow or [])})
     return list(named.values()) if named else None
 
 
@@ -89,21 +88,20 @@ def _recognizes(source: Source) -> bool:
 
 def _read(source: Source, settings: Settings) -> Imported:
     state = _state(source) or {}
-    arguments = arguments_of(state)
+    arguments = network_arguments(state)
     chosen = _choose(settings, arguments, state.get(SIGMAS))
     arguments |= {
-        "fir": chosen[FIR.name],
-        "rescale": chosen[RESCALE.name],
-        "centered": chosen[CENTERED.name],
+        "fir": chosen[FIR],
+        "rescale": chosen[RESCALE],
+        "centered": chosen[CENTERED],
     }
     _check_config(source.beside, arguments, chosen)
     spec = _spec(chosen, arguments)
     if SIGMAS in state and spec.parameterization != "epsilon":
-        _check_sigmas(state[SIGMAS], spec.schedule)
+        check_sigmas(state[SIGMAS], spec.schedule)
     shadow = _shadow(source.content)
     taken = dict(state) if shadow is None else averaged(state, shadow)
     taken.pop(SIGMAS, None)
-    step = source.content.get("step")
     return Imported(
         spec=spec,
         network=NetworkCall("ncsnpp", arguments),
@@ -112,18 +110,19 @@ def _read(source: Source, settings: Settings) -> Imported:
         weights="raw" if shadow is None else "ema",
         chosen=chosen,
         files=source.files,
-        step=step if type(step) is int and step >= 0 else 0,
+        step=as_step(source.content.get("step")),
     )
 
 
 def _choose(settings: Settings, arguments: dict[str, Any], sigmas: Tensor | None) -> Chosen:
-    """The settings; what the tensors tell, and what one implies for another, need not be said."""
+    """Choose the settings; the tensors and other settings give defaults to some of them."""
     fourier = arguments["embedding"] == "fourier"
     sde = replace(SDE, default="vesde", choices=("vesde",)) if fourier else SDE
     kind = settings.peek(sde)
     exploding = kind == "vesde"
     continuous, by_sigma = CONTINUOUS, replace(BY_SIGMA, default=exploding)
-    if kind in ("vesde", "subvpsde"):  # Fourier features are of continuous noise, and so is sub-VP
+    if kind in ("vesde", "subvpsde"):
+        # A VE network is continuous if it has Fourier features, and sub-VP always is.
         known = fourier or not exploding
         continuous = replace(CONTINUOUS, default=known, choices=(known,))
     if not exploding:
@@ -134,10 +133,10 @@ def _choose(settings: Settings, arguments: dict[str, Any], sigmas: Tensor | None
     least, most, levels = SIGMA_MIN, SIGMA_MAX, LEVELS
     if sigmas is not None and sigmas.ndim == 1 and len(sigmas):
         levels = replace(levels, default=len(sigmas))
-        least = replace(least, default=_decimal(float(sigmas[-1])))
-        most = replace(most, default=_decimal(float(sigmas[0])))
+        least = replace(least, default=as_decimal(sigmas[-1]))
+        most = replace(most, default=as_decimal(sigmas[0]))
     elif not exploding:
-        most = replace(most, default=50.0)  # not looked at
+        most = replace(most, default=50.0)  # it has no effect then
     return settings.choose(
         IMAGE_SIZE,
         sde,
@@ -161,21 +160,21 @@ def _choose(settings: Settings, arguments: dict[str, Any], sigmas: Tensor | None
 
 
 def _spec(chosen: Chosen, arguments: Mapping[str, Any]) -> ModelSpec:
-    size, levels = chosen[IMAGE_SIZE.name], chosen[LEVELS.name]
+    size, levels = chosen[IMAGE_SIZE], chosen[LEVELS]
     shape = (arguments["in_channels"], size, size)
-    data_range = (-1.0, 1.0) if chosen[CENTERED.name] else (0.0, 1.0)
-    if chosen[SDE.name] == "vesde":
+    data_range = (-1.0, 1.0) if chosen[CENTERED] else (0.0, 1.0)
+    if chosen[SDE] == "vesde":
         return ModelSpec(
             shape=shape,
             schedule=geometric(
-                levels=levels, sigma_min=chosen[SIGMA_MIN.name], sigma_max=chosen[SIGMA_MAX.name]
+                levels=levels, sigma_min=chosen[SIGMA_MIN], sigma_max=chosen[SIGMA_MAX]
             ),
-            parameterization="scaled_score" if chosen[BY_SIGMA.name] else "score",
-            cond="quarter_log_sigma" if chosen[CONTINUOUS.name] else "level",
+            parameterization="scaled_score" if chosen[BY_SIGMA] else "score",
+            cond="quarter_log_sigma" if chosen[CONTINUOUS] else "level",
             data_range=data_range,
         )
-    least, most = chosen[BETA_MIN.name], chosen[BETA_MAX.name]
-    if not chosen[CONTINUOUS.name]:
+    least, most = chosen[BETA_MIN], chosen[BETA_MAX]
+    if not chosen[CONTINUOUS]:
         return ModelSpec(
             shape=shape,
             schedule=linear(steps=levels, beta_start=least / levels, beta_end=most / levels),
@@ -183,7 +182,7 @@ def _spec(chosen: Chosen, arguments: Mapping[str, Any]) -> ModelSpec:
             cond="timestep",
             data_range=data_range,
         )
-    sde = vp_sde if chosen[SDE.name] == "vpsde" else sub_vp_sde
+    sde = vp_sde if chosen[SDE] == "vpsde" else sub_vp_sde
     return ModelSpec(
         shape=shape,
         schedule=sde(levels=levels, beta_min=least, beta_max=most, time_min=_TIME_MIN),
@@ -196,39 +195,30 @@ def _spec(chosen: Chosen, arguments: Mapping[str, Any]) -> ModelSpec:
 
 
 def _sampler(chosen: Chosen) -> SamplerCall:
-    """The authors' sampler, on all levels and without clipping."""
-    predictor, corrector = chosen[PREDICTOR.name], chosen[CORRECTOR.name]
+    """Return the authors' sampler, on all levels and without clipping."""
+    predictor, corrector = chosen[PREDICTOR], chosen[CORRECTOR]
     ancestral = predictor == "ancestral_sampling"
     arguments: dict[str, Any] = {"clip": False}
     if corrector != "none":
         arguments |= {
-            "corrections": chosen[STEPS_EACH.name],
-            "snr": chosen[SNR.name],
+            "corrections": chosen[STEPS_EACH],
+            "snr": chosen[SNR],
             "predictor": "ancestral" if ancestral else "reverse_diffusion",
             "corrector": "reference" if corrector == "langevin" else "fixed",
         }
         return SamplerCall("predictor_corrector", arguments)
     if ancestral:
-        variance = "small" if chosen[SDE.name] == "vesde" else "large"
+        variance = "small" if chosen[SDE] == "vesde" else "large"
         return SamplerCall("ddpm", {"variance": variance, **arguments})
-    flow = chosen[FLOW.name]
+    flow = chosen[FLOW]
     return SamplerCall("probability_flow" if flow else "reverse_diffusion", arguments)
 
 
-def _check_sigmas(sigmas: Tensor, schedule: NoiseSchedule) -> None:
-    expected = schedule.sigma[::-1]
-    if sigmas.shape != expected.shape or not np.allclose(sigmas.numpy(), expected, rtol=1e-4):
-        raise ArtefactError(
-            f"the file's own noise levels are not {schedule}",
-            "its configuration is of another model; remove it, or --set the right values",
-        )
-
-
 def _check_config(beside: Mapping[str, Any], arguments: Mapping[str, Any], chosen: Chosen) -> None:
-    """ArtefactError if a configuration describes another network than the tensors do."""
+    """Raise ArtefactError if a configuration describes another network than the tensors do."""
     model = beside.get("model")
     model = model if isinstance(model, Mapping) else {}
-    size = chosen[IMAGE_SIZE.name]
+    size = chosen[IMAGE_SIZE]
     sizes = [size // 2**level for level in range(len(arguments["multipliers"]))]
     found = {
         "nf": arguments["channels"],
@@ -251,22 +241,17 @@ def _check_config(beside: Mapping[str, Any], arguments: Mapping[str, Any], chose
     if wrong:
         raise ArtefactError(
             f"the configuration is of another network than the tensors; {'; '.join(wrong)}",
-            "remove it, or put the right one there",
+            "remove it, or replace it with the right one",
         )
 
 
 def _plain(value: Any, sizes: list[int], name: str) -> Any:
-    """A configuration's value as we write it; of resolutions those that the network has."""
+    """Return a configuration's value as we write it, without resolutions that the network lacks."""
     if isinstance(value, str):
         return value.lower()
     if isinstance(value, list | tuple):
         return [size for size in sizes if size in value] if name == "attn_resolutions" else [*value]
     return value
-
-
-def _decimal(value: float) -> float:
-    """A rounded number as its configuration will have had it."""
-    return float(f"{value:.6g}")
 
 
 FORMAT: Final = Format(

@@ -1,7 +1,7 @@
-"""The tensors of yang-song/score_sde_pytorch: its modules are a list, and named by their place.
+"""Read the tensors of yang-song/score_sde_pytorch, whose modules are a list without names.
 
-Which module stands where follows from the configuration in the authors' code. Here it is read off
-the tensors, and our own modules are numbered in the order in which they run, which is the same.
+In the authors' code the configuration decides the list's order. Here the tensors tell it. Our own
+modules, numbered in the order in which they run, have the same places.
 """
 
 import re
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ArtefactError
-from difftool.importers.tensors import Weights, outline, size_of, take_unet
+from difftool.importers.tensors import Weights, find_size, outline, take_unet
 from difftool.networks.ncsnpp import NCSNpp
 from difftool.networks.ncsnpp_layers import (
     DoubleConv,
@@ -25,7 +25,7 @@ from difftool.networks.ncsnpp_layers import (
 from difftool.networks.unet_layers import SelfAttention
 
 PREFIX: Final = "all_modules."
-FREQUENCIES: Final = f"{PREFIX}0.W"  # of the Fourier embedding; a parameter, and never trained
+FREQUENCIES: Final = f"{PREFIX}0.W"  # the Fourier embedding's; a parameter that is never trained
 SIGMAS: Final = "sigmas"
 
 _RESIDUAL: Final = {
@@ -43,7 +43,7 @@ _ATTENTION: Final = {
     "out": "NIN_3",
 }
 _NIN: Final = {"weight": "W", "bias": "b"}
-_MODULES: Final = (  # what a place in the list holds, where it is no container
+_MODULES: Final = (  # each of these has a place in the list; containers have none
     FourierEmbedding,
     nn.Linear,
     nn.Conv2d,
@@ -57,7 +57,7 @@ _MODULES: Final = (  # what a place in the list holds, where it is no container
 
 
 class Part(NamedTuple):
-    """One module of the list: its kind, and what its names begin with.
+    """A module of the list: its kind, and the prefix of its tensors' names.
 
     Kinds are "fourier", "linear", "conv", "norm", "residual", "attention", "combine", "resample",
     and "unknown" if tensors are missing.
@@ -68,7 +68,7 @@ class Part(NamedTuple):
 
 
 def take_score_sde(state: Weights, arguments: Mapping[str, Any]) -> Weights:
-    """The tensors of the network with these arguments. NIN's weights are [in, out] in the file."""
+    """Return the tensors of the network with these arguments; in the file NIN's are transposed."""
     network = outline(NetworkCall("ncsnpp", arguments))
     assert isinstance(network, NCSNpp)
     state = {
@@ -82,32 +82,34 @@ def take_score_sde(state: Weights, arguments: Mapping[str, Any]) -> Weights:
 
 
 def averaged(state: Weights, shadow: list[Tensor]) -> Weights:
-    """The moving averages by the names of what they are averages of.
+    """Return the state with its moving averages in place of the trained tensors.
 
-    They are stored without names, in the order of the model's parameters that are trained: neither
-    a buffer nor the frequencies are among them.
+    The averages have no names. Their order is that of the trained parameters, which include neither
+    buffers nor the frequencies.
     """
     names = [name for name in state if name not in (SIGMAS, FREQUENCIES)]
     if len(names) != len(shadow):
         raise ArtefactError(
             f"the file has {len(shadow)} moving averages for {len(names)} trained tensors",
-            "is the file whole?",
+            "check that the file is whole",
         )
     return state | dict(zip(names, shadow, strict=True))
 
 
-def arguments_of(state: Weights) -> dict[str, Any]:
-    """The constructor arguments of the network that these tensors are of.
+def network_arguments(state: Weights) -> dict[str, Any]:
+    """Return those constructor arguments of the network that its tensors tell.
 
-    What they leave open is missing: "fir" of some networks, and "rescale" and "centered" always.
+    They never tell "rescale" and "centered", and not always "fir".
     """
     parts = _parts(state)
     first = next((n for n, part in enumerate(parts) if part.kind == "conv"), len(parts))
     if first == len(parts):
-        raise ArtefactError("the tensors describe no network; no convolution", "is the file whole?")
+        raise ArtefactError(
+            "the tensors describe no network; no convolution", "check that the file is whole"
+        )
     conv_in = parts[first].name
-    channels = size_of(state, f"{conv_in}.weight", f"{conv_in}.bias")
-    in_channels = size_of(state, f"{conv_in}.weight", axis=1)
+    channels = find_size(state, f"{conv_in}.weight", f"{conv_in}.bias")
+    in_channels = find_size(state, f"{conv_in}.weight", axis=1)
     arguments: dict[str, Any] = {
         "in_channels": in_channels,
         "channels": channels,
@@ -123,7 +125,7 @@ def arguments_of(state: Weights) -> dict[str, Any]:
 
 
 def _down(state: Weights, parts: list[Part], channels: int) -> dict[str, Any]:
-    """What the way down tells; `parts` are those behind the first convolution."""
+    """Return the arguments that the way down tells; `parts` follow the first convolution."""
     blocks = _count_blocks(state, parts)
     rest = iter(parts)
     part, width = next(rest), channels
@@ -162,27 +164,31 @@ def _down(state: Weights, parts: list[Part], channels: int) -> dict[str, Any]:
 
 
 def _count_blocks(state: Weights, parts: list[Part]) -> int:
-    """Residual blocks of a level on the way down: those before the first change of resolution."""
+    """Count the residual blocks of a level: those before the first change of resolution."""
     change = next((n for n, part in enumerate(parts) if _changes(state, part)), len(parts))
     blocks = sum(part.kind == "residual" for part in parts[:change])
-    if change == len(parts):  # one level: two of them in the middle, and one more on the way up
+    if change == len(parts):  # a single level: n down, two in the middle, n + 1 up
         blocks = (blocks - 3) // 2
     if blocks < 1:
-        raise ArtefactError("the tensors describe no network; no block", "is the file whole?")
+        raise ArtefactError(
+            "the tensors describe no network; no block", "check that the file is whole"
+        )
     return blocks
 
 
 def _output(state: Weights, parts: list[Part], in_channels: int) -> dict[str, Any]:
-    """Whether there is one norm, behind all else, or the first one is of a pyramid."""
+    """Return the output pyramid; a network with one has a norm before the last module."""
     norms = [n for n, part in enumerate(parts) if part.kind == "norm"]
     if len(norms) < 2 or norms[0] + 1 == len(parts):
         return {"output_pyramid": "none"}
-    outputs = size_of(state, *(f"{parts[norms[0] + 1].name}.{what}" for what in ("bias", "weight")))
+    outputs = find_size(
+        state, *(f"{parts[norms[0] + 1].name}.{what}" for what in ("bias", "weight"))
+    )
     return {"output_pyramid": "output_skip" if outputs == in_channels else "residual"}
 
 
 def _parts(state: Weights) -> list[Part]:
-    """The modules that have tensors, in their order."""
+    """Return the modules that have tensors, in their order."""
     inside: dict[int, set[str]] = {}
     for name in state:
         if found := re.match(rf"{re.escape(PREFIX)}(\d+)\.(.+)", name):
@@ -210,7 +216,7 @@ def _kind(state: Weights, name: str, inside: set[str]) -> str:
 
 
 def _changes(state: Weights, part: Part) -> bool:
-    """Whether a module changes the resolution: only there has an even width a shortcut."""
+    """Tell if a module changes the resolution: only then has a block of even width a shortcut."""
     if part.kind != "residual":
         return part.kind == "resample"
     has_shortcut = any(f"{part.name}.Conv_2.{what}" in state for what in ("weight", "bias"))
@@ -218,16 +224,16 @@ def _changes(state: Weights, part: Part) -> bool:
 
 
 def _inputs(state: Weights, part: Part) -> int:
-    return size_of(state, *(f"{part.name}.GroupNorm_0.{what}" for what in ("weight", "bias")))
+    return find_size(state, *(f"{part.name}.GroupNorm_0.{what}" for what in ("weight", "bias")))
 
 
 def _outputs(state: Weights, part: Part) -> int:
     parts = ("GroupNorm_1.weight", "GroupNorm_1.bias", "Conv_0.bias", "Conv_1.bias", "Dense_0.bias")
-    return size_of(state, *(f"{part.name}.{what}" for what in parts))
+    return find_size(state, *(f"{part.name}.{what}" for what in parts))
 
 
 def _listed(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    """Our modules that have a place in the list, in its order, by our names."""
+    """Yield our modules that have a place in the list, in its order, by our names."""
     for name, child in module.named_children():
         if isinstance(child, _MODULES):
             yield prefix + name, child
@@ -238,7 +244,7 @@ def _listed(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
 def _source_name(
     name: str, places: Mapping[str, tuple[str, nn.Module]], *, fir: bool, nin: bool
 ) -> str:
-    """What the format calls a tensor of ours; `nin` is how DDPM's residual blocks widen."""
+    """Return the format's name of a tensor of ours; with `nin` shortcuts are NINs, as in DDPM."""
     ours = name
     while ours not in places:
         ours = ours.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""What tensors do not tell: said on the command line, in a file beside them, or by default."""
+"""Settings that tensors do not tell: given by the user, by a file next to them, or by default."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,11 +14,11 @@ _WORDS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that a format may have to be told, by the name that its authors use.
+    """A fact that a format may need besides its tensors, by the name that its authors use.
 
     - `kind`: bool, int, float or str
-    - `default`: what holds if nothing is said; None if it must be said
-    - `usual`: for the hint of one that must be said: the values of well-known files
+    - `default`: the value if none is given; None if one must be given
+    - `usual`: the values of well-known files, for the error if none is given
     - `choices`: all values that can be imported; empty for any
     - `also`: other names in configuration files
     """
@@ -33,39 +33,39 @@ class Setting:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The value of every setting, by name; `assumed` names those that nothing had said."""
+    """The value of every setting, by name; `assumed` names those that have their defaults."""
 
     values: Mapping[str, Any]
     assumed: tuple[str, ...]
 
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
+    def __getitem__(self, setting: Setting) -> Any:
+        return self.values[setting.name]
 
 
 class SettingsMissing(UsageError):
-    """Settings that have to be said; `missing` has them all."""
+    """Settings must be given; `missing` has them all."""
 
     def __init__(self, missing: Iterable[Setting]) -> None:
         self.missing = tuple(missing)
         names = ", ".join(setting.name for setting in self.missing)
         usual = "; ".join(f"{setting.name}: {setting.usual}" for setting in self.missing)
         flags = " ".join(f"--set {setting.name}=..." for setting in self.missing)
-        super().__init__(f"the file does not tell {names}", f"say {flags} ({usual})")
+        super().__init__(f"the file does not tell {names}", f"give {flags} ({usual})")
 
 
 class Settings:
-    """Where values come from: `said` goes before `beside`, the contents of a configuration file."""
+    """The given values: `said` by the user, which goes before the configuration file `beside`."""
 
     def __init__(self, said: Mapping[str, str], beside: Mapping[str, Any]) -> None:
         self._said = dict(said)
         self._beside = _flat(beside)
 
     def peek(self, setting: Setting) -> Any:
-        """The value of a setting, or None if nothing says it and it has no default.
+        """Return the value of a setting, or None if it is not given and has no default.
 
         Raises:
-            UsageError, ArtefactError: it is of another kind, or not one that can be imported; as
-                the command line or the file says it.
+            UsageError: the user's value has another kind or cannot be imported.
+            ArtefactError: the file's value has another kind or cannot be imported.
         """
         for name in (setting.name, *setting.also):
             if name in self._said:
@@ -76,11 +76,11 @@ class Settings:
         return setting.default
 
     def choose(self, *settings: Setting) -> Chosen:
-        """The values of all settings of a format.
+        """Return the values of all settings of a format.
 
         Raises:
-            SettingsMissing: some must be said; it names them all.
-            UsageError: something is said that the format has no use for; or as `peek`.
+            SettingsMissing: some must be given; the error names all of them.
+            UsageError: the format has no such setting; or as `peek`.
         """
         known = {name for setting in settings for name in (setting.name, *setting.also)}
         for name in self._said:
@@ -112,8 +112,8 @@ def _checked(setting: Setting, value: Any, error: type[DifftoolError]) -> Value:
 
 
 def _converted(kind: type[Value], value: Any) -> Value | None:
-    """`value`, which a command line gives as a word, as one of a kind; None if it is not."""
-    if isinstance(value, int) and abs(value) >= 1 << 63:  # perhaps more digits than Python prints
+    """Convert a value, which may be a word of a command line, to a kind; None if it is not one."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:  # Python may refuse to print it
         return None
     if kind is str:
         return str(value) if isinstance(value, str | int | float) else None
@@ -131,7 +131,7 @@ def _converted(kind: type[Value], value: Any) -> Value | None:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"model": {"ngf": 8}} -> {"model.ngf": 8}"""
+    """Flatten nested mappings: {"model": {"ngf": 8}} becomes {"model.ngf": 8}."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Reading files that someone else wrote: tensors and plain values come out, and nothing runs."""
+"""Read files that someone else wrote: tensors and plain values come out, and nothing runs."""
 
 import re
 import warnings
@@ -17,24 +17,24 @@ from difftool.files import read_json
 from difftool.importers import layout
 from difftool.importers.plain_yaml import read_yaml
 
-# A configuration beside the tensors, under the names that its formats give it.
+# The names that formats give to a configuration next to the tensors.
 CONFIGS: Final = ("config.yml", "config.yaml", "config.json", "flags.json")
 
-_PICKLE: Final = b"\x80"  # how a pickle of protocol 2 or later begins
-_TORCH_PROTOCOL: Final = 2  # of the pickles in what torch.save writes
-_START: Final = 1 << 16  # bytes of a file that are looked at
+_PICKLE: Final = b"\x80"  # the first byte of a pickle of protocol 2 or later
+_TORCH_PROTOCOL: Final = 2  # the protocol of torch.save
+_START: Final = 1 << 16  # bytes at a file's start that are searched
 
 
 @dataclass(frozen=True)
 class Source:
-    """What was found at a path.
+    """The tensors and the configuration found at a path.
 
-    - `path`: as it was given, a file or a folder
-    - `file`, `content`: the one file of tensors there, and what it holds: tensors, numbers, words,
-      lists and dictionaries. None if a folder has no such file or several
-    - `beside`: the configuration beside it, or nothing; of a diffusers model, whose parts have
-      one each, all of them by the names of the parts: unet, scheduler, pipeline
-    - `configs`: the files that `beside` is from
+    - `path`: the given file or folder
+    - `file`, `content`: the one file of tensors there, and its content: tensors, numbers, words,
+      lists and dictionaries. Both are None if a folder has no such file or several
+    - `beside`: the configuration next to it, or nothing. For a diffusers model it has the
+      configurations of all parts, by their names: unet, scheduler, pipeline
+    - `configs`: the files from which `beside` was read
     """
 
     path: Path
@@ -44,23 +44,23 @@ class Source:
     configs: tuple[Path, ...]
 
     def item(self, index: int) -> Any:
-        """An item of the content, if that is a list and has it; else None."""
+        """Return an item of the content, or None if that is not a list or is too short."""
         is_there = isinstance(self.content, list) and index < len(self.content)
         return self.content[index] if is_there else None
 
     @property
     def first(self) -> Any:
-        """The first item of the content, if that is a list; else the content."""
+        """Return the first item of the content if that is a list, or else the content."""
         return self.item(0) if isinstance(self.content, list) else self.content
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that were read."""
+        """Return the files that were read."""
         return (*([] if self.file is None else [self.file]), *self.configs)
 
 
 def open_source(path: Path) -> Source:
-    """Read what is at a path; ArtefactError if that cannot be done without running code."""
+    """Read the files at a path; ArtefactError if that is impossible without running code."""
     if not path.exists():
         raise ArtefactError(f"there is no {path}", "give a file of weights or its folder")
     folder = layout.unet_folder(path) if path.is_dir() else path.parent
@@ -78,15 +78,15 @@ def open_source(path: Path) -> Source:
 
 
 def tensor_files(folder: Path) -> list[Path]:
-    """The files directly in a folder that hold tensors, or a pickle that claims to."""
+    """Return the files directly in a folder that hold tensors, or a pickle that may."""
     return sorted(file for file in folder.iterdir() if file.is_file() and _holds_tensors(file))
 
 
 def load(path: Path) -> Any:
-    """The content of a file by torch.save or safetensors, on the CPU.
+    """Load a file of torch.save or safetensors to the CPU.
 
     Raises:
-        ArtefactError: it is damaged, or asks for code to be run, which is refused.
+        ArtefactError: it is damaged, or it asks for code to be run, which is refused.
     """
     if _is_safetensors(path):
         try:
@@ -95,16 +95,16 @@ def load(path: Path) -> Any:
             raise _unreadable(path, error) from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice is for those who call it
+            warnings.simplefilter("ignore")  # torch's advice is not for our users
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # what a hostile file makes of the reader
+    except Exception as error:  # a hostile file can make the reader raise anything
         raise (_refusal(path, str(error)) or _unreadable(path, error)) from error
 
 
 def read_config(path: Path | None) -> Mapping[str, Any]:
-    """The mapping in a YAML or JSON file; ArtefactError if it holds anything but plain data."""
+    """Read the mapping in a YAML or JSON file; ArtefactError if it is anything but plain data."""
     if path is None:
         return {}
     value = read_json(path) if path.suffix == ".json" else read_yaml(path)
@@ -122,7 +122,7 @@ def _holds_tensors(path: Path) -> bool:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins with the length of a JSON header that fits into it."""
+    """Tell if a file begins with the length of a JSON header that fits into it."""
     with open(path, "rb") as file:
         start = file.read(9)
     length = int.from_bytes(start[:8], "little")
@@ -130,7 +130,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _refusal(path: Path, reason: str) -> ArtefactError | None:
-    """Why a file that torch would not read must not be read; None if it may just be broken."""
+    """Return why a file that torch refused is dangerous; None if it may just be broken."""
     with open(path, "rb") as file:
         start = file.read(_START)
     if b"_reconstruct_persistent_obj" in start:
@@ -140,7 +140,7 @@ def _refusal(path: Path, reason: str) -> ArtefactError | None:
         )
     if found := re.search(r"nsupported (?:global: )?GLOBAL ([\w.]+)", reason):
         return ArtefactError(
-            f"{path} asks to run {found[1]} when it is loaded, which weights have no need to",
+            f"{path} asks to run {found[1]} when it is loaded, which weights need not do",
             "do not use it, unless you know its author; a state_dict of tensors needs no code",
         )
     if start[:1] == _PICKLE and start[1] > _TORCH_PROTOCOL:

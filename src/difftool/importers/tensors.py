@@ -1,16 +1,17 @@
-"""From a source's tensors to those of one of our networks.
+"""Turn a source's tensors into those of one of our networks.
 
-A format says, for each tensor that we want, what its authors call it. So whatever does not fit can
-be reported in their words.
+A format gives the authors' name of each tensor that we want. So errors can use their names.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from difftool.diffusion.calls import NetworkCall
+from difftool.diffusion.schedules import NoiseSchedule
 from difftool.errors import ArtefactError, UsageError
 from difftool.importers.source import Source
 from difftool.networks import build_network
@@ -19,14 +20,14 @@ Weights = dict[str, Tensor]
 
 
 class Wanted(NamedTuple):
-    """A tensor by its name in the source, and the shape that we need it in."""
+    """A tensor's name in the source, and the shape in which we need it."""
 
     source: str
     shape: tuple[int, ...]
 
 
 class Projected(Protocol):
-    """A residual block that takes so many numbers of the time embedding."""
+    """A residual block that takes `projection_size` numbers from the time embedding."""
 
     projection_size: int
 
@@ -39,8 +40,8 @@ class Projecting(Protocol):
     def residual_blocks(self) -> Mapping[str, Projected]: ...
 
 
-def weights_of(value: Any) -> Weights | None:
-    """A state dict by its names, without DataParallel's prefix; None if it is none."""
+def as_weights(value: Any) -> Weights | None:
+    """Return a state dict without DataParallel's prefix; None if the value is something else."""
     if not isinstance(value, Mapping) or not value:
         return None
     if not all(isinstance(k, str) and _is_plain(v) for k, v in value.items()):
@@ -50,22 +51,22 @@ def weights_of(value: Any) -> Weights | None:
 
 
 def outline(call: NetworkCall) -> nn.Module:
-    """A network without weights; ArtefactError if the arguments describe none of ours."""
+    """Build a network without weights; ArtefactError if its arguments describe none of ours."""
     try:
         with torch.device("meta"):
             return build_network(call)
     except UsageError as error:
         raise ArtefactError(
-            f"the tensors describe a network that difftool has not: {error.message}", error.hint
+            f"the tensors describe a network that difftool lacks: {error.message}", error.hint
         ) from error
 
 
 def take(source: Weights, wanted: Mapping[str, Wanted]) -> Weights:
-    """The wanted tensors by our names, as float32 of their own.
+    """Return the wanted tensors by our names, as copies in float32.
 
-    Shapes may differ by trailing ones: a 1x1 convolution is a linear layer elsewhere. ArtefactError
-    names, in the source's words, all tensors that are missing, left over, of another shape, or not
-    finite.
+    Shapes may differ by trailing ones, since some formats have a linear layer for a 1x1
+    convolution. ArtefactError names, with the source's names, all tensors that are missing, left
+    over, of another shape, or not finite.
     """
     names = {want.source for want in wanted.values()}
     there = {want.source: want.shape for want in wanted.values() if want.source in source}
@@ -84,9 +85,10 @@ def take(source: Weights, wanted: Mapping[str, Wanted]) -> Weights:
     if found:
         raise ArtefactError(
             f"the tensors do not fit the network that they describe; {'; '.join(found)}",
-            "is the file whole, and its model unchanged from the published code?",
+            "check that the file is whole, and that its model is the one of the published code",
         )
-    return {  # copies, for some files have two names for one tensor
+    # Copies, because some files have two names for one tensor.
+    return {
         name: source[w.source].to(torch.float32, copy=True).reshape(w.shape)
         for name, w in wanted.items()
     }
@@ -95,10 +97,11 @@ def take(source: Weights, wanted: Mapping[str, Wanted]) -> Weights:
 def take_unet(
     source: Weights, network: Projecting, source_name: Callable[[str], str], *, apart: bool
 ) -> Weights:
-    """The tensors of a U-Net.
+    """Return the tensors of a U-Net.
 
-    `source_name` is given our names, but that each residual block has its own linear layer
-    `projection`; with `apart` attention has `q`, `k` and `v` instead of `qkv`.
+    `source_name` maps our names to the source's. Two kinds of names are special: each residual
+    block has a linear layer `projection` of its own, and with `apart` attention has `q`, `k` and
+    `v` instead of `qkv`.
     """
     state = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     fused: dict[str, list[str]] = {}
@@ -124,30 +127,53 @@ def take_unet(
 
 
 def replace_words(name: str, words: Mapping[str, str]) -> str:
-    """`name` with each word that stands in it replaced, in the order of `words`."""
+    """Replace each of the words in a name, in the order of `words`."""
     for word, other in words.items():
         name = name.replace(word, other)
     return name
 
 
-def size_of(source: Weights, *names: str, axis: int = 0) -> int:
-    """The size along an axis of the first of these tensors that has one; else ArtefactError."""
+def find_size(source: Weights, *names: str, axis: int = 0) -> int:
+    """Return the size along an axis of the first of these tensors that is there.
+
+    ArtefactError if there is none, or it lacks the axis.
+    """
     for name in names:
         if name in source and source[name].ndim > axis and source[name].shape[axis]:
             return int(source[name].shape[axis])
     raise ArtefactError(
-        f"the tensors describe no network; missing: {', '.join(names)}", "is the file whole?"
+        f"the tensors describe no network; missing: {', '.join(names)}",
+        "check that the file is whole",
     )
 
 
-def step_of(source: Source) -> int:
-    """The training step, which ermongroup's repositories save as the fourth item of a list."""
-    step = source.item(3)
-    return step if type(step) is int and step >= 0 else 0
+def listed_step(source: Source) -> int:
+    """Return the training step, the fourth item of the lists that ermongroup's code saves."""
+    return as_step(source.item(3))
+
+
+def as_step(value: Any) -> int:
+    """Return a file's training step, or 0 if the value is not one."""
+    return value if type(value) is int and value >= 0 else 0
+
+
+def as_decimal(value: Tensor) -> float:
+    """Return the short decimal number that a configuration had for a float32."""
+    return float(f"{float(value):.6g}")
+
+
+def check_sigmas(sigmas: Tensor, schedule: NoiseSchedule) -> None:
+    """Raise ArtefactError if a file's noise levels, from the most noise, are not the schedule's."""
+    expected = schedule.sigma[::-1]
+    if sigmas.shape != expected.shape or not np.allclose(sigmas.numpy(), expected, rtol=1e-4):
+        raise ArtefactError(
+            f"the file's own noise levels are not {schedule}",
+            "its configuration is of another model; remove it, or --set the right values",
+        )
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is a tensor of real numbers that are all there."""
+    """Tell if a value is a dense tensor of real numbers on the CPU."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided

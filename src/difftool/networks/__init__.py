@@ -1,9 +1,9 @@
 """The networks that difftool trains and exports.
 
-Each is a module with keyword-only, JSON-able constructor arguments and two entrances:
+Each is a module with two methods. Its constructor takes keywords that JSON can hold.
 
-    network.condition(cond [R]) -> [R, C]         what the network needs of cond; out of the loop
-    network.condition(cond [R], label [R])        the same of one with classes; label is int64
+    network.condition(cond [R]) -> [R, C]         all that depends on cond; runs before the loop
+    network.condition(cond [R], label [R])        the same for a network with classes; int64 labels
     network(x [N, *S], c [N, C]) -> F [N, *S]     the raw network; C may be 0
 """
 
@@ -28,7 +28,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "ncsnv2": NCSNv2,
     "unet": UNet,
 }
-# What torch raises if sizes and numbers do not go together.
+# The exceptions that torch raises if sizes and numbers do not fit each other.
 MISFITS: Final = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -36,7 +36,7 @@ def build_network(call: NetworkCall) -> nn.Module:
     """Build a network, freshly initialized.
 
     Raises:
-        UsageError: an unknown kind, an unknown or missing argument, or values that do not fit.
+        UsageError: the kind is unknown, an argument is unknown or missing, or its value is wrong.
     """
     kind, arguments = call.kind, call.arguments
     if kind not in NETWORKS:
@@ -62,10 +62,10 @@ def build_network(call: NetworkCall) -> nn.Module:
             raise
         raise UsageError(
             f"network {kind} cannot be made: {first_line(error)}",
-            "do its numbers fit each other?",
+            "check that its numbers fit each other",
         ) from error
 
 
 def num_parameters(network: nn.Module) -> int:
-    """How many numbers training adjusts."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,7 +1,7 @@
 """The U-Net of the denoising-diffusion-pytorch library: attention at every resolution.
 
-If there are many pixels it is linear attention (Shen et al. 2021), whose cost grows with their
-number and not with its square. All attention also sees a few learned keys and values.
+At high resolutions it is linear attention (Shen et al. 2021). Its cost grows with the number of
+pixels, not with the square of it. All attention also sees a few learned keys and values.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,28 +13,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.networks.checks import MOST_LEVELS, check_at_least, check_at_most
-from difftool.networks.unet_layers import SinusoidalEmbedding
+from difftool.networks.checks import check_at_least, check_embedding, check_groups, check_levels
+from difftool.networks.unet_layers import SinusoidalEmbedding, embedding_mlp, modules_of_kind
 
 NormFactory = Callable[[int], nn.Module]
 
 
 class LinearAttentionUNet(nn.Module):
-    """x [N, in_channels, H, W] -> [N, out_channels, H, W].
+    """A U-Net: x [N, in_channels, H, W] -> [N, out_channels, H, W].
 
     H and W must be divisible by 2**(len(multipliers) - 1). A level is two residual blocks,
     attention and a change of resolution. The defaults are the library's.
 
     Args:
         channels: unit of the widths; level i ends with `channels * multipliers[i]`.
-        first_channels: width at which the first level starts; `channels` by default.
-        full: levels whose attention is ordinary instead of linear; by default the last. The middle
+        first_channels: width of the first level's start; `channels` by default.
+        full: levels with ordinary instead of linear attention; by default the last. The middle
             always has ordinary attention.
-        heads, head_channels: of the attention of each level, and width of a head; one number for
-            all levels, or one for each. The middle has those of the last level.
-        memory: learned keys and values of each head.
-        groups: of a GroupNorm in the residual blocks (versions 1 of the library); None for an RMS
-            norm over channels (versions 2).
+        heads, head_channels: number and width of the attention heads; one number for all levels,
+            or one for each. The middle has those of the last level.
+        memory: number of learned keys and values of each head.
+        groups: groups of the GroupNorms in the residual blocks (versions 1 of the library); None
+            gives RMS norms over channels (versions 2).
 
     Raises:
         UsageError: the arguments do not fit each other.
@@ -61,8 +61,15 @@ class LinearAttentionUNet(nn.Module):
         heads = _for_each(heads, levels, "heads")
         head_channels = _for_each(head_channels, levels, "head_channels")
         widths = [first_channels, *(channels * multiplier for multiplier in multipliers)]
-        _check(in_channels, out_channels, channels, memory, full, levels)
-        _check_widths(widths, groups)
+        check_at_least(1, "in_channels", in_channels)
+        check_at_least(1, "out_channels", out_channels)
+        check_at_least(0, "memory", memory)
+        check_embedding(channels)
+        check_levels(multipliers, "full", full)
+        for width in widths:
+            check_at_least(1, "a width", width)
+        if groups is not None:
+            check_groups(groups, widths)
         norm: NormFactory = RMSNorm if groups is None else partial(nn.GroupNorm, groups)
         block = partial(ResidualBlock, norm=norm)
 
@@ -77,9 +84,7 @@ class LinearAttentionUNet(nn.Module):
         hidden, bottom = 4 * channels, widths[-1]
         steps = list(enumerate(pairwise(widths)))
         self.embedding = SinusoidalEmbedding(channels, "sin_cos")
-        self.embedding_mlp = nn.Sequential(
-            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, hidden)
-        )
+        self.embedding_mlp = embedding_mlp(channels, hidden, nn.GELU())
         self.conv_in = nn.Conv2d(in_channels, first_channels, 7, padding=3)
         self.down = nn.ModuleList()
         for level, (width, wider) in steps:
@@ -97,12 +102,11 @@ class LinearAttentionUNet(nn.Module):
         self.projections = nn.Linear(hidden, sum(self.projection_sizes))
 
     def residual_blocks(self) -> dict[str, "ResidualBlock"]:
-        """Name -> residual block, in running order, which is that of the time projections."""
-        modules = self.named_modules()
-        return {name: module for name, module in modules if isinstance(module, ResidualBlock)}
+        """Return the residual blocks by name, in the order of running and of the projections."""
+        return modules_of_kind(self, ResidualBlock)
 
     def condition(self, cond: Tensor) -> Tensor:
-        """cond [R] (timesteps) -> scale and shift of all residual blocks [R, C]."""
+        """Map cond [R], timesteps, to scale and shift of all residual blocks, [R, C]."""
         return self.projections(F.silu(self.embedding_mlp(self.embedding(cond))))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -128,7 +132,7 @@ class LinearAttentionUNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, each normalized and activated after it, plus a shortcut.
+    """Two convolutions, each followed by a norm and an activation, plus a shortcut.
 
     projection [N, 2 * outputs] is the scale and shift of the first norm.
     """
@@ -149,7 +153,7 @@ class ResidualBlock(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Each pixel's channels, scaled to a root mean square of 1, times a learned gain."""
+    """A norm that scales each pixel's channels to a root mean square of 1, times a learned gain."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -162,7 +166,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """What both kinds of attention over pixels share; each is added to its input.
+    """The base of both kinds of attention over pixels, which are added to their input.
 
     `qkv` stacks all queries, then all keys, then all values, each split evenly into heads.
     """
@@ -175,19 +179,19 @@ class Attention(nn.Module):
         self.qkv = nn.Conv2d(channels, 3 * heads * head_channels, 1, bias=False)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k, v of a picture, [N, heads, head channels, pixels] each."""
+        """Return q, k and v of a picture, [N, heads, head channels, pixels] each."""
         parts = self.qkv(self.norm(x)).flatten(2).chunk(3, dim=1)
         q, k, v = (part.unflatten(1, (self.heads, -1)) for part in parts)
         return q, k, v
 
     def remembered(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The learned keys and values, once for each sample."""
+        """Return the learned keys and values, once for each sample."""
         keys, values = self.memory[:, None].expand(-1, like.shape[0], -1, -1, -1)
         return keys, values
 
 
 class FullAttention(Attention):
-    """Every pixel looks at every pixel and at the memory; x [N, channels, H, W]."""
+    """Attention of every pixel to every pixel and to the memory; x is [N, channels, H, W]."""
 
     def __init__(self, channels: int, heads: int, head_channels: int, memory: int) -> None:
         super().__init__(channels, heads, head_channels, (memory, head_channels))
@@ -202,7 +206,7 @@ class FullAttention(Attention):
 
 
 class LinearAttention(Attention):
-    """Queries read a summary of all keys and values (Shen et al. 2021); x [N, channels, H, W]."""
+    """Attention to a summary of keys and values (Shen et al. 2021); x is [N, channels, H, W]."""
 
     def __init__(self, channels: int, heads: int, head_channels: int, memory: int) -> None:
         super().__init__(channels, heads, head_channels, (head_channels, memory))
@@ -223,12 +227,12 @@ def _conv3x3(inputs: int, outputs: int) -> nn.Module:
 
 
 def _halve(inputs: int, outputs: int) -> nn.Module:
-    """Half the resolution; the library's pixel unshuffling and 1x1 convolution are this one."""
+    """Halve the resolution; this equals the library's pixel unshuffling and 1x1 convolution."""
     return nn.Conv2d(inputs, outputs, 2, stride=2)
 
 
 def _double(inputs: int, outputs: int) -> nn.Module:
-    """Twice the resolution: nearest neighbour, then a convolution."""
+    """Double the resolution by nearest neighbours and a convolution."""
     return nn.Sequential(nn.Upsample(scale_factor=2.0), _conv3x3(inputs, outputs))
 
 
@@ -239,34 +243,3 @@ def _for_each(value: int | Sequence[int], levels: int, name: str) -> list[int]:
     for each in values:
         check_at_least(1, name, each)
     return values
-
-
-def _check(
-    in_channels: int,
-    out_channels: int,
-    channels: int,
-    memory: int,
-    full: Sequence[int],
-    levels: int,
-) -> None:
-    check_at_least(1, "in_channels", in_channels)
-    check_at_least(1, "out_channels", out_channels)
-    check_at_least(4, "channels", channels)
-    check_at_least(0, "memory", memory)
-    check_at_least(1, "the number of multipliers", levels)
-    check_at_most(MOST_LEVELS, "the number of multipliers", levels)
-    if channels % 2:
-        raise UsageError(f"channels is {channels}", "the time embedding needs an even number")
-    for level in full:
-        if level not in range(levels):
-            raise UsageError(f"full names level {level}", f"levels are 0 to {levels - 1}")
-
-
-def _check_widths(widths: Sequence[int], groups: int | None) -> None:
-    for width in widths:
-        check_at_least(1, "a width", width)
-        if groups is not None and (groups < 1 or width % groups):
-            raise UsageError(
-                f"groups={groups} does not divide a width of {width} channels",
-                "choose groups that divides channels",
-            )

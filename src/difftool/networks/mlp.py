@@ -14,11 +14,11 @@ class MLP(nn.Module):
 
     Args:
         hidden: width of the hidden layers.
-        layers: linear layers, at least 2.
-        levels: noise levels; cond is an index below it, and each hidden layer adds an offset that
-            is learned per level. None: the network does not see cond.
-        classes, null_label: labels 0 .. `classes` - 1, and the label `classes` for none; each
-            hidden layer adds an offset that is learned per label, too.
+        layers: number of linear layers, at least 2.
+        levels: number of noise levels. cond is an index below it, and each hidden layer adds an
+            offset that is learned for each level. With None the network does not see cond.
+        classes, null_label: labels 0 .. `classes` - 1, and with `null_label` the label `classes`.
+            Each hidden layer adds an offset that is learned for each label, too.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class MLP(nn.Module):
             nn.init.zeros_(self.label_offsets.weight)
 
     def condition(self, cond: Tensor, label: Tensor | None = None) -> Tensor:
-        """cond [R] (level indices), label int64 [R] -> the offsets of all hidden layers [R, C].
+        """Map cond [R], level indices, and label, int64 [R], to all hidden offsets, [R, C].
 
-        Between two levels they are interpolated. [R, 0] for a network with neither.
+        Between two levels they are interpolated. C is 0 for a network with neither.
         """
         width = 0 if self.label_offsets is None else self.label_offsets.embedding_dim
         blank = cond.new_zeros(cond.shape[0], width)
@@ -71,7 +71,7 @@ class MLP(nn.Module):
 
 
 def _interpolated(table: nn.Embedding, cond: Tensor) -> Tensor:
-    """The rows at cond [R], between two of them if it is not whole; [R, C]."""
+    """Return the rows at cond [R], interpolated if it is not whole; [R, C]."""
     low = cond.long()
     high = (low + 1).clamp(max=table.num_embeddings - 1)
     return table(low) + (cond - low)[:, None] * (table(high) - table(low))

@@ -18,7 +18,7 @@ NCSN_MULTIPLIERS = (1, 2, 2, 2)
 
 
 class ConditionalNorms:
-    """Makes conditional norms; `sizes` are the widths of their parts of c, three for each norm."""
+    """A factory of conditional norms; `sizes` has the widths of their parts of c, three each."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -35,7 +35,7 @@ class NCSN(nn.Module):
     H and W must be even.
 
     Args:
-        levels: noise levels; cond is an index below it.
+        levels: number of noise levels; cond is an index below it.
         channels: width of the first stage; the others have twice that.
         centered: x is symmetric around 0 already; otherwise it is in [0, 1] and the network centers
             it.
@@ -64,13 +64,13 @@ class NCSN(nn.Module):
 
     @torch.no_grad()
     def reset_norms(self) -> None:
-        """gamma and alpha near 1, beta 0, as published."""
+        """Set gamma and alpha near 1 and beta to 0, as published."""
         self.norms.weight.normal_(1, 0.02)
         for beta in self.norms.weight.split(self.sizes, dim=1)[2::3]:
             beta.zero_()
 
     def condition(self, cond: Tensor) -> Tensor:
-        """cond [R] (level indices) -> (gamma, alpha, beta) of every norm, concatenated, [R, C]."""
+        """Map cond [R], level indices, to all norms' (gamma, alpha, beta), concatenated, [R, C]."""
         return self.norms(cond.long())
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -80,13 +80,13 @@ class NCSN(nn.Module):
 class NCSNv2(nn.Module):
     """NCSNv2's unconditional RefineNet: x [N, in_channels, H, W] -> sigma * score, same shape.
 
-    It never sees the noise level. Division by sigma belongs to the parameterization "scaled_score".
-    H and W must be divisible by 2**(len(multipliers) - 3).
+    It never sees the noise level. The parameterization "scaled_score" divides by sigma. H and W
+    must be divisible by 2**(len(multipliers) - 3).
 
     Args:
         channels: width of the first stage.
-        multipliers: widths of the stages, relative to `channels`. The default is the network for 32
-            pixels; (1, 2, 2, 4, 4) is the published "Deeper", (1, 2, 2, 2, 4, 4) the "Deepest".
+        multipliers: widths of the stages, relative to `channels`. The default is the published
+            network for 32 pixels; (1, 2, 2, 4, 4) is "Deeper", and (1, 2, 2, 2, 4, 4) "Deepest".
         centered: x is symmetric around 0 already; otherwise it is in [0, 1] and the network centers
             it.
     """
@@ -118,7 +118,7 @@ class NCSNv2(nn.Module):
         )
 
     def condition(self, cond: Tensor) -> Tensor:
-        """cond [R] -> nothing, [R, 0]."""
+        """Map cond [R] to nothing, [R, 0]."""
         return cond.new_zeros(cond.shape[0], 0)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from difftool.errors import UsageError
 from difftool.networks.checks import (
     MOST_LAYERS,
-    MOST_LEVELS,
     check_at_least,
     check_at_most,
     check_choice,
+    check_levels,
 )
 from difftool.networks.ncsnpp_layers import (
     RESCALE,
@@ -21,7 +20,13 @@ from difftool.networks.ncsnpp_layers import (
     Parts,
     ResidualBlock,
 )
-from difftool.networks.unet_layers import SelfAttention, SinusoidalEmbedding
+from difftool.networks.unet_layers import (
+    SelfAttention,
+    SinusoidalEmbedding,
+    embedding_mlp,
+    modules_of_kind,
+    reset_as_ddpm,
+)
 
 EMBEDDINGS = ("fourier", "positional")
 RESAMPLINGS = ("block", "conv")
@@ -31,7 +36,7 @@ COMBINATIONS = ("sum", "cat")
 
 
 class DownLevel(nn.Module):
-    """One resolution on the way down; its parts are registered in the order in which they run."""
+    """A resolution on the way down; its parts are registered in the order in which they run."""
 
     def __init__(
         self, rows: nn.ModuleList, change: nn.Module | None = None, pyramid: nn.Module | None = None
@@ -41,7 +46,7 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """One resolution on the way up; its parts are registered in the order in which they run."""
+    """A resolution on the way up; its parts are registered in the order in which they run."""
 
     def __init__(self, rows: nn.ModuleList, pyramid: nn.Module, change: nn.Module | None) -> None:
         super().__init__()
@@ -49,11 +54,11 @@ class UpLevel(nn.Module):
 
 
 class NCSNpp(nn.Module):
-    """x [N, in_channels, H, W] -> [N, in_channels, H, W].
+    """NCSN++ or DDPM++: x [N, in_channels, H, W] -> [N, in_channels, H, W].
 
-    H and W must be divisible by 2**(len(multipliers) - 1). The published networks divide the output
-    by sigma if they give a score; here that belongs to the parameterization "scaled_score". The
-    defaults are NCSN++ for 32 pixels.
+    H and W must be divisible by 2**(len(multipliers) - 1). The published score networks divide
+    their output by sigma; here the parameterization "scaled_score" does that. The defaults are
+    NCSN++ for 32 pixels.
 
     Args:
         channels: width of the first level; level i has `channels * multipliers[i]`.
@@ -61,14 +66,15 @@ class NCSNpp(nn.Module):
         attention: levels with self-attention, 0 being full resolution: after every block on the
             way down, and after the last on the way up. The middle always has it.
         head_channels: width of an attention head; one head by default.
-        resample: between levels, a residual "block" (BigGAN's) or a "conv" (DDPM's).
-        fir: resampling filters with (1, 3, 3, 1); otherwise by means of 2x2 and nearest neighbours.
-        rescale: sums of two branches are divided by sqrt(2).
-        input_pyramid: how the input enters every level: "none", "input_skip" or "residual".
-        combine: whether an input skip is added, "sum", or concatenated, "cat".
-        output_pyramid: how every level enters the output: "none", "output_skip" or "residual".
-        embedding: "fourier", of cond log(sigma) / 4, or "positional", DDPM's, of a timestep or a
-            level.
+        resample: the change between levels, a residual "block" (BigGAN's) or a "conv" (DDPM's).
+        fir: resample with the filter (1, 3, 3, 1); otherwise with means of 2x2 pixels and nearest
+            neighbours.
+        rescale: divide sums of two branches by sqrt(2).
+        input_pyramid: the input's way into every level: "none", "input_skip" or "residual".
+        combine: "sum" adds an input skip to the features, "cat" concatenates it.
+        output_pyramid: every level's way into the output: "none", "output_skip" or "residual".
+        embedding: "fourier", if cond is log(sigma) / 4, or "positional" (DDPM's), if it is a
+            timestep or a level.
         centered: x is symmetric around 0 already; otherwise it is in [0, 1] and the network centers
             it.
 
@@ -103,7 +109,9 @@ class NCSNpp(nn.Module):
         check_at_least(1, "in_channels", in_channels)
         check_at_least(1, "blocks", blocks)
         check_at_most(MOST_LAYERS, "blocks", blocks)
-        _check_levels(multipliers, attention)
+        check_levels(multipliers, "attention", attention)
+        for multiplier in multipliers:
+            check_at_least(1, "a multiplier", multiplier)
 
         parts = Parts(
             in_channels=in_channels,
@@ -123,20 +131,12 @@ class NCSNpp(nn.Module):
         self.embedding = (
             FourierEmbedding(channels) if fourier else SinusoidalEmbedding(channels, "sin_cos")
         )
-        self.embedding_mlp = nn.Sequential(
-            nn.Linear(2 * channels if fourier else channels, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-        )
+        self.embedding_mlp = embedding_mlp(2 * channels if fourier else channels, hidden, nn.SiLU())
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.down, skips = _down_levels(parts, channels, widths, blocks, attention)
         bottom = skips[-1]
-        self.middle = nn.ModuleList(
-            [
-                *parts.row(bottom, bottom, attention=True),
-                *parts.row(bottom, bottom, attention=False),
-            ]
-        )
+        self.middle = parts.row(bottom, bottom, attention=True)
+        self.middle.extend(parts.row(bottom, bottom, attention=False))
         self.up = _up_levels(parts, skips, widths, blocks, attention)
         skips_only = output_pyramid == "output_skip"
         self.out = None if skips_only else OutputHead(widths[0], in_channels)
@@ -145,32 +145,17 @@ class NCSNpp(nn.Module):
         self.reset_parameters()
 
     def residual_blocks(self) -> dict[str, ResidualBlock]:
-        """Name -> residual block, in running order, which is that of the time projections."""
-        modules = self.named_modules()
-        return {name: module for name, module in modules if isinstance(module, ResidualBlock)}
+        """Return the residual blocks by name, in the order of running and of the projections."""
+        return modules_of_kind(self, ResidualBlock)
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """DDPM's initialization: Glorot uniform, and zero for what ends a residual branch."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif parameter.ndim > 1:
-                nn.init.xavier_uniform_(parameter)
-        for part in self.projections.weight.split(self.projection_sizes):
-            nn.init.xavier_uniform_(part)
-        for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                nn.init.zeros_(module.conv2.weight)
-            elif isinstance(module, SelfAttention):
-                for part in module.qkv.weight.chunk(3):
-                    nn.init.xavier_uniform_(part)
-                nn.init.zeros_(module.out.weight)
-            elif isinstance(module, OutputHead):
-                nn.init.zeros_(module.conv.weight)
+        """Initialize all parameters as DDPM does."""
+        ends = [block.conv2 for block in self.residual_blocks().values()]
+        ends += [head.conv for head in modules_of_kind(self, OutputHead).values()]
+        reset_as_ddpm(self, self.projections.weight.split(self.projection_sizes), ends)
 
     def condition(self, cond: Tensor) -> Tensor:
-        """cond [R] -> the projections of all residual blocks [R, C]."""
+        """Map cond [R] to the projections of all residual blocks, [R, C]."""
         return self.projections(F.silu(self.embedding_mlp(self.embedding(cond))))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -218,7 +203,7 @@ class NCSNpp(nn.Module):
 def _down_levels(
     parts: Parts, inputs: int, widths: Sequence[int], blocks: int, attention: Sequence[int]
 ) -> tuple[nn.ModuleList, list[int]]:
-    """The levels on the way down, and the widths of what they leave for the way up."""
+    """Make the levels on the way down; also return the widths of the skips to the way up."""
     levels, skips, pyramid = nn.ModuleList(), [inputs], parts.in_channels
     for level, width in enumerate(widths):
         rows = nn.ModuleList()
@@ -252,16 +237,3 @@ def _up_levels(
         levels.append(UpLevel(rows, parts.leave(below, width), change))
         below = width
     return levels
-
-
-def _check_levels(multipliers: Sequence[int], attention: Sequence[int]) -> None:
-    check_at_least(1, "the number of multipliers", len(multipliers))
-    check_at_most(MOST_LEVELS, "the number of multipliers", len(multipliers))
-    for multiplier in multipliers:
-        check_at_least(1, "a multiplier", multiplier)
-    for level in attention:
-        if level not in range(len(multipliers)):
-            raise UsageError(
-                f"attention names level {level}",
-                f"levels are 0 (full resolution) to {len(multipliers) - 1}",
-            )

@@ -1,7 +1,7 @@
 """The parts of NCSN++: filtered resampling, its residual block, and the two pyramids.
 
-A pyramid is a small picture beside the features. On the way down it carries the input to every
-resolution, on the way up the output; each resolution adds its part.
+A pyramid is a small picture that goes with the features. On the way down it carries the input to
+every resolution. On the way up it carries the output, to which every resolution adds its part.
 """
 
 import math
@@ -15,13 +15,13 @@ from difftool.errors import UsageError
 from difftool.networks.unet_layers import SelfAttention
 
 FIR = (1.0, 3.0, 3.0, 1.0)
-RESCALE = math.sqrt(0.5)  # keeps the variance of a sum of two
+RESCALE = math.sqrt(0.5)  # so that a sum of two has the variance of one
 
 
 class FourierEmbedding(nn.Module):
-    """[R] -> [R, 2 * size]: sines and cosines of log(sigma) at random, fixed frequencies.
+    """Sines and cosines of log(sigma) at random, fixed frequencies: [R] -> [R, 2 * size].
 
-    cond is log(sigma) / 4. The frequencies belong to the weights.
+    cond is log(sigma) / 4. The frequencies are saved with the weights.
     """
 
     frequencies: Tensor
@@ -56,15 +56,15 @@ class Filter(nn.Module):
 
 
 def halve(channels: int, *, fir: bool) -> nn.Module:
-    """Half the resolution: every second pixel of the filtered picture, or means of 2x2."""
+    """Halve the resolution: every second pixel of the filtered picture, or means of 2x2."""
     return Filter(channels, FIR, stride=2, padding=1) if fir else nn.AvgPool2d(2)
 
 
 def double(channels: int, *, fir: bool, margin: int = 0) -> nn.Module:
-    """Twice the resolution: zeros between the pixels, filtered; or every pixel four times.
+    """Double the resolution: filter zeros between the pixels, or repeat every pixel four times.
 
-    The filter is (1, 1) convolved with (1, 2, 1), so the former is the latter and then (1, 2, 1).
-    `margin` pixels around the result are computed, too.
+    The filter (1, 3, 3, 1) is (1, 1) convolved with (1, 2, 1). So filtering is repeating, followed
+    by (1, 2, 1). The result has a border of `margin` more pixels.
     """
     nearest = nn.Upsample(scale_factor=2.0)
     if not fir:
@@ -73,13 +73,12 @@ def double(channels: int, *, fir: bool, margin: int = 0) -> nn.Module:
 
 
 class HalveConv(nn.Module):
-    """Half the resolution and a 3x3 convolution; without the filter it pads right and bottom."""
+    """A 3x3 convolution to half the resolution; without the filter it pads right and bottom."""
 
     def __init__(self, inputs: int, outputs: int, *, fir: bool) -> None:
         super().__init__()
-        self.before = (
-            Filter(inputs, FIR, padding=2) if fir else nn.ZeroPad2d((0, 1, 0, 1))
-        )  # one pixel larger than x, of which the convolution leaves half
+        # Either way the picture grows by one pixel, and the convolution takes every second one.
+        self.before = Filter(inputs, FIR, padding=2) if fir else nn.ZeroPad2d((0, 1, 0, 1))
         self.conv = nn.Conv2d(inputs, outputs, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +86,7 @@ class HalveConv(nn.Module):
 
 
 class DoubleConv(nn.Module):
-    """Twice the resolution and a 3x3 convolution, which sees what the filter spills over edges."""
+    """A 3x3 convolution at twice the resolution, which sees what the filter spills over edges."""
 
     def __init__(self, inputs: int, outputs: int, *, fir: bool) -> None:
         super().__init__()
@@ -99,7 +98,7 @@ class DoubleConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two normalized convolutions with the projection [N, outputs] between them, plus a shortcut.
+    """Two convolutions after norms, with the projection [N, outputs] between, plus a shortcut.
 
     `resample` changes the resolution of both branches before their first convolution (BigGAN).
     """
@@ -130,7 +129,7 @@ class ResidualBlock(nn.Module):
 
 
 class InputSkip(nn.Module):
-    """The halved input, through a 1x1 convolution, is added to the features or joins them."""
+    """An input pyramid that joins the features: the halved input after a 1x1 convolution."""
 
     def __init__(self, channels: int, width: int, *, fir: bool, combine: str) -> None:
         super().__init__()
@@ -145,7 +144,7 @@ class InputSkip(nn.Module):
 
 
 class InputResidual(nn.Module):
-    """The halved and convolved pyramid plus the features is both what follows."""
+    """An input pyramid of features: pyramid and features both become their sum."""
 
     def __init__(self, channels: int, width: int, *, fir: bool, rescale: bool) -> None:
         super().__init__()
@@ -158,7 +157,7 @@ class InputResidual(nn.Module):
 
 
 class OutputHead(nn.Module):
-    """Features [N, width, H, W] -> [N, outputs, H, W]: norm, SiLU, 3x3 convolution."""
+    """A norm, SiLU and a 3x3 convolution: [N, width, H, W] -> [N, outputs, H, W]."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -170,7 +169,7 @@ class OutputHead(nn.Module):
 
 
 class OutputSkip(nn.Module):
-    """Each resolution's output is added to the doubled one of the resolution below, if any."""
+    """An output pyramid that adds each resolution's output to the doubled one from below."""
 
     def __init__(self, width: int, channels: int, *, fir: bool) -> None:
         super().__init__()
@@ -183,7 +182,7 @@ class OutputSkip(nn.Module):
 
 
 class OutputResidual(nn.Module):
-    """The doubled and convolved pyramid plus the features is both what follows."""
+    """An output pyramid of features: pyramid and features both become their sum."""
 
     def __init__(self, inputs: int, width: int, *, fir: bool, rescale: bool) -> None:
         super().__init__()
@@ -196,7 +195,7 @@ class OutputResidual(nn.Module):
 
 
 class OutputStart(nn.Module):
-    """Where a residual output pyramid begins; the features stay as they are."""
+    """The start of a residual output pyramid; the features stay as they are."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -207,19 +206,21 @@ class OutputStart(nn.Module):
 
 
 class NoPyramid(nn.Module):
-    """Take the place of a pyramid in a network that has none."""
+    """A stand-in for a pyramid, in a network that has none."""
 
     def forward(self, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor | None, Tensor]:
         return pyramid, h
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """A norm of `groups_of(width)` groups."""
-    return nn.GroupNorm(groups_of(width), width, eps=1e-6)
+    return nn.GroupNorm(group_count(width), width, eps=1e-6)
 
 
-def groups_of(width: int) -> int:
-    """Groups of at least four channels, and no more than 32; UsageError if they do not fit."""
+def group_count(width: int) -> int:
+    """Return the groups of a norm, of at least four channels, and no more than 32.
+
+    UsageError if they do not divide the width.
+    """
     groups = min(width // 4, 32)
     if groups < 1 or width % groups:
         raise UsageError(
@@ -231,7 +232,7 @@ def groups_of(width: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Makes the parts of a network in one style; the fields are arguments of `NCSNpp`."""
+    """A factory of the parts of a network; its fields are arguments of `NCSNpp`."""
 
     in_channels: int
     head_channels: int | None
@@ -243,14 +244,14 @@ class Parts:
     output_pyramid: str
 
     def row(self, inputs: int, width: int, *, attention: bool) -> nn.ModuleList:
-        """A residual block, and attention behind it."""
-        block = ResidualBlock(inputs, width, rescale=self.rescale)
-        return nn.ModuleList([block, self.attention(width)] if attention else [block])
-
-    def attention(self, width: int) -> SelfAttention:
-        return SelfAttention(
-            width, heads=1, head_channels=self.head_channels, groups=groups_of(width), norm_eps=1e-6
-        )
+        """Make a residual block and, with `attention`, an attention after it."""
+        row = nn.ModuleList([ResidualBlock(inputs, width, rescale=self.rescale)])
+        if attention:
+            groups, head = group_count(width), self.head_channels
+            row.append(
+                SelfAttention(width, heads=1, head_channels=head, groups=groups, norm_eps=1e-6)
+            )
+        return row
 
     def down(self, width: int) -> nn.Module:
         if self.resample == "block":
@@ -263,7 +264,7 @@ class Parts:
         return DoubleConv(width, width, fir=self.fir)
 
     def enter(self, channels: int, width: int) -> nn.Module:
-        """How an input pyramid of so many channels meets the features."""
+        """Make the part where an input pyramid of `channels` channels meets the features."""
         if self.input_pyramid == "input_skip":
             return InputSkip(channels, width, fir=self.fir, combine=self.combine)
         if self.input_pyramid == "residual":
@@ -271,7 +272,7 @@ class Parts:
         return NoPyramid()
 
     def leave(self, below: int | None, width: int) -> nn.Module:
-        """How the features enter the output pyramid; `below` is the width of the level below."""
+        """Make the part where features enter the output pyramid; `below` is its width so far."""
         if self.output_pyramid == "output_skip":
             return OutputSkip(width, self.in_channels, fir=self.fir)
         if self.output_pyramid == "residual":

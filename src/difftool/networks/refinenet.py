@@ -1,8 +1,8 @@
 """The dilated RefineNet of NCSN (Song & Ermon 2019, appendix A) and NCSNv2 (2020, appendix A).
 
-Both networks are this one, built from two kinds of norm: `norm` sits in the residual blocks and
-before the last convolution, `inner_norm` in the refinement blocks. A norm is a module called as
-norm(x, c), c being the conditioning in parts; what makes one is called with a number of channels.
+Both networks are this one with other norms: `norm` is in the residual blocks and before the last
+convolution, `inner_norm` in the refinement blocks. A norm is a module called as norm(x, c); c is
+the conditioning, in parts. A `NormFactory` makes a norm for a number of channels.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,22 +17,21 @@ EPSILON = 1e-5
 
 
 def instance_norm_plus(x: Tensor, channels: int, affine: Sequence[Tensor]) -> Tensor:
-    """InstanceNorm++ of x [N, channels, H, W]; affine is gamma, alpha and beta, [N, channels] or
-    [channels] each.
+    """Return InstanceNorm++ of x [N, channels, H, W]: gamma * (IN(x) + alpha * m) + beta.
 
-    The mean that instance norm takes away comes back, itself normalized over channels and scaled by
-    alpha: gamma * (IN(x) + alpha * m) + beta. The paper (Song & Ermon 2019, eq. 10 and 11) has no
-    gamma on the alpha term; the published weights do. Their variance over channels is unbiased.
+    affine is gamma, alpha and beta, [N, channels] or [channels] each. m is the mean of x that
+    instance norm removes, normalized over channels. The paper (Song & Ermon 2019, eq. 10 and 11)
+    has no gamma on the alpha term, but the published weights do. The variance of m is unbiased.
     """
     gamma, alpha, beta = affine
-    bessel = (channels - 1) / channels  # turns the biased variance of layer norm into that one
+    bessel = (channels - 1) / channels  # from layer norm's biased variance to the unbiased one
     mean = F.layer_norm(x.mean((2, 3)), (channels,), eps=EPSILON * bessel) * bessel**0.5
     shift = gamma * alpha * mean + beta
     return F.instance_norm(x, eps=EPSILON) * gamma[..., None, None] + shift[..., None, None]
 
 
 class InstanceNormPlus(nn.Module):
-    """InstanceNorm++ with gamma, alpha and beta of its own; it does not look at c."""
+    """InstanceNorm++ with gamma, alpha and beta of its own; it ignores c."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ class ConditionalInstanceNormPlus(nn.Module):
 
 
 class NoNorm(nn.Module):
-    """Take the place of NCSN's norms that NCSNv2 does not have."""
+    """A stand-in for those of NCSN's norms that NCSNv2 does not have."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -68,10 +67,10 @@ class NoNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """norm, ELU, conv, twice, plus a shortcut.
+    """Twice norm, ELU and convolution, plus a shortcut.
 
-    The first block of a stage is an `entry`: its convolutional shortcut is there even if the
-    width stays. `pooled` halves the resolution by 2x2 averaging after the convolutions.
+    The first block of a stage is an `entry`: its shortcut is a convolution even if the width
+    stays. `pooled` halves the resolution by 2x2 averaging after the convolutions.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualConvs(nn.Module):
-    """RCU: `units` residual units of two (norm, ELU, conv) each."""
+    """RCU: `units` residual units, each twice norm, ELU and convolution."""
 
     def __init__(self, channels: int, units: int, norm: NormFactory) -> None:
         super().__init__()
@@ -122,7 +121,7 @@ class ResidualConvs(nn.Module):
 
 
 class Fusion(nn.Module):
-    """MSF: sums two inputs at the resolution of the first; `resize` if the second is smaller."""
+    """MSF: the sum of two inputs; with `resize` the second one is smaller and is enlarged first."""
 
     def __init__(
         self, fine: int, coarse: int, outputs: int, norm: NormFactory, resize: bool
@@ -143,7 +142,7 @@ class Fusion(nn.Module):
 
 
 class ChainedPooling(nn.Module):
-    """CRP: adds to x two ever wider poolings of it, each convolved."""
+    """CRP: x plus two ever wider poolings of it, each with a convolution."""
 
     def __init__(self, channels: int, norm: NormFactory, pool: nn.Module) -> None:
         super().__init__()
@@ -160,7 +159,7 @@ class ChainedPooling(nn.Module):
 
 
 class RefineBlock(nn.Module):
-    """Refines one stage's features with those of the refine block below it, if there is one."""
+    """A refinement of one stage's features by those of the refine block below, if there is one."""
 
     def __init__(
         self,
@@ -189,11 +188,11 @@ class RefineBlock(nn.Module):
 
 
 class RefineNet(nn.Module):
-    """x [N, in_channels, H, W] -> [N, in_channels, H, W].
+    """RefineNet: x [N, in_channels, H, W] -> [N, in_channels, H, W].
 
-    The first stage keeps the resolution, the last two keep it too but dilate by 2 and by 4, and any
-    stage between halves it. Refinement runs from the last stage to the first, and each refine block
-    has the width of the stage before its own.
+    The first stage keeps the resolution. The last two keep it as well, but dilate by 2 and by 4.
+    Every stage between halves it. Refinement runs from the last stage to the first, and each refine
+    block has the width of the stage before its own.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A checkpoint's network, with its weights."""
+"""Load the network of a checkpoint, with its weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,10 @@ _KINDS: Final = {EMA: "ema", MODEL: "raw"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and what it is.
+    """A trained network with its description.
 
-    `call` is what the network was built from and `sampler` makes the default program; `weights`
-    says which are loaded, "ema" or "raw".
+    The network was built from `call`, and `sampler` makes the default program. `weights` names the
+    loaded ones, "ema" or "raw".
     """
 
     spec: ModelSpec
@@ -43,29 +43,31 @@ class Checkpoint:
 
 
 def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
-    """The network of a checkpoint folder, or of the newest whole checkpoint of a run folder.
+    """Load the network of a checkpoint folder, or of the newest whole checkpoint of a run.
 
     With `ema` its weights are their moving average, if there is one.
 
     Raises:
-        ArtefactError: it is not a checkpoint, is damaged, of a newer format, or its configuration
-            does not fit its weights.
+        ArtefactError: `path` is not a checkpoint, is damaged or of a newer format, or its
+            configuration does not fit its weights.
     """
     folder = find_checkpoint(path)
     config = read_config(folder)
     weights = EMA if ema and EMA in config["files"] else MODEL
     if weights not in config["files"]:
-        raise ArtefactError(f"{folder} holds no {weights}", "it has the other weights: choose them")
+        raise ArtefactError(f"{folder} holds no {weights}", "choose its other weights")
     try:
         spec = ModelSpec.from_dict(config["spec"])
         call = NetworkCall.from_dict(config["network"])
         sampler = SamplerCall.from_dict(config["program"])
-        with torch.device("meta"):  # its sizes alone, until the weights are seen to have them
+        # Sizes alone take no memory. The network itself is made once the weights are known to fit.
+        with torch.device("meta"):
             sizes = build_network(call).state_dict()
-    except Exception as error:  # whatever a network makes of arguments that cannot be
+    except Exception as error:  # a network may raise anything for arguments that make no sense
         reason = str(error).partition("\n")[0][:200]
         raise ArtefactError(
-            f"{folder / CONFIG} does not describe a model: {reason}", "was it edited?"
+            f"{folder / CONFIG} does not describe a model: {reason}",
+            "if it was edited, undo that; else use another checkpoint",
         ) from error
     tensors = read_tensors(folder / weights, sizes)
     network = build_network(call)
@@ -75,7 +77,7 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
 
 
 def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
-    """A checkpoint with one set of weights and nothing to resume from: small enough to keep."""
+    """Write a small checkpoint, with one set of weights and nothing to resume from."""
     checkpoint = load_checkpoint(source, ema=ema)
     save_checkpoint(
         out,

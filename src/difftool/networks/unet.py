@@ -1,10 +1,10 @@
-"""The U-Net of DDPM (Ho et al. 2020, appendix B), with the switches its public descendants need.
+"""The U-Net of DDPM (Ho et al. 2020, appendix B), with the options of its public descendants.
 
-Every per-block time projection is one slice of a single linear layer, so `UNet.condition` can be
-evaluated once per step of a program and leaves nothing of the time embedding in the sampling loop.
+The time projections of all blocks are slices of a single linear layer. So `UNet.condition` computes
+all of them at once, before the sampling loop, and the loop needs no time embedding.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,10 +15,12 @@ from torch.nn import functional as F
 from difftool.errors import UsageError
 from difftool.networks.checks import (
     MOST_LAYERS,
-    MOST_LEVELS,
     check_at_least,
     check_at_most,
     check_choice,
+    check_embedding,
+    check_groups,
+    check_levels,
 )
 from difftool.networks.labels import add_label, label_table
 from difftool.networks.unet_layers import (
@@ -27,14 +29,17 @@ from difftool.networks.unet_layers import (
     SelfAttention,
     SinusoidalEmbedding,
     Upsample,
+    embedding_mlp,
+    modules_of_kind,
+    reset_as_ddpm,
 )
 
 EMBEDDINGS = ("sin_cos", "cos_sin")
 PADDINGS = ("asymmetric", "symmetric")
 RESAMPLINGS = ("conv", "block")
-_WHOLE: Final = 1e-9  # how far, in itself, a width may be from a whole number
+_WHOLE: Final = 1e-9  # the relative distance of a width from a whole number, due to rounding
 
-RowFactory = Callable[[int, int], nn.ModuleList]  # of input width and level
+RowFactory = Callable[[int, int], nn.ModuleList]  # takes input width and level
 
 
 class UNet(nn.Module):
@@ -44,7 +49,7 @@ class UNet(nn.Module):
     the paper (35.7 M parameters).
 
     `down`, `middle` and `up` are rows of modules in the order in which they run. Each row of `down`
-    leaves its output for a row of `up`, which takes them last in, first out.
+    leaves a skip for a row of `up`; the last skip is taken first.
 
     Args:
         channels: width of the first level; level i has `channels * multipliers[i]`, which must be
@@ -54,17 +59,21 @@ class UNet(nn.Module):
         up_attention: the same on the way up, if it differs.
         heads: attention heads; or give `head_channels`, the width of one head, instead.
         groups: groups of every GroupNorm; must divide every width.
-        middle_groups: groups of the one before the middle's attention, if they differ; 0 leaves
-            it out.
+        middle_groups: groups of the norm before the middle's attention, if they differ; 0 leaves
+            that norm out.
         embedding: "sin_cos" (DDPM) or "cos_sin" (improved-diffusion).
         frequency_shift: see `SinusoidalEmbedding`.
         scale_shift: time enters as scale and shift of the second norm instead of as a bias.
-        resample: between levels, a "conv" (DDPM) or a residual "block" (guided-diffusion).
-        downsample_padding: of that conv, "asymmetric" (DDPM) or "symmetric" (improved-diffusion).
-        classes, null_label: labels 0 .. `classes` - 1, and the label `classes` for none; a learned
-            vector of each is added to the time embedding (improved- and guided-diffusion).
-        embedding_channels: width of the sinusoidal embedding; `channels` by default. What follows
-            it has four times that (guided-diffusion at 512 pixels, whose first level is narrower).
+        resample: the change between levels, a "conv" (DDPM) or a residual "block"
+            (guided-diffusion).
+        downsample_padding: "asymmetric" (DDPM) or "symmetric" (improved-diffusion) padding of the
+            conv that halves the resolution.
+        classes, null_label: labels 0 .. `classes` - 1, and with `null_label` the label `classes`.
+            Each has a learned vector, which is added to the time embedding (improved- and
+            guided-diffusion).
+        embedding_channels: width of the sinusoidal embedding; `channels` by default. The layers
+            after it have four times that (guided-diffusion at 512 pixels has a narrower first
+            level).
 
     Raises:
         UsageError: the arguments do not fit each other.
@@ -106,13 +115,17 @@ class UNet(nn.Module):
         embedding_channels = channels if embedding_channels is None else embedding_channels
         up_attention = attention if up_attention is None else up_attention
         middle_groups = groups if middle_groups is None else middle_groups
-        _check_levels(multipliers, {*attention, *up_attention})
-        _check_embedding(embedding_channels)
+        check_levels(multipliers, "attention", {*attention, *up_attention})
+        check_embedding(embedding_channels)
         widths = _widths(channels, multipliers)
-        _check_groups(groups, (channels, *widths))
+        check_groups(groups, (channels, *widths))
         if middle_groups:
-            _check_groups(middle_groups, widths[-1:])
-        _check_heads(heads, head_channels)
+            check_groups(middle_groups, widths[-1:])
+        check_at_least(1, "heads", heads)
+        if head_channels is not None:
+            check_at_least(1, "head_channels", head_channels)
+            if heads != 1:
+                raise UsageError("heads and head_channels are both given", "give one of them")
 
         block = partial(
             ResidualBlock,
@@ -144,9 +157,7 @@ class UNet(nn.Module):
 
         hidden = 4 * embedding_channels
         self.embedding = SinusoidalEmbedding(embedding_channels, embedding, frequency_shift)
-        self.embedding_mlp = nn.Sequential(
-            nn.Linear(embedding_channels, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-        )
+        self.embedding_mlp = embedding_mlp(embedding_channels, hidden, nn.SiLU())
         self.label_embedding = label_table(classes, null_label, hidden)
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
 
@@ -164,35 +175,20 @@ class UNet(nn.Module):
         self.reset_parameters()
 
     def residual_blocks(self) -> dict[str, ResidualBlock]:
-        """Name -> residual block, in running order, which is that of the time projections."""
-        modules = self.named_modules()
-        return {name: module for name, module in modules if isinstance(module, ResidualBlock)}
+        """Return the residual blocks by name, in the order of running and of the projections."""
+        return modules_of_kind(self, ResidualBlock)
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """DDPM's initialization: Glorot uniform, and zero for what ends a residual branch."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif parameter.ndim > 1:
-                nn.init.xavier_uniform_(parameter)
-        for part in self.projections.weight.split(self.projection_sizes):
-            nn.init.xavier_uniform_(part)
-        for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                nn.init.zeros_(module.conv2.weight)
-            elif isinstance(module, SelfAttention):
-                for part in module.qkv.weight.chunk(3):
-                    nn.init.xavier_uniform_(part)
-                nn.init.zeros_(module.out.weight)
-        nn.init.zeros_(self.conv_out.weight)
+        """Initialize all parameters as DDPM does, and labels by a standard normal."""
+        ends = [*(block.conv2 for block in self.residual_blocks().values()), self.conv_out]
+        reset_as_ddpm(self, self.projections.weight.split(self.projection_sizes), ends)
         if self.label_embedding is not None:
             nn.init.normal_(self.label_embedding.weight)
 
     def condition(self, cond: Tensor, label: Tensor | None = None) -> Tensor:
-        """cond [R] (timesteps), label int64 [R] -> the projections of all residual blocks [R, C].
+        """Map cond [R], timesteps, to the projections of all residual blocks, [R, C].
 
-        The label is given to a network with classes, and to no other.
+        Only a network with classes takes label, int64 [R].
         """
         embedded = self.embedding_mlp(self.embedding(cond))
         return self.projections(F.silu(add_label(embedded, self.label_embedding, label)))
@@ -217,7 +213,7 @@ def _down_rows(
     widths: Sequence[int],
     blocks: int,
 ) -> tuple[nn.ModuleList, list[int]]:
-    """The rows on the way down, and the widths of what they leave for the way up."""
+    """Make the rows on the way down; also return the widths of the skips to the way up."""
     rows, skips = nn.ModuleList(), [channels]
     for level, width in enumerate(widths):
         for _ in range(blocks):
@@ -253,26 +249,8 @@ def _run(row: nn.Module, h: Tensor, projections: Iterator[Tensor]) -> Tensor:
     return h
 
 
-def _check_levels(multipliers: Sequence[float], attention: Collection[int]) -> None:
-    if not multipliers:
-        raise UsageError("multipliers is empty", "give one per resolution, such as [1, 2, 2]")
-    check_at_most(MOST_LEVELS, "the number of multipliers", len(multipliers))
-    for level in attention:
-        if level not in range(len(multipliers)):
-            raise UsageError(
-                f"attention names level {level}",
-                f"levels are 0 (full resolution) to {len(multipliers) - 1}",
-            )
-
-
-def _check_embedding(channels: int) -> None:
-    check_at_least(4, "channels", channels)
-    if channels % 2:
-        raise UsageError(f"channels is {channels}", "the time embedding needs an even number")
-
-
 def _widths(channels: int, multipliers: Sequence[float]) -> list[int]:
-    """The width of each level; UsageError if one is not whole, but for rounding."""
+    """Return the width of each level; UsageError if one is not whole, except for rounding."""
     widths = [round(channels * multiplier) for multiplier in multipliers]
     for width, multiplier in zip(widths, multipliers, strict=True):
         if abs(width - channels * multiplier) > _WHOLE * width:
@@ -281,21 +259,3 @@ def _widths(channels: int, multipliers: Sequence[float]) -> list[int]:
                 "choose one that makes a whole number",
             )
     return widths
-
-
-def _check_groups(groups: int, widths: Sequence[int]) -> None:
-    check_at_least(1, "groups", groups)
-    for width in widths:
-        if width < 1 or width % groups:
-            raise UsageError(
-                f"groups={groups} does not divide a width of {width} channels",
-                "choose groups that divides channels",
-            )
-
-
-def _check_heads(heads: int, head_channels: int | None) -> None:
-    if head_channels is not None and heads != 1:
-        raise UsageError("heads and head_channels are both given", "give one of them")
-    check_at_least(1, "heads", heads)
-    if head_channels is not None:
-        check_at_least(1, "head_channels", head_channels)

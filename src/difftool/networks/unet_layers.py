@@ -1,4 +1,10 @@
-"""The parts of the U-Net: time embedding, residual block, self-attention and resampling."""
+"""The parts of the U-Net: time embedding, residual block, self-attention and resampling.
+
+The functions at the start serve all networks with a time embedding.
+"""
+
+from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -6,13 +12,50 @@ from torch.nn import functional as F
 
 from difftool.errors import UsageError
 
+M = TypeVar("M", bound=nn.Module)
+
+
+def modules_of_kind(network: nn.Module, kind: type[M]) -> dict[str, M]:
+    """Return a network's modules of a class by name, in the order of their registration."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, kind)}
+
+
+def embedding_mlp(size: int, hidden: int, activation: nn.Module) -> nn.Sequential:
+    """Make the layers between a time embedding of `size` numbers and the projections."""
+    return nn.Sequential(nn.Linear(size, hidden), activation, nn.Linear(hidden, hidden))
+
+
+@torch.no_grad()
+def reset_as_ddpm(
+    network: nn.Module, projections: Iterable[Tensor], ends: Iterable[nn.Conv2d]
+) -> None:
+    """Initialize a network as DDPM does: Glorot uniform, but biases and ends of branches zero.
+
+    Each slice of a larger matrix, `projections` and the three parts of an attention, is initialized
+    as the matrix of its own that it is in DDPM. `ends` are the last convolutions of residual
+    branches and of the network.
+    """
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.ndim > 1:
+            nn.init.xavier_uniform_(parameter)
+    for part in projections:
+        nn.init.xavier_uniform_(part)
+    for attention in modules_of_kind(network, SelfAttention).values():
+        for part in attention.qkv.weight.chunk(3):
+            nn.init.xavier_uniform_(part)
+        nn.init.zeros_(attention.out.weight)
+    for conv in ends:
+        nn.init.zeros_(conv.weight)
+
 
 class SinusoidalEmbedding(nn.Module):
-    """[R] -> [R, size]: sines and cosines of `cond` at geometrically spaced frequencies.
+    """Sines and cosines of `cond` at geometrically spaced frequencies: [R] -> [R, size].
 
-    "sin_cos" is DDPM's order, whose lowest frequency is exactly 1/10000; "cos_sin" is that of
-    improved-diffusion, whose lowest frequency is one ratio above it. Frequency i is
-    10000^(-i / (size / 2 - shift)), with a shift of 1 and 0 where none is given.
+    Frequency i is 10000^(-i / (size / 2 - shift)). "sin_cos" is DDPM's order; its shift is 1 by
+    default, so that the lowest frequency is exactly 1/10000. "cos_sin" is improved-diffusion's;
+    its shift is 0 by default, so that the lowest frequency is one ratio above that.
 
     Raises:
         UsageError: the shift is not less than size / 2.
@@ -39,11 +82,11 @@ class SinusoidalEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two normalized convolutions with the time projection between them, plus a shortcut.
+    """Two convolutions after norms, with the time projection between, plus a shortcut.
 
-    The projection is [N, outputs], added after the first convolution, or [N, 2*outputs], the scale
-    and shift of the second norm (`scale_shift`, improved-diffusion). `resample` changes the
-    resolution of both branches before their first convolution.
+    The projection is [N, outputs] and added after the first convolution. With `scale_shift`
+    (improved-diffusion) it is [N, 2*outputs], the scale and shift of the second norm. `resample`
+    changes the resolution of both branches before their first convolution.
     """
 
     def __init__(
@@ -80,10 +123,10 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over all pixels, added to its input; without a norm if groups is 0.
+    """Multi-head attention over all pixels, added to its input; it has no norm if groups is 0.
 
-    `qkv` stacks all queries, then all keys, then all values; each is split evenly into heads, whose
-    number is `heads` or follows from `head_channels`.
+    `qkv` stacks all queries, then all keys, then all values; each is split evenly into heads. Give
+    `heads`, their number, or `head_channels`, their width.
     """
 
     def __init__(
@@ -109,16 +152,17 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
         parts = self.qkv(self.norm(x)).flatten(2).chunk(3, dim=1)
-        # Each [N, heads, pixels, head channels], and a transpose of its own: one of them cancels.
+        # Each is [N, heads, pixels, head channels]. Each has a transpose of its own, because the
+        # one of the keys cancels against the transpose in the product.
         q, k, v = (part.unflatten(1, (-1, self.head_channels)).transpose(2, 3) for part in parts)
         h = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(h.transpose(2, 3).flatten(1, 2).unflatten(2, size))
 
 
 class Downsample(nn.Module):
-    """Halves the resolution by a strided convolution.
+    """A strided convolution that halves the resolution.
 
-    "asymmetric" pads on the right and bottom only, as TensorFlow's SAME.
+    "asymmetric" pads on the right and bottom only, as TensorFlow's SAME does.
     """
 
     def __init__(self, channels: int, padding: str) -> None:
@@ -131,7 +175,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles the resolution: nearest neighbour, then a convolution."""
+    """Nearest neighbours and a convolution, which double the resolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

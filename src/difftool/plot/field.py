@@ -39,7 +39,7 @@ def score_program(spec: ModelSpec, level: float) -> Program:
     numbers that are nearly equal is divided by a small sigma^2.
     """
     alpha, sigma = (float(value) for value in spec.schedule.at(level))
-    _, c_skip, c_out = (float(value) for value in spec.coefficients_of(level))
+    _, c_skip, c_out = (float(value) for value in spec.coefficients(level))
     builder = ProgramBuilder(spec, clip=False)
     a, g = (alpha * c_skip - 1) / sigma**2, alpha * c_out / sigma**2
     builder.row(level, level, a=a, b=0.0, g=g)

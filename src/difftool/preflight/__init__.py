@@ -1,4 +1,4 @@
-"""What an ONNX file holds, read and judged before any runtime sees it; needs no onnx package."""
+"""Read and judge ONNX files before any runtime sees them, without the onnx package."""
 
 from difftool.preflight.file import OnnxFile
 from difftool.preflight.graph import GraphLimits, read_graph

@@ -1,8 +1,8 @@
-"""A message of onnx.proto as a dictionary of its fields, by name.
+"""Decode messages of onnx.proto to dictionaries of their fields, by name.
 
-Whatever a parser of Protocol Buffers would see of the file is in the dictionary, and nothing else:
-a field that is not in the schema, one that is of another type there, or one that stands twice is
-refused. So what is judged is what a runtime reads.
+The dictionary holds exactly what a parser of Protocol Buffers sees of the file. A field is refused
+if it is not in the schema, has another type there, or is there twice. So the judge and a runtime
+see the same model.
 """
 
 from typing import Any, Final
@@ -16,11 +16,11 @@ Message = dict[str, Any]
 
 _INT32: Final = 1 << 31
 _DEEPEST: Final = 40  # messages within messages
-_LONGEST_LIST: Final = 1 << 20  # bytes of whole numbers, which are sizes and not weights
+_LONGEST_LIST: Final = 1 << 20  # bytes of a list of whole numbers; these are sizes, not weights
 
 
 class Refused(Exception):
-    """What a file holds that it may not, and the code of it."""
+    """A refused part of a file: what the file does, as the end of a sentence, and its code."""
 
     def __init__(self, what: str, code: str) -> None:
         super().__init__(what)
@@ -28,18 +28,18 @@ class Refused(Exception):
 
 
 class Decoder:
-    """Decodes messages with at most `fields` fields in all.
+    """A decoder of messages with at most `fields` fields in all.
 
-    A field is an int, a float's or double's bytes, bytes, a str or a dictionary. One that may stand
-    more than once is a list of them; of whole numbers it is an int64 or uint64 array, and of floats
-    and doubles the bytes of all of them.
+    A field becomes an int, a float's or double's bytes, bytes, a str or a dictionary. A repeated
+    field becomes a list of them. Repeated whole numbers become an int64 or uint64 array, and
+    repeated floats and doubles the bytes of all of them.
     """
 
     def __init__(self, fields: int) -> None:
         self._left = fields
 
     def decode(self, data: memoryview, kind: str, depth: int = 0) -> Message:
-        """The message of a kind. Raises Refused, and WireError if it is none."""
+        """Return the message of a kind; Refused if it may not be there, WireError if it is none."""
         if depth > _DEEPEST:
             raise Refused("nests too deep", "graph-limit")
         schema, found, lists = MESSAGES[kind], Message(), list[Field]()
@@ -72,7 +72,6 @@ class Decoder:
         return found
 
     def _value(self, field: Field, wire: int, value: int | memoryview, depth: int) -> Any:
-        """One value of a field."""
         if wire != field.wire:
             raise WireError(f"the field {field.name} is of another type")
         if isinstance(value, int):
@@ -83,7 +82,7 @@ class Decoder:
 
 
 def _list(field: Field, value: Any) -> Any:
-    """The numbers of a packed list."""
+    """Return the numbers of a packed list."""
     if not len(value):
         raise WireError(f"the list {field.name} is there and empty")
     if field.kind in ("float", "double"):
@@ -95,14 +94,14 @@ def _list(field: Field, value: Any) -> Any:
     numbers = packed(value)
     if field.kind == "uint64":
         return numbers
-    numbers = numbers.astype(np.int64)  # which keeps the bits
+    numbers = numbers.astype(np.int64)  # this keeps the bits
     if field.kind == "int32" and ((numbers < -_INT32) | (numbers >= _INT32)).any():
         raise WireError(f"a number of {field.name} has more than 32 bits")
     return numbers
 
 
 def _joined(field: Field, values: list[Any]) -> Any:
-    """The numbers of a field, of which each may be alone or in a list."""
+    """Join the numbers of a repeated field, which come alone and in packed lists."""
     if field.kind in ("float", "double"):
         return values[0] if len(values) == 1 else memoryview(b"".join(values))
     dtype = np.uint64 if field.kind == "uint64" else np.int64
@@ -126,6 +125,6 @@ def _text(value: memoryview) -> str:
         text = str(value, "utf-8")
     except UnicodeDecodeError as error:
         raise WireError("a name is not UTF-8") from error
-    if "\0" in text:  # which ends it for some readers
+    if "\0" in text:  # some readers take it for the end of the name
         raise WireError("a name holds the character 0")
     return text

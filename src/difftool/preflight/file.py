@@ -1,4 +1,4 @@
-"""A judged ONNX file: the bytes that a runtime gets, and what its graph makes of inputs."""
+"""Judged ONNX files: the bytes for a runtime, and the sizes of the graph's outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ Shape = tuple[int, ...]
 class OnnxFile:
     """An ONNX file that was judged.
 
-    `data` are the bytes that were judged, and what a runtime is to be given: the file itself may
-    be another by then.
+    `data` holds the bytes that were judged. Give a runtime these, and not the path: the file may
+    have changed since.
     """
 
     path: Path
@@ -24,10 +24,10 @@ class OnnxFile:
     graph: Graph
 
     def sizes(self, inputs: Mapping[str, Shape], limit: int) -> dict[str, Shape]:
-        """The sizes of the outputs for inputs of these sizes, of which it takes those it has.
+        """Return the sizes of the outputs for inputs of these sizes, without running anything.
 
-        Nothing is run. ArtefactError if it takes more than `limit` bytes of memory, if its sizes do
-        not fit each other, or if they cannot be known.
+        Inputs that the graph does not have are left out. ArtefactError if the graph takes more than
+        `limit` bytes of memory, or if its sizes do not fit each other or cannot be known.
         """
         taken = {name: shape for name, shape in inputs.items() if name in self.graph.inputs}
         try:
@@ -37,7 +37,7 @@ class OnnxFile:
             raise ArtefactError(message, error.hint, code=error.code) from error
 
     def wrong(self, output: str, found: Shape) -> ArtefactError:
-        """The error of an output that has other sizes than the loop binds to it."""
+        """Return the error for an output that has other sizes than the loop binds to it."""
         return ArtefactError(
             f"{self.path} gives an output {output} of the sizes {found}",
             "export it again, with this difftool",

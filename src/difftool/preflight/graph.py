@@ -1,10 +1,13 @@
-"""An ONNX file, judged from end to end: it is one, it is small enough, and it is only a graph.
+"""Judge an ONNX file from end to end: it is well formed, small enough, and only a graph.
 
-Refused are operators of other domains than ONNX's own and com.microsoft, nodes that run code of
-their own, control flow if none is expected, functions, data outside the file (of which
-CVE-2022-25882, CVE-2024-27318, CVE-2025-51480, CVE-2026-27489 and CVE-2026-34446 are cases), sizes
-that cannot be, numbers that are not finite, and all that one reader of the file might see and
-another might not: see `difftool.preflight.decode`.
+These are refused:
+
+- operators of other domains than ONNX's own and com.microsoft
+- nodes that run code of their own, control flow if none is expected, and functions
+- data outside the file, as in CVE-2022-25882, CVE-2024-27318, CVE-2025-51480, CVE-2026-27489 and
+  CVE-2026-34446
+- impossible sizes, and numbers that are not finite
+- anything that two readers of the file might see differently: see `difftool.preflight.decode`
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,34 +19,34 @@ import numpy as np
 from difftool.errors import ArtefactError
 from difftool.preflight.decode import Decoder, Message, Refused
 from difftool.preflight.parts import Attribute, Graph, Node, Tensor, Value
-from difftool.preflight.tensor import count_of, read_tensor
+from difftool.preflight.tensor import element_count, read_tensor
 from difftool.preflight.wire import WireError
 
 T = TypeVar("T")
 
 _DOMAINS: Final = ("", "ai.onnx", "com.microsoft")
 _CONTROL_FLOW: Final = ("If", "Loop", "Scan", "SequenceMap")
-_EXECUTABLE: Final = ("EPContext",)  # hands bytes, or a file of them, to a device as a program
-_CONFIGURES: Final = ("ort_config",)  # metadata that ONNX Runtime may take its settings from
+_EXECUTABLE: Final = ("EPContext",)  # gives bytes, or a file of them, to a device as a program
+_CONFIGURES: Final = ("ort_config",)  # metadata from which ONNX Runtime may take settings
 _DEEPEST: Final = 8  # graphs within graphs
-_FIELDS_OF_A_NODE: Final = 200  # so many fields may be read for each node of the limit
-_LARGEST_FILE: Final = (1 << 31) - 1  # of Protocol Buffers
-# Runtimes take a file for one of another format if these stand at this place, whatever else it is.
+_FIELDS_OF_A_NODE: Final = 200  # fields that may be read for each node that the limit allows
+_LARGEST_FILE: Final = (1 << 31) - 1  # bytes; Protocol Buffers allow no more
+# A runtime that finds one of these marks at this place reads the file in another format.
 _MARKS: Final = slice(4, 8)
 _OTHER_FORMATS: Final = (b"ORTM", b"TFL3")
 _AGAIN: Final = "export it again, with this difftool"
 
-# An attribute's field of values, by the number of its type.
+# The field that holds an attribute's value, by the number of the attribute's type.
 _VALUES: Final = {
     1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings", 9: "tensors",
     10: "graphs", 13: "tp", 14: "type_protos",
 }  # fmt: skip
-_LISTS: Final = (6, 7, 8, 9, 10, 14)  # which may be empty, and then are not there
+_LISTS: Final = (6, 7, 8, 9, 10, 14)  # an empty list is not in the file at all
 
 
 @dataclass(frozen=True)
 class GraphLimits:
-    """How large a graph may be: bytes without its weights, and nodes, those of inner graphs too."""
+    """The largest graph: bytes without its weights, and nodes, including those of inner graphs."""
 
     bytes: int = 64 << 20
     nodes: int = 20_000
@@ -52,9 +55,9 @@ class GraphLimits:
 def read_graph(
     data: bytes | memoryview, name: str, *, control_flow: bool = False, limits: GraphLimits
 ) -> Graph:
-    """The graph of an ONNX file's bytes; ArtefactError says what of it is refused.
+    """Read the graph of an ONNX file's bytes; ArtefactError says what is refused.
 
-    `name` is what errors call the file; `control_flow` says that it may hold loops and branches.
+    Errors call the file `name`. With `control_flow` it may hold loops and branches.
     """
     try:
         return _Judge(control_flow, limits).model(memoryview(data))
@@ -65,7 +68,7 @@ def read_graph(
 
 
 class _Judge:
-    """What has been met of a file so far: nodes, and bytes of weights."""
+    """A reader of one file, which counts its nodes and the bytes of its weights."""
 
     def __init__(self, control_flow: bool, limits: GraphLimits) -> None:
         self._control_flow, self._limits = control_flow, limits
@@ -139,7 +142,7 @@ class _Judge:
     def _attribute(
         self, found: Message, opset: Mapping[str, int], depth: int | None
     ) -> tuple[str, Attribute]:
-        """An attribute's name and value; a graph in it, if `depth` allows one, is one deeper."""
+        """Return an attribute's name and value; it may hold a graph unless `depth` is None."""
         kind = found.get("type", 0)
         field = _VALUES.get(kind)
         given = [name for name in _VALUES.values() if name in found]
@@ -165,7 +168,7 @@ class _Judge:
         elif kind == 7:
             value = tuple(int(number) for number in value)
         elif kind in (13, 14):
-            value = ()  # a type says nothing that is looked at
+            value = ()  # a type; nothing here needs it
         return found.get("name", ""), value
 
     def _tensor(self, found: Message) -> Tensor:
@@ -175,7 +178,7 @@ class _Judge:
 
 
 def _domain(found: Message) -> str:
-    """The domain of an operator or of its versions, "" for ONNX's own."""
+    """Return the domain of an operator or of an opset's version, "" for ONNX's own."""
     domain: str = found.get("domain", "")
     if domain not in _DOMAINS:
         raise Refused(f"uses operators of the domain {domain[:100]!r}", "graph-domain")
@@ -203,7 +206,7 @@ def _value(found: Message) -> Value:
     if "shape" not in tensor:
         return Value(kind, None)
     sizes = [dim.get("dim_value") for dim in tensor["shape"].get("dim", ())]
-    count_of(size for size in sizes if size is not None)
+    element_count(size for size in sizes if size is not None)  # refuses impossible sizes
     return Value(kind, tuple(sizes))
 
 

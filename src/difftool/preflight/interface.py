@@ -1,4 +1,4 @@
-"""Whether a graph takes and gives what the loop binds to it, by name, type and size."""
+"""Check that a graph's inputs and outputs are those the loop binds, by name, type and size."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,9 +15,9 @@ Values = Mapping[str, Value]
 
 
 def check_step(graph: Graph, name: str, shape: tuple[int, ...], *, known: bool = False) -> None:
-    """ArtefactError if a graph is no step graph for samples of `shape` [*S].
+    """Raise ArtefactError if a graph is not a step graph for samples of `shape` [*S].
 
-    `known` says that it is to take known values and their mask.
+    With `known` it must take known values and their mask.
     """
     sample = Value(_FLOAT32, (_FREE, *shape))
     history = Value(_FLOAT32, (_FREE, _FREE, *shape))
@@ -34,7 +34,7 @@ def check_step(graph: Graph, name: str, shape: tuple[int, ...], *, known: bool =
 
 
 def check_conditioner(graph: Graph, name: str, classes: int) -> None:
-    """ArtefactError if a graph is no conditioner of a model with so many classes."""
+    """Raise ArtefactError if a graph is not a conditioner of a model with `classes` classes."""
     inputs = {"cond": Value(_FLOAT32, (_FREE,))}
     if classes:
         inputs["label"] = Value(_INT64, (_FREE,))
@@ -64,7 +64,7 @@ def _refused(name: str, what: str) -> ArtefactError:
 
 
 def _fits(found: Value, wanted: Value) -> bool:
-    """Whether a value is of this type, and of these sizes if both have one."""
+    """Tell if a value has the wanted type and rank, and the same sizes where both are fixed."""
     if found.kind != wanted.kind or found.shape is None or wanted.shape is None:
         return False
     return len(found.shape) == len(wanted.shape) and all(

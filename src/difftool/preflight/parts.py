@@ -1,4 +1,4 @@
-"""What an ONNX file holds once it has been read: graphs of nodes and tensors, as plain data."""
+"""Graphs, nodes and tensors of an ONNX file, as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output: ONNX's number of its type, and its sizes, None if they are free.
+    """An input or output: ONNX's number of its type, and its sizes, each None if it is free.
 
-    What is no tensor has the type 0, and no sizes.
+    A value that is not a tensor has the type 0, and no sizes.
     """
 
     kind: int = 0
@@ -21,10 +21,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Constant data: its name, ONNX's number of its type, its sizes and how many bytes it has.
+    """A constant: its name, ONNX's number of its type, its sizes, and its number of bytes.
 
-    `numbers` are those that are few enough to be somebody's shape, or its scales, flat: int64 of a
-    type of whole numbers or truth values, float64 of a real one; None for all other tensors.
+    `numbers` holds the values of a tensor that is small enough to be a shape or a resize's scales,
+    flat: int64 for whole numbers and truth values, float64 for reals. It is None for all others.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph: inputs and outputs by name, constants by name, nodes in their order.
+    """A graph: inputs, outputs and constants by name, and nodes in their order.
 
-    `opset` are the versions of the domains, which inner graphs share with the outermost one.
+    `opset` holds the versions of the domains, which inner graphs share with the outermost one.
     """
 
     inputs: Mapping[str, Value] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Which fields an ONNX file may have: the messages of onnx.proto that a model's graph is made of.
+"""The fields that an ONNX file may have: the messages of onnx.proto that make up a model's graph.
 
-A field that stands in no table is refused, and so is one that is `Never` to be met: ONNX has it,
-but it reaches out of the graph, or no model needs it.
+A field that is in no table is refused. So is a `Never`, a field of ONNX that reaches out of the
+graph or that no model needs.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,12 @@ _WIRE_TYPES: Final = {
 
 
 class Field:
-    """A field's name, and its kind: a message's name, or what a single value is.
+    """A field's name and kind: the name of a message, or the type of a single value.
 
-    - `many`: it may stand more than once
-    - `wire`: the wire type of a value; numbers of a field of `many` may also be in one list
-    - `numbers`: its values are numbers
-    - `message`: they are messages
-    - `last`: the last value of an enumeration, from 0 on; parsers skip what they know no name for
+    - `many`: True if the field may be repeated
+    - `wire`: the wire type of a value; repeated numbers may also be in one list
+    - `numbers`, `message`: True if the values are numbers, or messages
+    - `last`: the last value of an enumeration, which starts at 0; parsers skip unknown values
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Never:
-    """A field that is refused: what the file then does, and the code of it."""
+    """A field that is refused: what a file that has it does, and the error's code."""
 
     what: str
     code: str
@@ -56,7 +55,7 @@ _DEVICES: Final = Never("names devices to run on", "graph-executable")
 _FUNCTIONS: Final = Never("holds functions or training graphs", "graph-functions")
 _SPARSE: Final = Never("holds a sparse tensor", "graph-data")
 _STRINGS: Final = Never("holds a tensor of strings", "graph-data")
-_TYPE: Final = Never("has a value that is no tensor", "graph-data")
+_TYPE: Final = Never("has a value that is not a tensor", "graph-data")
 
 MESSAGES: Final[Mapping[str, Message]] = {
     "ModelProto": {
@@ -161,7 +160,7 @@ MESSAGES: Final[Mapping[str, Message]] = {
     },
 }
 
-# Of these fields of a message one at most is there: the last one would take the place of the rest.
+# A message has at most one of these fields; a parser would keep the last one and drop the others.
 ONE_OF: Final[Mapping[str, frozenset[str]]] = {
     "TypeProto": frozenset({"tensor_type", "optional_type"}),
     "TensorShapeProto.Dimension": frozenset({"dim_value", "dim_param"}),

@@ -1,4 +1,4 @@
-"""A tensor of an ONNX file: its sizes are possible, its data is in it and whole, and is finite."""
+"""Read a tensor of an ONNX file, with possible sizes and whole, finite data inside the file."""
 
 import math
 from collections.abc import Iterable
@@ -12,18 +12,18 @@ from difftool.preflight.parts import Tensor
 
 LARGEST_SIZE: Final = (1 << 31) - 1  # of one dimension
 MOST_DIMENSIONS: Final = 16
-_CHUNK: Final = 1 << 16  # numbers looked at in one go
-_MOST_NUMBERS: Final = 1 << 12  # of a tensor that may be a shape
-_MOST_REALS: Final = 64  # of one that may be the scales of a resize
+_CHUNK: Final = 1 << 16  # numbers checked at once, to save memory
+_MOST_NUMBERS: Final = 1 << 12  # in a tensor that may be a shape
+_MOST_REALS: Final = 64  # in a tensor that may be the scales of a resize
 
-# Bits of an element, by ONNX's number of its type. Strings and complex numbers are in no model.
+# Bits of an element, by ONNX's number of its type. No model has strings or complex numbers.
 BITS: Final = (
     {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 16: 16}
     | dict.fromkeys((17, 18, 19, 20, 24), 8)
     | dict.fromkeys((21, 22, 23), 4)
 )
-# Of the floating-point types: which integers hold them, the bits but the sign, and the first
-# pattern that is not finite.
+# By floating-point type: integers of the same size, the mask of all bits but the sign, and the
+# first pattern that is not finite.
 _FLOATS: Final = {
     1: ("<u4", 0x7FFFFFFF, 0x7F800000),
     10: ("<u2", 0x7FFF, 0x7C00),
@@ -32,12 +32,12 @@ _FLOATS: Final = {
     17: ("u1", 0x7F, 0x7F),
     19: ("u1", 0x7F, 0x7C),
 }
-# Of the whole-number types: how numpy reads them if the file has them in raw_data.
+# By whole-number type: the numpy type that reads raw_data.
 _WHOLE: Final = {
     2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "u1", 12: "<u4", 13: "<u8",
 }  # fmt: skip
 _REALS: Final = {1: "<f4", 11: "<f8"}
-# The list of numbers that holds a type if it is not in raw_data.
+# By type: the list of numbers that may hold the data instead of raw_data.
 _LISTS: Final = (
     {1: "float_data", 7: "int64_data", 11: "double_data", 12: "uint64_data", 13: "uint64_data"}
     | dict.fromkeys((2, 3, 4, 5, 6, 9), "int32_data")
@@ -46,17 +46,14 @@ _DATA: Final = ("raw_data", "float_data", "int32_data", "int64_data", "double_da
 
 
 def read_tensor(found: Message) -> Tensor:
-    """The tensor of a TensorProto.
-
-    Refused if its data is elsewhere, not of the size that it says, or not finite.
-    """
+    """Read a TensorProto; Refused if its data is elsewhere, of another size, or not finite."""
     if found.get("data_location"):
         raise Refused("holds a tensor that has its data in another file", "graph-external")
     name, kind = found.get("name", ""), found.get("data_type", 0)
     if kind not in BITS:
         raise Refused(f"holds a tensor of the type {kind}, which no model has", "graph-data")
     dims = tuple(int(size) for size in found.get("dims", ()))
-    count = count_of(dims)
+    count = element_count(dims)
     places = [place for place in _DATA if place in found]
     if len(places) > 1:
         raise Refused("holds a tensor that has its data twice", "graph-data")
@@ -76,7 +73,7 @@ def read_tensor(found: Message) -> Tensor:
 
 
 def finite(data: memoryview, kind: int) -> bool:
-    """Whether all numbers in little-endian bytes of a type are finite; true of whole numbers."""
+    """Tell if all numbers in little-endian bytes of a type are finite; whole numbers always are."""
     if kind not in _FLOATS:
         return True
     integers, mask, first = _FLOATS[kind]
@@ -88,8 +85,8 @@ def finite(data: memoryview, kind: int) -> bool:
     )
 
 
-def count_of(dims: Iterable[int]) -> int:
-    """How many elements a tensor of these sizes has; Refused if there is no such tensor."""
+def element_count(dims: Iterable[int]) -> int:
+    """Return the number of elements of a tensor; Refused if its sizes are impossible."""
     sizes = list(dims)
     if len(sizes) > MOST_DIMENSIONS:
         raise Refused(f"holds a tensor of {len(sizes)} dimensions", "graph-dimensions")
@@ -100,13 +97,14 @@ def count_of(dims: Iterable[int]) -> int:
 
 
 def _numbers(data: Any, kind: int, count: int) -> NDArray[Any] | None:
-    """The numbers of a small tensor, flat: int64 of a type of whole numbers, float64 of a real."""
+    """Return the `Tensor.numbers` of a small tensor, or None."""
     if kind in _REALS and count <= _MOST_REALS:
         return np.frombuffer(data, _REALS[kind]).astype(np.float64)
     if kind not in _WHOLE or count > _MOST_NUMBERS:
         return None
     raw = isinstance(data, memoryview)
     numbers: NDArray[Any] = np.frombuffer(data, _WHOLE[kind]) if raw else data
+    # A list in the file is wider than the type: int32_data also holds the bytes of an int8 tensor.
     exact = numbers.astype(_WHOLE[kind]).astype(numbers.dtype)
     if (exact != numbers).any():
         raise Refused("holds a tensor of numbers that are not of its type", "graph-data")

@@ -1,10 +1,9 @@
-"""The wire format of Protocol Buffers, read in the one way that every reader agrees on.
+"""Read the wire format of Protocol Buffers in the one way on which every reader agrees.
 
-The format leaves a reader choices: it may skip what it does not know, keep the low 32 bits of a
-longer number, take the last of two values, or merge them. Each choice is a place to hide something
-from one reader that another one sees. So only the canonical form is read here: every number in its
-shortest form, and no wire type that ONNX does not use. What may stand in a message is the business
-of `difftool.preflight.decode`.
+The format leaves a reader choices. It may skip unknown fields, keep the low 32 bits of a longer
+number, take the last of two values, or merge them. Each choice can hide something from one reader
+that another one sees. So only the canonical form is read here: every number in its shortest form,
+and only the wire types that ONNX uses. `difftool.preflight.decode` checks the fields of a message.
 """
 
 from collections.abc import Iterator
@@ -24,14 +23,14 @@ _SIGN: Final = 1 << 63
 
 
 class WireError(Exception):
-    """Bytes that are no message, or not in the canonical form."""
+    """Bytes that are not a message, or not in the canonical form."""
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """The number, wire type and value of each field: an int for VARINT, else its bytes, uncopied.
+    """Yield each field's number, wire type and value: an int for VARINT, else bytes, not copied.
 
-    WireError if a field ends beyond the data, is of a type that ONNX does not use, or says one of
-    its numbers in more bytes than it takes.
+    WireError if a field ends beyond the data, has a wire type that ONNX does not use, or spends
+    more bytes on a number than it needs.
     """
     position, end = 0, len(data)
     while position < end:
@@ -43,7 +42,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
         if not number:
             raise WireError("a field has the number 0")
         if kind in (VARINT, BYTES):
-            if position < end and data[position] < 0x80:  # most are as short as that
+            if position < end and data[position] < 0x80:  # most numbers have a single byte
                 size = data[position]
                 position += 1
             else:
@@ -62,12 +61,15 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
 
 
 def signed(value: int) -> int:
-    """A varint as the int64 that it stands for."""
+    """Return the int64 that a varint stands for."""
     return value - (1 << 64) if value >= _SIGN else value
 
 
 def packed(data: memoryview) -> NDArray[np.uint64]:
-    """The varints of a packed list. WireError if one is cut off, or is not in its shortest form."""
+    """Read the varints of a packed list; WireError if one is cut off or not in its shortest form.
+
+    NumPy reads them all at once: a loop over a million numbers would take seconds.
+    """
     found = np.frombuffer(data, np.uint8)
     if len(found) and found[-1] & 0x80:
         raise WireError("a number ends beyond its list")

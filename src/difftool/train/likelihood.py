@@ -165,7 +165,7 @@ def _flow(
     """dy/ds [N, *S] and its divergence [N]."""
     scale = math.hypot(1, math.exp(s))
     a, dimensions = 1 / scale, y[0].numel()
-    level = float(spec.schedule.index_of(-s))
+    level = float(spec.schedule.find(-s))
     denoised, trace = torch.zeros_like(y), y.new_zeros(len(y))
     for beside, weight in _beside(spec, level):
         d, slope = _denoised(network, spec, directions, scale * y, beside)
@@ -186,9 +186,9 @@ def _denoised(
 ) -> tuple[Tensor, Tensor]:
     """D [N, *S] at x = alpha * u, and the trace of dD/du [N]."""
     alpha = float(spec.schedule.at(level)[0])
-    c_in, c_skip, c_out = (float(value) for value in spec.coefficients_of(level))
+    c_in, c_skip, c_out = (float(value) for value in spec.coefficients(level))
     dtype = directions[0].dtype
-    cond = torch.full((len(u),), float(spec.cond_of(level)), dtype=dtype, device=u.device)
+    cond = torch.full((len(u),), float(spec.conds(level)), dtype=dtype, device=u.device)
     with torch.enable_grad():
         inputs = (c_in * alpha * u).to(dtype).requires_grad_()
         output = network(inputs, cond)

@@ -46,10 +46,10 @@ def levels_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
     index = np.arange(len(spec.schedule))
     alpha, sigma = spec.schedule.alpha, spec.schedule.sigma
     with np.errstate(all="ignore"):
-        c_in, c_skip, c_out = spec.coefficients_of(index)
+        c_in, c_skip, c_out = spec.coefficients(index)
         from_x0, from_noise = (1 - c_skip * alpha) / c_out, -c_skip * sigma / c_out
         gain = alpha * c_out / sigma
-    cond = spec.cond_of(index)
+    cond = spec.conds(index)
     columns = (alpha, sigma, cond, c_in, c_skip, c_out, from_x0, from_noise, gain)
     if not (np.abs(columns) <= np.finfo(np.float32).max).all():
         raise UsageError(

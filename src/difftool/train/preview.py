@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from difftool.diffusion import noise
 from difftool.diffusion.columns import Column
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels, lay_out_rows
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
@@ -90,7 +90,7 @@ def _conditioning(
 ) -> tuple[Tensor, Tensor]:
     """The conditioner's output [U, C], and where in it each row's samples look, int64 [R, N]."""
     labels = Labels(np.arange(count) % spec.classes) if spec.classes else None
-    rows = rows_of(program, spec, count, labels)
+    rows = lay_out_rows(program, spec, count, labels)
     known = [torch.tensor(rows.conds, dtype=torch.float32, device=device)]
     if rows.labels is not None:
         known.append(torch.from_numpy(rows.labels).to(device))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from difftool.alone import onnx_runtime
 from difftool.bundle import CONDITIONER, STEP, Bundle, step_name
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels, lay_out_rows
 from difftool.errors import ArtefactError, UsageError, first_line
 from difftool.files import temporary_folder
 from difftool.runtime.backends.conditioner import Conditioner
@@ -188,7 +188,7 @@ def _inputs(
     """What the conditioner and the step graph are fed before the worst row."""
     program, n, spec = result.program, result.samples, bundle.spec
     draws = Draws(seed, np.arange(n), spec.shape)
-    rows = rows_of(program, spec, n, labels)
+    rows = lay_out_rows(program, spec, n, labels)
     batch = reference.backend.batch(program, n, labels)
     batch.start(start_noise(program, draws))
     zeros = np.zeros((n, *spec.shape), np.float32)

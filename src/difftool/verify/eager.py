@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from difftool.diffusion.features import Feature
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels, lay_out_rows
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.onnx import step_module
@@ -44,7 +44,7 @@ class Eager:
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> TorchBatch:
         """Room for `size` samples of a program."""
         require_features(self.features, program, labels)
-        rows = rows_of(program, self._spec, size, labels)
+        rows = lay_out_rows(program, self._spec, size, labels)
         inputs = [torch.from_numpy(rows.conds).float().to(self._device)]
         if rows.labels is not None:
             inputs.append(torch.from_numpy(rows.labels).to(self._device))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from difftool.alone import onnx_quantization
 from difftool.bundle import STEP, Bundle
-from difftool.diffusion.labels import Labels, rows_of
+from difftool.diffusion.labels import Labels, lay_out_rows
 from difftool.diffusion.program import Program
 from difftool.errors import UsageError
 from difftool.files import temporary_folder
@@ -179,7 +179,7 @@ def _fixed(bundle: Bundle, program: Program, samples: int) -> tuple[Feed, NDArra
     """What stays the same in all rows; and each sample's first row. Labels are dealt out."""
     spec = bundle.spec
     of = np.arange(samples) % (spec.classes + spec.null_label) if spec.classes else None
-    rows = rows_of(program, spec, samples, None if of is None else Labels(of))
+    rows = lay_out_rows(program, spec, samples, None if of is None else Labels(of))
     nothing = np.zeros((samples, *spec.shape), np.float32)
     fixed = {
         "table": rows.table.astype(np.float32),

@@ -1,4 +1,4 @@
-"""Samplers: pure functions from a model's spec to a program. One file a family."""
+"""Samplers: pure functions from a model's spec to a program. Each family has a file."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -63,8 +63,8 @@ def compile_program(spec: ModelSpec, call: SamplerCall) -> Program:
     """Compile the program of a sampler that is given by its name.
 
     Raises:
-        UsageError: no such sampler, or an argument is unknown, of another type or so large that
-            the arithmetic of the rows overflows.
+        UsageError: there is no such sampler, or an argument is unknown, has a wrong type, or is so
+            large that the rows overflow.
     """
     function = sampler_named(call.name)
     (_, *known) = inspect.signature(function).parameters

@@ -25,7 +25,8 @@ def ddpm(
 
     `variance` is "small" (the posterior's, beta tilde), "large" (beta) or "learned" (interpolated
     between the two by the network; Nichol and Dhariwal 2021, eq. 15). `clip` keeps D in the data
-    range. `spacing` is one of `difftool.diffusion.spacing.visited`'s. The last row adds no noise.
+    range. `difftool.diffusion.spacing.visited` lists the values of `spacing`. The last row adds no
+    noise.
     """
     if variance not in VARIANCES:
         raise UsageError(f"unknown variance {quoted(variance)}", f"one of: {', '.join(VARIANCES)}")
@@ -48,7 +49,10 @@ def ddpm(
 def _posterior(
     level: tuple[float, float], target: tuple[float, float]
 ) -> tuple[float, float, float, float]:
-    """q(x_target | x_level, x0): mean a * x + b * x0, its std, and the forward step's std."""
+    """Return a, b and the std of q(x_target | x_level, x0), and the forward step's std.
+
+    The mean of q is a * x + b * x0.
+    """
     (alpha_s, sigma_s), (alpha_t, sigma_t) = level, target
     ratio = alpha_s / alpha_t
     forward = sigma_s**2 - ratio**2 * sigma_t**2

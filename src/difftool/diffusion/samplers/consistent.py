@@ -21,11 +21,12 @@ def consistent_annealed(
 ) -> Program:
     """Consistent annealed sampling (Jolicoeur-Martineau et al. 2021, algorithm 2).
 
-    Annealed Langevin dynamics with one evaluation a level, all levels by default, and just so much
-    noise that x has the next level's. A row moves x by eta = step_size / sigma_min^2 of the way to
-    D. eta must lie within 1 -+ sigma'/sigma of every two levels; the default is 3/2 of the least
-    that does, near the paper's, and at most 1. The last row is D. Levels are spaced as in the
-    paper, also if there are more steps than levels. A VP model's state is x / alpha.
+    This is annealed Langevin dynamics with one evaluation a level, all levels by default. Each row
+    adds exactly the noise that brings x to the next level. A row moves x by
+    eta = step_size / sigma_min^2 of the way to D. For every two neighbouring levels eta must lie
+    within 1 -+ sigma'/sigma. The default is 3/2 of the smallest such eta, near the paper's, and at
+    most 1. The last row is D. Levels are spaced as in the paper, also if there are more steps than
+    levels. A VP model's state is x / alpha.
     """
     levels = visited(spec.schedule, len(spec.schedule) if steps is None else steps, spacing)
     builder = ProgramBuilder(spec, clip=False, scaled=True)
@@ -42,7 +43,7 @@ def consistent_annealed(
 
 
 def _eta(states: list[Level], step_size: float | None) -> float:
-    """The share of the way to D; UsageError if two levels are too far apart for it."""
+    """Return the share of the way to D; UsageError if two levels are too far apart for it."""
     gamma = min((t / s for (_, s), (_, t) in pairwise(states)), default=1.0)
     sigma_min = states[-1][1]
     eta = min(1.5 * (1 - gamma), 1.0) if step_size is None else step_size / sigma_min**2

@@ -22,9 +22,10 @@ def ddim(
 ) -> Program:
     """DDIM (Song et al. 2021a, eq. 12); eta=1 is DDPM with the small variance.
 
-    The noise that a row carries on is that of the clipped D. With `raw_epsilon` it is the network's
-    own, unclipped, as the diffusers library does by default. `spacing` is one of
-    `difftool.diffusion.spacing.visited`'s; the paper's CIFAR-10 samples are "quadratic".
+    A row carries on the noise that the clipped D implies. With `raw_epsilon` it carries on the
+    network's own noise, unclipped, as the diffusers library does by default.
+    `difftool.diffusion.spacing.visited` lists the values of `spacing`; the paper's CIFAR-10 samples
+    use "quadratic".
     """
     if not 0 <= eta <= 1:
         raise UsageError(f"eta {eta} is not in 0 .. 1", "0 is deterministic, 1 is DDPM")
@@ -37,7 +38,7 @@ def ddim(
         kept = math.sqrt(max(sigma_t**2 - fresh**2, 0.0))
         if raw_epsilon:
             # epsilon = (x - alpha * (c_skip * x + c_out * F)) / sigma, written out on x and F
-            _, c_skip, c_out = (float(column) for column in spec.coefficients_of(level))
+            _, c_skip, c_out = (float(column) for column in spec.coefficients(level))
             a, g = kept * (1 - alpha_s * c_skip) / sigma_s, -kept * alpha_s * c_out / sigma_s
             builder.row(level, target, a=a, b=alpha_t, g=g, d=fresh)
         else:

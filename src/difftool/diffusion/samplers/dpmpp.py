@@ -1,4 +1,4 @@
-"""DPM-Solver++, multistep: D is extrapolated along half_log_snr from those of earlier rows."""
+"""DPM-Solver++, multistep: extrapolate D along half_log_snr from the D of earlier rows."""
 
 import math
 
@@ -16,7 +16,8 @@ def dpmpp_2m(
 ) -> Program:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2). The first and last rows are first order.
 
-    `spacing` is one of `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data range.
+    `difftool.diffusion.spacing.visited` lists the values of `spacing`; `clip` keeps D in the data
+    range.
     """
     steps = steps_or(steps, 20, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
@@ -52,9 +53,9 @@ def dpmpp_3m(
 ) -> Program:
     """DPM-Solver++(3M), as released (Lu et al. 2022, eq. 12 with n=3, and the authors' code).
 
-    It is `dpmpp_2m` with a curvature from three rows' D. The paper has no algorithm for it. The
-    code takes half the curvature, which leaves the method of second order with a smaller error;
-    `unipc` has third order. The first and last rows are first order, the second is as in
+    It is `dpmpp_2m` with a curvature from the D of three rows. The paper gives no algorithm. The
+    authors' code takes half the curvature, so the order stays two, with a smaller error; `unipc`
+    has order three. The first and last rows are first order, and the second row is as in
     `dpmpp_2m`.
     """
     steps = steps_or(steps, 20, spec.schedule)
@@ -87,9 +88,9 @@ def _add_second_order(builder: ProgramBuilder, levels: list[float], eta: float) 
 
 
 def _second_order(b: float, levels: list[Level]) -> tuple[float, tuple[float]]:
-    """Weights on D and on the last row's, for b * (D at the middle of the step, extrapolated).
+    """Return the weights on D and on the last row's D that extrapolate to the step's middle.
 
-    `levels` are the row's target, its own, and the last row's.
+    They sum to b. `levels` are the row's target, its own level, and the last row's.
     """
     following, current, earlier = levels
     half = b / 2 * gap(current, following) / gap(earlier, current)
@@ -97,9 +98,9 @@ def _second_order(b: float, levels: list[Level]) -> tuple[float, tuple[float]]:
 
 
 def _third_order(alpha: float, b: float, levels: list[Level]) -> tuple[float, tuple[float, float]]:
-    """Weights on D and on the last two rows', by divided differences over half_log_snr.
+    """Return the weights on D and on the last two rows' D, by divided differences.
 
-    `levels` are the row's target, its own, and the last two rows', `alpha` the target's.
+    `levels` are the row's target, its own level, and the last two rows'; `alpha` is the target's.
     """
     following, current, earlier, earliest = levels
     h = gap(current, following)

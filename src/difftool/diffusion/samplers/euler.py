@@ -14,9 +14,9 @@ def euler(
 ) -> Program:
     """Euler's method (Karras et al. 2022, algorithm 1 without its correction).
 
-    It solves the ODE of y = x / alpha, dy/ds = (y - D) / s with s = sigma / alpha, and is DDIM with
-    eta=0. `spacing` is one of `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data
-    range.
+    It solves the ODE of y = x / alpha, dy/ds = (y - D) / s with s = sigma / alpha, and equals DDIM
+    with eta=0. `difftool.diffusion.spacing.visited` lists the values of `spacing`; `clip` keeps D
+    in the data range.
     """
     steps = steps_or(steps, 50, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
@@ -33,7 +33,7 @@ def euler_ancestral(
     spacing: str = LINSPACE,
     clip: bool = True,
 ) -> Program:
-    """Euler's method to less noise than the next level has, and fresh noise for the rest.
+    """Euler's method to less noise than the next level's, with fresh noise for the rest.
 
     The fresh noise is `eta` times the posterior's (Song et al. 2021a, eq. 16, in the coordinates of
     `euler`); 1 is DDPM with the small variance, 0 is `euler`.

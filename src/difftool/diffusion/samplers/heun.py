@@ -28,15 +28,18 @@ def heun(
 ) -> Program:
     """Heun's method with churn (Karras et al. 2022, algorithm 2), on y = x / alpha.
 
-    `steps` are network evaluations: two a level, but one at the least noisy level; the paper's N
-    levels are 2 N - 1, by default its 35. An even number leaves out the correction at the second
-    last level. `churn`, `churn_min`, `churn_max` and `churn_noise` are S_churn, S_tmin, S_tmax and
-    S_noise, in units of sigma / alpha. Churn never leads beyond the noisiest level, and x starts
-    where the first level's leads. `spacing` is one of `difftool.diffusion.spacing.visited`'s; the
-    paper's is "karras".
+    `steps` counts network evaluations: two at each level, but one at the least noisy level. So N
+    levels of the paper take 2 N - 1, by default its 35. With an even number the second last level
+    goes without its correction. `churn`, `churn_min`, `churn_max` and `churn_noise` are the
+    paper's S_churn, S_tmin, S_tmax and S_noise, in units of sigma / alpha. Churn never goes beyond
+    the noisiest level, and x starts at the noise to which churn raises the first level.
+    `difftool.diffusion.spacing.visited` lists the values of `spacing`; the paper's is "karras".
     """
     if churn < 0 or churn_min < 0 or churn_noise <= 0:
-        raise UsageError("churn is negative, or its noise not positive", "the paper uses 0 to 80")
+        raise UsageError(
+            "churn or churn_min is negative, or churn_noise is not positive",
+            "the paper's churn is 0 to 80, and its noise about 1",
+        )
     steps = 2 * steps_or(None, 18, spec.schedule) - 1 if steps is None else steps
     levels = visited(
         spec.schedule,
@@ -59,8 +62,8 @@ def heun(
             builder.row(level, arrival, a=grown * a, b=grown * b, d=fresh, push=KEEP_DENOISED)
             continue
         builder.row(level, target, a=a, b=b, push=KEEP_DENOISED)
-        # The mean of both slopes differs from the first by half their difference, which is
-        # (D1 - D2) / t: y at t minus the first D is, divided by t, the first slope again.
+        # The mean of both slopes is the first plus half their difference. At t the state is y, and
+        # (y - D1) / t is the first slope again, so the difference is (D1 - D2) / t.
         half = grown * following[0] * (ratio(current) / ratio(following) - 1) / 2
         builder.row(target, arrival, a=grown, b=half, c=[-half], d=fresh, push=KEEP_DENOISED)
     exact = churn_noise == 1 or churned[1:] == levels[1:]
@@ -70,9 +73,9 @@ def heun(
 def _churned(
     schedule: NoiseSchedule, level: float, gamma: float, bounds: tuple[float, float]
 ) -> float:
-    """The schedule index of 1 + gamma times the noise at `level`, if that lies in `bounds`."""
+    """Return the schedule index of 1 + gamma times the noise at `level`, if that is in `bounds`."""
     alpha, sigma = schedule.at(level)
     noise = float(sigma / alpha)
     if gamma == 0 or not bounds[0] <= noise <= bounds[1]:
         return level
-    return float(schedule.index_of(-math.log(noise * (1 + gamma))))
+    return float(schedule.find(-math.log(noise * (1 + gamma))))

@@ -1,4 +1,4 @@
-"""Langevin dynamics, at one noise level and annealed over all of them."""
+"""Langevin dynamics at one noise level, and annealed over all levels."""
 
 import math
 from typing import Final
@@ -26,9 +26,9 @@ def langevin(
 ) -> Program:
     """Langevin dynamics with the score at one noise level (Song and Ermon 2019, eq. 4).
 
-    `level` is a schedule index, 0 the least noise. `step_size` is by default 0.2 times the level's
-    noise variance. See `annealed_langevin` for `convention` and `start`. A VP model's state is
-    x / alpha.
+    `level` is a schedule index; 0 has the least noise. `step_size` is by default 0.2 times the
+    level's noise variance. See `annealed_langevin` for `convention` and `start`. A VP model's state
+    is x / alpha.
     """
     if not 0 <= level < len(spec.schedule):
         last = len(spec.schedule) - 1
@@ -53,13 +53,13 @@ def annealed_langevin(
 ) -> Program:
     """Annealed Langevin dynamics (Song and Ermon 2019, algorithm 1); `steps` over all levels.
 
-    `steps` are by default as near to the paper's 1000 as the number of levels divides. At level i
-    the step is s = step_size * (sigma_i / sigma_min)^2, by default the paper's 0.2 times the
-    level's noise variance. `convention` "image" moves x += s * score + sqrt(2 s) * z, as NCSN's
-    image code does; "paper" moves x += s / 2 * score + sqrt(s) * z, as its algorithm and toy code
-    do. `denoise` ends with one more evaluation, x = D (Jolicoeur-Martineau et al. 2021). `start` is
-    "uniform(low, high)" or "normal(std)"; by default uniform over the data range, or the noisiest
-    level's normal if there is none. A VP model's state is x / alpha.
+    `steps` is by default the multiple of the number of levels nearest to the paper's 1000. At level
+    i the step is s = step_size * (sigma_i / sigma_min)^2, by default the paper's 0.2 times the
+    level's noise variance. With `convention` "image" a step is x += s * score + sqrt(2 s) * z, as
+    in NCSN's image code; with "paper" it is x += s / 2 * score + sqrt(s) * z, as in its algorithm
+    and toy code. `denoise` adds one last evaluation, x = D (Jolicoeur-Martineau et al. 2021).
+    `start` is "uniform(low, high)" or "normal(std)". The default is uniform over the data range or,
+    if the data is unbounded, normal with the noisiest level's std. A VP model's state is x / alpha.
     """
     levels = len(spec.schedule)
     steps = max(1, round(_STEPS / levels)) * levels if steps is None else steps

@@ -1,4 +1,4 @@
-"""PLMS: the noise estimate extrapolated by the Adams-Bashforth method."""
+"""PLMS: extrapolate the noise estimate by the Adams-Bashforth method."""
 
 from typing import Final
 
@@ -9,8 +9,8 @@ from difftool.diffusion.spacing import BETWEEN_LEVELS, LINSPACE, steps_or, trans
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
-# What the formulas add to a step along epsilon: weights on it and on earlier rows', newest first,
-# which sum to 0. By row from the second level on, where the oldest is first the first row's.
+# The formulas as corrections of a plain step along epsilon: weights on the epsilon of this row and
+# of earlier ones, newest first, which sum to 0. The second level has the first formula, and so on.
 _FORMULAS = (
     (1 / 2, -1 / 2),
     (11 / 12, -16 / 12, 5 / 12),
@@ -25,11 +25,11 @@ def plms(
 ) -> Program:
     """PLMS, pseudo linear multistep (Liu et al. 2022, eqs. 11 and 12), without Runge-Kutta start.
 
-    The first step is corrected by a second evaluation, as in Heun's method; then come the two- and
-    three-step formulas, and from there the four-step one. So `steps` evaluations visit one level
-    less. The formulas are for even timesteps, and unstable if levels are even in their logarithm
-    and far apart; so `spacing` is one of those that keep to whole levels. `clip` keeps D, and with
-    it epsilon, in the data range.
+    A second evaluation corrects the first step, as in Heun's method. Then come the two- and
+    three-step formulas, and from there on the four-step one. So `steps` evaluations visit
+    `steps` - 1 levels. The formulas assume evenly spaced timesteps. They are unstable on levels far
+    apart that are evenly spaced in their logarithm, so `spacing` must be one that keeps to whole
+    levels. `clip` keeps D, and with it epsilon, in the data range.
     """
     if spacing in BETWEEN_LEVELS:
         raise UsageError(
@@ -52,13 +52,14 @@ def plms(
         gained = following[1] - following[0] * ratio(current)
         if index == 0:
             builder.row(level, target, a=a, b=b, push=KEEP_DENOISED)
-            # x, too, was made of the first D: the change of epsilon is that of D, of another scale.
+            # x was made with the first D as well, so epsilon changes in proportion to D.
             half = gained / 2 / ratio(following)
             builder.row(levels[1], target, a=1.0, b=-half, c=[half], push=_KEEP_STATE)
             continue
         newest, *older = (gained * w for w in _FORMULAS[min(index, len(_FORMULAS)) - 1])
         if index <= len(_FORMULAS):
-            # The first row's epsilon, of the x and D that it and the correction have kept.
+            # The history has no epsilon of the first row, but its D, and x as the correction kept
+            # it. So the oldest weight is split into weights on these two.
             older[-1:] = [older[-1] * weight for weight in _epsilon(builder.level(levels[1]))]
         on_x, on_denoised = epsilon = _epsilon(current)
         a, b = a + newest * on_x, b + newest * on_denoised
@@ -67,6 +68,6 @@ def plms(
 
 
 def _epsilon(level: Level) -> tuple[float, float]:
-    """The noise in x, as weights on x and on D."""
+    """Return the noise in x as weights on x and on D."""
     alpha, sigma = level
     return 1 / sigma, -alpha / sigma

@@ -1,4 +1,4 @@
-"""RePaint: DDPM that goes back and forth, so that what is given and what is drawn agree."""
+"""RePaint: DDPM that goes back and forth, so that given and drawn parts of a sample agree."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,7 +10,8 @@ from difftool.diffusion.spacing import LINSPACE, steps_or, visited
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 
-_LEVELS: Final = 250  # Lugmayr et al. 2022, section 5.1, as are 10 levels back and 10 times
+# Lugmayr et al. 2022, section 5.1: 250 levels, and jumps of 10 of them.
+_LEVELS: Final = 250
 _SHARE: Final = 25
 
 
@@ -26,20 +27,21 @@ def repaint(
 ) -> Program:
     """RePaint's walk (Lugmayr et al. 2022, algorithm 1 with the jumps of appendix B).
 
-    DDPM's rows with the small variance; but after every `jump` levels, the least noisy among them,
-    x goes `jump` levels back by fresh noise, and down again, until it has come through `resamples`
-    times. Meant for `difftool.edits.inpaint`; alone it is DDPM with churn. Going back is no
-    evaluation: its noise is that of the row before it.
+    The rows are DDPM's with the small variance. After every `jump` levels fresh noise takes x
+    `jump` levels back, and x comes down again, until it has passed them `resamples` times. It is
+    meant for `difftool.edits.inpaint`; alone it is DDPM with churn. Going back takes no evaluation:
+    its noise is added to that of the row before it.
 
-    `steps` are network evaluations; by default those of the paper's 250 levels. The levels are as
-    few as have that many, and the last jumps are left out if they would have more. `jump` is by
-    default a 25th of the levels, the paper's 10 of 250. `spacing` is one of
-    `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data range.
+    `steps` counts network evaluations, by default as many as the paper's 250 levels take. The walk
+    visits the smallest number of levels that take at least so many, and leaves out the last jumps
+    if it would take more. `jump` is by default a 25th of the levels, the paper's 10 of 250.
+    `difftool.diffusion.spacing.visited` lists the values of `spacing`; `clip` keeps D in the data
+    range.
     """
     if steps is not None and steps > MAX_ROWS:
         raise UsageError(f"{steps} steps", f"use at most {MAX_ROWS}")
     if resamples < 1 or (jump is not None and jump < 1):
-        raise UsageError(f"{resamples} resamples of {jump} levels", "use 1 or more of both")
+        raise UsageError(f"{resamples} resamples, jump {jump}", "use 1 or more of both")
 
     def length(levels: int) -> int:
         return jump or max(1, levels // _SHARE)
@@ -66,9 +68,9 @@ def repaint(
 
 
 def _walk(count: int, jump: int, resamples: int, extra: int) -> Iterator[tuple[int, int]]:
-    """Each row's level, and the one that it leaves x at, counted from the most noise.
+    """Yield each row's level and the level that it leaves x at, counted from the most noise.
 
-    `extra` evaluations are there for going back; level `count` is the clean sample.
+    Going back may take `extra` evaluations in all. Level `count` is the clean sample.
     """
     left = {count - 1 - least: resamples - 1 for least in range(0, count - jump, jump)}
     index = 0

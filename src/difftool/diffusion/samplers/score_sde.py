@@ -4,7 +4,7 @@ import math
 
 from difftool.diffusion.builder import ProgramBuilder, sampler
 from difftool.diffusion.program import Program
-from difftool.diffusion.samplers.transfer import Level, fresh_noise, transfer
+from difftool.diffusion.samplers.transfer import fresh_noise, transfer
 from difftool.diffusion.spacing import LINSPACE, transitions, visited
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError, quoted
@@ -17,16 +17,16 @@ CORRECTORS = ("fixed", "adaptive", "reference")
 def reverse_diffusion(
     spec: ModelSpec, *, steps: int | None = None, spacing: str = LINSPACE, clip: bool = True
 ) -> Program:
-    """The reverse SDE discretized as the forward one is (Song et al. 2021b, eq. 46).
+    """The reverse SDE, discretized like the forward SDE (Song et al. 2021b, eq. 46).
 
-    With G^2 = sigma^2 - sigma'^2, x' = x + G^2 * score + G * z, on all levels by default; the last
-    row adds no noise. A VP model's state is x / alpha, where this keeps the signal exact; the
-    paper's factor 2 - sqrt(1 - beta) on x does to first order in beta. The noise that is left
-    exceeds the level's, for the paper's discretization is of first order: few steps need `clip`,
-    which keeps D in the data range, and which the paper does without.
+    With G^2 = sigma^2 - sigma'^2 a row is x' = x + G^2 * score + G * z. It visits all levels by
+    default, and the last row adds no noise. A VP model's state is x / alpha: there the signal is
+    exact, while the paper's factor 2 - sqrt(1 - beta) on x is exact to first order in beta. The
+    noise in x exceeds the level's, since the discretization has first order. So few steps need
+    `clip`, which keeps D in the data range; the paper does not clip.
     """
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
-    for level, target in transitions(visited(spec.schedule, _all(spec, steps), spacing)):
+    for level, target in transitions(_visited(spec, steps, spacing)):
         _predict(builder, level, target, "reverse_diffusion")
     return builder.build(exact_noise=False)
 
@@ -37,12 +37,12 @@ def probability_flow(
 ) -> Program:
     """The probability-flow ODE, discretized as `reverse_diffusion` (Song et al. 2021b, eq. 47).
 
-    x' = x + G^2 / 2 * score, without noise; the last row is D. This is Euler's method over sigma^2,
-    which meets the next level's noise to first order only, and is here to repeat the paper's runs.
-    `euler` solves the same equation over sigma, where a row meets it exactly.
+    A row is x' = x + G^2 / 2 * score, without noise; the last row is D. This is Euler's method over
+    sigma^2, which meets the next level's noise only to first order. It is here to repeat the
+    paper's runs. `euler` solves the same equation over sigma, and its rows meet the noise exactly.
     """
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
-    for level, target in transitions(visited(spec.schedule, _all(spec, steps), spacing)):
+    for level, target in transitions(_visited(spec, steps, spacing)):
         sigma, following = builder.level(level)[1], builder.level(target)[1]
         rate = 1.0 if target is None else (1 - (following / sigma) ** 2) / 2
         builder.row(level, target, a=1 - rate, b=rate)
@@ -63,18 +63,18 @@ def predictor_corrector(
 ) -> Program:
     """Langevin steps at each level, then one to the next (Song et al. 2021b, algorithms 2 to 5).
 
-    `steps` are network evaluations, 1 + `corrections` a level; all levels by default. `predictor`
-    is "reverse_diffusion" or "ancestral", `ddpm`'s row. A correction moves x by tau * score +
-    sqrt(2 tau) * z with the paper's tau = 2 alpha (snr |z| / |score|)^2. `corrector` says what the
-    norms are:
+    `steps` counts network evaluations, 1 + `corrections` at each level; by default it visits all
+    levels. `predictor` is "reverse_diffusion" or "ancestral", `ddpm`'s row. A correction moves x by
+    tau * score + sqrt(2 tau) * z with the paper's tau = 2 alpha (snr |z| / |score|)^2. `corrector`
+    chooses the norms:
 
-    - "fixed": |z| / |score| is sigma, what it is for a perfect score, at every step
-    - "adaptive": those of each sample
-    - "reference": their means over the batch, the paper's; a sample depends on its neighbours
+    - "fixed": |z| / |score| is sigma at every step, as it is for a perfect score
+    - "adaptive": the norms of each sample
+    - "reference": their means over the batch, as in the paper; samples depend on each other
 
-    The last two need a step graph with "norms". alpha is 1 for VE models, and for VP models the
-    squared signal that the step to this level keeps. A VP model's state is x / alpha, in which tau
-    is the same; `clip` is as in `reverse_diffusion`.
+    The last two need a step graph with "norms". alpha is 1 for VE models; for VP models it is the
+    squared signal that the step to this level keeps. A VP model's state is x / alpha, and tau is
+    the same there. `clip` is as in `reverse_diffusion`.
     """
     if predictor not in PREDICTORS:
         raise UsageError(
@@ -86,7 +86,8 @@ def predictor_corrector(
         )
     if corrections < 1 or snr <= 0:
         raise UsageError(
-            f"{corrections} corrections with snr {snr}", "use at least 1, and a positive snr"
+            f"{corrections} corrections with snr {snr}",
+            "use at least 1 correction, and a positive snr",
         )
     each = 1 + corrections
     if steps is not None and steps % each:
@@ -98,7 +99,8 @@ def predictor_corrector(
     levels = visited(spec.schedule, visits, spacing, evaluations=lambda levels: levels * each)
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
     for level, target in transitions(levels):
-        kept = _signal(spec, level) / _signal(spec, target)
+        alpha = 1.0 if target is None else float(spec.schedule.at(target)[0])
+        kept = float(spec.schedule.at(level)[0]) / alpha
         for _ in range(corrections):
             _correct(builder, level, snr * kept, corrector)
         _predict(builder, level, target, predictor)
@@ -111,7 +113,9 @@ def _predict(builder: ProgramBuilder, level: float, target: float | None, predic
         fresh = fresh_noise(current, following, eta=1.0)
         a, b = transfer(current, following, fresh)
     else:
-        a, b, fresh = _reverse_diffusion(current, following)
+        # G^2 / sigma^2; the score is (D - x) / sigma^2
+        b = 1 - (following[1] / current[1]) ** 2
+        a, fresh = 1 - b, current[1] * math.sqrt(b)
     builder.row(level, target, a=a, b=b, d=0.0 if target is None else fresh)
 
 
@@ -128,14 +132,5 @@ def _correct(builder: ProgramBuilder, level: float, snr: float, corrector: str) 
     builder.row(level, level, a=0.0, b=1.0, d=noise, snr=own, batch_snr=shared)
 
 
-def _reverse_diffusion(current: Level, following: Level) -> tuple[float, float, float]:
-    rate = 1 - (following[1] / current[1]) ** 2  # G^2 / sigma^2; the score is (D - x) / sigma^2
-    return 1 - rate, rate, current[1] * math.sqrt(rate)
-
-
-def _signal(spec: ModelSpec, level: float | None) -> float:
-    return 1.0 if level is None else float(spec.schedule.at(level)[0])
-
-
-def _all(spec: ModelSpec, steps: int | None) -> int:
-    return len(spec.schedule) if steps is None else steps
+def _visited(spec: ModelSpec, steps: int | None, spacing: str) -> list[float]:
+    return visited(spec.schedule, len(spec.schedule) if steps is None else steps, spacing)

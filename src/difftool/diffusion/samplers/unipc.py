@@ -29,9 +29,10 @@ def unipc(
     """UniPC with B(h) = e^h - 1, "bh2", on D (Zhao et al. 2023, algorithms 5 and 6).
 
     `order` is 1 to 3. The corrector of a step runs in the next row, on the D that is evaluated
-    there anyway: x and the old prediction share their linear part, so it is x plus a correction.
-    The order is lower if fewer rows lie behind or ahead, and the last step is uncorrected.
-    `spacing` is one of `difftool.diffusion.spacing.visited`'s; `clip` keeps D in the data range.
+    there anyway. Predictor and corrector share their linear part, so the corrected x is x plus a
+    weighted sum of D and the history. The order is lower near the ends, with fewer rows behind or
+    ahead, and the last step is not corrected. `difftool.diffusion.spacing.visited` lists the values
+    of `spacing`; `clip` keeps D in the data range.
     """
     if order not in ORDERS:
         raise UsageError(f"UniPC of order {order}", "use order 1, 2 or 3")
@@ -59,10 +60,10 @@ def unipc(
 
 
 def _weights(b: float, h: float, offsets: list[float]) -> Array:
-    """Weights of b * sum_k rho_k / r_k * (D_k - D_0) on D_0 and on D_k at each offset r_k.
+    """Return the weights of b * sum_k rho_k / r_k * (D_k - D_0) on D_0 and on each D_k.
 
-    Offsets are in units of the step's gap h. rho solves the order conditions (Zhao et al. 2023,
-    eq. 5); a single one is 1/2, whatever h (appendix F).
+    The offsets r_k are in units of the step's gap h. rho solves the order conditions (Zhao et al.
+    2023, eq. 5); a single rho is 1/2 for any h (appendix F).
     """
     count = len(offsets)
     rho = np.array([0.5])
@@ -74,7 +75,7 @@ def _weights(b: float, h: float, offsets: list[float]) -> Array:
 
 
 def _conditions(h: float, count: int) -> Array:
-    """The right-hand side: n! * h * phi_{n+1}(-h) / B(h) for n = 1 .. count."""
+    """Return the right-hand side, n! * h * phi_{n+1}(-h) / B(h) for n = 1 .. count."""
     phi = math.expm1(-h)
     values = []
     for n in range(1, count + 1):

@@ -1,4 +1,4 @@
-"""How large the values of a graph are, and how much memory they take: known before it runs."""
+"""The sizes of a graph's values, and the memory that they take, found without running it."""
 
 from difftool.preflight.shapes.footprint import Footprint, infer
 

@@ -1,4 +1,4 @@
-"""Rules of operators that move, take or repeat what is there."""
+"""Rules of operators that move, take or repeat numbers."""
 
 import math
 
@@ -54,7 +54,7 @@ def transpose(op: Operation) -> Made:
     x = op.input(0)
     rank = len(x.shape)
     order = op.integers("perm", range(rank - 1, -1, -1))
-    op.require(sorted(order) == list(range(rank)), "its perm is no order of its axes")
+    op.require(sorted(order) == list(range(rank)), "its perm is not an order of its axes")
     return [(x.kind, tuple(x.shape[axis] for axis in order))]
 
 
@@ -93,8 +93,8 @@ def split(op: Operation) -> Made:
     return [(x.kind, (*x.shape[:axis], part, *x.shape[axis + 1 :])) for part in sizes]
 
 
-def slices_of(op: Operation) -> list[tuple[int, range]]:
-    """The axes that a Slice cuts, and what it takes of each."""
+def read_slices(op: Operation) -> list[tuple[int, range]]:
+    """Return the axes that a Slice cuts, and the indices that it takes from each."""
     x, starts, ends = op.input(0), op.whole(1), op.whole(2)
     axes = op.whole(3) if op.optional(3) is not None else list(range(len(starts)))
     steps = op.whole(4) if op.optional(4) is not None else [1] * len(starts)
@@ -108,7 +108,7 @@ def slices_of(op: Operation) -> list[tuple[int, range]]:
     ):
         size = x.shape[axis]
         start, end = (place + size if place < 0 else place for place in (start, end))
-        # Unlike Python's, a start before the first is the first, even if the steps go down.
+        # Unlike in Python, a start before the first index means the first, even if steps go down.
         low, high = (0, size) if step > 0 else (-1, size - 1)
         start, end = min(max(start, 0), high), min(max(end, low), high)
         found.append((axis, range(start, end, step) if size else range(0)))
@@ -118,7 +118,7 @@ def slices_of(op: Operation) -> list[tuple[int, range]]:
 def slice_(op: Operation) -> Made:
     x = op.input(0)
     shape = list(x.shape)
-    for axis, taken in slices_of(op):
+    for axis, taken in read_slices(op):
         shape[axis] = len(taken)
     return [(x.kind, tuple(shape))]
 
@@ -222,6 +222,6 @@ def space_to_depth(op: Operation) -> Made:
 
 
 def non_zero(op: Operation) -> Made:
-    """How many numbers are not 0 is known only if the numbers are."""
+    # The output's size is the count of numbers other than 0, so the numbers must be known.
     x, found = op.input(0), op.numbers(0)
     return [(INT64, (max(len(x.shape), 1), int((found != 0).sum())))]

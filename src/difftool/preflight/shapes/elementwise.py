@@ -5,29 +5,29 @@ from difftool.preflight.shapes.sized import BOOL, FLOAT, INT64, UINT8, Shape
 
 
 def same(op: Operation) -> Made:
-    """One output like the first input."""
+    """Return the first input's type and sizes."""
     x = op.input(0)
     return [(x.kind, x.shape)]
 
 
 def truth(op: Operation) -> Made:
-    """Truth values in the first input's sizes."""
+    """Return truth values in the first input's sizes."""
     return [(BOOL, op.input(0).shape)]
 
 
 def binary(op: Operation) -> Made:
-    """Two inputs, spread to each other; of the first one's type."""
+    """Broadcast two inputs; the result has the first one's type."""
     a, b = op.input(0), op.input(1)
     return [(a.kind, op.broadcast(a.shape, b.shape))]
 
 
 def comparison(op: Operation) -> Made:
-    """Truth values of two inputs, spread to each other."""
+    """Broadcast two inputs to truth values."""
     return [(BOOL, op.broadcast(op.input(0).shape, op.input(1).shape))]
 
 
 def variadic(op: Operation) -> Made:
-    """Any number of inputs, spread to each other."""
+    """Broadcast any number of inputs."""
     found = op.all_inputs()
     return [(found[0].kind, op.broadcast(*(value.shape for value in found)))]
 
@@ -38,34 +38,27 @@ def where(op: Operation) -> Made:
 
 
 def clip(op: Operation) -> Made:
-    """The bounds are one number each."""
-    x = op.input(0)
-    for index in (1, 2):
-        if (bound := op.optional(index)) is not None:
-            op.require(bound.shape in ((), (1,)), "a bound is more than one number")
-    return [(x.kind, x.shape)]
+    _require_scalars(op, "bound")
+    return same(op)
 
 
 def slope(op: Operation) -> Made:
-    """PRelu, whose slopes are spread to its input."""
-    x = op.input(0)
-    op.require_spread(op.input(1).shape, x.shape, "slope")
-    return [(x.kind, x.shape)]
+    """Size a PRelu, whose slopes are broadcast to its input."""
+    op.require_spread(op.input(1).shape, op.input(0).shape, "slope")
+    return same(op)
 
 
 def gated(op: Operation) -> Made:
-    """SwiGLU, whose inputs have the same sizes."""
-    a, b = op.input(0), op.input(1)
-    op.require(a.shape == b.shape, "its inputs differ")
-    return [(a.kind, a.shape)]
+    """Size a SwiGLU, whose inputs have the same sizes."""
+    op.require(op.input(0).shape == op.input(1).shape, "its inputs differ")
+    return same(op)
 
 
 def biased(op: Operation) -> Made:
-    """An activation that adds a bias first, which may be left out."""
-    x, bias = op.input(0), op.optional(1)
-    if bias is not None:
-        op.require_spread(bias.shape, x.shape, "bias")
-    return [(x.kind, x.shape)]
+    """Size an activation that may first add a bias."""
+    if (bias := op.optional(1)) is not None:
+        op.require_spread(bias.shape, op.input(0).shape, "bias")
+    return same(op)
 
 
 def cast(op: Operation) -> Made:
@@ -78,44 +71,36 @@ def cast_like(op: Operation) -> Made:
 
 def dropout(op: Operation) -> Made:
     x = op.input(0)
-    for index in (1, 2):
-        if (setting := op.optional(index)) is not None:
-            op.require(setting.shape in ((), (1,)), "a setting is more than one number")
+    _require_scalars(op, "setting")
     return [(x.kind, x.shape), (BOOL, x.shape)]
 
 
 def triangle(op: Operation) -> Made:
-    x = op.input(0)
-    op.require(len(x.shape) >= 2, "has no matrices")
-    return [(x.kind, x.shape)]
+    op.require(len(op.input(0).shape) >= 2, "has no matrices")
+    return same(op)
 
 
 def running(op: Operation) -> Made:
-    """CumSum and its like, whose axis is an input of one number."""
-    x, axis = op.input(0), op.input(1)
-    op.require(axis.shape in ((), (1,)), "its axis is more than one number")
-    return [(x.kind, x.shape)]
+    """Size a CumSum or CumProd, whose axis is an input of one number."""
+    op.require(op.input(1).shape in ((), (1,)), "its axis is more than one number")
+    return same(op)
 
 
 def channel_norm(op: Operation) -> Made:
-    """A norm with a scale and a bias, one of each for every channel."""
-    x = op.input(0)
-    op.require(len(x.shape) >= 2, "has no channels")
-    for index in (1, 2):
-        op.require(op.input(index).shape == (x.shape[1],), "a scale or bias does not fit")
-    return [(x.kind, x.shape)]
+    """Size a norm with a scale and a bias for every channel."""
+    shape = op.input(0).shape
+    op.require(len(shape) >= 2, "has no channels")
+    _require_affine(op, shape[1])
+    return same(op)
 
 
 def group_norm(op: Operation) -> Made:
-    """Before opset 21 scale and bias are one for each group, not for each channel."""
-    x, groups = op.input(0), op.integer("num_groups")
-    op.require(len(x.shape) >= 2, "has no channels")
-    channels = x.shape[1]
-    op.require(groups > 0 and channels % groups == 0, f"has no {groups} groups")
-    wanted = (channels,) if op.opset >= 21 else (groups,)
-    for index in (1, 2):
-        op.require(op.input(index).shape == wanted, "a scale or bias does not fit")
-    return [(x.kind, x.shape)]
+    shape, groups = op.input(0).shape, op.integer("num_groups")
+    op.require(len(shape) >= 2, "has no channels")
+    op.require(groups > 0 and shape[1] % groups == 0, f"has no {groups} groups")
+    # Before opset 21 there was one scale and bias for each group, not for each channel.
+    _require_affine(op, shape[1] if op.opset >= 21 else groups)
+    return same(op)
 
 
 def batch_norm(op: Operation) -> Made:
@@ -128,7 +113,7 @@ def batch_norm(op: Operation) -> Made:
 
 
 def layer_norm(op: Operation) -> Made:
-    """Also the mean and the inverse deviation, over the axes from `axis` on."""
+    """Size a LayerNormalization, with its mean and inverse deviation over the axes from `axis`."""
     x = op.input(0)
     axis = op.axis(op.integer("axis", -1), len(x.shape))
     op.require_spread(op.input(1).shape, x.shape, "scale")
@@ -140,15 +125,14 @@ def layer_norm(op: Operation) -> Made:
 
 
 def rms_norm(op: Operation) -> Made:
-    x = op.input(0)
-    op.require_spread(op.input(1).shape, x.shape, "scale")
-    return [(x.kind, x.shape)]
+    op.require_spread(op.input(1).shape, op.input(0).shape, "scale")
+    return same(op)
 
 
 def reduced_axes(op: Operation) -> list[int] | None:
-    """The axes that a reduction sums over; None if it does nothing at all."""
+    """Return the axes over which a reduction goes; None if it leaves its input as it is."""
     rank = len(op.input(0).shape)
-    if op.opset < 18 and op.node.operator != "ReduceSum":
+    if op.opset < 18 and op.node.operator != "ReduceSum":  # axes were an attribute then
         axes = op.integers("axes", ())
         return op.axes(axes, rank) or list(range(rank))
     axes = op.whole(1) if op.optional(1) is not None else []
@@ -165,19 +149,19 @@ def reduction(op: Operation) -> Made:
 
 
 def arg_reduction(op: Operation) -> Made:
-    """ArgMax and ArgMin."""
+    """Size an ArgMax or ArgMin."""
     x = op.input(0)
     axis = op.axis(op.integer("axis", 0), len(x.shape))
     return [(INT64, _without(op, x.shape, [axis]))]
 
 
 def dynamic_quantize(op: Operation) -> Made:
-    """DynamicQuantizeLinear: also the scale and the zero point that it found."""
+    """Size a DynamicQuantizeLinear, which also gives the scale and zero point that it found."""
     return [(UINT8, op.input(0).shape), (FLOAT, ()), (UINT8, ())]
 
 
 def quantize(op: Operation) -> Made:
-    """QuantizeLinear: the type is the zero point's, or named; uint8 otherwise."""
+    """Size a QuantizeLinear; its type is the zero point's, or named, or else uint8."""
     x, zero = op.input(0), op.optional(2)
     _require_scales(op)
     named = op.integer("output_dtype", 0)
@@ -185,14 +169,26 @@ def quantize(op: Operation) -> Made:
 
 
 def dequantize(op: Operation) -> Made:
-    """DequantizeLinear: the type is the scale's, or named."""
+    """Size a DequantizeLinear; its type is named, or else the scale's."""
     x, scale = op.input(0), op.input(1)
     _require_scales(op)
     return [(op.integer("output_dtype", 0) or scale.kind, x.shape)]
 
 
+def _require_scalars(op: Operation, what: str) -> None:
+    """Require that the second and third inputs, if they are there, are one number each."""
+    for index in (1, 2):
+        if (value := op.optional(index)) is not None:
+            op.require(value.shape in ((), (1,)), f"a {what} is more than one number")
+
+
+def _require_affine(op: Operation, size: int) -> None:
+    for index in (1, 2):
+        op.require(op.input(index).shape == (size,), "a scale or bias does not fit")
+
+
 def _require_scales(op: Operation) -> None:
-    """Scales, and zero points if there are any: one, one for each entry of an axis, or blocks."""
+    """Require scales, and zero points if any: one, one for each entry of an axis, or blocks."""
     x, scale, zero = op.input(0), op.input(1), op.optional(2)
     if zero is not None:
         op.require(zero.shape == scale.shape, "its zero points are not those of its scales")

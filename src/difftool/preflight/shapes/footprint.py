@@ -1,4 +1,4 @@
-"""A walk through a graph that adds up what its values take, and stops as soon as it is too much."""
+"""A walk through a graph that adds up the memory of its values, and stops if it is too much."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ from difftool.preflight.shapes.sized import (
     Numbers,
     Shape,
     Sized,
-    bytes_of,
+    byte_count,
     is_small,
 )
-from difftool.preflight.shapes.table import NEWEST, OLDEST, rule_of
+from difftool.preflight.shapes.table import NEWEST, OLDEST, find_rule
 from difftool.preflight.shapes.values import evaluate
 from difftool.preflight.shapes.workspace import WORKSPACE
 from difftool.preflight.tensor import BITS, LARGEST_SIZE, MOST_DIMENSIONS
 
 NAMES: Final = "graph-names"
-_MOST_NUMBERS: Final = 1 << 20  # that are followed in all of a graph
+_MOST_NUMBERS: Final = 1 << 20  # numbers that are followed in a whole graph
 _SIZES: Final = ("Shape", "Size")
 _RAISE: Final = "raise the limit, if you know the bundle: --max-memory"
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a graph takes for inputs of given sizes, in bytes.
+    """The memory that a graph takes for inputs of given sizes, in bytes.
 
-    - `peak`: of all values that are there at once, at most
+    - `peak`: the most that all values take at any time
     - `largest`: the name and the bytes of the largest value
     - `outputs`: the sizes of the graph's outputs
-    - `folded`: of what is computed from constants, which runtimes do when they load a graph
+    - `folded`: the values computed from constants alone, which runtimes make when they load a graph
     """
 
     peak: int
@@ -50,16 +50,16 @@ class Footprint:
 
 
 def infer(graph: Graph, inputs: Mapping[str, Shape], *, limit: int) -> Footprint:
-    """What a graph takes if its inputs have these sizes, and may take no more than `limit` bytes.
+    """Return the memory that a graph takes if its inputs have these sizes.
 
-    Nothing of the graph is run, and nothing of its sizes is allocated. A value counts from the node
-    that makes it to the last one that takes it; the graph's inputs and outputs, its constants and
-    all that is made of constants alone count always and in full.
+    The graph is not run, and its values are not allocated. A value counts from the node that makes
+    it to the last one that takes it. The graph's inputs and outputs, its constants, and all that is
+    made of constants alone count all the time.
 
     Raises:
-        ArtefactError: with the code graph-memory if it takes too much, graph-shape if its sizes do
-            not fit or depend on its data, graph-operator if there is no rule for an operator,
-            graph-names if a name is made twice or not at all.
+        ArtefactError: the code is graph-memory if the graph takes more than `limit` bytes,
+            graph-shape if its sizes do not fit or depend on its data, graph-operator if an operator
+            has no rule, and graph-names if a name is made twice or not at all.
     """
     walk = Walk(graph, limit)
     walk.start(inputs)
@@ -69,24 +69,24 @@ def infer(graph: Graph, inputs: Mapping[str, Shape], *, limit: int) -> Footprint
 
 
 class Walk:
-    """The values of a graph that have been met. `values` has their types and sizes by name."""
+    """A walk over a graph's nodes; `values` has types and sizes of the values met so far."""
 
     def __init__(self, graph: Graph, limit: int) -> None:
         self.values: dict[str, Sized] = {}
         self._graph = graph
         self._limit = limit
         self._opset = graph.opset.get("", graph.opset.get("ai.onnx", 0))
-        self._always = 0  # bytes that stay
-        self._live = 0  # bytes that come and go
-        self._most = 0  # of these, at any time
+        self._always = 0  # bytes of the values that stay to the end
+        self._live = 0  # bytes of the others, at this node
+        self._most = 0  # the largest `_live` so far
         self._folded = 0
         self._largest = ("", 0)
-        self._going: dict[str, int] = {}  # bytes of each of those that come and go
-        self._numbers = _MOST_NUMBERS  # that may still be followed
+        self._going: dict[str, int] = {}  # bytes of each value in `_live`
+        self._numbers = _MOST_NUMBERS  # numbers that may still be followed
         self._last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
 
     def start(self, inputs: Mapping[str, Shape]) -> None:
-        """The graph's own inputs and constants."""
+        """Add the graph's own inputs and constants."""
         if not OLDEST <= self._opset <= NEWEST:
             raise ArtefactError(
                 f"the graph's operators are of opset {self._opset}, not of {OLDEST} to {NEWEST}",
@@ -95,22 +95,21 @@ class Walk:
             )
         for name, tensor in self._graph.constants.items():
             size = _possible(tensor.kind, tensor.dims, name)
-            self._stays(name, Sized(tensor.kind, tensor.dims, True, _numbers_of(tensor)), size)
+            self._keep(name, Sized(tensor.kind, tensor.dims, True, _followed(tensor)), size)
         for name, value in self._graph.inputs.items():
             shape, declared = inputs.get(name), value.shape
             if shape is None or declared is None or not _fits(declared, shape):
                 raise _not_so(f"its input {name[:60]!r} cannot be of the sizes {shape}")
-            self._stays(name, Sized(value.kind, shape), _possible(value.kind, shape, name))
+            self._keep(name, Sized(value.kind, shape), _possible(value.kind, shape, name))
 
     def step(self, index: int, node: Node) -> None:
-        """Take the node at an index."""
-        rule = rule_of(node.domain, node.operator)
+        """Add the outputs of the node at an index, and drop what no later node takes."""
+        rule = find_rule(node.domain, node.operator)
         if rule is None:
             raise refused(node, "no such operator is known here", OPERATOR)
-        values = self.values
         given: list[Sized | None] = []
         for name in node.inputs:
-            value = values.get(name) if name else None
+            value = self.values.get(name) if name else None
             if value is None and name:
                 raise refused(node, f"takes {name[:60]!r}, which nothing before it makes", NAMES)
             given.append(value)
@@ -126,7 +125,7 @@ class Walk:
         self._free(index, node.outputs)
 
     def end(self) -> Footprint:
-        """What was found."""
+        """Return the footprint of the whole graph."""
         outputs = {}
         for name in self._graph.outputs:
             if name not in self.values:
@@ -135,7 +134,7 @@ class Walk:
         return Footprint(self._always + self._most, self._largest, outputs, self._folded)
 
     def _make(self, op: Operation, made: Made, constant: bool) -> None:
-        """Add the outputs of a node, and what it takes beside them."""
+        """Add the outputs of a node, and its workspace."""
         node, sizes = op.node, []
         for name, (kind, shape) in zip(node.outputs, made, strict=False):
             sizes.append(size := self._size(node, kind, shape) if name else 0)
@@ -167,19 +166,18 @@ class Walk:
                 self._going[name] = size
 
     def _free(self, index: int, names: Sequence[str]) -> None:
-        """Let those go that no later node takes."""
-        going, last = self._going, self._last
+        """Drop the values that no later node takes."""
         for name in names:
-            if name in going and last.get(name, index) <= index:
-                self._live -= going.pop(name)
+            if name in self._going and self._last.get(name, index) <= index:
+                self._live -= self._going.pop(name)
 
     def _size(self, node: Node, kind: int, shape: Shape) -> int:
-        """Bytes of an output of this type and these sizes, if there is such a thing."""
+        """Return the bytes of an output; ArtefactError if its type or sizes are impossible."""
         if kind not in BITS:
             raise refused(node, f"makes the type {kind}, which no model has", SHAPE)
         if len(shape) > MOST_DIMENSIONS:
             raise refused(node, f"makes {len(shape)} dimensions")
-        size = bytes_of(kind, shape)
+        size = byte_count(kind, shape)
         if size > self._limit:
             raise self._too_much(node, size)
         for one in shape:
@@ -191,8 +189,8 @@ class Walk:
         what = f"takes {size} bytes of memory; {self._limit} are allowed"
         return refused(node, what, MEMORY, _RAISE)
 
-    def _stays(self, name: str, value: Sized, size: int) -> None:
-        """Add an input or a constant of the graph."""
+    def _keep(self, name: str, value: Sized, size: int) -> None:
+        """Add an input or a constant of the graph, which stays to the end."""
         if size > self._largest[1]:
             self._largest = (name, size)
         self._always += size
@@ -207,23 +205,23 @@ class Walk:
 
 
 def _fits(declared: tuple[int | None, ...], shape: Shape) -> bool:
-    """Whether sizes are those that a graph declares, any if it leaves them free."""
+    """Tell if sizes are those that a graph declares; a free one may be any."""
     return len(declared) == len(shape) and all(
         size is None or size == given for size, given in zip(declared, shape, strict=True)
     )
 
 
 def _possible(kind: int, shape: Shape, name: str) -> int:
-    """Bytes of an input or constant; ArtefactError if there is no such thing."""
+    """Return the bytes of an input or constant; ArtefactError if type or sizes are impossible."""
     if kind not in BITS:
         raise _not_so(f"{name[:60]!r} is of the type {kind}, which no model has")
     if len(shape) > MOST_DIMENSIONS or not all(0 <= size <= LARGEST_SIZE for size in shape):
         raise _not_so(f"{name[:60]!r} cannot be of its sizes")
-    return bytes_of(kind, shape)
+    return byte_count(kind, shape)
 
 
-def _numbers_of(tensor: Tensor) -> Numbers | None:
-    """A constant's numbers in its shape, if they are followed."""
+def _followed(tensor: Tensor) -> Numbers | None:
+    """Return a constant's numbers in its shape, if it is small enough for them to be followed."""
     numbers = tensor.numbers
     if numbers is None or not is_small(tensor.kind, tensor.dims):
         return None

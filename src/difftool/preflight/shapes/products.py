@@ -1,4 +1,4 @@
-"""Rules of products of matrices: their sizes, and what is made on the way."""
+"""Rules of matrix products: the sizes of their results, and of their intermediate values."""
 
 import math
 import re
@@ -13,8 +13,8 @@ _OPERAND: Final = re.compile(r"[A-Za-z]*(\.\.\.[A-Za-z]*)?")
 
 
 def multiplied(op: Operation, a: Shape, b: Shape) -> Shape:
-    """The product of stacks of matrices, as numpy multiplies them."""
-    op.require(len(a) > 0 and len(b) > 0, "is no matrix")
+    """Return the sizes of a product of stacks of matrices, by numpy's rules."""
+    op.require(len(a) > 0 and len(b) > 0, "is not a matrix")
     left = a if len(a) > 1 else (1, *a)
     right = b if len(b) > 1 else (*b, 1)
     op.require(left[-1] == right[-2], "its matrices do not fit")
@@ -37,23 +37,24 @@ def qlinear_matmul(op: Operation) -> Made:
 
 
 def matmul_integer_to_float(op: Operation) -> Made:
-    """ONNX Runtime's product of whole numbers, scaled and with a bias."""
-    shape = multiplied(op, op.input(0).shape, op.input(1).shape)
-    if (bias := op.optional(6)) is not None:
-        op.require_spread(bias.shape, shape, "bias")
-    return [(op.input(2).kind, shape)]
+    """Size ONNX Runtime's product of whole numbers, which is scaled and may have a bias."""
+    return [(op.input(2).kind, _with_bias(op, 6))]
 
 
 def dynamic_quantize_matmul(op: Operation) -> Made:
-    """ONNX Runtime's product that quantizes its first input by itself."""
+    """Size ONNX Runtime's product that quantizes its first input itself."""
+    return [(FLOAT, _with_bias(op, 4))]
+
+
+def _with_bias(op: Operation, index: int) -> Shape:
     shape = multiplied(op, op.input(0).shape, op.input(1).shape)
-    if (bias := op.optional(4)) is not None:
+    if (bias := op.optional(index)) is not None:
         op.require_spread(bias.shape, shape, "bias")
-    return [(FLOAT, shape)]
+    return shape
 
 
 def fused_matmul(op: Operation) -> Made:
-    """ONNX Runtime's product of matrices that are turned first."""
+    """Size ONNX Runtime's product of matrices that may be transposed first."""
     a, b = op.input(0), op.input(1)
     op.require(
         not op.integer("transBatchA", 0) and not op.integer("transBatchB", 0), "turns its stacks"
@@ -64,7 +65,7 @@ def fused_matmul(op: Operation) -> Made:
 
 def gemm(op: Operation) -> Made:
     a, b, c = op.input(0), op.input(1), op.optional(2)
-    op.require(len(a.shape) == len(b.shape) == 2, "is no matrix")
+    op.require(len(a.shape) == len(b.shape) == 2, "is not a matrix")
     left = _turned(a.shape, op.integer("transA", 0))
     right = _turned(b.shape, op.integer("transB", 0))
     op.require(left[1] == right[0], "its matrices do not fit")
@@ -79,7 +80,7 @@ def _turned(shape: Shape, turn: int) -> Shape:
 
 
 def einsum_sizes(op: Operation) -> tuple[list[str], dict[str, int], Shape]:
-    """The labels of the output, the size of each label, and those that "..." stands for."""
+    """Return the output's labels, the size of each label, and the sizes behind "..."."""
     inputs = op.all_inputs()
     left, arrow, right = op.text("equation").replace(" ", "").partition("->")
     terms = left.split(",")
@@ -97,7 +98,7 @@ def einsum_sizes(op: Operation) -> tuple[list[str], dict[str, int], Shape]:
             known = sizes.setdefault(label, size)
             op.require(size == known or 1 in (size, known), f"the sizes of {label} differ")
             sizes[label] = size if known == 1 else known
-    if not arrow:
+    if not arrow:  # the output then has all labels that occur once, in alphabetical order
         counted = Counter(left.replace(_ELLIPSIS, "").replace(",", ""))
         dots = _ELLIPSIS if _ELLIPSIS in left else ""
         right = dots + "".join(sorted(label for label in counted if counted[label] == 1))
@@ -120,7 +121,7 @@ def einsum(op: Operation) -> Made:
 
 
 def attention_scores(op: Operation) -> tuple[Shape, Shape, Shape, Shape]:
-    """The sizes of all scores, of the result, and of the keys and the values with those before."""
+    """Return the sizes of the scores, of the result, and of keys and values with their past."""
     q, k, v = (op.input(index).shape for index in range(3))
     op.require(len(q) == len(k) == len(v) in (3, 4), "its queries, keys and values do not fit")
     if len(q) == 3:
@@ -172,8 +173,11 @@ def _with_past(op: Operation, index: int, shape: Shape) -> Shape:
 
 
 def einsum_space(op: Operation) -> int:
-    """Numbers that an Einsum may make on its way: of more than two inputs, in an order of the
-    runtime's own, at most all products."""
+    """Return the most numbers that an Einsum may hold besides its result.
+
+    A runtime multiplies more than two inputs in an order of its own. At worst it makes all products
+    at once.
+    """
     if len(op.inputs) <= 2:
         return 0
     _, sizes, spread = einsum_sizes(op)

@@ -1,4 +1,4 @@
-"""What is known of a value before a graph runs: its type and sizes, and a small one's numbers."""
+"""A value before its graph runs: its type and sizes and, if it is small, its numbers."""
 
 import math
 from typing import Any, Final, NamedTuple
@@ -14,8 +14,7 @@ Numbers = NDArray[Any]  # of int64, float32 or float64
 # ONNX's numbers of its types.
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, DOUBLE = 1, 2, 3, 6, 7, 9, 11
 
-# The smallest and the largest number of each type of whole numbers; those beyond int64 are in no
-# shape.
+# The smallest and the largest number of each whole-number type. No shape needs more than int64.
 RANGES: Final = {
     2: (0, 2**8 - 1),
     3: (-(2**7), 2**7 - 1),
@@ -32,7 +31,7 @@ REALS: Final[dict[int, type[np.float32] | type[np.float64]]] = {
     DOUBLE: np.float64,
 }
 
-# So many numbers of a value are followed: shapes are made of whole ones, and scales of real ones.
+# The most numbers of a value that are followed: whole ones make shapes, real ones make scales.
 MOST_WHOLE: Final = 1024
 MOST_REAL: Final = 64
 
@@ -40,7 +39,7 @@ MOST_REAL: Final = 64
 class Sized(NamedTuple):
     """A value. `numbers`, in its shape, are int64 for all whole numbers and truth values.
 
-    `constant` is whether it depends on no input of the graph but for that input's sizes.
+    `constant` is True if the value depends at most on the sizes of the graph's inputs.
     """
 
     kind: int
@@ -49,13 +48,13 @@ class Sized(NamedTuple):
     numbers: Numbers | None = None
 
 
-def bytes_of(kind: int, shape: Shape) -> int:
-    """Bytes of a value; the type must be one of BITS."""
+def byte_count(kind: int, shape: Shape) -> int:
+    """Return the bytes of a value, whose type must be one of BITS."""
     return (math.prod(shape) * BITS[kind] + 7) // 8
 
 
 def is_small(kind: int, shape: Shape) -> bool:
-    """Whether the numbers of such a value are followed."""
+    """Tell if the numbers of such a value are followed."""
     if kind in RANGES:
         return math.prod(shape) <= MOST_WHOLE
     return kind in REALS and math.prod(shape) <= MOST_REAL

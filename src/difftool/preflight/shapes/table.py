@@ -1,4 +1,4 @@
-"""Which rule says how large the outputs of an operator are: also the list of operators allowed."""
+"""The table of operators, with their rules. An operator that is not here is refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -11,7 +11,7 @@ from difftool.preflight.shapes.operation import Made, Operation
 
 Rule = Callable[[Operation], Made]
 
-OLDEST: Final = 13  # opsets; before it axes were attributes
+OLDEST: Final = 13  # opsets; in older ones axes are attributes
 NEWEST: Final = 28
 
 # Operators whose output is like their first input.
@@ -105,7 +105,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "Where": each.where,
 }
 
-# ONNX Runtime's own, which its optimizer and its quantizers write.
+# ONNX Runtime's own operators, which its optimizer and its quantizers write.
 CONTRIBUTED: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(["BiasGelu", "FastGelu"], each.biased),
     **dict.fromkeys(["Gelu", "QuickGelu"], each.same),
@@ -125,6 +125,6 @@ _DOMAINS: Final[Mapping[str, Mapping[str, Rule]]] = {
 }
 
 
-def rule_of(domain: str, operator: str) -> Rule | None:
-    """The rule of an operator; None if it has none, and so is not allowed."""
+def find_rule(domain: str, operator: str) -> Rule | None:
+    """Return the rule of an operator, or None if the operator is refused."""
     return _DOMAINS.get(domain, {}).get(operator)

@@ -1,7 +1,7 @@
-"""The numbers of small values, from which shapes are made: computed as the runtimes compute them.
+"""The numbers of small values, which make up shapes, computed as the runtimes compute them.
 
-Whole numbers are int64 whatever their type. A result that its type cannot hold is not known, since
-runtimes differ in what they make of it; so is one that is not finite when it becomes whole.
+All whole numbers are int64 here. A result counts as unknown if its type cannot hold it, because
+runtimes differ then. The same goes for a number that is not finite and is cast to a whole one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,20 +9,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from difftool.preflight.shapes.arrangement import slices_of
+from difftool.preflight.shapes.arrangement import read_slices
 from difftool.preflight.shapes.creation import given_numbers, shape_part
 from difftool.preflight.shapes.elementwise import reduced_axes
 from difftool.preflight.shapes.operation import Made, Operation
 from difftool.preflight.shapes.sized import RANGES, REALS, Numbers, Shape, is_small
 
-# What an operator makes of known numbers, for outputs of these shapes; None if that is not known.
+# Compute outputs of these shapes from known numbers; return None if the result is not known.
 Evaluation = Callable[[Operation, list[Any], list[Shape]], Sequence[Numbers] | None]
 
 _LARGEST: Final = 2.0**62  # beyond it whole numbers may overflow
 
 
 def evaluate(op: Operation, made: Made) -> list[Numbers | None]:
-    """The numbers of each output; None for those that are too many or not known."""
+    """Return the numbers of each output, or None if they are too many or not known."""
     unknown: list[Numbers | None] = [None] * len(made)
     compute = _VALUES.get(op.node.operator) if op.node.domain in ("", "ai.onnx") else None
     if compute is None:
@@ -45,7 +45,7 @@ def evaluate(op: Operation, made: Made) -> list[Numbers | None]:
 
 
 def _held(numbers: Numbers, kind: int, shape: Shape) -> Numbers | None:
-    """The numbers as their type holds them, if it does."""
+    """Return the numbers in their own type, or None if it cannot hold them."""
     if numbers.shape != shape or _is_whole(numbers) == (kind in REALS):
         return None
     if kind in REALS:
@@ -60,7 +60,7 @@ def _is_whole(array: Numbers) -> bool:
 
 
 def _arithmetic(function: Callable[..., Numbers]) -> Evaluation:
-    """A function of any number of inputs; of whole numbers only if it cannot overflow."""
+    """Evaluate a function of all inputs, but of whole numbers only if none can overflow."""
 
     def compute(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
         if all(map(_is_whole, given)):
@@ -73,7 +73,7 @@ def _arithmetic(function: Callable[..., Numbers]) -> Evaluation:
 
 
 def _reals(function: Callable[[Numbers], Numbers]) -> Evaluation:
-    """A function of real numbers alone."""
+    """Evaluate a function of one real input."""
     return lambda op, given, shapes: None if _is_whole(given[0]) else [function(given[0])]
 
 
@@ -82,7 +82,7 @@ def _truth(function: Callable[..., Numbers]) -> Evaluation:
 
 
 def _together(function: Callable[[Numbers, Numbers], Numbers]) -> Callable[..., Numbers]:
-    """A function of two, of any number."""
+    """Make a function of any number of arrays from one of two."""
 
     def fold(*arrays: Numbers) -> Numbers:
         result = arrays[0]
@@ -103,7 +103,7 @@ def _div(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] 
         return [a / b]
     if not b.all() or (np.abs(a.astype(np.float64)) >= _LARGEST).any():
         return None
-    return [np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)]  # towards 0
+    return [np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)]  # ONNX rounds towards 0
 
 
 def _mod(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
@@ -143,7 +143,7 @@ def _clip(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]
 
 def _slice(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
     result = given[0]
-    for axis, taken in slices_of(op):
+    for axis, taken in read_slices(op):
         result = np.take(result, np.array(taken, np.int64), axis)
     return [result]
 
@@ -213,7 +213,7 @@ def _take(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]
     return [np.take(given[0], given[1], op.integer("axis", 0))]
 
 
-_OF_SIZES: Final = frozenset(("Shape", "Size"))  # they need no numbers
+_OF_SIZES: Final = frozenset(("Shape", "Size"))  # these need only their inputs' sizes
 
 _VALUES: Final[Mapping[str, Evaluation]] = {
     **dict.fromkeys(["Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"], _reshaped),

@@ -9,22 +9,22 @@ import numpy as np
 from difftool.preflight.shapes.operation import OPERATOR, Made, Operation
 from difftool.preflight.shapes.sized import INT32, INT64, Shape
 
-_EXACT: Final = 2.0**31  # sizes up to here are rounded
+_EXACT: Final = 2.0**31  # larger sizes are refused anyway, and are not rounded
 _SAME: Final = ("SAME_UPPER", "SAME_LOWER")
 
 
 class Window(NamedTuple):
-    """How a window moves over the axes of an image; `reach` is its size with its gaps."""
+    """The movement of a window over the axes of an image; `reach` is its size with its gaps."""
 
     reach: list[int]
     strides: list[int]
-    pads: list[int]  # to both sides together
-    begins: list[int]  # of these, to the first side
+    pads: list[int]  # on both sides together
+    begins: list[int]  # on the first side
     auto: str
 
 
 def window(op: Operation, kernel: Sequence[int]) -> Window:
-    """The window of these sizes that an operator's attributes describe."""
+    """Read a window of these sizes from an operator's attributes."""
     rank = len(kernel)
     ones = (1,) * rank
     strides = op.integers("strides", ones)
@@ -40,7 +40,7 @@ def window(op: Operation, kernel: Sequence[int]) -> Window:
     )
     op.require(auto in ("NOTSET", "VALID", *_SAME), "pads in an unknown way")
     op.require(auto == "NOTSET" or not any(pads), "pads in two ways")
-    # The padding would depend on the runtime, of which some leave the gaps out.
+    # Some runtimes leave the gaps out of such a padding, so its size would depend on the runtime.
     op.require(auto not in _SAME or max(dilations) == 1, "pads to the same size with gaps")
     return Window(
         [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)],
@@ -52,7 +52,7 @@ def window(op: Operation, kernel: Sequence[int]) -> Window:
 
 
 def covered(op: Operation, image: Shape, moved: Window, *, ceil: bool = False) -> Shape:
-    """How often a window fits into each axis of an image."""
+    """Return how often a window fits into each axis of an image."""
     if moved.auto in _SAME:
         return tuple(-(-size // stride) for size, stride in zip(image, moved.strides, strict=True))
     found = []
@@ -60,22 +60,22 @@ def covered(op: Operation, image: Shape, moved: Window, *, ceil: bool = False) -
         left = size + pad - reach
         op.require(left >= 0, "its window is larger than its image")
         count = left // stride + 1
-        # With ceil a last window may hang over the end, if it does not lie beyond it altogether.
+        # With ceil a last window may hang over the end, but not lie beyond it altogether.
         if ceil and left % stride and count * stride < size + begin:
             count += 1
         found.append(count)
     return tuple(found)
 
 
-def kernel_of(op: Operation, weight: Shape) -> list[int]:
-    """The sizes of a convolution's window."""
+def kernel_sizes(op: Operation, weight: Shape) -> list[int]:
+    """Return the sizes of a convolution's window."""
     kernel = op.integers("kernel_shape", weight[2:])
     op.require(tuple(kernel) == weight[2:], "its kernel is of another size than its weight")
     return kernel
 
 
 def convolved(op: Operation, x: Shape, weight: Shape, bias: Shape | None) -> Shape:
-    """What a convolution of these sizes gives."""
+    """Return the sizes of a convolution's result."""
     group = op.integer("group", 1)
     op.require(
         len(x) == len(weight) > 2
@@ -85,7 +85,7 @@ def convolved(op: Operation, x: Shape, weight: Shape, bias: Shape | None) -> Sha
         "its image and its weight do not fit",
     )
     op.require(bias is None or bias == (weight[0],), "its bias does not fit")
-    return (x[0], weight[0], *covered(op, x[2:], window(op, kernel_of(op, weight))))
+    return (x[0], weight[0], *covered(op, x[2:], window(op, kernel_sizes(op, weight))))
 
 
 def conv(op: Operation) -> Made:
@@ -95,7 +95,7 @@ def conv(op: Operation) -> Made:
 
 
 def fused_conv(op: Operation) -> Made:
-    """ONNX Runtime's FusedConv, which can add an image like its result."""
+    """Size ONNX Runtime's FusedConv, which can add an image of its result's sizes."""
     made = conv(op)
     if (added := op.optional(3)) is not None:
         op.require(added.shape == made[0][1], "what it adds is of another size")
@@ -122,7 +122,7 @@ def conv_transpose(op: Operation) -> Made:
     channels = weight[1] * group
     op.require(bias is None or bias.shape == (channels,), "its bias does not fit")
     rank = len(weight) - 2
-    moved = window(op, kernel_of(op, weight))
+    moved = window(op, kernel_sizes(op, weight))
     added = op.integers("output_padding", (0,) * rank)
     op.require(len(added) == rank and min(added) >= 0, "its output padding does not fit")
     wanted = op.integers("output_shape", ())
@@ -143,7 +143,7 @@ def conv_transpose(op: Operation) -> Made:
 
 
 def pool(op: Operation) -> Made:
-    """AveragePool and LpPool."""
+    """Size an AveragePool or LpPool."""
     x, kernel = op.input(0), op.integers("kernel_shape")
     op.require(len(x.shape) == len(kernel) + 2 > 2, "its kernel does not fit its image")
     ceil = bool(op.integer("ceil_mode", 0))
@@ -151,14 +151,14 @@ def pool(op: Operation) -> Made:
 
 
 def max_pool(op: Operation) -> Made:
-    """Also where each of the largest numbers was."""
+    """Size a MaxPool, which also gives the index of each largest number."""
     made = pool(op)
     return [*made, (INT64, made[0][1])]
 
 
 def global_pool(op: Operation) -> Made:
     x = op.input(0)
-    op.require(len(x.shape) > 2, "is no image")
+    op.require(len(x.shape) > 2, "is not an image")
     return [(x.kind, x.shape[:2] + (1,) * (len(x.shape) - 2))]
 
 
@@ -182,7 +182,7 @@ def resize(op: Operation) -> Made:
     numbers = op.numbers(2)
     op.require(bool((numbers > 0).all() and np.isfinite(numbers).all()), "a scale is not above 0")
     for axis, scale in zip(axes, numbers, strict=True):
-        # Runtimes round the product to float32. One that is too large is so without.
+        # Runtimes round the product to float32. A size that is too large is so without rounding.
         exact = shape[axis] * float(scale)
         shape[axis] = math.floor(
             float(np.float32(shape[axis]) * np.float32(scale)) if exact < _EXACT else exact
@@ -202,7 +202,7 @@ def grid_sample(op: Operation) -> Made:
 
 
 def _kept_aspect(op: Operation, image: list[int], wanted: list[int]) -> list[int]:
-    """The sizes wanted, or those of the image in its own proportions that come closest."""
+    """Return the wanted sizes, or the nearest ones that keep the image's proportions."""
     policy = op.text("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return wanted

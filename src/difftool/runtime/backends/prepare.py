@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from difftool.bundle import Bundle
 from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
-from difftool.diffusion.labels import Labels, Rows, rows_of
+from difftool.diffusion.labels import Labels, Rows, lay_out_rows
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, ResourceError, UsageError
 from difftool.preflight import OnnxFile
@@ -67,7 +67,7 @@ class Preparation:
             ResourceError: fewer samples at a time would not take too much memory.
         """
         require_features(self.features, program, labels)
-        rows = rows_of(program, self._spec, size, labels)
+        rows = lay_out_rows(program, self._spec, size, labels)
         table = self._conditioner.table(rows)
         if self._step is not None:
             slots, tables = program.history, (rows.table.shape, table.shape)
