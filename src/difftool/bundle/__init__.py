@@ -18,8 +18,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from difftool.bundle.sizes import smallest_sizes
 from difftool.diffusion.calls import SamplerCall
-from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
@@ -27,7 +27,6 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import parse_json, read_limited, sha256_of, write_atomic
 from difftool.preflight import (
-    Graph,
     GraphLimits,
     OnnxFile,
     check_conditioner,
@@ -171,6 +170,9 @@ class Bundle:
     manifest: Manifest
     spec: ModelSpec
     limits: Limits = field(default_factory=Limits)
+    _graphs: dict[str, OnnxFile] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def default_program(self) -> Program:
         """The program the bundle was exported with."""
@@ -199,7 +201,15 @@ class Bundle:
         return data
 
     def graph(self, name: str) -> OnnxFile:
-        """An ONNX graph; ArtefactError if it is refused, or there is none of that name."""
+        """Return an ONNX graph; ArtefactError if it is refused, or there is none of that name.
+
+        It is read and judged once: whoever asks again gets the same bytes.
+        """
+        if name not in self._graphs:
+            self._graphs[name] = self._judged(name)
+        return self._graphs[name]
+
+    def _judged(self, name: str) -> OnnxFile:
         path, data = self.file(name), self.read(name)
         whole = name == SAMPLER  # its loop is in the graph, and nothing of ours runs it
         graph = read_graph(data, str(path), control_flow=whole, limits=self.limits.graph)
@@ -209,7 +219,7 @@ class Bundle:
             check_step(graph, str(path), self.spec.shape, known=Feature.KNOWN in self.features)
         file = OnnxFile(path, data, graph)
         if not whole:  # what is made of constants alone is made when a runtime loads the file
-            file.sizes(_smallest(graph), self.limits.memory_bytes)
+            file.sizes(smallest_sizes(graph), self.limits.memory_bytes)
         return file
 
     @property
@@ -228,18 +238,6 @@ class Bundle:
                 code=_MISSING,
             )
         return self.graph(name)
-
-
-def _smallest(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Sizes of the inputs of a graph that was checked: 1 if they are free.
-
-    A table has the columns of a program with one slot of history, as the history has.
-    """
-    sizes = {
-        name: tuple(1 if size is None else size for size in value.shape or ())
-        for name, value in graph.inputs.items()
-    }
-    return sizes | ({"table": (1, Column.HISTORY + 1)} if "table" in sizes else {})
 
 
 def step_name(precision: str) -> str:
