@@ -44,7 +44,7 @@ _HOMES = {
     "ModelSpec": "difftool.diffusion.spec",
     "Program": "difftool.diffusion.program",
     "ProgramBuilder": "difftool.diffusion.builder",
-    "State": "difftool.runtime.model",
+    "State": "difftool.runtime.state",
     "compile": "difftool.compile",
     "data": "difftool.data",
     "edits": "difftool.runtime.edits",

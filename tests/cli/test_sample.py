@@ -20,13 +20,13 @@ INTERRUPT_AT_STEP_5 = """
 import os, signal
 from difftool.runtime.model import Model
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell ignores it
-stream = Model.stream
-def interrupted(self, *args, **kwargs):
-    for state in stream(self, *args, **kwargs):
+run = Model.run
+def interrupted(model, request):
+    for state in run(model, request):
         if state.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
         yield state
-Model.stream = interrupted
+Model.run = interrupted
 """
 
 

@@ -217,9 +217,9 @@ def test_a_batch_that_is_not_padded_is_seen(odd: Bundle, monkeypatch: pytest.Mon
     model = Model(odd, Rounding(odd, 2.0**-22), max_batch=BATCH)
     check = same_in_any_number(model)
     check((3, 4))
-    padded = Model._stream
+    padded = Model.run
     monkeypatch.setattr(
-        Model, "_stream", lambda model, task, _, every: padded(model, task, False, every)
+        Model, "run", lambda model, request: padded(model, replace(request, deterministic=False))
     )
     with pytest.raises(AssertionError):
         check((3, 4))

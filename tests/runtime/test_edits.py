@@ -9,9 +9,8 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.runtime.backends.reference import Reference
-from difftool.runtime.edits import Edit, inpaint
+from difftool.runtime.edits import Edit, inpaint, require_editable
 from difftool.runtime.loop import replace_denoised
-from difftool.runtime.task import require_editable
 from tests.diffusion.analytic import START, VE, VP, Array, draws, network_of
 
 MODELS = {"vp": VP, "ncsn": VE}

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from difftool.bundle.sizes import smallest_sizes
 from difftool.diffusion.calls import SamplerCall
-from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
@@ -26,7 +26,6 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import parse_json, read_limited, sha256_of, write_atomic
 from difftool.preflight import (
-    Graph,
     GraphLimits,
     OnnxFile,
     check_conditioner,
@@ -170,6 +169,9 @@ class Bundle:
     manifest: Manifest
     spec: ModelSpec
     limits: Limits = field(default_factory=Limits)
+    _graphs: dict[str, OnnxFile] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def default_program(self) -> Program:
         """Return the program that the bundle was exported with."""
@@ -198,7 +200,15 @@ class Bundle:
         return data
 
     def graph(self, name: str) -> OnnxFile:
-        """Judge and return an ONNX graph; ArtefactError if it is refused or not there."""
+        """Return an ONNX graph; ArtefactError if it is refused or not there.
+
+        It is read and judged once; whoever asks again gets the same bytes.
+        """
+        if name not in self._graphs:
+            self._graphs[name] = self._judged(name)
+        return self._graphs[name]
+
+    def _judged(self, name: str) -> OnnxFile:
         path, data = self.file(name), self.read(name)
         whole = name == SAMPLER  # the loop is in its graph, and difftool never runs it
         graph = read_graph(data, str(path), control_flow=whole, limits=self.limits.graph)
@@ -210,7 +220,7 @@ class Bundle:
         if not whole:
             # A runtime computes whatever depends on constants alone as soon as it loads the file,
             # so the memory for it is checked now, before any input is known.
-            file.sizes(_smallest(graph), self.limits.memory_bytes)
+            file.sizes(smallest_sizes(graph), self.limits.memory_bytes)
         return file
 
     @property
@@ -229,18 +239,6 @@ class Bundle:
                 code=_MISSING,
             )
         return self.graph(name)
-
-
-def _smallest(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Return the smallest sizes of a checked graph's inputs: 1 if they are free.
-
-    The table has the columns that fit one slot of history.
-    """
-    sizes = {
-        name: tuple(1 if size is None else size for size in value.shape or ())
-        for name, value in graph.inputs.items()
-    }
-    return sizes | ({"table": (1, Column.HISTORY + 1)} if "table" in sizes else {})
 
 
 def step_name(precision: str) -> str:

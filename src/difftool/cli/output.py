@@ -12,7 +12,7 @@ from difftool.cli.options import Format
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.runtime.images import grid, is_image, to_uint8
-from difftool.runtime.model import State
+from difftool.runtime.state import State
 
 _MOMENTS: Final = 50  # frames of a gif
 _FRAME_MS, _LAST_FRAME_MS = 80, 2000

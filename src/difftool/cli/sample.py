@@ -3,9 +3,9 @@
 import math
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from typer import Option
+from typer import Context, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report
@@ -25,6 +25,7 @@ _LOOKS = 100  # of a run: how often the progress bar moves
 
 
 def sample(
+    context: Context,
     model: options.Model = options.DEFAULT_MODEL,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
@@ -219,14 +220,29 @@ def sample(
             "program": program.name,
             "backend": opened.backend.name,
             "precision": precision,
-            "n": n,
-            "seed": seed,
-            **({} if labels is None else {"labels": labels}),
-            **({} if guidance_scale is None else {"guidance_scale": guidance_scale}),
-            **inputs.record,
+            **_given(context, inputs.record),
             "shape": list(opened.spec.shape),
             "seconds": seconds,
             "steps_per_second": total / seconds,
         },
         as_json=json,
     )
+
+
+def _given(context: Context, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of which samples to draw, as they were given; `inputs` as they were read.
+
+    These are the options that are called as a field of `Request`. Flags are not repeated: they say
+    how a sample is computed, not which.
+    """
+    from dataclasses import fields
+
+    from difftool.runtime import Request
+
+    asked = {field.name: context.params.get(field.name) for field in fields(Request)}
+    given = {
+        name: value
+        for name, value in asked.items()
+        if name not in inputs and value is not None and not isinstance(value, bool)
+    }
+    return given | inputs

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from difftool.runtime.engines import differences
     from difftool.runtime.images import grid, is_image, to_uint8
     from difftool.runtime.loop import run
-    from difftool.runtime.model import MAX_WORK, Model, State, find_bundle, load, shipped_models
+    from difftool.runtime.model import MAX_WORK, Model, find_bundle, load, shipped_models
     from difftool.runtime.opening import open_backend
     from difftool.runtime.protocols import Backend, Batch
+    from difftool.runtime.request import Request
     from difftool.runtime.shipped import open_bundle
+    from difftool.runtime.state import State
 
 __all__ = [
     "BACKENDS",
@@ -43,6 +45,7 @@ __all__ = [
     "Preparation",
     "Record",
     "Reference",
+    "Request",
     "State",
     "Timing",
     "Verification",
@@ -84,7 +87,8 @@ _HOMES = {
     "Model": "difftool.runtime.model",
     "Record": "difftool.runtime.engine_cache",
     "Reference": "difftool.runtime.backends.reference",
-    "State": "difftool.runtime.model",
+    "Request": "difftool.runtime.request",
+    "State": "difftool.runtime.state",
     "Verification": "difftool.runtime.comparison",
     "backend_names": "difftool.runtime.backends.table",
     "Timing": "difftool.runtime.bench",

@@ -18,7 +18,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import CheckFailed, UsageError
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.runtime.protocols import Backend, Batch, DrawsNoise
-from difftool.runtime.task import labels_of
+from difftool.runtime.request import Request
 
 ROUND_SECONDS: Final = 0.25  # of one backend: short, so that a slow spell of the machine hits all
 MOST_ROWS: Final = 100  # of a round
@@ -68,7 +68,7 @@ def measure(
     if size < 1 or rounds < 1:
         raise UsageError(f"a batch of {size}, {rounds} rounds", "both start at 1")
     draws = Draws(0, np.arange(size), spec.shape)
-    labels = labels_of(spec, None, 1.0, size, 0)
+    labels = Request(n=size).labels_at(np.arange(size), spec)
     x = start_noise(program, draws)
     batches: dict[str, Batch] = {}
     first: dict[str, float] = {}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from difftool.diffusion.columns import Column
+from difftool.diffusion.program import Program
 from difftool.errors import UsageError
 
 Floats = NDArray[np.float32]
@@ -28,12 +30,12 @@ class Inpaint:
     mask: Floats
 
     def __call__(self, denoised: Floats, positions: Positions) -> Floats:
-        known, mask = self.at(positions, denoised)
+        known, mask = self.at(positions, denoised.shape[1:])
         return np.asarray(mask * known + (1 - mask) * denoised)
 
-    def at(self, positions: Positions, like: Floats) -> tuple[Floats, Floats]:
-        """`known` and `mask` for the samples at these positions, each [N, *S] as `like`."""
-        return of_samples(self.known, positions, like), of_samples(self.mask, positions, like)
+    def at(self, positions: Positions, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Return `known` and `mask` for the samples at these positions, each [N, *shape]."""
+        return at_positions(self.known, positions, shape), at_positions(self.mask, positions, shape)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Colorize:
     grey: Floats
 
     def __call__(self, denoised: Floats, positions: Positions) -> Floats:
-        grey = of_samples(self.grey, positions, denoised[:, :1])
+        grey = at_positions(self.grey, positions, (1, *denoised.shape[2:]))
         return np.asarray(denoised + (grey - denoised.mean(axis=1, keepdims=True)))
 
 
@@ -69,11 +71,13 @@ def colorize(grey: ArrayLike) -> Colorize:
     return Colorize(np.asarray(grey, np.float32))
 
 
-def of_samples(value: Floats, positions: Positions, like: Floats) -> Floats:
-    """`value` for the samples at `positions`: value[positions], or itself if it is for all."""
-    shape = like.shape[1:]
+def at_positions(value: Floats, positions: Positions, shape: tuple[int, ...]) -> Floats:
+    """Return `value` for the samples of `shape` at `positions`: its entries there, or all of it.
+
+    UsageError if it is neither for one sample nor for all that are drawn.
+    """
     if value.shape in (shape, (1, *shape)):
-        return np.broadcast_to(value, like.shape)
+        return np.broadcast_to(value, (len(positions), *shape))
     if value.shape[1:] != shape:
         raise UsageError(
             f"values of shape {value.shape} for samples of {shape}",
@@ -85,3 +89,20 @@ def of_samples(value: Floats, positions: Positions, like: Floats) -> Floats:
             f"draw {len(value)}, or give one for all",
         )
     return value[positions]
+
+
+def require_editable(program: Program, *, in_graph: bool) -> None:
+    """Raise UsageError if a program does not take its D alone from the estimate that is edited.
+
+    `in_graph` says that the step graph itself makes the edit, before it takes any norm.
+    """
+    if program.table[:, Column.G].any():
+        raise UsageError(
+            f"{program.name} uses the raw network beside the denoised estimate, which is edited",
+            "use raw_epsilon=false",
+        )
+    if program.adaptive and not in_graph:
+        raise UsageError(
+            f"{program.name} adapts its steps to the estimate before the edit",
+            "use the corrector of fixed steps",
+        )

@@ -1,13 +1,13 @@
 """A loaded bundle that draws samples. This is the embedding API."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from difftool.bundle import Bundle, Limits, read_bundle
 from difftool.diffusion.features import Feature
@@ -20,7 +20,8 @@ from difftool.runtime.loop import run
 from difftool.runtime.memory import no_memory
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Batch, LikesBatches
-from difftool.runtime.task import Task, labels_of, require_editable, require_uncoupled
+from difftool.runtime.request import Request, takes_request
+from difftool.runtime.state import Hook, State
 
 Floats = NDArray[np.float32]
 
@@ -31,32 +32,7 @@ _MODELS: Final = Path(__file__).parent.parent / "models"
 # wider than its points.
 _BATCH_ELEMENTS: Final = 1 << 14
 _BATCH_SAMPLES: Final = 1 << 10
-_MAX_SAMPLES: Final = 1 << 32  # a sample's index is one 32-bit word of the noise counter
 MAX_WORK: Final = 10**12  # samples x numbers of one x steps: most of a day on a GPU
-
-
-@dataclass(frozen=True)
-class State:
-    """A run after `step` of `steps` evaluations of samples `first` .. `first` + N."""
-
-    step: int
-    steps: int
-    first: int
-    _batch: Batch
-    _slots: slice  # those of the batch that are not padding
-
-    @property
-    def x(self) -> Floats:
-        """The state, float32 [N, *S]: a read-only view that the next row overwrites."""
-        return _read_only(self._batch.x[self._slots])
-
-    @property
-    def denoised(self) -> Floats:
-        """The estimate of the clean samples, float32 [N, *S]: a view like `x`."""
-        return _read_only(self._batch.denoised[self._slots])
-
-
-Hook = Callable[[State], bool | None]
 
 
 class Model:
@@ -98,161 +74,87 @@ class Model:
         """The program the bundle was exported with."""
         return self.bundle.default_program()
 
-    def sample(
-        self,
-        program: Program | None = None,
-        *,
-        n: int = 16,
-        seed: int = 0,
-        first_sample: int = 0,
-        labels: ArrayLike | None = None,
-        guidance_scale: float = 1.0,
-        init: ArrayLike | None = None,
-        edit: Edit | None = None,
-        between: tuple[int, int] | None = None,
-        deterministic: bool = False,
-        on_step: Hook | None = None,
-        every: int = 1,
-    ) -> Floats:
-        """Draw samples `first_sample` .. `first_sample + n` of a seed; float32 [n, *S].
-
-        Args:
-            labels: class labels, one for all or [n]; by default sample i has i modulo the classes.
-                The label `spec.classes` says none.
-            guidance_scale: of classifier-free guidance (Ho and Salimans 2021), 1 being none.
-            init: clean data [*S] or [n, *S] to start from under the first row's noise, as in
-                SDEdit (Meng et al. 2022): compile the program for `spec.up_to(strength)`.
-            edit: revises the denoised estimate of every row; see `difftool.edits`.
-            between: two sample indices; the n samples lead from one to the other, evenly on the
-                arc between their noises (as Song et al. 2021a, appendix D.5, for all draws).
-            deterministic: pad every batch to `max_batch`, and give a sample the same slot in it
-                always. So it is the same bit for bit, whatever `n` and `first_sample` are. A
-                program whose steps adapt to the whole batch is refused.
-            on_step: called after `every` so many rows, and after the last; Cancelled is raised
-                if it returns False.
+    @takes_request(Request)
+    def sample(self, request: Request) -> Floats:
+        """Draw samples; float32 [n, *S]. The arguments are the fields of `Request`.
 
         Raises:
             UsageError: an argument has no meaning, or this is a fork of the process that loaded.
             ResourceError: memory is short, and which `max_batch` to try; or it is more work than
                 `max_work`.
             CheckFailed: a sample is not finite.
+            Cancelled: `on_step` returned False.
         """
-        program = self.default_program() if program is None else program
-        self._require_affordable(program, n)
-        result = self._allocate(n)
-        states = self.stream(
-            program,
-            n=n,
-            seed=seed,
-            first_sample=first_sample,
-            labels=labels,
-            guidance_scale=guidance_scale,
-            init=init,
-            edit=edit,
-            between=between,
-            deterministic=deterministic,
-            every=every if on_step is not None else MAX_ROWS,
-        )
+        if request.on_step is None:  # nobody looks: a device need not stop on the way
+            request = replace(request, every=MAX_ROWS)
+        states = self.run(request)  # which also refuses what is too much to allocate
+        result = self._allocate(request.n)
         for state in states:
-            if on_step is not None and on_step(state) is False:
-                raise Cancelled(
-                    f"cancelled at step {state.step} of {state.steps}", "a hook returned False"
-                )
             if state.step == state.steps:
-                _require_finite(state, program)
-                offset = state.first - first_sample
+                _require_finite(state, self._program(request).name)
+                offset = state.first - request.first_sample
                 result[offset : offset + len(state.x)] = state.x
         return result
 
-    def stream(
-        self,
-        program: Program | None = None,
-        *,
-        n: int = 16,
-        seed: int = 0,
-        first_sample: int = 0,
-        labels: ArrayLike | None = None,
-        guidance_scale: float = 1.0,
-        init: ArrayLike | None = None,
-        edit: Edit | None = None,
-        between: tuple[int, int] | None = None,
-        deterministic: bool = False,
-        every: int = 1,
-    ) -> Iterator[State]:
-        """The same run, a State after `every` so many rows, batch after batch.
+    @takes_request(Request)
+    def stream(self, request: Request) -> Iterator[State]:
+        """Run as `sample` does, and yield a State after `every` so many rows, batch after batch.
 
         Leaving the loop ends the run. On a device the rows between two states run without a stop.
         """
-        self._require_own_process()
-        program = self.default_program() if program is None else program
-        if n < 1 or every < 1:
-            raise UsageError(f"{n} samples, every {every} rows", "both are at least 1")
-        self._require_affordable(program, n)
-        if not 0 <= first_sample <= _MAX_SAMPLES - n:
-            raise UsageError(f"first sample {first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}")
-        if edit is not None:
-            require_editable(program, in_graph=self._sets_known(edit))
-        if deterministic:
-            require_uncoupled(program)
-        task = Task(
-            program=program,
-            n=n,
-            seed=seed,
-            first_sample=first_sample,
-            labels=labels_of(self.spec, labels, guidance_scale, n, first_sample),
-            init=None if init is None else np.asarray(init, np.float32),
-            edit=edit,
-            between=between,
-        )
-        return self._stream(task, deterministic, every)
+        return self.run(request)
 
-    def _stream(self, task: Task, deterministic: bool, every: int) -> Iterator[State]:
+    def run(self, request: Request) -> Iterator[State]:
+        """Run a request, which `stream` makes of its arguments."""
+        self._require_own_process()
+        program = self._program(request)
+        request.check(
+            program, self.spec, in_graph=self._in_graph(request.edit), max_work=self.max_work
+        )
+        states = self._states(request, program)
+        return states if request.on_step is None else _watched(states, request.on_step)
+
+    def _states(self, request: Request, program: Program) -> Iterator[State]:
         # When bits count, a sample's slot is its index modulo the batch: the sums of one slot are
         # not added up as those of another.
-        ahead = task.first_sample % self.max_batch if deterministic else 0
+        ahead = request.first_sample % self.max_batch if request.deterministic else 0
         batch: Batch | None = None
         made: tuple[int, bytes] | None = None  # size and labels that the batch was made for
-        for offset in range(-ahead, task.n, self.max_batch):
-            begin, end = max(0, offset), min(task.n, offset + self.max_batch)
-            size = self.max_batch if deterministic else end - begin
+        for offset in range(-ahead, request.n, self.max_batch):
+            begin, end = max(0, offset), min(request.n, offset + self.max_batch)
+            size = self.max_batch if request.deterministic else end - begin
             positions = np.arange(offset, offset + size)
+            slots = slice(begin - offset, end - offset)
             try:
-                labels = task.labels_at(positions)
+                labels = request.labels_at(positions, self.spec)
                 wanted = (size, b"" if labels is None else labels.of.tobytes())
                 if batch is None or wanted != made:
-                    batch, made = self.backend.batch(task.program, size, labels), wanted
-                slots = slice(begin - offset, end - offset)
-                for step in self._run(batch, task, positions, every):
-                    yield State(step, len(task.program), task.first_sample + begin, batch, slots)
+                    batch, made = self.backend.batch(program, size, labels), wanted
+                for step in self._rows(batch, request, program, positions):
+                    yield State(step, len(program), request.first_sample + begin, batch, slots)
                     self._require_own_process()
             except MemoryError as error:
                 raise no_memory(size) from error
 
-    def _run(
-        self, batch: Batch, task: Task, positions: NDArray[np.int64], every: int
+    def _rows(
+        self, batch: Batch, request: Request, program: Program, positions: NDArray[np.int64]
     ) -> Iterator[int]:
         """Run the samples at these positions in a batch; yields rows done."""
-        shape = self.spec.shape
-        init = task.init_at(positions, (len(positions), *shape))
-        draws, within, edit = task.draws(positions, shape), task.within(positions), task.edit
+        draws, init = request.draws(positions, self.spec), request.init_at(positions, self.spec)
+        edit, within, every = request.edit, request.within(positions), request.every
         if edit is None:
-            return run(batch, task.program, draws, init=init, every=every)
-        if isinstance(edit, Inpaint) and self._sets_known(edit):
-            known = edit.at(within, np.empty((len(positions), *shape), np.float32))
-            return run(batch, task.program, draws, init=init, known=known, every=every)
-        return run(
-            batch, task.program, draws, init=init, edit=lambda d: edit(d, within), every=every
-        )
+            return run(batch, program, draws, init=init, every=every)
+        if isinstance(edit, Inpaint) and self._in_graph(edit):
+            known = edit.at(within, self.spec.shape)
+            return run(batch, program, draws, init=init, known=known, every=every)
+        return run(batch, program, draws, init=init, edit=lambda d: edit(d, within), every=every)
 
-    def _require_affordable(self, program: Program, n: int) -> None:
-        """Before anything is allocated: a slip of the hand is not to take the machine down."""
-        work = n * int(np.prod(self.spec.shape, dtype=object)) * len(program)
-        if work > self.max_work:
-            raise ResourceError(
-                f"{n} samples of {len(program)} steps are {work} numbers; "
-                f"{self.max_work} are allowed",
-                f"draw fewer at a time, or raise max_work: --max-work {work}",
-            )
+    def _program(self, request: Request) -> Program:
+        return self.default_program() if request.program is None else request.program
+
+    def _in_graph(self, edit: Edit | None) -> bool:
+        """Whether the step graph itself makes this edit."""
+        return isinstance(edit, Inpaint) and Feature.KNOWN in self.backend.features
 
     def _require_own_process(self) -> None:
         """A fork copies none of a backend's threads: a run would wait for them for ever."""
@@ -262,13 +164,7 @@ class Model:
                 "load it in the child (which for torchscript is one of spawn)",
             )
 
-    def _sets_known(self, edit: Edit) -> bool:
-        """Whether the step graph itself does this edit."""
-        return isinstance(edit, Inpaint) and Feature.KNOWN in self.backend.features
-
     def _allocate(self, n: int) -> Floats:
-        if n < 1:
-            raise UsageError(f"{n} samples", "draw at least 1")
         try:
             return np.empty((n, *self.spec.shape), np.float32)
         except (MemoryError, ValueError) as error:
@@ -322,15 +218,19 @@ def find_bundle(model: Path | str) -> Path:
     return Path(model)
 
 
-def _require_finite(state: State, program: Program) -> None:
+def _watched(states: Iterator[State], on_step: Hook) -> Iterator[State]:
+    """Yield the states of a run, each after the hook has seen it."""
+    for state in states:
+        if on_step(state) is False:
+            raise Cancelled(
+                f"cancelled at step {state.step} of {state.steps}", "a hook returned False"
+            )
+        yield state
+
+
+def _require_finite(state: State, program: str) -> None:
     if not np.isfinite(state.x).all():
         raise CheckFailed(
-            f"a sample of {program.name} is not finite",
+            f"a sample of {program} is not finite",
             "take smaller steps, or let difftool verify say which row went wrong",
         )
-
-
-def _read_only(array: Floats) -> Floats:
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -171,7 +171,7 @@ def _quantize(
         staged = folder / "bundle"
         shutil.copytree(bundle.path, staged)
         opened = with_files(read_bundle(staged), {INT8: quantized.SerializeToString()})
-        result = _compared(opened, seed + 1, on_step)
+        result = _compared(opened, bundle, seed + 1, on_step)
         bounds = bounds_for(result)
         report = {
             **record,
@@ -220,11 +220,13 @@ def _target(bundle: Bundle, out: Path | str | None, force: bool, replace: Listin
     return target
 
 
-def _compared(bundle: Bundle, seed: int, on_step: Callable[[], None]) -> Verification:
+def _compared(
+    quantized: Bundle, bundle: Bundle, seed: int, on_step: Callable[[], None]
+) -> Verification:
     """int8 against fp32 over the bundle's own program."""
     threads = threads_for(bundle.manifest.files[STEP].size)
     return compare(
-        OnnxRuntimeCpu(bundle, threads=threads, precision="int8"),
+        OnnxRuntimeCpu(quantized, threads=threads, precision="int8"),
         OnnxRuntimeCpu(bundle, threads=threads),
         bundle.default_program(),
         bundle.spec,

@@ -1,0 +1,199 @@
+"""What is asked of a model, as one value: `Model.run` runs it, and a queue can hold it.
+
+A new argument of `Model.sample` and `Model.stream` is a new field here, and nothing else: both take
+the fields of a `Request` as their arguments.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from difftool.diffusion.labels import Labels
+from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import ResourceError, UsageError
+from difftool.runtime.draws import Draws
+from difftool.runtime.edits import Edit, at_positions, require_editable
+from difftool.runtime.state import Hook
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+_MAX_SAMPLES: Final = 1 << 32  # a sample's index is one 32-bit word of the noise counter
+
+_Fields = ParamSpec("_Fields")
+_Model = TypeVar("_Model")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Samples `first_sample` .. `first_sample + n` of a seed, and how they are drawn.
+
+    What can be said against a request without a model is raised when it is made, and the rest by
+    `check`. UsageError if an argument has no meaning.
+
+    The methods give the parts of it that a batch needs. Positions [N] count the samples from 0. A
+    batch may be padded: positions outside 0 .. n - 1 get what the sample at that end gets, but
+    their own noise.
+    """
+
+    program: Program | None = None
+    """The rows to run; by default the program that the bundle was exported with."""
+
+    _: KW_ONLY
+
+    n: int = 16
+    """How many samples."""
+
+    seed: int = 0
+    """0 to 2^64 - 1. A sample is a function of its seed and index alone, but for rounding."""
+
+    first_sample: int = 0
+    """The index of the first sample."""
+
+    labels: ArrayLike | None = None
+    """Class labels, one for all or [n]; by default sample i has i modulo the classes.
+
+    The label `spec.classes` says none.
+    """
+
+    guidance_scale: float = 1.0
+    """The scale of classifier-free guidance (Ho and Salimans 2021); 1 is none."""
+
+    init: ArrayLike | None = None
+    """Clean data [*S] or [n, *S] to start from under the first row's noise.
+
+    So it is in SDEdit (Meng et al. 2022): compile the program for `spec.up_to(strength)`.
+    """
+
+    edit: Edit | None = None
+    """Revises the denoised estimate of every row; see `difftool.edits`."""
+
+    between: tuple[int, int] | None = None
+    """Two sample indices; the n samples lead from one to the other.
+
+    They lie evenly on the arc between the noises of the two (as in Song et al. 2021a, appendix
+    D.5, for all draws).
+    """
+
+    deterministic: bool = False
+    """Pad every batch to the model's `max_batch`, and always give a sample the same slot in it.
+
+    A sample is then the same bit for bit, whatever `n` and `first_sample` are. A program whose
+    steps adapt to the whole batch is refused.
+    """
+
+    every: int = 1
+    """A state is shown after so many rows, and after the last."""
+
+    on_step: Hook | None = None
+    """Is called with each state that is shown; Cancelled is raised if it returns False."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.every < 1:
+            raise UsageError(f"{self.n} samples, every {self.every} rows", "both are at least 1")
+        if not 0 <= self.first_sample <= _MAX_SAMPLES - self.n:
+            raise UsageError(
+                f"first sample {self.first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}"
+            )
+        # Arrays from here on, so that no batch converts them again.
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _one_each(np.asarray(self.labels), self.n))
+        if self.init is not None:
+            object.__setattr__(self, "init", np.asarray(self.init, np.float32))
+
+    def check(self, program: Program, spec: ModelSpec, *, in_graph: bool, max_work: int) -> None:
+        """Raise what speaks against running this program on a model, before memory is taken.
+
+        `in_graph` says that the model's step graph itself makes the edit.
+
+        Raises:
+            ResourceError: it is more work than `max_work`: samples times their numbers times rows.
+            UsageError: the model has no labels, or the program cannot be run in this way.
+        """
+        work = self.n * int(np.prod(spec.shape, dtype=object)) * len(program)
+        if work > max_work:
+            raise ResourceError(
+                f"{self.n} samples of {len(program)} steps are {work} numbers; "
+                f"{max_work} are allowed",
+                f"draw fewer at a time, or raise max_work: --max-work {work}",
+            )
+        if not spec.classes and (self.labels is not None or self.guidance_scale != 1):
+            raise UsageError("this model has no class labels", "leave labels and guidance out")
+        if self.edit is not None:
+            require_editable(program, in_graph=in_graph)
+        if self.deterministic and program.coupled:
+            raise UsageError(
+                f"{program.name} shares its steps' sizes in a batch: a sample depends on its "
+                "neighbours, so it is not the same in any number",
+                'use corrector="adaptive" or "fixed", or leave deterministic out',
+            )
+
+    def draws(self, positions: Indices, spec: ModelSpec) -> Draws:
+        """Return the noise of the samples at these positions."""
+        if self.between is None:
+            return Draws(self.seed, self.first_sample + positions, spec.shape)
+        samples = np.tile(np.array(self.between), (len(positions), 1))
+        angles = self.within(positions) / max(1, self.n - 1) * (np.pi / 2)
+        return Draws(self.seed, samples, spec.shape, angles)
+
+    def labels_at(self, positions: Indices, spec: ModelSpec) -> Labels | None:
+        """Return the labels of the samples at these positions; None if a model has no classes."""
+        if not spec.classes:
+            return None
+        within = self.within(positions)
+        if self.labels is None:
+            return Labels((self.first_sample + within) % spec.classes, self.guidance_scale)
+        return Labels(np.asarray(self.labels)[within], self.guidance_scale)
+
+    def init_at(self, positions: Indices, spec: ModelSpec) -> Floats | None:
+        """Return the clean data [N, *S] that the samples at these positions start from."""
+        if self.init is None:
+            return None
+        return at_positions(np.asarray(self.init), self.within(positions), spec.shape)
+
+    def within(self, positions: Indices) -> Indices:
+        """Return the positions; for one outside of the run, that of the nearest end."""
+        return np.clip(positions, 0, self.n - 1)
+
+
+def takes_request(
+    make: Callable[_Fields, Request],
+) -> Callable[
+    [Callable[[_Model, Request], _Result]], Callable[Concatenate[_Model, _Fields], _Result]
+]:
+    """Let a method that takes a `Request` take its fields instead: `@takes_request(Request)`.
+
+    Type checkers and `inspect.signature` then see each field as an argument, and so the arguments
+    are written once.
+    """
+
+    def decorate(
+        method: Callable[[_Model, Request], _Result],
+    ) -> Callable[Concatenate[_Model, _Fields], _Result]:
+        @functools.wraps(method)
+        def call(model: _Model, /, *fields: _Fields.args, **named: _Fields.kwargs) -> _Result:
+            return method(model, make(*fields, **named))
+
+        own, asked = inspect.signature(method), inspect.signature(make)
+        model = next(iter(own.parameters.values()))
+        call.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=[model, *asked.parameters.values()]
+        )
+        return call
+
+    return decorate
+
+
+def _one_each(labels: NDArray[np.generic], n: int) -> Indices:
+    if labels.dtype.kind not in "iu" or labels.shape not in ((), (n,)):
+        raise UsageError(
+            f"labels of shape {labels.shape} for {n} samples", "give one integer, or one a sample"
+        )
+    return np.broadcast_to(labels, (n,)).astype(np.int64)
