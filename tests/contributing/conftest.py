@@ -83,9 +83,9 @@ class Project:
         """Run command lines in a folder, one after another; return what they printed."""
         return self.python("-c", RUN, *lines, folder=folder)
 
-    def test(self, *words: str) -> None:
-        """Run tests of the copy that there must be."""
-        self.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
+    def test(self, *words: str) -> str:
+        """Run tests of the copy; none, or one that fails, is an error. Return what pytest said."""
+        return self.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
 
     def changed(self) -> set[str]:
         """Return the files that are new, or differ from the project's."""

@@ -93,5 +93,7 @@ def test_commands_find_it(backend: Project, tmp_path: Path) -> None:
 
 
 def test_tests_find_it(backend: Project) -> None:
-    table, batches = "tests/runtime/test_table.py", "tests/reliability/test_determinism_batches.py"
-    backend.test(table, batches, "-k", "every_file or mine and neighbours")
+    """Those that compare backends are only collected: they take long."""
+    backend.test("tests/runtime/test_table.py", "-k", "every_file or automatic")
+    said = backend.test("tests/reliability/test_determinism_batches.py", "--collect-only")
+    assert "::test_neighbours_and_slots[mine]" in said
