@@ -22,10 +22,9 @@ Examples:
 
 def mine(model: options.Model = options.DEFAULT_MODEL, json: options.Json = False) -> None:
     """Count a model's noise levels."""
-    from difftool.bundle import read_bundle
-    from difftool.runtime.model import find_bundle
+    from difftool.runtime import open_bundle
 
-    spec = read_bundle(find_bundle(model)).spec
+    spec = open_bundle(model).spec
     report({"model": model, "levels": len(spec.schedule)}, as_json=json)
 '''
 

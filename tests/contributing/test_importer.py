@@ -108,8 +108,8 @@ DOCS = """### mine: an imaginary format
 
 """
 
-LIST = "src/difftool/importers/__init__.py"
-# The weights as the imaginary authors save them, from their own names to 2 hidden units.
+LIST = "src/difftool/importers/found.py"
+# Two layers, as the imaginary authors save them.
 TENSORS = {
     "linear_0.weight": np.ones((3, 2), np.float32),
     "linear_0.bias": np.zeros(3, np.float32),
