@@ -1,5 +1,6 @@
 """A training's configuration: plain data, said the same way by a preset, a TOML file and flags."""
 
+import inspect
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -158,7 +159,6 @@ class TrainConfig(Section):
 _MOST_BYTES = 1 << 20
 _MOST_KEPT = 1 << 18  # bytes, of which a checkpoint's config.json holds up to three times as many
 _MOST_DEEP = 16  # JSON_DEPTH leaves room for it in a checkpoint
-LABELLED = ("mlp", "unet")  # the networks that take class labels
 LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "sliced")}
 
 
@@ -259,27 +259,29 @@ def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) ->
 def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
     """The network with its arguments: those that follow from the spec, and the configured.
 
-    UsageError if the model has classes and the network knows none.
+    Of the former it gets those that its constructor takes. UsageError if the model has classes and
+    the network knows none.
     """
-    channels, levels = spec.shape[0], len(spec.schedule)
-    if spec.classes and config.network.kind not in LABELLED:
+    from difftool.networks import NETWORKS  # here, for a configuration is read without PyTorch
+
+    channels, kind = spec.shape[0], config.network.kind
+    takes = {name: inspect.signature(network).parameters for name, network in NETWORKS.items()}
+    if spec.classes and "classes" not in takes.get(kind, ()):
+        labelled = [name for name, arguments in takes.items() if "classes" in arguments]
         raise UsageError(
-            f"network {quoted(config.network.kind)} takes no labels",
-            f"leave data.labels out, or use one of: {', '.join(LABELLED)}",
+            f"network {quoted(kind)} takes no labels",
+            f"leave data.labels out, or use one of: {', '.join(labelled)}",
         )
-    labels = {"classes": spec.classes, "null_label": spec.null_label} if spec.classes else {}
-    derived: dict[str, dict[str, Any]] = {
-        "mlp": {"dimensions": channels, "levels": levels, **labels},
-        "ncsn": {"in_channels": channels, "levels": levels},
-        "ncsnv2": {"in_channels": channels},
-        "unet": {
-            "in_channels": channels,
-            "out_channels": 2 * channels if spec.learned_variance else channels,
-            **labels,
-        },
+    derived: dict[str, Any] = {
+        "dimensions": channels,
+        "in_channels": channels,
+        "out_channels": 2 * channels if spec.learned_variance else channels,
+        "levels": len(spec.schedule),
     }
-    kind = config.network.kind
-    return NetworkCall(kind, {**derived.get(kind, {}), **config.network.arguments})
+    if spec.classes:
+        derived |= {"classes": spec.classes, "null_label": spec.null_label}
+    known = {name: value for name, value in derived.items() if name in takes.get(kind, ())}
+    return NetworkCall(kind, {**known, **config.network.arguments})
 
 
 def _hint(error: Mapping[str, Any]) -> str:

@@ -6,49 +6,35 @@ from typing import Final
 
 from difftool.diffusion.calls import SamplerCall, require_types
 from difftool.diffusion.program import Program
-from difftool.diffusion.samplers.ancestral import ddpm as ddpm
-from difftool.diffusion.samplers.consistent import consistent_annealed as consistent_annealed
-from difftool.diffusion.samplers.ddim import ddim as ddim
-from difftool.diffusion.samplers.dpmpp import dpmpp_2m as dpmpp_2m
-from difftool.diffusion.samplers.dpmpp import dpmpp_2m_sde as dpmpp_2m_sde
-from difftool.diffusion.samplers.dpmpp import dpmpp_3m as dpmpp_3m
-from difftool.diffusion.samplers.euler import euler as euler
-from difftool.diffusion.samplers.euler import euler_ancestral as euler_ancestral
-from difftool.diffusion.samplers.heun import heun as heun
-from difftool.diffusion.samplers.langevin import annealed_langevin as annealed_langevin
-from difftool.diffusion.samplers.langevin import langevin as langevin
-from difftool.diffusion.samplers.plms import plms as plms
-from difftool.diffusion.samplers.repaint import repaint as repaint
-from difftool.diffusion.samplers.score_sde import predictor_corrector as predictor_corrector
-from difftool.diffusion.samplers.score_sde import probability_flow as probability_flow
-from difftool.diffusion.samplers.score_sde import reverse_diffusion as reverse_diffusion
-from difftool.diffusion.samplers.unipc import unipc as unipc
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError, quoted
 
-# The samplers, in the order in which they are listed.
-_LIST: Final[tuple[Callable[..., Program], ...]] = (
-    ddpm,
-    ddim,
-    repaint,
-    langevin,
-    annealed_langevin,
-    consistent_annealed,
-    predictor_corrector,
-    reverse_diffusion,
-    probability_flow,
-    euler,
-    euler_ancestral,
-    heun,
-    dpmpp_2m,
-    dpmpp_2m_sde,
-    dpmpp_3m,
-    unipc,
-    plms,
-)
+# A sampler is one line here, in the order in which samplers are listed.
+# isort: off
+from difftool.diffusion.samplers.ancestral import ddpm as ddpm
+from difftool.diffusion.samplers.ddim import ddim as ddim
+from difftool.diffusion.samplers.repaint import repaint as repaint
+from difftool.diffusion.samplers.langevin import langevin as langevin
+from difftool.diffusion.samplers.langevin import annealed_langevin as annealed_langevin
+from difftool.diffusion.samplers.consistent import consistent_annealed as consistent_annealed
+from difftool.diffusion.samplers.score_sde import predictor_corrector as predictor_corrector
+from difftool.diffusion.samplers.score_sde import reverse_diffusion as reverse_diffusion
+from difftool.diffusion.samplers.score_sde import probability_flow as probability_flow
+from difftool.diffusion.samplers.euler import euler as euler
+from difftool.diffusion.samplers.euler import euler_ancestral as euler_ancestral
+from difftool.diffusion.samplers.heun import heun as heun
+from difftool.diffusion.samplers.dpmpp import dpmpp_2m as dpmpp_2m
+from difftool.diffusion.samplers.dpmpp import dpmpp_2m_sde as dpmpp_2m_sde
+from difftool.diffusion.samplers.dpmpp import dpmpp_3m as dpmpp_3m
+from difftool.diffusion.samplers.unipc import unipc as unipc
+from difftool.diffusion.samplers.plms import plms as plms
+# isort: on
 
+# By their names: the functions that the lines above import.
 SAMPLERS: Final[Mapping[str, Callable[..., Program]]] = {
-    function.__name__: function for function in _LIST
+    name: each
+    for name, each in list(globals().items())
+    if inspect.isfunction(each) and each.__module__.startswith(f"{__name__}.")
 }
 
 
