@@ -102,7 +102,7 @@ def test_the_white_of_a_mask_is_filled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "error"),
+    ("line", "code", "message"),
     [
         (["--known", "three.npz"], 2, "--known and --fill belong together"),
         (["--strength", "0.3"], 2, "--strength says how far to leave --init"),

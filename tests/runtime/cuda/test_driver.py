@@ -17,7 +17,7 @@ from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from tests.runtime.cuda.fake import FakeDevice, FakeEngine
-from tests.runtime.test_tasks import adaptive
+from tests.runtime.test_task import adaptive
 
 KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
 MASK = np.zeros((1, 8, 8), np.float32)
