@@ -1,14 +1,13 @@
 """Where outputs go: folders and files that --out names in other ways, and what stays as it is."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from difftool.bundle import read_bundle
-from difftool.compile.sampler_onnx.site import RUNTIME
 from tests.cli.conftest import Command
+from tests.places import furnish
 
 FEW = ["--sampler", "ddim", "--steps", "2"]
 
@@ -16,11 +15,7 @@ FEW = ["--sampler", "ddim", "--steps", "2"]
 @pytest.fixture
 def place(tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path) -> Path:
     """A folder with a bundle, a run, a page's runtime, a file, and links that lead nowhere."""
-    shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    shutil.copytree(points_checkpoint, tmp_path / "run")
-    (tmp_path / "dist").mkdir()
-    for name in RUNTIME:
-        (tmp_path / "dist" / name).write_bytes(b"")
+    furnish(tmp_path, {"bundle": tiny_bundle, "run": points_checkpoint})
     (tmp_path / "file").write_text("dear")
     (tmp_path / "round").symlink_to("round")
     (tmp_path / "into").symlink_to("bundle/more")
