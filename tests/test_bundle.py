@@ -1,4 +1,4 @@
-"""A bundle is read whole and unchanged, or refused with one line."""
+"""A bundle is read whole and unchanged, or refused with one line; what is added to it is listed."""
 
 import json
 import os
@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from difftool import bundle as format
-from difftool.bundle import STEP, read_bundle, write_manifest
-from difftool.diffusion.program import Program
-from difftool.errors import ArtefactError
+from difftool.bundle import MANIFEST, STEP, Bounds, amend, read_bundle, write_manifest
+from difftool.bundle.amend import with_files
+from difftool.errors import ArtefactError, ResourceError
 
 
 @pytest.fixture
@@ -24,6 +25,11 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
     change(manifest)
     write_manifest(bundle, manifest)
+
+
+def refused(bundle: Path, message: str) -> None:
+    with pytest.raises(ArtefactError, match=message):
+        read_bundle(bundle)
 
 
 def test_a_bundle_says_what_it_is(tiny_bundle: Path) -> None:
@@ -42,41 +48,34 @@ def test_one_flipped_bit_is_found(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1
     (copy / name).write_bytes(data)
-    with pytest.raises(ArtefactError, match="differs from its digest"):
-        read_bundle(copy)
+    refused(copy, "differs from its digest")
 
 
 def test_a_missing_a_short_and_a_surplus_file_are_found(copy: Path) -> None:
     (copy / "notes.txt").write_text("mine")
-    with pytest.raises(ArtefactError, match=r"holds notes\.txt"):
-        read_bundle(copy)
+    refused(copy, r"holds notes\.txt")
     (copy / "notes.txt").unlink()
     read_bundle(copy)
     os.truncate(copy / "step.onnx", 100)
-    with pytest.raises(ArtefactError, match="differs from its digest"):
-        read_bundle(copy)
+    refused(copy, "differs from its digest")
     (copy / "step.onnx").unlink()
-    with pytest.raises(ArtefactError, match=r"lacks step\.onnx"):
-        read_bundle(copy)
+    refused(copy, r"lacks step\.onnx")
 
 
 def test_links_are_refused_whatever_they_point_to(copy: Path, tiny_bundle: Path) -> None:
     (copy / "step.onnx").unlink()
     (copy / "step.onnx").symlink_to(tiny_bundle / "step.onnx")
-    with pytest.raises(ArtefactError, match="is a link"):
-        read_bundle(copy)
+    refused(copy, "is a link")
     (copy / "step.onnx").unlink()
     shutil.copy(tiny_bundle / "step.onnx", copy.parent / "elsewhere")
     os.link(copy.parent / "elsewhere", copy / "step.onnx")
-    with pytest.raises(ArtefactError, match="is a link"):
-        read_bundle(copy)
+    refused(copy, "is a link")
 
 
 @pytest.mark.parametrize("name", ["../step.onnx", "/etc/passwd", "a/b", "..", "", "a\0b"])
 def test_a_listed_path_cannot_leave_the_bundle(copy: Path, name: str) -> None:
     edit(copy, lambda m: m["files"].update({name: m["files"]["step.onnx"]}))
-    with pytest.raises(ArtefactError, match=r"not a plain file name|lacks"):
-        read_bundle(copy)
+    refused(copy, r"not a plain file name|lacks")
 
 
 @pytest.mark.parametrize(
@@ -96,30 +95,26 @@ def test_a_listed_path_cannot_leave_the_bundle(copy: Path, name: str) -> None:
         (lambda m: m["provenance"].update(weights="both"), "weights"),
     ],
 )
-def test_a_wrong_manifest_is_refused(
+def test_wrong_manifests(
     copy: Path, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     edit(copy, change)
-    with pytest.raises(ArtefactError, match=message):
-        read_bundle(copy)
+    refused(copy, message)
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"format": 1, "format": 1}', "[" * 9999])
 def test_a_manifest_that_is_no_manifest_is_refused(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text)
-    with pytest.raises(ArtefactError):
-        read_bundle(copy)
+    refused(copy, "")
 
 
 def test_an_enormous_manifest_is_not_read(copy: Path) -> None:
     (copy / "bundle.json").write_bytes(b" " * (2 << 20))
-    with pytest.raises(ArtefactError, match="larger than"):
-        read_bundle(copy)
+    refused(copy, "larger than")
 
 
-def test_what_is_judged_is_what_is_read(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_what_is_judged_is_what_is_read(copy: Path) -> None:
     """A file that is replaced after the bundle was opened does not go to a runtime."""
-    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     bundle = read_bundle(copy)
     good = (copy / STEP).read_bytes()
     assert bundle.graph(STEP).data == bundle.read(STEP) == good
@@ -129,17 +124,39 @@ def test_what_is_judged_is_what_is_read(tiny_bundle: Path, tmp_path: Path) -> No
             bundle.graph(STEP)
 
 
-def test_the_default_program_is_compiled_once(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiled = []
-    compile_program = format.compile_program
-
-    def counted(*arguments: Any) -> Program:
-        compiled.append(arguments[1].name)
-        return compile_program(*arguments)
-
+def test_the_program_is_compiled_once(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Mock(side_effect=format.compile_program)
     monkeypatch.setattr(format, "compile_program", counted)
     opened = read_bundle(tiny_bundle)
     assert opened.default_program() is opened.default_program()
-    assert compiled == ["ddpm"]
+    assert [call.args[1].name for call in counted.call_args_list] == ["ddpm"]
+
+
+def test_files_and_bounds_are_added_and_replaced(copy: Path) -> None:
+    before = read_bundle(copy)
+    own = {"int8": Bounds(step_error=0.1, psnr=25)}
+    with_files(before, {"a.json": b"1", "b.json": b"2"}, bounds=own)
+    after = with_files(read_bundle(copy), {"a.json": b"3"})
+    assert (copy / "a.json").read_bytes() == b"3"
+    assert (copy / "b.json").read_bytes() == b"2"
+    assert after.manifest.bounds == own
+    assert after.manifest.files[STEP] == before.manifest.files[STEP]
+    assert after.manifest.provenance == before.manifest.provenance
+
+
+def test_a_bundle_survives_what_fails_half_way(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, manifest = read_bundle(copy), (copy / MANIFEST).read_bytes()
+    full = Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr(amend, "write_manifest", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        with_files(bundle, {"a.json": b"1"})
+    assert (copy / MANIFEST).read_bytes() == manifest
+    assert read_bundle(copy).manifest == bundle.manifest
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+def test_a_folder_that_cannot_be_written(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amend.os, "access", lambda *_: False)
+    with pytest.raises(ResourceError, match="cannot write into") as caught:
+        with_files(read_bundle(copy), {"a.json": b"1"})
+    assert "copy the bundle" in caught.value.hint

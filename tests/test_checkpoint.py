@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -66,9 +67,7 @@ def test_both_weights_load(newest: Path) -> None:
     assert loaded.spec.shape == (2,)
 
 
-def test_weights_alone_load_but_do_not_resume(
-    run: Path, points_config: TrainConfig, tmp_path: Path
-) -> None:
+def test_weights_alone_do_not_resume(run: Path, points_config: TrainConfig, tmp_path: Path) -> None:
     only = export_weights(run, tmp_path / "small" / "checkpoints" / "step-000000006")
     assert {path.name for path in only.iterdir()} == {ckpt.CONFIG, ckpt.EMA}
     x = torch.ones(3, 2)
@@ -129,7 +128,7 @@ def test_tensors_that_do_not_fit_are_all_named(newest: Path) -> None:
         (lambda c: c["files"].update({"../x": {"size": 0, "sha256": ""}}), "not a plain file name"),
     ],
 )
-def test_configurations_that_cannot_be(
+def test_configurations(
     newest: Path, change: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     edit_config(newest, change)
@@ -147,14 +146,12 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(
+def test_a_full_disk(
     run: Path, points_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     longer = apply_overrides(points_config, ["run.steps=8", "optimizer.decay=cosine"])
-    monkeypatch.setattr(os, "fsync", full)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=full))
     with pytest.raises(ResourceError, match="No space left") as caught:
         train(longer, run, progress=False)
     assert caught.value.exit_code == 5
@@ -179,9 +176,8 @@ def test_what_somebody_put_into_an_old_checkpoint_stays(run: Path) -> None:
     (folder / "step-by-step").mkdir()
     (folder / ".step-3.backup").mkdir()
     ckpt.prune(newest, keep=1)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [".step-3.backup", "step-by-step", old.name, newest.name]
-    )
+    names = {".step-3.backup", "step-by-step", old.name, newest.name}
+    assert {path.name for path in folder.iterdir()} == names
     assert [path.name for path in old.iterdir()] == ["bundle"]
     assert (old / "bundle" / "bundle.json").read_text() == "{}"
 

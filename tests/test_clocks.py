@@ -19,7 +19,7 @@ ALLOWED: Final = '_NIGHTLY: Final = ("-max_total_time=260",)'
 
 
 def hurried(text: str) -> list[str]:
-    """The lines that look at a clock, or allow less time than what hangs is given."""
+    """Return the lines that look at a clock, or allow less time than what hangs is given."""
     return [
         line.strip()
         for line in text.splitlines()

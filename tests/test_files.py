@@ -4,31 +4,20 @@ import errno
 import os
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from difftool import files
 from difftool.errors import ResourceError, UsageError
-from difftool.files import (
-    atomic_directory,
-    locked,
-    read_json,
-    temporary_folder,
-    write_atomic,
-    write_json,
-)
+from difftool.files import atomic_directory, locked, read_json, write_atomic, write_json
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     write_atomic(path, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=full))
     with pytest.raises(ResourceError, match="No space left"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
@@ -42,9 +31,12 @@ def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "x").read_text() == "1"
 
 
-def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["a", "a/b/c"])
+def test_a_failed_folder_leaves_nothing(tmp_path: Path, path: str) -> None:
+    """Nor do the folders that were made for it."""
+
     def fail() -> None:
-        with atomic_directory(tmp_path / "a") as folder:
+        with atomic_directory(tmp_path / path) as folder:
             (folder / "x").write_text("1")
             raise KeyError
 
@@ -53,12 +45,20 @@ def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
+def replace_twice(path: Path) -> None:
     for text in ("1", "2"):
-        with atomic_directory(tmp_path / "a", replace=lambda _: "x") as folder:
+        with atomic_directory(path, replace=lambda _: "x") as folder:
             (folder / "x").write_text(text)
-    assert (tmp_path / "a" / "x").read_text() == "2"
-    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    assert_second(path)
+
+
+def assert_second(path: Path) -> None:
+    assert (path / "x").read_text() == "2"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    replace_twice(tmp_path / "a")
     with pytest.raises(UsageError, match="exists"), atomic_directory(tmp_path / "a"):
         pass
 
@@ -75,12 +75,6 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is not a file"):
             write_atomic(path, b"data")
     assert (tmp_path / "pipe").is_fifo()
-
-
-def test_a_failure_takes_the_folders_that_were_made_for_it(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), atomic_directory(tmp_path / "a" / "b" / "c"):
-        raise KeyError
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
@@ -105,16 +99,9 @@ def test_a_link_stays_and_what_it_leads_to_gives_way(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
 
 
-def test_a_system_without_an_exchange_still_replaces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_exchanged_at_once", lambda new, old: False)
-    for text in ("1", "2"):
-        with atomic_directory(tmp_path / "a", replace=lambda _: "x") as folder:
-            (folder / "x").write_text(text)
-    assert (tmp_path / "a" / "x").read_text() == "2"
-    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
-
+    replace_twice(tmp_path / "a")
     rename, calls = os.rename, []
 
     def interrupted(source: Path, target: Path) -> None:
@@ -126,8 +113,7 @@ def test_a_system_without_an_exchange_still_replaces(
     monkeypatch.setattr(os, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "a", replace=lambda _: "x"):
         pass
-    assert (tmp_path / "a" / "x").read_text() == "2"
-    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    assert_second(tmp_path / "a")
 
 
 def test_a_lock_holds_until_its_block_ends(tmp_path: Path) -> None:
@@ -139,9 +125,7 @@ def test_a_lock_holds_until_its_block_ends(tmp_path: Path) -> None:
         pass
 
 
-def test_a_temporary_folder_goes_even_where_that_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_clean_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     unlink, calls = os.unlink, []
 
@@ -152,6 +136,6 @@ def test_a_temporary_folder_goes_even_where_that_is_interrupted(
         unlink(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "unlink", interrupted)
-    with pytest.raises(KeyboardInterrupt), temporary_folder() as folder:
+    with pytest.raises(KeyboardInterrupt), files.temporary_folder() as folder:
         (folder / "a").write_text("1")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What is installed: every package by its hash, nothing older than what is known to be safe."""
+"""Every package is installed by its hash, and none is older than what is known to be safe."""
 
 import os
 import re
@@ -51,7 +51,7 @@ SAFE: Final = {
 
 
 def entries(name: str) -> Iterator[tuple[Requirement, int]]:
-    """What a list asks for, and how many hashes it has of each."""
+    """Yield what a list asks for, and how many hashes it has of each."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")
     for line in text.splitlines():
         if words := line.partition("#")[0].strip():
@@ -60,7 +60,7 @@ def entries(name: str) -> Iterator[tuple[Requirement, int]]:
 
 
 def pinned(name: str) -> dict[str, set[Version]]:
-    """The versions of each package; several for different systems."""
+    """Return the versions of each package; several for different systems."""
     found: dict[str, set[Version]] = {}
     for entry, _ in entries(name):
         (only,) = entry.specifier
@@ -70,7 +70,7 @@ def pinned(name: str) -> dict[str, set[Version]]:
 
 
 def asked(*extras: str) -> Iterator[Requirement]:
-    """What pyproject.toml asks for, with what its own extras stand for."""
+    """Yield what pyproject.toml asks for, with what its own extras stand for."""
     lists = PROJECT["optional-dependencies"]
     for line in [*PROJECT["dependencies"], *(line for extra in extras for line in lists[extra])]:
         requirement = Requirement(line)
@@ -81,7 +81,7 @@ def asked(*extras: str) -> Iterator[Requirement]:
 
 
 def lowest(requirement: Requirement) -> Version:
-    """The oldest version that is allowed."""
+    """Return the oldest version that is allowed."""
     (bound,) = [each for each in requirement.specifier if each.operator == ">="]
     return Version(bound.version)
 
@@ -102,7 +102,7 @@ def test_torch_alone_has_no_hash() -> None:
 
 
 def commands(target: str) -> list[str]:
-    """What make would run, on a fresh checkout."""
+    """Return what make would run, on a fresh checkout."""
     line = ["make", "--dry-run", "--always-make", "--no-print-directory", target]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.replace("\\\n", " ").splitlines()
@@ -122,18 +122,16 @@ def test_make_installs_by_hash(target: str) -> None:
 
 
 def run_again(failures: int, folder: Path, line: Callable[[str], list[str]]) -> tuple[int, int]:
-    """How a command that fails so many times ends where it is tried again, and its tries."""
+    """Try a command again that fails so many times; return its exit code and its tries."""
     (folder / "sleep").write_text("#!/bin/sh\n")
     tries = folder / "tries"
-    (folder / "flaky").write_text(
-        f"#!/bin/sh\necho >> {tries}\ntest $(wc -l < {tries}) -gt {failures}\n"
-    )
+    script = f"#!/bin/sh\necho >> {tries}\ntest $(wc -l < {tries}) -gt {failures}\n"
+    (folder / "flaky").write_text(script)
     for name in ("sleep", "flaky"):
         (folder / name).chmod(0o755)
-    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        line(str(folder / "flaky")), cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True
-    )
+    env = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    command = line(str(folder / "flaky"))
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True)
     return done.returncode, len(tries.read_text().splitlines())
 
 
@@ -178,7 +176,7 @@ def test_the_lists_are_of_this_pyproject() -> None:
 
 
 def test_the_oldest_list_is_the_lower_bounds() -> None:
-    """But where a system has none so old, as numpy 2.0 for Python 3.13; else run `make lock`."""
+    """Or the oldest that a system has, as numpy 2.1 for Python 3.13; else run `make lock`."""
     found = pinned("oldest") | pinned("torch")
     for requirement in asked(*OLDEST_EXTRAS):
         bound = lowest(requirement)

@@ -81,9 +81,7 @@ def assert_drawn(found: dict[str, Any], model: Model, samples: np.ndarray) -> No
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "one-call"])
-def test_a_seed_gives_the_picture_of_difftool_sample(
-    draw: Draw, tmp_path: Path, live: bool
-) -> None:
+def test_a_seed_gives_difftool_sample_s_picture(draw: Draw, tmp_path: Path, live: bool) -> None:
     found = draw("ddpm-mnist", seed="3", count="16", sampler="dpmpp_2m", steps="20", live=live)
     model = difftool.load("ddpm-mnist", backend="onnxruntime-cpu")
     program = dpmpp_2m(model.spec, steps=20)

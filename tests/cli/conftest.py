@@ -1,11 +1,13 @@
-"""Running a command: in this process where that is enough, in one of its own where it is not."""
+"""Running a command: in this process if that is enough, or in one of its own."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,10 @@ from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *more: None if name == "torch" else find(name, *more)
 """
+SHOW_IMPORTS = """
+import atexit, sys
+atexit.register(lambda: print(sorted(sys.modules), file=sys.stderr))
+"""
 ENTRY = "import sys; from difftool.cli import main; sys.exit(main())"
 
 
@@ -27,6 +33,20 @@ class Done:
     code: int
     out: str
     err: str
+
+    def json(self) -> Any:
+        """Return the document on stdout; the command must have passed without a word on stderr."""
+        assert (self.code, self.err) == (0, "")
+        return json.loads(self.out)
+
+    def refused(self, code: int, message: str, hint: str = "") -> None:
+        """Demand this exit code, a line with the message, a line with the hint, and no more."""
+        assert (self.code, self.out) == (code, "")
+        error, hinted = self.err.splitlines()
+        assert error.startswith("error: ")
+        assert message in error
+        assert hinted.startswith("hint: ")
+        assert hint in hinted
 
 
 Command = Callable[..., Done]
@@ -62,12 +82,12 @@ def spawn(tmp_path: Path) -> Command:
 
 
 def command(arguments: Sequence[object], setup: str = "") -> list[str]:
-    """The command line of a new interpreter."""
+    """Return the command line of a new interpreter."""
     return [sys.executable, "-c", f"{setup}\n{ENTRY}", *map(str, arguments)]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder with its content, and every folder with none."""
+    """Return every file below a folder with its content, and every folder with none."""
     found = {}
     for parent, folders, files in os.walk(folder):
         found |= {os.path.join(parent, name): b"" for name in folders}

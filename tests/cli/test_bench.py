@@ -33,9 +33,7 @@ def perturbed(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 def test_the_document_holds_every_batch_and_the_best(difftool: Command, tiny_bundle: Path) -> None:
-    done = difftool("bench", tiny_bundle, "--batch", "2,1", *QUICK)
-    assert (done.code, done.err) == (0, "")
-    found = json.loads(done.out)
+    found = difftool("bench", tiny_bundle, "--batch", "2,1", *QUICK).json()
     bundle: Bundle = read_bundle(tiny_bundle)
     assert found["nfe"] == len(bundle.default_program())
     assert (found["backend"], found["precision"]) == ("onnxruntime-cpu", "fp32")
@@ -53,13 +51,9 @@ def test_the_document_holds_every_batch_and_the_best(difftool: Command, tiny_bun
     assert found["peak_memory_mib"] is None or found["peak_memory_mib"] > 20
 
 
-def test_peers_take_turns_and_have_ratios(
-    difftool: Command, tiny_bundle: Path, tiny_checkpoint: Path
-) -> None:
-    done = difftool(
-        *("bench", tiny_bundle, "--against", "torch", "--checkpoint", tiny_checkpoint),
-        *("--batch", 1, *QUICK),
-    )
+def test_peers_have_ratios(difftool: Command, tiny_bundle: Path, tiny_checkpoint: Path) -> None:
+    peer = ("--against", "torch", "--checkpoint", tiny_checkpoint)
+    done = difftool("bench", tiny_bundle, *peer, "--batch", 1, *QUICK)
     assert done.code == 0
     found = json.loads(done.out)
     ours, torch = found["results"]
@@ -71,19 +65,9 @@ def test_peers_take_turns_and_have_ratios(
     assert found["parity"]["onnxruntime-cpu fp32"]["step_error"] < 1e-5
 
 
-def test_a_perturbed_bundle_has_no_timing(
-    difftool: Command, perturbed: Path, tiny_checkpoint: Path
-) -> None:
-    line = (
-        "bench",
-        perturbed,
-        "--checkpoint",
-        tiny_checkpoint,
-        "--batch",
-        1,
-        "--arg",
-        "clip=false",
-    )
+def test_no_timing_if_perturbed(difftool: Command, perturbed: Path, tiny_checkpoint: Path) -> None:
+    options = ("--checkpoint", tiny_checkpoint, "--batch", 1, "--arg", "clip=false")
+    line = ("bench", perturbed, *options)
     done = difftool(*line, *QUICK)
     assert done.code == 1
     found = json.loads(done.out)
@@ -116,7 +100,7 @@ def test_people_get_a_table(difftool: Command, tiny_bundle: Path) -> None:
         (("--rounds", "0"), "both start at 1"),
     ],
 )
-def test_what_has_no_meaning_is_refused(
+def test_refusals(
     difftool: Command, tiny_bundle: Path, options: tuple[str, ...], message: str
 ) -> None:
     done = difftool("bench", tiny_bundle, *options)

@@ -1,8 +1,9 @@
 """difftool cache: what is kept, why something is not, and how it goes."""
 
-import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,8 @@ from difftool.runtime.engine_cache import EngineCache, Record
 from tests.cli.conftest import Command
 
 pytest.importorskip("tensorrt_rtx")
+
+Why = Callable[[Path], dict[str, Any]]
 
 
 @pytest.fixture
@@ -27,14 +30,20 @@ def record(kept: EngineCache, points_bundle: Path) -> Record:
     return kept.store(key, b"engine", model="points", seconds=2.0)
 
 
+@pytest.fixture
+def why(difftool: Command) -> Why:
+    """Ask for the report on a bundle's engine for sm89."""
+    return lambda bundle: difftool("cache", "why", bundle, "--gpu", "sm89", "--json").json()
+
+
 def test_an_empty_cache_is_listed(difftool: Command, kept: EngineCache) -> None:
-    value = json.loads(difftool("cache", "ls", "--json").out)
+    value = difftool("cache", "ls", "--json").json()
     assert value == {"folder": str(kept.folder), "bytes": 0, "engines": {}}
     assert not kept.folder.exists()
 
 
 def test_engines_are_listed(difftool: Command, record: Record) -> None:
-    value = json.loads(difftool("cache", "ls", "--json").out)
+    value = difftool("cache", "ls", "--json").json()
     assert value["bytes"] == 6
     assert list(value["engines"]) == [record.name]
     assert value["engines"][record.name]["gpus"] == ["sm89"]
@@ -42,9 +51,8 @@ def test_engines_are_listed(difftool: Command, record: Record) -> None:
     assert f"  {record.name}  model points, precision fp32" in difftool("cache", "ls").out
 
 
-def test_a_hit_is_said(difftool: Command, record: Record, points_bundle: Path) -> None:
-    done = difftool("cache", "why", points_bundle, "--gpu", "sm89", "--json")
-    assert json.loads(done.out) == {
+def test_a_hit(why: Why, record: Record, points_bundle: Path) -> None:
+    assert why(points_bundle) == {
         "wanted": record.name,
         "hit": True,
         "reason": "the engine is there",
@@ -53,11 +61,9 @@ def test_a_hit_is_said(difftool: Command, record: Record, points_bundle: Path) -
     }
 
 
-def test_a_miss_is_explained_field_by_field(
-    difftool: Command, record: Record, points_bundle: Path
-) -> None:
+def test_a_miss_field_by_field(difftool: Command, record: Record, points_bundle: Path) -> None:
     line = ("cache", "why", points_bundle, "--gpu", "sm120", "--profile", "1,2,3")
-    value = json.loads(difftool(*line, "--json").out)
+    value = difftool(*line, "--json").json()
     assert value["hit"] is False
     assert value["nearest"] == record.name
     assert value["differs"] == {
@@ -67,57 +73,41 @@ def test_a_miss_is_explained_field_by_field(
     assert "  gpus     kept [sm89], wanted [sm120]\n" in difftool(*line).out
 
 
-def test_a_damaged_engine_is_the_reason_of_a_miss(
-    difftool: Command, kept: EngineCache, record: Record, points_bundle: Path
-) -> None:
+def test_a_miss_by_damage(why: Why, kept: EngineCache, record: Record, points_bundle: Path) -> None:
     kept.path(record).write_bytes(b"enginf")
-    value = json.loads(difftool("cache", "why", points_bundle, "--gpu", "sm89", "--json").out)
+    value = why(points_bundle)
     assert (value["hit"], value["differs"]) == (False, {})
     assert value["reason"] == "the engine is damaged; it will be built again"
 
 
-def test_another_graph_is_the_reason_of_a_miss(
-    difftool: Command, record: Record, tiny_bundle: Path
-) -> None:
-    value = json.loads(difftool("cache", "why", tiny_bundle, "--gpu", "sm89", "--json").out)
+def test_a_miss_by_another_graph(why: Why, record: Record, tiny_bundle: Path) -> None:
+    value = why(tiny_bundle)
     assert list(value["differs"]) == ["onnx_sha256"]
     assert value["differs"]["onnx_sha256"]["kept"] == record.key.onnx_sha256
 
 
-def test_an_empty_cache_explains_itself(
-    difftool: Command, kept: EngineCache, points_bundle: Path
-) -> None:
-    value = json.loads(difftool("cache", "why", points_bundle, "--gpu", "sm89", "--json").out)
+def test_a_miss_in_an_empty_cache(why: Why, kept: EngineCache, points_bundle: Path) -> None:
+    value = why(points_bundle)
     assert (value["hit"], value["nearest"], value["reason"]) == (False, None, "the cache is empty")
 
 
-def test_engines_are_deleted_by_name_or_all_at_once(
-    difftool: Command, kept: EngineCache, record: Record
-) -> None:
-    other = kept.store(
-        record.key.model_copy(update={"precision": "fp16"}), b"other", model="p", seconds=1.0
-    )
-    assert json.loads(difftool("cache", "rm", record.name[:8], "--json").out) == {"bytes": 6}
+def test_engines_are_deleted(difftool: Command, kept: EngineCache, record: Record) -> None:
+    half = record.key.model_copy(update={"precision": "fp16"})
+    other = kept.store(half, b"other", model="p", seconds=1.0)
+    assert difftool("cache", "rm", record.name[:8], "--json").json() == {"bytes": 6}
     assert kept.records() == [other]
     assert difftool("cache", "rm", "--all").code == 0
     assert list(kept.folder.iterdir()) == []
 
 
-def test_deleting_nothing_or_something_unknown_is_refused(
-    difftool: Command, kept: EngineCache, record: Record
-) -> None:
-    done = difftool("cache", "rm")
-    assert (done.code, done.err.splitlines()[0]) == (2, "error: nothing says what to delete")
-    done = difftool("cache", "rm", "zzz")
-    assert (done.code, done.out) == (2, "")
-    assert done.err == (
-        f"error: no engine in the cache begins with 'zzz'\nhint: the cache has: {record.name}\n"
-    )
+def test_refused_deletions(difftool: Command, kept: EngineCache, record: Record) -> None:
+    difftool("cache", "rm").refused(2, "error: nothing says what to delete")
+    has = f"the cache has: {record.name}"
+    difftool("cache", "rm", "zzz").refused(2, "no engine in the cache begins with 'zzz'", has)
     assert kept.records() == [record]
 
 
-def test_a_copied_bundle_has_the_engine_too(
-    difftool: Command, record: Record, points_bundle: Path, tmp_path: Path
+def test_a_copied_bundle_hits(
+    why: Why, record: Record, points_bundle: Path, tmp_path: Path
 ) -> None:
-    copy = shutil.copytree(points_bundle, tmp_path / "copy")
-    assert json.loads(difftool("cache", "why", copy, "--gpu", "sm89", "--json").out)["hit"] is True
+    assert why(shutil.copytree(points_bundle, tmp_path / "copy"))["hit"] is True

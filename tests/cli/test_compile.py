@@ -1,19 +1,25 @@
-"""difftool compile, and export --trt: an engine, or one line that says why there is none."""
+"""difftool compile, and export --trt and --portable: a file, or a line that says why not."""
 
 import json
+import struct
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 
+import difftool as library
 from difftool.bundle import read_bundle
+from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.files import sha256_of
 from tests.cli.conftest import Command, tree
 
 NO_TENSORRT = "import sys; sys.modules['tensorrt'] = sys.modules['tensorrt_rtx'] = None"
 INSTALL = (
-    "hint: run: pip install 'difftool[trt-rtx]', or for GPUs of data centres: "
-    "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'\n"
+    "run: pip install 'difftool[trt-rtx]', or for GPUs of data centres: "
+    "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'"
 )
+Lines = tuple[tuple[object, ...], ...]
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +33,16 @@ def rtx() -> None:
     pytest.importorskip("tensorrt_rtx")
 
 
+@pytest.fixture
+def lines(points_bundle: Path, points_checkpoint: Path) -> Lines:
+    """The two commands that make an engine."""
+    return (("compile", points_bundle), ("export", points_checkpoint, "--out", "b"))
+
+
 @pytest.mark.usefixtures("rtx")
-def test_compile_reports_the_engine_and_the_second_time_has_it(
-    difftool: Command, points_bundle: Path, own_cache: Path
-) -> None:
+def test_an_engine_is_built_once(difftool: Command, points_bundle: Path, own_cache: Path) -> None:
     line = ("compile", points_bundle, "--trt", "--gpu", "sm89", "--profile", "1,2,4", "--json")
-    done = difftool(*line)
-    assert (done.code, done.err) == (0, "")
-    value = json.loads(done.out)
+    value = difftool(*line).json()
     engine = Path(value["engine"])
     assert engine.parent == own_cache
     assert value["built"] is True
@@ -43,31 +51,22 @@ def test_compile_reports_the_engine_and_the_second_time_has_it(
     assert value["key"]["gpus"] == ["sm89"]
     assert value["key"]["profile"] == [1, 2, 4]
     assert value["key"]["onnx_sha256"] == sha256_of(points_bundle / "step.onnx")
-    again = json.loads(difftool(*line).out)
-    assert again == {**value, "built": False}
+    assert difftool(*line).json() == {**value, "built": False}
 
 
 @pytest.mark.usefixtures("rtx")
-def test_compile_writes_a_file_but_not_over_another(
-    difftool: Command, points_bundle: Path, tmp_path: Path
-) -> None:
+def test_an_engine_in_a_file(difftool: Command, points_bundle: Path, tmp_path: Path) -> None:
     line = ("compile", points_bundle, "--trt", "--gpu", "sm89", "--profile", "1,1,1")
     assert difftool(*line, "--out", "points.engine").code == 0
     assert (tmp_path / "points.engine").read_bytes().startswith(b"vtrt")
-    done = difftool(*line, "--out", "points.engine")
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: points.engine exists\n")
+    difftool(*line, "--out", "points.engine").refused(2, "error: points.engine exists")
     assert difftool(*line, "--out", "points.engine", "--force").code == 0
 
 
 @pytest.mark.usefixtures("rtx")
 def test_export_adds_an_engine(difftool: Command, points_checkpoint: Path, tmp_path: Path) -> None:
-    done = difftool(
-        *("export", points_checkpoint, "--out", "b", "--trt", "--precision", "fp16"),
-        *("--gpu", "sm89,sm120", "--profile", "1,2,4", "--json"),
-    )
-    assert (done.code, done.err) == (0, "")
-    value = json.loads(done.out)
+    engine = ("--trt", "--precision", "fp16", "--gpu", "sm89,sm120", "--profile", "1,2,4")
+    value = difftool("export", points_checkpoint, "--out", "b", *engine, "--json").json()
     bundle = read_bundle(tmp_path / "b")
     assert list(value["engines"]) == ["step.fp16.sm89-sm120.engine"]
     assert "step.fp16.sm89-sm120.engine" in value["files"]
@@ -88,37 +87,101 @@ def test_export_adds_an_engine(difftool: Command, points_checkpoint: Path, tmp_p
         (("--gpu", "sm89", "--precision", "half"), "unknown precision 'half'"),
     ],
 )
-def test_what_makes_no_engine_is_refused_before_any_work(
-    difftool: Command,
-    points_bundle: Path,
-    points_checkpoint: Path,
-    tmp_path: Path,
-    options: tuple[str, ...],
-    wrong: str,
+def test_refused_engines(
+    difftool: Command, lines: Lines, tmp_path: Path, options: tuple[str, ...], wrong: str
 ) -> None:
-    lines = [("compile", points_bundle), ("export", points_checkpoint, "--out", "b")]
     for line in lines:
-        done = difftool(*line, "--trt", *options)
-        assert (done.code, done.out) == (2, "")
-        assert wrong in done.err.splitlines()[0]
-        assert len(done.err.splitlines()) == 2
+        difftool(*line, "--trt", *options).refused(2, wrong)
     assert tree(tmp_path) == {}
 
 
-def test_options_of_an_engine_want_one(
-    difftool: Command, points_bundle: Path, points_checkpoint: Path
-) -> None:
+def test_options_of_an_engine_want_one(difftool: Command, points_checkpoint: Path) -> None:
     done = difftool("export", points_checkpoint, "--out", "b", "--precision", "fp16")
-    assert (done.code, done.err.splitlines()[1]) == (2, "hint: say --trt, too")
-    done = difftool("compile", points_bundle)
-    assert (done.code, done.err.splitlines()[1]) == (2, "hint: say --trt or --portable")
+    done.refused(2, "", "hint: say --trt, too")
 
 
-def test_without_tensorrt_the_line_to_install_it_is_all_there_is(
-    spawn: Command, points_bundle: Path, points_checkpoint: Path, tmp_path: Path
-) -> None:
-    for line in (("compile", points_bundle), ("export", points_checkpoint, "--out", "b")):
+def test_without_tensorrt(spawn: Command, lines: Lines, tmp_path: Path) -> None:
+    for line in lines:
         done = spawn(*line, "--trt", "--gpu", "sm89", setup=NO_TENSORRT)
-        assert (done.code, done.out) == (4, "")
-        assert done.err == f"error: TensorRT is not installed\n{INSTALL}"
+        done.refused(4, "error: TensorRT is not installed", INSTALL)
     assert tree(tmp_path) == {}
+
+
+def draw(path: Path, **given: np.ndarray) -> np.ndarray:
+    """Draw two samples of seed 3 by a file."""
+    session = onnxruntime.InferenceSession(path)
+    feeds = {"seed": np.array([3], np.uint64), "n": np.array([2])}
+    samples: np.ndarray = session.run(["samples"], {**feeds, **given})[0]
+    return samples
+
+
+def test_a_sampler_of_a_program(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+    line = ("compile", tiny_bundle, "--portable", "--sampler", "dpmpp_2m", "--steps", 6)
+    found = difftool(*line, "--json").json()
+    path = tmp_path / "sampler.onnx"
+    model = library.load(tiny_bundle)
+    program = dpmpp_2m(model.spec, steps=6)
+    assert found == {
+        "out": "sampler.onnx",
+        "sha256": sha256_of(path),
+        "bytes": path.stat().st_size,
+        "program": program.name,
+        "precision": "fp32",
+    }
+    np.testing.assert_allclose(draw(path), model.sample(program, n=2, seed=3), rtol=0, atol=1e-4)
+    difftool(*line).refused(2, "error: sampler.onnx exists")
+    assert difftool(*line, "--force").code == 0
+
+
+def test_export_adds_a_sampler(difftool: Command, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    line = ("export", tiny_checkpoint, "--out", "b", "--portable", "--steps", 6, "--json")
+    assert "sampler.onnx" in difftool(*line).json()["files"]
+    bundle = read_bundle(tmp_path / "b")
+    assert bundle.default_program().nfe == 6
+    wanted = library.load(tmp_path / "b").sample(n=2, seed=3)
+    np.testing.assert_allclose(draw(bundle.file("sampler.onnx")), wanted, rtol=0, atol=1e-4)
+
+
+def test_a_packed_program(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+    """The sampler takes it, and safetensors reads it."""
+    from safetensors.numpy import load
+
+    line = ("program", tiny_bundle, "--sampler", "ddim", "--steps", 5, "--out", "program.bin")
+    assert difftool(*line).code == 0
+    data = (tmp_path / "program.bin").read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    name = header.pop("__metadata__")["program"]
+    arrays = {}
+    for key, entry in header.items():
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        assert (entry["dtype"], begin % 4) == ("F32", 0)
+        arrays[key] = np.frombuffer(data[begin:end], "<f4").reshape(entry["shape"])
+    model = library.load(tiny_bundle)
+    program = ddim(model.spec, steps=5)
+    assert name == program.name
+    assert difftool("compile", tiny_bundle, "--portable").code == 0
+    got = draw(tmp_path / "sampler.onnx", **arrays)
+    np.testing.assert_allclose(got, model.sample(program, n=2, seed=3), rtol=0, atol=1e-4)
+
+    read = load(data)
+    np.testing.assert_array_equal(read["table"], program.table.astype(np.float32))
+    np.testing.assert_array_equal(read["cond"], program.conds.astype(np.float32))
+    np.testing.assert_array_equal(read["start"], np.float32([0, 0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "hint"),
+    [
+        ((), 2, "say --trt or --portable"),
+        (("--trt", "--portable"), 2, "say --trt or --portable"),
+        (("--trt", "--steps", "4"), 2, "leave the sampler out"),
+        (("--portable", "--gpu", "sm89"), 2, "say --trt instead"),
+        (("--portable", "--precision", "int8"), 3, "make it: difftool quantize"),
+    ],
+)
+def test_refused_samplers(
+    difftool: Command, tiny_bundle: Path, options: tuple[str, ...], code: int, hint: str
+) -> None:
+    difftool("compile", tiny_bundle, *options).refused(code, "", hint)
+    assert tree(Path()) == {}

@@ -24,9 +24,8 @@ def shipped(points_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("shipped")
 def test_a_whole_installation(difftool: Command, points_bundle: Path) -> None:
-    done = difftool("doctor", points_bundle.name, "--json")
-    value = json.loads(done.out)
-    assert (done.code, done.err, value["problems"]) == (0, "", [])
+    value = difftool("doctor", points_bundle.name, "--json").json()
+    assert value["problems"] == []
     assert value["versions"]["difftool"] == package.__version__
     assert value["versions"]["numpy"] == np.__version__
     assert value["onnxruntime_providers"] == onnxruntime.get_available_providers()
@@ -40,11 +39,11 @@ def test_a_whole_installation(difftool: Command, points_bundle: Path) -> None:
 
 
 @pytest.mark.usefixtures("shipped")
-def test_the_backend_that_is_taken_by_default_and_why_the_others_are_not(
+def test_the_backend_by_default_and_why_no_other(
     difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_device, "has_driver", lambda: False)
-    value = json.loads(difftool("doctor", points_bundle, "--json").out)
+    value = difftool("doctor", points_bundle, "--json").json()
     backends = value["backends"]
     assert value["chosen"] == load(points_bundle).backend.name == "onnxruntime-cpu"
     for name in (row.name for row in BACKENDS if row.automatic and row.gpu):
@@ -70,9 +69,7 @@ def test_a_backend_that_breaks(
     assert "backend onnxruntime-cpu: no such instruction" in done.out
 
 
-def test_without_models(
-    difftool: Command, points_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_models(difftool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_module, "_MODELS", tmp_path / "models")
     done = difftool("doctor", "--json")
     assert done.code == 1
@@ -80,9 +77,8 @@ def test_without_models(
 
 
 def test_a_backend_that_is_not_installed(spawn: Command, points_bundle: Path) -> None:
-    done = spawn(
-        "doctor", points_bundle, "--json", setup="import sys; sys.modules['onnxruntime'] = None"
-    )
+    setup = "import sys; sys.modules['onnxruntime'] = None"
+    done = spawn("doctor", points_bundle, "--json", setup=setup)
     state = json.loads(done.out)["backends"]["onnxruntime-cpu"]["state"]
     assert state == "onnxruntime is not installed (run: pip install 'difftool[cpu]')"
     assert done.code == 1  # there is no other

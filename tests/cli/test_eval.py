@@ -1,7 +1,6 @@
 """difftool eval: what it compares, what it prints, and what it refuses."""
 
 import io
-import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,12 +31,8 @@ def digits(tmp_path: Path) -> Path:
     return path
 
 
-def test_images_of_a_model_are_compared_in_the_extractor_s_features(
-    difftool: Command, digits: Path
-) -> None:
-    done = difftool("eval", "--against", digits, "-n", 8, "--seed", 3, *SHORT, "--json")
-    assert (done.code, done.err) == (0, "")
-    found = json.loads(done.out)
+def test_images_of_a_model_by_their_features(difftool: Command, digits: Path) -> None:
+    found = difftool("eval", "--against", digits, "-n", 8, "--seed", 3, *SHORT, "--json").json()
     model = load("ddpm-mnist")
     program = "ddim(steps=2, eta=0.0, clip=True, raw_epsilon=False)"
     asked = {"model": "ddpm-mnist", "sampler": "ddim", "steps": 2, "n": 8, "seed": 3}
@@ -67,12 +62,8 @@ def test_images_of_a_model_are_compared_in_the_extractor_s_features(
     )
 
 
-def test_points_of_a_model_are_compared_in_the_plane(
-    difftool: Command, points_bundle: Path
-) -> None:
-    done = difftool("eval", points_bundle, "--against", "moons", "-n", 50, "--json")
-    assert done.code == 0
-    found = json.loads(done.out)
+def test_points_of_a_model_in_the_plane(difftool: Command, points_bundle: Path) -> None:
+    found = difftool("eval", points_bundle, "--against", "moons", "-n", 50, "--json").json()
     samples = load(points_bundle).sample(n=50, seed=0).astype(np.float64)
     expected = compare_points(samples, read_data("moons", (2,)))
     assert found["figures"]["sliced_wasserstein"] == pytest.approx(expected.sliced_wasserstein)
@@ -83,14 +74,14 @@ def test_points_of_a_model_are_compared_in_the_plane(
 def test_a_toy_is_at_little_distance_from_itself(difftool: Command, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", samples=toys.points("rings", 0, np.arange(4000)))
     done = difftool("eval", "--samples", "a.npz", "--against", "rings", "--json")
-    figures = json.loads(done.out)["figures"]
+    figures = done.json()["figures"]
     assert figures["sliced_wasserstein"] < 0.15
     assert abs(figures["mmd"]) < 1e-3
 
 
 def test_samples_of_a_file_are_named_with_their_digest(difftool: Command, digits: Path) -> None:
     done = difftool("eval", "--samples", digits, "--against", digits, "-n", 9, "--json")
-    found = json.loads(done.out)
+    found = done.json()
     assert (found["samples"], found["samples_sha256"]) == (str(digits), sha256_of(digits))
     assert (found["n"], found["seed"], found["sampler"], found["steps"]) == (9, None, None, None)
 
@@ -103,15 +94,14 @@ def test_people_get_an_outline(difftool: Command, digits: Path) -> None:
     assert "sure" in lines
 
 
-def test_a_folder_s_images_get_the_samples_size_and_mode(
-    difftool: Command, digits: Path, tmp_path: Path
-) -> None:
+def test_images_of_another_size(difftool: Command, digits: Path, tmp_path: Path) -> None:
+    """They get the samples' size and mode."""
     (tmp_path / "photos").mkdir()
     for index in range(8):
         noise = np.random.default_rng(index).integers(0, 256, (40, 60, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"photos/{index}.png")
     done = difftool("eval", "--samples", digits, "--against", "photos", "--json")
-    assert json.loads(done.out)["against_n"] == 8
+    assert done.json()["against_n"] == 8
 
 
 def test_inception_figures_stand_beside_the_others(
@@ -127,7 +117,7 @@ def test_inception_figures_stand_beside_the_others(
     torch.save({"w": torch.zeros(1)}, tmp_path / "w.pth")
     line = ("eval", "--samples", digits, "--against", digits, "--inception", "w.pth", "--json")
     assert difftool(*line[:-2], "absent.pth").err.startswith("error: no weights at absent.pth")
-    assert json.loads(difftool(*line).out)["inception"] == {
+    assert difftool(*line).json()["inception"] == {
         "fid": 12.5,
         "inception_score": 9.0,
         "inception_score_std": 0.25,
@@ -141,6 +131,7 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+TWICE = ("--samples", "digits.npz", "--against", "digits.npz")
 BAD = {
     "no data": (("--samples", "digits.npz"), 2, "Missing option '--against'"),
     "absent data": (("--against", "absent.npz"), 3, "no file at absent.npz"),
@@ -153,42 +144,18 @@ BAD = {
     "other shape": (("--against", "small.npz"), 2, "one sample has the shape (28, 28, 1)"),
     "toy": (("--against", "moons"), 2, "one sample has the shape"),
     "absent file": (("--samples", "no.npz", "--against", "digits.npz"), 3, "no file at no.npz"),
-    "both": (
-        ("--samples", "digits.npz", "--against", "digits.npz", "--seed", 0),
-        2,
-        "--seed and --samples are both given",
-    ),
-    "model and file": (
-        ("ddpm-mnist", "--samples", "digits.npz", "--against", "digits.npz"),
-        2,
-        "MODEL and --samples are both given",
-    ),
-    "too many": (
-        ("--samples", "digits.npz", "--against", "digits.npz", "-n", 13),
-        2,
-        "digits.npz holds 12 samples, not 13",
-    ),
-    "too few": (
-        ("--samples", "digits.npz", "--against", "digits.npz", "-n", 3),
-        2,
-        "no 5 neighbours",
-    ),
+    "both": ((*TWICE, "--seed", 0), 2, "--seed and --samples are both given"),
+    "model and file": (("ddpm-mnist", *TWICE), 2, "MODEL and --samples are both given"),
+    "too many": ((*TWICE, "-n", 13), 2, "digits.npz holds 12 samples, not 13"),
+    "too few": ((*TWICE, "-n", 3), 2, "no 5 neighbours"),
     "no samples": (("--against", "digits.npz", "-n", 0), 2, "0 samples"),
     "extractor of other images": (
         ("--samples", "small.npz", "--against", "small.npz"),
         2,
         "the extractor mnist takes images of shape (1, 28, 28), not (1, 8, 8)",
     ),
-    "no extractor": (
-        ("--samples", "digits.npz", "--against", "digits.npz", "--extractor", "text.npz"),
-        3,
-        "text.npz is not ONNX",
-    ),
-    "absent extractor": (
-        ("--samples", "digits.npz", "--against", "digits.npz", "--extractor", "resnet"),
-        3,
-        "no extractor at resnet",
-    ),
+    "no extractor": ((*TWICE, "--extractor", "text.npz"), 3, "text.npz is not ONNX"),
+    "absent extractor": ((*TWICE, "--extractor", "resnet"), 3, "no extractor at resnet"),
     "extractor of points": (
         ("--samples", "points.npz", "--against", "moons", "--extractor", "text.npz"),
         2,
@@ -224,18 +191,11 @@ def test_bad_input_is_one_line(name: str, difftool: Command, digits: Path, tmp_p
     content[60:80] = bytes(20)
     (tmp_path / "damaged.npz").write_bytes(content)
     line, code, message = BAD[name]
-    done = difftool("eval", *line)
-    assert done.code == code, done
-    assert done.err.startswith("error: ")
-    assert message in done.err
-    assert len(done.err.splitlines()) == 2
-    assert done.out == ""
+    difftool("eval", *line).refused(code, message)
 
 
 @pytest.mark.parametrize("against", ["points.npz", "moons"])
-def test_files_and_toys_need_no_training_library(
-    against: str, spawn: Command, tmp_path: Path
-) -> None:
+def test_files_and_toys_need_no_torch(against: str, spawn: Command, tmp_path: Path) -> None:
     np.savez(tmp_path / "points.npz", samples=toys.points("moons", 0, np.arange(20)))
     without = "import sys; sys.modules |= dict.fromkeys(['torch', 'datasets', 'sklearn'])"
     done = spawn("eval", "--samples", "points.npz", "--against", against, setup=without)

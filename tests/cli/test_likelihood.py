@@ -1,6 +1,5 @@
 """difftool likelihood: the library's figures, and what it refuses."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from difftool.cli.faults import fault_of
 from difftool.data import toys
 from difftool.networks.trained import load_checkpoint
 from difftool.train import likelihood, variational
@@ -25,34 +23,28 @@ def pictures(tmp_path: Path) -> torch.Tensor:
     return torch.from_numpy(images)[:, None]
 
 
-def test_images_by_the_ode(
-    difftool: Command, tiny_checkpoint: Path, pictures: torch.Tensor
-) -> None:
+def test_images_by_ode(difftool: Command, tiny_checkpoint: Path, pictures: torch.Tensor) -> None:
     line = ("likelihood", tiny_checkpoint, "--data", "pictures", "-n", 4, "--steps", 3, "--seed", 5)
-    done = difftool(*line, "--probes", 2, "--json")
-    assert (done.code, done.err) == (0, "")
+    found = difftool(*line, "--probes", 2, "--json").json()
     loaded = load_checkpoint(tiny_checkpoint)
     network = likelihood.network_of(loaded.network, loaded.spec)
     bits = likelihood.bits_per_dim(network, pictures[:4], loaded.spec, steps=3, probes=2, seed=5)
-    found = json.loads(done.out)
     assert found["negative_log_likelihood"] == pytest.approx(float(bits.mean()), rel=1e-6)
     error = np.std(bits.numpy(), ddof=1) / 2
     assert found["standard_error"] == pytest.approx(error, rel=1e-4)
     expected = {"unit": "bits/dim", "n": 4, "seed": 5, "method": "ode", "steps": 3, "probes": 2}
     assert found.items() >= expected.items()
     assert found["weights"] == "ema"
-    split = json.loads(difftool(*line, "--probes", 2, "--max-batch", 3, "--json").out)
+    split = difftool(*line, "--probes", 2, "--max-batch", 3, "--json").json()
     assert split["negative_log_likelihood"] == pytest.approx(float(bits.mean()), rel=1e-5)
-    raw = json.loads(difftool(*line, "--probes", 2, "--raw", "--json").out)
+    raw = difftool(*line, "--probes", 2, "--raw", "--json").json()
     assert raw["weights"] == "raw"
     assert raw["negative_log_likelihood"] != found["negative_log_likelihood"]
 
 
-def test_images_by_the_bound(
-    difftool: Command, tiny_checkpoint: Path, pictures: torch.Tensor
-) -> None:
+def test_images_by_bound(difftool: Command, tiny_checkpoint: Path, pictures: torch.Tensor) -> None:
     line = ("likelihood", tiny_checkpoint, "--data", "pictures", "-n", 5, "--method", "bound")
-    found = json.loads(difftool(*line, "--max-batch", 2, "--seed", 3, "--json").out)
+    found = difftool(*line, "--max-batch", 2, "--seed", 3, "--json").json()
     loaded = load_checkpoint(tiny_checkpoint)
     network = likelihood.network_of(loaded.network, loaded.spec)
     x0 = pictures.float() / 127.5 - 1
@@ -77,7 +69,7 @@ def test_points_count_in_nats(difftool: Command, points_checkpoint: Path) -> Non
 
 def test_one_sample_has_no_standard_error(difftool: Command, points_checkpoint: Path) -> None:
     line = ("likelihood", points_checkpoint, "--data", "moons", "-n", 1, "--steps", 1, "--json")
-    assert json.loads(difftool(*line).out)["standard_error"] is None
+    assert difftool(*line).json()["standard_error"] is None
 
 
 @pytest.mark.parametrize(
@@ -97,21 +89,12 @@ def test_one_sample_has_no_standard_error(difftool: Command, points_checkpoint: 
         ("{points} --data moons --method bound", 2, "variance-preserving model of images"),
     ],
 )
-def test_what_is_refused(
-    line: str,
-    code: int,
-    message: str,
-    difftool: Command,
-    tiny_checkpoint: Path,
-    points_checkpoint: Path,
+def test_refusals(
+    line: str, code: int, message: str, difftool: Command, request: pytest.FixtureRequest
 ) -> None:
-    filled = line.format(images=tiny_checkpoint, points=points_checkpoint)
-    done = difftool("likelihood", *filled.split())
-    assert (done.code, done.out) == (code, "")
-    error, hint = done.err.splitlines()
-    assert error.startswith("error: ")
-    assert message in error
-    assert hint.startswith("hint: ")
+    images, points = map(request.getfixturevalue, ("tiny_checkpoint", "points_checkpoint"))
+    filled = line.format(images=images, points=points)
+    difftool("likelihood", *filled.split()).refused(code, message)
 
 
 def test_a_likelihood_that_is_no_number(
@@ -124,7 +107,3 @@ def test_a_likelihood_that_is_no_number(
     done = difftool("likelihood", points_checkpoint, "--data", "moons", "-n", 3)
     assert done.code == 1
     assert done.err.startswith("error: 3 of 3 likelihoods are not finite\n")
-
-
-def test_without_torch_it_asks_for_the_extra_of_training() -> None:
-    assert "difftool[train]" in fault_of(ModuleNotFoundError(name="torch"), ["likelihood"]).hint

@@ -1,6 +1,5 @@
 """difftool models: what ships, and what was fetched from the hub."""
 
-import json
 import sys
 
 import pytest
@@ -10,7 +9,7 @@ from tests.cli.conftest import Command
 
 
 def test_shipped_models_say_how_they_are_sampled(difftool: Command) -> None:
-    shipped = json.loads(difftool("models", "--json").out)["shipped"]
+    shipped = difftool("models", "--json").json()["shipped"]
     assert list(shipped) == package.shipped_models()
     for name, found in shipped.items():
         model = package.load(name)
@@ -21,9 +20,7 @@ def test_shipped_models_say_how_they_are_sampled(difftool: Command) -> None:
         assert found["bytes"] == sum(f.stat().st_size for f in files if f.name != "bundle.json")
 
 
-def test_without_the_hubs_library_nothing_is_cached(
-    difftool: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_hubs_library(difftool: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     done = difftool("models")
     assert (done.code, done.out.splitlines()[-1].split()) == (0, ["cached", "none"])

@@ -1,6 +1,5 @@
 """difftool plot: the files, the reports and the refusals of its four commands."""
 
-import json
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -14,18 +13,14 @@ from difftool import plot
 from difftool.bundle import read_bundle
 from difftool.cli.app import app
 from difftool.diffusion.samplers import ddim
-from tests.cli.conftest import Command, tree
+from tests.cli.conftest import SHOW_IMPORTS, Command, tree
 
 NAMES = ("scores", "trajectory", "program", "schedule")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_writes_a_picture_of_its_name(
-    name: str, difftool: Command, points_bundle: Path, tmp_path: Path
-) -> None:
-    done = difftool("plot", name, points_bundle, "--json")
-    assert (done.code, done.err) == (0, "")
-    report = json.loads(done.out)
+def test_each_draws(name: str, difftool: Command, points_bundle: Path, tmp_path: Path) -> None:
+    report = difftool("plot", name, points_bundle, "--json").json()
     path = tmp_path / f"{name}.png"
     assert report["out"] == path.name
     assert report["sha256"] == sha256(path.read_bytes()).hexdigest()
@@ -35,21 +30,17 @@ def test_each_writes_a_picture_of_its_name(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_strip_of_images_by_sampler_steps_and_count(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_a_strip_of_images(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     line = ("--sampler", "ddim", "--steps", 5, "--eta", 0.5, "-n", 2, "--seed", 3)
     done = difftool("plot", "trajectory", tiny_bundle, *line, "--out", "strip.svg", "--json")
-    report = json.loads(done.out)
+    report = done.json()
     program = ddim(read_bundle(tiny_bundle).spec, steps=5, eta=0.5)
     assert report["program"] == program.name
     assert (report["n"], report["seed"], report["format"]) == (2, 3, "svg")
     assert (tmp_path / "strip.svg").read_bytes().startswith(b"<?xml")
 
 
-def test_a_program_is_the_figure_of_the_program(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_a_program(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     line = ("--sampler", "ddim", "--arg", "steps=7", "--out", "program.pdf")
     assert difftool("plot", "program", tiny_bundle, *line).code == 0
     figure = plot.draw_program(ddim(read_bundle(tiny_bundle).spec, steps=7))
@@ -83,30 +74,19 @@ def test_force_replaces(difftool: Command, tiny_bundle: Path, tmp_path: Path) ->
         ("curves", 2, "No such command 'curves'"),
     ],
 )
-def test_refusals_are_one_line_and_change_nothing(
-    line: str,
-    code: int,
-    message: str,
-    difftool: Command,
-    tiny_bundle: Path,
-    points_bundle: Path,
-    tmp_path: Path,
+def test_refusals_change_nothing(
+    line: str, code: int, message: str, difftool: Command, tiny_bundle: Path, points_bundle: Path
 ) -> None:
-    before = [tree(folder) for folder in (tmp_path, tiny_bundle)]
-    done = difftool("plot", *line.format(bundle=tiny_bundle, points=points_bundle).split())
-    error, hint = done.err.splitlines()
-    assert error.startswith("error: ")
-    assert message in error
-    assert hint.startswith("hint: ")
-    assert (done.code, done.out) == (code, "")
-    assert [tree(folder) for folder in (tmp_path, tiny_bundle)] == before
+    before = [tree(folder) for folder in (Path(), tiny_bundle)]
+    filled = line.format(bundle=tiny_bundle, points=points_bundle)
+    difftool("plot", *filled.split()).refused(code, message)
+    assert [tree(folder) for folder in (Path(), tiny_bundle)] == before
 
 
 def test_without_matplotlib_it_says_what_to_install(spawn: Command, tiny_bundle: Path) -> None:
     setup = "import sys; sys.modules['matplotlib'] = None"
     done = spawn("plot", "schedule", tiny_bundle, setup=setup)
-    assert done.code == 4
-    assert "run: pip install 'difftool[plot]'" in done.err
+    done.refused(4, "", "run: pip install 'difftool[plot]'")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,17 +96,13 @@ def test_every_command_and_option_is_explained(name: str, difftool: Command) -> 
     assert all(parameter.help for parameter in command.params)
     assert difftool("plot", name, "--help").code == 0
     shown = difftool("plot", "--help").out
-    assert re.search(
-        rf"^  {name} +{re.escape(command.help)}$", shown, re.MULTILINE
-    )  # not cut short
+    whole = rf"^  {name} +{re.escape(command.help)}$"  # not cut short
+    assert re.search(whole, shown, re.MULTILINE)
     assert f"  difftool plot {name}" in shown
 
 
 def test_a_refusal_loads_no_matplotlib(spawn: Command) -> None:
-    show = (
-        "import atexit, sys; atexit.register(lambda: print(sorted(sys.modules), file=sys.stderr))"
-    )
     for line in (("--help",), ("schedule", "--out", "schedule.jpg")):
-        loaded = spawn("plot", *line, setup=show).err
+        loaded = spawn("plot", *line, setup=SHOW_IMPORTS).err
         assert "'difftool.cli.plot'" in loaded
         assert "'matplotlib'" not in loaded

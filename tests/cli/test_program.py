@@ -1,6 +1,5 @@
 """difftool program: the table, its proof and its file."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ def test_saves_every_bit(difftool: Command, tiny_bundle: Path, tmp_path: Path) -
 
 
 def test_json_is_the_program_and_its_proof(difftool: Command, tiny_bundle: Path) -> None:
-    value = json.loads(difftool("program", tiny_bundle, *LINE, "--json").out)
+    value = difftool("program", tiny_bundle, *LINE, "--json").json()
     proof = value.pop("proof")
     assert value == ddim(read_bundle(tiny_bundle).spec, steps=6, eta=0.25).to_dict()
     assert max(proof["signal_error"], proof["noise_error"]) < 1e-12
@@ -39,7 +38,5 @@ def test_a_wrong_table_fails(
     difftool: Command, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(invariant, "TOLERANCE", -1.0)  # now no table is exact enough
-    done = difftool("program", tiny_bundle, "--out", "program.json")
-    assert done.code == 1
-    assert "misses its noise level" in done.err
+    difftool("program", tiny_bundle, "--out", "program.json").refused(1, "misses its noise level")
     assert not (tmp_path / "program.json").exists()

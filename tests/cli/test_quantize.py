@@ -1,8 +1,8 @@
 """difftool quantize: int8 for a bundle, or nothing at all."""
 
-import json
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -24,9 +24,7 @@ def int8_bundle(classes_bundle: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_it_is_reported(difftool: Command, int8_bundle: Path) -> None:
     again = ["--sampler", "ddim", "--steps", 8, "--out", "copy", "--seed", 3, "--json"]
-    done = difftool("quantize", int8_bundle, *again)
-    assert (done.code, done.err) == (0, "")
-    value = json.loads(done.out)
+    value = difftool("quantize", int8_bundle, *again).json()
     assert value["bundle"].endswith("copy")
     assert value["calibration"] == {
         "source": "self",
@@ -45,9 +43,7 @@ def test_it_is_sampled_and_verified(difftool: Command, int8_bundle: Path) -> Non
     for precision in ("int8", "fp32"):
         out = f"{precision}.npy"
         line = ["sample", int8_bundle, "--precision", precision, "-n", 2, "--out", out, "--json"]
-        done = difftool(*line)
-        assert (done.code, done.err) == (0, "")
-        assert json.loads(done.out)["precision"] == precision
+        assert difftool(*line).json()["precision"] == precision
     assert 0 < np.abs(np.load("int8.npy") - np.load("fp32.npy")).max() < 0.1
     assert difftool("verify", int8_bundle, "--precision", "int8").code == 0
 
@@ -55,70 +51,45 @@ def test_it_is_sampled_and_verified(difftool: Command, int8_bundle: Path) -> Non
 def test_data_calibrate_it(difftool: Command, classes_bundle: Path) -> None:
     pytest.importorskip("sklearn")
     few = ["--sampler", "ddim", "--steps", 5, "--out", "copy", "--json"]
-    done = difftool("quantize", classes_bundle, "--calibrate", "digits", *few)
-    assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out)["calibration"]["source"] == "digits"
+    value = difftool("quantize", classes_bundle, "--calibrate", "digits", *few).json()
+    assert value["calibration"]["source"] == "digits"
 
 
 def test_int8_is_not_replaced_unasked(difftool: Command, int8_bundle: Path) -> None:
     before = tree(int8_bundle)
-    done = difftool("quantize", int8_bundle)
-    assert done.code == 2
-    assert done.err.startswith(f"error: {int8_bundle} has int8 already\n")
+    difftool("quantize", int8_bundle).refused(2, f"error: {int8_bundle} has int8 already")
     assert difftool("quantize", int8_bundle, "--out", int8_bundle).code == 2
     assert tree(int8_bundle) == before
 
 
-def test_a_folder_that_is_no_bundle_is_not_replaced(
-    difftool: Command, classes_bundle: Path, tmp_path: Path
-) -> None:
+def test_no_bundle_no_replacement(difftool: Command, classes_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter").write_text("dear")
     done = difftool("quantize", classes_bundle, "--out", "mine", "--force")
     assert (done.code, (tmp_path / "mine" / "letter").read_text()) == (2, "dear")
 
 
-def test_without_int8_the_line_to_make_it_is_printed(
-    difftool: Command, classes_bundle: Path
-) -> None:
+def test_a_precision_that_is_not_there(difftool: Command, classes_bundle: Path) -> None:
     done = difftool("sample", classes_bundle, "--precision", "int8", "-n", 1)
-    assert done.code == 3
-    assert f"hint: make it: difftool quantize {classes_bundle}" in done.err
-
-
-def test_an_unknown_precision_is_refused(difftool: Command, classes_bundle: Path) -> None:
+    done.refused(3, "", f"hint: make it: difftool quantize {classes_bundle}")
     done = difftool("sample", classes_bundle, "--precision", "int4", "-n", 1)
-    assert (done.code, done.err.splitlines()[0]) == (2, "error: unknown precision 'int4'")
+    done.refused(2, "error: unknown precision 'int4'")
 
 
 @pytest.mark.parametrize(
     ("error", "code"), [(CheckFailed("int8 fails", "stay with fp32"), 1), (KeyboardInterrupt, 130)]
 )
-def test_nothing_is_left_where_it_fails_or_is_interrupted(
-    difftool: Command,
-    classes_bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: BaseException,
-    code: int,
+def test_a_failure_or_an_interrupt_leaves_nothing(
+    difftool: Command, classes_bundle: Path, error: BaseException, code: int
 ) -> None:
-    shutil.copytree(classes_bundle, tmp_path / "b")
-    before = tree(tmp_path)
-
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(quantize, "require_covered", fail)
+    shutil.copytree(classes_bundle, "b")
+    before = tree(Path())
     few = ["--sampler", "ddim", "--steps", 2]
-    assert difftool("quantize", "b", *few).code == code
-    assert tree(tmp_path) == before
+    with patch.object(quantize, "require_covered", side_effect=error):
+        assert difftool("quantize", "b", *few).code == code
+    assert tree(Path()) == before
 
 
-def test_without_onnx_the_line_to_install_it_is_all_there_is(
-    spawn: Command, classes_bundle: Path
-) -> None:
+def test_without_onnx(spawn: Command, classes_bundle: Path) -> None:
     done = spawn("quantize", classes_bundle, setup="import sys; sys.modules['onnx'] = None")
-    assert (done.code, done.out) == (4, "")
-    assert done.err == (
-        "error: onnx is not installed\nhint: run: pip install 'difftool[compile]'\n"
-    )
+    done.refused(4, "error: onnx is not installed", "hint: run: pip install 'difftool[compile]'")

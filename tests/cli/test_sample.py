@@ -1,6 +1,5 @@
 """difftool sample: what the files hold, and that they repeat and appear whole or not at all."""
 
-import json
 import os
 import pty
 import subprocess
@@ -12,6 +11,8 @@ from PIL import Image
 
 from difftool.files import sha256_of
 from difftool.runtime import load, to_uint8
+from difftool.runtime.backends.table import BACKENDS
+from difftool.runtime.cuda import cuda_device
 from difftool.runtime.images import grid
 from tests.cli.conftest import Command, command, tree
 
@@ -30,9 +31,7 @@ Model.run = interrupted
 """
 
 
-def test_png_is_the_grid_of_the_samples(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_png_is_the_grid_of_samples(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     done = difftool("sample", tiny_bundle, "-n", 5, "--seed", 3, "--out", "grid.png")
     assert (done.code, done.err) == (0, "")
     model = load(tiny_bundle)
@@ -42,9 +41,7 @@ def test_png_is_the_grid_of_the_samples(
         np.testing.assert_array_equal(np.asarray(picture), expected[..., 0])
 
 
-def test_npz_of_images_holds_samples_and_pixels(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_npz_of_images(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     difftool("sample", tiny_bundle, "-n", 3, "--steps", 10, "--out", "new/samples.npz")
     with np.load(tmp_path / "new/samples.npz") as file:
         samples, images = file["samples"], file["images"]
@@ -64,9 +61,7 @@ def test_npz_and_npy_of_points(difftool: Command, points_bundle: Path, tmp_path:
     np.testing.assert_array_equal(np.load(tmp_path / "points.dat"), samples)
 
 
-def test_gif_shows_the_denoising_and_rests_on_the_samples(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_gif_ends_in_the_samples(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     line = ("sample", tiny_bundle, "-n", 5, "--max-batch", 2, "--out")
     difftool(*line, "film.gif")
     difftool(*line, "grid.png")
@@ -80,9 +75,7 @@ def test_gif_shows_the_denoising_and_rests_on_the_samples(
         np.testing.assert_array_equal(np.asarray(film.convert("L")), np.asarray(picture))
 
 
-def test_gif_of_many_steps_has_fifty_moments(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_gif_has_at_most_50_frames(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     walk = ("--sampler", "langevin", "--steps", 120, "--arg", "step_size=0.02")
     assert difftool("sample", tiny_bundle, "-n", 2, *walk, "--out", "film.gif").code == 0
     with Image.open(tmp_path / "film.gif") as film:
@@ -90,9 +83,7 @@ def test_gif_of_many_steps_has_fifty_moments(
 
 
 @pytest.mark.parametrize("format", ["png", "npy", "npz", "gif"])
-def test_the_same_command_gives_the_same_file(
-    format: str, difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_a_line_repeats(format: str, difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     line = ("sample", tiny_bundle, "--steps", 20, "-n", 16, "--seed", 0)
     assert difftool(*line, "--out", f"a.{format}").code == 0
     assert difftool(*line, "--out", f"b.{format}").code == 0
@@ -101,9 +92,7 @@ def test_the_same_command_gives_the_same_file(
     assert a == b != c
 
 
-def test_samples_do_not_depend_on_their_number(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_samples_of_any_number(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     def samples(name: str, *options: object) -> np.ndarray:
         assert difftool("sample", tiny_bundle, *options, "--out", f"{name}.npy").code == 0
         return np.load(tmp_path / f"{name}.npy")
@@ -120,13 +109,9 @@ def test_force_replaces_a_file(difftool: Command, points_bundle: Path, tmp_path:
     assert np.load(tmp_path / "a.npy").shape == (16, 2)
 
 
-def test_json_is_the_only_thing_on_stdout(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_json_is_alone_on_stdout(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     line = ("--sampler", "ddim", "--steps", 4, "--eta", 0.5, "--arg", "clip=false")
-    done = difftool("sample", tiny_bundle, *line, "--max-batch", 5, "--json")
-    value = json.loads(done.out)
-    assert done.err == ""
+    value = difftool("sample", tiny_bundle, *line, "--max-batch", 5, "--json").json()
     assert value["program"] == "ddim(steps=4, eta=0.5, clip=False, raw_epsilon=False)"
     assert value["out"] == "samples.png"
     assert value["sha256"] == sha256_of(tmp_path / "samples.png")
@@ -170,3 +155,14 @@ def test_the_default_model_is_shipped(difftool: Command, tmp_path: Path) -> None
     assert done.code == 0, done.err
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.size == (2 * 30 + 2, 30 + 2)
+
+
+@pytest.mark.parametrize("name", [row.name for row in BACKENDS if row.gpu or row.untried])
+def test_a_backend_that_cannot_run(
+    difftool: Command, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: False)
+    monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
+    done = difftool("sample", tiny_bundle, "--backend", name, "--out", "x.npz")
+    done.refused(4, "")
+    assert list(tmp_path.iterdir()) == []

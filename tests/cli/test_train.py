@@ -20,9 +20,8 @@ def recipe(tmp_path: Path, toy_recipe: str) -> Path:
 
 def test_flags_and_assignments_say_what_toml_says(difftool: Command, recipe: Path) -> None:
     flags = ("--steps", 77, "--batch", 12, "--seed", 5, "--data", 'a "folder" of 123')
-    done = difftool(
-        "train", "ncsn", "--config", recipe, *flags, "--set", "optimizer.lr=2e-5", "--print-config"
-    )
+    line = ("train", "ncsn", "--config", recipe, *flags, "--set", "optimizer.lr=2e-5")
+    done = difftool(*line, "--print-config")
     assert (done.code, done.err) == (0, "")
     expected = read_toml(recipe).model_dump()
     expected["run"] |= {"steps": 77, "batch": 12, "seed": 5}
@@ -44,9 +43,7 @@ def test_a_printed_configuration_reads_back(difftool: Command, tmp_path: Path) -
 
 @pytest.mark.parametrize("method", ["ddpm", "ncsn"])
 def test_a_method_alone_names_a_recipe(method: str, difftool: Command) -> None:
-    done = difftool("train", method, "--print-config", "--json")
-    assert done.code == 0, done.err
-    assert json.loads(done.out)["method"] == method
+    assert difftool("train", method, "--print-config", "--json").json()["method"] == method
 
 
 def test_a_run_goes_on(difftool: Command, recipe: Path, tmp_path: Path) -> None:
@@ -60,7 +57,7 @@ def test_a_run_goes_on(difftool: Command, recipe: Path, tmp_path: Path) -> None:
     second = json.loads(difftool(*line, "--steps", 4).out)
     assert second["step"] == 4
     assert (tmp_path / second["checkpoint"] / "model.safetensors").is_file()
-    inspected = json.loads(difftool("inspect", "run", "--json").out)
+    inspected = difftool("inspect", "run", "--json").json()
     assert inspected["resumable"] is True
     assert inspected["training"]["run"]["steps"] == 4
 
@@ -69,13 +66,7 @@ def test_a_run_goes_on(difftool: Command, recipe: Path, tmp_path: Path) -> None:
     "line",
     [
         ("ddpm", "--data", "moons"),
-        (
-            "ddpm",
-            "--set",
-            "data.source=digits",
-            "--set",
-            "network.arguments.multipliers=[1,1,1,1,1]",
-        ),
+        ("ddpm", "--data", "digits", "--set", "network.arguments.multipliers=[1,1,1,1,1]"),
         ("ddpm", "--set", "network.arguments.dropout=2"),
         ("ddpm", "--set", 'network.arguments.blocks="x"'),
         ("ddpm", "--set", "network.arguments.x=" + "[" * 5000),
@@ -84,9 +75,7 @@ def test_a_run_goes_on(difftool: Command, recipe: Path, tmp_path: Path) -> None:
     ],
     ids=lambda line: " ".join(line)[:60],
 )
-def test_what_cannot_be_trained_leaves_nothing(
-    line: tuple[str, ...], difftool: Command, tmp_path: Path
-) -> None:
+def test_a_refusal_leaves_nothing(line: tuple[str, ...], difftool: Command, tmp_path: Path) -> None:
     done = difftool("train", *line, "--out", "run")
     assert done.code == 2, done.err
     assert "Traceback" not in done.err

@@ -1,6 +1,7 @@
 """Half precision in the step graph: where it is, where it is not, and what it costs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from difftool.compile.precision import in_half
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import UNBOUNDED, Column
 from difftool.diffusion.schedules import geometric
-from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
 from difftool.export.onnx import export_step, step_module
 from difftool.networks import build_network
+from tests.fixtures import POINTS_SPEC
 
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 STATISTICS = {"InstanceNormalization", "LayerNormalization", "ReduceMean", "Softmax"}
@@ -39,20 +40,11 @@ def tiny_feed(tiny_bundle: Path) -> Feed:
     rng = np.random.default_rng(0)
     conditioner = onnxruntime.InferenceSession(tiny_bundle / CONDITIONER)
     x = rng.standard_normal((3, 1, 8, 8)).astype(np.float32)
-    return {
-        "x": x,
-        "history": np.zeros((1, *x.shape), np.float32),
-        "row": np.array([0, 1, 2]),
-        "noise": np.zeros_like(x),
-        "table": _table(3),
-        "cond_table": conditioner.run(None, {"cond": np.array([1, 9, 18], np.float32)})[0],
-    }
+    return _feed(x, conditioner.run(None, {"cond": np.array([1, 9, 18], np.float32)})[0])
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_the_network_is_half_and_all_around_it_is_not(
-    tiny_step: onnx.ModelProto, precision: str
-) -> None:
+def test_the_network_alone_is_half(tiny_step: onnx.ModelProto, precision: str) -> None:
     graph = in_half(tiny_step, precision).graph
     types = _types(graph)
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
@@ -73,11 +65,8 @@ def test_the_network_is_half_and_all_around_it_is_not(
 def test_half_differs_from_float32_by_its_rounding(
     tiny_step: onnx.ModelProto, tiny_feed: Feed, precision: str, digits: int
 ) -> None:
-    """The graph is run as ONNX defines it, with numbers that really have 16 bits."""
-    exact = ReferenceEvaluator(tiny_step).run(None, tiny_feed)
-    half = ReferenceEvaluator(in_half(tiny_step, precision)).run(None, tiny_feed)
-    error = np.abs(half[3] - exact[3]).max() / np.abs(exact[3]).max()
-    assert 0 < error < 8 * 2.0**-digits
+    exact, half = _exact_and_half(tiny_step, tiny_feed, precision)
+    assert 0 < _error(exact, half) < 8 * 2.0**-digits
     assert half[0].dtype == np.float32
     assert np.array_equal(half[2], exact[2])
 
@@ -86,18 +75,8 @@ def test_a_network_of_linear_layers_can_be_half(points_bundle: Path) -> None:
     model = onnx.load(points_bundle / STEP)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, 2)).astype(np.float32)
-    feed: Feed = {
-        "x": x,
-        "history": np.zeros((1, *x.shape), np.float32),
-        "row": np.array([0, 1, 2]),
-        "noise": np.zeros_like(x),
-        "table": _table(3),
-        "cond_table": rng.standard_normal((3, 32)).astype(np.float32),
-    }
-    exact = ReferenceEvaluator(model).run(None, feed)
-    half = ReferenceEvaluator(in_half(model, "fp16")).run(None, feed)
-    error = np.abs(half[3] - exact[3]).max() / np.abs(exact[3]).max()
-    assert 0 < error < 2.0**-8
+    feed = _feed(x, rng.standard_normal((3, 32)).astype(np.float32))
+    assert 0 < _error(*_exact_and_half(model, feed, "fp16")) < 2.0**-8
 
 
 def test_the_row_is_computed_in_float32(tiny_step: onnx.ModelProto, tiny_feed: Feed) -> None:
@@ -105,10 +84,8 @@ def test_the_row_is_computed_in_float32(tiny_step: onnx.ModelProto, tiny_feed: F
     table = _table(3)
     table[:, Column.C_OUT] = 0
     table[:, Column.C_SKIP] = 1 / 3
-    feed = {**tiny_feed, "table": table}
-    exact = ReferenceEvaluator(tiny_step).run(None, feed)
-    half = ReferenceEvaluator(in_half(tiny_step, "fp16")).run(None, feed)
-    for one, other in zip(exact, half, strict=True):
+    outputs = _exact_and_half(tiny_step, {**tiny_feed, "table": table}, "fp16")
+    for one, other in zip(*outputs, strict=True):
         assert np.array_equal(one, other)
 
 
@@ -136,9 +113,7 @@ def test_what_has_no_network_or_no_precision_is_refused(tiny_step: onnx.ModelPro
 def ncsnv2_step(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """NCSNv2 for CIFAR-10, at a quarter of its width, in fp16."""
     levels = geometric(levels=232, sigma_min=0.01, sigma_max=SIGMA_MAX)
-    spec = ModelSpec(
-        shape=(3, 32, 32), schedule=levels, parameterization="scaled_score", cond="level"
-    )
+    spec = replace(POINTS_SPEC, shape=(3, 32, 32), schedule=levels)
     torch.manual_seed(0)
     network = build_network(NetworkCall("ncsnv2", {"in_channels": 3, "channels": 32}))
     path = tmp_path_factory.mktemp("ncsnv2") / STEP
@@ -166,6 +141,28 @@ def _table(rows: int) -> np.ndarray:
     return table
 
 
+def _feed(x: np.ndarray, cond_table: np.ndarray) -> Feed:
+    """Return a row for each sample, with its own conditioning and without noise."""
+    return {
+        "x": x,
+        "history": np.zeros((1, *x.shape), np.float32),
+        "row": np.arange(len(x)),
+        "noise": np.zeros_like(x),
+        "table": _table(len(x)),
+        "cond_table": cond_table,
+    }
+
+
+def _exact_and_half(model: onnx.ModelProto, feed: Feed, precision: str) -> list[list[np.ndarray]]:
+    """Run both graphs as ONNX defines them, with numbers that really have 16 bits."""
+    graphs = (model, in_half(model, precision))
+    return [ReferenceEvaluator(graph).run(None, feed) for graph in graphs]
+
+
+def _error(exact: list[np.ndarray], half: list[np.ndarray]) -> float:
+    return float(np.abs(half[3] - exact[3]).max() / np.abs(exact[3]).max())
+
+
 def _types(graph: onnx.GraphProto) -> dict[str, int]:
     values = [*graph.input, *graph.output, *graph.value_info]
     types = {value.name: value.type.tensor_type.elem_type for value in values}
@@ -188,12 +185,8 @@ def _half_values(model: onnx.ModelProto, sigma: float) -> Iterator[tuple[str, np
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     types = _types(shown.graph)
-    names = [
-        name
-        for node in shown.graph.node
-        for name in node.output
-        if types.get(name) == TensorProto.FLOAT16
-    ]
+    outputs = [name for node in shown.graph.node for name in node.output]
+    names = [name for name in outputs if types.get(name) == TensorProto.FLOAT16]
     assert len(names) > 200
     del shown.graph.output[:]
     for name in names:
@@ -203,14 +196,7 @@ def _half_values(model: onnx.ModelProto, sigma: float) -> Iterator[tuple[str, np
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(shown.SerializeToString(), options)
     x = sigma * np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
-    feed: Feed = {
-        "x": x,
-        "history": np.zeros((1, *x.shape), np.float32),
-        "row": np.zeros(2, np.int64),
-        "noise": np.zeros_like(x),
-        "table": _table(1),
-        "cond_table": np.zeros((1, 0), np.float32),
-    }
+    feed = _feed(x, np.zeros((1, 0), np.float32)) | {"row": np.zeros(2, np.int64)}
     taken = {value.name for value in session.get_inputs()}
     found = session.run(names, {name: feed[name] for name in feed.keys() & taken})
     yield from zip(names, found, strict=True)

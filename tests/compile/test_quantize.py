@@ -1,7 +1,8 @@
-"""int8 is what its definition says, follows the trajectory, and does not pass where it must not."""
+"""int8 is as its definition says, follows the trajectory, and fails if it must."""
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -42,15 +43,14 @@ def quantized(
     classes_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Quantized, int]:
     """`classes_bundle` with int8, and how many steps that took."""
-    steps: list[None] = []
+    counted = Mock()
     out = tmp_path_factory.mktemp("quantize") / "int8"
-    result = quantize(read_bundle(classes_bundle), out=out, on_step=lambda: steps.append(None))
-    return result, len(steps)
+    result = quantize_bundle(read_bundle(classes_bundle), out=out, on_step=counted)
+    return result, counted.call_count
 
 
-def test_the_bundle_has_int8_and_a_report(
-    quantized: tuple[Quantized, int], classes_bundle: Path
-) -> None:
+def test_the_bundle(quantized: tuple[Quantized, int], classes_bundle: Path) -> None:
+    """It has int8 and a report."""
     result, steps = quantized
     before = read_bundle(classes_bundle)
     assert result.bundle.manifest.files.keys() == before.manifest.files.keys() | {INT8, REPORT}
@@ -65,9 +65,7 @@ def test_the_bundle_has_int8_and_a_report(
     }
 
 
-def test_first_and_last_layer_and_sensitive_ones_stay_in_float(
-    quantized: tuple[Quantized, int],
-) -> None:
+def test_outer_and_sensitive_layers_stay_in_float(quantized: tuple[Quantized, int]) -> None:
     report = quantized[0].report["layers"]
     shares = {name: layer["share"] for name, layer in report.items() if layer["share"] is not None}
     in_float = {name for name, layer in report.items() if layer["precision"] == "fp32"}
@@ -75,11 +73,9 @@ def test_first_and_last_layer_and_sensitive_ones_stay_in_float(
     assert in_float == {"conv_in", "conv_out", *(n for n, s in shares.items() if s > limit)}
     assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
     stored = {t.name for t in onnx.load(quantized[0].bundle.file(INT8)).graph.initializer}
-    assert all(
-        (f"network.{name}.weight" in stored) == (name in in_float)
-        for name in report
-        if not name.startswith("node_")
-    )
+    for name in report:
+        if not name.startswith("node_"):
+            assert (f"network.{name}.weight" in stored) == (name in in_float)
 
 
 def test_the_report_says_what_verify_finds(quantized: tuple[Quantized, int]) -> None:
@@ -213,13 +209,9 @@ def test_a_layer_fails_that_brings_four_times_its_part() -> None:
 
 
 def test_a_network_of_two_layers_is_too_small() -> None:
-    model = _model(
-        ["x"],
-        {"v": np.ones((2, 2, 1, 1), np.float32), "w": np.ones((2, 2, 1, 1), np.float32)},
-        [("Conv", ["x", "v"], {}), ("Conv", ["v0", "w"], {})],
-        channels=2,
-    )
-    assert layers(model) == []
+    weights = dict.fromkeys("vw", np.ones((2, 2, 1, 1), np.float32))
+    nodes = [("Conv", ["x", "v"], {}), ("Conv", ["v0", "w"], {})]
+    assert layers(_model(["x"], weights, nodes, channels=2)) == []
 
 
 def _of_rows(bundle: Bundle, rows: int) -> onnx.ModelProto:
@@ -240,24 +232,23 @@ def _model(
         helper.make_node(op, taken, [f"v{index}"], name=f"node{index}", **given)
         for index, (op, taken, given) in enumerate(nodes)
     ]
-    image = ["h", "w"]
+
+    def image(name: str, channels: int | str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "h", "w"])
+
     graph = helper.make_graph(
         [*chain, helper.make_node("Identity", [f"v{len(nodes) - 1}"], ["y"])],
         "graph",
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, *image])
-            for name in inputs
-        ],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "c", *image])],
+        [image(name, channels) for name in inputs],
+        [image("y", "c")],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 def _run(model: onnx.ModelProto, feed: dict[str, Array]) -> Array:
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), cpu_options(None), providers=["CPUExecutionProvider"]
-    )
+    data, on_cpu = model.SerializeToString(), ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(data, cpu_options(None), providers=on_cpu)
     found: Array = session.run(["y"], feed)[0]
     return found
 

@@ -1,4 +1,4 @@
-"""All that changes the form of a bundle works where PyTorch is not installed."""
+"""All that changes the form of a bundle works if PyTorch is not installed."""
 
 from pathlib import Path
 

@@ -36,9 +36,7 @@ def test_the_table_is_the_papers_loop(spec: ModelSpec) -> None:
     assert np.abs(run_table(spec, program, START * program.start.high) - expected).max() < 1e-10
 
 
-def test_it_draws_digits_with_the_shipped_bundle(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_draws_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own_sampler.main(tmp_path / "grid.png")
     assert capsys.readouterr().out.startswith("dpmpp_2s(levels=10, clip=True): 19 evaluations")
     with Image.open(tmp_path / "grid.png") as picture:

@@ -81,9 +81,7 @@ def test_annealed_langevin_gets_them_right_on_a_learned_score(annealed_mass: flo
     assert 0.74 <= found <= 0.84
 
 
-def test_the_script_draws_every_picture_of_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_script_draws_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def shortest(recipe: TrainConfig) -> TrainConfig:
         return apply_overrides(recipe, SHORTEST)
 

@@ -71,61 +71,42 @@ def _give_weights(network: torch.nn.Module, source: Checkpoint) -> torch.nn.Modu
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "scheduler", "arguments", "compile_program"),
+    ("name", "settings", "arguments", "compile_program"),
     [
-        pytest.param(
-            diffusers.DDPMPipeline,
-            diffusers.DDPMScheduler(variance_type="fixed_large"),
+        ("DDPM", {"variance_type": "fixed_large"}, {}, lambda: ddpm(SPEC, variance="large")),
+        ("DDPM", {"variance_type": "fixed_small"}, {}, lambda: ddpm(SPEC, variance="small")),
+        ("DDIM", {}, {"eta": 0.0}, lambda: ddim(SPEC, steps=1000, raw_epsilon=True)),
+        (
+            "DDIM",
             {},
-            lambda: ddpm(SPEC, variance="large"),
-            id="ddpm fixed_large",
-        ),
-        pytest.param(
-            diffusers.DDPMPipeline,
-            diffusers.DDPMScheduler(variance_type="fixed_small"),
-            {},
-            lambda: ddpm(SPEC, variance="small"),
-            id="ddpm fixed_small",
-        ),
-        pytest.param(
-            diffusers.DDIMPipeline,
-            diffusers.DDIMScheduler(),
-            {"eta": 0.0},
-            lambda: ddim(SPEC, steps=1000, raw_epsilon=True),
-            id="ddim",
-        ),
-        pytest.param(
-            diffusers.DDIMPipeline,
-            diffusers.DDIMScheduler(),
             {"eta": 1.0, "use_clipped_model_output": True},
             lambda: ddim(SPEC, steps=1000, eta=1.0),
-            id="ddim eta=1, clipped epsilon",
         ),
     ],
+    ids=["ddpm fixed_large", "ddpm fixed_small", "ddim", "ddim eta=1, clipped epsilon"],
 )
 def test_a_thousand_steps_agree(
-    pipeline: type,
-    scheduler: object,
+    name: str,
+    settings: dict[str, str],
     arguments: dict[str, object],
     compile_program: Callable[[], Program],
     unet: torch.nn.Module,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program = compile_program()
-    drawn = _draws(program)
+    draws = _draws(program)
 
     def randn_tensor(shape: tuple[int, ...], **_: object) -> torch.Tensor:
-        return next(drawn).reshape(shape)
+        return next(draws).reshape(shape)
 
-    for module in ("pipelines.ddpm.pipeline_ddpm", "pipelines.ddim.pipeline_ddim"):
-        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", randn_tensor)
-    for module in ("schedulers.scheduling_ddpm", "schedulers.scheduling_ddim"):
-        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", randn_tensor)
-    run = pipeline(unet=unet, scheduler=scheduler)
+    for low in ("ddpm", "ddim"):
+        for module in (f"pipelines.{low}.pipeline_{low}", f"schedulers.scheduling_{low}"):
+            monkeypatch.setattr(f"diffusers.{module}.randn_tensor", randn_tensor)
+    scheduler = getattr(diffusers, f"{name}Scheduler")(**settings)
+    run = getattr(diffusers, f"{name}Pipeline")(unet=unet, scheduler=scheduler)
     run.set_progress_bar_config(disable=True)
-    theirs = run(
-        batch_size=COUNT, num_inference_steps=1000, output_type="np", **arguments
-    ).images  # [N, H, W, C] in 0 .. 1
+    drawn = run(batch_size=COUNT, num_inference_steps=1000, output_type="np", **arguments)
+    theirs = drawn.images  # [N, H, W, C] in 0 .. 1
     ours = difftool.load("ddpm-mnist", threads=1).sample(program, n=COUNT, seed=SEED)
     assert ours.std() > 0.1
     assert np.abs(theirs.transpose(0, 3, 1, 2) * 2 - 1 - ours).max() < 1e-3

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from difftool.bundle import read_bundle
-from difftool.diffusion import noise, schedules
+from difftool.diffusion import noise
 from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
-from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.export import export
 from difftool.networks.trained import Checkpoint, load_checkpoint
@@ -28,6 +27,7 @@ from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
 from difftool.verify import verify
 from difftool.verify.eager import Eager
+from tests.fixtures import CLASSES_SPEC
 
 SEED = 4
 LABELS = [2, 0, 3, 1, 2, 0]  # 3 is the null label
@@ -116,10 +116,8 @@ def test_labels_and_guidance_matter(loaded: Checkpoint) -> None:
     one, three = ancestral(loaded, 1.0), ancestral(loaded, 3.0)
     assert (one - three).abs().amax((1, 2, 3)).gt(0.05).tolist() == [label != 3 for label in LABELS]
     x, cond = drawn(0, loaded.spec.shape)[:1], torch.tensor([5.0])
-    outputs = [
-        loaded.network(x, loaded.network.condition(cond, torch.tensor([label])))
-        for label in range(4)
-    ]
+    network, labels = loaded.network, torch.arange(4).split(1)
+    outputs = [network(x, network.condition(cond, label)) for label in labels]
     assert all((a - b).abs().max() > 0.01 for i, a in enumerate(outputs) for b in outputs[:i])
 
 
@@ -127,17 +125,14 @@ def test_the_conditioner_takes_labels_and_the_step_knows_none(classes_bundle: Pa
     conditioner = onnx.load(classes_bundle / "conditioner.onnx")
     assert [value.name for value in conditioner.graph.input] == ["cond", "label"]
     step = onnx.load(classes_bundle / "step.onnx")
-    assert [value.name for value in step.graph.input] == [
-        "x", "history", "row", "noise", "table", "cond_table",
-    ]  # fmt: skip
+    names = ["x", "history", "row", "noise", "table", "cond_table"]
+    assert [value.name for value in step.graph.input] == names
     assert step.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert read_bundle(classes_bundle).features == {Feature.GUIDANCE}
 
 
-def test_verification_runs_the_labels_and_the_guidance(
-    classes_bundle: Path, classes_checkpoint: Path
-) -> None:
-    assert verify(classes_bundle, classes_checkpoint, n=3).passed
+def test_verify_runs_labels_and_guidance(classes_bundle: Path, classes_checkpoint: Path) -> None:
+    assert verify_bundle(classes_bundle, classes_checkpoint, n=3).passed
     for wrong, row in ((1, "a label's row"), (3, "the null label's row")):
         loaded, other = (load_checkpoint(classes_checkpoint) for _ in range(2))
         other.network.label_embedding.weight[wrong] += 0.5
@@ -163,16 +158,7 @@ def wide_in_numpy(x: np.ndarray, cond: np.ndarray, label: np.ndarray) -> np.ndar
 
 def test_learned_variances_are_the_labels_own() -> None:
     """As in GLIDE and DiT, guidance moves the estimate and not the variance."""
-    spec = ModelSpec(
-        shape=(3,),
-        schedule=schedules.linear(steps=20, beta_end=0.4),
-        parameterization="epsilon",
-        cond="timestep",
-        data_range=(-1.0, 1.0),
-        learned_variance=True,
-        classes=2,
-        null_label=True,
-    )
+    spec = replace(CLASSES_SPEC, shape=(3,), classes=2, learned_variance=True)
     program, labels = ddpm(spec, variance="learned"), np.array([0, 1, 2, 1])
     rng = np.random.default_rng(0)
     start, fresh = rng.normal(size=(4, 3)), rng.normal(size=(20, 4, 3))

@@ -29,9 +29,8 @@ def axis_of_row(path: Path) -> Any:
 
 def exported(spec: ModelSpec, path: Path, features: Sequence[Feature] = ()) -> Path:
     labels = {"classes": spec.classes, "null_label": spec.null_label}
-    network = build_network(
-        NetworkCall(POINTS_NETWORK.kind, {**POINTS_NETWORK.arguments, **labels})
-    )
+    call = NetworkCall(POINTS_NETWORK.kind, {**POINTS_NETWORK.arguments, **labels})
+    network = build_network(call)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
     module = step_module(network, spec, features)

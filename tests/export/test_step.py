@@ -1,5 +1,6 @@
 """The step module against the float64 reference, and what the exported graph promises."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from difftool.diffusion import schedules
+from difftool.bundle import read_bundle
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
-from difftool.diffusion.spec import ModelSpec
 from difftool.export.step import StepModule
 from difftool.networks.trained import load_checkpoint
+from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.reference import Reference
 from difftool.verify.eager import Eager
+from tests.fixtures import IMAGE_SPEC
 
-SPEC = ModelSpec(
-    shape=(3,),
-    schedule=schedules.linear(steps=20, beta_end=0.4),
-    parameterization="epsilon",
-    cond="timestep",
-    data_range=(-1.0, 1.0),
-)
+SPEC = replace(IMAGE_SPEC, shape=(3,))
 
 
 class Toy(nn.Module):
@@ -59,20 +55,12 @@ def with_history(program: Program) -> Program:
     for column in (Column.G, Column.E, Column.F, Column.HISTORY, Column.HISTORY + 1):
         table[:, column] = 0.1 * rng.normal(size=len(program))
     table[:, Column.C_IN] = 0.9
-    return Program(
-        call=SamplerCall("any"),
-        table=table,
-        conds=program.conds,
-        draws=program.draws,
-        targets=program.targets,
-        start=program.start,
-        exact_noise=False,
-    )
+    return replace(program, call=SamplerCall("any"), table=table, exact_noise=False)
 
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_the_step_is_the_documented_arithmetic(learned: bool) -> None:
-    spec = ModelSpec.from_dict({**SPEC.to_dict(), "learned_variance": learned})
+    spec = replace(SPEC, learned_variance=learned)
     program = with_history(ddpm(spec, variance="learned" if learned else "small"))
     exact = Reference(toy_in_numpy(learned), spec.shape, learned_variance=learned)
     expected, found = exact.batch(program, 5), Eager(Toy(wide=learned), spec).batch(program, 5)
@@ -84,9 +72,8 @@ def test_the_step_is_the_documented_arithmetic(learned: bool) -> None:
         noise = rng.normal(size=(5, 3)).astype(np.float32)
         expected.step(noise)
         found.step(noise)
-        assert np.abs(found.x - expected.x).max() < 2e-5
-        assert np.abs(found.denoised - expected.denoised).max() < 2e-5
-        assert np.abs(found.history - expected.history).max() < 2e-5
+        for part in ("x", "denoised", "history"):
+            assert np.abs(getattr(found, part) - getattr(expected, part)).max() < 2e-5, part
 
 
 def test_samples_at_different_rows_of_different_programs_share_a_batch() -> None:
@@ -146,9 +133,6 @@ def test_one_graph_serves_any_history(tiny_bundle: Path, tiny_checkpoint: Path) 
     loaded = load_checkpoint(tiny_checkpoint)
     program = with_history(ddpm(loaded.spec, clip=False))
     reference = Eager(loaded.network, loaded.spec).batch(program, 2)
-    from difftool.bundle import read_bundle
-    from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
-
     candidate = OnnxRuntimeCpu(read_bundle(tiny_bundle), threads=1).batch(program, 2)
     rng = np.random.default_rng(2)
     x = rng.normal(size=(2, 1, 8, 8)).astype(np.float32)
@@ -159,6 +143,6 @@ def test_one_graph_serves_any_history(tiny_bundle: Path, tiny_checkpoint: Path) 
         reference.step(noise)
         candidate.step(noise)
     assert candidate.history.shape == (2, 2, 1, 8, 8)
-    assert np.abs(candidate.x - reference.x).max() < 1e-4 * np.abs(reference.x).max()
-    apart = np.abs(candidate.history - reference.history).max()
-    assert apart < 1e-4 * np.abs(reference.history).max()
+    for part in ("x", "history"):
+        found, expected = getattr(candidate, part), getattr(reference, part)
+        assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max(), part

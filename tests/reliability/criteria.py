@@ -33,7 +33,7 @@ class Cases:
     record: Callable[[str, object], None]
 
     def run(self, check: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """What `check` says of every item; AssertionError at the end, with those that failed."""
+        """Return what `check` says of every item; raise AssertionError if some failed."""
         ran, failed, said = 0, [], []
         for item in items:
             ran += 1
@@ -62,7 +62,7 @@ def note(record_property: Callable[[str, object], None]) -> Callable[[str], None
 
 @pytest.fixture(scope="session")
 def nightly(pytestconfig: pytest.Config) -> bool:
-    """Whether the full tier is run."""
+    """True if the full tier is run."""
     return bool(pytestconfig.getoption("nightly"))
 
 
@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """A line for each criterion; with `--criteria` also in a file."""
+    """Print a line for each criterion; with `--criteria` also into a file."""
     found = summary(terminalreporter.stats)
     if not found:
         return
@@ -123,33 +123,17 @@ def summary(stats: dict[str, list[Any]]) -> list[tuple[str, str, str, str]]:
 
 
 def notes(stats: dict[str, list[Any]]) -> list[str]:
-    """What the tests that passed had to tell, in the order of the alphabet."""
-    reports = stats.get("passed", ())
-    return sorted(
-        str(value)
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == _NOTE
-    )
+    """Return what the tests that passed had to tell, in the order of the alphabet."""
+    found = [getattr(report, "user_properties", ()) for report in stats.get("passed", ())]
+    return sorted(str(value) for pairs in found for name, value in pairs if name == _NOTE)
 
 
 def _page(found: list[tuple[str, str, str, str]], told: list[str], nightly: bool) -> str:
     tier = "full" if nightly else "short"
     where = ", ".join(f"{name} {value}" for name, value in machine().items())
-    lines = [
-        "# reliability",
-        "",
-        "*This page is written by `make test-nightly`.*",
-        "",
-        f"{time.strftime('%Y-%m-%d')}, the {tier} tier.",
-        "",
-        f"Machine: {where}.",
-        "",
-        f"| {' | '.join(_HEAD)} |",
-        "| --- | ---: | ---: | --- |",
-        *(f"| {' | '.join(line)} |" for line in found),
-        "",
-        *(f"- {line}" for line in told),
-        "",
-    ]
-    return "\n".join(lines)
+    head = "# reliability\n\n*This page is written by `make test-nightly`.*"
+    table = [_HEAD, ("---", "---:", "---:", "---"), *found]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in table)
+    lines = "".join(f"- {line}\n" for line in told)
+    date = time.strftime("%Y-%m-%d")
+    return f"{head}\n\n{date}, the {tier} tier.\n\nMachine: {where}.\n\n{rows}\n\n{lines}"

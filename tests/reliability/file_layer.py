@@ -14,17 +14,7 @@ Operation = Callable[..., Any]
 Hook = Callable[[str, Operation, tuple[Any, ...], dict[str, Any]], Any]
 
 # What changes something, or makes it last; what only reads is of no interest but for opening.
-OPERATIONS = (
-    "close",
-    "fsync",
-    "mkdir",
-    "open",
-    "rename",
-    "replace",
-    "rmdir",
-    "unlink",
-    "write",
-)
+OPERATIONS = ("close", "fsync", "mkdir", "open", "rename", "replace", "rmdir", "unlink", "write")
 EXCHANGE = "exchange"
 _GIVING_UP = ("close", "rmdir", "unlink")
 _OTHERS = {"os.chmod", "os.link", "os.symlink", "os.truncate", "shutil.copyfile", "shutil.move"}
@@ -51,10 +41,7 @@ def before(act: Callable[[int, str, Operation, tuple[Any, ...]], object]) -> Hoo
     count = itertools.count(1)
 
     def hook(
-        name: str,
-        operation: Operation,
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
+        name: str, operation: Operation, arguments: tuple[Any, ...], options: dict[str, Any]
     ) -> Any:
         act(next(count), name, operation, arguments)
         return operation(*arguments, **options)

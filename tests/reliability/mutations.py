@@ -4,6 +4,7 @@
 digests are made anew, the parser behind them is what is met.
 """
 
+import json
 import os
 import random
 import re
@@ -171,9 +172,8 @@ def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
     """A weight is NaN or infinite."""
 
     def change(model: onnx.ModelProto) -> None:
-        tensor = rng.choice(
-            [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
-        )
+        weights = model.graph.initializer
+        tensor = rng.choice([t for t in weights if t.data_type == TensorProto.FLOAT])
         values = numpy_helper.to_array(tensor).copy()
         values.reshape(-1)[rng.randrange(values.size)] = rng.choice([np.nan, np.inf, -np.inf])
         tensor.raw_data = values.tobytes()
@@ -192,17 +192,8 @@ def wild_values(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 CLASSES: Final[dict[str, Mutation]] = {
     function.__name__: function
     for function in (
-        truncation,
-        bit_flip,
-        size_lie,
-        type_confusion,
-        duplicate_keys,
-        deep_json,
-        escape,
-        wild_sizes,
-        wrong_names,
-        nan_weights,
-        wild_values,
+        *(truncation, bit_flip, size_lie, type_confusion, duplicate_keys, deep_json, escape),
+        *(wild_sizes, wrong_names, nan_weights, wild_values),
     )
 }
 
@@ -224,8 +215,6 @@ def _edit(bundle: Path, rehashed: bool, change: Callable[[dict[str, Any]], objec
     if rehashed:
         write_manifest(bundle, manifest)
     else:
-        import json
-
         (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2))
 
 
@@ -274,11 +263,8 @@ def _outside(graph: onnx.GraphProto, rng: random.Random) -> None:
     tensor = rng.choice(graph.initializer)
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.append(
-        onnx.StringStringEntryProto(
-            key="location", value=rng.choice(["../outside", "/etc/passwd", "a/../../outside", STEP])
-        )
-    )
+    place = rng.choice(["../outside", "/etc/passwd", "a/../../outside", STEP])
+    tensor.external_data.append(onnx.StringStringEntryProto(key="location", value=place))
 
 
 def _resize(graph: onnx.GraphProto, rng: random.Random, size: int) -> None:

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from difftool.preflight.wire import BYTES
 from tests.preflight.wire_mutations import WIDE, Part, taken_apart, varint
 from tests.reliability.mutations import GRAPHS, Mutation, edit_graph, make_digests
-from tests.runtime.test_sizes import LIES
+from tests.runtime.test_prepare import LIES
 
 _TRUE_OF_ONE: Final = ("x of the first", "row of one")  # sample, which is what is drawn
 _HUGE: Final = [1 << 20, 1 << 20]

@@ -227,10 +227,8 @@ def _serve_losses(
     state = save.fresh_state()
     with watched(disk.hook):
         write_atomic(root / "run" / "config.toml", b"")
-    for after, train_to_it in (
-        (save.before, save.to_the_first),
-        (save.after, save.to_the_second),
-    ):
+    steps = ((save.before, save.to_the_first), (save.after, save.to_the_second))
+    for after, train_to_it in steps:
         train_to_it(state)
         allowed.append(after)
         with watched(disk.hook):

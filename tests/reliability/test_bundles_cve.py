@@ -125,16 +125,14 @@ def check(attempt: Attempt, tiny_bundle: Path, folder: Path, warm: Warm, setup: 
 
 
 @pytest.mark.criterion("B3")
-def test_every_way_out_is_closed(
-    tiny_bundle: Path, tmp_path: Path, warm: Warm, cases: Cases
-) -> None:
+def test_every_way_out_is_shut(tiny_bundle: Path, tmp_path: Path, warm: Warm, cases: Cases) -> None:
     assert {file.name for file in CORPUS.iterdir()} == {attempt.name for attempt in ATTEMPTS}
     cases.run(lambda attempt: check(attempt, tiny_bundle, tmp_path / "room", warm), ATTEMPTS)
 
 
 @pytest.mark.seeded("B3")
 @pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: f"{attempt.name}-{attempt.code}")
-def test_a_check_that_is_taken_out_is_seen(
+def test_a_lost_check_is_seen(
     attempt: Attempt, tiny_bundle: Path, tmp_path: Path, warm: Warm
 ) -> None:
     with pytest.raises(AssertionError):

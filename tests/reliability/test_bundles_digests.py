@@ -64,7 +64,7 @@ def test_a_changed_byte_is_found(name: str, copy: Path, cases: Cases, nightly: b
 
 
 @pytest.mark.seeded("B2")
-def test_a_digest_of_the_first_mib_alone_is_seen(
+def test_a_partial_digest_is_seen(
     copy: Path, cases: Cases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def first_mib(path: Path) -> str:

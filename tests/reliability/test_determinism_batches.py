@@ -159,9 +159,7 @@ def same_in_any_number(model: Model) -> Callable[[Range], None]:
 
 @pytest.mark.criterion("D2")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_deterministic_sample_in_any_number(
-    name: str, odd: Bundle, cases: Cases, nightly: bool
-) -> None:
+def test_deterministic_in_any_number(name: str, odd: Bundle, cases: Cases, nightly: bool) -> None:
     count = {"numpy": 2}.get(name, 20)
     model = Model(odd, opened(odd, name), max_batch=BATCH)
     cases.run(same_in_any_number(model), ranges(10 * count if nightly else count))

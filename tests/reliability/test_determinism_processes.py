@@ -52,33 +52,24 @@ def splits(count: int) -> Iterator[Split]:
         yield Split(tuple(map(tuple, workers)))
 
 
+def start(backend: str, seed: int, chunks: tuple[Chunk, ...]) -> subprocess.Popen[str]:
+    arguments = (backend, str(BATCH), str(seed), json.dumps(chunks))
+    command = [sys.executable, "-c", WORKER, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
 def drawn(
     split: Split, backend: str, seed_of: Callable[[int], int] = lambda worker: SEED
 ) -> Digests:
-    """What the workers draw, each in a process of its own and all at the same time."""
-    running = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                WORKER,
-                backend,
-                str(BATCH),
-                str(seed_of(number)),
-                json.dumps(w),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number, w in enumerate(split.workers)
-    ]
+    """Return what the workers draw, each in a process of its own and all at the same time."""
+    running = [start(backend, seed_of(i), chunks) for i, chunks in enumerate(split.workers)]
     answers = [worker.communicate()[0] for worker in running]
     assert all(worker.returncode == 0 for worker in running)
     return {(index, digest) for answer in answers for index, digest in json.loads(answer)}
 
 
 def alone(backend: str) -> Digests:
-    """What one process draws in one go."""
+    """Return what one process draws in one go."""
     return drawn(Split((((0, SAMPLES),),)), backend)
 
 

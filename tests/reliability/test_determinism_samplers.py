@@ -58,9 +58,7 @@ def drawn(model: Model, sampler: str, arguments: dict[str, Any], first: int, n: 
 @pytest.mark.parametrize(
     ("sampler", "arguments"), [case for case in CASES if COUPLED not in case[1].values()]
 )
-def test_a_part_of_a_run_is_that_of_the_whole(
-    sampler: str, arguments: dict[str, Any], model: Model
-) -> None:
+def test_parts_of_a_run(sampler: str, arguments: dict[str, Any], model: Model) -> None:
     whole = drawn(model, sampler, arguments, 0, ALL)
     for first, n in PARTS:
         part = drawn(model, sampler, arguments, first, n)

@@ -58,9 +58,8 @@ def same_under_load(model: Model, work: list[Call], expected: list[Floats]) -> N
 
     with ThreadPoolExecutor(THREADS, initializer=begin) as pool:
         found = list(pool.map(lambda call: answer(model, call), work))
-    wrong = [
-        call for call, *pair in zip(work, found, expected, strict=True) if not np.array_equal(*pair)
-    ]
+    pairs = zip(work, found, expected, strict=True)
+    wrong = [call for call, *pair in pairs if not np.array_equal(*pair)]
     assert not wrong, f"{len(wrong)} of {len(work)} calls differ, such as {wrong[0]}"
 
 
@@ -86,9 +85,8 @@ def same_tables(name: str, work: list[int]) -> None:
     expected = {steps: conditioner.table(asked) for steps, asked in rows.items()}
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda steps: conditioner.table(rows[steps]), work))
-    wrong = [
-        n for n, table in zip(work, found, strict=True) if not np.array_equal(table, expected[n])
-    ]
+    pairs = zip(work, found, strict=True)
+    wrong = [n for n, table in pairs if not np.array_equal(table, expected[n])]
     assert not wrong, f"{len(wrong)} of {len(work)} tables are others'"
 
 

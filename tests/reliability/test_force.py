@@ -3,51 +3,51 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
-import torch
 
 from difftool import files
 from difftool.bundle import read_bundle
 from difftool.checkpoint import read_config
 from difftool.cli import main
-from difftool.compile.sampler_onnx.site import RUNTIME
-from tests.importers.plain_openai import Shape
+from tests.places import IMPORT, furnish
 from tests.reliability.criteria import Cases
 
 LINES = {
-    "import": "import weights.pt --out {out} --force --set image_size=8 --set num_heads=1 "
-    "--set diffusion_steps=1000 --set noise_schedule=linear",
+    "import": f"{IMPORT} --out {{out}} --force",
     "export": "export run --out {out} --force",
     "quantize": "quantize bundle --out {out} --force --sampler ddim --steps 2",
     "web": "web bundle --runtime dist --out {out} --force",
 }
-SOMEONES = Shape(widths=(32,), attention=(), updown=False, outputs=3)
 
 
-def a_thesis(out: Path) -> None:
-    (out / "thesis.tex").write_text("years of work")
-
-
-def a_repository(out: Path) -> None:
-    (out / ".git" / "objects").mkdir(parents=True)
-    (out / ".git" / "objects" / "pack").write_bytes(b"history")
-
-
-def a_run(out: Path) -> None:
-    (out / "checkpoints" / "step-000000001").mkdir(parents=True)
-    (out / "checkpoints" / "step-000000001" / "model.safetensors").write_bytes(b"weights")
+THESIS = {"thesis.tex": "years of work"}
+REPOSITORY = {".git/objects/pack": "history"}
+RUN = {"checkpoints/step-000000001/model.safetensors": "weights"}
+SPEC, FILES = '{"format": 1, "spec": {}}', '{"format": 1, "files": {}}'
+# What else is in an output's folder: files with their content.
+FOREIGN_FILES = {"a thesis": THESIS, "a repository": REPOSITORY, "a run": RUN}
+FOREIGN_FILES["a hidden file"] = {".env": "key"}
+# Folders that are somebody's own; the first one's configuration has the words of ours.
+SOMEONES_OWN = {
+    "a project": {
+        **THESIS,
+        "config.json": SPEC,
+        "bundle.json": FILES,
+        "model/model.json": '{"title": "mine"}',
+    },
+    "a configuration": {"config.json": SPEC, "model.safetensors": "years of training"},
+    "a training": {**RUN, "config.toml": ""},
+    "nothing": {},
+}
 
 
 def an_empty_folder(out: Path) -> None:
     (out / "data").mkdir()
-
-
-def a_hidden_file(out: Path) -> None:
-    (out / ".env").write_text("key")
 
 
 def a_link(out: Path) -> None:
@@ -58,16 +58,20 @@ def a_pipe(out: Path) -> None:
     os.mkfifo(out / "pipe")
 
 
+def listed(out: Path) -> list[Path]:
+    return [path for path in sorted(out.rglob("*")) if path.suffix in (".onnx", ".safetensors")]
+
+
 def a_folder_that_is_listed(out: Path) -> None:
     """A name of ours, but a folder, with something in it."""
-    name = next(path for path in sorted(out.rglob("*")) if path.suffix in (".onnx", ".safetensors"))
+    name = listed(out)[0]
     name.unlink()
     name.mkdir()
     (name / "letter").write_text("dear")
 
 
 def a_link_that_is_listed(out: Path) -> None:
-    name = next(path for path in sorted(out.rglob("*")) if path.suffix in (".onnx", ".safetensors"))
+    name = listed(out)[0]
     name.rename(out.parent / "elsewhere")
     name.symlink_to(out.parent / "elsewhere")
 
@@ -77,44 +81,19 @@ def a_file_in_a_folder_of_ours(out: Path) -> None:
     (inside / "drawing.png").write_bytes(b"picture")
 
 
-FOREIGN: tuple[Callable[[Path], None], ...] = (
-    a_thesis,
-    a_repository,
-    a_run,
-    an_empty_folder,
-    a_hidden_file,
-    a_link,
-    a_pipe,
-    a_folder_that_is_listed,
-    a_link_that_is_listed,
-    a_file_in_a_folder_of_ours,
-)
+FOREIGN: dict[str, Callable[[Path], None]] = {
+    function.__name__: function
+    for function in (
+        *(an_empty_folder, a_link, a_pipe, a_folder_that_is_listed, a_link_that_is_listed),
+        a_file_in_a_folder_of_ours,
+    )
+}
 
 
-def a_project(out: Path) -> None:
-    """A folder of somebody's, whose configuration has the words of ours."""
-    a_thesis(out)
-    (out / "config.json").write_text('{"format": 1, "spec": {}}')
-    (out / "bundle.json").write_text('{"format": 1, "files": {}}')
-    (out / "model").mkdir()
-    (out / "model" / "model.json").write_text('{"title": "mine"}')
-
-
-def a_configuration(out: Path) -> None:
-    (out / "config.json").write_text('{"format": 1, "spec": {}}')
-    (out / "model.safetensors").write_bytes(b"years of training")
-
-
-def a_training(out: Path) -> None:
-    a_run(out)
-    (out / "config.toml").write_text("")
-
-
-def nothing(out: Path) -> None:
-    """An empty folder."""
-
-
-SOMEONES_OWN = (a_project, a_configuration, a_training, nothing)
+def put(out: Path, files: Mapping[str, str]) -> None:
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(content)
 
 
 @dataclass(frozen=True)
@@ -122,35 +101,33 @@ class Case:
     """A command that is to replace a folder in which something else is, or which is not ours."""
 
     command: str
-    foreign: Callable[[Path], None]
-    bare: bool = False
+    foreign: str
 
-    def __repr__(self) -> str:
-        return f"{self.command} onto {self.foreign.__name__}{' alone' if self.bare else ''}"
+    def arrange(self, place: Path) -> None:
+        """Make the folder `out`."""
+        if self.foreign in SOMEONES_OWN:
+            (place / "out").mkdir()
+            put(place / "out", SOMEONES_OWN[self.foreign])
+            return
+        shutil.copytree(place / "old" / self.command, place / "out")
+        if self.foreign in FOREIGN_FILES:
+            put(place / "out", FOREIGN_FILES[self.foreign])
+        else:
+            FOREIGN[self.foreign](place / "out")
 
 
-def every_case() -> Iterator[Case]:
-    for command in LINES:
-        yield from (Case(command, foreign) for foreign in FOREIGN)
-        yield from (Case(command, foreign, bare=True) for foreign in SOMEONES_OWN)
+def every_case() -> list[Case]:
+    return [Case(*pair) for pair in product(LINES, (*FOREIGN_FILES, *FOREIGN, *SOMEONES_OWN))]
 
 
 @pytest.fixture(scope="module")
 def inputs(
-    points_checkpoint: Path,
-    tiny_bundle: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    points_checkpoint: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder with what the commands read, and in `old` what each of them has written before."""
-    place = tmp_path_factory.mktemp("force") / "place"
-    shutil.copytree(tiny_bundle, place / "bundle")
-    shutil.copytree(points_checkpoint, place / "run")
-    for command in ("export", "quantize"):  # any bundle will do
-        shutil.copytree(tiny_bundle, place / "old" / command)
-    torch.save(SOMEONES.random_state(), place / "weights.pt")
-    (place / "dist").mkdir()
-    for name in RUNTIME:
-        (place / "dist" / name).write_bytes(b"")
+    bundles = ("bundle", "old/export", "old/quantize")  # any bundle will do
+    copies = {"run": points_checkpoint, **dict.fromkeys(bundles, tiny_bundle)}
+    place = furnish(tmp_path_factory.mktemp("force") / "place", copies)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         for command in ("import", "web"):
@@ -166,21 +143,16 @@ def place(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def refused(place: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Case], None]:
-    """Checks that a command refuses in one line and a hint, and that all stays as it was."""
+    """Check that a command refuses in one line and a hint, and that all stays as it was."""
 
     def check(case: Case) -> None:
-        out = place / "out"
-        if case.bare:
-            out.mkdir()
-        else:
-            shutil.copytree(place / "old" / case.command, out)
-        case.foreign(out)
+        case.arrange(place)
         before = listing(place)
         capsys.readouterr()
         code = main(LINES[case.command].format(out="out").split())
         printed = capsys.readouterr().err
         after = listing(place)
-        shutil.rmtree(out)
+        shutil.rmtree(place / "out")
         assert after == before, f"gone: {sorted(before.keys() - after.keys())}"
         assert code == 2, f"exit code {code}: {printed}"
         assert [line.split()[0] for line in printed.splitlines()] == ["error:", "hint:"], printed
@@ -189,7 +161,7 @@ def refused(place: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Case],
 
 
 def listing(folder: Path) -> dict[str, object]:
-    """All below a folder: files with their content, links with their aim, and other things."""
+    """Return all below a folder: files with their content, links with their aim, and the rest."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
@@ -200,9 +172,7 @@ def listing(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.criterion("K5")
-def test_what_is_not_listed_is_never_removed(
-    place: Path, cases: Cases, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_files_stay(place: Path, cases: Cases, capsys: pytest.CaptureFixture[str]) -> None:
     cases.run(refused(place, capsys), every_case())
 
 
@@ -210,16 +180,11 @@ def test_what_is_not_listed_is_never_removed(
 def test_a_folder_that_is_removed_with_all_that_is_in_it_is_seen(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove_all(monkeypatch)
-    for foreign in (a_thesis, a_repository, a_run):
-        with pytest.raises(AssertionError, match=r"gone: .*place/out/"):
-            refused(place, capsys)(Case("import", foreign))
-
-
-def remove_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The defect: what is replaced is deleted as a whole, whatever is in it."""
     monkeypatch.setattr(files, "require_owned", lambda path, listing: None)
     monkeypatch.setattr(files, "remove_owned", lambda path, names: shutil.rmtree(path))
+    for foreign in ("a thesis", "a repository", "a run"):
+        with pytest.raises(AssertionError, match=r"gone: .*place/out/"):
+            refused(place, capsys)(Case("import", foreign))
 
 
 @pytest.mark.criterion("K5")
@@ -227,12 +192,11 @@ def remove_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_output_of_before_gives_way_as_a_whole(command: str, place: Path) -> None:
     """Also one in which a listed file is missing, or is another."""
     out = shutil.copytree(place / "old" / command, place / "out")
-    for name in sorted(path for path in out.rglob("*") if path.suffix in (".onnx", ".safetensors")):
+    for name in listed(out):
         name.unlink()
     assert main(LINES[command].format(out="out").split()) == 0
-    assert sorted(path.name for path in place.iterdir()) == sorted(
-        ["bundle", "dist", "old", "out", "run", "weights.pt"]
-    )
+    found = {path.name for path in place.iterdir()}
+    assert found == {"bundle", "dist", "old", "out", "run", "weights.pt"}
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     if command == "import":
         assert names == {"config.json", *read_config(out)["files"]}
@@ -244,15 +208,13 @@ def test_an_output_of_before_gives_way_as_a_whole(command: str, place: Path) -> 
 
 def test_the_page_lists_its_files(place: Path) -> None:
     site = place / "old" / "web"
-    listed = json.loads((site / "model" / "model.json").read_text())["files"]
-    assert sorted(listed) == sorted(
-        path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()
-    )
+    named = json.loads((site / "model" / "model.json").read_text())["files"]
+    found = [path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()]
+    assert sorted(named) == sorted(found)
 
 
 def test_what_else_is_there_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = shutil.copytree(place / "old" / "export", place / "out")
-    a_thesis(out)
-    a_repository(out)
+    put(out, THESIS | REPOSITORY)
     assert main(LINES["export"].format(out="out").split()) == 2
     assert capsys.readouterr().err.startswith("error: out also holds .git and thesis.tex, ")

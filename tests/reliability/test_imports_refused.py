@@ -7,6 +7,7 @@ the weights, which makes it the file's.
 import json
 import random
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -97,11 +98,9 @@ def names(*modules: ModuleType) -> list[str]:
 
 def cases_of(count: int) -> list[Case]:
     known = [
-        Case(model, name, value, in_file)
+        Case(model, *way)
         for model, modules in MODULES.items()
-        for name in names(*modules)
-        for value in VALUES
-        for in_file in (False, True)
+        for way in product(names(*modules), VALUES, (False, True))
     ]
     random.Random(0).shuffle(known)
     return known[:count]
@@ -120,21 +119,15 @@ def test_the_models_are_good(models: Path, cases: Cases) -> None:
 
 @pytest.mark.criterion("fuzzing")
 def test_an_image_may_be_too_small(models: Path, cases: Cases) -> None:
-    small = [
-        Case(model, name, size, in_file)
-        for model, name in (
-            ("ncsnv2", "data.image_size"),
-            ("improved", "image_size"),
-            ("score_sde", "data.image_size"),
-        )
-        for size in ("1", "3")
-        for in_file in (False, True)
-    ]
+    small = []
+    for model, said in SAID.items():
+        (name,) = (name for name in said if name.endswith("image_size"))
+        small += [Case(model, name, *way) for way in product(("1", "3"), (False, True))]
     cases.run(lambda case: check(case, models), small)
 
 
 def check(case: Case, models: Path) -> None:
-    """AssertionError where an import ends in another way than it should."""
+    """Raise AssertionError if an import ends in another way than it should."""
     said = dict(SAID[case.model])
     if not case.in_file:
         importing(models / case.model, {**said, case.setting: case.value}, DifftoolError)

@@ -71,9 +71,7 @@ def half_damaged(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     return run
 
 
-def test_warnings_are_printed_once_on_the_command_line(
-    half_damaged: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_warning_is_printed_once(half_damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(half_damaged)]) == 0
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: skipping a damaged checkpoint: ")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -45,9 +46,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and lim
 
 
 def growth(backend: str, count: int, leak: int = 0) -> float:
-    """MiB of resident memory more after `count` calls than after the first hundred.
+    """Return the MiB of resident memory more after `count` calls than after the first hundred.
 
-    AssertionError where that is more than allocators may keep.
+    AssertionError if that is more than allocators may keep.
     """
     done = subprocess.run(
         [sys.executable, "-c", CALLS, backend, "100", str(count), str(leak)],
@@ -100,15 +101,9 @@ difftool.runtime.load = limit(model.load)
 @linux
 @pytest.mark.parametrize(
     ("backend", "size", "more"),
-    [
-        ("onnxruntime-cpu", 1024, 60),
-        ("openvino", 512, 200),
-        ("torchscript", 4096, 100),
-    ],
+    [("onnxruntime-cpu", 1024, 60), ("openvino", 512, 200), ("torchscript", 4096, 100)],
 )
-def test_a_batch_for_which_memory_is_short(
-    backend: str, size: int, more: int, tmp_path: Path
-) -> None:
+def test_a_batch_without_the_memory(backend: str, size: int, more: int, tmp_path: Path) -> None:
     """For real: in a process that may not have more; what is written is two lines, and no file."""
     model, trust = "ddpm-mnist", []
     if backend == "torchscript":
@@ -161,10 +156,7 @@ def test_numpy_has_no_memory_either(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = read_bundle(find_bundle("ddpm-mnist"))
     model = Model(bundle, opened(bundle, "onnxruntime-cpu"), max_batch=8)
 
-    def short(*_: Any, **__: Any) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr("difftool.diffusion.noise.normal", short)
+    monkeypatch.setattr("difftool.diffusion.noise.normal", Mock(side_effect=MemoryError))
     with pytest.raises(ResourceError, match=r"no memory for a batch of 5 .*max_batch 2"):
         model.sample(ddim(bundle.spec, steps=2), n=5)
 

@@ -7,17 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from difftool.compile.sampler_onnx.site import RUNTIME
 from tests.cli.conftest import tree
-from tests.importers.plain_openai import Shape
+from tests.places import IMPORT, furnish
 
 GROUPS = {
     "from weights": (
         "export points --out points.bundle --torchscript",
-        "import weights.pt --out imported --set image_size=8 --set num_heads=1 "
-        "--set diffusion_steps=1000 --set noise_schedule=linear",
+        f"{IMPORT} --out imported",
     ),
     "from a bundle": (
         "quantize images.bundle --sampler ddim --steps 4 --out int8.bundle",
@@ -29,7 +26,6 @@ GROUPS = {
 }
 # What `compile --trt` makes of step.onnx before TensorRT sees it.
 PRECISIONS = ("fp16", "bf16", "int8", "fp8")
-SOMEONES = Shape(widths=(32,), attention=(), updown=False, outputs=3)
 
 # Beside the hash seed, which sets go by, two processes differ in their threads and their clock.
 WRITE = f"""
@@ -57,7 +53,7 @@ for precision in {PRECISIONS!r}:
 
 
 def written(folder: Path, threads: int, lines: tuple[str, ...]) -> dict[str, bytes]:
-    """All that is in `folder` after a process has run the lines there."""
+    """Return all that is in `folder` after a process has run the lines there."""
     done = subprocess.run(
         [sys.executable, "-c", WRITE, str(threads), *lines],
         cwd=folder,
@@ -74,14 +70,8 @@ def written(folder: Path, threads: int, lines: tuple[str, ...]) -> dict[str, byt
 def test_two_processes_write_the_same_bytes(
     lines: tuple[str, ...], tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path
 ) -> None:
-    place = tmp_path / "1"
-    shutil.copytree(tiny_bundle, place / "images.bundle")
-    shutil.copytree(points_checkpoint, place / "points")
-    torch.save(SOMEONES.random_state(), place / "weights.pt")
-    (place / "dist").mkdir()
-    for name in RUNTIME:
-        (place / "dist" / name).write_text(name)
-    shutil.copytree(place, tmp_path / "2")
+    copies = {"images.bundle": tiny_bundle, "points": points_checkpoint}
+    shutil.copytree(furnish(tmp_path / "1", copies), tmp_path / "2")
     first, second = (written(tmp_path / str(threads), threads, lines) for threads in (1, 2))
     differing = {name for name in first | second if first.get(name) != second.get(name)}
     assert not differing, f"of {len(first)} files these differ: {sorted(differing)}"

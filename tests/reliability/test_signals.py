@@ -22,19 +22,16 @@ from types import FrameType
 from typing import Any
 
 import pytest
-import torch
 
 from difftool import files, owned, undo
 from difftool.cli.signals import Signals
-from difftool.compile.sampler_onnx.site import RUNTIME
 from difftool.errors import ResourceError
 from difftool.files import atomic_directory, temporary_folder, write_atomic
-from tests.importers.plain_openai import Shape
+from tests.places import IMPORT, furnish
 from tests.reliability.criteria import Cases
 from tests.reliability.file_layer import before, watched
 
 SIGNALS = (int(signal.SIGINT), int(signal.SIGTERM))
-SOMEONES = Shape(widths=(32,), attention=(), updown=False, outputs=3)
 TRACED = (files.__file__, owned.__file__, undo.__file__, contextlib.__file__, shutil.__file__)
 
 
@@ -139,7 +136,7 @@ class Interrupting:
 
 
 def stopped_whole(place: Path, prepare: Callable[[], Signals] = Signals) -> Callable[[Case], int]:
-    """Checks that work ends interrupted, or done, with all that was there or all that is new."""
+    """Check that work ends interrupted, or done, with all that was there or all that is new."""
 
     def fresh() -> Path:
         shutil.rmtree(place, ignore_errors=True)
@@ -204,9 +201,7 @@ def every_case(place: Path, nightly: bool) -> Iterator[Case]:
 
 
 @pytest.mark.criterion("K6")
-def test_signals_at_every_line_of_what_writes_files(
-    cases: Cases, nightly: bool, tmp_path: Path
-) -> None:
+def test_signals_at_every_line(cases: Cases, nightly: bool, tmp_path: Path) -> None:
     cases.run(stopped_whole(tmp_path / "place"), every_case(tmp_path / "place", nightly))
 
 
@@ -230,9 +225,7 @@ def undoing_once(undo: Callable[[], None]) -> Iterator[None]:
 
 
 @pytest.mark.seeded("K6")
-def test_a_hurry_that_leaves_a_folder_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_left_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "undoing", undoing_once)
     check = stopped_whole(tmp_path / "place", Hasty)
     found = (Case(a_temporary_folder, first, 1) for first in range(20, 80, 4))
@@ -258,8 +251,7 @@ def test_a_signal_that_a_library_swallowed_is_followed_by_one_that_stops() -> No
 
 
 LINES = {
-    "import": "import weights.pt --out new --set image_size=8 --set num_heads=1 "
-    "--set diffusion_steps=1000 --set noise_schedule=linear",
+    "import": f"{IMPORT} --out new",
     "export": "export run --out new",
     "quantize": "quantize bundle --out new --sampler ddim --steps 2",
     "web": "web bundle --runtime dist --out new",
@@ -310,18 +302,8 @@ class Moment:
 
 
 @pytest.fixture
-def place(
-    tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A folder with what the commands read."""
-    place = tmp_path / "place"
-    shutil.copytree(tiny_bundle, place / "bundle")
-    shutil.copytree(points_checkpoint, place / "run")
-    torch.save(SOMEONES.random_state(), place / "weights.pt")
-    (place / "dist").mkdir()
-    for name in RUNTIME:
-        (place / "dist" / name).write_bytes(b"")
-    return place
+def place(tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path) -> Path:
+    return furnish(tmp_path / "place", {"bundle": tiny_bundle, "run": points_checkpoint})
 
 
 def spawned(line: str, setup: str, entry: str, place: Path) -> subprocess.CompletedProcess[str]:

@@ -10,20 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from difftool.checkpoint import find_checkpoint
-from difftool.compile.sampler_onnx.site import RUNTIME
 from difftool.runtime.engine_cache import EngineCache
 from difftool.train.config import parse, to_toml
 from tests.cli.conftest import tree
-from tests.importers.plain_openai import Shape
+from tests.places import IMPORT, furnish
 from tests.reliability import commands, saves
 from tests.reliability.commands import Ended, Trouble
 
 WRITING = {
-    "import": "import weights.pt --out imported --force --set image_size=8 --set num_heads=1 "
-    "--set diffusion_steps=1000 --set noise_schedule=linear",
+    "import": f"{IMPORT} --out imported --force",
     "export": "export points --out points.bundle --force",
     "quantize": "quantize images.bundle --force",
     "portable": "compile images.bundle --portable --out sampler.onnx --force",
@@ -39,28 +36,24 @@ LINES = {**WRITING, "eval": "eval --samples points.npz --against gaussians"}
 NO_TENSORRT = importlib.util.find_spec("tensorrt_rtx") is None
 FILES = ("sampler.onnx", "step.engine", "samples.png", "samples.npz", "program.json")
 FILES += ("schedule.png", "errors.png", "site/model/model.json")
-FILES += tuple(f"dist/{name}" for name in RUNTIME)
 TRAIN = "train ncsn --config recipe.toml --out run"
-SOMEONES = Shape(widths=(32,), attention=(), updown=False, outputs=3)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SOME, MANY = 1, 12  # signals of each kind for each command, in the short tier and in full
 
 
 @pytest.fixture
 def place(
-    tmp_path: Path,
-    tiny_bundle: Path,
-    tiny_checkpoint: Path,
-    points_checkpoint: Path,
+    tmp_path: Path, tiny_bundle: Path, tiny_checkpoint: Path, points_checkpoint: Path
 ) -> Path:
     """A folder with models, and something at every place where something is to be written."""
-    place = tmp_path / "place"
-    shutil.copytree(tiny_bundle, place / "images.bundle")
-    shutil.copytree(tiny_bundle, place / "points.bundle")  # any bundle may be replaced
-    shutil.copytree(tiny_checkpoint, place / "images")
-    shutil.copytree(find_checkpoint(tiny_checkpoint), place / "imported")
-    shutil.copytree(points_checkpoint, place / "points")
-    torch.save(SOMEONES.random_state(), place / "weights.pt")
+    copies = {
+        "images.bundle": tiny_bundle,
+        "points.bundle": tiny_bundle,  # any bundle may be replaced
+        "images": tiny_checkpoint,
+        "imported": find_checkpoint(tiny_checkpoint),
+        "points": points_checkpoint,
+    }
+    place = furnish(tmp_path / "place", copies)
     for name in FILES:
         (place / name).parent.mkdir(exist_ok=True, parents=True)
         (place / name).write_text("old")
@@ -83,12 +76,8 @@ def troubles(line: str, calls: int, count: int) -> Iterable[Trouble]:
         yield Trouble(number=second, at=chance.randint(1, 10))
         yield Trouble(number=first, at=chance.randint(1, 10), second=second, later=index % 4 + 1)
         if count > SOME:
-            yield Trouble(
-                number=second,
-                call=chance.randint(1, calls),
-                second=first,
-                later=chance.choice((1, 10, 100, 10_000)),
-            )
+            call, later = chance.randint(1, calls), chance.choice((1, 10, 100, 10_000))
+            yield Trouble(number=second, call=call, second=first, later=later)
 
 
 def assert_stopped_whole(
@@ -160,9 +149,7 @@ def test_what_is_half_done_is_seen() -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_an_interrupted_training_goes_on_to_the_same_end(
-    number: int, place: Path, nightly: bool
-) -> None:
+def test_an_interrupted_training_goes_on(number: int, place: Path, nightly: bool) -> None:
     whole = commands.run(TRAIN.replace("run", "whole"), place)
     assert whole.code == 0, whole
     chance = random.Random(number)

@@ -20,9 +20,7 @@ ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO)
 
 
 @pytest.mark.criterion("K4")
-def test_an_error_at_any_file_operation_of_a_save(
-    cases: Cases, nightly: bool, tmp_path: Path
-) -> None:
+def test_an_error_at_any_file_operation(cases: Cases, nightly: bool, tmp_path: Path) -> None:
     """In the short tier each operation fails in one of these ways, and in full in all of them."""
     every = 1 if nightly else len(ERRNOS)
     found = (
@@ -94,9 +92,6 @@ def checkpoints(place: Path) -> dict[str, bytes]:
 def assert_refused(done: commands.Ended, reason: str) -> None:
     lines = done.err.splitlines()
     assert done.code == 5, done
-    assert [line.partition(":")[0] for line in lines] == [
-        "training longer into run",
-        "error",
-        "hint",
-    ]
+    begins = [line.partition(":")[0] for line in lines]
+    assert begins == ["training longer into run", "error", "hint"]
     assert reason in lines[1]

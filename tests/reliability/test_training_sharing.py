@@ -73,18 +73,15 @@ def use_the_cache(folder: Path, rounds: int, writer: int) -> None:
     """Build, find and now and then remove the engine of one key; what is found must be whole."""
     cache = EngineCache(folder)
     for index in range(rounds):
-        cache.store(
-            ENGINE_KEY, f"engine {writer} {index % 2}".encode() * 99, model="m", seconds=1.0
-        )
+        engine = f"engine {writer} {index % 2}".encode() * 99
+        cache.store(ENGINE_KEY, engine, model="m", seconds=1.0)
         found = cache.find(ENGINE_KEY)
         if found is not None and index % 5 == 4:
             cache.remove(found)
         assert all(record.key == ENGINE_KEY for record in cache.records())
 
 
-def test_a_cache_that_many_write_to_holds_whole_engines_alone(
-    tmp_path: Path, nightly: bool
-) -> None:
+def test_a_cache_that_many_write_to(tmp_path: Path, nightly: bool) -> None:
     rounds = ALL_ROUNDS if nightly else ROUNDS
     writers = [forked.start(use_the_cache, tmp_path, rounds, writer) for writer in range(WRITERS)]
     for writer in writers:
@@ -97,7 +94,7 @@ def test_a_cache_that_many_write_to_holds_whole_engines_alone(
     assert len(names) == 2, f"engines without a record: {names}"
 
 
-def test_commands_that_write_to_the_same_place_leave_one_bundle(
+def test_commands_that_write_to_the_same_place(
     tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path, nightly: bool
 ) -> None:
     (tmp_path / "images.bundle").symlink_to(tiny_bundle)
@@ -119,7 +116,7 @@ def hold(asked: Connection, folder: Path) -> None:
         asked.recv()  # which never comes
 
 
-def test_two_trainings_of_one_run_are_refused_and_a_killed_one_holds_nothing(
+def test_a_run_has_one_training_and_a_killed_one_holds_nothing(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "recipe.toml").write_text(to_toml(parse(saves.SMALL["ncsn"])))

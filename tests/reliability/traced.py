@@ -53,13 +53,9 @@ def run(code: str, folder: Path) -> Traced:
     kept = {name: value for name, value in os.environ.items() if not _QUIET.fullmatch(name)}
     trace, calls = around / "trace", ",".join(("%network", *_FILES))
     words = [strace, "-f", "-qq", "-s", "4096", "-e", f"trace={calls}"]
-    done = subprocess.run(
-        [*words, "-o", str(trace), sys.executable, "-c", code],
-        cwd=folder,
-        env={**kept, **homes, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    command = [*words, "-o", str(trace), sys.executable, "-c", code]
+    env = {**kept, **homes, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return _read(trace.read_text(), folder)
 

@@ -26,14 +26,16 @@ from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.engines import Engine
 from difftool.runtime.opening import open_backend
 from difftool.runtime.variants import Variant
+from tests.fixtures import ENGINE_KEY
 from tests.runtime.cuda.fake import FakeDevice
 
 PROFILE = (2, 4, 8)
 CPU_SESSION = onnxruntime.InferenceSession
+OnTensorRt = Callable[..., Model]
 
 
 def memory(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """The array at an address."""
+    """Return the array at an address."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     flat = (ctypes.c_char * size).from_address(address)
     return np.frombuffer(flat, dtype).reshape(shape)
@@ -109,14 +111,10 @@ class FakeContext:
         addresses = dict(self.addresses)  # a graph keeps those of its capture
 
         def run() -> None:
-            feed = {
-                node.name: memory(
-                    addresses[node.name],
-                    self.shapes[node.name],
-                    np.int64 if node.name == "row" else np.float32,
-                )
-                for node in session.get_inputs()
-            }
+            feed = {}
+            for name in (node.name for node in session.get_inputs()):
+                dtype = np.int64 if name == "row" else np.float32
+                feed[name] = memory(addresses[name], self.shapes[name], dtype)
             for node, value in zip(session.get_outputs(), session.run(None, feed), strict=True):
                 memory(addresses[node.name], value.shape, value.dtype)[...] = value
 
@@ -137,22 +135,14 @@ def trt(bundle: Bundle) -> FakeTensorRt:
 @pytest.fixture
 def on_tensorrt(
     bundle: Bundle, trt: FakeTensorRt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Model]:
-    """The bundle on the fake TensorRT."""
+) -> OnTensorRt:
+    """Open the bundle on the fake TensorRT."""
     monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
 
     def opened(variant: str = "tensorrt-rtx", data: bytes = b"an engine") -> Model:
-        key = EngineKey.model_validate(
-            {
-                "onnx_sha256": bundle.manifest.files[STEP].sha256,
-                "recipe": 1,
-                "flavour": variant,
-                "version": trt.__version__,
-                "gpus": ["sm89"],
-                "precision": "fp32",
-                "profile": list(PROFILE),
-            }
-        )
+        own = {"onnx_sha256": bundle.manifest.files[STEP].sha256, "profile": PROFILE}
+        built = {"flavour": variant, "version": trt.__version__}
+        key = EngineKey.model_validate({**ENGINE_KEY.model_dump(), **own, **built})
         cache = EngineCache()
         record = cache.store(key, data, model="tiny", seconds=1.0)
         engine = Engine(cache.path(record), key, record.sha256, record.size)
@@ -164,7 +154,7 @@ def on_tensorrt(
 
 @pytest.mark.parametrize("variant", ["tensorrt-rtx", "tensorrt"])
 def test_an_engine_runs_on_the_drivers_buffers(
-    tiny_bundle: Path, on_tensorrt: Callable[..., Model], trt: FakeTensorRt, variant: str
+    tiny_bundle: Path, on_tensorrt: OnTensorRt, trt: FakeTensorRt, variant: str
 ) -> None:
     model, cpu = on_tensorrt(variant), load(tiny_bundle, backend="onnxruntime-cpu", threads=1)
     assert model.max_batch == PROFILE[1]
@@ -175,9 +165,7 @@ def test_an_engine_runs_on_the_drivers_buffers(
     assert [context.shapes["x"][0] for context in trt.contexts] == [4, 2]  # 5 = 4 + 1, padded
 
 
-def test_rtx_compiles_before_it_is_captured_and_keeps_what_it_compiled(
-    on_tensorrt: Callable[..., Model], trt: FakeTensorRt
-) -> None:
+def test_rtx_compiles_first_and_once(on_tensorrt: OnTensorRt, trt: FakeTensorRt) -> None:
     for _ in range(2):
         on_tensorrt().sample(n=2)
     eager = FakeTensorRt.DynamicShapesKernelSpecializationStrategy.EAGER
@@ -186,16 +174,14 @@ def test_rtx_compiles_before_it_is_captured_and_keeps_what_it_compiled(
     assert trt.loaded == [b"kernels"]  # the first run had none to load
 
 
-def test_an_engine_that_cannot_be_captured_is_not(
-    on_tensorrt: Callable[..., Model], trt: FakeTensorRt
-) -> None:
+def test_an_engine_without_captures(on_tensorrt: OnTensorRt, trt: FakeTensorRt) -> None:
     trt.capturable = False
     on_tensorrt().sample(n=2)
     assert not any(entry.startswith("graph") for entry in trt.device.log)
     assert "engine" in trt.device.log
 
 
-def test_what_tensorrt_says_is_said(on_tensorrt: Callable[..., Model], trt: FakeTensorRt) -> None:
+def test_errors_of_tensorrt(on_tensorrt: OnTensorRt, trt: FakeTensorRt) -> None:
     with pytest.raises(ArtefactError, match=r"refuses .*: magic tag does not match \(build it"):
         on_tensorrt(data=b"damaged")
     trt.refuses = True
@@ -206,9 +192,7 @@ def test_what_tensorrt_says_is_said(on_tensorrt: Callable[..., Model], trt: Fake
         on_tensorrt().sample(n=2)
 
 
-def test_a_batch_that_is_too_large_is_told_the_command_for_a_wider_engine(
-    on_tensorrt: Callable[..., Model],
-) -> None:
+def test_too_large_a_batch_is_told_the_command(on_tensorrt: OnTensorRt) -> None:
     model = on_tensorrt()
     model.max_batch = 12
     with pytest.raises(UsageError, match=r"difftool compile .* --profile 2,12,12"):
@@ -323,18 +307,14 @@ def test_tf32_is_asked_for_by_its_precision(bundle: Bundle, cuda_runtime: Simple
         open_backend(bundle, "onnxruntime-cpu", threads=None, precision="tf32")
 
 
-def test_where_graphs_are_refused_the_session_is_opened_without(
-    bundle: Bundle, cuda_runtime: SimpleNamespace
-) -> None:
+def test_a_session_without_graphs(bundle: Bundle, cuda_runtime: SimpleNamespace) -> None:
     cuda_runtime.graphs_refused = True
     open_onnxruntime(bundle, "onnxruntime-cuda")
     assert [asked["enable_cuda_graph"] for asked in cuda_runtime.asked] == ["1", "0"]
 
 
 @pytest.mark.parametrize("name", onnxruntime_cuda.PROVIDERS)
-def test_a_provider_that_fell_back_to_the_cpu_is_refused(
-    bundle: Bundle, cuda_runtime: SimpleNamespace, name: str
-) -> None:
+def test_no_silent_cpu(bundle: Bundle, cuda_runtime: SimpleNamespace, name: str) -> None:
     assert open_onnxruntime(bundle, name).name == name
     cuda_runtime.loaded = []
     with pytest.raises(MissingDependencyError, match="cannot load") as error:

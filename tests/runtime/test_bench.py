@@ -64,20 +64,17 @@ def test_backends_take_turns_in_alternating_order(points_bundle: Path) -> None:
     # first steps, then how long a round must be, then the round that is not counted and two more
     assert "".join(starts) == "ab" + "ab" + "ab" + "ba" + "ab"
     rows = min(bench.MOST_ROWS, len(bundle.default_program()))
-    assert {name: timing.ms.shape for name, timing in found.items()} == {
-        "a": (2, rows),
-        "b": (2, rows),
-    }
+    assert found.keys() == {"a", "b"}
     for timing in found.values():
+        assert timing.ms.shape == (2, rows)
         assert timing.ms == pytest.approx(1e-3 * (1 + 1 / rows))  # a look for each step and for all
         assert timing.first_ms > 0
 
 
 def test_a_backend_that_does_not_stop_gives_the_mean_of_a_round(points_bundle: Path) -> None:
     bundle = read_bundle(points_bundle)
-    found = measure(
-        {"gpu": Device("gpu", [])}, bundle.default_program(), bundle.spec, size=1, rounds=3
-    )
+    sides = {"gpu": Device("gpu", [])}
+    found = measure(sides, bundle.default_program(), bundle.spec, size=1, rounds=3)
     assert found["gpu"].ms.shape == (3, 1)
 
 

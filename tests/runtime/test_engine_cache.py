@@ -8,7 +8,7 @@ import pytest
 
 from difftool.bundle import EngineKey
 from difftool.errors import ResourceError
-from difftool.runtime.engine_cache import EngineCache, cache_folder, key_digest
+from difftool.runtime.engine_cache import EngineCache, Record, cache_folder, key_digest
 from tests.fixtures import ENGINE_KEY
 
 OTHER = ENGINE_KEY.model_copy(update={"precision": "fp16"})
@@ -17,6 +17,10 @@ OTHER = ENGINE_KEY.model_copy(update={"precision": "fp16"})
 @pytest.fixture
 def cache(tmp_path: Path) -> EngineCache:
     return EngineCache(tmp_path / "cache")
+
+
+def store(cache: EngineCache, data: bytes = b"engine", key: EngineKey = ENGINE_KEY) -> Record:
+    return cache.store(key, data, model="m", seconds=1.0)
 
 
 def test_what_is_stored_is_found_by_its_whole_key(cache: EngineCache) -> None:
@@ -41,25 +45,25 @@ def test_every_field_of_a_key_names_another_engine(field: str) -> None:
         "profile": (1, 8, 65),
         "refit": True,
     }
-    assert key_digest(ENGINE_KEY.model_copy(update={field: changed[field]})) != key_digest(
-        ENGINE_KEY
-    )
+    other = ENGINE_KEY.model_copy(update={field: changed[field]})
+    assert key_digest(other) != key_digest(ENGINE_KEY)
 
 
 def test_a_damaged_engine_is_not_found(cache: EngineCache) -> None:
-    record = cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
+    record = store(cache)
     cache.path(record).write_bytes(b"enginf")
     assert cache.find(ENGINE_KEY) is None
     cache.path(record).unlink()
     assert cache.records() == []
 
 
-def test_a_damaged_or_renamed_record_is_passed_over(cache: EngineCache) -> None:
-    kept = cache.store(OTHER, b"other", model="m", seconds=1.0)
-    cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
+def test_a_damaged_newer_or_renamed_record_is_passed_over(cache: EngineCache) -> None:
+    kept = store(cache, b"other", OTHER)
+    store(cache)
     path = cache.folder / f"{key_digest(ENGINE_KEY)}.json"
     text = path.read_text()
-    for broken in ("{", "[]", json.dumps({**json.loads(text), "extra": 1})):
+    changed = (json.dumps({**json.loads(text), **more}) for more in ({"extra": 1}, {"format": 2}))
+    for broken in ("{", "[]", *changed):
         path.write_text(broken)
         assert cache.records() == [kept]
     path.write_text(text)
@@ -67,23 +71,16 @@ def test_a_damaged_or_renamed_record_is_passed_over(cache: EngineCache) -> None:
     assert cache.records() == [kept]
 
 
-def test_a_newer_format_is_passed_over(cache: EngineCache) -> None:
-    cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
-    path = cache.folder / f"{key_digest(ENGINE_KEY)}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    assert cache.records() == []
-
-
 def test_storing_again_replaces_the_engine_and_leaves_one_file(cache: EngineCache) -> None:
-    cache.store(ENGINE_KEY, b"first", model="m", seconds=1.0)
-    record = cache.store(ENGINE_KEY, b"second", model="m", seconds=1.0)
+    store(cache, b"first")
+    record = store(cache, b"second")
     assert cache.find(ENGINE_KEY) == record
     assert [path.read_bytes() for path in cache.folder.glob("*.engine")] == [b"second"]
 
 
 def test_builders_at_the_same_time_leave_a_whole_engine(cache: EngineCache) -> None:
     def build(index: int) -> None:
-        cache.store(ENGINE_KEY, bytes([index]) * 1000, model="m", seconds=1.0)
+        store(cache, bytes([index]) * 1000)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(build, range(32)))
@@ -93,8 +90,8 @@ def test_builders_at_the_same_time_leave_a_whole_engine(cache: EngineCache) -> N
 
 
 def test_removing_takes_all_that_belongs_to_an_engine(cache: EngineCache) -> None:
-    record = cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
-    kept = cache.store(OTHER, b"other", model="m", seconds=1.0)
+    record = store(cache)
+    kept = store(cache, b"other", OTHER)
     cache.write(cache.runtime_path(record.sha256, "sm_89"), b"kernels")
     cache.remove(record)
     assert cache.records() == [kept]
@@ -102,14 +99,14 @@ def test_removing_takes_all_that_belongs_to_an_engine(cache: EngineCache) -> Non
 
 
 def test_removing_leaves_what_another_process_has_built_since(cache: EngineCache) -> None:
-    old = cache.store(ENGINE_KEY, b"old", model="m", seconds=1.0)
-    new = cache.store(ENGINE_KEY, b"new", model="m", seconds=1.0)
+    old = store(cache, b"old")
+    new = store(cache, b"new")
     cache.remove(old)
     assert cache.find(ENGINE_KEY) == new
 
 
 def test_clearing_takes_what_a_killed_process_left(cache: EngineCache) -> None:
-    record = cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
+    record = store(cache)
     part = cache.folder / f".{record.sha256}.engine.0123"
     part.write_bytes(b"eng")
     cache.clear()
@@ -117,16 +114,10 @@ def test_clearing_takes_what_a_killed_process_left(cache: EngineCache) -> None:
 
 
 def test_clearing_deletes_what_is_ours_and_nothing_else(cache: EngineCache) -> None:
-    cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
+    store(cache)
     cache.write(cache.timing_path("tensorrt", "11", "NVIDIA H/100"), b"times")
-    mine = {
-        "package.json",
-        "steam.engine",
-        "cpu.runtime",
-        "race.timing",
-        ".x.json.0a",
-        "thesis.tex",
-    }
+    mine = {"package.json", "steam.engine", "cpu.runtime", "race.timing", ".x.json.0a"}
+    mine |= {"thesis.tex"}
     for name in mine:
         (cache.folder / name).write_text("text")
     (cache.folder / f"{'0' * 64}.json").mkdir()
@@ -142,7 +133,7 @@ def test_timings_are_kept_in_the_folder_whatever_a_gpu_is_called(cache: EngineCa
 
 
 def test_a_folder_that_others_can_write_to_is_not_believed(cache: EngineCache) -> None:
-    cache.store(ENGINE_KEY, b"engine", model="m", seconds=1.0)
+    store(cache)
     cache.folder.chmod(0o777)
     for use in (cache.records, cache.clear, lambda: cache.find(ENGINE_KEY)):
         with pytest.raises(ResourceError, match="others can write into the cache"):
@@ -152,7 +143,7 @@ def test_a_folder_that_others_can_write_to_is_not_believed(cache: EngineCache) -
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot make the cache"):
-        EngineCache(tmp_path / "file" / "cache").store(ENGINE_KEY, b"e", model="m", seconds=1.0)
+        store(EngineCache(tmp_path / "file" / "cache"))
 
 
 def test_the_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
-"""Which engine runs: one whose key fits, that is whole, and that is ours or trusted."""
+"""The engine that runs: its key fits, it is whole, and it is ours or trusted."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from difftool.runtime.engines import (
     onnx_sha256,
     widening,
 )
+from tests.fixtures import ENGINE_KEY
 
 ENGINE = b"an engine's bytes"
 WANTED = Wanted("tensorrt-rtx", "1.7", ("sm89", "NVIDIA Something"))
@@ -36,20 +38,25 @@ def cache(tmp_path: Path) -> EngineCache:
 
 
 def key_for(bundle: Bundle, **changes: object) -> EngineKey:
-    fields: dict[str, object] = {
-        "onnx_sha256": onnx_sha256(bundle, "fp32"),
-        "recipe": RECIPE,
-        "flavour": "tensorrt-rtx",
-        "version": "1.7",
-        "gpus": ["sm89", "sm120"],
-        "precision": "fp32",
-        "profile": [1, 8, 64],
-    }
-    return EngineKey.model_validate({**fields, **changes})
+    own = {"onnx_sha256": onnx_sha256(bundle, "fp32"), "recipe": RECIPE, "gpus": ["sm89", "sm120"]}
+    return EngineKey.model_validate({**ENGINE_KEY.model_dump(), **own, **changes})
+
+
+Keep = Callable[..., None]
+
+
+@pytest.fixture
+def keep(bundle: Bundle, cache: EngineCache) -> Keep:
+    """Put an engine of the bundle into the cache, with these changes of its key."""
+
+    def store(**changes: object) -> None:
+        cache.store(key_for(bundle, **changes), ENGINE, model="points", seconds=1.0)
+
+    return store
 
 
 def with_engine(bundle: Bundle, key: EngineKey, data: bytes = ENGINE) -> Bundle:
-    """The bundle with an engine in it, as one that was built elsewhere has."""
+    """Return the bundle with an engine in it, as one that was built elsewhere has."""
     (bundle.path / "step.engine").write_bytes(data)
     manifest = read_json(bundle.path / MANIFEST)
     manifest["files"] = file_entries(bundle.path)
@@ -58,19 +65,16 @@ def with_engine(bundle: Bundle, key: EngineKey, data: bytes = ENGINE) -> Bundle:
     return read_bundle(bundle.path)
 
 
-def test_an_engine_of_the_cache_is_found_and_read(bundle: Bundle, cache: EngineCache) -> None:
-    key = key_for(bundle)
+def test_an_engine_of_the_cache(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
     assert engines_of(bundle, cache=cache) == []
-    cache.store(key, ENGINE, model="points", seconds=1.0)
+    keep()
     (engine,) = engines_of(bundle, cache=cache)
     assert choose_engine([engine], WANTED, bundle) is engine
-    assert engine.key == key
+    assert engine.key == key_for(bundle)
     assert engine.read() == ENGINE
 
 
-def test_a_foreign_engine_is_refused_unless_trusted_by_digest(
-    bundle: Bundle, cache: EngineCache
-) -> None:
+def test_a_foreign_engine_is_trusted_by_its_digest(bundle: Bundle, cache: EngineCache) -> None:
     foreign = with_engine(bundle, key_for(bundle))
     sha256 = foreign.manifest.files["step.engine"].sha256
     with pytest.raises(ArtefactError, match=rf"was built elsewhere; its sha256 is {sha256}") as no:
@@ -82,29 +86,23 @@ def test_a_foreign_engine_is_refused_unless_trusted_by_digest(
     assert engine.read() == ENGINE
 
 
-def test_an_engine_that_this_user_built_is_no_foreign_one(
-    bundle: Bundle, cache: EngineCache
-) -> None:
+def test_an_own_engine_is_not_foreign(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
     own = with_engine(bundle, key_for(bundle))
-    cache.store(key_for(bundle), ENGINE, model="points", seconds=1.0)
+    keep()
     first, second = engines_of(own, cache=cache)
     assert first.path == own.path / "step.engine"
     assert second.sha256 == first.sha256
 
 
-def test_an_own_engine_is_taken_where_there_is_a_foreign_one_too(
-    bundle: Bundle, cache: EngineCache
-) -> None:
+def test_an_own_engine_is_preferred(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
     mixed = with_engine(bundle, key_for(bundle), b"from elsewhere")
-    cache.store(key_for(bundle), ENGINE, model="points", seconds=1.0)
+    keep()
     (engine,) = engines_of(mixed, cache=cache)
     assert engine.read() == ENGINE
 
 
-def test_bytes_that_changed_after_the_digest_are_never_returned(
-    bundle: Bundle, cache: EngineCache
-) -> None:
-    cache.store(key_for(bundle), ENGINE, model="points", seconds=1.0)
+def test_changed_bytes_are_not_returned(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
+    keep()
     (engine,) = engines_of(bundle, cache=cache)
     engine.path.write_bytes(ENGINE[::-1])
     with pytest.raises(ArtefactError, match="differs from its digest") as caught:
@@ -116,10 +114,10 @@ def test_bytes_that_changed_after_the_digest_are_never_returned(
 
 
 @pytest.mark.parametrize("changes", [{"recipe": RECIPE + 1}, {"onnx_sha256": "0" * 64}])
-def test_an_engine_of_another_graph_is_none_of_the_bundles(
-    bundle: Bundle, cache: EngineCache, changes: dict[str, object]
+def test_an_engine_of_another_graph(
+    bundle: Bundle, cache: EngineCache, keep: Keep, changes: dict[str, object]
 ) -> None:
-    cache.store(key_for(bundle, **changes), ENGINE, model="points", seconds=1.0)
+    keep(**changes)
     assert engines_of(bundle, cache=cache) == []
 
 
@@ -142,16 +140,13 @@ def test_a_precision_of_its_own_changes_what_the_key_holds(bundle: Bundle) -> No
         ({"precision": "fp16"}, "it computes in fp16, not fp32"),
     ],
 )
-def test_an_engine_that_does_not_fit_is_refused_with_the_reason(
-    bundle: Bundle, changes: dict[str, object], reason: str
-) -> None:
+def test_no_engine_fits(bundle: Bundle, changes: dict[str, object], reason: str) -> None:
     engine = Engine(bundle.path / "e", key_for(bundle, **changes), "0" * 64, 1)
     with pytest.raises(MissingDependencyError) as caught:
         choose_engine([engine], WANTED, bundle)
     assert caught.value.message == f"no engine of {bundle.path} fits: {reason}"
-    assert caught.value.hint == (
-        f"run: difftool compile {bundle.path} --trt --precision fp32 --gpu sm89"
-    )
+    line = f"run: difftool compile {bundle.path} --trt --precision fp32 --gpu sm89"
+    assert caught.value.hint == line
 
 
 def test_no_engine_at_all_says_how_to_get_one(bundle: Bundle) -> None:
@@ -185,8 +180,8 @@ def test_widening_names_the_same_engine_with_a_wider_profile(bundle: Bundle) -> 
     assert widening(bundle, on_site, 65).endswith("--gpu current --profile 1,65,65")
 
 
-def test_without_a_gpu_the_engine_is_said_to_be_good(bundle: Bundle, cache: EngineCache) -> None:
-    cache.store(key_for(bundle), ENGINE, model="points", seconds=1.0)
+def test_a_good_engine_without_a_gpu(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
+    keep()
     (engine,) = engines_of(bundle, cache=cache)
     error = no_gpu([engine, engine], "no GPU here")
     assert error.exit_code == 4

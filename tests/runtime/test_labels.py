@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from difftool.bundle import read_bundle
+from difftool.bundle import Bundle, read_bundle
 from difftool.errors import UsageError
 from difftool.runtime import Model, load
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -22,9 +22,7 @@ def model(classes_bundle: Path) -> Model:
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])
-def test_a_sample_is_the_same_whatever_its_neighbours_labels_are(
-    model: Model, scale: float
-) -> None:
+def test_the_neighbours_labels_do_not_matter(model: Model, scale: float) -> None:
     """Bit for bit, as one batch of one class and as part of mixed batches."""
     mixed = model.sample(n=7, labels=LABELS, guidance_scale=scale, deterministic=True)
     for label in set(LABELS):
@@ -60,21 +58,18 @@ def test_the_stream_is_the_same_run(model: Model) -> None:
     assert np.array_equal(last, expected)
 
 
-def unchanged(model: Model) -> Model:
-    return model
+def unchanged(bundle: Bundle) -> Bundle:
+    return bundle
 
 
-def unlabelled(model: Model) -> Model:
-    """The same graph, said to have no null label."""
-    bundle = replace(model.bundle, spec=replace(model.spec, null_label=False))
-    return Model(bundle, OnnxRuntimeCpu(bundle, threads=1))
+def unlabelled(bundle: Bundle) -> Bundle:
+    """Say of the same graph that it has no null label."""
+    return replace(bundle, spec=replace(bundle.spec, null_label=False))
 
 
-def unguided(model: Model) -> Model:
-    """The same graph, said to compute no guidance."""
-    manifest = model.bundle.manifest.model_copy(update={"fused": []})
-    bundle = replace(model.bundle, manifest=manifest)
-    return Model(bundle, OnnxRuntimeCpu(bundle, threads=1))
+def unguided(bundle: Bundle) -> Bundle:
+    """Say of the same graph that it computes no guidance."""
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"fused": []}))
 
 
 @pytest.mark.parametrize(
@@ -90,18 +85,17 @@ def unguided(model: Model) -> Model:
     ],
 )
 def test_refusals_are_one_line(
-    classes_bundle: Path, make: Callable[..., Model], options: dict[str, object], message: str
+    classes_bundle: Path, make: Callable[..., Bundle], options: dict[str, object], message: str
 ) -> None:
-    model = make(load(classes_bundle, threads=1))
+    bundle = make(read_bundle(classes_bundle))
+    model = Model(bundle, OnnxRuntimeCpu(bundle, threads=1))
     with pytest.raises(UsageError, match=message) as caught:
         model.sample(n=2, **options)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{"labels": 0}, {"guidance_scale": 2.0}])
-def test_a_model_without_classes_takes_neither(
-    tiny_bundle: Path, options: dict[str, object]
-) -> None:
+def test_without_classes(tiny_bundle: Path, options: dict[str, object]) -> None:
     assert read_bundle(tiny_bundle).spec.classes == 0
     with pytest.raises(UsageError, match="has no class labels"):
         load(tiny_bundle).sample(n=1, **options)

@@ -1,5 +1,7 @@
 """The loop: which noise reaches which sample, whatever the batch."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,23 +10,17 @@ from difftool.diffusion import noise, schedules
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
-from difftool.diffusion.spec import ModelSpec
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.runtime.loop import run
+from tests.fixtures import IMAGE_SPEC
 
-SPEC = ModelSpec(
-    shape=(3,),
-    schedule=schedules.linear(steps=12, beta_end=0.4),
-    parameterization="epsilon",
-    cond="timestep",
-    data_range=(-1.0, 1.0),
-)
+SPEC = replace(IMAGE_SPEC, shape=(3,), schedule=schedules.linear(steps=12, beta_end=0.4))
 PROGRAMS = (ddpm(SPEC), ddim(SPEC, steps=7, eta=0.5), annealed_langevin(SPEC, steps=24))
 
 
 def final(program: Program, seed: int, samples: list[int]) -> np.ndarray:
-    """Where these samples of a seed end, run as one batch of the exact reference."""
+    """Run these samples of a seed to their end, as one batch of the exact reference."""
     backend = Reference(lambda x, cond: np.tanh(x) * np.cos(cond)[:, None], SPEC.shape)
     batch = backend.batch(program, len(samples))
     for _ in run(batch, program, Draws(seed, np.array(samples), SPEC.shape)):
@@ -38,7 +34,7 @@ def final(program: Program, seed: int, samples: list[int]) -> np.ndarray:
     st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6, unique=True),
     st.data(),
 )
-def test_a_sample_does_not_depend_on_its_neighbours_or_its_slot(
+def test_neighbours_and_slots_do_not_matter(
     program: Program, seed: int, samples: list[int], data: st.DataObject
 ) -> None:
     together = final(program, seed, samples)

@@ -105,9 +105,7 @@ def test_pixels_are_the_data_range_in_256_levels(model: Model) -> None:
         ({"first_sample": 1 << 32}, "first sample"),
     ],
 )
-def test_arguments_without_meaning_are_refused(
-    model: Model, arguments: dict[str, int], message: str
-) -> None:
+def test_refused_arguments(model: Model, arguments: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         model.sample(**arguments)
 
@@ -117,12 +115,13 @@ def test_loading_names_what_is_wrong(tiny_bundle: Path, tmp_path: Path) -> None:
         difftool.load("celeba")
     with pytest.raises(ArtefactError, match=r"no bundle\.json"):
         difftool.load(tmp_path)
-    with pytest.raises(UsageError, match="unknown backend 'cuda'"):
-        difftool.load(tiny_bundle, backend="cuda")
-    with pytest.raises(UsageError, match="0 threads"):
-        difftool.load(tiny_bundle, threads=0)
-    with pytest.raises(UsageError, match="a batch of 0"):
-        difftool.load(tiny_bundle, max_batch=0)
+    for options, message in (
+        ({"backend": "cuda"}, "unknown backend 'cuda'"),
+        ({"threads": 0}, "0 threads"),
+        ({"max_batch": 0}, "a batch of 0"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            difftool.load(tiny_bundle, **options)
 
 
 def test_every_public_name_is_there() -> None:

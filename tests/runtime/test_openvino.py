@@ -5,17 +5,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import difftool
-from difftool.bundle import (
-    CONDITIONER,
-    Bundle,
-    read_bundle,
-)
-from difftool.compile.quantization.bundle import quantize
+from difftool.bundle import CONDITIONER, Bundle, read_bundle
+from difftool.compile.quantization.bundle import quantize_bundle
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
@@ -85,7 +82,7 @@ def drawn(
 def both(
     folder: Path, name: str, arguments: dict[str, object], labels: Labels | None = None
 ) -> list[np.ndarray]:
-    """Samples of ONNX Runtime and of OpenVINO."""
+    """Draw samples with ONNX Runtime and with OpenVINO."""
     bundle = read_bundle(folder)
     program = compile_program(bundle.spec, SamplerCall(name, arguments))
     backends: list[Callable[..., Backend]] = [OnnxRuntimeCpu, OpenVino]
@@ -96,9 +93,7 @@ def both(
     ("name", "arguments"),
     [("ddpm", {}), ("ddim", {"steps": 6}), ("unipc", {"steps": 6}), ("dpmpp_2m", {"steps": 6})],
 )
-def test_images_are_those_of_onnxruntime(
-    tiny_bundle: Path, name: str, arguments: dict[str, object]
-) -> None:
+def test_images(tiny_bundle: Path, name: str, arguments: dict[str, object]) -> None:
     expected, found = both(tiny_bundle, name, arguments)
     assert np.abs(found - expected).max() < ROUNDING
 
@@ -178,11 +173,8 @@ def test_a_precision_that_the_cpu_lacks(bundle: Bundle, monkeypatch: pytest.Monk
     """OpenVINO takes another in silence."""
     import openvino
 
-    class Hint:
-        def to_string(self) -> str:
-            return "f32"
-
-    monkeypatch.setattr(openvino.CompiledModel, "get_property", lambda *_: Hint())
+    hint = SimpleNamespace(to_string=lambda: "f32")
+    monkeypatch.setattr(openvino.CompiledModel, "get_property", lambda *_: hint)
     backend = OpenVino(bundle, precision="bf16")
     with pytest.raises(MissingDependencyError, match="no bf16 on this CPU, only f32"):
         backend.batch(bundle.default_program(), 2)

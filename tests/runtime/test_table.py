@@ -58,7 +58,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("own")
-def test_another_package_brings_a_backend_by_a_file_and_a_row(
+def test_another_packages_backend(
     difftool: Command,  # noqa: F811
     tiny_bundle: Path,
     tmp_path: Path,
@@ -71,15 +71,13 @@ def test_another_package_brings_a_backend_by_a_file_and_a_row(
     assert done.code == 0, done.err
     assert np.array_equal(np.load(tmp_path / "own.npy"), Model(bundle, opened).sample(n=2))
 
-    value = json.loads(difftool("doctor", tiny_bundle, "--json").out)
+    value = difftool("doctor", tiny_bundle, "--json").json()
     assert value["backends"]["own"]["state"] == "works"
     assert value["backends"]["own"]["step_ms"] > 0
     assert value["versions"]["own-backend"] == "1.5"
     assert value["chosen"] == "onnxruntime-cpu"  # it is taken by name only
 
-    done = difftool("sample", tiny_bundle, "--backend", "none")
-    assert done.code == 2
-    assert "torchscript, own" in done.err
+    difftool("sample", tiny_bundle, "--backend", "none").refused(2, "", "torchscript, own")
 
 
 @pytest.mark.usefixtures("own")
@@ -104,9 +102,8 @@ def test_a_row_that_is_none_is_told_and_leaves_the_others_alone(
 def test_every_file_of_a_backend_has_a_row() -> None:
     folder = Path(table.__file__).parent
     files = {file.stem for file in folder.glob("*.py") if "def open_asked" in file.read_text()}
-    assert {row.opener for row in BACKENDS} == {
-        f"difftool.runtime.backends.{name}:open_asked" for name in files
-    }
+    openers = {f"difftool.runtime.backends.{name}:open_asked" for name in files}
+    assert {row.opener for row in BACKENDS} == openers
     for row in BACKENDS:
         module, _, function = row.opener.partition(":")
         assert callable(getattr(import_module(module), function))
@@ -116,9 +113,8 @@ def test_every_file_of_a_backend_has_a_row() -> None:
 def test_an_extra_brings_what_a_backend_needs(row: BackendEntry) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for package, extra in row.packages.items():
-        assert any(
-            needed.startswith(f"{package}>=") for needed in project["optional-dependencies"][extra]
-        )
+        needed = project["optional-dependencies"][extra]
+        assert any(each.startswith(f"{package}>=") for each in needed)
 
 
 def test_the_last_automatic_row_works_anywhere_and_the_others_come_by_speed() -> None:

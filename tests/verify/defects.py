@@ -13,7 +13,7 @@ from difftool.bundle.amend import with_files
 
 
 def copied(bundle: Path, out: Path, files: dict[str, bytes]) -> Bundle:
-    """A copy of a bundle with other files."""
+    """Copy a bundle, with other files."""
     shutil.copytree(bundle, out)
     return with_files(read_bundle(out), files)
 
@@ -21,7 +21,7 @@ def copied(bundle: Path, out: Path, files: dict[str, bytes]) -> Bundle:
 def with_weight(
     model: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]
 ) -> onnx.ModelProto:
-    """A graph with one initializer changed."""
+    """Return a graph with one initializer changed."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     (weight,) = (value for value in changed.graph.initializer if value.name == name)
@@ -30,14 +30,14 @@ def with_weight(
 
 
 def deep_weight(model: onnx.ModelProto) -> tuple[str, str]:
-    """The name of a convolution in the second half of a graph, and of its weight."""
+    """Name a convolution in the second half of a graph, and its weight."""
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     node = convolutions[len(convolutions) * 2 // 3]
     return node.name, node.input[1]
 
 
 def with_deep_defect(bundle: Path, out: Path, change: float = 1.02) -> tuple[Bundle, str]:
-    """A copy of a bundle in whose step graph a weight is off, and the node that has it."""
+    """Copy a bundle with a weight of the step graph off; return the node that has it, too."""
     model = onnx.load(bundle / STEP)
     node, weight = deep_weight(model)
     broken = with_weight(model, weight, lambda w: (w * change).astype(np.float32))
@@ -45,24 +45,18 @@ def with_deep_defect(bundle: Path, out: Path, change: float = 1.02) -> tuple[Bun
 
 
 def with_nan_at(bundle: Path, out: Path, cond: float) -> Bundle:
-    """A copy of a bundle whose conditioner answers with nan to one cond."""
+    """Copy a bundle; the conditioner answers with nan to one cond."""
     model = onnx.load(bundle / CONDITIONER)
     graph = model.graph
     producer = next(node for node in graph.node if "cond_table" in node.output)
     producer.output[list(producer.output).index("cond_table")] = "sound"
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.float32(cond), "the_cond"),
-            numpy_helper.from_array(np.float32(-1), "minus_one"),
-            numpy_helper.from_array(np.array([1]), "the_axis"),
-        ]
-    )
-    graph.node.extend(
-        [
-            helper.make_node("Equal", ["cond", "the_cond"], ["hit"]),
-            helper.make_node("Sqrt", ["minus_one"], ["nan"]),  # as a weight it is refused
-            helper.make_node("Unsqueeze", ["hit", "the_axis"], ["hits"]),
-            helper.make_node("Where", ["hits", "nan", "sound"], ["cond_table"]),
-        ]
-    )
+    values = {"the_cond": np.float32(cond), "minus_one": np.float32(-1), "the_axis": np.array([1])}
+    graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in values.items())
+    for operator, taken, made in (
+        ("Equal", ["cond", "the_cond"], "hit"),
+        ("Sqrt", ["minus_one"], "nan"),  # as a weight it is refused
+        ("Unsqueeze", ["hit", "the_axis"], "hits"),
+        ("Where", ["hits", "nan", "sound"], "cond_table"),
+    ):
+        graph.node.append(helper.make_node(operator, taken, [made]))
     return copied(bundle, out, {CONDITIONER: model.SerializeToString()})

@@ -1,4 +1,4 @@
-"""What is said to TensorRT, seen through a stand-in for the variant that needs NVIDIA's index."""
+"""TensorRT is told the right things: a stand-in for the variant from NVIDIA's index keeps them."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,19 +7,14 @@ from typing import Any
 import onnx
 import pytest
 
-from difftool.bundle import STEP, EngineKey
+from difftool.bundle import STEP
 from difftool.compile.engine.build import build_engine
 from difftool.errors import ArtefactError
 from difftool.runtime.variants import Variant
+from tests.fixtures import ENGINE_KEY
 
-KEY = EngineKey(
-    onnx_sha256="0" * 64,
-    recipe=1,
-    flavour="tensorrt",
-    version="11",
-    gpus=("NVIDIA H",),
-    precision="fp32",
-    profile=(2, 3, 5),
+KEY = ENGINE_KEY.model_copy(
+    update={"flavour": "tensorrt", "version": "11", "gpus": ("NVIDIA H",), "profile": (2, 3, 5)}
 )
 
 
@@ -69,17 +64,12 @@ class Said:
                 return self.inputs[index]
 
         class Builder:
+            create_network = staticmethod(Network)
+            create_builder_config = staticmethod(Config)
+            create_optimization_profile = staticmethod(Profile)
+
             def __init__(self, logger: Any) -> None:
                 self.logger = logger
-
-            def create_network(self, flags: int) -> Network:
-                return Network(flags)
-
-            def create_builder_config(self) -> Config:
-                return Config()
-
-            def create_optimization_profile(self) -> Profile:
-                return Profile()
 
             def build_serialized_network(self, network: Network, config: Config) -> bytes | None:
                 if engine is None:

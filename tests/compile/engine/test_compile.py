@@ -7,17 +7,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import onnx
 import pytest
 
-from difftool.bundle import MANIFEST, STEP, Bundle, file_entries, read_bundle, write_manifest
+from difftool.bundle import STEP, Bundle, read_bundle
+from difftool.bundle.amend import with_files
 from difftool.compile.engine.build import build_engine
 from difftool.compile.engine.compile import EngineRequest, compile_bundle, engine_key, step_graph
 from difftool.compile.engine.target import Target, resolve_target
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
-from difftool.export import export
-from difftool.files import read_json
+from difftool.export.bundle import export_bundle
 from difftool.runtime.engine_cache import EngineCache
 
 pytest.importorskip("tensorrt_rtx")
@@ -42,15 +43,12 @@ def cache(tmp_path: Path) -> EngineCache:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_an_engine_is_built_where_there_is_no_gpu(
-    tiny: Bundle, target: Target, precision: str, cache: EngineCache
-) -> None:
-    phases: list[tuple[str, int, int]] = []
-    request = EngineRequest(target, precision, (1, 2, 4))
-    compiled = compile_bundle(
-        tiny, request, cache=cache, on_progress=lambda *step: phases.append(step)
-    )
+def test_no_gpu_is_needed(tiny: Bundle, target: Target, precision: str, cache: EngineCache) -> None:
+    progress = Mock()
+    request = Request(target, precision, (1, 2, 4))
+    compiled = compile_bundle(tiny, request, cache=cache, on_progress=progress)
     data = compiled.path.read_bytes()
+    phases = [call.args for call in progress.call_args_list]
     assert compiled.built
     assert data.startswith(MAGIC)
     assert compiled.record.size == len(data) > 100_000
@@ -92,17 +90,13 @@ def test_what_only_the_parser_finds_is_refused_in_one_line(tiny: Bundle, target:
 
 
 def test_an_interrupt_ends_the_build(tiny: Bundle, target: Target, cache: EngineCache) -> None:
-    def interrupt(phase: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
+    interrupt = Mock(side_effect=KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         compile_bundle(tiny, EngineRequest(target), cache=cache, on_progress=interrupt)
     assert cache.records() == []
 
 
-def test_a_ctrl_c_is_not_swallowed_by_tensorrt(
-    tiny: Bundle, target: Target, cache: EngineCache
-) -> None:
+def test_tensorrt_swallows_no_ctrl_c(tiny: Bundle, target: Target, cache: EngineCache) -> None:
     """It is raised in the main thread, so none of TensorRT's callbacks may run there."""
     threads: set[threading.Thread] = set()
 
@@ -122,9 +116,7 @@ def test_a_ctrl_c_is_not_swallowed_by_tensorrt(
     assert cache.records() == []
 
 
-def test_a_model_without_conditioning_has_an_engine(
-    target: Target, cache: EngineCache, tiny: Bundle
-) -> None:
+def test_a_model_without_conditioning(target: Target, cache: EngineCache, tiny: Bundle) -> None:
     """Its cond_table has no columns, and no part in the engine."""
     model = step_graph(tiny, "fp32")
     unused = onnx.helper.make_tensor_value_info("nothing", onnx.TensorProto.FLOAT, ["conds", 0])
@@ -148,12 +140,8 @@ def exported(
 
 def test_an_exported_bundle_has_graph_engine_and_key(exported: Path) -> None:
     bundle = read_bundle(exported)
-    assert set(bundle.manifest.files) == {
-        STEP,
-        "conditioner.onnx",
-        "step.fp16.onnx",
-        "step.fp16.sm89-sm120.engine",
-    }
+    files = {STEP, "conditioner.onnx", "step.fp16.onnx", "step.fp16.sm89-sm120.engine"}
+    assert set(bundle.manifest.files) == files
     (key,) = bundle.manifest.engines.values()
     assert (key.precision, key.gpus, key.profile) == ("fp16", ("sm89", "sm120"), (1, 2, 4))
     assert key.onnx_sha256 == bundle.manifest.files["step.fp16.onnx"].sha256
@@ -172,10 +160,7 @@ def test_a_failed_build_leaves_no_bundle(
     points_checkpoint: Path, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
-
-    def fail(phase: str, done: int, total: int) -> None:
-        raise ArtefactError("it fails")
-
+    fail = Mock(side_effect=ArtefactError("it fails"))
     with pytest.raises(ArtefactError, match="it fails"):
         export(points_checkpoint, tmp_path / "out", engine=EngineRequest(target), on_build=fail)
     assert list(tmp_path.iterdir()) == []
@@ -188,9 +173,7 @@ def test_a_precision_that_is_not_to_be_had_is_refused(target: Target) -> None:
         EngineRequest(resolve_target(("sm86", "sm89", "sm80")), "fp8")
 
 
-def test_int8_without_onnx_runtime_says_what_is_missing(
-    tiny: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_needs_onnxruntime(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match="onnxruntime is not installed"):
         step_graph(tiny, "int8")
@@ -207,9 +190,6 @@ def test_a_changed_bundle_has_another_key(tiny: Bundle, target: Target, tmp_path
 
 
 def test_the_int8_of_a_cpu_is_not_what_is_compiled(tiny: Bundle, tmp_path: Path) -> None:
-    copy = shutil.copytree(tiny.path, tmp_path / "copy")
-    (copy / "step.int8.onnx").write_bytes(b"asymmetric")
-    manifest = {**read_json(copy / MANIFEST), "files": file_entries(copy)}
-    write_manifest(copy, manifest)
-    graph = step_graph(read_bundle(copy), "int8")
+    copy = read_bundle(shutil.copytree(tiny.path, tmp_path / "copy"))
+    graph = step_graph(with_files(copy, {"step.int8.onnx": b"asymmetric"}), "int8")
     assert any(node.op_type == "QuantizeLinear" for node in graph.graph.node)

@@ -1,4 +1,4 @@
-"""What is said of a graph that TensorRT cannot take, before anything is built."""
+"""A graph that TensorRT cannot take is refused, with the reasons, before anything is built."""
 
 from pathlib import Path
 
@@ -53,16 +53,13 @@ def test_a_node_that_cannot_be_taken_has_a_reason(
 
 
 def test_nodes_inside_of_nodes_are_seen(supports: object) -> None:
-    inner = helper.make_graph(
-        [helper.make_node("BitwiseNot", ["x"], ["z"], name="deep")],
-        "branch",
-        [],
-        [helper.make_tensor_value_info("z", TensorProto.INT32, [1])],
-    )
+    node = helper.make_node("BitwiseNot", ["x"], ["z"], name="deep")
+    result = helper.make_tensor_value_info("z", TensorProto.INT32, [1])
+    inner = helper.make_graph([node], "branch", [], [result])
     condition = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
+    reason = "it has no operations on bits; draw the noise outside of the graph"
     found = problems(_model([condition]), supports)
-    assert found == ["node deep (BitwiseNot): it has no operations on bits; draw the noise outside "
-                     "of the graph"] * 2  # fmt: skip
+    assert found == [f"node deep (BitwiseNot): {reason}"] * 2
 
 
 def test_types_of_inputs_and_weights_are_seen(supports: object) -> None:
@@ -77,10 +74,8 @@ def test_types_of_inputs_and_weights_are_seen(supports: object) -> None:
 
 def test_asymmetric_quantization_is_seen(supports: object) -> None:
     def quantized(zero: int) -> onnx.ModelProto:
-        weights = [
-            numpy_helper.from_array(np.float32(0.1), "scale"),
-            numpy_helper.from_array(np.int8(zero), "zero"),
-        ]
+        values = {"scale": np.float32(0.1), "zero": np.int8(zero)}
+        weights = [numpy_helper.from_array(value, name) for name, value in values.items()]
         node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"], name="q")
         return _model([node], weights=weights)
 

@@ -1,6 +1,8 @@
-"""What GPUs and a profile mean, and what they cannot mean."""
+"""The meaning of --gpu and --profile, and what has none."""
 
 import sys
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -41,9 +43,8 @@ def test_no_gpu_is_no_target() -> None:
 
 @RTX
 def test_the_current_gpu_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_device() -> None:
-        raise MissingDependencyError("no NVIDIA GPU can be used here", "look for one")
-
+    absent = MissingDependencyError("no NVIDIA GPU can be used here", "look for one")
+    no_device = Mock(side_effect=absent)
     monkeypatch.setattr("difftool.runtime.cuda.cuda_device.open_device", no_device)
     with pytest.raises(MissingDependencyError, match="no NVIDIA GPU") as caught:
         resolve_target(("current",))
@@ -57,11 +58,8 @@ def test_the_current_gpu_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_current_gpu_is_named(
     arch: str, gpus: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Device:
-        def __init__(self) -> None:
-            self.arch, self.name = arch, "NVIDIA Something"
-
-    monkeypatch.setattr("difftool.runtime.cuda.cuda_device.open_device", Device)
+    device = SimpleNamespace(arch=arch, name="NVIDIA Something")
+    monkeypatch.setattr("difftool.runtime.cuda.cuda_device.open_device", lambda: device)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     if gpus is None:
         with pytest.raises(MissingDependencyError, match=r"for NVIDIA Something \(sm90\)"):

@@ -137,11 +137,9 @@ class FakeEngine:
         sizes: tuple[int, int] = (1, 64),
         capturable: bool = True,
     ) -> None:
-        options = onnxruntime.SessionOptions()
+        options, on_cpu = onnxruntime.SessionOptions(), ["CPUExecutionProvider"]
         options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            str(step), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(step, options, providers=on_cpu)
         self._device = device
         self.sizes, self._capturable = sizes, capturable
         self.kept = 0

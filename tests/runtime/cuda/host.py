@@ -46,7 +46,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror")
 
 @cache
 def library() -> ctypes.CDLL:
-    """The host build, made once in a process; the test is skipped where there is no compiler."""
+    """Return the host build, made once in a process; skip the test if there is no compiler."""
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         absent = pytest.fail if os.environ.get("CI") else pytest.skip
@@ -63,7 +63,7 @@ def library() -> ctypes.CDLL:
 
 @cache
 def declaration(kernel: str) -> list[tuple[str, bool, np.dtype]]:
-    """Name, whether it is a pointer, and type of each of a kernel's parameters."""
+    """Return the name of each of a kernel's parameters, if it is a pointer, and its type."""
     text = WORDS + "".join((KERNELS / f"{name}.cu").read_text("utf-8") for name in SOURCES)
     found = re.search(rf"KERNEL {kernel}\(([^)]*)\)", text)
     assert found is not None, f"no kernel {kernel}"

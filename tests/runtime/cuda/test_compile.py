@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib import resources
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,7 +15,7 @@ EM_CUDA = 190  # the machine of an ELF file, as the ELF registry numbers it
 
 @pytest.fixture
 def nvrtc() -> None:
-    """Skip where cuda-core or NVRTC is missing; CI must have them."""
+    """Skip if cuda-core or NVRTC is missing; CI must have them."""
     try:
         cubin("noise", "sm_90")
     except MissingDependencyError as error:
@@ -50,9 +51,7 @@ def test_missing_nvrtc_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from cuda.bindings import nvrtc
     from cuda.pathfinder import DynamicLibNotFoundError
 
-    def absent() -> None:
-        raise DynamicLibNotFoundError("libnvrtc.so.13")
-
+    absent = Mock(side_effect=DynamicLibNotFoundError("libnvrtc.so.13"))
     monkeypatch.setattr(nvrtc, "nvrtcGetSupportedArchs", absent)
     with pytest.raises(MissingDependencyError, match=r"NVRTC .* 'difftool\[cuda\]'"):
         cubin("noise", "sm_90")

@@ -6,6 +6,7 @@ What only a GPU can show, `benchmarks/gpu.py` shows.
 import ctypes
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -100,11 +101,10 @@ def gpu(log: list[str], monkeypatch: pytest.MonkeyPatch) -> CudaDevice:
         (grid, *_), (block, *_) = config.grid, config.block
         log.append(f"{kernel} on {stream.handle}: {grid} x {block}")
         if kernel == "difftool_noise":
+            number, address = ctypes.c_int, ctypes.c_void_p
             host.library().difftool_noise(
                 *(
-                    ctypes.c_int(int(value))
-                    if isinstance(value, np.generic)
-                    else ctypes.c_void_p(value.handle)
+                    number(int(value)) if isinstance(value, np.generic) else address(value.handle)
                     for value in arguments
                 )
             )
@@ -121,15 +121,10 @@ def gpu(log: list[str], monkeypatch: pytest.MonkeyPatch) -> CudaDevice:
     monkeypatch.setattr(core, "ObjectCode", SimpleNamespace(from_cubin=load))
     monkeypatch.setattr(driver, "cuMemcpyHtoDAsync", copy)
     monkeypatch.setattr(driver, "cuMemcpyDtoHAsync", copy)
-    return CudaDevice(
-        SimpleNamespace(
-            name="a GPU",
-            arch="90",
-            create_stream=lambda: Stream(log, 5),
-            set_current=lambda: None,
-            allocate=lambda size, *, stream: Memory(size),
-        )
-    )
+    device = SimpleNamespace(name="a GPU", arch="90", set_current=lambda: None)
+    device.create_stream = lambda: Stream(log, 5)
+    device.allocate = lambda size, *, stream: Memory(size)
+    return CudaDevice(device)
 
 
 def test_arrays_begin_as_zeros_and_come_back_as_they_went(gpu: CudaDevice, log: list[str]) -> None:
@@ -155,9 +150,7 @@ def test_a_copy_of_another_shape_or_type_is_refused(gpu: CudaDevice, wrong: np.n
             copy(buffer, wrong)
 
 
-def test_a_kernel_gets_addresses_and_numbers_and_threads_enough(
-    gpu: CudaDevice, log: list[str]
-) -> None:
+def test_a_kernels_arguments_and_threads(gpu: CudaDevice, log: list[str]) -> None:
     n, e = 3, 500
     noise = gpu.allocate((n, e), np.float32)
     row, draws = gpu.allocate((n,), np.int64), gpu.allocate((4,), np.uint32)
@@ -192,9 +185,7 @@ def test_a_loops_body_is_captured_on_its_own_stream(gpu: CudaDevice, log: list[s
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_capture_that_fails_is_closed_and_leaves_the_device_usable(
-    gpu: CudaDevice, log: list[str], loop: bool
-) -> None:
+def test_a_failed_capture_is_closed(gpu: CudaDevice, log: list[str], loop: bool) -> None:
     def fail() -> None:
         raise RuntimeError("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED: not in a capture\nmore")
 
@@ -209,10 +200,8 @@ def test_a_capture_that_fails_is_closed_and_leaves_the_device_usable(
 
 
 def test_short_memory_is_a_resource_error(gpu: CudaDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed")
-
-    monkeypatch.setattr(gpu._device, "allocate", refuse)
+    full = RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed")
+    monkeypatch.setattr(gpu._device, "allocate", Mock(side_effect=full))
     with pytest.raises(ResourceError, match=r"no memory for 400 bytes .*smaller max_batch"):
         gpu.allocate((100,), np.float32)
     failed = (driver.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS,)
@@ -239,13 +228,8 @@ def test_cuda_core_has_what_the_device_asks_of_it() -> None:
         ),
         core.graph.Graph: "upload launch",
     }
-    missing = [
-        f"{kind.__name__}.{n}"
-        for kind, names in asked.items()
-        for n in names.split()
-        if not hasattr(kind, n)
-    ]
-    assert missing == []
+    for kind, names in asked.items():
+        assert [name for name in names.split() if not hasattr(kind, name)] == [], kind
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,11 +239,9 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_driver_without_a_gpu_says_why_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(index: int) -> None:
-        raise RuntimeError("CUDA_ERROR_NO_DEVICE: none\nand a long story")
-
+    none = RuntimeError("CUDA_ERROR_NO_DEVICE: none\nand a long story")
     monkeypatch.setattr(cuda_device, "has_driver", lambda: True)
-    monkeypatch.setattr(core, "Device", refuse)
+    monkeypatch.setattr(core, "Device", Mock(side_effect=none))
     with pytest.raises(MissingDependencyError) as caught:
         open_device()
     assert caught.value.message == "no NVIDIA GPU can be used here: CUDA_ERROR_NO_DEVICE: none"

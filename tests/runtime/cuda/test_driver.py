@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,7 @@ from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from tests.runtime.cuda.fake import FakeDevice, FakeEngine
-from tests.runtime.test_tasks import adaptive
-
-KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
-MASK = np.zeros((1, 8, 8), np.float32)
-MASK[:, :4] = 1
+from tests.runtime.test_task import KNOWN, MASK, adaptive
 
 # A sampler of each kind: one that draws, one that does not, ones with one, two and three slots of
 # history; an odd and an even number of rows.
@@ -44,35 +41,42 @@ def on_device(
     capturable: bool = True,
     max_batch: int = 8,
 ) -> tuple[Model, FakeDevice]:
-    """A bundle on the fake device."""
+    """Open a bundle on the fake device."""
     device, opened = FakeDevice(), read_bundle(bundle)
     engine = FakeEngine(device, opened.file(STEP), sizes=sizes, capturable=capturable)
     backend = DeviceBackend("fake", opened, device, engine, graphs)
     return Model(opened, backend, max_batch=max_batch), device
 
 
+def on_cpu(bundle: Path, max_batch: int = 8) -> Model:
+    return load(bundle, backend="onnxruntime-cpu", threads=1, max_batch=max_batch)
+
+
 @pytest.fixture(scope="module")
 def cpu(tiny_bundle: Path) -> Model:
-    return load(tiny_bundle, backend="onnxruntime-cpu", threads=1, max_batch=8)
+    return on_cpu(tiny_bundle)
+
+
+def assert_alike(
+    one: Model, other: Model, program: Program | None = None, *, atol: float = 1e-4, **asked: Any
+) -> None:
+    """Demand that two models draw the same samples."""
+    runs = [model.sample(program, **asked) for model in (one, other)]
+    np.testing.assert_allclose(*runs, atol=atol)
 
 
 @pytest.mark.parametrize("graphs", MODES)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_samples_are_those_of_the_cpu(
-    tiny_bundle: Path, cpu: Model, sampler: str, graphs: Graphs
-) -> None:
+def test_samples(tiny_bundle: Path, cpu: Model, sampler: str, graphs: Graphs) -> None:
     """The noise kernel's logarithm and cosine differ by ulps from numpy's; so do samples."""
     program = SAMPLERS[sampler](cpu.spec)
     model, device = on_device(tiny_bundle, graphs=graphs)
-    found = model.sample(program, n=5, seed=3)
-    np.testing.assert_allclose(found, cpu.sample(program, n=5, seed=3), atol=1e-4)
+    assert_alike(model, cpu, program, n=5, seed=3)
     assert device.waits == 1  # for the samples, at the end
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_with_the_hosts_noise_samples_are_those_of_the_cpu(
-    tiny_bundle: Path, cpu: Model, sampler: str
-) -> None:
+def test_samples_with_the_hosts_noise(tiny_bundle: Path, cpu: Model, sampler: str) -> None:
     program = SAMPLERS[sampler](cpu.spec)
     draws = Draws(1, np.arange(4), cpu.spec.shape)
     model, _ = on_device(tiny_bundle)
@@ -89,14 +93,11 @@ def test_with_the_hosts_noise_samples_are_those_of_the_cpu(
 
 @pytest.mark.parametrize("graphs", MODES)
 @pytest.mark.parametrize("every", [1, 2, 3, 4, 7, 20])
-def test_stops_on_the_way_change_nothing(
-    tiny_bundle: Path, cpu: Model, every: int, graphs: Graphs
-) -> None:
+def test_stops_on_the_way(tiny_bundle: Path, cpu: Model, every: int, graphs: Graphs) -> None:
     """Odd numbers of rows end on the other side of the buffers, where the next must go on."""
     model, device = on_device(tiny_bundle, graphs=graphs)
-    expected = {
-        state.step: (state.x.copy(), state.denoised.copy()) for state in cpu.stream(n=2, seed=9)
-    }
+    states = cpu.stream(n=2, seed=9)
+    expected = {state.step: (state.x.copy(), state.denoised.copy()) for state in states}
     stops = []
     for state in model.stream(n=2, seed=9, every=every):
         stops.append(state.step)
@@ -110,23 +111,17 @@ def test_stops_on_the_way_change_nothing(
 
 def test_samples_of_different_classes_share_a_batch(classes_bundle: Path) -> None:
     """Each begins in its own block of rows, and takes the draw of its row within that."""
-    cpu = load(classes_bundle, backend="onnxruntime-cpu", threads=1, max_batch=8)
-    model, _ = on_device(classes_bundle)
-    labels = [2, 0, 1, 0, 3]
+    cpu, (model, _) = on_cpu(classes_bundle), on_device(classes_bundle)
+    asked = {"n": 5, "seed": 4, "labels": [2, 0, 1, 0, 3]}
     for scale in (1.0, 2.5):
-        runs = [
-            opened.sample(n=5, seed=4, labels=labels, guidance_scale=scale)
-            for opened in (model, cpu)
-        ]
-        np.testing.assert_allclose(*runs, atol=2e-4)
+        assert_alike(model, cpu, **asked, guidance_scale=scale, atol=2e-4)
 
 
 @pytest.mark.parametrize("n", [1, 3, 5, 9])
 def test_a_batch_below_the_profile_is_padded(tiny_bundle: Path, cpu: Model, n: int) -> None:
     model, _ = on_device(tiny_bundle, sizes=(4, 8))
-    found = model.sample(n=n, seed=2)
-    assert found.shape == (n, 1, 8, 8)
-    np.testing.assert_allclose(found, cpu.sample(n=n, seed=2), atol=1e-4)
+    assert model.sample(n=n, seed=2).shape == (n, 1, 8, 8)
+    assert_alike(model, cpu, n=n, seed=2)
 
 
 def test_a_batch_above_the_profile_is_refused_with_the_way_out(tiny_bundle: Path) -> None:
@@ -152,14 +147,11 @@ def test_a_mean_over_the_batch_is_not_taken_over_padding(featured_bundle: Path) 
 def test_known_values_are_set(bundle: str, request: pytest.FixtureRequest) -> None:
     """By the step graph, or by the loop after every row."""
     path: Path = request.getfixturevalue(bundle)
-    cpu = load(path, backend="onnxruntime-cpu", threads=1, max_batch=4)
-    model, device = on_device(path, sizes=(4, 8), max_batch=4)
+    cpu, (model, device) = on_cpu(path, 4), on_device(path, sizes=(4, 8), max_batch=4)
     program = unipc(model.spec, steps=8)
-    runs = [o.sample(program, n=3, edit=edits.inpaint(KNOWN, MASK)) for o in (model, cpu)]
-    np.testing.assert_allclose(*runs, atol=1e-4)
+    assert_alike(model, cpu, program, n=3, edit=edits.inpaint(KNOWN, MASK))
     assert device.waits == (1 if bundle == "featured_bundle" else 3 * len(program) + 1)
-    plain = [o.sample(program, n=3) for o in (model, cpu)]
-    np.testing.assert_allclose(*plain, atol=1e-4)  # nothing of the edit is left behind
+    assert_alike(model, cpu, program, n=3)  # nothing of the edit is left behind
 
 
 def test_a_run_that_is_left_leaves_the_device_ready(tiny_bundle: Path, cpu: Model) -> None:
@@ -168,11 +160,11 @@ def test_a_run_that_is_left_leaves_the_device_ready(tiny_bundle: Path, cpu: Mode
         if state.step == 6:
             break
     buffers = device.buffers
-    np.testing.assert_allclose(model.sample(n=3, seed=6), cpu.sample(n=3, seed=6), atol=1e-4)
+    assert_alike(model, cpu, n=3, seed=6)
     assert device.buffers > buffers  # the stream is still held by `state`
     del state
     buffers = device.buffers
-    np.testing.assert_allclose(model.sample(n=3, seed=7), cpu.sample(n=3, seed=7), atol=1e-4)
+    assert_alike(model, cpu, n=3, seed=7)
     assert device.buffers == buffers
 
 
@@ -186,7 +178,7 @@ def test_two_runs_at_once_do_not_meet(tiny_bundle: Path, cpu: Model) -> None:
 
 
 def run_log(model: Model, device: FakeDevice, program: Program) -> list[str]:
-    """What a run asks of the device after its uploads."""
+    """Run a program; return what it asks of the device after its uploads."""
     model.sample(program, n=2)
     return [entry for entry in device.log if entry != "upload"]
 
@@ -195,25 +187,27 @@ ROW0, ROW1 = "difftool_noise step0", "difftool_noise step1"
 WARM = [*ROW0.split(), *ROW1.split()]
 
 
-def test_a_captured_graph_holds_two_rows_in_order(tiny_bundle: Path) -> None:
-    model, device = on_device(tiny_bundle)
-    assert run_log(model, device, ddpm(model.spec, steps=5)) == [
-        *WARM,
-        f"graph({ROW0} {ROW1})",
-        f"graph({ROW0} {ROW1})",
-        f"graph({ROW0})",
-        "download",
-    ]
+PAIR = f"graph({ROW0} {ROW1})"
 
 
-def test_a_program_without_noise_launches_no_noise_kernel(tiny_bundle: Path) -> None:
-    model, device = on_device(tiny_bundle)
-    assert run_log(model, device, ddim(model.spec, steps=4)) == [
-        *WARM,
-        "graph(step0 step1)",
-        "graph(step0 step1)",
-        "download",
-    ]
+@pytest.mark.parametrize(
+    ("capturable", "sampler", "steps", "launches"),
+    [
+        pytest.param(True, ddpm, 5, [PAIR, PAIR, f"graph({ROW0})"], id="two rows in order"),
+        pytest.param(True, ddim, 4, ["graph(step0 step1)"] * 2, id="no noise, no kernel for it"),
+        pytest.param(False, ddpm, 3, [*WARM, *ROW0.split()], id="no capture, row by row"),
+    ],
+)
+def test_launches_of_a_run(
+    capturable: bool,
+    sampler: Callable[..., Program],
+    steps: int,
+    launches: list[str],
+    tiny_bundle: Path,
+) -> None:
+    model, device = on_device(tiny_bundle, capturable=capturable)
+    log = run_log(model, device, sampler(model.spec, steps=steps))
+    assert log == [*WARM, *launches, "download"]
 
 
 def test_a_loop_on_the_device_is_one_launch(tiny_bundle: Path) -> None:
@@ -229,25 +223,14 @@ def test_a_loop_on_the_device_is_one_launch(tiny_bundle: Path) -> None:
     ]
 
 
-def test_an_engine_that_cannot_be_captured_is_launched_row_by_row(tiny_bundle: Path) -> None:
-    model, device = on_device(tiny_bundle, capturable=False)
-    assert run_log(model, device, ddpm(model.spec, steps=3)) == [
-        *WARM,
-        *ROW0.split(),
-        *ROW1.split(),
-        *ROW0.split(),
-        "download",
-    ]
-
-
 @pytest.mark.parametrize(
     ("refused", "found", "launches"),
     [
-        (("loop",), "pairs", [f"graph({ROW0} {ROW1})"] * 2),
+        (("loop",), "pairs", [PAIR] * 2),
         (("loop", "graph"), "off", [*ROW0.split(), *ROW1.split()] * 2),
     ],
 )
-def test_where_a_capture_fails_the_driver_goes_on_with_less_and_says_so(
+def test_if_a_capture_fails_the_driver_goes_on_with_less_and_says_so(
     tiny_bundle: Path,
     cpu: Model,
     caplog: pytest.LogCaptureFixture,
@@ -260,8 +243,7 @@ def test_where_a_capture_fails_the_driver_goes_on_with_less_and_says_so(
     program = ddpm(model.spec, steps=4)
     assert run_log(model, device, program) == [*WARM, *launches, "download"]
     assert f"CUDA graphs are {found} from now on" in caplog.text
-    runs = [o.sample(program, n=3) for o in (model, cpu)]
-    np.testing.assert_allclose(*runs, atol=1e-4)
+    assert_alike(model, cpu, program, n=3)
 
 
 def test_what_the_first_runs_compiled_is_kept_once(tiny_bundle: Path) -> None:
@@ -278,10 +260,10 @@ def test_a_second_run_allocates_and_captures_nothing(tiny_bundle: Path, cpu: Mod
     model.sample(programs[0], n=3)
     buffers = device.buffers
     device.log.clear()
-    runs = [o.sample(programs[1], n=3, seed=8, first_sample=70) for o in (model, cpu)]
-    np.testing.assert_allclose(*runs, atol=1e-4)
+    model.sample(programs[1], n=3, seed=8, first_sample=70)
     assert device.buffers == buffers
-    assert [e for e in device.log if e != "upload"] == [f"graph({ROW0} {ROW1})"] * 3 + ["download"]
+    assert [e for e in device.log if e != "upload"] == [PAIR] * 3 + ["download"]
+    assert_alike(model, cpu, programs[1], n=3, seed=8, first_sample=70)
 
 
 def test_nothing_is_waited_for_between_the_rows(tiny_bundle: Path) -> None:
@@ -301,8 +283,7 @@ def test_nothing_is_waited_for_between_the_rows(tiny_bundle: Path) -> None:
 
 def test_a_sample_between_two_gets_the_hosts_noise(tiny_bundle: Path, cpu: Model) -> None:
     model, _ = on_device(tiny_bundle)
-    runs = [o.sample(n=4, between=(3, 11)) for o in (model, cpu)]
-    np.testing.assert_allclose(*runs, atol=1e-5)
+    assert_alike(model, cpu, n=4, between=(3, 11), atol=1e-5)
 
 
 def test_points_need_no_conditioner_of_width(points_bundle: Path) -> None:

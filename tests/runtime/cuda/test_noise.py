@@ -13,27 +13,20 @@ DRAWS = np.array([4, 900, 7, 0xFFFFFFFF], np.uint32)
 def drawn(
     row: list[int], samples: list[int], e: int, *, seed: int = SEED, stream: int = noise.SAMPLING
 ) -> np.ndarray:
-    """What the kernel writes, float32 [n, e]; NaN where it writes nothing."""
+    """Return what the kernel writes, float32 [n, e]; NaN where it writes nothing."""
     n, guard = len(row), 16
     memory = np.full(n * e + guard, np.nan, np.float32)
     launch(
-        "difftool_noise",
-        memory,
-        np.array(row, np.int64),
-        DRAWS,
-        np.array(samples, np.uint32),
-        np.array([seed], np.uint64),
-        np.uint32(stream),
-        np.int32(n),
-        np.int32(e),
-        np.int32(len(DRAWS)),
+        *("difftool_noise", memory, np.array(row, np.int64), DRAWS, np.array(samples, np.uint32)),
+        *(np.array([seed], np.uint64), np.uint32(stream)),
+        *np.array([n, e, len(DRAWS)], np.int32),
     )
     assert np.isnan(memory[n * e :]).all(), "wrote past its end"
     return memory[: n * e].reshape(n, e)
 
 
 def ulps(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Distance in units of the last place of float32, at the size of what is expected."""
+    """Return the distance in units of the last place of float32, at the expected size."""
     return np.abs(found - expected) / np.spacing(np.abs(expected.astype(np.float32)))
 
 

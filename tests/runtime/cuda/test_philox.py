@@ -6,6 +6,8 @@ import pytest
 from difftool.diffusion import noise
 from tests.runtime.cuda.host import launch
 
+ONES = 0xFFFFFFFF
+
 
 def words(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     """Philox of counters uint32 [..., 4]."""
@@ -18,11 +20,7 @@ def words(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     ("counter", "key", "expected"),
     [  # Random123, kat_vectors: philox4x32 10
         ([0, 0, 0, 0], (0, 0), [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
-        (
-            [0xFFFFFFFF] * 4,
-            (0xFFFFFFFF, 0xFFFFFFFF),
-            [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
-        ),
+        ([ONES] * 4, (ONES, ONES), [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
         (
             [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
             (0xA4093822, 0x299F31D0),
@@ -30,9 +28,7 @@ def words(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
         ),
     ],
 )
-def test_the_published_answers(
-    counter: list[int], key: tuple[int, int], expected: list[int]
-) -> None:
+def test_published_answers(counter: list[int], key: tuple[int, int], expected: list[int]) -> None:
     assert words(np.array(counter, np.uint32), key).tolist() == expected
 
 

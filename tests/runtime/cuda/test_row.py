@@ -1,22 +1,22 @@
 """The row kernel in its host build, against the float64 reference and float32 numpy."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from difftool.diffusion import noise, schedules
+from difftool.diffusion import noise
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import UNBOUNDED, Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddpm, dpmpp_2m, unipc
-from difftool.diffusion.spec import ModelSpec
 from difftool.diffusion.start import parse_start
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.cuda.compile import KERNELS
 from difftool.runtime.draws import Draws, start_noise
 from difftool.runtime.loop import run
+from tests.fixtures import IMAGE_SPEC
 from tests.runtime.cuda.host import launch
 
 SEED = (3 << 32) | 14
@@ -26,7 +26,7 @@ E = 21  # the elements of a sample: not a multiple of 4
 
 @dataclass
 class State:
-    """What a launch reads and writes."""
+    """The arrays that a launch reads and writes."""
 
     x: np.ndarray  # [n, e]
     history: np.ndarray  # [slots, n, e]
@@ -44,7 +44,7 @@ def advance(
     draws: np.ndarray | None = None,
     samples: np.ndarray | None = None,
 ) -> State:
-    """One launch."""
+    """Make one launch."""
     n, e = state.x.shape
     after = State(*(np.full_like(old, -7) for old in vars(state).values()))
     after.denoised[...] = state.denoised  # one buffer in practice
@@ -182,13 +182,7 @@ def test_a_network_that_breaks_is_not_clipped_to_something_plausible() -> None:
     assert np.isnan(after.x).all()
 
 
-SPEC = ModelSpec(
-    shape=(5,),
-    schedule=schedules.linear(steps=20, beta_end=0.4),
-    parameterization="epsilon",
-    cond="timestep",
-    data_range=(-1.0, 1.0),
-)
+SPEC = replace(IMAGE_SPEC, shape=(5,))
 
 
 @pytest.mark.parametrize(
@@ -201,27 +195,15 @@ def test_a_whole_program_of_nothing_but_network_and_launch(program: Program) -> 
     draws = Draws(SEED, samples, SPEC.shape)
     x = start_noise(program, draws)
     table = program.table.astype(np.float32)
-    state = State(
-        x,
-        np.zeros((program.history, n, 5), np.float32),
-        np.zeros(n, np.int64),
-        np.zeros_like(x),
-        table[0, Column.C_IN] * x,
-    )
+    history, row0 = np.zeros((program.history, n, 5), np.float32), np.zeros(n, np.int64)
+    state = State(x, history, row0, np.zeros_like(x), table[0, Column.C_IN] * x)
+    own = {"draws": program.draws.astype(np.uint32), "samples": samples.astype(np.uint32)}
     for row in program.table:
         cond = np.float32(program.conds[int(row[Column.COND])])
         network = np.tanh(state.scaled) * np.cos(cond)
-        state = advance(
-            state,
-            network,
-            table,
-            None,
-            draws=program.draws.astype(np.uint32),
-            samples=samples.astype(np.uint32),
-        )
-    batch = Reference(lambda x, cond: np.tanh(x) * np.cos(cond)[:, None], SPEC.shape).batch(
-        program, n
-    )
+        state = advance(state, network, table, None, **own)
+    reference = Reference(lambda x, cond: np.tanh(x) * np.cos(cond)[:, None], SPEC.shape)
+    batch = reference.batch(program, n)
     for _ in run(batch, program, draws):
         pass
     assert state.row.tolist() == [len(program)] * n

@@ -1,6 +1,7 @@
 """Steered runs on real bundles: known values, starts from data, and ways between samples."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm, dpmpp_2m, unipc
-from difftool.diffusion.schedules import linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.networks.trained import load_checkpoint
@@ -20,6 +20,7 @@ from difftool.runtime.backends.reference import Reference
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
 from difftool.verify.eager import Eager
+from tests.fixtures import IMAGE_SPEC
 
 KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
 MASK = np.zeros((1, 8, 8), np.float32)
@@ -48,20 +49,17 @@ def adaptive(spec: ModelSpec, *, snr: float = 0.0, batch_snr: float = 0.0) -> Pr
 
 
 @pytest.mark.parametrize("sampler", [ddpm, ddim, dpmpp_2m, unipc])
-def test_a_step_graph_that_holds_known_values_does_what_the_runtime_does_for_others(
+def test_known_values_by_the_step_graph_or_by_the_runtime(
     plain: Model, fused: Model, sampler: Callable[..., Program]
 ) -> None:
-    assert (plain.backend.features, fused.backend.features) == (
-        set(),
-        {Feature.KNOWN, Feature.NORMS},
-    )
+    assert plain.backend.features == set()
+    assert fused.backend.features == {Feature.KNOWN, Feature.NORMS}
     program = sampler(plain.spec, steps=8)
     edit = edits.inpaint(KNOWN, MASK)
     runs = [model.sample(program, n=3, edit=edit) for model in (plain, fused)]
     np.testing.assert_allclose(runs[0], runs[1], atol=2e-5)
-    np.testing.assert_allclose(
-        runs[0] * MASK, np.broadcast_to(KNOWN * MASK, (3, 1, 8, 8)), atol=1e-5
-    )
+    held = np.broadcast_to(KNOWN * MASK, (3, 1, 8, 8))
+    np.testing.assert_allclose(runs[0] * MASK, held, atol=1e-5)
     untouched = fused.sample(program, n=3)
     np.testing.assert_allclose(untouched, plain.sample(program, n=3), atol=2e-5)
     assert np.abs(untouched - runs[1]).max() > 0.1
@@ -72,9 +70,8 @@ def test_each_sample_may_have_known_values_of_its_own(plain: Model) -> None:
     program = ddim(plain.spec, steps=4, eta=1.0)
     together = plain.sample(program, n=3, edit=edits.inpaint(known, MASK))
     for index, own in enumerate(known):
-        alone = plain.sample(
-            program, n=1, first_sample=index, edit=edits.inpaint(own, MASK), deterministic=True
-        )
+        edit = edits.inpaint(own, MASK)
+        alone = plain.sample(program, n=1, first_sample=index, edit=edit, deterministic=True)
         np.testing.assert_allclose(alone[0], together[index], atol=1e-5)
     with pytest.raises(UsageError, match="values for 3 samples, and more are drawn"):
         plain.sample(program, n=4, edit=edits.inpaint(known, MASK))
@@ -90,9 +87,8 @@ def test_a_user_may_edit_the_denoised_estimate_in_any_way(plain: Model) -> None:
 
 
 @pytest.mark.parametrize("weights", [{"snr": 0.16}, {"batch_snr": 0.16}])
-def test_adaptive_steps_are_those_of_pytorch(
-    fused: Model, tiny_checkpoint: Path, weights: dict[str, float]
-) -> None:
+def test_adaptive_steps(fused: Model, tiny_checkpoint: Path, weights: dict[str, float]) -> None:
+    """PyTorch's batch is the reference."""
     loaded = load_checkpoint(tiny_checkpoint, ema=True)
     program = adaptive(loaded.spec, **weights)
     reference = Eager(loaded.network, loaded.spec, (Feature.NORMS,)).batch(program, 2)
@@ -174,13 +170,9 @@ def test_colourization_keeps_the_grey_and_finds_colours() -> None:
     grey = np.full((1, 2, 2), 0.25, np.float32)
     denoised = np.random.default_rng(0).normal(size=(5, 3, 2, 2)).astype(np.float32)
     edited = edits.colorize(grey)(denoised, np.arange(5))
-    np.testing.assert_allclose(
-        edited.mean(axis=1, keepdims=True), np.broadcast_to(grey, (5, 1, 2, 2)), atol=1e-6
-    )
-    differences = edited - edited.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(
-        differences, denoised - denoised.mean(axis=1, keepdims=True), atol=1e-6
-    )
+    means = [image.mean(axis=1, keepdims=True) for image in (edited, denoised)]
+    np.testing.assert_allclose(means[0], np.broadcast_to(grey, (5, 1, 2, 2)), atol=1e-6)
+    np.testing.assert_allclose(edited - means[0], denoised - means[1], atol=1e-6)
 
 
 def test_masks_and_values_that_do_not_fit_are_refused(plain: Model) -> None:
@@ -192,12 +184,7 @@ def test_masks_and_values_that_do_not_fit_are_refused(plain: Model) -> None:
 
 @pytest.mark.parametrize("sampler", [ddpm, dpmpp_2m])
 def test_a_coloured_run_ends_with_the_grey_it_was_given(sampler: Callable[..., Program]) -> None:
-    spec = ModelSpec(
-        shape=(3, 2, 2),
-        schedule=linear(steps=20, beta_end=0.4),
-        parameterization="epsilon",
-        cond="timestep",
-    )
+    spec = replace(IMAGE_SPEC, shape=(3, 2, 2), data_range=None)
     grey = np.array([[[0.1, -0.2], [0.3, 0.4]]], np.float32)
     program = sampler(spec, steps=10)
     batch = Reference(lambda x, cond: np.tanh(x), spec.shape).batch(program, 2)

@@ -14,7 +14,7 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.errors import ArtefactError, UsageError
 from difftool.networks import build_network
-from difftool.networks.trained import load_checkpoint
+from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.verify import verify
@@ -34,9 +34,7 @@ def test_a_bundle_passes_against_its_checkpoint(tiny_bundle: Path, tiny_checkpoi
     assert result.errors.shape == (20,)
 
 
-def test_every_row_passes_where_clipping_hides_nothing(
-    tiny_bundle: Path, tiny_checkpoint: Path
-) -> None:
+def test_every_row_passes_without_clipping(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
     program = ddpm(load_checkpoint(tiny_checkpoint).spec, clip=False)
     assert verify(tiny_bundle, tiny_checkpoint, program=program).result.step_error < 1e-5
 
@@ -50,9 +48,13 @@ def test_other_weights_are_not_verified(tiny_bundle: Path, points_checkpoint: Pa
         verify(tiny_bundle, points_checkpoint)
 
 
+@pytest.fixture
+def right(tiny_checkpoint: Path) -> Checkpoint:
+    return load_checkpoint(tiny_checkpoint)
+
+
 @pytest.mark.parametrize("defect", ["swapped time embedding", "last layer 1 % off", "nan"])
-def test_a_seeded_defect_fails(defect: str, tiny_checkpoint: Path) -> None:
-    right = load_checkpoint(tiny_checkpoint)
+def test_a_seeded_defect_fails(defect: str, right: Checkpoint, tiny_checkpoint: Path) -> None:
     network = load_checkpoint(tiny_checkpoint).network
     if defect == "swapped time embedding":
         settings = {**right.call.arguments, "embedding": "cos_sin"}
@@ -73,19 +75,17 @@ def test_a_seeded_defect_fails(defect: str, tiny_checkpoint: Path) -> None:
         assert not np.isfinite(result.errors[0])
 
 
-def test_the_same_backend_twice_is_equal(tiny_checkpoint: Path) -> None:
-    loaded = load_checkpoint(tiny_checkpoint)
-    backend = Eager(loaded.network, loaded.spec)
+def test_the_same_backend_twice_is_equal(right: Checkpoint) -> None:
+    backend = Eager(right.network, right.spec)
     with torch.inference_mode():
-        result = compare(backend, backend, ddpm(loaded.spec), loaded.spec)
+        result = compare(backend, backend, ddpm(right.spec), right.spec)
     assert result.step_error == 0
     assert result.psnr == float("inf")
     assert result.passed
 
 
-def test_errors_are_the_largest_and_the_rms_of_a_row(tiny_checkpoint: Path) -> None:
+def test_largest_and_rms_error_of_a_row(right: Checkpoint, tiny_checkpoint: Path) -> None:
     """Against a plain loop over two networks that differ."""
-    right = load_checkpoint(tiny_checkpoint)
     network = load_checkpoint(tiny_checkpoint).network
     network.get_parameter("conv_out.weight").mul_(1.01)
     program = ddpm(right.spec, clip=False)
@@ -103,7 +103,7 @@ def test_errors_are_the_largest_and_the_rms_of_a_row(tiny_checkpoint: Path) -> N
         assert result.rms[row] == pytest.approx(np.sqrt((difference**2).mean()) / scale, rel=1e-4)
 
 
-def test_the_first_row_that_is_not_finite_is_named(
+def test_the_first_row_that_is_nan(
     tiny_bundle: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     program = read_bundle(tiny_bundle).default_program()
@@ -152,10 +152,9 @@ def test_sides_without_meaning(arguments: dict[str, Any], message: str, tiny_bun
 
 
 def test_a_checkpoint_that_nothing_runs(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
-    with pytest.raises(
-        UsageError, match="neither openvino nor onnxruntime-cpu runs the checkpoint"
-    ):
-        verify(tiny_bundle, tiny_checkpoint, backend="openvino", against="onnxruntime-cpu")
+    neither = "neither openvino nor onnxruntime-cpu runs the checkpoint"
+    with pytest.raises(UsageError, match=neither):
+        verify_bundle(tiny_bundle, tiny_checkpoint, backend="openvino", against="onnxruntime-cpu")
 
 
 def test_bounds_are_the_precisions_own(tiny_bundle: Path, tmp_path: Path) -> None:

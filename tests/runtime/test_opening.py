@@ -1,7 +1,8 @@
-"""Which backend runs a bundle: by name, or the first that works; and what is said of the others."""
+"""The backend that runs a bundle: by name, or the first that works; and why not another."""
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -16,6 +17,7 @@ from difftool.runtime.cuda import cuda_device
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.opening import open_backend
 from difftool.runtime.variants import Variant
+from tests.fixtures import ENGINE_KEY
 
 AUTOMATIC = [row.name for row in BACKENDS if row.automatic]
 
@@ -49,36 +51,29 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [None, "auto"])
-def test_the_first_that_works_is_taken_where_none_is_named(
-    bundle: Bundle, gpu: list[str], name: str | None
-) -> None:
+def test_the_first_that_works(bundle: Bundle, gpu: list[str], name: str | None) -> None:
     assert open_backend(bundle, name, threads=1).name == "onnxruntime-cpu"
     assert gpu == AUTOMATIC[:-1]
 
 
-def test_the_fastest_is_taken_where_it_works(
-    bundle: Bundle, gpu: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_fastest(bundle: Bundle, gpu: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fast = OnnxRuntimeCpu(bundle, threads=1)
     monkeypatch.setattr(onnxruntime_cuda, "open_asked", lambda *_: fast)
     assert open_backend(bundle, None, threads=1) is fast
     assert gpu == ["tensorrt"]
 
 
-def test_a_damaged_engine_is_no_reason_to_take_another_backend(
-    bundle: Bundle, gpu: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def damaged(*_: object, **__: object) -> None:
-        raise ArtefactError("the engine differs from its digest")
-
-    monkeypatch.setattr(tensorrt, "open_asked", damaged)
-    with pytest.raises(ArtefactError, match="differs from its digest"):
+@pytest.mark.usefixtures("gpu")
+def test_a_damaged_engine_is_no_reason_to_take_another_backend(bundle: Bundle) -> None:
+    damaged = ArtefactError("the engine differs from its digest")
+    with (
+        patch.object(tensorrt, "open_asked", side_effect=damaged),
+        pytest.raises(ArtefactError, match="differs from its digest"),
+    ):
         open_backend(bundle, None, threads=1)
 
 
-def test_without_a_driver_nothing_for_a_gpu_is_tried(
-    bundle: Bundle, gpu: list[str], no_gpu: None
-) -> None:
+def test_without_a_driver_no_gpu_is_tried(bundle: Bundle, gpu: list[str], no_gpu: None) -> None:
     assert open_backend(bundle, None, threads=1).name == "onnxruntime-cpu"
     assert gpu == []
 
@@ -120,42 +115,34 @@ def rtx(monkeypatch: pytest.MonkeyPatch) -> Variant:
     return variant
 
 
-def key_of(bundle: Bundle, precision: str = "fp32", **fields: object) -> EngineKey:
-    return EngineKey.model_validate(
-        {
-            "onnx_sha256": bundle.manifest.files["step.onnx"].sha256,
-            "recipe": 1,
-            "flavour": "tensorrt-rtx",
-            "version": "1.7.1",
-            "gpus": ["sm89", "sm120"],
-            "precision": precision,
-            "profile": [1, 4, 16],
-            **fields,
-        }
-    )
+Keep = Callable[..., None]
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
+def keep(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keep:
+    """Put an engine of the bundle into the cache, with these fields of its key."""
     monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
-    return EngineCache()
+
+    def store(**fields: object) -> None:
+        own = {"onnx_sha256": bundle.manifest.files["step.onnx"].sha256, "version": "1.7.1"}
+        gpus = ["sm89", "sm120"]
+        key = {**ENGINE_KEY.model_dump(), **own, "gpus": gpus, **fields}
+        data = str(fields).encode()
+        EngineCache().store(EngineKey.model_validate(key), data, model="tiny", seconds=1.0)
+
+    return store
 
 
 @pytest.mark.usefixtures("no_gpu", "rtx")
-def test_without_a_gpu_it_is_said_that_the_engine_is_good_and_for_which(
-    bundle: Bundle, cache: EngineCache
-) -> None:
-    cache.store(key_of(bundle), b"an engine", model="tiny", seconds=1.0)
+def test_without_a_gpu_the_engine_is_said_to_be_good(bundle: Bundle, keep: Keep) -> None:
+    keep()
     error = described(bundle)
     assert error.exit_code == 4
     assert "no NVIDIA GPU" in error.message
     assert "the engine is good, fp32 for sm89, sm120" in error.message
 
 
-@pytest.mark.usefixtures("rtx")
-def test_without_tensorrt_the_install_line_is_given(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_tensorrt(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt, "installed_variants", list)
     error = described(bundle)
     assert error.exit_code == 4
@@ -163,7 +150,7 @@ def test_without_tensorrt_the_install_line_is_given(
 
 
 class Chosen(Exception):
-    """Which engine would be opened."""
+    """The engine that would be opened."""
 
 
 @pytest.fixture
@@ -188,17 +175,15 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 @pytest.mark.usefixtures("rtx")
-def test_the_engine_is_of_the_precision_that_is_asked_for(
-    bundle: Bundle, cache: EngineCache, opened: Callable[..., str]
-) -> None:
+def test_an_engine_in_a_precision(bundle: Bundle, keep: Keep, opened: Callable[..., str]) -> None:
     for precision in ("int8", "fp16"):
-        cache.store(key_of(bundle, precision), precision.encode(), model="tiny", seconds=1.0)
+        keep(precision=precision)
     assert opened(bundle, "tensorrt:int8") == "int8"
     with pytest.raises(MissingDependencyError) as caught:
         open_backend(bundle, "tensorrt", threads=None)
     assert caught.value.message.endswith("an engine in fp16 for this GPU, and none in fp32")
     assert caught.value.hint.startswith("say --precision fp16, or: run: difftool compile")
-    cache.store(key_of(bundle), b"exact", model="tiny", seconds=1.0)
+    keep()
     assert opened(bundle, "tensorrt") == "fp32"
     with pytest.raises(MissingDependencyError, match=r"an engine in fp32 .*none in bf16"):
         open_backend(bundle, "tensorrt", threads=None, precision="bf16")
@@ -207,16 +192,13 @@ def test_the_engine_is_of_the_precision_that_is_asked_for(
 
 
 @pytest.mark.usefixtures("rtx", "opened")
-def test_an_engine_for_another_gpu_or_version_is_not_run(
-    bundle: Bundle, cache: EngineCache
-) -> None:
-    other = key_of(bundle, gpus=["sm120"])
-    cache.store(other, b"other", model="tiny", seconds=1.0)
+def test_an_engine_for_another_gpu_or_version(bundle: Bundle, keep: Keep) -> None:
+    keep(gpus=["sm120"])
     error = described(bundle)
     assert error.exit_code == 4
     assert "it is for sm120, and here is sm89" in error.message
     assert "difftool compile" in error.hint
-    cache.store(key_of(bundle, version="1.6"), b"old", model="tiny", seconds=1.0)
+    keep(version="1.6")
     assert "1.6" in described(bundle).message or "sm120" in described(bundle).message
 
 

@@ -1,8 +1,8 @@
 """PyTorch in the runtime: TorchScript out of a bundle, and what torch compiles of a step."""
 
-import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.export import export
 from difftool.export.onnx import conditioner_width, step_module
 from difftool.export.torchscript import torchscript
+from difftool.files import read_json
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime import Model, load
 from difftool.runtime.edits import inpaint
@@ -26,12 +27,11 @@ from difftool.verify.eager import Eager
 
 def list_files(bundle: Path) -> None:
     """Let a bundle's manifest say what is in its folder."""
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    write_manifest(bundle, {**manifest, "files": file_entries(bundle)})
+    write_manifest(bundle, {**read_json(bundle / MANIFEST), "files": file_entries(bundle)})
 
 
 def sha256_of_code(bundle: Path) -> str:
-    """What a user who trusts a bundle's step.ts names."""
+    """Return what a user names who trusts a bundle's step.ts."""
     return read_bundle(bundle).manifest.files[TORCHSCRIPT].sha256
 
 
@@ -50,6 +50,11 @@ def scripted(
     return bundle
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+
+
 def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
     trust = [sha256_of_code(scripted)]
     model = load(scripted, backend="torchscript", threads=1, max_batch=3, trust=trust)
@@ -66,13 +71,10 @@ def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
     np.testing.assert_allclose(*runs, atol=1e-5)
 
 
-def test_torchscript_that_sets_known_values_runs_without_any(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    out = export(
-        tiny_checkpoint, tmp_path / "own", features=(Feature.KNOWN,), torchscript=True
-    ).path
+@pytest.mark.usefixtures("own_cache")
+def test_known_values_or_none(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    known = (Feature.KNOWN,)
+    out = export_bundle(tiny_checkpoint, tmp_path / "own", features=known, torchscript=True)
     edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), np.eye(8, dtype=np.float32)[None])
     models = [load(out, backend=name, threads=1) for name in ("torchscript", "onnxruntime-cpu")]
     program = unipc(models[0].spec, steps=4)
@@ -81,13 +83,9 @@ def test_torchscript_that_sets_known_values_runs_without_any(
         np.testing.assert_allclose(*runs, atol=1e-5)
 
 
-def test_torchscript_is_opened_only_where_it_is_named_and_trusted(
-    scripted: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("step.ts was opened")
-
-    monkeypatch.setattr(torch.jit, "load", refuse)
+def test_it_is_opened_if_named_and_trusted(scripted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = AssertionError("step.ts was opened")
+    monkeypatch.setattr(torch.jit, "load", Mock(side_effect=opened))
     bundle = read_bundle(scripted)
     assert open_backend(bundle, None, threads=1).name != "torchscript"
     sha256 = sha256_of_code(scripted)
@@ -97,32 +95,25 @@ def test_torchscript_is_opened_only_where_it_is_named_and_trusted(
         open_backend(bundle, "torchscript", threads=1, trusted=[sha256])
 
 
-def test_torchscript_of_ones_own_needs_no_trust(
-    points_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
-    bundle = export(points_checkpoint, tmp_path / "own", torchscript=True)
+@pytest.mark.usefixtures("own_cache")
+def test_ones_own_needs_no_trust(points_checkpoint: Path, tmp_path: Path) -> None:
+    bundle = read_bundle(export_bundle(points_checkpoint, tmp_path / "own", torchscript=True))
     assert open_backend(bundle, "torchscript", threads=1).name == "torchscript"
     EngineCache().clear()
     with pytest.raises(ArtefactError, match="was made elsewhere"):
         open_backend(bundle, "torchscript", threads=1)
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_an_export_does_without_a_cache_that_it_cannot_write(
-    points_checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    points_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "cache"))
-    out = export(points_checkpoint, tmp_path / "own", torchscript=True).path
+    (tmp_path / "cache").touch()
+    out = export_bundle(points_checkpoint, tmp_path / "own", torchscript=True)
     assert f"to run step.ts here say --trust {sha256_of_code(out)}" in caplog.text
 
 
-def test_a_bundle_without_torchscript_or_with_a_damaged_one(
-    scripted: Path, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_none_or_a_damaged_one(scripted: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError, match=r"has no step\.ts .*--torchscript"):
         load(tiny_bundle, backend="torchscript")
     damaged = tmp_path / "damaged"
@@ -133,26 +124,19 @@ def test_a_bundle_without_torchscript_or_with_a_damaged_one(
         load(damaged, backend="torchscript", trust=[sha256_of_code(damaged)])
 
 
-def test_what_torch_compiles_is_the_step_module(
+def test_torch_compiles_the_step_module(
     tiny_bundle: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it is handed over to torch.compile, which takes a minute and a C++ compiler."""
-    asked = []
-
-    def compile_nothing(module: torch.nn.Module, **options: object) -> torch.nn.Module:
-        asked.append(options)
-        return module
-
-    monkeypatch.setattr(torch, "compile", compile_nothing)
+    compile = Mock(side_effect=lambda module, **_: module)
+    monkeypatch.setattr(torch, "compile", compile)
     loaded = load_checkpoint(tiny_checkpoint)
     bundle = read_bundle(tiny_bundle)
     for sampler in (ddpm, unipc):
         program = sampler(loaded.spec, steps=5)
         compiled = jit_compiled(loaded.spec, slots=program.history, mode="max-autotune")
-        backends = [
-            Eager(loaded.network, loaded.spec),
-            Eager(loaded.network, loaded.spec, compiled=compiled),
-        ]
+        backends = [Eager(loaded.network, loaded.spec, compiled=each) for each in (None, compiled)]
         runs = [Model(bundle, backend, max_batch=4).sample(program, n=3) for backend in backends]
         np.testing.assert_allclose(*runs, atol=1e-6)
+    asked = [call.kwargs for call in compile.call_args_list]
     assert asked == [{"mode": "max-autotune", "dynamic": False}] * 2

@@ -1,4 +1,4 @@
-"""What a batch binds: a row number for each sample, or one if the graph takes one and all agree."""
+"""A batch binds a row number for each sample, or one if the graph takes one and all agree."""
 
 from collections.abc import Callable
 
@@ -16,9 +16,7 @@ from tests.fixtures import CLASSES_SPEC
     ("labels", "one_row", "expected"),
     [((1, 1, 1), True, 1), ((0, 1, 1), True, 3), ((1, 1, 1), False, 3)],
 )
-def test_row_numbers_that_agree_are_one(
-    labels: tuple[int, ...], one_row: bool, expected: int
-) -> None:
+def test_row_numbers(labels: tuple[int, ...], one_row: bool, expected: int) -> None:
     bound: list[Arrays] = []
 
     def bind(inputs: Arrays, outputs: Arrays) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """Engines of whole models: the shipped DDPM, and networks of the size of CIFAR-10's."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.networks import build_network
+from tests.fixtures import IMAGE_SPEC
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -21,13 +23,7 @@ MAGIC = b"vtrt"
 # Short programs: int8 is calibrated on a run of the default one.
 SHORT = ["--sampler", "ddim", "--steps", "10"]
 
-UNET = ModelSpec(
-    shape=(3, 32, 32),
-    schedule=linear(steps=1000, beta_end=0.02),
-    parameterization="epsilon",
-    cond="timestep",
-    data_range=(-1.0, 1.0),
-)
+UNET = replace(IMAGE_SPEC, shape=(3, 32, 32), schedule=linear(steps=1000, beta_end=0.02))
 NCSN = ModelSpec(
     shape=(3, 32, 32),
     schedule=geometric(levels=10, sigma_min=0.01, sigma_max=1.0),
@@ -45,7 +41,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def engines_of(
     checkpoint: Path, bundle: Path, program: list[str], capsys: pytest.CaptureFixture[str]
 ) -> dict[str, bytes]:
-    """Precision -> engine: fp16 as `export` puts it in the bundle, the others as `compile` does."""
+    """Make an engine of each precision: fp16 with `export`, the others with `compile`."""
     target = ["--trt", "--gpu", GPUS, "--json"]
     line = ["export", str(checkpoint), "--out", str(bundle), *program, "--precision", "fp16"]
     assert main([*line, *target]) == 0
@@ -58,9 +54,7 @@ def engines_of(
     return engines
 
 
-def test_the_shipped_ddpm_in_three_precisions(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ddpm_in_three_precisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engines = engines_of(CHECKPOINT, tmp_path / "ddpm", SHORT, capsys)
     assert all(engine.startswith(MAGIC) for engine in engines.values())
     assert len({len(engine) for engine in engines.values()}) == 3

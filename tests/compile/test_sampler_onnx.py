@@ -10,15 +10,21 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from tests.compile.sampler_onnx import AGREEMENT, draw, opened
 
 import difftool
-from difftool.bundle import read_bundle
-from difftool.compile.quantization.bundle import quantize
+from difftool.bundle import Bundle, read_bundle
+from difftool.compile.quantization.bundle import quantize_bundle
 from difftool.compile.sampler_onnx.graph import portable_sampler
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.packed import graph_inputs
-from difftool.diffusion.samplers import compile_program, ddpm, plms, predictor_corrector
+from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import (
+    compile_program,
+    ddpm,
+    dpmpp_2m,
+    plms,
+    predictor_corrector,
+)
 from difftool.errors import ArtefactError, UsageError
 from difftool.runtime.model import find_bundle
 
@@ -27,6 +33,29 @@ import sys, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1])
 assert "seed" in [node.name for node in session.get_inputs()]
 """
+AGREEMENT = 1e-4  # of float samples
+
+
+def opened(bundle: Bundle, program: Program | None = None) -> Any:
+    graph = portable_sampler(bundle, program or bundle.default_program())
+    return onnxruntime.InferenceSession(graph)
+
+
+def draw(session: Any, *, seed: int = 3, n: int = 2, **given: Any) -> dict[str, np.ndarray]:
+    """Make one call; what is given besides seed and n becomes an array."""
+    dtypes = {"first_sample": np.int64, "label": np.int64, "row": np.int64, "rows": np.int64}
+    feeds = {"seed": np.array([seed], np.uint64), "n": np.array([n], np.int64)}
+    feeds |= {name: np.asarray(given[name], dtypes.get(name, np.float32)) for name in given}
+    names = [node.name for node in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def assert_agree(got: dict[str, np.ndarray], wanted: np.ndarray, rtol: float = 0) -> None:
+    np.testing.assert_allclose(got["samples"], wanted, rtol=rtol, atol=AGREEMENT)
+
+
+def on_cpu(bundle: Path | str, **options: int) -> difftool.Model:
+    return difftool.load(bundle, backend="onnxruntime-cpu", **options)
 
 
 @pytest.fixture(scope="module")
@@ -47,56 +76,46 @@ def tiny(featured_bundle: Path) -> Any:
 def test_every_table_fits(
     tiny: Any, featured_bundle: Path, sampler: str, arguments: dict[str, Any]
 ) -> None:
-    model = difftool.load(featured_bundle, backend="onnxruntime-cpu")
+    model = on_cpu(featured_bundle)
     program = compile_program(model.spec, SamplerCall(sampler, arguments))
     got = draw(tiny, n=5, first_sample=[2], **graph_inputs(program))
-    wanted = model.sample(program, n=5, seed=3, first_sample=2)
-    np.testing.assert_allclose(got["samples"], wanted, rtol=0, atol=AGREEMENT)
+    assert_agree(got, model.sample(program, n=5, seed=3, first_sample=2))
 
 
 def test_blocks_of_rows_end_where_the_table_does(featured_bundle: Path) -> None:
     """More numbers than one draw holds: blocks of 6 rows for 150 samples of 64 numbers."""
-    model = difftool.load(featured_bundle, backend="onnxruntime-cpu", max_batch=150)
-    program = ddpm(model.spec, steps=20)
-    got = draw(opened(model.bundle), n=150)
-    np.testing.assert_allclose(
-        got["samples"], model.sample(program, n=150, seed=3), rtol=0, atol=AGREEMENT
-    )
+    model = on_cpu(featured_bundle, max_batch=150)
+    wanted = model.sample(ddpm(model.spec, steps=20), n=150, seed=3)
+    assert_agree(draw(opened(model.bundle), n=150), wanted)
 
 
 def test_points_have_samples_and_no_images(points_bundle: Path) -> None:
-    model = difftool.load(points_bundle, backend="onnxruntime-cpu")
+    model = on_cpu(points_bundle)
     got = draw(opened(model.bundle), n=7)
     assert set(got) == {"samples", "history_next", "denoised"}
-    np.testing.assert_allclose(got["samples"], model.sample(n=7, seed=3), rtol=1e-5, atol=AGREEMENT)
+    assert_agree(got, model.sample(n=7, seed=3), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 def test_labels_and_guidance_are_those_of_the_runtime(classes_bundle: Path, scale: float) -> None:
-    model = difftool.load(classes_bundle, backend="onnxruntime-cpu")
+    model = on_cpu(classes_bundle)
     session = opened(model.bundle)
     labels = [2, 0, 3, 2]  # 3 is no label
     got = draw(session, n=4, label=labels, guidance_scale=[scale])
-    wanted = model.sample(n=4, seed=3, labels=labels, guidance_scale=scale)
-    np.testing.assert_allclose(got["samples"], wanted, rtol=0, atol=AGREEMENT)
+    assert_agree(got, model.sample(n=4, seed=3, labels=labels, guidance_scale=scale))
     in_turn = draw(session, n=4, first_sample=[2], guidance_scale=[scale])
-    wanted = model.sample(n=4, seed=3, first_sample=2, guidance_scale=scale)
-    np.testing.assert_allclose(in_turn["samples"], wanted, rtol=0, atol=AGREEMENT)
+    assert_agree(in_turn, model.sample(n=4, seed=3, first_sample=2, guidance_scale=scale))
     one_for_all = draw(session, n=2, label=[1])
-    wanted = model.sample(n=2, seed=3, labels=1)
-    np.testing.assert_allclose(one_for_all["samples"], wanted, rtol=0, atol=AGREEMENT)
+    assert_agree(one_for_all, model.sample(n=2, seed=3, labels=1))
 
 
 def test_known_values_are_held(featured_bundle: Path) -> None:
-    model = difftool.load(featured_bundle, backend="onnxruntime-cpu")
+    model = on_cpu(featured_bundle)
     known = np.random.default_rng(0).uniform(-1, 1, (1, 8, 8)).astype(np.float32)
     mask = np.zeros((1, 8, 8), np.float32)
     mask[:, :4] = 1
     got = draw(opened(model.bundle), n=2, known=known[None], mask=mask[None])
-    edit = difftool.edits.inpaint(known, mask)
-    np.testing.assert_allclose(
-        got["samples"], model.sample(n=2, seed=3, edit=edit), rtol=0, atol=AGREEMENT
-    )
+    assert_agree(got, model.sample(n=2, seed=3, edit=difftool.edits.inpaint(known, mask)))
 
 
 def test_an_empty_input_is_one_that_is_left_out(tiny: Any) -> None:
@@ -107,7 +126,7 @@ def test_an_empty_input_is_one_that_is_left_out(tiny: Any) -> None:
 
 
 def test_a_run_in_parts_is_the_whole_run(tiny: Any, featured_bundle: Path) -> None:
-    model = difftool.load(featured_bundle, backend="onnxruntime-cpu")
+    model = on_cpu(featured_bundle)
     program = plms(model.spec, steps=11)
     arrays = graph_inputs(program)
     whole = draw(tiny, **arrays)
@@ -123,14 +142,11 @@ def test_a_run_in_parts_is_the_whole_run(tiny: Any, featured_bundle: Path) -> No
 
 
 @pytest.mark.parametrize("n", [0, -3])
-def test_no_samples_are_an_empty_result(tiny: Any, n: int) -> None:
-    got = draw(tiny, n=n)
-    assert got["samples"].shape == (0, 1, 8, 8)
-    assert got["images"].shape == (0, 8, 8, 1)
-
-
-def test_no_samples_have_no_labels_either(classes_bundle: Path) -> None:
-    assert draw(opened(read_bundle(classes_bundle)), n=0)["samples"].shape == (0, 1, 8, 8)
+def test_no_samples_are_an_empty_result(tiny: Any, classes_bundle: Path, n: int) -> None:
+    for session in (tiny, opened(read_bundle(classes_bundle))):
+        got = draw(session, n=n)
+        assert got["samples"].shape == (0, 1, 8, 8)
+        assert got["images"].shape == (0, 8, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -183,16 +199,11 @@ def test_int8_is_as_near_as_the_bundle_says(featured_bundle: Path, tmp_path: Pat
         state = {"x": wanted}
 
 
-def test_an_adaptive_table_runs_only_where_the_step_computes_norms(
-    featured_bundle: Path, classes_bundle: Path
-) -> None:
-    model = difftool.load(featured_bundle, backend="onnxruntime-cpu")
-    arguments = {"steps": 6, "corrector": "adaptive"}
-    program = predictor_corrector(model.spec, **arguments)
+def test_an_adaptive_table_needs_norms(featured_bundle: Path, classes_bundle: Path) -> None:
+    model = on_cpu(featured_bundle)
+    program = predictor_corrector(model.spec, steps=6, corrector="adaptive")
     got = draw(opened(model.bundle, program), n=2)
-    np.testing.assert_allclose(
-        got["samples"], model.sample(program, n=2, seed=3), rtol=1e-5, atol=AGREEMENT
-    )
+    assert_agree(got, model.sample(program, n=2, seed=3), rtol=1e-5)
     with pytest.raises(UsageError, match="no norms"):
         portable_sampler(read_bundle(classes_bundle), program)
 
@@ -204,9 +215,8 @@ def test_a_precision_that_the_bundle_lacks_is_refused(featured_bundle: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["ddpm-mnist", "ncsn-mnist", "classes", "points"])
-def test_the_file_is_valid_and_loads_without_a_word(
-    name: str, classes_bundle: Path, points_bundle: Path, tmp_path: Path
-) -> None:
+def test_a_valid_file(name: str, classes_bundle: Path, points_bundle: Path, tmp_path: Path) -> None:
+    """ONNX Runtime loads it without a word."""
     own = {"classes": classes_bundle, "points": points_bundle}
     bundle = read_bundle(own[name] if name in own else find_bundle(name))
     path = tmp_path / "sampler.onnx"
@@ -220,9 +230,8 @@ def test_the_weights_lie_inside_the_innermost_loop(featured_bundle: Path) -> Non
     bundle = read_bundle(featured_bundle)
     model = onnx.load_from_string(portable_sampler(bundle, bundle.default_program()))
     inner = _body(_body(model.graph))
-    weights = [
-        tensor for tensor in onnx.load(bundle.file("step.onnx")).graph.initializer if tensor.dims
-    ]
+    step = onnx.load(bundle.file("step.onnx")).graph
+    weights = [tensor for tensor in step.initializer if tensor.dims]
     names = {tensor.name for tensor in inner.initializer}
     assert weights
     assert {f"step.{tensor.name}" for tensor in weights} <= names
@@ -242,3 +251,31 @@ def test_metadata_say_what_the_file_is(featured_bundle: Path) -> None:
 def _body(graph: onnx.GraphProto) -> onnx.GraphProto:
     (loop,) = [node for node in graph.node if node.op_type == "Loop"]
     return next(attribute.g for attribute in loop.attribute if attribute.name == "body")
+
+
+@pytest.mark.parametrize("name", ["ddpm-mnist", "ncsn-mnist"])
+def test_a_shipped_model_by_a_thousand_rows_is_that_of_the_runtime(name: str) -> None:
+    model = on_cpu(name)
+    assert len(model.default_program()) >= 1000
+    got = draw(opened(model.bundle), seed=2**63 + 11, n=1, first_sample=[5])
+    wanted = model.sample(n=1, seed=2**63 + 11, first_sample=5)
+    assert_agree(got, wanted)
+    pixels = difftool.to_uint8(wanted, model.spec)
+    assert got["images"].dtype == np.uint8
+    assert np.abs(got["images"].astype(int) - pixels).max() <= 1
+
+
+@pytest.mark.parametrize(("name", "steps"), [("ddpm-mnist", 20), ("ncsn-mnist", 10)])
+def test_another_program_runs_on_the_same_file(name: str, steps: int) -> None:
+    model = on_cpu(name)
+    program = dpmpp_2m(model.spec, steps=steps)
+    got = draw(opened(model.bundle), n=3, **graph_inputs(program))
+    assert_agree(got, model.sample(program, n=3, seed=3))
+
+
+def test_table_and_cond_are_enough_if_the_start_is_the_same() -> None:
+    model = on_cpu("ddpm-mnist")
+    program = dpmpp_2m(model.spec, steps=20)
+    arrays = graph_inputs(program)
+    got = draw(opened(model.bundle), n=1, table=arrays["table"], cond=arrays["cond"])
+    assert_agree(got, model.sample(program, n=1, seed=3))

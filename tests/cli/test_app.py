@@ -1,6 +1,5 @@
 """What all commands share: help, version, errors, exit codes, and what is imported when."""
 
-import errno
 import json
 import os
 import shlex
@@ -16,36 +15,13 @@ from typer.main import get_command
 
 from difftool import __version__
 from difftool.cli import app as app_module
-from difftool.cli.faults import fault_of
-from difftool.errors import CheckFailed
-from tests.cli.conftest import Command, command
+from tests.cli.conftest import SHOW_IMPORTS, Command, command
 
-COMMANDS = (
-    "train",
-    "export",
-    "import",
-    "compile",
-    "quantize",
-    "sample",
-    "inspect",
-    "verify",
-    "bench",
-    "eval",
-    "likelihood",
-    "samplers",
-    "program",
-    "web",
-    "models",
-    "plot",
-    "cache",
-    "doctor",
-)
+COMMANDS = [
+    *("train", "export", "import", "compile", "quantize", "sample", "inspect", "verify", "bench"),
+    *("eval", "likelihood", "samplers", "program", "web", "models", "plot", "cache", "doctor"),
+]
 WIDTH = max(map(len, COMMANDS)) + 1
-
-SHOW_IMPORTS = """
-import atexit, sys
-atexit.register(lambda: print(sorted(sys.modules), file=sys.stderr))
-"""
 
 
 def test_help_lists_every_command(difftool: Command) -> None:
@@ -80,7 +56,7 @@ def test_version(difftool: Command) -> None:
 
 
 @pytest.mark.parametrize("line", [["--version", "--verbose"], ["--verbose", "--version"]])
-def test_version_names_the_libraries_if_asked(line: list[str], difftool: Command) -> None:
+def test_version_with_libraries(line: list[str], difftool: Command) -> None:
     done = difftool(*line)
     first, *rest = done.out.splitlines()
     assert (done.code, done.err, first) == (0, "", f"difftool {__version__}")
@@ -101,7 +77,7 @@ def test_a_shell_is_told_how_a_line_goes_on(line: str, answers: str, spawn: Comm
 
 
 def test_completion_is_installed(tmp_path: Path) -> None:
-    """The shell that is found is the one that runs the command."""
+    """It is that of the shell that runs the command."""
     install = shlex.join(command(["--install-completion"]))
     ask = "source .bashrc; complete -p difftool"
     done = subprocess.run(
@@ -117,10 +93,7 @@ def test_completion_is_installed(tmp_path: Path) -> None:
 
 def test_an_error_is_one_line_and_a_hint(difftool: Command) -> None:
     done = difftool("sample", "nowhere\nat all")
-    assert (done.code, done.out) == (3, "")
-    error, hint = done.err.splitlines()
-    assert error.startswith("error: no bundle at nowhere at all")
-    assert hint.startswith("hint: shipped: ")
+    done.refused(3, "error: no bundle at nowhere at all", "hint: shipped: ")
 
 
 def test_with_json_an_error_is_also_a_document(difftool: Command) -> None:
@@ -140,33 +113,6 @@ def test_a_traceback_appears_with_debug_only(line: list[str], difftool: Command)
     assert done.err.startswith("Traceback")
     assert done.err.splitlines()[-2].startswith("error: ")
     assert "Traceback" not in difftool("sample", "nowhere").err
-
-
-@pytest.mark.parametrize(
-    ("raised", "code", "message", "hint"),
-    [
-        (CheckFailed("off", "look"), 1, "off", "look"),
-        (KeyboardInterrupt(), 130, "interrupted", ""),
-        (MemoryError(), 5, "out of memory", "fewer samples"),
-        (OSError(errno.ENOSPC, "No space left on device", "a.npz"), 5, "a.npz: No space", "free"),
-        (ModuleNotFoundError(name="datasets"), 4, "datasets", "pip install 'difftool[data]'"),
-        (ModuleNotFoundError(name="onnx.helper"), 4, "onnx", "pip install 'difftool[compile]'"),
-        (ModuleNotFoundError(name="torch"), 4, "torch", "pip install 'difftool[export]'"),
-        (ModuleNotFoundError("no x", name="x"), 101, "a bug in difftool: ModuleNotFound", "report"),
-        (ZeroDivisionError("division by zero"), 101, "ZeroDivisionError: division", "--debug"),
-    ],
-)
-def test_what_is_said_of_an_exception(
-    raised: BaseException, code: int, message: str, hint: str
-) -> None:
-    fault = fault_of(raised, ["verify"])
-    assert fault.exit_code == code
-    assert message in fault.message
-    assert hint in fault.hint
-
-
-def test_training_without_torch_asks_for_the_extra_of_training() -> None:
-    assert "difftool[train]" in fault_of(ModuleNotFoundError(name="torch"), ["train"]).hint
 
 
 @pytest.mark.parametrize(
@@ -191,10 +137,7 @@ def test_without_torch(
 
 def test_sampling_without_onnxruntime(spawn: Command, points_bundle: Path) -> None:
     done = spawn("sample", points_bundle, setup="import sys; sys.modules['onnxruntime'] = None")
-    assert done.code == 4
-    assert done.err == (
-        "error: onnxruntime is not installed\nhint: run: pip install 'difftool[cpu]'\n"
-    )
+    done.refused(4, "onnxruntime is not installed", "run: pip install 'difftool[cpu]'")
 
 
 def test_a_reader_that_leaves_is_no_error(points_bundle: Path) -> None:

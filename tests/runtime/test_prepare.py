@@ -11,17 +11,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 import difftool
-from difftool.bundle import (
-    CONDITIONER,
-    MANIFEST,
-    STEP,
-    Limits,
-    file_entries,
-    read_bundle,
-    write_manifest,
-)
+from difftool.bundle import CONDITIONER, STEP, Limits, read_bundle
+from difftool.bundle.amend import with_files
 from difftool.errors import ArtefactError, ResourceError
-from difftool.files import read_json
 
 BACKENDS: Final = ("onnxruntime-cpu", "openvino")
 CODES: Final = ("graph-interface", "graph-shape")
@@ -76,12 +68,10 @@ def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 def changed(bundle: Path, file: str, change: Callable) -> Path:
-    """The bundle with another graph, whose digests are right."""
+    """Give the bundle another graph, with the right digests."""
     model = onnx.load(bundle / file)
     change(model.graph)
-    (bundle / file).write_bytes(model.SerializeToString())
-    write_manifest(bundle, {**read_json(bundle / MANIFEST), "files": file_entries(bundle)})
-    return bundle
+    return with_files(read_bundle(bundle), {file: model.SerializeToString()}).path
 
 
 def draw(bundle: Path, backend: str) -> None:

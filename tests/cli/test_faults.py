@@ -1,5 +1,6 @@
-"""Bad input: one line and a hint, the right exit code, and nothing changed on disk."""
+"""Faults: one line and a hint, the right exit code, and nothing changed on disk."""
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -7,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command, tree
+from difftool.cli.faults import fault_of
+from difftool.errors import CheckFailed
+from tests.cli.conftest import Command, Done, tree
 
 USAGE, ARTEFACT = 2, 3
+Places = Mapping[str, Path]
+NARRATION = "training recipe into runs/recipe\n"
 
 BAD_LINES = [
     # unknown or missing words
@@ -96,7 +101,7 @@ def places(
     points_bundle: Path,
     points_checkpoint: Path,
     toy_recipe: str,
-) -> Mapping[str, Path | str]:
+) -> Places:
     """Good files by name, and bad ones made from them."""
     root = tmp_path_factory.mktemp("bad")
     newer_bundle = _changed_json(tiny_bundle, root / "newer", "bundle.json", ["format"], 2)
@@ -121,7 +126,7 @@ def places(
 
 
 def _changed_json(folder: Path, copy: Path, name: str, keys: list[str], new: object) -> Path:
-    """A copy of a folder, with one value in one of its JSON files replaced."""
+    """Return a copy of a folder, with one value in one of its JSON files replaced."""
     shutil.copytree(folder, copy)
     document = json.loads((copy / name).read_text())
     value = document
@@ -134,12 +139,7 @@ def _changed_json(folder: Path, copy: Path, name: str, keys: list[str], new: obj
 
 @pytest.mark.parametrize(("line", "code", "message"), BAD_LINES)
 def test_bad_input(
-    line: str,
-    code: int,
-    message: str,
-    places: Mapping[str, Path],
-    difftool: Command,
-    tmp_path: Path,
+    line: str, code: int, message: str, places: Places, difftool: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "taken.png").write_text("mine")
@@ -148,13 +148,31 @@ def test_bad_input(
 
     done = difftool(*line.format(**places).split())
 
-    assert done.out == ""
-    error, hint = done.err.removeprefix(NARRATION).splitlines()
-    assert error.startswith("error: ")
-    assert hint.startswith("hint: ")
-    assert message in error
-    assert done.code == code
+    Done(done.code, done.out, done.err.removeprefix(NARRATION)).refused(code, message)
     assert [tree(folder) for folder in watched] == before
 
 
-NARRATION = "training recipe into runs/recipe\n"
+@pytest.mark.parametrize(
+    ("raised", "code", "message", "hint"),
+    [
+        (CheckFailed("off", "look"), 1, "off", "look"),
+        (KeyboardInterrupt(), 130, "interrupted", ""),
+        (MemoryError(), 5, "out of memory", "fewer samples"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.npz"), 5, "a.npz: No space", "free"),
+        (ModuleNotFoundError(name="datasets"), 4, "datasets", "pip install 'difftool[data]'"),
+        (ModuleNotFoundError(name="onnx.helper"), 4, "onnx", "pip install 'difftool[compile]'"),
+        (ModuleNotFoundError(name="torch"), 4, "torch", "pip install 'difftool[export]'"),
+        (ModuleNotFoundError("no x", name="x"), 101, "a bug in difftool: ModuleNotFound", "report"),
+        (ZeroDivisionError("division by zero"), 101, "ZeroDivisionError: division", "--debug"),
+    ],
+)
+def test_an_exception(raised: BaseException, code: int, message: str, hint: str) -> None:
+    fault = fault_of(raised, ["verify"])
+    assert fault.exit_code == code
+    assert message in fault.message
+    assert hint in fault.hint
+
+
+@pytest.mark.parametrize("command", ["train", "likelihood"])
+def test_without_torch_training_asks_for_its_own_extra(command: str) -> None:
+    assert "difftool[train]" in fault_of(ModuleNotFoundError(name="torch"), [command]).hint
