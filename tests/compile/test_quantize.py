@@ -23,7 +23,6 @@ from difftool.compile.quantization.bundle import (
     calibrate,
     quantize,
     require_covered,
-    steps_of,
 )
 from difftool.compile.quantization.calibration import from_data, from_trajectory, ranges_of
 from difftool.compile.quantization.graph import in_8_bits, layers
@@ -45,7 +44,7 @@ def quantized(
     """`classes_bundle` with int8, and how many steps that took."""
     counted = Mock()
     out = tmp_path_factory.mktemp("quantize") / "int8"
-    result = quantize_bundle(read_bundle(classes_bundle), out=out, on_step=counted)
+    result = quantize(read_bundle(classes_bundle), out=out, on_step=counted)
     return result, counted.call_count
 
 

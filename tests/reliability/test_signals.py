@@ -6,6 +6,7 @@ first import to their end.
 
 import contextlib
 import gc
+import inspect
 import itertools
 import json
 import os
@@ -124,6 +125,10 @@ class Interrupting:
     def _trace(self, frame: FrameType, event: str, _: object) -> Any:
         if frame.f_code.co_filename not in TRACED:
             return None
+        if event == "call" and frame.f_code.co_flags & inspect.CO_GENERATOR:
+            # Python runs no handler while it throws into a generator. A trace that raises here
+            # would leave the generator without its clean-up, so the next event is the first.
+            return self._trace
         self.lines += 1
         if self.lines == self.case.first:
             os.kill(os.getpid(), signal.SIGINT)  # after which Python traces no more

@@ -85,7 +85,7 @@ def check(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chec
 def judge(make: Callable[[], TrainConfig], folder: Path) -> None:
     """Train into a folder, or be told in one line why not; after which nothing is there."""
     try:
-        saved = trainer.train(make(), folder, progress=False)
+        saved = trainer.train(make(), folder).checkpoint
     except DifftoolError as error:
         refused = error
     except Exception as error:

@@ -130,3 +130,20 @@ def test_labels_make_a_model_of_classes(
     ncsn = apply_overrides(dropping, ["network.kind=ncsnv2"])
     with pytest.raises(UsageError, match=r"'ncsnv2' takes no labels.*mlp, unet"):
         network_call(ncsn, spec)
+
+
+def test_none_takes_a_setting_away(images_config: TrainConfig) -> None:
+    """TOML has no word for it, so a setting that is none is one that is not given."""
+    asked = [
+        "network.arguments.heads=none",
+        "network.arguments.groups=none",
+        "schedule.steps=none",
+        "run.sample_every=none",
+    ]
+    config = apply_overrides(images_config, asked)
+    assert {"heads", "groups"}.isdisjoint(config.network.arguments)
+    assert "steps" not in config.schedule
+    assert parse(tomllib.loads(to_toml(config))) == config
+    nested = config.model_dump() | {"schedule": {"kind": "linear", "of": [1, None]}}
+    with pytest.raises(UsageError, match="a list holds none"):
+        parse(nested)

@@ -9,6 +9,7 @@ from difftool.errors import UsageError
 from difftool.train import ncsnv2
 from difftool.train.config import TrainConfig, apply_overrides
 from difftool.train.data import Data
+from difftool.train.presets import preset
 
 CIFAR10 = 3 * 32 * 32
 AUTO = [
@@ -72,5 +73,11 @@ def test_auto_needs_what_it_can_choose_for(images_config: TrainConfig) -> None:
     config = apply_overrides(images_config, ["schedule.steps=auto"])
     with pytest.raises(UsageError, match="geometric"):
         ncsnv2.resolve(config, Data(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)))
+    wide = ["schedule.sigma_max=1e200", "schedule.sigma_min=1e-200", "schedule.levels=auto"]
+    with pytest.raises(UsageError, match='no levels "auto" lead from sigma'):
+        ncsnv2.resolve(
+            apply_overrides(preset("ncsnv2-cifar10"), wide),
+            Data(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)),
+        )
     with pytest.raises(UsageError, match=r"2 dimensions.*schedule\.levels"):
         ncsnv2.level_count(2, 50, 0.01)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import schedule_from_dict
@@ -18,6 +18,20 @@ from difftool.errors import UsageError, quoted, short
 Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]  # float32 holds it
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _without_none(value: Any) -> Any:
+    """Leave out settings that are none, for which TOML has no word."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        if any(item is None for item in value):
+            raise ValueError("a list holds none")
+        return [_without_none(item) for item in value]
+    return value
+
+
+Arguments = Annotated[dict[str, Any], BeforeValidator(_without_none)]
 
 
 class Section(BaseModel):
@@ -58,7 +72,7 @@ class NetworkConfig(Section):
     """
 
     kind: str
-    arguments: dict[str, Any] = {}
+    arguments: Arguments = {}
     parameterization: str = "epsilon"
     sigma_data: Positive = 0.5
 
@@ -109,7 +123,7 @@ class SamplerConfig(Section):
     """The default program of what is exported: a sampler of `difftool.diffusion.samplers`."""
 
     name: str
-    arguments: dict[str, Any] = {}
+    arguments: Arguments = {}
 
     @property
     def call(self) -> SamplerCall:
@@ -148,7 +162,7 @@ class TrainConfig(Section):
     method: Literal["ddpm", "ncsn"]
     data: DataConfig
     network: NetworkConfig
-    schedule: dict[str, Any]
+    schedule: Arguments
     loss: LossConfig
     optimizer: OptimizerConfig
     ema: EmaConfig = EmaConfig()
@@ -212,7 +226,7 @@ def read_toml(path: Path | str) -> TrainConfig:
 def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfig:
     """`config` with "section.key=value" assignments applied; values are TOML, or bare strings.
 
-    "none" takes an optional value away.
+    "none" takes a value away, so that its default holds.
     """
     value = config.model_dump()
     for override in overrides:

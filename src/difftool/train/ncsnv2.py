@@ -43,7 +43,12 @@ def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
         schedule["sigma_max"] = largest_distance(data.items)
     # Checks all that there is of the schedule; two is what any number of levels may be here.
     ends = schedule_from_dict({**schedule, **({"levels": 2} if _is_auto(schedule) else {})})
-    sigma_min, sigma_max = ends.sigma[0], ends.sigma[-1]
+    sigma_min, sigma_max = float(ends.sigma[0]), float(ends.sigma[-1])
+    if math.isinf(sigma_max / sigma_min):
+        raise UsageError(
+            f'no levels "auto" lead from sigma {sigma_max:.3g} to {sigma_min:.3g}',
+            "set schedule.sigma_max and schedule.sigma_min nearer to each other",
+        )
     if _is_auto(schedule):
         schedule["levels"] = level_count(math.prod(data.shape), sigma_max, sigma_min)
     levels = schedule["levels"]
