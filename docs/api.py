@@ -27,6 +27,7 @@ DOORS: Final = (
     "difftool.diffusion",
 )
 _LINE: Final = 88  # a signature that is longer has a line for each parameter
+_LONGEST: Final = 60  # a value that is longer is not shown
 _NOTE: Final = "*This page is written by `python docs/api.py`.*"
 
 
@@ -89,8 +90,10 @@ def _member(path: str, found: griffe.Object | griffe.Alias) -> list[str]:
         return _class(path, found)
     if found.is_module:
         return [*_prose(found), "", f"A module of its own: `import {found.path}`."]
-    value = getattr(found, "value", None)
-    return [*_code(f"{path} = {value}"), *_prose(found)]
+    value = str(getattr(found, "value", None))
+    # A table, such as that of samplers, grows with every addition; its own file shows it.
+    shown = value if len(value) <= _LONGEST else "..."
+    return [*_code(f"{path} = {shown}"), *_prose(found)]
 
 
 def _class(path: str, found: griffe.Object | griffe.Alias) -> list[str]:

@@ -1,7 +1,7 @@
 """A copy of the project, for examples that do exactly what a list of CONTRIBUTING.md says.
 
 Each example adds something called `mine`, uses it in processes of their own, and compares the files
-that differ from the project's with those that begin the items of its list.
+that it changed with those that begin the items of its list.
 """
 
 import os
@@ -44,8 +44,9 @@ def listed(heading: str) -> set[str]:
 class Project:
     """A copy of the project in a folder, and what is changed and run in it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, original: Path) -> None:
         self.root = root
+        self._original = original
 
     def write(self, path: str, text: str) -> None:
         """Write a new file."""
@@ -88,18 +89,19 @@ class Project:
         return self.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
 
     def changed(self) -> set[str]:
-        """Return the files that are new, or differ from the project's."""
+        """Return the files that are new, or differ from the original's."""
         here = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
         return {
             str(path)
             for path in here
-            if path.suffix != ".pyc" and not _same(self.root / path, ROOT / path)
+            if path.suffix != ".pyc" and not _same(self.root / path, self._original / path)
         }
 
     def added(self, path: str) -> list[str]:
-        """Return the lines that a file has more than the project's, which has no others."""
+        """Return the lines that a file has more than the original, which has no others."""
         old, new = (
-            (root / path).read_text(encoding="utf-8").splitlines() for root in (ROOT, self.root)
+            (root / path).read_text(encoding="utf-8").splitlines()
+            for root in (self._original, self.root)
         )
         differences = list(ndiff(old, new))
         assert not [line for line in differences if line.startswith("- ")]
@@ -134,4 +136,4 @@ def project(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Project
     """A copy of the project for the examples of one file."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(original, root, symlinks=True, dirs_exist_ok=True)
-    return Project(root)
+    return Project(root, original)

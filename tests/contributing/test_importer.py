@@ -20,25 +20,25 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.importers.format import Format, Imported
 from difftool.importers.settings import Setting, Settings
 from difftool.importers.source import Source
-from difftool.importers.tensors import Wanted, outline, size_of, take, weights_of
+from difftool.importers.tensors import Wanted, as_weights, find_size, outline, take
 
 LEVELS: Final = Setting("levels", int, default=10)
 SIGMA_MAX: Final = Setting("sigma_max", float, usual="5")
 
 
 def _recognizes(source: Source) -> bool:
-    state = weights_of(source.content)
+    state = as_weights(source.content)
     return state is not None and "linear_0.weight" in state
 
 
 def _read(source: Source, settings: Settings) -> Imported:
     chosen = settings.choose(LEVELS, SIGMA_MAX)
-    state = weights_of(source.content) or {}
-    dimensions = size_of(state, "linear_0.weight", axis=1)
+    state = as_weights(source.content) or {}
+    dimensions = find_size(state, "linear_0.weight", axis=1)
     layers = len({name.partition(".")[0] for name in state})
     arguments = {
         "dimensions": dimensions,
-        "hidden": size_of(state, "linear_0.weight"),
+        "hidden": find_size(state, "linear_0.weight"),
         "layers": layers,
     }
     network = NetworkCall("mlp", arguments)
@@ -47,7 +47,7 @@ def _read(source: Source, settings: Settings) -> Imported:
         for name, value in outline(network).state_dict().items()
     }
     schedule = geometric(
-        levels=chosen[LEVELS.name], sigma_min=0.1, sigma_max=chosen[SIGMA_MAX.name]
+        levels=chosen[LEVELS], sigma_min=0.1, sigma_max=chosen[SIGMA_MAX]
     )
     return Imported(
         spec=ModelSpec(

@@ -8,7 +8,7 @@ import pytest
 from tests.contributing.conftest import Project, listed
 
 NETWORK = '''
-"""A linear map for each noise level."""
+"""An affine map of each channel, for each noise level."""
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +17,23 @@ from difftool.networks.checks import check_at_least
 
 
 class Mine(nn.Module):
-    """x [N, dimensions] -> [N, dimensions], by a matrix and an offset that cond scales."""
+    """x [N, in_channels, ...] -> the same shape, by a scale that depends on cond and an offset."""
 
-    def __init__(self, *, dimensions: int, levels: int, bias: bool = True) -> None:
+    def __init__(self, *, in_channels: int, levels: int, start: float = 0.0) -> None:
         super().__init__()
-        check_at_least(1, "dimensions", dimensions)
+        check_at_least(1, "in_channels", in_channels)
         check_at_least(1, "levels", levels)
-        self.map = nn.Linear(dimensions, dimensions, bias=bias)
-        self.scale = nn.Linear(1, dimensions)
+        self.offset = nn.Parameter(torch.full((in_channels,), start))
+        self.scale = nn.Linear(1, in_channels)
         self.levels = levels
 
     def condition(self, cond: Tensor) -> Tensor:
-        """cond [R] (level indices) -> the scale of each dimension [R, dimensions]."""
+        """cond [R] (level indices) -> the scale of each channel [R, in_channels]."""
         return torch.exp(self.scale(cond[:, None] / self.levels))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.map(x) * c
+        spread = (..., *[None] * (x.ndim - 2))
+        return x * c[spread] + self.offset[spread]
 '''
 
 TEST = '''
@@ -43,8 +44,8 @@ from difftool.networks import build_network, num_parameters
 
 
 def test_parameters() -> None:
-    network = build_network(NetworkCall("mine", {"dimensions": 3, "levels": 10}))
-    assert num_parameters(network) == (3 * 3 + 3) + (3 + 3)
+    network = build_network(NetworkCall("mine", {"in_channels": 3, "levels": 10}))
+    assert num_parameters(network) == 3 + (3 + 3)
 '''
 
 LIST = "src/difftool/networks/__init__.py"
@@ -56,7 +57,7 @@ def network(project: Project) -> Project:
     line = "from difftool.networks.mine import Mine\n"
     project.insert(LIST, after="from difftool.networks.linear_attention_unet", lines=line)
     project.insert(LIST, after='"linear_attention_unet":', lines='    "mine": Mine,\n')
-    line = '    "mine": ({"dimensions": 2, "levels": 10}, (2,)),\n'
+    line = '    "mine": ({"in_channels": 1, "levels": 10}, (1, 8, 8)),\n'
     project.insert("tests/networks/test_networks.py", after="SMALL: dict", lines=line)
     project.write("tests/networks/test_mine.py", TEST)
     return project
@@ -68,9 +69,9 @@ def test_the_list_names_all_files(network: Project) -> None:
 
 
 def test_commands_find_it(network: Project, tmp_path: Path, toy_recipe: str) -> None:
-    """What follows from the data is filled in: the recipe says no dimensions and no levels."""
+    """What follows from the data is filled in: the recipe says no channels and no levels."""
     recipe = toy_recipe.replace('kind = "mlp"', 'kind = "mine"').replace(
-        "hidden = 8", "bias = true"
+        "hidden = 8", "start = 0.5"
     )
     (tmp_path / "recipe.toml").write_text(recipe)
     said = network.difftool(
@@ -83,7 +84,7 @@ def test_commands_find_it(network: Project, tmp_path: Path, toy_recipe: str) -> 
     assert verified["passed"] is True
     config = json.loads(next((tmp_path / "run/checkpoints").glob("*/config.json")).read_text())
     assert config["network"]["kind"] == "mine"
-    assert config["network"]["arguments"] == {"dimensions": 2, "levels": 5, "bias": True}
+    assert config["network"]["arguments"] == {"in_channels": 2, "levels": 5, "start": 0.5}
 
 
 def test_tests_find_it(network: Project) -> None:

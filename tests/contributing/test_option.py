@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from difftool.cli import main
+from tests.contributing.conftest import listed
 
 SOURCE: Final = Path(__file__).resolve().parents[2] / "src" / "difftool"
 MOST_EDITS: Final = 4
@@ -73,6 +74,8 @@ def run(package: Path, *arguments: object) -> "subprocess.CompletedProcess[str]"
 
 def test_a_new_option_takes_few_edits(package: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     assert len(EDITS) <= MOST_EDITS
+    files = {f"src/difftool/{name}" for name, _, _ in EDITS}
+    assert files == {file for file in listed("An option") if file.startswith("src/")}
     line = ("sample", tiny_bundle, "-n", 3, "--between", "0,1", "--reach", 0.5, "--threads", 1)
     done = run(package, "-m", "difftool", *line, "--out", "command.npy", "--json")
     assert done.returncode == 0, done.stderr

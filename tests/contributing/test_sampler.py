@@ -43,23 +43,33 @@ import pytest
 
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.samplers import mine
-from tests.diffusion.analytic import START, VP, denoiser, draws, levels_of, run_table
+from difftool.diffusion.schedules import linear
+from difftool.diffusion.spec import ModelSpec
+from difftool.runtime.backends.reference import Reference
+
+SPEC = ModelSpec(shape=(4,), schedule=linear(), parameterization="epsilon", cond="timestep")
+LEVELS = np.linspace(999, 0, 12).round().astype(int)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_the_table_is_the_papers_loop(share: float) -> None:
-    """Song et al. 2021a, eq. 12 and 16."""
-    program = mine(VP, steps=12, share=share)
+    """Song et al. 2021a, eq. 12 and 16, with a network that takes half of x for noise."""
+    program = mine(SPEC, steps=12, share=share)
     proof = validate(program)
     assert max(proof.signal_error, proof.noise_error) < 1e-12
-    x, denoise, noise = START * program.start.high, denoiser(VP), draws()
-    for (alpha, sigma), (alpha_next, sigma_next) in pairwise(levels_of(VP, 12, "linspace")):
-        clean = denoise(x, alpha, sigma)
-        epsilon = (x - alpha * clean) / sigma
+    x, *noise = np.random.default_rng(0).normal(size=(13, 1, 4))
+    batch = Reference(lambda x, cond: x / 2, SPEC.shape).batch(program, 1)
+    batch.start(x)
+    for draw in noise:
+        batch.step(draw)
+    visited = [SPEC.schedule.at(level) for level in LEVELS]
+    levels = pairwise([*visited, (1.0, 0.0)])
+    for ((alpha, sigma), (alpha_next, sigma_next)), draw in zip(levels, noise, strict=True):
+        epsilon = x / 2
+        clean = (x - sigma * epsilon) / alpha
         fresh = share * sigma_next / sigma * np.sqrt(1 - (alpha / alpha_next) ** 2)
-        x = alpha_next * clean + np.sqrt(sigma_next**2 - fresh**2) * epsilon
-        x = x + (fresh * next(noise) if fresh else 0)
-    assert np.abs(run_table(VP, program, START * program.start.high) - x).max() < 1e-10
+        x = alpha_next * clean + np.sqrt(sigma_next**2 - fresh**2) * epsilon + fresh * draw
+    assert np.abs(batch.x - x).max() < 1e-10
 '''
 
 LIST = "src/difftool/diffusion/samplers/__init__.py"
@@ -100,5 +110,8 @@ def test_commands_find_it(sampler: Project, tmp_path: Path) -> None:
 
 
 def test_tests_find_it(sampler: Project) -> None:
-    own, others = "tests/diffusion/test_mine.py", "tests/diffusion/test_strength.py"
-    sampler.test(own, others, "tests/test_docs.py", "-k", "mine or table_of_samplers")
+    """Those of all samplers are only collected: they take long."""
+    own, table = "tests/diffusion/test_mine.py", "test_the_table_of_samplers_is_that_of_the_code"
+    sampler.test(own, f"tests/test_docs.py::{table}")
+    said = sampler.test("tests/cli/test_samplers.py", "--collect-only")
+    assert "::test_a_name_is_enough[mine-" in said
