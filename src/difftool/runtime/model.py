@@ -200,7 +200,8 @@ def load(
         backend: by default the fastest that works here; see `difftool.runtime.backends.table`.
         precision: the number format of the network; `difftool quantize` adds int8 to a bundle.
         threads: those of a CPU; by default all cores.
-        max_batch, max_work: see `Model`.
+        max_batch: how many samples run together; see `Model`.
+        max_work: how many numbers one call may compute; see `Model`.
         limits: how large the bundle may be.
         trust: the sha256 of engines and TorchScript made elsewhere that may run: both are code.
 
