@@ -24,12 +24,7 @@ class HostBatch:
     """
 
     def __init__(
-        self,
-        bind: Bind,
-        taken: Collection[str],
-        begin: Prepared,
-        *,
-        one_row: bool = False,
+        self, bind: Bind, taken: Collection[str], begin: Prepared, *, one_row: bool = False
     ) -> None:
         rows, shape = begin.rows, begin.shape
         same = (rows.first == rows.first[0]).all()

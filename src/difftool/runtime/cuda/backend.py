@@ -69,10 +69,7 @@ class DeviceBackend:
                 f"steps adapt to the mean of a batch of {size}, which the engine pads to {fewest}",
                 f"draw at least {fewest} samples, or {self.engine.wider(size)}",
             )
-        tables = {
-            "table": begin.rows.table.astype(np.float32),
-            "cond_table": begin.cond_table,
-        }
+        tables = {"table": begin.rows.table.astype(np.float32), "cond_table": begin.cond_table}
         extent = Extent(
             size=max(size, fewest),
             sample=begin.shape[1:],
