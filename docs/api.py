@@ -99,6 +99,9 @@ def _member(path: str, found: griffe.Object | griffe.Alias) -> list[str]:
 def _class(path: str, found: griffe.Object | griffe.Alias) -> list[str]:
     lines = [*_signature(path, found), *_prose(found)]
     for name, member in found.members.items():
+        if member.is_attribute and "property" not in member.labels and member.docstring is not None:
+            lines += [f"- `{name}`: {_joined(member.docstring.value)}"]
+    for name, member in found.members.items():
         if name.startswith("_") or not (member.is_function or "property" in member.labels):
             continue
         lines += ["", f"### `{name}`", ""]
@@ -110,7 +113,7 @@ def _class(path: str, found: griffe.Object | griffe.Alias) -> list[str]:
 
 def _signature(path: str, found: griffe.Object | griffe.Alias) -> list[str]:
     """Return a call as code: on one line, or with a line for each parameter."""
-    given = [each for each in found.parameters if each.name not in ("self", "cls")]
+    given = [each for each in _parameters(found) if each.name not in ("self", "cls")]
     words, starred = [], False
     for each in given:
         if each.kind is griffe.ParameterKind.keyword_only and not starred:
@@ -126,6 +129,14 @@ def _signature(path: str, found: griffe.Object | griffe.Alias) -> list[str]:
     if len(line) <= _LINE:
         return _code(line)
     return _code(f"{path}(", *(f"    {word}," for word in words), end)
+
+
+def _parameters(found: griffe.Object | griffe.Alias) -> griffe.Parameters:
+    """Return the parameters of a call; of a method that takes a request, those of `Request`."""
+    decorators = getattr(found, "decorators", ())
+    if any(str(each.value) == "takes_request(Request)" for each in decorators):
+        return found.package["runtime.request.Request"].parameters
+    return found.parameters
 
 
 def _code(*lines: str) -> list[str]:

@@ -38,7 +38,7 @@ class SingleSteps:
         generator = np.random.default_rng(row)
         low, high = self._spec.data_range or (-1.0, 1.0)
         alpha, sigma = self._program.targets[row]
-        shape = (self.draws.count, *self._spec.shape)
+        shape = (len(self.draws.samples), *self._spec.shape)
         x = alpha * generator.uniform(low, high, shape) + sigma * generator.standard_normal(shape)
         return x.astype(np.float32)
 

@@ -121,7 +121,7 @@ def test_neighbours_and_slots_of_a_shipped_model(name: str, cases: Cases, nightl
 def test_one_stream_of_noise_for_all_is_seen(odd: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def shared(draws: Draws, draw: Any) -> Floats:
         stream = np.random.default_rng(draws.seed)
-        size = (*np.shape(draw), draws.count, *draws.shape)
+        size = (*np.shape(draw), len(draws.samples), *draws.shape)
         return stream.standard_normal(size, np.float32)
 
     check = same_in_any_company(opened(odd, "onnxruntime-cpu"), odd)

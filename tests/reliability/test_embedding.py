@@ -184,7 +184,7 @@ def test_threads_that_take_no_turns_are_seen() -> None:
     model = on_guarded_device(device)
     expected = [answer(model, call) for call in work]
     device.awaited = threading.Event()
-    model.backend._driver._lock = contextlib.nullcontext()  # type: ignore[attr-defined]
+    model.backend._lock = contextlib.nullcontext()  # type: ignore[attr-defined]
     with pytest.raises(AssertionError, match="two threads on one stream"):
         same_under_load(model, work, expected)
 

@@ -16,7 +16,7 @@ from difftool.runtime.engines import (
     Wanted,
     choose_engine,
     differences,
-    engines_of,
+    find_engines,
     no_gpu,
     onnx_sha256,
     widening,
@@ -66,9 +66,9 @@ def with_engine(bundle: Bundle, key: EngineKey, data: bytes = ENGINE) -> Bundle:
 
 
 def test_an_engine_of_the_cache(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
-    assert engines_of(bundle, cache=cache) == []
+    assert find_engines(bundle, cache=cache) == []
     keep()
-    (engine,) = engines_of(bundle, cache=cache)
+    (engine,) = find_engines(bundle, cache=cache)
     assert choose_engine([engine], WANTED, bundle) is engine
     assert engine.key == key_for(bundle)
     assert engine.read() == ENGINE
@@ -78,18 +78,18 @@ def test_a_foreign_engine_is_trusted_by_its_digest(bundle: Bundle, cache: Engine
     foreign = with_engine(bundle, key_for(bundle))
     sha256 = foreign.manifest.files["step.engine"].sha256
     with pytest.raises(ArtefactError, match=rf"was built elsewhere; its sha256 is {sha256}") as no:
-        engines_of(foreign, cache=cache)
+        find_engines(foreign, cache=cache)
     assert "--trust" in no.value.hint
     with pytest.raises(ArtefactError, match="was built elsewhere"):
-        engines_of(foreign, cache=cache, trusted=["0" * 64])
-    (engine,) = engines_of(foreign, cache=cache, trusted=[sha256])
+        find_engines(foreign, cache=cache, trusted=["0" * 64])
+    (engine,) = find_engines(foreign, cache=cache, trusted=[sha256])
     assert engine.read() == ENGINE
 
 
 def test_an_own_engine_is_not_foreign(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
     own = with_engine(bundle, key_for(bundle))
     keep()
-    first, second = engines_of(own, cache=cache)
+    first, second = find_engines(own, cache=cache)
     assert first.path == own.path / "step.engine"
     assert second.sha256 == first.sha256
 
@@ -97,13 +97,13 @@ def test_an_own_engine_is_not_foreign(bundle: Bundle, cache: EngineCache, keep: 
 def test_an_own_engine_is_preferred(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
     mixed = with_engine(bundle, key_for(bundle), b"from elsewhere")
     keep()
-    (engine,) = engines_of(mixed, cache=cache)
+    (engine,) = find_engines(mixed, cache=cache)
     assert engine.read() == ENGINE
 
 
 def test_changed_bytes_are_not_returned(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
     keep()
-    (engine,) = engines_of(bundle, cache=cache)
+    (engine,) = find_engines(bundle, cache=cache)
     engine.path.write_bytes(ENGINE[::-1])
     with pytest.raises(ArtefactError, match="differs from its digest") as caught:
         engine.read()
@@ -118,7 +118,7 @@ def test_an_engine_of_another_graph(
     bundle: Bundle, cache: EngineCache, keep: Keep, changes: dict[str, object]
 ) -> None:
     keep(**changes)
-    assert engines_of(bundle, cache=cache) == []
+    assert find_engines(bundle, cache=cache) == []
 
 
 def test_a_precision_of_its_own_changes_what_the_key_holds(bundle: Bundle) -> None:
@@ -182,7 +182,7 @@ def test_widening_names_the_same_engine_with_a_wider_profile(bundle: Bundle) -> 
 
 def test_a_good_engine_without_a_gpu(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
     keep()
-    (engine,) = engines_of(bundle, cache=cache)
+    (engine,) = find_engines(bundle, cache=cache)
     error = no_gpu([engine, engine], "no GPU here")
     assert error.exit_code == 4
     assert error.message == "no GPU here; the engine is good, fp32 for sm89, sm120"

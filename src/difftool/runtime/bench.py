@@ -1,4 +1,4 @@
-"""How long a step takes on backends that take turns, and how much memory a run needs."""
+"""Measure how long a step takes on backends that take turns, and how much memory a run needs."""
 
 import json
 import subprocess
@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import CheckFailed, UsageError
@@ -20,9 +19,9 @@ from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.runtime.protocols import Backend, Batch, DrawsNoise
 from difftool.runtime.request import Request
 
-ROUND_SECONDS: Final = 0.25  # of one backend: short, so that a slow spell of the machine hits all
-MOST_ROWS: Final = 100  # of a round
-AS_FAST: Final = 0.97  # of the best throughput: a smaller batch that reaches it is better
+ROUND_SECONDS: Final = 0.25  # a round is short, so that a slow spell of the machine hits all
+MOST_ROWS: Final = 100  # in a round
+AS_FAST: Final = 0.97  # a smaller batch that reaches this share of the best throughput is better
 
 _MIB: Final = 1 << 20
 _CHILD: Final = "from difftool.runtime.bench import peak_main; peak_main()"
@@ -30,10 +29,10 @@ _CHILD: Final = "from difftool.runtime.bench import peak_main; peak_main()"
 
 @dataclass(frozen=True)
 class Timing:
-    """What rounds of steps of one batch took on one backend.
+    """The time of one batch's steps on one backend, round by round.
 
-    - `first_ms`: making the batch and its first step, where graphs are compiled and memory is taken
-    - `ms`: float64 [rounds, rows], each step with its share of the noise; one mean a round if
+    - `first_ms`: of making the batch and its first step, which compile graphs and take memory
+    - `ms`: float64 [rounds, rows], of each step with its share of the noise; one mean a round if
       the backend runs rows without a stop
     """
 
@@ -43,17 +42,17 @@ class Timing:
 
     @property
     def round_ms(self) -> NDArray[np.float64]:
-        """The mean milliseconds of a step, of each round [rounds]."""
+        """Return the mean milliseconds of a step in each round, [rounds]."""
         return np.asarray(self.ms.mean(axis=1))
 
     def quantiles(self, factor: float = 1.0) -> dict[str, float]:
-        """Median, quartiles, p90 and p99 of milliseconds times `factor`, over all steps."""
+        """Return median, quartiles, p90 and p99 of milliseconds times `factor`, over all steps."""
         levels = {"median": 50, "q1": 25, "q3": 75, "p90": 90, "p99": 99}
         found = np.percentile(self.ms * factor, list(levels.values()))
         return dict(zip(levels, found.tolist(), strict=True))
 
     def images_per_second(self, nfe: int) -> float:
-        """Samples a second in runs of `nfe` steps, from the median round."""
+        """Return samples per second in runs of `nfe` steps, from the median round."""
         return 1e3 * self.size / (float(np.median(self.round_ms)) * nfe)
 
 
@@ -62,8 +61,8 @@ def measure(
 ) -> dict[str, Timing]:
     """Time steps of a batch of `size` on every backend; the backends take turns, round by round.
 
-    Every other round has the opposite order, and one round before is not counted. Its noise is
-    drawn as `Model.sample` draws it.
+    Every other round has the opposite order, and a first round is not counted. Noise is drawn as
+    `Model.sample` draws it.
     """
     if size < 1 or rounds < 1:
         raise UsageError(f"a batch of {size}, {rounds} rounds", "both start at 1")
@@ -74,7 +73,8 @@ def measure(
     first: dict[str, float] = {}
     for name, backend in sides.items():
         begin = time.perf_counter()
-        batches[name] = _first_step(backend, program, size, labels, x, draws)
+        batches[name] = backend.batch(program, size, labels)
+        _round(batches[name], program, x, draws, 1)
         first[name] = 1e3 * (time.perf_counter() - begin)
     rows = {name: _rows(batch, program, x, draws) for name, batch in batches.items()}
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in sides}
@@ -89,12 +89,12 @@ def measure(
 
 
 def ratios(timing: Timing, base: Timing) -> NDArray[np.float64]:
-    """Round by round, how many times as long a step takes as with `base`; [rounds]."""
+    """Return how many times as long a step takes as with `base`, round by round [rounds]."""
     return timing.round_ms / base.round_ms
 
 
 def best_size(timings: Sequence[Timing]) -> int:
-    """The smallest batch that reaches the best throughput, or nearly."""
+    """Return the smallest batch that reaches the best throughput, or nearly."""
     speeds = {timing.size: timing.images_per_second(1) for timing in timings}
     most = max(speeds.values())
     return min(size for size, speed in speeds.items() if speed >= AS_FAST * most)
@@ -109,19 +109,12 @@ def peak_memory(
     size: int,
     trust: Collection[str] = (),
 ) -> float | None:
-    """MiB of resident memory at most, of a new process that loads a model and takes two steps.
+    """Return the most MiB of a new process that loads a model, as `load` does, and takes two steps.
 
-    `trust` are the sha256 of code made elsewhere that may run, as of `load`. None if the
-    operating system does not say. CheckFailed if the process ends badly.
+    None if the operating system does not say. CheckFailed if the process ends badly.
     """
-    request = {
-        "model": model,
-        "backend": backend,
-        "precision": precision,
-        "threads": threads,
-        "trust": list(trust),
-        "size": size,
-    }
+    options = {"backend": backend, "precision": precision, "threads": threads}
+    request = {"model": model, **options, "trust": list(trust), "max_batch": size}
     done = subprocess.run(
         [sys.executable, "-c", _CHILD], input=json.dumps(request), capture_output=True, text=True
     )
@@ -133,39 +126,23 @@ def peak_memory(
 
 
 def peak_main() -> None:
-    """What runs in that process: a request as JSON on stdin, MiB on stdout."""
+    """Run in that process: `load`'s arguments come as JSON on stdin, MiB go to stdout."""
     from difftool.runtime.model import load
 
-    request: dict[str, Any] = json.load(sys.stdin)
-    model = load(
-        request["model"],
-        backend=request["backend"],
-        precision=request["precision"],
-        threads=request["threads"],
-        trust=request["trust"],
-        max_batch=request["size"],
-    )
-    for state in islice(model.stream(n=request["size"]), 2):
+    model = load(**json.load(sys.stdin))
+    for state in islice(model.stream(n=model.max_batch), 2):
         state.x  # noqa: B018  (the state is computed when it is looked at)
     print(json.dumps(_peak()))
 
 
-def _first_step(
-    backend: Backend, program: Program, size: int, labels: Labels | None, x: Any, draws: Draws
-) -> Batch:
-    batch = backend.batch(program, size, labels)
-    _round(batch, program, x, draws, 1)
-    return batch
-
-
 def _rows(batch: Batch, program: Program, x: Any, draws: Draws) -> int:
-    """How many rows fill a round."""
+    """Return how many rows fill a round."""
     ms = float(_round(batch, program, x, draws, min(2, len(program))).min())
     return int(np.clip(1e3 * ROUND_SECONDS / max(ms, 1e-3), 1, min(MOST_ROWS, len(program))))
 
 
 def _round(batch: Batch, program: Program, x: Any, draws: Draws, rows: int) -> NDArray[np.float64]:
-    """Milliseconds of the first rows of a program, [rows]; or their mean, [1]."""
+    """Time the first rows of a program: milliseconds [rows], or their mean [1]."""
     batch.start(x)
     if isinstance(batch, DrawsNoise):
         begin = time.perf_counter()
@@ -185,7 +162,7 @@ def _round(batch: Batch, program: Program, x: Any, draws: Draws, rows: int) -> N
 
 
 def _peak() -> float | None:
-    """MiB of this process. Linux counts anew when a program begins; rusage would not."""
+    """Return the most MiB of this process. On Linux rusage would count the parent's memory, too."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)

@@ -1,4 +1,4 @@
-"""Two backends on the same program and noise: row by row, and over a whole run."""
+"""Compare two backends on the same program and noise: row by row, and over a whole run."""
 
 import math
 from collections.abc import Callable
@@ -21,8 +21,8 @@ OnRow = Callable[[int, int], None]
 
 _GUIDANCE: Final = 2.0  # the scale of a guided run
 
-# If a bundle has none of its own. A rounding is 6e-8 of a float32, 5e-4 of an fp16 or tf32 and
-# 4e-3 of a bf16; a row is some ten of them, which partly cancel.
+# For a bundle without bounds of its own. Rounding errs by 6e-8 in float32, 5e-4 in fp16 or tf32 and
+# 4e-3 in bf16; a row rounds some ten times, and the errors partly cancel.
 BOUNDS: Final = {
     "fp32": Bounds(step_error=1e-4, psnr=40.0),
     "fp16": Bounds(step_error=5e-3, psnr=40.0),
@@ -35,14 +35,15 @@ FP32: Final = BOUNDS["fp32"]
 
 @dataclass(frozen=True)
 class Verification:
-    """How a backend compares with another, the reference, on the same program and noise.
+    """A candidate's errors against a reference on the same program and noise.
 
     - `candidate`, `reference`: their names
     - `errors`, `rms`: float64 [R], each row's largest and root mean square difference of x over
-      the largest |x|, when both start the row from the reference's state (teacher-forced)
-    - `psnr`: of the final samples of two whole runs, in dB (free-running); inf if they are equal
-    - `bad_row`, `reference_bad_row`: the first row after which x or D is not finite, teacher-forced
-      and the reference's own; None if there is none
+      the largest |x|, if both start the row from the reference's state (teacher-forced)
+    - `psnr`: in dB, between the final samples of two whole runs (free-running); inf if they are
+      equal
+    - `bad_row`, `reference_bad_row`: the first row after which x or D is not finite, in the
+      teacher-forced candidate and in the reference; None if there is none
     """
 
     candidate: str
@@ -58,27 +59,27 @@ class Verification:
 
     @property
     def step_tolerance(self) -> float:
-        """What the largest teacher-forced error may be."""
+        """Return the bound of the largest teacher-forced error."""
         return self.bounds.step_error
 
     @property
     def psnr_tolerance(self) -> float:
-        """What the PSNR in dB must be."""
+        """Return the least PSNR in dB."""
         return self.bounds.psnr
 
     @property
     def worst_row(self) -> int:
-        """The row of the largest error; the first that is not finite, if there is one."""
+        """Return the row of the largest error; the first that is not finite, if there is one."""
         return int(np.argmax(np.where(np.isfinite(self.errors), self.errors, np.inf)))
 
     @property
     def step_error(self) -> float:
-        """The largest teacher-forced error."""
+        """Return the largest teacher-forced error."""
         return float(self.errors[self.worst_row])
 
     @property
     def passed(self) -> bool:
-        """Whether both are within bounds; a number that is not finite is not."""
+        """Tell if both are within bounds; a number that is not finite is not."""
         return (
             self.bad_row is None
             and self.reference_bad_row is None
@@ -98,9 +99,9 @@ def compare(
     *,
     bounds: Bounds = FP32,
 ) -> Verification:
-    """Run two backends through a program on the same noise; the reference's state is the measure.
+    """Run two backends through a program on the same noise.
 
-    The labels of a model with classes go through them, guided if both backends can guide.
+    The samples of a model with classes have each class in turn, guided if both backends can guide.
     """
     if n < 1:
         raise UsageError(f"{n} samples", "verify at least 1")
@@ -118,12 +119,12 @@ def compare(
         forced.start(exact.x, row=row, history=exact.history)
         for batch in (exact, forced, free):
             batch.step(noise)
-        with np.errstate(invalid="ignore", over="ignore"):  # that is what is looked for
+        with np.errstate(invalid="ignore", over="ignore"):  # looked for below
             difference = forced.x.astype(np.float64) - exact.x
             scale = np.abs(exact.x).max()
             errors[row] = np.abs(difference).max() / scale
             rms[row] = np.sqrt(np.mean(difference**2)) / scale
-        if exact not in bad:  # from there on both start from what is not finite
+        if exact not in bad:  # later rows start from that state
             for batch in (exact, forced):
                 if not (np.isfinite(batch.x).all() and np.isfinite(batch.denoised).all()):
                     bad.setdefault(batch, row)
@@ -144,7 +145,7 @@ def compare(
 
 
 def verified_labels(spec: ModelSpec, n: int, *backends: Backend) -> Labels | None:
-    """The labels that n samples are verified with, guided if all backends can guide."""
+    """Return the labels that n samples are verified with, guided if all backends can guide."""
     if not spec.classes:
         return None
     guided = all(Feature.GUIDANCE in backend.features for backend in backends)
@@ -152,7 +153,7 @@ def verified_labels(spec: ModelSpec, n: int, *backends: Backend) -> Labels | Non
 
 
 def _psnr(x: NDArray[np.float32], reference: NDArray[np.float32], spec: ModelSpec) -> float:
-    """Peak signal-to-noise ratio in dB; the peak is the data range, or the samples' own range."""
+    """Return the PSNR in dB; the peak is the data range, or the reference's own range."""
     if not (np.isfinite(x).all() and np.isfinite(reference).all()):
         return math.nan
     low, high = spec.data_range or (float(reference.min()), float(reference.max()))

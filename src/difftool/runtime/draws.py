@@ -22,8 +22,8 @@ _BLOCK: Final = 1 << 16
 class Draws:
     """The noise of samples of a seed, by their indices int64 [N].
 
-    With `angles` [N] a sample's noise lies between those of two samples: cos(angle) times the
-    noise of `samples[:, 0]` and sin(angle) times that of `samples[:, 1]`, again a normal one.
+    With `angles` [N] a sample's noise lies between those of two samples: it is cos(angle) times the
+    noise of `samples[:, 0]` plus sin(angle) times that of `samples[:, 1]`, which is normal again.
     """
 
     seed: int
@@ -31,23 +31,17 @@ class Draws:
     shape: tuple[int, ...]
     angles: NDArray[np.float64] | None = None
 
-    @property
-    def count(self) -> int:
-        """N."""
-        return len(self.samples)
-
     def normal(self, draws: ArrayLike) -> Floats:
-        """Standard normal float32 [*D, N, *S] for draws [*D]."""
+        """Draw standard normal float32 [*D, N, *S] for draws [*D]."""
         if self.angles is None:
             return noise.normal(self.seed, draws, self.samples, self.shape)
-        ends = (noise.normal(self.seed, draws, end, self.shape) for end in self.samples.T)
-        ones = (1,) * len(self.shape)
-        weights = (turn(self.angles).reshape(-1, *ones) for turn in (np.cos, np.sin))
-        first, second = (w.astype(np.float32) * end for w, end in zip(weights, ends, strict=True))
-        return np.asarray(first + second)
+        first, second = (noise.normal(self.seed, draws, end, self.shape) for end in self.samples.T)
+        angles = self.angles.reshape(-1, *(1 for _ in self.shape))
+        cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        return np.asarray(cos * first + sin * second)
 
     def uniform(self, draw: int) -> Floats:
-        """Uniform float32 [N, *S]; UsageError between samples, if it would not be uniform."""
+        """Draw uniform float32 [N, *S]; UsageError between two samples."""
         if self.angles is not None:
             raise UsageError(
                 "a uniform start has nothing between two samples",
@@ -57,7 +51,7 @@ class Draws:
 
 
 def start_noise(program: Program, draws: Draws, init: Floats | None = None) -> Floats:
-    """x before the first row, float32 [N, *S]: draw 0 of the seed, or `init` under its noise."""
+    """Return x before the first row, float32 [N, *S]: draw 0, or `init` under it."""
     start = program.start
     if init is not None:
         alpha, sigma = program.targets[0].astype(np.float32)
@@ -73,12 +67,11 @@ def start_noise(program: Program, draws: Draws, init: Floats | None = None) -> F
 
 
 def row_noise(program: Program, draws: Draws) -> Iterator[Floats | None]:
-    """Each row's noise, float32 [N, *S], or None if it uses none; drawn in blocks of rows."""
+    """Yield each row's noise, float32 [N, *S], or None if it uses none; drawn in blocks of rows."""
     uses = program.table[:, Column.D] != 0
-    block = max(1, _BLOCK // (draws.count * int(np.prod(draws.shape))))
+    block = max(1, _BLOCK // (len(draws.samples) * int(np.prod(draws.shape))))
     for first in range(0, len(program), block):
         wanted = uses[first : first + block]
-        drawn = draws.normal(program.draws[first : first + block][wanted])
-        remaining = iter(drawn)
+        drawn = iter(draws.normal(program.draws[first : first + block][wanted]))
         for used in wanted:
-            yield next(remaining) if used else None
+            yield next(drawn) if used else None

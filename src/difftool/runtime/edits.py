@@ -1,8 +1,8 @@
-"""What steers a run: hooks on D, the denoised estimate.
+"""Edits steer a run: hooks on D, the denoised estimate.
 
-An edit sees the D of every row and returns the one to go on with. A program that meets its noise
-levels with a perfect denoiser (see `difftool.diffusion.invariant`) then gives what the edit fixes
-its right noise at every level, whatever the sampler.
+An edit sees the D of every row and returns the one to go on with. A program meets its noise levels
+for every D (see `difftool.diffusion.invariant`). So the part that an edit fixes has the right noise
+at every level, whatever the sampler.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Edit = Callable[[Floats, Positions], Floats]
 
 @dataclass(frozen=True)
 class Inpaint:
-    """Keeps known values: D is `known` where `mask` is 1. See `inpaint`."""
+    """Known values that stay: D is `known` if `mask` is 1. See `inpaint`."""
 
     known: Floats
     mask: Floats
@@ -40,7 +40,7 @@ class Inpaint:
 
 @dataclass(frozen=True)
 class Colorize:
-    """Keeps a known mean over the channels. See `colorize`."""
+    """A known mean over the channels that stays. See `colorize`."""
 
     grey: Floats
 
@@ -50,11 +50,12 @@ class Colorize:
 
 
 def inpaint(known: ArrayLike, mask: ArrayLike) -> Inpaint:
-    """Fill what is not known: the samples equal `known` where `mask` is 1.
+    """Fill what is not known: the samples equal `known` at every number whose `mask` is 1.
 
-    Both are [*S] for all samples or [n, *S], in the model's data range. The posterior sampling of
-    Song et al. 2021b, section 5 and appendix I.2, with D replaced instead of x, so that every
-    sampler does it. `difftool.samplers.repaint` adds the resampling of Lugmayr et al. 2022.
+    Both are [*S] for all samples or [n, *S], in the model's data range. This is the posterior
+    sampling of Song et al. 2021b, section 5 and appendix I.2, but D is replaced instead of x, so
+    that every sampler does it. `difftool.samplers.repaint` adds the resampling of Lugmayr et al.
+    2022.
     """
     known, mask = np.asarray(known, np.float32), np.asarray(mask, np.float32)
     if not ((mask >= 0) & (mask <= 1)).all():
@@ -66,7 +67,7 @@ def colorize(grey: ArrayLike) -> Colorize:
     """Colour grey images: the samples' mean over the channels equals `grey`.
 
     `grey` is [1, H, W] for all samples or [n, 1, H, W], in the model's data range. Grey and colour
-    are orthogonal parts of an image, of which one is known (Song et al. 2021b, appendix I.2).
+    are orthogonal parts of an image, and one is known (Song et al. 2021b, appendix I.2).
     """
     return Colorize(np.asarray(grey, np.float32))
 

@@ -1,10 +1,10 @@
-"""The cache of engines: one folder of the user's, where what difftool compiled is kept.
+"""The cache of engines: a folder of the user's that keeps what difftool compiled.
 
-Each engine is a file named by its own digest, with a record of the same user's making named by the
-digest of its key. Two processes may build the same engine; what is written to the folder is written
-by one process at a time, so the record of the last one names an engine that is there. Reading needs
-no lock: files appear whole, and one that another process has just replaced counts as absent. Of
-TorchScript, which is kept in bundles alone, the digest is remembered.
+Each engine is a file named by its own digest. Its record, which the same user made, is named by the
+digest of its key. Two processes may build the same engine, but only one at a time writes to the
+folder, so the last record names an engine that is there. Reading needs no lock: files appear whole,
+and one that another process has just replaced counts as absent. TorchScript is kept in bundles, and
+here only its digest is remembered.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ from difftool.version import __version__
 FORMAT: Final = 1
 VARIABLE: Final = "DIFFTOOL_CACHE"
 
-# The names of what is kept, whatever else is in the folder.
+# The names of the files that are kept; the folder may hold others.
 _OURS: Final = re.compile(
     r"[0-9a-f]{64}\.(json|engine|made|.+\.runtime)|tensorrt.*\.timing", re.DOTALL
 )
 
 
 class Record(BaseModel):
-    """What is known of an engine in the cache.
+    """The record of an engine in the cache.
 
     `model` is the bundle that it was made from, `difftool` the version that had it built, and
     `created` the time, in UTC.
@@ -53,18 +53,18 @@ class Record(BaseModel):
 
     @property
     def name(self) -> str:
-        """The first digits of its key's digest, which name it on the command line."""
+        """Return the first digits of its key's digest, which name it on the command line."""
         return key_digest(self.key)[:12]
 
 
 class EngineCache:
-    """The engines in a folder; by default the user's own. It is made when it is first written."""
+    """The engines in a folder, by default the user's own; it is made when it is first written."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder()
 
     def records(self) -> list[Record]:
-        """The engines that are there, by name. What is no record of this format is passed over."""
+        """Return the engines that are there, by name; other files are ignored."""
         found = []
         if self._is_ours():
             for path in sorted(self.folder.glob("*.json")):
@@ -73,7 +73,7 @@ class EngineCache:
         return [record for record in found if self.path(record).is_file()]
 
     def find(self, key: EngineKey) -> Record | None:
-        """The engine of exactly this key, its bytes checked; None if there is none."""
+        """Return the engine of exactly this key, its bytes checked; None if there is none."""
         for record in self.records():
             with contextlib.suppress(FileNotFoundError):
                 if record.key == key and sha256_of(self.path(record)) == record.sha256:
@@ -83,7 +83,6 @@ class EngineCache:
     def store(self, key: EngineKey, data: bytes, *, model: str, seconds: float) -> Record:
         """Keep an engine that has just been built."""
         self._make()
-        now = datetime.datetime.now(datetime.UTC)
         record = Record(
             key=key,
             sha256=hashlib.sha256(data).hexdigest(),
@@ -91,7 +90,7 @@ class EngineCache:
             model=model,
             seconds=seconds,
             difftool=__version__,
-            created=now.isoformat(timespec="seconds"),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
         with locked(self.folder, wait=True):
             before = [old for old in self.records() if old.key == key]
@@ -103,15 +102,15 @@ class EngineCache:
         return record
 
     def remember(self, sha256: str) -> None:
-        """Keep in mind that this user's difftool made the TorchScript of this digest."""
-        self.write(self._made_path(sha256), b"")
+        """Remember that this user's difftool made the TorchScript of this digest."""
+        self.write(self.folder / f"{sha256}.made", b"")
 
     def made(self, sha256: str) -> bool:
-        """Whether a file of this digest was remembered."""
-        return self._is_ours() and self._made_path(sha256).is_file()
+        """Tell if a file of this digest was remembered."""
+        return self._is_ours() and (self.folder / f"{sha256}.made").is_file()
 
     def remove(self, record: Record) -> None:
-        """Delete an engine and what was kept of its runs."""
+        """Delete an engine and the kernels that were kept from its runs."""
         with locked(self.folder, wait=True):
             for found in self.records():  # another process may have replaced it by now
                 if (found.key, found.sha256) == (record.key, record.sha256):
@@ -119,7 +118,7 @@ class EngineCache:
             self._forget_bytes(record)
 
     def clear(self) -> int:
-        """Delete all that difftool keeps here, damaged files and parts; the bytes set free."""
+        """Delete all that difftool keeps here, and damaged files; returns the bytes freed."""
         if not self._is_ours():
             return 0
         freed = 0
@@ -131,22 +130,19 @@ class EngineCache:
         return freed
 
     def path(self, record: Record) -> Path:
-        """The engine's file."""
+        """Return the engine's file."""
         return self.folder / f"{record.sha256}.engine"
 
     def timing_path(self, variant: str, version: str, gpu: str) -> Path:
-        """Where TensorRT's measurements of a GPU are kept between builds."""
-        words = f"{variant}-{version}-{gpu}"
-        return (
-            self.folder / f"{''.join(c if c.isalnum() or c in '.-' else '_' for c in words)}.timing"
-        )
+        """Return where TensorRT's measurements of a GPU are kept between builds."""
+        return self.folder / re.sub(r"[^\w.-]", "_", f"{variant}-{version}-{gpu}.timing")
 
     def runtime_path(self, sha256: str, gpu: str) -> Path:
-        """Where the kernels that TensorRT for RTX compiles of an engine on a GPU are kept."""
+        """Return where the kernels that TensorRT for RTX compiles of an engine are kept."""
         return self.folder / f"{sha256}.{gpu}.runtime"
 
     def read(self, path: Path) -> bytes:
-        """A file of the cache; empty if it is not there."""
+        """Return the bytes of a file of the cache; none if it is not there."""
         with contextlib.suppress(FileNotFoundError):
             return path.read_bytes() if self._is_ours() else b""
         return b""
@@ -155,9 +151,6 @@ class EngineCache:
         """Write a file of the cache whole."""
         self._make()
         write_atomic(path, data)
-
-    def _made_path(self, sha256: str) -> Path:
-        return self.folder / f"{sha256}.made"
 
     def _record_path(self, record: Record) -> Path:
         return self.folder / f"{key_digest(record.key)}.json"
@@ -177,14 +170,12 @@ class EngineCache:
         self._is_ours()
 
     def _is_ours(self) -> bool:
-        """Whether the folder is there; ResourceError if another user could put engines in it."""
+        """Tell if the folder is there; ResourceError if another user could put engines in it."""
         if not self.folder.is_dir():
             return False
         if os.name == "posix":
-            found = self.folder.stat()
-            if found.st_uid not in (0, os.geteuid()) or found.st_mode & (
-                stat.S_IWGRP | stat.S_IWOTH
-            ):
+            found, others = self.folder.stat(), stat.S_IWGRP | stat.S_IWOTH
+            if found.st_uid not in (0, os.geteuid()) or found.st_mode & others:
                 raise ResourceError(
                     f"others can write into the cache {self.folder}, which says what code may run",
                     f"run: chmod 700 {self.folder}, or name a folder of your own in {VARIABLE}",
@@ -193,7 +184,7 @@ class EngineCache:
 
 
 def cache_folder() -> Path:
-    """Where the user's engines are kept: $DIFFTOOL_CACHE, or the platform's place for caches."""
+    """Return the folder of the user's engines: $DIFFTOOL_CACHE, or in the platform's caches."""
     if named := os.environ.get(VARIABLE):
         return Path(named)
     if sys.platform == "win32":
@@ -204,15 +195,14 @@ def cache_folder() -> Path:
 
 
 def key_digest(key: EngineKey) -> str:
-    """The sha256 of a key, which names its engine."""
+    """Return the sha256 of a key, which names its record."""
     text = json.dumps(key.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(path: Path) -> Record:
-    value = read_json(path)
     try:
-        record = Record.model_validate(value)
+        record = Record.model_validate(read_json(path))
     except ValidationError as error:
         raise ArtefactError(f"{path} records no engine", "run: difftool cache rm --all") from error
     if record.format > FORMAT or path.stem != key_digest(record.key):

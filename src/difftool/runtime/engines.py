@@ -16,8 +16,6 @@ from difftool.runtime.engine_cache import EngineCache
 
 RECIPE: Final = 1  # raised when `compile.precision` or `compile.quantization` makes other graphs
 
-_BUILD: Final = "difftool compile {} --trt --precision {} --gpu {} --profile {},{},{}"
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -29,7 +27,7 @@ class Engine:
     size: int
 
     def read(self) -> bytes:
-        """The engine's bytes; ArtefactError if they are not those of its digest."""
+        """Return the engine's bytes; ArtefactError if they differ from its digest."""
         try:
             data = self.path.read_bytes()
         except OSError as error:
@@ -52,41 +50,38 @@ class Wanted:
 
 
 def graph_name(precision: str) -> str:
-    """The file name of the step graph that an engine of a precision is compiled from.
+    """Return the file name of the step graph that an engine of a precision is compiled from.
 
-    For int8 it is another one than that of a CPU, whose activations are not symmetric.
+    For int8 it is not the graph of a CPU, whose activations are not symmetric.
     """
     return "step.int8-symmetric.onnx" if precision == "int8" else step_name(precision)
 
 
 def onnx_sha256(bundle: Bundle, precision: str) -> str:
-    """The digest that the keys of a bundle's engines of this precision hold."""
+    """Return the digest that the keys of a bundle's engines of this precision hold."""
     files = bundle.manifest.files
-    own = files.get(graph_name(precision))
-    return own.sha256 if own else files[STEP].sha256
+    return files.get(graph_name(precision), files[STEP]).sha256
 
 
-def engines_of(
+def find_engines(
     bundle: Bundle, *, trusted: Collection[str] = (), cache: EngineCache | None = None
 ) -> list[Engine]:
-    """The engines of a bundle, those in it first, then those in the cache.
+    """Return the engines of a bundle: those in it first, then those in the cache.
 
-    `trusted` are sha256 digests. ArtefactError if the bundle has an engine that is neither of
-    this user's nor among them, and there is none in the cache.
+    `trusted` are sha256 digests. ArtefactError if the bundle has an engine that neither this user
+    built nor `trusted` names, and the cache has none.
     """
     cache = cache or EngineCache()
+    records = cache.records()
+    allowed = {record.sha256 for record in records} | set(trusted)
     engines: list[Engine] = []
     foreign: list[Engine] = []
-    own = {record.sha256 for record in cache.records()}
     for name, key in bundle.manifest.engines.items():
-        path, entry = bundle.file(name), bundle.manifest.files[name]
-        engine = Engine(path, key, entry.sha256, entry.size)
-        (engines if entry.sha256 in own | set(trusted) else foreign).append(engine)
-    engines += [
-        Engine(cache.path(record), record.key, record.sha256, record.size)
-        for record in cache.records()
-    ]
-    engines = [engine for engine in engines if _of(engine.key, bundle)]
+        entry = bundle.manifest.files[name]
+        engine = Engine(bundle.file(name), key, entry.sha256, entry.size)
+        (engines if entry.sha256 in allowed else foreign).append(engine)
+    engines += [Engine(cache.path(kept), kept.key, kept.sha256, kept.size) for kept in records]
+    engines = [engine for engine in engines if _belongs(engine.key, bundle)]
     if foreign and not engines:
         raise ArtefactError(
             f"{foreign[0].path} was built elsewhere; its sha256 is {foreign[0].sha256}",
@@ -97,15 +92,12 @@ def engines_of(
 
 
 def choose_engine(engines: Iterable[Engine], wanted: Wanted, bundle: Bundle) -> Engine:
-    """The engine to run, of those whose key fits that with the widest profile.
+    """Return the engine to run: the fitting one with the widest profile.
 
-    Raises:
-        MissingDependencyError: none fits; says what the nearest was built for instead.
+    MissingDependencyError if none fits; it says for what the nearest was built instead.
     """
-    engines = list(engines)
     found = [(misfits(engine.key, wanted), engine) for engine in engines]
-    fitting = [engine for lacks, engine in found if not lacks]
-    if fitting:
+    if fitting := [engine for lacks, engine in found if not lacks]:
         return max(fitting, key=lambda engine: engine.key.profile[2])
     target = wanted.gpu[0] if wanted.variant == "tensorrt-rtx" else "current"
     hint = (
@@ -113,35 +105,35 @@ def choose_engine(engines: Iterable[Engine], wanted: Wanted, bundle: Bundle) -> 
     )
     if not found:
         raise MissingDependencyError(f"{bundle.path} has no engine yet", hint)
-    lacks, _ = min(found, key=lambda pair: len(pair[0]))
+    lacks = min((lacks for lacks, _ in found), key=len)
     raise MissingDependencyError(f"no engine of {bundle.path} fits: {'; '.join(lacks)}", hint)
 
 
 def misfits(key: EngineKey, wanted: Wanted) -> list[str]:
-    """Why an engine must not run here, in words; empty if it may."""
-    checks = {
-        f"it was built by {key.flavour} {key.version}, and here is "
-        f"{wanted.variant} {wanted.version}": (key.flavour, key.version)
-        == (wanted.variant, wanted.version),
-        f"it is for {', '.join(key.gpus)}, and here is {wanted.gpu[0]}": bool(
-            set(key.gpus) & set(wanted.gpu)
-        ),
-        f"it computes in {key.precision}, not {wanted.precision}": key.precision
-        == wanted.precision,
-    }
-    return [reason for reason, holds in checks.items() if not holds]
+    """Say why an engine must not run here; an empty list if it may."""
+    built, here = f"{key.flavour} {key.version}", f"{wanted.variant} {wanted.version}"
+    reasons = []
+    if built != here:
+        reasons.append(f"it was built by {built}, and here is {here}")
+    if not set(key.gpus) & set(wanted.gpu):
+        reasons.append(f"it is for {', '.join(key.gpus)}, and here is {wanted.gpu[0]}")
+    if key.precision != wanted.precision:
+        reasons.append(f"it computes in {key.precision}, not {wanted.precision}")
+    return reasons
 
 
 def widening(bundle: Bundle, key: EngineKey, size: int) -> str:
-    """The command that makes the same engine for batches of up to `size`, too."""
-    least, _, most = key.profile
-    most = max(most, size)
+    """Return the command that makes the same engine for batches of up to `size`, too."""
+    least, most = min(key.profile[0], size), max(key.profile[2], size)
     gpus = "current" if key.flavour == "tensorrt" else ",".join(key.gpus)
-    return _BUILD.format(bundle.path, key.precision, gpus, min(least, size), most, most)
+    return (
+        f"difftool compile {bundle.path} --trt --precision {key.precision} --gpu {gpus} "
+        f"--profile {least},{most},{most}"
+    )
 
 
 def no_gpu(engines: Iterable[Engine], reason: str) -> MissingDependencyError:
-    """The error of a machine without a GPU, which says what the engines at hand are good for."""
+    """Return the error of a machine without a GPU; it says for what the engines here are good."""
     described = dict.fromkeys(
         f"{engine.key.precision} for {', '.join(engine.key.gpus)}"
         for engine in engines
@@ -154,11 +146,11 @@ def no_gpu(engines: Iterable[Engine], reason: str) -> MissingDependencyError:
 
 
 def differences(found: EngineKey, wanted: EngineKey) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two keys differ: name -> what the first has, what the second has."""
+    """Return the fields in which two keys differ: name -> (the first's value, the second's)."""
     pairs = {name: (getattr(found, name), getattr(wanted, name)) for name in EngineKey.model_fields}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _of(key: EngineKey, bundle: Bundle) -> bool:
-    """Whether an engine was made from this bundle's graph, as this difftool makes it."""
+def _belongs(key: EngineKey, bundle: Bundle) -> bool:
+    """Tell if an engine was made from this bundle's graph, as this difftool makes it."""
     return key.recipe == RECIPE and key.onnx_sha256 == onnx_sha256(bundle, key.precision)

@@ -1,4 +1,4 @@
-"""From samples to pictures."""
+"""Turn samples into pictures."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +8,14 @@ from difftool.errors import UsageError
 
 
 def is_image(spec: ModelSpec) -> bool:
-    """Whether samples are images: (C, H, W) with 1 or 3 channels, in a known range."""
+    """Tell if samples are images: (C, H, W) with 1 or 3 channels, in a known range."""
     return len(spec.shape) == 3 and spec.shape[0] in (1, 3) and spec.data_range is not None
 
 
 def to_uint8(samples: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.uint8]:
-    """Samples float32 [N, C, H, W] as pixels uint8 [N, H, W, C], the data range mapped to 0 .. 255.
+    """Turn samples float32 [N, C, H, W] into pixels uint8 [N, H, W, C].
+
+    The data range becomes 0 .. 255.
 
     UsageError if the model's samples are not images.
     """
@@ -32,18 +34,18 @@ def grid(
     padding: int = 2,
     background: int = 255,
 ) -> NDArray[np.uint8]:
-    """Pixels uint8 [N, H, W, C] on one sheet [height, width, C], row by row.
+    """Lay pixels uint8 [N, H, W, C] out on one sheet [height, width, C], row by row.
 
     It is nearly square if no number of `columns` is given.
     """
     count, height, width, channels = pixels.shape
     columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
-    step_y, step_x = height + padding, width + padding
+    down, across = height + padding, width + padding
     sheet = np.full(
-        (rows * step_y + padding, columns * step_x + padding, channels), background, np.uint8
+        (rows * down + padding, columns * across + padding, channels), background, np.uint8
     )
     for index, image in enumerate(pixels):
-        y, x = padding + index // columns * step_y, padding + index % columns * step_x
+        y, x = padding + index // columns * down, padding + index % columns * across
         sheet[y : y + height, x : x + width] = image
     return sheet

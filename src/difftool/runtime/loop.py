@@ -25,12 +25,13 @@ def run(
 ) -> Iterator[int]:
     """Run a batch through a program; yields rows done, after `every` so many and after the last.
 
-    `init` [N, *S] are clean samples to start from, under the first row's noise. What steers D is
-    `known`, which the step graph sets by itself, or `edit`, a function of D [N, *S] that is called
-    after every row. `batch.x` and `batch.denoised` are up to date at every yield.
+    `init` [N, *S] are clean samples to start from, under the first row's noise. D is steered by
+    `known`, which the step graph sets by itself, or by `edit`, a function of D [N, *S] that is
+    called after every row. `batch.x` and `batch.denoised` are up to date at every yield.
     """
     batch.start(start_noise(program, draws, init), known=known)
     rows = len(program)
+    # Noise between two samples is drawn on the host alone, and an edit must see every row.
     if edit is None and draws.angles is None and isinstance(batch, DrawsNoise):
         for done in range(0, rows, every):
             count = min(every, rows - done)
@@ -48,8 +49,8 @@ def run(
 def replace_denoised(batch: Batch, program: Program, row: int, denoised: Floats) -> None:
     """Go on as if `row`, the last that was run, had found this D [N, *S].
 
-    A row is linear in D. So the change of D adds b times itself to x and f times itself to the
-    newest entry of the history, and no graph has to know of it.
+    A row is linear in D. So a change of D adds b times itself to x and f times itself to the newest
+    entry of the history, and no graph has to know of it.
     """
     weights = program.table[row].astype(batch.x.dtype)
     change = denoised - batch.denoised

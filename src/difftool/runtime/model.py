@@ -38,12 +38,12 @@ MAX_WORK: Final = 10**12  # samples x numbers of one x steps: most of a day on a
 class Model:
     """A bundle opened on a backend.
 
-    Any number of threads may sample one model at a time: a call has its own buffers, and its
-    samples are those it would draw alone. A process that was forked after `load` loads its own.
+    Any number of threads may sample one model at the same time: a call has its own buffers, and
+    draws the samples that it would draw alone. A process forked after `load` must load its own.
 
-    `max_batch` is the number of samples that run together; by default one that the backend likes
-    best, or that keeps a batch in a CPU's cache. The samples do not depend on it but for rounding.
-    `max_work` is how many numbers one call may compute: samples times their numbers times steps.
+    `max_batch` samples run together; by default as many as the backend likes best, or as keep a
+    batch in a CPU's cache. Samples depend on it by rounding alone. `max_work` is how many numbers
+    one call may compute: samples times their numbers times steps.
     """
 
     def __init__(
@@ -58,25 +58,29 @@ class Model:
             raise UsageError(f"a batch of {max_batch}", "max_batch is at least 1")
         self.bundle = bundle
         self.backend = backend
-        fitting = _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape))
-        cached = min(max(1, fitting), _BATCH_SAMPLES)
-        best = backend.best_batch if isinstance(backend, LikesBatches) else cached
+        if isinstance(backend, LikesBatches):
+            best = backend.best_batch
+        else:
+            fitting = _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape))
+            best = min(max(1, fitting), _BATCH_SAMPLES)
         self.max_batch = max_batch or best
         self.max_work = max_work
         self._process = os.getpid()
 
     @property
     def spec(self) -> ModelSpec:
-        """What samplers need to know of the model."""
+        """Return what samplers need to know of the model."""
         return self.bundle.spec
 
     def default_program(self) -> Program:
-        """The program the bundle was exported with."""
+        """Return the program that the bundle was exported with."""
         return self.bundle.default_program()
 
     @takes_request(Request)
     def sample(self, request: Request) -> Floats:
-        """Draw samples; float32 [n, *S]. The arguments are the fields of `Request`.
+        """Draw samples, as in `model.sample(program, n=4, seed=0)`; float32 [n, *S].
+
+        The arguments are the fields of `Request`, which describes them.
 
         Raises:
             UsageError: an argument has no meaning, or this is a fork of the process that loaded.
@@ -100,12 +104,13 @@ class Model:
     def stream(self, request: Request) -> Iterator[State]:
         """Run as `sample` does, and yield a State after `every` so many rows, batch after batch.
 
+        The arguments are the fields of `Request`, as in `model.stream(program, n=4, every=5)`.
         Leaving the loop ends the run. On a device the rows between two states run without a stop.
         """
         return self.run(request)
 
     def run(self, request: Request) -> Iterator[State]:
-        """Run a request, which `stream` makes of its arguments."""
+        """Run a request that was made before, as `stream` runs the one that it makes."""
         self._require_own_process()
         program = self._program(request)
         request.check(
@@ -139,7 +144,7 @@ class Model:
     def _rows(
         self, batch: Batch, request: Request, program: Program, positions: NDArray[np.int64]
     ) -> Iterator[int]:
-        """Run the samples at these positions in a batch; yields rows done."""
+        """Run the samples at these positions in a batch, and yield the rows done."""
         draws, init = request.draws(positions, self.spec), request.init_at(positions, self.spec)
         edit, within, every = request.edit, request.within(positions), request.every
         if edit is None:
@@ -153,11 +158,11 @@ class Model:
         return self.default_program() if request.program is None else request.program
 
     def _in_graph(self, edit: Edit | None) -> bool:
-        """Whether the step graph itself makes this edit."""
+        """Tell if the step graph itself makes this edit."""
         return isinstance(edit, Inpaint) and Feature.KNOWN in self.backend.features
 
     def _require_own_process(self) -> None:
-        """A fork copies none of a backend's threads: a run would wait for them for ever."""
+        """Refuse a fork: it has none of a backend's threads, and would wait for them for ever."""
         if os.getpid() != self._process:
             raise UsageError(
                 f"this model was loaded in process {self._process}, of which this is a fork",
@@ -174,7 +179,7 @@ class Model:
 
 
 def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
+    """Return the names of the models that come with the package."""
     return sorted(folder.name for folder in _MODELS.glob("[!.]*/")) if _MODELS.is_dir() else []
 
 
@@ -191,12 +196,18 @@ def load(
 ) -> Model:
     """Open a bundle, given by its folder or by the name of a shipped model.
 
-    `backend` is the fastest that works here by default; see `difftool.runtime.backends.table`.
-    `precision` is what the network computes in; int8 is what `difftool quantize` adds to a bundle.
-    ArtefactError if the bundle is damaged or lacks that precision, MissingDependencyError if
-    the backend is not installed, or has no GPU or no engine to run. `trust` are the sha256 of
-    engines and TorchScript made elsewhere that may run: both are code. `limits` are how large the
-    bundle may be, `max_work` how many numbers a call may compute.
+    Args:
+        backend: by default the fastest that works here; see `difftool.runtime.backends.table`.
+        precision: the number format of the network; `difftool quantize` adds int8 to a bundle.
+        threads: those of a CPU; by default all cores.
+        max_batch: how many samples run together; see `Model`.
+        max_work: how many numbers one call may compute; see `Model`.
+        limits: how large the bundle may be.
+        trust: the sha256 of engines and TorchScript made elsewhere that may run: both are code.
+
+    Raises:
+        ArtefactError: the bundle is damaged, or lacks that precision.
+        MissingDependencyError: the backend is not installed, or has no GPU or no engine to run.
     """
     bundle = read_bundle(find_bundle(model), limits=limits)
     opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trust)
@@ -206,7 +217,7 @@ def load(
 
 
 def find_bundle(model: Path | str) -> Path:
-    """The folder of a bundle given by path or shipped name."""
+    """Return the folder of a bundle given by path or shipped name."""
     if isinstance(model, str) and model in shipped_models():
         return _MODELS / model
     if not Path(model).exists():

@@ -1,4 +1,4 @@
-"""Opens a bundle on a backend: one that is named, or the first that works here."""
+"""Open a bundle on a backend: on the one that is named, or on the first that works here."""
 
 from collections.abc import Callable, Collection
 from importlib import import_module
@@ -21,14 +21,14 @@ def open_backend(
     precision: str = "fp32",
     trusted: Collection[str] = (),
 ) -> Backend:
-    """A backend on a bundle, by name; "auto" or None is the first automatic one that works here.
+    """Open a bundle on a backend of a name; "auto" or None is the first automatic one that works.
 
-    `precision` is what the network computes in; "tensorrt:fp16" says backend and precision in one
-    word. `trusted` are the sha256 of engines and TorchScript made elsewhere that may run.
-    `threads` are those of a CPU. A backend that is named is never replaced by another.
+    A backend that is named is never replaced by another. "tensorrt:fp16" names a backend and a
+    precision in one word. `threads` are those of a CPU. `trusted` are the sha256 of engines and
+    TorchScript made elsewhere that may run.
 
     Raises:
-        MissingDependencyError: what the backend needs is not here; says what and how to get it.
+        MissingDependencyError: something that the backend needs is missing; says how to get it.
         UsageError: there is no backend of that name, or it does not compute in that precision.
         ArtefactError: the bundle has no graph of that precision.
     """
@@ -47,10 +47,10 @@ def open_backend(
 
 
 def _automatic(precision: str) -> list[BackendEntry]:
-    """The rows to try, in order.
+    """Return the rows to try, in order.
 
-    Of less than float32 it is the last alone, which needs the least. Backends round differently,
-    and so the others are taken by name only.
+    Below float32 backends round differently, so that only the last is taken unasked: it needs the
+    least.
     """
     rows = [row for row in BACKENDS if row.automatic and precision in row.precisions]
     if not rows:

@@ -1,8 +1,8 @@
 """What a backend is. The loop, and all else that runs programs, knows backends by these alone.
 
 A backend is a class of its own and inherits nothing: libraries differ too much in who owns memory
-for a base class to be of use to all. What it can do beyond `Batch` is a protocol of one method or
-property, which the loop looks for.
+for one base class to help all of them. What a backend can do beyond `Batch` is a protocol of one
+method or property, and the loop looks for it.
 """
 
 from typing import Protocol, runtime_checkable
@@ -16,15 +16,15 @@ from difftool.diffusion.program import Program
 from difftool.runtime.draws import Draws
 
 Floats = NDArray[np.float32]
-# (values, mask), each [N, *S]: D is `values` where `mask` is 1
+# (values, mask), each [N, *S]: D is `values` if `mask` is 1
 Known = tuple[Floats, Floats]
 
 
 class Batch(Protocol):
-    """N samples on their way through a program. Buffers are allocated once, when it is made.
+    """N samples on their way through a program. Its buffers are allocated once, when it is made.
 
-    `start` sets all that the properties show. So whoever wants to change a state reads it, and
-    starts again from what it made of it; see `difftool.runtime.loop.replace_denoised`.
+    `start` sets everything that the properties show. To change a state, read it and start again
+    from what you made of it; see `difftool.runtime.loop.replace_denoised`.
     """
 
     def start(
@@ -41,9 +41,9 @@ class Batch(Protocol):
         Args:
             row: the next row to run.
             history: [K, N, *S]; zeros by default.
-            denoised: D [N, *S] of the row before, only to be looked at.
-            known: what replaces D in every row from now on, by default nothing. It needs a
-                backend with Feature.KNOWN: the step graph does it.
+            denoised: D [N, *S] of the row before, which is shown and does not enter the next row.
+            known: replaces D in every row from now on; by default nothing does. The step graph
+                does this, so it needs a backend with Feature.KNOWN.
         """
         ...
 
@@ -53,17 +53,17 @@ class Batch(Protocol):
 
     @property
     def x(self) -> Floats:
-        """The state [N, *S] after the last row; a view that the next step overwrites."""
+        """Return the state [N, *S] after the last row; a view that the next step overwrites."""
         ...
 
     @property
     def history(self) -> Floats:
-        """The history [K, N, *S] after the last row; a view that the next step overwrites."""
+        """Return the history [K, N, *S] after the last row; a view like `x`."""
         ...
 
     @property
     def denoised(self) -> Floats:
-        """D [N, *S] of the last row; a view that the next step overwrites."""
+        """Return D [N, *S] of the last row; a view like `x`."""
         ...
 
 
@@ -71,24 +71,24 @@ class Batch(Protocol):
 class DrawsNoise(Protocol):
     """A batch that draws the rows' noise where its state is, and so runs rows without a stop.
 
-    On a GPU the host would else draw and upload the noise of each row, and wait.
+    On a GPU the host would otherwise draw and upload the noise of each row, and wait.
     """
 
     def advance(self, rows: int, draws: Draws) -> None:
-        """Run the next rows on the noise of these samples, which do not lie between two others.
+        """Run the next rows on the noise of these samples, which has no `angles`.
 
-        The rows need not be done before x, history or D is read.
+        This may return before the rows are done: only x, history and D wait for them.
         """
         ...
 
 
 @runtime_checkable
 class LikesBatches(Protocol):
-    """A backend for which some size of a batch is best; for others it is what a cache holds."""
+    """A backend that runs one size of a batch best; for others the best is what a cache holds."""
 
     @property
     def best_batch(self) -> int:
-        """How many samples run best together."""
+        """Return how many samples run best together."""
         ...
 
 
@@ -100,11 +100,11 @@ class Backend(Protocol):
 
     @property
     def features(self) -> frozenset[Feature]:
-        """What the step graph computes beyond the plain row."""
+        """Return what the step graph computes beyond the plain row."""
         ...
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> Batch:
-        """Room for `size` samples of a program; the conditioner runs here, once.
+        """Make room for `size` samples of a program; the conditioner runs here, once.
 
         UsageError if the model lacks the labels, or the step graph what the program asks for.
         """

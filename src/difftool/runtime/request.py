@@ -35,12 +35,12 @@ _Result = TypeVar("_Result")
 class Request:
     """Samples `first_sample` .. `first_sample + n` of a seed, and how they are drawn.
 
-    What can be said against a request without a model is raised when it is made, and the rest by
-    `check`. UsageError if an argument has no meaning.
+    Arguments without a meaning are refused with a UsageError: by the request itself when it is
+    made, or by `check` if that depends on the model.
 
-    The methods give the parts of it that a batch needs. Positions [N] count the samples from 0. A
-    batch may be padded: positions outside 0 .. n - 1 get what the sample at that end gets, but
-    their own noise.
+    The other methods return the parts that a batch needs. Positions [N] count the samples from 0. A
+    batch may be padded: a position outside 0 .. n - 1 gets what the sample at that end gets, but
+    noise of its own.
     """
 
     program: Program | None = None
@@ -69,11 +69,11 @@ class Request:
     init: ArrayLike | None = None
     """Clean data [*S] or [n, *S] to start from under the first row's noise.
 
-    So it is in SDEdit (Meng et al. 2022): compile the program for `spec.up_to(strength)`.
+    This is SDEdit (Meng et al. 2022). Compile the program for `spec.up_to(strength)`.
     """
 
     edit: Edit | None = None
-    """Revises the denoised estimate of every row; see `difftool.edits`."""
+    """What revises the denoised estimate of every row; see `difftool.edits`."""
 
     between: tuple[int, int] | None = None
     """Two sample indices; the n samples lead from one to the other.
@@ -90,10 +90,10 @@ class Request:
     """
 
     every: int = 1
-    """A state is shown after so many rows, and after the last."""
+    """After how many rows a state is shown; one is also shown after the last."""
 
     on_step: Hook | None = None
-    """Is called with each state that is shown; Cancelled is raised if it returns False."""
+    """What is called with each state that is shown; if it returns False, Cancelled is raised."""
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.every < 1:
@@ -109,7 +109,7 @@ class Request:
             object.__setattr__(self, "init", np.asarray(self.init, np.float32))
 
     def check(self, program: Program, spec: ModelSpec, *, in_graph: bool, max_work: int) -> None:
-        """Raise what speaks against running this program on a model, before memory is taken.
+        """Refuse a program that this request cannot run on a model, before memory is taken.
 
         `in_graph` says that the model's step graph itself makes the edit.
 

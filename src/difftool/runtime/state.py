@@ -1,4 +1,4 @@
-"""What is seen of a run while it goes on."""
+"""A run as it is seen while it goes on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class State:
 
     @property
     def x(self) -> Floats:
-        """The state, float32 [N, *S]: a read-only view that the next row overwrites."""
+        """Return the state, float32 [N, *S]: a read-only view that the next row overwrites."""
         return _read_only(self._batch.x[self._slots])
 
     @property
     def denoised(self) -> Floats:
-        """The estimate of the clean samples, float32 [N, *S]: a view like `x`."""
+        """Return the estimate of the clean samples, float32 [N, *S]: a view like `x`."""
         return _read_only(self._batch.denoised[self._slots])
 
 

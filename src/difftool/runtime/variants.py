@@ -1,7 +1,7 @@
 """TensorRT's two variants, which share one Python API: TensorRT for RTX, and TensorRT.
 
-TensorRT for RTX builds an engine ahead of time, for GPUs that need not be there; TensorRT builds on
-the GPU that will run it, and knows the data centre's.
+TensorRT for RTX builds an engine ahead of time, for GPUs that need not be there. TensorRT builds on
+the GPU that will run the engine, and knows the GPUs of data centres.
 """
 
 import importlib
@@ -12,13 +12,15 @@ from difftool.errors import MissingDependencyError
 
 Name = Literal["tensorrt-rtx", "tensorrt"]
 
-VARIANTS: Final[tuple[Name, ...]] = ("tensorrt-rtx", "tensorrt")
-
-_INSTALL: Final[dict[Name, str]] = {
-    "tensorrt-rtx": "pip install 'difftool[trt-rtx]'",
-    "tensorrt": "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'",
+# What NVIDIA calls a variant, and the command that installs it.
+_KNOWN: Final[dict[Name, tuple[str, str]]] = {
+    "tensorrt-rtx": ("TensorRT for RTX", "pip install 'difftool[trt-rtx]'"),
+    "tensorrt": (
+        "TensorRT",
+        "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'",
+    ),
 }
-_TITLE: Final[dict[Name, str]] = {"tensorrt-rtx": "TensorRT for RTX", "tensorrt": "TensorRT"}
+VARIANTS: Final = tuple(_KNOWN)  # the one that needs no GPU first
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class Variant:
 
     @property
     def title(self) -> str:
-        """What NVIDIA calls it."""
-        return _TITLE[self.name]
+        """Return what NVIDIA calls it."""
+        return _KNOWN[self.name][0]
 
     @property
     def ahead_of_time(self) -> tuple[str, ...]:
-        """The compute capabilities that it builds for without such a GPU; ("sm75", "sm80", ...)."""
+        """Return the compute capabilities that it builds for without such a GPU: "sm75", ..."""
         if self.name != "tensorrt-rtx":
             return ()
         members = self.module.ComputeCapability.__members__
@@ -44,18 +46,17 @@ class Variant:
 
 
 def open_variant(name: Name) -> Variant:
-    """A variant by name; MissingDependencyError says how to install it."""
+    """Import a variant; MissingDependencyError says how to install it."""
+    title, install = _KNOWN[name]
     try:
         module = importlib.import_module(name.replace("-", "_"))
     except (ImportError, OSError) as error:  # OSError: a library that the package loads is missing
-        raise MissingDependencyError(
-            f"{_TITLE[name]} is not installed", f"run: {_INSTALL[name]}"
-        ) from error
+        raise MissingDependencyError(f"{title} is not installed", f"run: {install}") from error
     return Variant(name, str(module.__version__), module)
 
 
 def installed_variants() -> list[Variant]:
-    """The variants that can be imported, the one that needs no GPU first."""
+    """Return the variants that can be imported, the one that needs no GPU first."""
     found = []
     for name in VARIANTS:
         try:
@@ -66,13 +67,13 @@ def installed_variants() -> list[Variant]:
 
 
 def not_installed() -> MissingDependencyError:
-    """The error if there is neither variant."""
+    """Return the error if there is neither variant."""
+    rtx, data_centre = (install_line(name) for name in VARIANTS)
     return MissingDependencyError(
-        "TensorRT is not installed",
-        f"run: {_INSTALL['tensorrt-rtx']}, or for GPUs of data centres: {_INSTALL['tensorrt']}",
+        "TensorRT is not installed", f"run: {rtx}, or for GPUs of data centres: {data_centre}"
     )
 
 
 def install_line(name: Name) -> str:
-    """The command that installs a variant."""
-    return _INSTALL[name]
+    """Return the command that installs a variant."""
+    return _KNOWN[name][1]

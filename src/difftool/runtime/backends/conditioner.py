@@ -1,6 +1,6 @@
-"""A bundle's conditioner: what of the network depends on the noise level and the label alone.
+"""A bundle's conditioner: the part of a network that depends on noise level and label alone.
 
-It runs once for a program, outside the loop, on the CPU, whatever runs the rows.
+It runs once for a program, outside the loop, and on the CPU, whatever runs the rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ Function = Callable[[Mapping[str, NDArray[Any]]], Floats]
 
 
 class Conditioner:
-    """Runs `conditioner.onnx`, if a bundle has one; `load` makes a function of its file."""
+    """The graph `conditioner.onnx`, if a bundle has one; `load` makes a function of its file."""
 
     def __init__(self, bundle: Bundle, load: Callable[[OnnxFile], Function] | None = None) -> None:
         has_one = CONDITIONER in bundle.manifest.files
@@ -28,15 +28,15 @@ class Conditioner:
         self._function = (load or _on_onnxruntime)(self._file) if self._file else None
 
     def table(self, rows: Rows) -> Floats:
-        """The rows' cond_table, float32 [U, C]; C is 0 if the network takes nothing.
+        """Compute the rows' cond_table, float32 [U, C]; C is 0 if the network takes nothing.
 
         ArtefactError if the graph gives another number of rows, or takes too much memory.
         """
         conds, labels = rows.conds.astype(np.float32), rows.labels
         if labels is None:
             return self._run({"cond": conds})
-        # A label at a time: products over more rows may be rounded otherwise, and a sample would
-        # depend on the labels of those beside it.
+        # One label at a time: a product of more rows may round otherwise, and a sample would then
+        # depend on the labels of its neighbours.
         ends = np.flatnonzero(np.diff(labels)) + 1
         parts = zip(np.split(conds, ends), np.split(labels, ends), strict=True)
         return np.concatenate([self._run({"cond": c, "label": n}) for c, n in parts])

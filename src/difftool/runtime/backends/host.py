@@ -1,4 +1,4 @@
-"""A batch in this machine's memory, for libraries that run a graph on arrays bound beforehand."""
+"""A batch in the host's memory, for libraries that run a graph on arrays bound beforehand."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -11,24 +11,20 @@ from difftool.runtime.protocols import Known
 
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
-# (inputs, outputs) by their names in the step graph -> what reads the first and writes the second
+# (inputs, outputs), by their names in the step graph -> a run that reads the first and writes the
+# second
 Bind = Callable[[Arrays, Arrays], Callable[[], None]]
 
 
 class HostBatch:
     """Two bindings that read each other's outputs: x, history and row swap sides every step.
 
-    `taken` are the inputs that the graph has; a network without conditioner takes no cond_table.
-    `one_row` says that it takes one row number for all samples, too.
+    `taken` are the inputs that the graph has; a network without a conditioner takes no cond_table.
+    With `one_row` the graph also takes one row number for all samples.
     """
 
     def __init__(
-        self,
-        bind: Bind,
-        taken: Collection[str],
-        begin: Prepared,
-        *,
-        one_row: bool = False,
+        self, bind: Bind, taken: Collection[str], begin: Prepared, *, one_row: bool = False
     ) -> None:
         rows, shape = begin.rows, begin.shape
         same = (rows.first == rows.first[0]).all()
@@ -73,21 +69,21 @@ class HostBatch:
 
     @property
     def x(self) -> Floats:
-        """The state [N, *S] after the last row; a view."""
+        """Return the state [N, *S] after the last row; a view."""
         return self._x[self._side]
 
     @property
     def history(self) -> Floats:
-        """The history [K, N, *S] after the last row; a view."""
+        """Return the history [K, N, *S] after the last row; a view."""
         return self._history[self._side]
 
     @property
     def denoised(self) -> Floats:
-        """D [N, *S] of the last row; a view."""
+        """Return D [N, *S] of the last row; a view."""
         return self._denoised
 
     def _arrays(self, side: int, taken: Collection[str]) -> tuple[Arrays, Arrays]:
-        """What a step from this side reads and what it writes."""
+        """Return the arrays that a step from this side reads, and those that it writes."""
         other = 1 - side
         inputs: dict[str, NDArray[Any]] = {
             "x": self._x[side],

@@ -15,9 +15,9 @@ from difftool.runtime.backends.table import Asked
 
 
 class OnnxRuntimeCpu:
-    """Runs `step.onnx`, or that of a `precision`, which `difftool quantize` makes for int8.
+    """The step graph of a `precision` on ONNX Runtime; `difftool quantize` makes that of int8.
 
-    `threads` is ONNX Runtime's intra-op count, all cores by default.
+    `threads` run one operator together, by default all cores.
     """
 
     name = "onnxruntime-cpu"
@@ -33,19 +33,19 @@ class OnnxRuntimeCpu:
         self._step = cpu_session(step.data, step.path, threads)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
-        """Room for `size` samples of a program."""
+        """Make room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
         bind, taken = partial(_bind, self._step), {node.name for node in self._step.get_inputs()}
         return HostBatch(bind, taken, begin, one_row=takes_one_row(self._step))
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> OnnxRuntimeCpu:
-    """The opener of the table's row."""
+    """Open the backend of the table's row."""
     return OnnxRuntimeCpu(bundle, threads=asked.threads, precision=asked.precision)
 
 
 def takes_one_row(session: Any) -> bool:
-    """Whether a step graph also takes one row number, for a batch that stands at one row."""
+    """Tell if a step graph also takes one row number, for a batch that stands at one row."""
     axes = {node.name: node.shape for node in session.get_inputs()}
     return bool(axes["row"] != axes["x"][:1])
 

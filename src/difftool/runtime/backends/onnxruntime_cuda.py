@@ -14,27 +14,26 @@ import numpy as np
 
 from difftool.alone import onnx_runtime
 from difftool.bundle import STEP, Bundle
-from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, first_line
+from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.log import logger
 from difftool.preflight import OnnxFile
-from difftool.runtime.backends.sessions import forget_bytes, run_error
+from difftool.runtime.backends.sessions import open_session, run_error, session_options
 from difftool.runtime.backends.table import TF32, Asked
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
-from difftool.runtime.memory import is_out_of_memory, no_memory_for_model
 
 _log = logger(__name__)
 
-# Backend -> ONNX Runtime's provider. The TensorRT ones build their engines when a run first needs
-# them; `difftool.runtime.backends.tensorrt` runs those that were built before.
+# Backend -> ONNX Runtime's provider. Those of TensorRT build an engine when a run first needs it;
+# `difftool.runtime.backends.tensorrt` runs engines that were built before.
 PROVIDERS: Final = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
     "onnxruntime-tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
 }
 _WHEEL: Final = "run: pip uninstall onnxruntime, then: pip install 'difftool[gpu]'"
-_BUILDS: Final = {  # providers that the wheels lack
+_BUILDS: Final = {  # of providers that the wheels lack
     "NvTensorRTRTXExecutionProvider": "install a build of ONNX Runtime that has it",
 }
 _LIBRARIES: Final = {
@@ -47,7 +46,7 @@ _NO_LIMIT: Final = 1 << 31
 
 
 class OnnxRuntimeEngine:
-    """A session on a device. `graphs` says whether it captures CUDA graphs of its own."""
+    """A session on a device; with `graphs` it captures CUDA graphs of its own."""
 
     sizes = (1, _NO_LIMIT)
 
@@ -59,11 +58,11 @@ class OnnxRuntimeEngine:
         self.inputs = frozenset[str](node.name for node in session.get_inputs())
 
     def wider(self, size: int) -> str:
-        """There is no limit."""
+        """Never be asked: there is no limit."""
         raise AssertionError(f"a session takes {size} samples")
 
     def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
-        """One binding for each side, which must not be captured: a run may allocate."""
+        """Bind each side. A run must not be captured, since it may allocate."""
         return Bound([self._run(tensors) for tensors in sides], capturable=False)
 
     def _run(self, tensors: Mapping[str, Buffer]) -> Launch:
@@ -73,7 +72,7 @@ class OnnxRuntimeEngine:
             bind(name, "cuda", 0, buffer.dtype, buffer.shape, buffer.address)
         options = onnx_runtime().RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        # -1 says that no graph is captured, or replayed.
+        # With -1 no graph is captured or replayed.
         graph = next(self._graph_ids) if self._graphs else -1
         options.add_run_config_entry("gpu_graph_id", str(graph))
         size = tensors["x"].shape[0]
@@ -88,41 +87,41 @@ class OnnxRuntimeEngine:
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> DeviceBackend:
-    """The opener of the table's rows, which differ in the provider."""
+    """Open the backend of one of the table's rows, which differ in the provider."""
     return open_onnxruntime(bundle, asked.name, tf32=asked.precision == TF32)
 
 
 def open_onnxruntime(
     bundle: Bundle, name: str, *, tf32: bool = False, graphs: bool = True
 ) -> DeviceBackend:
-    """`step.onnx` on the first GPU, by one of `PROVIDERS`.
+    """Open `step.onnx` on the first GPU, by one of `PROVIDERS`.
 
-    `tf32` lets matrix products round their inputs to 10 bits of mantissa, which is faster and no
+    `tf32` lets matrix products round their inputs to 10 bits of mantissa. This is faster, and no
     longer agrees with the CPU. `graphs` lets CUDA graphs be captured, if the provider can.
 
     Raises:
         MissingDependencyError: there is no GPU, or the provider or its libraries are missing.
     """
     provider = PROVIDERS[name]
-    runtime = _require(provider)
+    _require(provider)
     device, step = open_device(), bundle.graph(STEP)
     best = max(1, _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape)))
     wanted = graphs and name == "onnxruntime-cuda"
     options = _options(provider, device, tf32=tf32, graphs=wanted)
     try:
-        session = _session(runtime, step, provider, options)
+        session = _session(step, provider, options)
     except ArtefactError:
         if not wanted:
             raise
         # A node that the provider leaves to the CPU cannot be part of a graph.
         wanted, options = False, _options(provider, device, tf32=tf32, graphs=False)
-        session = _session(runtime, step, provider, options)
+        session = _session(step, provider, options)
     engine = OnnxRuntimeEngine(session, device, best, graphs=wanted)
     return DeviceBackend(name, bundle, device, engine, step=step)
 
 
-def _require(provider: str) -> Any:
-    """ONNX Runtime with its CUDA libraries loaded."""
+def _require(provider: str) -> None:
+    """Load ONNX Runtime's CUDA libraries; MissingDependencyError if it has no such provider."""
     try:
         runtime = onnx_runtime()
     except MissingDependencyError as error:
@@ -131,16 +130,15 @@ def _require(provider: str) -> Any:
         raise MissingDependencyError(
             f"the installed onnxruntime has no {provider}", _BUILDS.get(provider, _WHEEL)
         )
-    # It warns of plugins that nobody asked for, and of its own end; what fails is raised.
+    # It warns of plugins that nobody asked for, and of its own end; errors are raised anyway.
     runtime.set_default_logger_severity(4)
-    with _printed_to_log():  # what it does not find
+    with _printed_to_log():  # it prints what it does not find
         runtime.preload_dlls()
-    return runtime
 
 
 @contextlib.contextmanager
 def _printed_to_log() -> Iterator[None]:
-    """Take what the library prints: stdout is the command's."""
+    """Log whatever the library prints, since stdout belongs to the command."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         yield
     for line in filter(None, printed.getvalue().splitlines()):
@@ -159,28 +157,18 @@ def _options(provider: str, device: Device, *, tf32: bool, graphs: bool) -> dict
     return options
 
 
-def _session(runtime: Any, step: OnnxFile, provider: str, options: dict[str, str]) -> Any:
-    settings = runtime.SessionOptions()
-    settings.add_session_config_entry("session.load_model_format", "ONNX")
-    settings.log_severity_level = 4  # what fails is raised; it need not be printed as well
-    try:
-        with _printed_to_log():  # that it goes on with the CPU
-            session = runtime.InferenceSession(step.data, settings, providers=[(provider, options)])
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise no_memory_for_model(step.path) from error
-        raise ArtefactError(
-            f"ONNX Runtime refuses {step.path} on the GPU: {first_line(error)}",
-            "use --backend onnxruntime-cpu",
-        ) from error
-    forget_bytes(session)
+def _session(step: OnnxFile, provider: str, options: dict[str, str]) -> Any:
+    def refused(reason: str) -> ArtefactError:
+        what = f"ONNX Runtime refuses {step.path} on the GPU: {reason}"
+        return ArtefactError(what, "use --backend onnxruntime-cpu")
+
+    with _printed_to_log():  # it prints that it goes on with the CPU
+        session = open_session(
+            step.data, session_options(), [(provider, options)], step.path, refused
+        )
     if session.get_providers()[0] != provider:
-        raise _not_loaded(provider)
+        raise MissingDependencyError(
+            f"ONNX Runtime cannot load {provider}: a library is missing or of another version",
+            _LIBRARIES[provider],
+        )
     return session
-
-
-def _not_loaded(provider: str) -> DifftoolError:
-    return MissingDependencyError(
-        f"ONNX Runtime cannot load {provider}: a library is missing or of another version",
-        _LIBRARIES[provider],
-    )

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, in a precision that is asked for: left alone it picks bfloat16 by itself."""
+"""OpenVINO on the CPU, in the precision that is asked for; left alone it may take bfloat16."""
 
 import io
 import threading
@@ -25,7 +25,7 @@ from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_m
 
 _log = logger(__name__)
 
-# OpenVINO's names. "int8" is a graph of its own, in which what is not int8 is float32.
+# OpenVINO's names. "int8" is a graph of its own, whose other values are float32.
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _OPTIONS: Final = {
     "ENABLE_CPU_PINNING": False,  # a pinned thread cannot make way for other programs
@@ -36,9 +36,9 @@ _KEPT: Final = 4  # compiled sizes; a run whose last batch is smaller has two
 
 
 class OpenVino:
-    """Runs `step.onnx` in fp32 or bf16, or `step.int8.onnx`; `threads` is all cores by default.
+    """The graph `step.onnx` in fp32 or bf16, or `step.int8.onnx`; by default on all cores.
 
-    The graph is compiled for each size of a batch: with a free one it is much slower.
+    The graph is compiled for each size of a batch, since a free size is much slower.
     """
 
     name = "openvino"
@@ -60,16 +60,16 @@ class OpenVino:
         self._compiling = threading.Lock()
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
-        """Room for `size` samples of a program; compiles the graph if the size is a new one."""
+        """Make room for `size` samples of a program; a new size compiles the graph."""
         begin = self._prepare(program, size, labels)
         with self._compiling:  # a size is compiled once, whoever asks first
             step = self._step(size, program.history)
-        bind = partial(_bind, step, self._indices_of(begin.rows.table.astype(np.float32)))
+        bind = partial(_bind, step, self._find_indices(begin.rows.table.astype(np.float32)))
         taken = {port.get_any_name() for port in step.inputs}
         return HostBatch(bind, taken, begin)
 
     def _step(self, size: int, slots: int) -> Any:
-        """The step graph compiled for N samples and K slots, for tables of any length."""
+        """Return the step graph compiled for N samples and K slots, for tables of any length."""
         key = size, slots
         if key not in self._steps:
             model = self._core.read(self._file)
@@ -86,8 +86,8 @@ class OpenVino:
                 del self._steps[next(iter(self._steps))]
         return self._steps[key]
 
-    def _indices_of(self, table: NDArray[np.float32]) -> Arrays:
-        """For every row of a table, what the step graph's index inputs are."""
+    def _find_indices(self, table: NDArray[np.float32]) -> Arrays:
+        """Return what the step graph's index inputs are, for every row of a table."""
         if self._indices is None:
             return {}
         rows = np.arange(len(table))
@@ -96,23 +96,23 @@ class OpenVino:
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> OpenVino:
-    """The opener of the table's row."""
+    """Open the backend of the table's row."""
     return OpenVino(bundle, threads=asked.threads, precision=asked.precision)
 
 
 class _Core:
-    """OpenVINO itself: reads and compiles graphs, and says in our words what it refuses."""
+    """OpenVINO itself: it reads and compiles graphs, and its errors become ours."""
 
     def __init__(self, threads: int | None) -> None:
         openvino = open_vino()
         self._core = openvino.Core()
         _load_plugin(self._core)
-        # Of bytes, OpenVINO itself would try what format they are.
+        # From bytes alone, OpenVINO would guess the format.
         self._reader = openvino.frontend.FrontEndManager().load_by_framework("onnx")
         self._options = {**_OPTIONS, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
 
     def read(self, file: OnnxFile) -> Any:
-        """The graph of a file."""
+        """Read the graph of a file."""
         try:
             return self._reader.convert(self._reader.load(io.BytesIO(file.data)))
         except Exception as error:  # the reader's errors share no base of their own
@@ -125,9 +125,9 @@ class _Core:
             ) from error
 
     def compile(self, model: Any, hint: str, size: int | None = None) -> Any:
-        """A graph compiled to compute in `hint`; MissingDependencyError if this CPU cannot.
+        """Compile a graph to compute in `hint`; MissingDependencyError if this CPU cannot.
 
-        `size` is that of the batches, if the graph has one.
+        `size` is the size of a batch, if the graph has one.
         """
         options = {**self._options, "INFERENCE_PRECISION_HINT": hint}
         try:
@@ -141,7 +141,7 @@ class _Core:
                 "export it again",
                 code="graph-refused",
             ) from error
-        # It takes another precision in silence if the CPU has no instructions for this one.
+        # Without instructions for this precision, it silently takes another.
         if (actual := compiled.get_property("INFERENCE_PRECISION_HINT").to_string()) != hint:
             raise MissingDependencyError(
                 f"OpenVINO has no {hint} on this CPU, only {actual}", "choose --precision fp32"
@@ -149,7 +149,7 @@ class _Core:
         return compiled
 
     def function(self, file: OnnxFile) -> Callable[[Arrays], NDArray[np.float32]]:
-        """A graph with one output, as a function of its inputs in float32."""
+        """Return a graph with one output as a function of its inputs, in float32."""
         compiled = self.compile(self.read(file), "f32")
         return lambda inputs: _call(compiled, inputs)[0]
 
@@ -157,27 +157,27 @@ class _Core:
 def _load_plugin(core: Any) -> None:
     """Load OpenVINO's part for CPUs in a thread that ends at once.
 
-    It gives the thread that loads it a stack for signals, and frees that stack with itself. If
-    another thread does that, or two of them go in the order in which they came, the next signal of
-    the first thread has no stack and ends the process.
+    It gives the thread that loads it a stack for signals, and frees that stack when it is unloaded.
+    If another thread unloads it, or if two of them are unloaded in the order in which they were
+    loaded, the first thread has no stack for its next signal, which then ends the process.
     """
     with ThreadPoolExecutor(1) as loader:
         loader.submit(core.get_versions, "CPU").result()
 
 
 def _call(compiled: Any, inputs: Arrays) -> list[NDArray[Any]]:
-    """A compiled graph's outputs. Its own call would share one request among all threads."""
+    """Run a compiled graph once. Its own call would share one request among all threads."""
     found = compiled.create_infer_request().infer(dict(inputs))
     return [found[i].copy() for i in range(len(found))]
 
 
 def _index_graph(model: Any) -> Any:
-    """The part of a step graph that finds, for row [N] of table, indices [N] into cond_table.
+    """Return the part of a step graph that finds, for row [N], indices [N] into cond_table.
 
     None if there is no such part, since the network is not conditioned.
 
-    In bfloat16 OpenVINO rounds all that leads to a product, and so this column of a row, too: it
-    then finds half of a thousand noise levels, or one beyond the last. So this part is run on its
+    In bfloat16 OpenVINO rounds whatever leads to a product, and so this column of a row, too: it
+    then finds half of a thousand noise levels, or one beyond the last. So this part runs on its
     own, in float32 and once for a program.
     """
     found = [node.output(0) for node in _index_nodes(model)]
@@ -201,7 +201,7 @@ def _take_indices(model: Any) -> None:
 
 
 def _index_nodes(model: Any) -> list[Any]:
-    """What turns reals into whole numbers, but for those of 8 bits, which quantized values are."""
+    """Return the nodes that turn reals into integers, but not those of 8 bits, which quantize."""
     return [
         node
         for node in model.get_ordered_ops()
@@ -222,7 +222,7 @@ def _bind(step: Any, indices: Arrays, inputs: Arrays, outputs: Arrays) -> Callab
     for name, array in arrays.items():
         request.set_tensor(name, tensor(array, shared_memory=True))
 
-    # The request does not keep what it reads and writes: `arrays` does, as long as this function.
+    # The request does not keep the arrays alive that it reads and writes, but this default does.
     def run(arrays: Arrays = arrays) -> None:
         try:
             request.infer()
@@ -237,7 +237,7 @@ def _bind(step: Any, indices: Arrays, inputs: Arrays, outputs: Arrays) -> Callab
 
 
 def _reason(error: Exception) -> str:
-    """What OpenVINO says; its first lines only name its own files."""
+    """Return what OpenVINO says; its first lines only name its own files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("Exception from")]
     return (said or lines or [type(error).__name__])[0][:200]

@@ -1,7 +1,7 @@
-"""What every backend does before a batch: the rows, the conditioner's table, and the sizes.
+"""Prepare a batch, as every backend does: the rows, the conditioner's table, and the sizes.
 
-All that a graph will make is known before anything runs it, on any backend: how large each value
-is, and so how much memory a batch takes, and that the outputs are what the loop binds to them.
+The size of every value in a graph is known before anything runs it, on any backend. So it is known
+how much memory a batch takes, and that the outputs fit the arrays that the loop binds to them.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from difftool.runtime.backends.conditioner import Conditioner, Function
 
 Floats = NDArray[np.float32]
 
-_KEPT: Final = 64  # sizes that were found to be right
+_KEPT: Final = 64  # sizes that were found to be right are not inferred again
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a batch of N samples begins with: rows, cond_table [U, C], and the shape [N, *S]."""
+    """The beginning of a batch of N samples: rows, cond_table [U, C], and the shape [N, *S]."""
 
     rows: Rows
     cond_table: Floats
@@ -35,15 +35,15 @@ class Prepared:
 
     @property
     def slots(self) -> int:
-        """K, how many entries of history the rows use."""
+        """Return K, how many entries of history the rows use."""
         return int(self.rows.table.shape[1] - Column.HISTORY)
 
 
 class Preparation:
     """Prepares batches of a bundle, whose step graph is `step`.
 
-    `step` is None for a backend that runs what was compiled of the graph; its sizes are then its
-    own affair. `load` makes a function of the conditioner's file, by default ONNX Runtime's.
+    `step` is None if the backend runs something compiled from the graph, and so must check sizes
+    itself. `load` makes a function of the conditioner's file, by default on ONNX Runtime.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Preparation:
         self._right: set[tuple[tuple[str, tuple[int, ...]], ...]] = set()
 
     def __call__(self, program: Program, size: int, labels: Labels | None) -> Prepared:
-        """What `size` samples of a program begin with; the conditioner runs here, once.
+        """Prepare `size` samples of a program; the conditioner runs here, once.
 
         Raises:
             UsageError: the model lacks the labels, or the step graph what the program asks for.
@@ -82,7 +82,7 @@ class Preparation:
         table: tuple[int, ...],
         cond_table: tuple[int, ...],
     ) -> None:
-        """Nothing, if a step of these sizes takes no more memory than it may and gives its own."""
+        """Refuse sizes with which a step takes too much memory, or gives outputs of other sizes."""
         sample = (size, *self._spec.shape)
         outputs = {
             "x_next": sample,
@@ -105,6 +105,7 @@ class Preparation:
         except ArtefactError as error:
             if error.code != "graph-memory" or size == 1:
                 raise
+            # If one sample takes too much as well, the bundle is to blame, and that is the error.
             self._require(step, 1, slots, table, cond_table)
             raise ResourceError(
                 f"a batch of {size} takes more than {self._limit} bytes of memory",
@@ -118,7 +119,7 @@ class Preparation:
 
 
 def require_features(features: frozenset[Feature], program: Program, labels: Labels | None) -> None:
-    """UsageError if a program or its guidance needs what a step graph lacks."""
+    """Raise UsageError if a program or its guidance needs a feature that a step graph lacks."""
     guided = labels is not None and labels.guidance_scale != 1
     needed = {Feature.NORMS: program.adaptive, Feature.GUIDANCE: guided}
     for feature, asked in needed.items():

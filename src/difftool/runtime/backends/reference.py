@@ -1,4 +1,4 @@
-"""The reference: rows in numpy, float64, for any function as the network. For proofs."""
+"""The reference: rows in numpy and float64, for any function as the network; made for proofs."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ Network = Callable[..., Array]
 
 
 class Reference:
-    """Runs programs on a network that is a plain function of (x, cond), or (x, cond, label)."""
+    """Programs on a network that is a plain function of (x, cond), or (x, cond, label)."""
 
     name = "reference"
     features = frozenset(Feature)
@@ -35,13 +35,13 @@ class Reference:
         self._null_label = null_label
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> "ReferenceBatch":
-        """Room for `size` samples of a program."""
+        """Make room for `size` samples of a program."""
         return ReferenceBatch(
             self._evaluation(labels), program, (size, *self._shape), self._learned_variance
         )
 
     def _evaluation(self, labels: Labels | None) -> Network:
-        """F of (x, cond) for these labels, guided."""
+        """Return F of (x, cond) for these labels, guided."""
         if labels is None:
             return self._network
         null, scale = self._null_label, labels.guidance_scale
@@ -61,7 +61,7 @@ class Reference:
 
 
 class ReferenceBatch:
-    """The fused update of `difftool.diffusion.program`, spelled out."""
+    """The update of `difftool.diffusion.program`, spelled out."""
 
     def __init__(
         self, network: Network, program: Program, shape: tuple[int, ...], learned_variance: bool
@@ -121,7 +121,7 @@ class ReferenceBatch:
 
 
 def _adaptive(x: Array, drift: Array, fresh: Array, row: Array) -> Array:
-    """x + r^2 * drift + r * fresh, where r is the snr times the norms' ratio."""
+    """Return x + r^2 * drift + r * fresh; r is the snr times the ratio of the norms."""
     axes = tuple(range(1, x.ndim))
     drifts = np.sqrt((drift**2).sum(axes, keepdims=True))
     noises = np.sqrt((fresh**2).sum(axes, keepdims=True))

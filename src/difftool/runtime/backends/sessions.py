@@ -1,5 +1,6 @@
 """ONNX Runtime sessions, and its errors as ours: they share no base of their own."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from difftool.alone import onnx_runtime
@@ -8,41 +9,52 @@ from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_m
 
 
 def cpu_session(data: bytes, name: object, threads: int | None) -> Any:
-    """An ONNX Runtime session on the CPU for a graph that errors call `name`.
+    """Open an ONNX Runtime session on the CPU for a graph that errors call `name`.
 
-    `threads` are those of a run, one for every core by default.
+    `threads` are those of a run, by default one for each core.
     """
-    runtime, options = onnx_runtime(), cpu_options(threads)
+
+    def refused(reason: str) -> ArtefactError:
+        what = f"ONNX Runtime refuses {name}: {reason}"
+        return ArtefactError(what, "export it again", code="graph-refused")
+
+    return open_session(data, cpu_options(threads), ["CPUExecutionProvider"], name, refused)
+
+
+def open_session(
+    data: bytes,
+    options: Any,
+    providers: Sequence[Any],
+    name: object,
+    refused: Callable[[str], ArtefactError],
+) -> Any:
+    """Open a session by one of ONNX Runtime's providers; `refused` makes an error of a reason."""
     try:
-        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base of their own
+        session = onnx_runtime().InferenceSession(data, options, providers=providers)
+    except Exception as error:
         if is_out_of_memory(error):
             raise no_memory_for_model(name) from error
-        raise ArtefactError(
-            f"ONNX Runtime refuses {name}: {first_line(error)}",
-            "export it again",
-            code="graph-refused",
-        ) from error
-    forget_bytes(session)
+        raise refused(first_line(error)) from error
+    # It keeps the file, to start anew with other providers after an error. Nobody asked for that,
+    # and the file would be in memory twice.
+    session.disable_fallback()
+    session._model_bytes = None
     return session
 
 
-def forget_bytes(session: Any) -> None:
-    """Let go of the file that a session was made of: it would be in memory twice.
-
-    The session keeps it to start anew with other providers after an error, which nobody asked for.
-    """
-    session.disable_fallback()
-    session._model_bytes = None
+def session_options() -> Any:
+    """Return the options that all sessions have."""
+    options = onnx_runtime().SessionOptions()
+    options.log_severity_level = 4  # errors are raised, and need not be printed as well
+    # From a graph's bytes it might otherwise guess that they are of its own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options
 
 
 def cpu_options(threads: int | None) -> Any:
-    """What `cpu_session` asks of ONNX Runtime; MissingDependencyError if that is not here."""
-    options = onnx_runtime().SessionOptions()
-    options.log_severity_level = 4  # what fails is raised; it need not be printed as well
-    # Of bytes that are a graph it might otherwise think that they are of its own format.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    # CPUs without VNNI add products of 8 bits in 16, which overflow, unless they are told not to.
+    """Return the options of `cpu_session`; MissingDependencyError if ONNX Runtime is missing."""
+    options = session_options()
+    # CPUs without VNNI add products of 8 bits in 16 bits, which overflow, unless told not to.
     options.add_session_config_entry("session.x64quantprecision", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -50,7 +62,7 @@ def cpu_options(threads: int | None) -> Any:
 
 
 def run_error(error: Exception, size: int) -> DifftoolError:
-    """ONNX Runtime's error in running a batch of `size`, as ours."""
+    """Return ONNX Runtime's error in running a batch of `size` as ours."""
     if is_out_of_memory(error):
         return no_memory(size)
     return ArtefactError(

@@ -1,15 +1,15 @@
 """The table of backends: a backend is one file, and one row here that names it.
 
-Whatever tells backends apart reads this table: what opens them, `difftool doctor`, `verify`, and
-the hints of errors. Nothing is imported of a backend before a bundle is opened with it.
+Opening, `difftool doctor`, `verify` and the hints of errors all read this table. The file of a
+backend is imported when a bundle is opened with it, and not before.
 
 A package of somebody else adds a row of its own by an entry point, in its pyproject.toml:
 
     [project.entry-points."difftool.backends"]
     mine = "my_package:ROW"
 
-`ROW` is a BackendEntry of the name `mine`. Such a backend is taken by name only: to install a
-package must not change anybody's samples.
+`ROW` is a BackendEntry of the name `mine`. Such a backend is taken by name only, so that installing
+a package changes nobody's samples.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,17 +21,17 @@ from difftool.bundle import PRECISIONS
 from difftool.errors import MissingDependencyError, UsageError, first_line
 
 GROUP: Final = "difftool.backends"
-# No precision of a graph: on a GPU, products may round what they multiply to 10 bits of mantissa.
+# Not a precision of a graph: on a GPU, products may round their factors to 10 bits of mantissa.
 TF32: Final = "tf32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a backend is opened for.
+    """What a backend is asked for when it is opened.
 
-    - `name`: the row's, for a file that several rows name
-    - `threads`: of a CPU; None is all cores
-    - `trusted`: sha256 of engines and TorchScript made elsewhere that may run
+    - `name`: the row's name, since several rows may share a file
+    - `threads`: those of a CPU; None is all cores
+    - `trusted`: the sha256 of engines and TorchScript made elsewhere that may run
     """
 
     name: str
@@ -44,13 +44,13 @@ class Asked:
 class BackendEntry:
     """A row of the table.
 
-    - `name`: what `--backend` calls it
+    - `name`: the word for it after `--backend`
     - `opener`: "module:function"; the function takes a Bundle and Asked, and returns a Backend. It
-      raises MissingDependencyError if what it needs is not here
-    - `packages`: what it needs, by the names that pip knows, each with the extra that brings it
-    - `precisions`: what it computes in; others are refused before it is opened
-    - `automatic`: whether it may be taken if none is named; the first such row that works is
-    - `gpu`: whether it needs an NVIDIA GPU
+      raises MissingDependencyError if something that it needs is missing
+    - `packages`: those that it needs, by pip's names, each with the extra that brings it
+    - `precisions`: those that it computes in; others are refused before it is opened
+    - `automatic`: if no backend is named, the first row that has this set and works is taken
+    - `gpu`: it needs an NVIDIA GPU
     - `untried`: why `difftool doctor` takes no step with it, after "since it"
     """
 
@@ -65,11 +65,11 @@ class BackendEntry:
 
 _CUDA: Final = {"cuda-core": "cuda", "cuda-bindings": "cuda", "nvidia-cuda-nvrtc": "cuda"}
 _TENSORRT: Final = {"tensorrt-rtx": "trt-rtx", "tensorrt": "trt"}  # either of them
-_CPU: Final = {"onnxruntime": "cpu"}  # which runs the conditioner of other backends, too
+_CPU: Final = {"onnxruntime": "cpu"}  # it runs the conditioner of other backends, too
 _GPU: Final = {"onnxruntime-gpu": "gpu", **_CUDA}
 _BUILDS: Final = "builds its engine while one waits"
 
-# The fastest come first, in this order they are tried.
+# They are tried in this order, the fastest first.
 BACKENDS: Final = (
     BackendEntry(
         name="tensorrt",
@@ -124,12 +124,12 @@ BACKENDS: Final = (
 
 
 def backend_names() -> tuple[str, ...]:
-    """The names of all backends, those of other packages last."""
+    """Return the names of all backends, those of other packages last."""
     return (*(entry.name for entry in BACKENDS), *_others())
 
 
 def find_backend(name: str) -> BackendEntry:
-    """The row of a name.
+    """Return the row of a name.
 
     Raises:
         UsageError: there is no backend of that name.
@@ -144,7 +144,7 @@ def find_backend(name: str) -> BackendEntry:
     point, hint = others[name], "install its package again, or remove it"
     try:
         found = point.load()
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # code of others may raise anything
         raise MissingDependencyError(
             f"{point.value}, backend {name}, cannot be imported: {first_line(error)}", hint
         ) from error
@@ -154,6 +154,6 @@ def find_backend(name: str) -> BackendEntry:
 
 
 def _others() -> dict[str, EntryPoint]:
-    """What other packages name; a name of ours stays ours."""
+    """Return the backends that other packages name; our own names stay ours."""
     ours = {entry.name for entry in BACKENDS}
     return {point.name: point for point in entry_points(group=GROUP) if point.name not in ours}

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT for RTX: engines that were built before, on the GPU that is here."""
+"""TensorRT and TensorRT for RTX: engines that were built before, on the GPU of this machine."""
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from difftool.runtime.cuda.cuda_device import CudaDevice, open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.engine_cache import EngineCache
-from difftool.runtime.engines import Engine, Wanted, choose_engine, engines_of, no_gpu, widening
+from difftool.runtime.engines import Engine, Wanted, choose_engine, find_engines, no_gpu, widening
 from difftool.runtime.variants import Variant, installed_variants, not_installed
 
 
@@ -42,20 +42,20 @@ class TensorRtEngine:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The fewest and the most samples of its profile."""
+        """Return the fewest and the most samples of its profile."""
         return self._key.profile[0], self._key.profile[2]
 
     @property
     def best(self) -> int:
-        """The number of samples that it was tuned for."""
+        """Return the number of samples that it was tuned for."""
         return self._key.profile[1]
 
     def wider(self, size: int) -> str:
-        """The command that builds one for `size` samples."""
+        """Return the command that builds one for `size` samples."""
         return f"run: {widening(self._bundle, self._key, size)}"
 
     def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
-        """One context for both sides, which have the same shapes; a run sets the addresses."""
+        """Make one context for both sides, which have the same shapes; a run sets the addresses."""
         rtx = self._key.flavour == "tensorrt-rtx"
         config, kept = self._rtx_config() if rtx else (None, None)
         arguments = () if config is None else (config,)
@@ -71,7 +71,7 @@ class TensorRtEngine:
                     "use a program of fewer rows, or another backend",
                 )
         runs = [self._run(context, tensors) for tensors in sides]
-        # TensorRT itself cannot be asked: there it is tried.
+        # TensorRT cannot be asked, so there a capture is tried.
         capturable = not rtx or bool(context.is_stream_capturable(self._device.stream))
         return Bound(runs, capturable, lambda: self._keep(kept))
 
@@ -89,16 +89,16 @@ class TensorRtEngine:
         return run
 
     def _rtx_config(self) -> tuple[Any, Any]:
-        """How RTX runs, and its cache of the kernels that it compiles for the GPU that it meets."""
+        """Return how RTX runs, and its cache of the kernels that it compiles for this GPU."""
         config = self._engine.create_runtime_config()
-        # By default it starts with slow kernels and compiles beside the runs: a captured graph
-        # would keep the slow ones.
+        # By default it starts with slow kernels, and compiles better ones during the runs. A
+        # captured graph would keep the slow ones.
         strategies = self._trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         cache = config.create_runtime_cache()
         with contextlib.suppress(DifftoolError, OSError):  # a cache is never a reason not to run
             if data := self._cache.read(self._kept_at):
-                cache.deserialize(data)  # says no to another GPU's or version's
+                cache.deserialize(data)  # it refuses the data of another GPU or version
         config.set_runtime_cache(cache)
         return config, cache
 
@@ -109,7 +109,7 @@ class TensorRtEngine:
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> DeviceBackend:
-    """The opener of the table's row."""
+    """Open the backend of the table's row."""
     return open_tensorrt(bundle, asked.precision, trusted=asked.trusted)
 
 
@@ -120,7 +120,7 @@ def open_tensorrt(
     trusted: Collection[str] = (),
     graphs: Graphs = "pairs",
 ) -> DeviceBackend:
-    """The engine of a bundle for the first GPU and the TensorRT that is installed.
+    """Open the engine of a bundle for the first GPU and the TensorRT that is installed.
 
     `trusted` are the sha256 of engines that were built elsewhere and may run.
 
@@ -131,7 +131,7 @@ def open_tensorrt(
     variants = installed_variants()
     if not variants:
         raise not_installed()
-    engines = engines_of(bundle, trusted=trusted)
+    engines = find_engines(bundle, trusted=trusted)
     try:
         device = open_device()
     except MissingDependencyError as error:
@@ -149,7 +149,7 @@ def _choose(
     device: CudaDevice,
     precision: str,
 ) -> tuple[Variant, Engine]:
-    """The engine that fits. If only one of another precision does, the error names that."""
+    """Return the engine that fits. If only one of another precision does, the error names that."""
     gpu = device.arch.replace("_", ""), device.name
     misses = []
     others = [other for other in PRECISIONS if other != precision]
@@ -171,7 +171,7 @@ def _choose(
 
 
 def _logger(trt: Any) -> Any:
-    """A logger that prints nothing and keeps the last error's text."""
+    """Return a logger that prints nothing and keeps the last error's text."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

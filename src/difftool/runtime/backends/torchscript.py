@@ -1,8 +1,8 @@
 """PyTorch in the runtime: the step module as TorchScript, for hosts that have PyTorch anyway.
 
-The one file of the runtime that imports torch, and the one that opens a `step.ts`. TorchScript is
-code, so it is opened only if this backend is named, and only if this user's difftool made it
-or the user names its sha256.
+No other file of the runtime imports torch or opens a `step.ts`. TorchScript is code, so it is
+opened only if this backend is named, and only if this user's difftool made it or the user names its
+sha256.
 """
 
 import io
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Floats = NDArray[np.float32]
-Step = Callable[..., Any]  # a step module, or what was compiled of one
+Step = Callable[..., Any]  # a step module, or one that was compiled
 
 
 class TorchScript:
-    """Runs a bundle's `step.ts`, on a GPU if torch has one."""
+    """A bundle's `step.ts`, on a GPU if torch has one."""
 
     name = "torchscript"
 
@@ -61,7 +61,7 @@ class TorchScript:
         self.features = self._prepare.features
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> "TorchBatch":
-        """Room for `size` samples of a program."""
+        """Make room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
         return TorchBatch(
             self._step, begin, self._device, takes_known=Feature.KNOWN in self.features
@@ -69,14 +69,14 @@ class TorchScript:
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> TorchScript:
-    """The opener of the table's row."""
+    """Open the backend of the table's row."""
     return TorchScript(bundle, threads=asked.threads, trusted=asked.trusted)
 
 
 class TorchBatch:
     """Samples on their way through a program, as torch tensors on a device.
 
-    `takes_known` says that the step must be given known values, even if nothing is known.
+    With `takes_known` the step must be given known values, even if nothing is known.
     """
 
     def __init__(
@@ -128,21 +128,21 @@ class TorchBatch:
 
     @property
     def x(self) -> Floats:
-        """The state [N, *S] after the last row."""
+        """Return the state [N, *S] after the last row."""
         return self._get(self._x)
 
     @property
     def history(self) -> Floats:
-        """The history [K, N, *S] after the last row."""
+        """Return the history [K, N, *S] after the last row."""
         return self._get(self._history)
 
     @property
     def denoised(self) -> Floats:
-        """D [N, *S] of the last row."""
+        """Return D [N, *S] of the last row."""
         return self._get(self._denoised)
 
     def _put(self, array: NDArray[Any]) -> "Tensor":
-        """A tensor of its own on the device, float32 if it holds no integers."""
+        """Copy an array to the device; as float32 if it holds no integers."""
         kind = np.float32 if array.dtype.kind == "f" else array.dtype
         tensor: Tensor = self._torch.from_numpy(np.array(array, kind)).to(self._device)
         return tensor
@@ -153,7 +153,7 @@ class TorchBatch:
 
 
 def _require_trust(bundle: Bundle, trusted: Collection[str]) -> None:
-    """ArtefactError if a bundle's TorchScript is neither this user's nor trusted."""
+    """Raise ArtefactError if a bundle's TorchScript is neither this user's nor trusted."""
     sha256 = bundle.manifest.files[TORCHSCRIPT].sha256
     if sha256 not in trusted and not EngineCache().made(sha256):
         raise ArtefactError(
@@ -172,7 +172,7 @@ def _torch() -> Any:
 
 
 def _without_tf32(step: Step) -> Step:
-    """cuDNN rounds the inputs of float32 convolutions to 10 bits by default. Parity comes first."""
+    """Keep cuDNN from rounding the inputs of float32 convolutions to 10 bits, its default."""
     cudnn = _torch().backends.cudnn
 
     def exact(*tensors: Any) -> Any:

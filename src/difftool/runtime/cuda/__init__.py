@@ -1,1 +1,1 @@
-"""CUDA without PyTorch: kernels, their compiler, and what drives a GPU with them."""
+"""CUDA without PyTorch: kernels, their compiler, and the backend that drives a GPU with them."""

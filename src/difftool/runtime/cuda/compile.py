@@ -1,4 +1,4 @@
-"""NVRTC: the sources in `kernels/` to machine code, on any machine, with a GPU or without one."""
+"""NVRTC: it compiles the sources in `kernels/` on any machine, with a GPU or without one."""
 
 from pathlib import Path
 from typing import Final
@@ -9,12 +9,11 @@ KERNELS: Final = Path(__file__).parent / "kernels"
 
 
 def cubin(name: str, arch: str) -> bytes:
-    """The kernels of `kernels/NAME.cu`, compiled for a GPU architecture such as "sm_90".
+    """Compile the kernels of `kernels/NAME.cu` for a GPU architecture such as "sm_90".
 
-    No option trades accuracy for speed, and multiply-adds are not contracted: the kernels wait
-    for memory, so that this costs nothing, and every sum, product and square root rounds as
-    numpy's does. What the tests show of the plain C++ build then holds on a GPU, but for the last
-    bits of log, sin, cos and exp.
+    No option trades accuracy for speed, and multiply-adds are not contracted: every sum, product
+    and square root rounds as numpy's does. It costs nothing, since the kernels wait for memory. So
+    tests of the plain C++ build hold on a GPU, but for the last bits of log, sin, cos and exp.
 
     Raises:
         MissingDependencyError: cuda-core, cuda-bindings or NVRTC is not installed.

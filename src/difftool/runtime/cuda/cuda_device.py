@@ -33,7 +33,7 @@ class DeviceBuffer:
 
     @property
     def address(self) -> int:
-        """Where it begins."""
+        """Return where it begins."""
         return int(self.memory.handle)
 
 
@@ -48,21 +48,21 @@ class CudaDevice:
 
     @property
     def name(self) -> str:
-        """Such as "NVIDIA H100 80GB HBM3"."""
+        """Return its name, such as "NVIDIA H100 80GB HBM3"."""
         return str(self._device.name)
 
     @property
     def arch(self) -> str:
-        """Such as "sm_90"."""
+        """Return its architecture, such as "sm_90"."""
         return f"sm_{self._device.arch}"
 
     @property
     def stream(self) -> int:
-        """The handle of the stream to enqueue on."""
+        """Return the handle of the stream to enqueue on."""
         return int(self._current.handle)
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> DeviceBuffer:
-        """An array of zeros."""
+        """Allocate an array of zeros."""
         dtype = np.dtype(dtype)
         size = int(np.prod(shape)) * dtype.itemsize
         with self._errors(f"no memory for {size} bytes on the GPU"):
@@ -71,7 +71,7 @@ class CudaDevice:
         return DeviceBuffer(memory, tuple(shape), dtype)
 
     def upload(self, buffer: Buffer, array: Array) -> None:
-        """Copy an array in; the driver has taken pageable memory over when this returns."""
+        """Copy an array in; when this returns, the driver has its own copy of pageable memory."""
         from cuda.bindings import driver
 
         _require_same(buffer, array)
@@ -100,43 +100,42 @@ class CudaDevice:
         self._launch(kernel, [getattr(item, "memory", item) for item in arguments], threads)
 
     def capture(self, enqueue: Launch) -> Launch:
-        """What `enqueue` puts on the stream, as one CUDA graph."""
-        with self._errors("a CUDA graph could not be captured"):
-            builder = self._stream.create_graph_builder()
-            try:
-                builder.begin_building()
-                enqueue()
-                return self._ready(builder.end_building())
-            finally:
-                builder.close()
+        """Capture what `enqueue` puts on the stream as one CUDA graph."""
+        with self._building("a CUDA graph could not be captured") as builder:
+            enqueue()
+            return self._ready(builder.end_building())
 
     def capture_loop(self, enqueue: Launch, row: Buffer, end: Buffer) -> Launch:
-        """The same in a WHILE node, whose body lives on a stream of its own while it is made."""
-        with self._errors("a conditional CUDA graph could not be captured"):
+        """Capture it in a WHILE node, whose body has a stream of its own until it is made."""
+        failed = "a conditional CUDA graph could not be captured"
+        with self._errors(failed):
             self._kernel("difftool_loop")  # code cannot be loaded in the middle of a capture
-            builder = self._stream.create_graph_builder()
+        with self._building(failed) as builder:
+            condition = builder.create_condition(default_value=1)
+            body = builder.while_loop(condition)
+            self._current = body.stream
             try:
-                builder.begin_building()
-                condition = builder.create_condition(default_value=1)
-                body = builder.while_loop(condition)
-                self._current = body.stream
-                try:
-                    body.begin_building()
-                    enqueue()
-                    pointers = [getattr(item, "memory", item) for item in (row, end)]
-                    self._launch("difftool_loop", [condition, *pointers], 1)
-                    body.end_building()
-                finally:
-                    self._current = self._stream
-                    body.close()
-                return self._ready(builder.end_building())
+                body.begin_building()
+                enqueue()
+                pointers = [getattr(item, "memory", item) for item in (row, end)]
+                self._launch("difftool_loop", [condition, *pointers], 1)
+                body.end_building()
             finally:
-                builder.close()
+                self._current = self._stream
+                body.close()
+            return self._ready(builder.end_building())
 
     def synchronize(self) -> None:
         """Wait for the work so far."""
         with self._errors("the GPU failed"):
             self._stream.sync()
+
+    @contextlib.contextmanager
+    def _building(self, failed: str) -> Iterator[Any]:
+        """Yield a builder of a graph on the stream, which is closed at the end."""
+        with self._errors(failed), contextlib.closing(self._stream.create_graph_builder()) as made:
+            made.begin_building()
+            yield made
 
     def _ready(self, builder: Any) -> Launch:
         graph = builder.complete()
@@ -160,7 +159,7 @@ class CudaDevice:
 
     @contextlib.contextmanager
     def _errors(self, what: str) -> Iterator[None]:
-        """CUDA's errors as ours. The context is made current: every thread has one of its own."""
+        """Turn CUDA's errors into ours. Each thread must make the context current first."""
         try:
             self._device.set_current()
             yield
@@ -172,7 +171,7 @@ class CudaDevice:
 
 
 def has_driver() -> bool:
-    """Whether NVIDIA's driver is installed: if it is not, nothing for a GPU need be loaded."""
+    """Tell if NVIDIA's driver is installed; if not, nothing for a GPU need be loaded."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -181,7 +180,7 @@ def has_driver() -> bool:
 
 
 def open_device(index: int = 0) -> CudaDevice:
-    """The GPU of this number.
+    """Open the GPU of this number.
 
     Raises:
         MissingDependencyError: cuda-core is not installed, or there is no GPU or no driver for it.
@@ -208,7 +207,7 @@ def _check(result: tuple[Any, ...]) -> None:
 
 
 def _require_same(buffer: Buffer, array: Array) -> None:
-    """The copies take addresses and sizes: a wrong shape would write elsewhere."""
+    """Refuse another shape: a copy takes address and size, and would write beyond the buffer."""
     if (buffer.shape, buffer.dtype) != (array.shape, array.dtype) or not array.flags.c_contiguous:
         raise ValueError(
             f"{array.dtype}{array.shape} does not fit a buffer of {buffer.dtype}{buffer.shape}"

@@ -1,4 +1,4 @@
-"""What the driver asks of a GPU: a protocol small enough for a test to stand in for one.
+"""What a backend asks of a GPU: a protocol small enough for a test to stand in for one.
 
 All work goes to one stream, in order. Only `download` and `synchronize` wait for it.
 """
@@ -25,7 +25,7 @@ class Buffer(Protocol):
 
     @property
     def address(self) -> int:
-        """Where it begins in the device's memory."""
+        """Return where it begins in the device's memory."""
         ...
 
 
@@ -37,11 +37,11 @@ class Device(Protocol):
 
     @property
     def stream(self) -> int:
-        """The handle of the stream to enqueue on: another one within `capture`."""
+        """Return the handle of the stream to enqueue on; within `capture` it is another one."""
         ...
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Buffer:
-        """An array of zeros; ResourceError if memory is short."""
+        """Allocate an array of zeros; ResourceError if memory is short."""
         ...
 
     def upload(self, buffer: Buffer, array: Array) -> None:
@@ -57,11 +57,11 @@ class Device(Protocol):
         ...
 
     def capture(self, enqueue: Launch) -> Launch:
-        """What `enqueue` puts on the stream as one CUDA graph, which is not run yet."""
+        """Capture what `enqueue` puts on the stream as one CUDA graph, which is not run yet."""
         ...
 
     def capture_loop(self, enqueue: Launch, row: Buffer, end: Buffer) -> Launch:
-        """The same in a WHILE node: again and again until row[0] >= end[0], but at least once."""
+        """Capture it in a WHILE node, which runs it at least once, until row[0] >= end[0]."""
         ...
 
     def synchronize(self) -> None:
@@ -77,8 +77,8 @@ def _nothing() -> None:
 class Bound:
     """An engine on fixed buffers.
 
-    - `runs`: for each set of inputs and outputs what enqueues a run, on the device's stream
-    - `capturable`: whether a run can be part of a CUDA graph
+    - `runs`: each enqueues a run on one set of inputs and outputs, on the device's stream
+    - `capturable`: a run can be part of a CUDA graph
     - `keep`: called after the first run of each, to keep what they compiled for another process
     """
 
@@ -92,21 +92,21 @@ class StepEngine(Protocol):
 
     @property
     def inputs(self) -> frozenset[str]:
-        """The tensors it takes."""
+        """Return the names of the tensors that it takes."""
         ...
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The fewest and the most samples of a run."""
+        """Return the fewest and the most samples of a run."""
         ...
 
     @property
     def best(self) -> int:
-        """How many samples it runs best together."""
+        """Return how many samples it runs best together."""
         ...
 
     def wider(self, size: int) -> str:
-        """How to get one that takes `size` samples, as a hint to the user."""
+        """Say how to get one that takes `size` samples, as a hint to the user."""
         ...
 
     def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:

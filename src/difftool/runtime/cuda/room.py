@@ -21,20 +21,20 @@ _PER_THREAD: Final = 4  # elements that a thread of the noise kernel writes
 
 @dataclass(frozen=True)
 class Extent:
-    """What a room's buffers are shaped by: N samples of shape S, and the tables' shapes."""
+    """The sizes that shape a room's buffers: N samples of shape S, and the tables' shapes."""
 
     size: int
     sample: tuple[int, ...]
-    table: tuple[int, int]
-    cond_table: tuple[int, int]
+    table: tuple[int, ...]
+    cond_table: tuple[int, ...]
     slots: int
 
 
 class Room:
     """Two sides that read each other's outputs: x, history and row swap sides every row.
 
-    All buffers are allocated, and the engine has run once on either side, when this returns. What
-    is captured stays valid for every program, seed and set of samples of this extent.
+    When it is made, all buffers are allocated, and the engine has run once on either side. A
+    captured graph stays valid for every program, seed and set of samples of this extent.
     """
 
     def __init__(self, device: Device, engine: StepEngine, extent: Extent, graphs: Graphs) -> None:
@@ -69,13 +69,13 @@ class Room:
         bound.keep()
 
     def run(self, side: int, *, draw: bool) -> None:
-        """One row from `side`, launch by launch; with `draw` the row's noise is drawn before."""
+        """Run one row from `side`, launch by launch; with `draw` its noise is drawn before."""
         if draw:
             self._draw(side)
         self._runs[side]()
 
     def advance(self, side: int, rows: int, end: int, *, draw: bool) -> int:
-        """`rows` rows from `side`; returns the side that they end on. Nothing is waited for.
+        """Launch `rows` rows from `side`, wait for nothing, and return the side that they end on.
 
         `end` is the row of the first sample after them.
         """
@@ -101,9 +101,9 @@ class Room:
         return {"odd": 1, "even": 1, "pair": 2, "loop": rows - single}[kind]
 
     def _capture(self, kind: str, *, draw: bool) -> Launch | None:
-        """A graph of rows from side 0 ("even"), from side 1 ("odd"), or from both.
+        """Capture a graph of a row from side 0 ("even"), from side 1 ("odd"), or from both.
 
-        None if the engine cannot be part of one; says so, and goes on with less.
+        None if the engine cannot be part of one: it warns of that, and goes on with less.
         """
 
         def enqueue() -> None:
@@ -142,7 +142,7 @@ class Room:
         )
 
     def _warm_up(self) -> None:
-        """The first run of an engine compiles and allocates, which no capture may see."""
+        """Run the engine once, which compiles and allocates: no capture may see that."""
         zeros = np.zeros(self.extent.size, np.int64)
         for side in range(2):
             self.device.upload(self.row[side], zeros)  # the other side's run has moved it on
