@@ -268,7 +268,9 @@ def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
     Of the former it gets only those that its constructor takes. UsageError if the model has
     classes but the network takes no labels.
     """
-    from difftool.networks import NETWORKS  # not at the top, so that configurations are read without PyTorch
+    from difftool.networks import (
+        NETWORKS,
+    )  # not at the top, so that configurations are read without PyTorch
 
     channels, kind = spec.shape[0], config.network.kind
     takes = {name: inspect.signature(network).parameters for name, network in NETWORKS.items()}
