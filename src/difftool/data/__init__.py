@@ -92,6 +92,7 @@ def prepared(
     if values.dtype != np.uint8:
         return values.astype(np.float32, copy=False)
     x: NDArray[Any] = values.astype(np.float32)
+    # With dither there are 256 cells of equal width; without it 0 and 255 are the range's ends.
     x = x / 255 if dither is None else (x + np.asarray(dither, np.float32)) / 256
     low, high = data_range or (0.0, 1.0)
     return np.asarray(x * np.float32(high - low) + np.float32(low))

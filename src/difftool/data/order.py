@@ -26,5 +26,6 @@ def batch_indices(seed: int, step: int, batch: int, slots: Indices, size: int) -
 
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, size: int) -> Indices:
+    # Sorting random words gives a random permutation; equal words keep their order everywhere.
     drawn = noise.words(seed, noise.TRAIN_ORDER, epoch, np.arange(size), 1)[:, 0]
     return np.argsort(drawn, kind="stable")

@@ -85,6 +85,7 @@ def _cubic(x: Floats, y: Floats) -> Floats:
 def _mean_of_pairs(x: Floats, kernel: Kernel) -> float:
     """Return the kernel's mean over the pairs of different vectors."""
     total = sum(float(kernel(part, x).sum()) for part in blocks(x, len(x)))
+    # Unbiased: a vector is not paired with itself.
     itself = sum(float(kernel(row[None], row[None])[0, 0]) for row in x)
     return (total - itself) / (len(x) * (len(x) - 1))
 

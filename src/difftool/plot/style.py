@@ -92,6 +92,6 @@ def encode(figure: "Figure", format: str) -> bytes:
     options: dict[str, Any] = {"metadata": dict(_METADATA[format])}
     if format == "png":
         options["pil_kwargs"] = {"optimize": True}
-    with styled():
+    with styled():  # settings such as savefig.dpi apply only now
         figure.savefig(buffer, format=format, **options)
     return buffer.getvalue()

@@ -16,6 +16,7 @@ class Ema:
     def __init__(self, network: nn.Module, *, decay: float, warmup: bool) -> None:
         self.decay = decay
         self.warmup = warmup
+        # Detached tensors share memory with the parameters, so they follow every step.
         self.parameters = {name: value.detach() for name, value in network.named_parameters()}
         self.average = {name: value.clone() for name, value in self.parameters.items()}
 

@@ -51,7 +51,7 @@ def level_table(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
         gain = alpha * c_out / sigma
     cond = spec.conds(index)
     columns = (alpha, sigma, cond, c_in, c_skip, c_out, from_x0, from_noise, gain)
-    if not (np.abs(columns) <= np.finfo(np.float32).max).all():
+    if not (np.abs(columns) <= np.finfo(np.float32).max).all():  # also False for NaN
         raise UsageError(
             f"the numbers of {spec.schedule} and {spec.parameterization} are beyond float32",
             "give the schedule numbers nearer to 1",

@@ -67,11 +67,13 @@ class TrainState:
         settings = self.config.optimizer
         process = self.accelerator.process_index
         torch.manual_seed(draws.torch_seed(self.config.run.seed, self.step, process))
+        # The rate is a function of the step, so a resumed run needs no scheduler's state.
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr_at(self.step, self.config.run.steps)
         self.optimizer.zero_grad(set_to_none=True)
         parts = []
         for index, slots in enumerate(self.slots):
+            # Processes exchange gradients only once, with the last micro-batch.
             last = index == len(self.slots) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 loss = self._loss(slots) / len(self.slots)

@@ -154,6 +154,7 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
             if monitor:
                 monitor.advance()
             stop = _agree(state, interrupt.requested)
+            # A loss that is not finite raises in `close`, before anything is saved.
             save = stop or _due(state, settings.checkpoint_every)
             draw = _due(state, settings.sample_every)
             if save or draw or _due(state, settings.log_every):
