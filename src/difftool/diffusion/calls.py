@@ -60,7 +60,7 @@ class NetworkCall:
 
 
 def require_types(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raise UsageError for the first argument of `what` that has not its parameter's type.
+    """Raise UsageError for the first argument of `what` whose type does not fit its parameter.
 
     A bool is not a number, numbers are finite, and integers have at most 64 bits. Names that the
     function does not know pass; the function itself refuses them.

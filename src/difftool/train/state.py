@@ -130,7 +130,7 @@ class TrainState:
             raise ArtefactError(f"{folder} holds weights only", "resume from another checkpoint")
         if read_json(folder / ckpt.OPTIMIZER_JSON) != _optimizer_record(saved["step"]):
             raise ArtefactError(
-                f"{folder / ckpt.OPTIMIZER_JSON} is not that of an Adam run",
+                f"{folder / ckpt.OPTIMIZER_JSON} is not from an Adam run",
                 "resume from another checkpoint",
             )
         weights, parameters = self.network.state_dict(), dict(self.network.named_parameters())
