@@ -10,7 +10,7 @@ features of the shipped extractor.
 import sys
 from pathlib import Path
 
-from common.inside import Pixels, frechet_distance, gaussian_of, open_extractor
+from common.inside import Pixels, fit_gaussian, frechet_distance, open_extractor
 from common.mnist import FOLDER, channels_last, load_mnist
 from common.models import CASES, Prepared, prepare, short_program
 from common.peers import quantized
@@ -35,13 +35,13 @@ def main() -> int:
     quantized(prepared)
     extractor = open_extractor("mnist")
     test = extractor.view(channels_last(load_mnist(options.data, "test").images))
-    reference = gaussian_of(test.features)
+    reference = fit_gaussian(test.features)
     figures = []
     for steps in options.steps or (100, 1000):
         drawn = (draw(prepared, p, steps, options.n, options.seed) for p in PRECISIONS)
         views = (extractor.view(images) for images in drawn)
         figures += compared(
-            steps, *(frechet_distance(gaussian_of(view.features), reference) for view in views)
+            steps, *(frechet_distance(fit_gaussian(view.features), reference) for view in views)
         )
     setup = {"model": MODEL, "n": options.n, "seed": options.seed, "threads": "all"}
     return finish("int8_quality", figures, options, **setup)

@@ -35,7 +35,7 @@ def main() -> int:
     figures = []
     for name in MODELS:
         loaded = load_checkpoint(options.checkpoints / name)
-        network = likelihood.network_of(loaded.network, loaded.spec)
+        network = likelihood.without_label(loaded.network, loaded.spec)
         figures += ode(name, network, loaded.spec, images, options.steps)
         if name == MODELS[0]:
             bound = variational_bound(name, network, loaded.spec, images)

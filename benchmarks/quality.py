@@ -37,7 +37,7 @@ def main() -> int:
     test = load_mnist(options.data, "test")
     real = load_mnist(options.data, "train").images[-HELD_OUT:][: options.n]
     view = extractor.view(channels_last(test.images))
-    reference = inside.gaussian_of(view.features)
+    reference = inside.fit_gaussian(view.features)
     assert view.probabilities is not None
     accuracy = float((view.probabilities.argmax(1) == test.labels).mean())
     figures = [
@@ -74,7 +74,7 @@ def digits(name: str, path: Path, n: int) -> inside.Pixels:
 def classes(view: inside.View) -> inside.Classes:
     """Count what the shipped extractor's classifier says."""
     assert view.probabilities is not None
-    return inside.classes_of(view.probabilities)
+    return inside.summarize_classes(view.probabilities)
 
 
 def graded(
@@ -89,7 +89,7 @@ def graded(
     found = classes(view)
     least, most = min(found.shares), max(found.shares)
     low, high = found.shares.index(least), found.shares.index(most)
-    distance = inside.frechet_distance(inside.gaussian_of(view.features), reference)
+    distance = inside.frechet_distance(inside.fit_gaussian(view.features), reference)
     return [
         Figure(f"{name}: sure", [found.sure], at_least=sure),
         Figure(f"{name}: rarest digit, {low}", [least], at_least=rarest),

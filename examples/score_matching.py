@@ -25,7 +25,7 @@ from difftool.files import write_atomic, write_json
 from difftool.plot import draw_program, draw_schedule, encode, score
 from difftool.plot.plane import Window, arrows, dots, lattice, paths, show
 from difftool.plot.style import DATA, INK, LEARNED, blank
-from difftool.plot.trajectory import draw_strip, frames_of, strip_labels
+from difftool.plot.trajectory import draw_strip, strip_labels, trace_frames
 from difftool.runtime import Backend, Draws, Reference, run, start_noise
 from difftool.train import TrainConfig, apply_overrides, load_checkpoint, preset, train
 from difftool.verify import Eager
@@ -264,7 +264,7 @@ def draw_denoising() -> "Figure":
     """What ddpm-mnist takes for the clean digits on the way."""
     model = difftool.load("ddpm-mnist")
     program = difftool.samplers.ddpm(model.spec, steps=STRIP_ROWS, variance="large")
-    steps, frames = frames_of(model, program, n=4, seed=0)
+    steps, frames = trace_frames(model, program, n=4, seed=0)
     return draw_strip(255 - frames, strip_labels(program, steps))
 
 

@@ -15,9 +15,9 @@ from difftool.diffusion.labels import lay_out_rows
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import DifftoolError, MissingDependencyError, UsageError, first_line
-from difftool.evaluate.classifier import SURE, Classes, classes_of
+from difftool.evaluate.classifier import SURE, Classes, summarize_classes
 from difftool.evaluate.comparison import ImageFigures, compare_images
-from difftool.evaluate.distances import Gaussian, frechet_distance, gaussian_of
+from difftool.evaluate.distances import Gaussian, fit_gaussian, frechet_distance
 from difftool.evaluate.extractor import Extractor, Pixels, View, open_extractor
 from difftool.files import read_json, write_atomic, write_json
 from difftool.runtime.backends.conditioner import Conditioner

@@ -90,6 +90,7 @@ def find_checkpoint(path: Path | str) -> Path:
     failure = ArtefactError(
         f"{path} is not a checkpoint", "give a run folder or one of its checkpoints"
     )
+    # From the newest back: a crash or a full disk may have damaged the last ones.
     for folder in reversed(list_checkpoints(path)):
         try:
             read_config(folder)

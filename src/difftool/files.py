@@ -49,7 +49,7 @@ def write_atomic(path: Path | str, data: bytes) -> None:
             _make(parents)
             _write(temporary, data)
             os.replace(temporary, real)
-            _sync_directory(real.parent)
+            _sync_directory(real.parent)  # so that the new name survives a loss of power
 
 
 def destination(path: Path | str, *, replace: Listing | None = None) -> Path:
@@ -108,6 +108,7 @@ def atomic_directory(path: Path | str, *, replace: Listing | None = None) -> Ite
             os.mkdir(temporary)
             made = _identity(temporary)
             yield temporary
+            # The files must be on the disk before the name is, or a crash could leave empty ones.
             for file in sorted(temporary.rglob("*")):
                 _sync(file)
             _sync(temporary)

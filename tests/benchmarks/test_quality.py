@@ -7,7 +7,7 @@ import pytest
 from quality import digits, graded
 
 from difftool.errors import UsageError
-from difftool.evaluate.distances import gaussian_of
+from difftool.evaluate.distances import fit_gaussian
 from difftool.evaluate.extractor import View
 
 
@@ -17,7 +17,7 @@ def test_a_grade_counts_sure_samples_and_digits() -> None:
     for row, (digit, probability) in enumerate([(3, 0.95), (3, 0.89), (3, 0.91), (7, 0.5)]):
         probabilities[row] = (1 - probability) / 9
         probabilities[row, digit] = probability
-    figures = graded("x", View(features, probabilities), gaussian_of(features), 0.5, 0.05, 0.16)
+    figures = graded("x", View(features, probabilities), fit_gaussian(features), 0.5, 0.05, 0.16)
     assert [figure.name for figure in figures] == [
         "x: sure",
         "x: rarest digit, 0",

@@ -27,7 +27,7 @@ def test_images_by_ode(difftool: Command, tiny_checkpoint: Path, pictures: torch
     line = ("likelihood", tiny_checkpoint, "--data", "pictures", "-n", 4, "--steps", 3, "--seed", 5)
     found = difftool(*line, "--probes", 2, "--json").json()
     loaded = load_checkpoint(tiny_checkpoint)
-    network = likelihood.network_of(loaded.network, loaded.spec)
+    network = likelihood.without_label(loaded.network, loaded.spec)
     bits = likelihood.bits_per_dim(network, pictures[:4], loaded.spec, steps=3, probes=2, seed=5)
     assert found["negative_log_likelihood"] == pytest.approx(float(bits.mean()), rel=1e-6)
     error = np.std(bits.numpy(), ddof=1) / 2
@@ -46,7 +46,7 @@ def test_images_by_bound(difftool: Command, tiny_checkpoint: Path, pictures: tor
     line = ("likelihood", tiny_checkpoint, "--data", "pictures", "-n", 5, "--method", "bound")
     found = difftool(*line, "--max-batch", 2, "--seed", 3, "--json").json()
     loaded = load_checkpoint(tiny_checkpoint)
-    network = likelihood.network_of(loaded.network, loaded.spec)
+    network = likelihood.without_label(loaded.network, loaded.spec)
     x0 = pictures.float() / 127.5 - 1
     bits = variational.bits_per_dim(network, x0, loaded.spec, variance="small", seed=3)
     assert found["negative_log_likelihood"] == pytest.approx(float(bits.mean()), rel=1e-5)
@@ -59,7 +59,7 @@ def test_points_count_in_nats(difftool: Command, points_checkpoint: Path) -> Non
     done = difftool(*line, "--steps", 4)
     assert done.code == 0, done.err
     loaded = load_checkpoint(points_checkpoint)
-    network = likelihood.network_of(loaded.network, loaded.spec)
+    network = likelihood.without_label(loaded.network, loaded.spec)
     points = torch.from_numpy(toys.points("moons", 2, np.arange(6)))
     nats = -likelihood.log_likelihood(network, points, loaded.spec, steps=4, probes=0)
     fields = dict(line.split(maxsplit=1) for line in done.out.splitlines())

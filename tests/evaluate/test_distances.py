@@ -8,8 +8,8 @@ from difftool.errors import UsageError
 from difftool.evaluate import distances
 from difftool.evaluate.distances import (
     Gaussian,
+    fit_gaussian,
     frechet_distance,
-    gaussian_of,
     kernel_distance,
     mmd_squared,
     squared_distances,
@@ -46,14 +46,14 @@ def test_a_singular_gaussian_is_at_no_distance_from_itself() -> None:
 
 def test_the_gaussian_of_features_has_their_unbiased_covariance() -> None:
     features = np.array([[0, 0], [2, 0], [1, 3]], np.float32)
-    found = gaussian_of(features)
+    found = fit_gaussian(features)
     assert found.mean.tolist() == [1, 1]
     assert found.covariance.dtype == np.float64
     np.testing.assert_allclose(found.covariance, [[1, 0], [0, 3]])
 
 
 def test_the_gaussian_of_single_numbers_is_one_too() -> None:
-    found = gaussian_of(np.array([[1.0], [3.0]]))
+    found = fit_gaussian(np.array([[1.0], [3.0]]))
     assert frechet_distance(found, Gaussian(np.zeros(1), np.eye(1))) == pytest.approx(
         4 + (np.sqrt(2) - 1) ** 2
     )
@@ -107,6 +107,6 @@ def test_squared_distances_are_never_negative() -> None:
 def test_one_vector_has_no_spread() -> None:
     one, two = np.zeros((1, 3)), np.zeros((2, 3))
     with pytest.raises(UsageError, match="set of 1"):
-        gaussian_of(one)
+        fit_gaussian(one)
     with pytest.raises(UsageError, match="set of 1"):
         kernel_distance(two, one)

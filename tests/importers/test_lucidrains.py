@@ -227,7 +227,7 @@ def test_an_average_that_has_not_begun_is_not_taken(content: dict[str, Any], sav
 
 @pytest.mark.parametrize("version", ["1.8.15", "0.32.0", "3.0.0", None])
 def test_other_versions_are_refused(version: Any, content: dict[str, Any], save: Save) -> None:
-    with pytest.raises(ArtefactError, match=rf"version {version} .* imports what 1\.9 to 2\.x"):
+    with pytest.raises(ArtefactError, match=rf"version {version} .* imports files of 1\.9 to 2\.x"):
         read(save(content | {"version": version}), image_size=SIZE)
 
 
@@ -255,7 +255,7 @@ def test_other_networks_are_refused_by_name(
 
 def test_a_process_in_continuous_time_is_refused(content: dict[str, Any], save: Save) -> None:
     model = {k: v for k, v in content["model"].items() if k.startswith("model.")}
-    with pytest.raises(ArtefactError, match="no betas: its process is another"):
+    with pytest.raises(ArtefactError, match="no betas, so its process is not"):
         read(save(content | {"model": model, "ema": {}}), image_size=SIZE)
 
 

@@ -19,7 +19,7 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_defaults() ->
 
 def test_none_in_a_file_says_nothing() -> None:
     chosen = Settings({}, {"size": 4, "rate": None}).choose(SIZE, RATE)
-    assert (chosen["rate"], chosen.assumed) == (0.5, ("rate",))
+    assert (chosen[RATE], chosen.assumed) == (0.5, ("rate",))
 
 
 @pytest.mark.parametrize(

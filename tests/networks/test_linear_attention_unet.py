@@ -68,7 +68,7 @@ def test_linear_attention_is_two_softmaxes_and_two_sums() -> None:
         ({"head_channels": 0}, "head_channels is 0"),
         ({"memory": -1}, "memory is -1"),
         ({"groups": 3}, "groups=3 does not divide a width of 4"),
-        ({"groups": 0}, "groups=0"),
+        ({"groups": 0}, "groups is 0"),
     ],
 )
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:

@@ -16,7 +16,7 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.diffusion.schedules import geometric, linear
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
-from difftool.plot.plane import lattice, window_of
+from difftool.plot.plane import fit_window, lattice
 from difftool.runtime import Model
 from tests.fixtures import IMAGE_SPEC
 
@@ -69,7 +69,7 @@ def test_a_program_is_drawn_row_by_row() -> None:
 def test_scores_are_those_of_the_lattice(points: Model) -> None:
     figure = plot.draw_scores(points, [4, 0])
     samples = points.sample(n=300, seed=0)
-    at = lattice(window_of(samples), 17)
+    at = lattice(fit_window(samples), 17)
     for axis, level in zip(figure.axes, (4, 0), strict=True):
         (quiver,) = (found for found in axis.collections if isinstance(found, Quiver))
         expected = plot.score(points.backend, points.spec, level, at)
@@ -92,11 +92,11 @@ def test_scores_of_levels_that_are_not_there(points: Model, levels: list[int]) -
 
 def test_samples_that_are_not_finite_have_no_window() -> None:
     with pytest.raises(ArtefactError, match="not finite"):
-        window_of(np.array([[0.0, 1.0], [np.nan, 0.0]]))
+        fit_window(np.array([[0.0, 1.0], [np.nan, 0.0]]))
 
 
 def test_a_lattice_fills_its_window_evenly() -> None:
-    window = window_of(np.array([[0.0, 0.0], [2.0, 1.0]]))
+    window = fit_window(np.array([[0.0, 0.0], [2.0, 1.0]]))
     assert (window.x, window.y) == (1.0, 0.5)
     x, y = lattice(window, 4).T
     expected = window.x + window.half * np.array([-0.75, -0.25, 0.25, 0.75])

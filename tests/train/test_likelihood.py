@@ -224,12 +224,12 @@ class Echo(nn.Module):
 def test_a_model_with_classes_is_told_of_none() -> None:
     x, cond = torch.zeros(2, 3), torch.tensor([4.0, 5.0])
     plain = SPECS["epsilon"]
-    told = likelihood.network_of(Echo(), plain)(x, cond)
+    told = likelihood.without_label(Echo(), plain)(x, cond)
     assert told.tolist() == [[4, 0], [5, 0]]
-    told = likelihood.network_of(Echo(), replace(plain, classes=10, null_label=True))(x, cond)
+    told = likelihood.without_label(Echo(), replace(plain, classes=10, null_label=True))(x, cond)
     assert told.tolist() == [[4, 10], [5, 10]]
     with pytest.raises(UsageError, match="density of each class"):
-        likelihood.network_of(Echo(), replace(plain, classes=10))
+        likelihood.without_label(Echo(), replace(plain, classes=10))
 
 
 def test_what_has_no_likelihood() -> None:

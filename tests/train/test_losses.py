@@ -57,7 +57,7 @@ def test_simple_is_the_plain_formula() -> None:
     x = np.sqrt(alpha_bar) * x0.numpy() + np.sqrt(1 - alpha_bar) * noise.numpy()
     predicted = np.sin(x) + levels.numpy().reshape(-1, 1, 1, 1)
     expected = ((noise.numpy() - predicted) ** 2).mean(axis=(1, 2, 3))
-    table = losses.levels_of(spec_of("epsilon", shape=(1, 4, 4)))
+    table = losses.level_table(spec_of("epsilon", shape=(1, 4, 4)))
     actual = losses.simple(network, x0, levels, noise, table)
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
@@ -71,7 +71,7 @@ def test_targets_are_the_papers() -> None:
         "score": lambda alpha, sigma: -noise / sigma,
         "scaled_score": lambda alpha, sigma: -noise,
     }.items():
-        table = losses.levels_of(spec_of(parameterization))
+        table = losses.level_table(spec_of(parameterization))
         row = table.at(levels, 2)
         torch.testing.assert_close(
             losses.target(row, x0, noise), expected(row.alpha, row.sigma), rtol=1e-5, atol=1e-5
@@ -82,7 +82,7 @@ def test_targets_are_the_papers() -> None:
 def test_a_network_that_knows_the_data_has_no_loss(parameterization: str) -> None:
     x0, levels, noise = batch()
     spec = spec_of(parameterization)
-    table = losses.levels_of(spec)
+    table = losses.level_table(spec)
     _, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients(levels.numpy()))
     row, x = losses.perturb(x0.double(), levels, noise.double(), table)
     output = (x0 - skip * x) / out
@@ -100,7 +100,7 @@ def test_denoising_does_not_depend_on_the_parameterization(parameterization: str
     """The same wrong score, -x / 2, costs the same in every parameterization."""
     x0, levels, noise = batch()
     spec = spec_of(parameterization)
-    table = losses.levels_of(spec)
+    table = losses.level_table(spec)
     alpha = torch.from_numpy(spec.schedule.alpha[levels.numpy()])[:, None]
     sigma = torch.from_numpy(spec.schedule.sigma[levels.numpy()])[:, None]
     c_in, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients(levels.numpy()))
@@ -122,7 +122,7 @@ def test_the_trace_of_a_linear_score_is_exact(loss: Loss) -> None:
     matrix, offset = torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), torch.tensor([0.3, -0.2])
     x0, _, noise = batch(shape=(2,))
     levels = torch.zeros(len(x0), dtype=torch.int64)
-    table = losses.levels_of(points_spec(0.5))
+    table = losses.level_table(points_spec(0.5))
     score = (x0 + 0.5 * noise) @ matrix.T + offset
     expected = 0.25 * (1.5 + 0.5 * (score**2).sum(1))
     actual = loss(lambda x, cond: x @ matrix.T + offset, x0, levels, noise, table)
@@ -131,7 +131,7 @@ def test_the_trace_of_a_linear_score_is_exact(loss: Loss) -> None:
 
 def minimiser(loss: Loss, sigma: float, x0: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """The linear score A x + b of least loss: one Newton step, as the loss is quadratic in it."""
-    table = losses.levels_of(points_spec(sigma))
+    table = losses.level_table(points_spec(sigma))
     levels = torch.zeros(len(x0), dtype=torch.int64)
 
     def total(parameters: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def test_random_directions_agree_with_the_trace_on_average() -> None:
     x0 = torch.zeros(50_000, 2)
     directions = torch.randn(50_000, 2, generator=generator)
     levels = torch.zeros(len(x0), dtype=torch.int64)
-    table = losses.levels_of(points_spec(1.0))
+    table = losses.level_table(points_spec(1.0))
     arguments = (lambda x, cond: torch.tanh(2 * x), x0, levels, torch.zeros_like(x0), table)
     sliced = losses.sliced(*arguments, directions).mean()
     assert sliced.item() == pytest.approx(losses.implicit(*arguments).mean().item(), abs=0.05)
@@ -180,7 +180,7 @@ def test_random_directions_agree_with_the_trace_on_average() -> None:
 def test_score_losses_train_the_network() -> None:
     weight = torch.tensor(0.5, requires_grad=True)
     x0, _, noise = batch(shape=(2,))
-    table = losses.levels_of(points_spec(1.0))
+    table = losses.level_table(points_spec(1.0))
     levels = torch.zeros(len(x0), dtype=torch.int64)
     losses.implicit(lambda x, cond: weight * x, x0, levels, noise, table).mean().backward()
     assert weight.grad is not None

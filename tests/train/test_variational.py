@@ -111,7 +111,7 @@ def test_hybrid_is_simple_and_the_bound() -> None:
     x0, spec = images(STEPS), spec_of(learned=True)
     levels = torch.arange(STEPS)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
-    table, posterior = losses.levels_of(spec), variational.posterior_of(spec)
+    table, posterior = losses.level_table(spec), variational.posterior_table(spec)
     actual = variational.hybrid(network, x0, levels, noise, table, posterior, spec, 0.5)
     simple = losses.simple(
         lambda x, cond: network(x, cond).chunk(2, 1)[0], x0, levels, noise, table
@@ -131,12 +131,12 @@ def test_the_bound_trains_the_variance_alone() -> None:
     x0, spec = images(STEPS), spec_of(learned=True)
     output = torch.zeros_like(x0).requires_grad_()
     v = torch.zeros_like(x0).requires_grad_()
-    arguments = (x0, torch.arange(STEPS), torch.ones_like(x0), losses.levels_of(spec))
+    arguments = (x0, torch.arange(STEPS), torch.ones_like(x0), losses.level_table(spec))
 
     def both(x: Tensor, cond: Tensor) -> Tensor:
         return torch.cat((output, v), 1)
 
-    posterior = variational.posterior_of(spec)
+    posterior = variational.posterior_table(spec)
     variational.hybrid(both, *arguments, posterior, spec, 1.0).sum().backward()
     assert output.grad is not None
     assert v.grad is not None

@@ -218,8 +218,7 @@ class Bundle:
             check_step(graph, str(path), self.spec.shape, known=Feature.KNOWN in self.features)
         file = OnnxFile(path, data, graph)
         if not whole:
-            # A runtime computes whatever depends on constants alone as soon as it loads the file,
-            # so the memory for it is checked now, before any input is known.
+            # A runtime computes all that depends on constants when it loads the file; check that.
             file.sizes(smallest_sizes(graph), self.limits.memory_bytes)
         return file
 
@@ -279,7 +278,6 @@ def write_manifest(folder: Path, value: Mapping[str, Any]) -> None:
     """Write the manifest `value`, as JSON data, into a bundle's folder, with its digest."""
     rest = {key: item for key, item in value.items() if key != "digest"}
     text = json.dumps({**rest, "digest": _NO_DIGEST}, indent=2, allow_nan=False) + "\n"
-    # The digest comes last in the file, so its zeros are the last ones.
     before, after = text.rsplit(_NO_DIGEST, 1)
     write_atomic(folder / MANIFEST, (before + _digest(text.encode()) + after).encode())
 
@@ -368,6 +366,7 @@ def _check_files(path: Path, files: Mapping[str, FileEntry], limits: Limits) -> 
                 code="bundle-size",
             )
         _require_digest(path / name, sha256_of(path / name), entry.sha256)
+    # A file without a digest might be taken for a part of the bundle, so none may be there.
     if unlisted := {file.name for file in path.iterdir()} - {MANIFEST, *files}:
         raise ArtefactError(
             f"{path} holds {min(unlisted)}, which it does not list",

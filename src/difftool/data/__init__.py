@@ -1,6 +1,6 @@
 """Data sets in memory, without PyTorch: images, points in the plane, and files of samples.
 
-Memory bounds the size: CIFAR-10 takes 154 MB, a million 64x64 colour images 12 GB.
+They must fit into memory: CIFAR-10 takes 154 MB, a million 64x64 colour images 12 GB.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ __all__ = ["Items", "batch_indices", "finite", "load", "prepared", "read_samples
 class Items:
     """A data set: `values` are uint8 images [N, C, H, W] or float32 points [N, D].
 
-    - `labels`: int64 [N] in 0 .. `classes` - 1, if they were asked for
-    - `sha256`: of what the items were made from, the files or what names a toy, so that it is the
-      same on any machine
+    - `labels`: int64 [N] in 0 .. `classes` - 1, or None
+    - `sha256`: the digest of the files, or of a toy's name and numbers; it is the same on any
+      machine
     """
 
     values: NDArray[Any]
@@ -45,22 +45,23 @@ def load(
     count: int = 100_000,
     seed: int = 0,
 ) -> Items:
-    """Load everything that `source` names.
+    """Load the whole data set that `source` names.
 
     Args:
         source: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a
             folder of images, a parquet file or pattern, or the name of a data set on the hub.
-        split: of a data set on the hub.
-        column: of the images, if there are several.
+        split: the split of a data set on the hub.
+        column: the column of images, if there are several.
         labels: the column of class labels; "label" for digits, for a toy of several parts, and for
             the subfolders of a folder of images.
-        size: images are cropped and scaled to size x size; digits stay as they are.
-        mode: images are converted to "L" or "RGB"; likewise.
-        count: how many points a toy has.
-        seed: of a toy's points.
+        size: crop and scale images to size x size; digits stay as they are.
+        mode: convert images to "L" or "RGB"; digits stay as they are.
+        count: the number of a toy's points.
+        seed: the seed of a toy's points.
 
     Raises:
-        UsageError: no such data, none in it, images that differ in size or mode, or no such labels.
+        UsageError: there is no such data, it is empty, its images differ in size or mode, or it has
+            no such labels.
         MissingDependencyError: the library that reads it is not installed.
     """
     if source in toys.TOYS:
@@ -91,13 +92,14 @@ def prepared(
     if values.dtype != np.uint8:
         return values.astype(np.float32, copy=False)
     x: NDArray[Any] = values.astype(np.float32)
+    # With dither there are 256 cells of equal width; without it 0 and 255 are the range's ends.
     x = x / 255 if dither is None else (x + np.asarray(dither, np.float32)) / 256
     low, high = data_range or (0.0, 1.0)
     return np.asarray(x * np.float32(high - low) + np.float32(low))
 
 
 def _labelled(items: Items, labels: NDArray[np.int64], classes: int | None = None) -> Items:
-    """The items with labels [N]; `classes` is by default what the largest of them asks for."""
+    """Add labels [N] to items; `classes` is by default the largest label plus 1."""
     least, most = int(labels.min()), int(labels.max())
     if least < 0 or most >= (len(labels) if classes is None else classes):
         raise UsageError(
@@ -113,7 +115,7 @@ def _labelled(items: Items, labels: NDArray[np.int64], classes: int | None = Non
 
 
 def _labels_wanted(source: str, labels: str | None, *, known: bool) -> bool:
-    """Tell whether labels of a toy or of digits are asked for; UsageError if there are none."""
+    """Tell if labels of a toy or of digits are wanted; UsageError if there are no such labels."""
     if labels not in ((None, "label") if known else (None,)):
         raise UsageError(
             f"{quoted(source)} has no labels {quoted(labels)}",
@@ -123,7 +125,7 @@ def _labels_wanted(source: str, labels: str | None, *, known: bool) -> bool:
 
 
 def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """scikit-learn's 1797 digits, 8x8 with 17 grey levels, spread over 0..255; and which."""
+    """Return scikit-learn's 1797 digits, 8x8 with 17 grey levels over 0..255, and their labels."""
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
@@ -133,5 +135,5 @@ def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def _sha256(*parts: bytes) -> str:
-    """The digest of the parts' digests, so that it tells where each of them ends."""
+    """Return the digest of the parts' digests, which depends on where each part ends."""
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()

@@ -1,4 +1,4 @@
-"""Files of samples, as `difftool sample` writes them."""
+"""Read files of samples, as `difftool sample` writes them."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from difftool.errors import ArtefactError, CheckFailed
 
 
 def read_samples(path: Path) -> NDArray[Any]:
-    """The images of an npz file, uint8 [N, H, W, C], or else its points, float64 [N, 2].
+    """Read the images of an npz file, uint8 [N, H, W, C], or else its points, float64 [N, 2].
 
     Raises:
         ArtefactError: there is no such file, or it holds neither.
@@ -38,7 +38,9 @@ def read_samples(path: Path) -> NDArray[Any]:
 
 
 def finite(values: NDArray[Any], name: str) -> NDArray[Any]:
-    """The values; CheckFailed if one is not a finite number."""
+    """Return the values; CheckFailed if one is not finite."""
     if not np.isfinite(values).all():
-        raise CheckFailed(f"{name} holds numbers that are not finite", "is the sampler stable?")
+        raise CheckFailed(
+            f"{name} holds numbers that are not finite", "take more steps, or check the model"
+        )
     return values

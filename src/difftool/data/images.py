@@ -1,4 +1,4 @@
-"""Image files, as pixels that fit together."""
+"""Read image files to pixels of one shape."""
 
 import hashlib
 import io
@@ -21,26 +21,26 @@ _MORE_THAN_BYTES: Final = ("I", "F")  # Pillow's modes of numbers of 16 bits and
 def stack(
     encoded: Iterable[Any], source: str, size: int | None, mode: str | None
 ) -> tuple[Pixels, str]:
-    """All images as uint8 [N, C, H, W], and the digest of their files.
+    """Return all images as uint8 [N, C, H, W], and the digest of their files.
 
-    An image is a dict of `bytes` and `path`. UsageError if they do not fit together.
+    An image is a dict of `bytes` and `path`. UsageError if they differ in shape.
     """
     images: list[Pixels] = []
     whole = hashlib.sha256()
     for index, item in enumerate(encoded):
         try:
             data = item["bytes"] or Path(item["path"]).read_bytes()
-        except (OSError, TypeError, ValueError) as error:  # neither bytes nor a path, among others
+        except (OSError, TypeError, ValueError) as error:  # such as neither bytes nor a path
             raise _unreadable(item, index, source) from error
         whole.update(hashlib.sha256(data).digest())
         try:
             images.append(decode(data, f"image {index} of {quoted(source)}", size, mode))
         except UsageError:
             raise
-        except Exception as error:  # Pillow's decoders raise whatever they meet
+        except Exception as error:  # Pillow's decoders may raise anything
             raise _unreadable(item, index, source) from error
     if not images:
-        raise UsageError(f"there are no images in {quoted(source)}", "is it the right place?")
+        raise UsageError(f"there are no images in {quoted(source)}", "give another folder or file")
     for index, image in enumerate(images):
         if image.shape != images[0].shape:
             raise UsageError(
@@ -52,16 +52,16 @@ def stack(
 
 
 def decode(data: bytes, name: str, size: int | None, mode: str | None) -> Pixels:
-    """An image file as uint8 [C, H, W].
+    """Decode an image file to uint8 [C, H, W].
 
-    UsageError if it has more than 8 bits a channel, or another mode than L or RGB and none is
-    asked for; whatever Pillow raises if it cannot read it, or finds it too large.
+    UsageError if it has more than 8 bits a channel, or if `mode` is None and its own mode is
+    neither L nor RGB. Pillow's own errors pass if it cannot read the file or finds it too large.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's advice is for those who call it
+        warnings.simplefilter("ignore")  # Pillow's advice is not for our users
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(data)) as file:
-            if file.mode.startswith(_MORE_THAN_BYTES):  # which Pillow would cut off above 255
+            if file.mode.startswith(_MORE_THAN_BYTES):  # Pillow would clip these at 255
                 raise UsageError(
                     f"{name} has mode {quoted(file.mode)}",
                     "save the images with 8 bits a channel",
@@ -80,7 +80,7 @@ def _unreadable(item: Any, index: int, source: str) -> UsageError:
     name = (item and item["path"]) or f"image {index}"
     return UsageError(
         f"cannot read {short(str(name), 100)} of {quoted(source)}",
-        "is it a whole image, and not huge?",
+        "give a whole image of a usual size",
     )
 
 

@@ -1,4 +1,4 @@
-"""The order in which a training takes its data: a pure function of seed and step."""
+"""The order of a training's data: a pure function of seed and step."""
 
 import functools
 
@@ -11,9 +11,9 @@ Indices = NDArray[np.int64]
 
 
 def batch_indices(seed: int, step: int, batch: int, slots: Indices, size: int) -> Indices:
-    """Which of `size` data items fill `slots` at `step`; int64, as many as slots.
+    """Return the indices of the items, of `size` in all, that fill `slots` at `step`; int64 [N].
 
-    Every epoch is a permutation of its own; a batch may straddle two or more of them.
+    Every epoch is a permutation of its own. A batch may span two or more epochs.
     """
     positions = step * batch + slots
     epochs, places = positions // size, positions % size
@@ -26,5 +26,6 @@ def batch_indices(seed: int, step: int, batch: int, slots: Indices, size: int) -
 
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, size: int) -> Indices:
+    # Sorting random words gives a random permutation; equal words keep their order everywhere.
     drawn = noise.words(seed, noise.TRAIN_ORDER, epoch, np.arange(size), 1)[:, 0]
     return np.argsort(drawn, kind="stable")

@@ -1,4 +1,4 @@
-"""Folders of images, parquet files and the hub's data sets, read by the `datasets` library."""
+"""Read folders of images, parquet files and the hub's data sets with the `datasets` library."""
 
 import os
 from collections.abc import Iterable
@@ -12,16 +12,16 @@ from difftool.errors import MissingDependencyError, UsageError, quoted
 
 
 def open_table(source: str, split: str, *, labels: bool) -> Any:
-    """A table of a folder, parquet file or hub name; `labels` asks for those of subfolders."""
-    # It tells Hugging Face whenever it reads anything, be it a folder of this machine.
+    """Open a folder, parquet file or hub name as a table; `labels` adds those of subfolders."""
+    # By default the library reports to Hugging Face whatever it reads, even a local folder.
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
     try:
         import datasets
     except ModuleNotFoundError as error:
         raise MissingDependencyError.extra("datasets", "data") from error
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # if a host program has loaded it before
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # in case a host program has loaded it before
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is reported here
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the errors below say enough
     try:
         if source.endswith(".parquet"):
             return datasets.load_dataset("parquet", data_files=source, split="train")
@@ -30,7 +30,7 @@ def open_table(source: str, split: str, *, labels: bool) -> Any:
                 "imagefolder", data_dir=source, split="train", drop_labels=not labels
             )
         return datasets.load_dataset(source, split=split)
-    except Exception as error:  # the library raises whatever its file systems and parsers raise
+    except Exception as error:  # its file systems and parsers may raise anything
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise UsageError(
             f"cannot load the data {quoted(source)}: {reason}",
@@ -39,14 +39,14 @@ def open_table(source: str, split: str, *, labels: bool) -> Any:
 
 
 def encoded_images(table: Any, source: str, column: str | None) -> Iterable[Any]:
-    """The encoded images, as dicts of `bytes` and `path`; UsageError for a column of others."""
+    """Return the encoded images as dicts of `bytes` and `path`; UsageError for another column."""
     import datasets
 
     chosen = _image_column(table, source, column)
     try:
         images: Iterable[Any] = table.cast_column(chosen, datasets.Image(decode=False))[chosen]
         return images
-    except Exception as error:  # of several libraries
+    except Exception as error:  # several libraries take part
         raise UsageError(
             f"column {quoted(chosen)} of {quoted(source)} holds no images",
             f"set column to one of: {', '.join(table.features)}",
@@ -54,7 +54,7 @@ def encoded_images(table: Any, source: str, column: str | None) -> Iterable[Any]
 
 
 def labels(table: Any, source: str, column: str) -> tuple[NDArray[np.int64], int | None]:
-    """The column of labels, int64 [N], and how many classes there are if the table says it."""
+    """Return the column of labels, int64 [N], and the number of classes if the table has it."""
     if column not in table.features:
         raise UsageError(
             f"{quoted(source)} has no column {quoted(column)}",
@@ -66,7 +66,7 @@ def labels(table: Any, source: str, column: str) -> tuple[NDArray[np.int64], int
     if found is None or found.dtype.kind not in "iu":  # an item without a label is None
         raise UsageError(
             f"column {quoted(column)} of {quoted(source)} does not hold an integer for each item",
-            "labels are whole numbers from 0",
+            "choose a column of whole numbers from 0",
         )
     return found.astype(np.int64), getattr(kind, "num_classes", None)
 

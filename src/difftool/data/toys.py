@@ -14,50 +14,51 @@ Toy = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
 def gaussians(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1/5 N((-5, -5), I) + 4/5 N((5, 5), I) (Song and Ermon 2019, section 3.2.2)."""
-    return np.where(gaussian_of(u)[:, None] == 0, -5.0, 5.0) + z
+    """Draw 1/5 N((-5, -5), I) + 4/5 N((5, 5), I) (Song and Ermon 2019, section 3.2.2)."""
+    return np.where(_gaussian_part(u)[:, None] == 0, -5.0, 5.0) + z
 
 
-def gaussian_of(u: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which of the two a point comes from."""
+def _gaussian_part(u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return 0 for points of the smaller Gaussian, 1 for the larger."""
     return (u[:, 0] >= 0.2).astype(np.int64)
 
 
 def swiss_roll(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A spiral of one and a half turns, out to radius 5."""
+    """Draw a spiral of one and a half turns, out to radius 5."""
     angle = 1.5 * np.pi * (1 + 2 * u[:, 0])
     radius = angle / (4.5 * np.pi) * 5
     return radius[:, None] * _direction(angle) + 0.1 * z
 
 
 def moons(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Two interleaved half circles of radius 3."""
-    upper = moon_of(u)[:, None] == 0
+    """Draw two interleaved half circles of radius 3."""
+    upper = _moon_part(u)[:, None] == 0
     arc = 3 * _direction(np.pi * u[:, 0])
     return np.where(upper, arc - (1.5, 0.75), (1.5, 0.75) - arc) + 0.1 * z
 
 
-def moon_of(u: NDArray[np.float64]) -> NDArray[np.int64]:
-    """0 for the upper half circle, 1 for the lower."""
+def _moon_part(u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return 0 for points of the upper half circle, 1 for the lower."""
     return (u[:, 1] >= 0.5).astype(np.int64)
 
 
 def checkerboard(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The dark squares of a 4x4 board on [-4, 4]^2, uniformly."""
+    """Draw the dark squares of a 4x4 board on [-4, 4]^2, uniformly."""
     x = 8 * u[:, 0] - 4
-    y = 4 * u[:, 1] - 4  # in two of a column's four squares: [-4, -2) and [-2, 0) ...
-    y = y + 2 * (y >= -2) + 2 * (np.floor(x / 2) % 2)  # ... moved apart, and up in odd columns
+    # y begins in the two squares [-4, -2) and [-2, 0). They are moved apart, and up in odd columns.
+    y = 4 * u[:, 1] - 4
+    y = y + 2 * (y >= -2) + 2 * (np.floor(x / 2) % 2)
     return np.stack((x, y), axis=1)
 
 
 def rings(u: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Four concentric circles of radius 1, 2, 3 and 4."""
-    radius = 1 + ring_of(u)[:, None]
+    """Draw four concentric circles of radius 1, 2, 3 and 4."""
+    radius = 1 + _ring_part(u)[:, None]
     return radius * _direction(2 * np.pi * u[:, 1]) + 0.08 * z
 
 
-def ring_of(u: NDArray[np.float64]) -> NDArray[np.int64]:
-    """0 for the innermost to 3 for the outermost."""
+def _ring_part(u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return 0 for points of the innermost circle, to 3 for the outermost."""
     return np.ceil(4 * u[:, 0]).astype(np.int64) - 1
 
 
@@ -68,23 +69,23 @@ TOYS: Mapping[str, Toy] = {
     "checkerboard": checkerboard,
     "rings": rings,
 }
-# Of the toys that have parts: which one a point is of.
+# For toys of several parts: the function that tells a point's part.
 LABELS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.int64]]] = {
-    "gaussians": gaussian_of,
-    "moons": moon_of,
-    "rings": ring_of,
+    "gaussians": _gaussian_part,
+    "moons": _moon_part,
+    "rings": _ring_part,
 }
 
 
 def points(name: str, seed: int, indices: NDArray[np.int64]) -> Points:
-    """Points `indices` [N] of a toy; float32 [N, 2]."""
+    """Return points `indices` [N] of a toy; float32 [N, 2]."""
     draw = 2 * list(TOYS).index(name) + 1
     z = noise.normal(seed, draw, indices, (2,), stream=noise.DATA)
     return TOYS[name](_uniform(name, seed, indices), z.astype(np.float64)).astype(np.float32)
 
 
 def labels(name: str, seed: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The parts of a toy of `LABELS` that its points `indices` [N] are of; [N]."""
+    """Return the parts to which points `indices` [N] of a toy of `LABELS` belong; [N]."""
     return LABELS[name](_uniform(name, seed, indices))
 
 

@@ -36,6 +36,7 @@ def sampler(make: Callable[_P, Program], *, later: Collection[str] = ()) -> Call
     @functools.wraps(make)
     def recorded(*args: _P.args, **kwargs: _P.kwargs) -> Program:
         program = make(*args, **kwargs)
+        # `make` runs first, so that its own TypeError for wrong arguments is the one that is seen.
         bound = inspect.signature(make).bind(*args, **kwargs).arguments
         decided = program.call.arguments
         if unknown := decided.keys() - defaults.keys():
@@ -137,7 +138,7 @@ class ProgramBuilder:
         levels = np.array(self._levels)
         # The conditioner runs once for each distinct level, however many rows share it.
         distinct, cond = np.unique(levels, return_inverse=True)
-        slots = max([1, *map(len, self._history)])
+        slots = max([1, *map(len, self._history)])  # step graphs need at least one slot
         table = np.zeros((len(levels), Column.HISTORY + slots))
         for index, (values, weights) in enumerate(zip(self._rows, self._history, strict=True)):
             table[index, list(values)] = list(values.values())

@@ -60,7 +60,7 @@ class NetworkCall:
 
 
 def require_types(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raise UsageError for the first argument of `what` that has not its parameter's type.
+    """Raise UsageError for the first argument of `what` whose type does not fit its parameter.
 
     A bool is not a number, numbers are finite, and integers have at most 64 bits. Names that the
     function does not know pass; the function itself refuses them.
@@ -80,9 +80,9 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Sequence:
         (inner,) = get_args(kind)
         return isinstance(value, list | tuple) and all(_fits(item, inner) for item in value)
-    if origin is not None:
+    if origin is not None:  # such as NDArray[float64]; its inner type is not checked
         return isinstance(value, origin)
-    if kind in (int, float) and isinstance(value, bool):
+    if kind in (int, float) and isinstance(value, bool):  # in Python a bool is an int
         return False
     if kind is int:
         return isinstance(value, Integral) and abs(int(value)) <= _LARGEST_INT

@@ -86,6 +86,7 @@ def normal(
     other two. The words are exact everywhere; log, sqrt, cos and sin may differ by ulps.
     """
     count = int(np.prod(shape))
+    # Whole blocks, since Box-Muller takes words in pairs; the surplus numbers are dropped.
     drawn = words(seed, stream, draw, samples, -(-count // 4) * 4)
     radius = np.sqrt(np.float32(-2) * np.log(_unit(drawn[..., 0::2])))
     angle = _TWO_PI * _unit(drawn[..., 1::2])

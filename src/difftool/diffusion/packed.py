@@ -48,7 +48,7 @@ def pack_program(program: Program) -> bytes:
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": offsets}
         data += content
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
+    text += b" " * (-len(text) % _ALIGNMENT)  # spaces are valid at the end of JSON
     return len(text).to_bytes(8, "little") + text + data
 
 

@@ -18,7 +18,7 @@ A row can use three features, if the step graph was exported with them:
   batch_snr * mean |w| / mean |u| with their means over the batch.
 - "guidance": F = F_null + guidance * (F - F_null), and F_null is the network under null_cond
   (Ho and Salimans 2021, eq. 6, with guidance = 1 + w). v is not guided.
-- "known": before x' is computed, given values replace D in the places where a given mask is 1.
+- "known": before x' is computed, given values replace D in all elements with a mask of 1.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Program:
     - `draws`: int64 [R], the draw of each row; the start noise is draw 0
     - `targets`: float64 [R + 1, 2], the (alpha, sigma) of x before each row and after the last
     - `start`: the distribution of x before the first row
-    - `exact_noise`: True if sigma, too, must meet `targets` with a perfect denoiser. Langevin
+    - `exact_noise`: True if sigma must meet `targets` as well, given a perfect denoiser. Langevin
       dynamics and DDPM's large variance do not meet it, by construction.
     """
 

@@ -56,6 +56,7 @@ def visited(
         raise UsageError(f"{count} steps", f"use at most {MAX_ROWS}")
     if steps == 1:
         return [float(levels - 1)]
+    # Rounding may repeat an index; `unique` visits it once, and sorts from least to most noise.
     indices: list[float] = np.unique(_SPACINGS[spacing](schedule, steps))[::-1].tolist()
     return indices
 

@@ -108,6 +108,7 @@ class ModelSpec:
                     f"this network knows its {len(self.schedule)} noise levels and none between",
                     "use spacing linspace, leading, trailing or quadratic, and no churn",
                 )
+            # A schedule that `up_to` has cut keeps the labels of the whole one.
             most = self.schedule.dropped + len(self.schedule) - 1
             return np.asarray(most - index, np.float64)
         return np.asarray(np.log(self.schedule.at(index)[1]) / 4, np.float64)

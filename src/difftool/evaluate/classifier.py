@@ -1,4 +1,4 @@
-"""What a classifier says of samples: how sure it is of them, and how evenly the classes come."""
+"""Summarize a classifier's answers for samples: its confidence, and the balance of classes."""
 
 from typing import Final, NamedTuple
 
@@ -6,14 +6,15 @@ import numpy as np
 
 from difftool.evaluate.distances import Floats
 
-SURE: Final = 0.9  # the probability from which on a classifier is sure
+SURE: Final = 0.9  # the least probability that counts as sure
 
 
 class Classes(NamedTuple):
-    """`sure` is the share of samples that one class has with a probability of at least SURE.
+    """A summary of a classifier's answers.
 
-    `confidence` is the mean probability of the likeliest class, `shares` [K] of samples each class
-    is the likeliest of.
+    - `sure`: the share of samples with a class of probability SURE or more
+    - `confidence`: the mean probability of the likeliest class
+    - `shares` [K]: the share of samples for which each class is the likeliest
     """
 
     sure: float
@@ -21,8 +22,8 @@ class Classes(NamedTuple):
     shares: list[float]
 
 
-def classes_of(probabilities: Floats) -> Classes:
-    """What probabilities [N, K] say of N samples."""
+def summarize_classes(probabilities: Floats) -> Classes:
+    """Summarize probabilities [N, K] of N samples."""
     highest = probabilities.max(1)
     counts = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
     return Classes(

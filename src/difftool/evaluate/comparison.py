@@ -1,12 +1,12 @@
-"""Samples compared with data: every figure of a pair of sets, of images or of points."""
+"""Compare samples with data: all figures of two sets of images or of points."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from difftool.errors import UsageError
-from difftool.evaluate.classifier import Classes, classes_of
-from difftool.evaluate.distances import Floats, frechet_distance, gaussian_of, kernel_distance
+from difftool.evaluate.classifier import Classes, summarize_classes
+from difftool.evaluate.distances import Floats, fit_gaussian, frechet_distance, kernel_distance
 from difftool.evaluate.extractor import View
 from difftool.evaluate.manifold import Manifold, compare_manifolds
 from difftool.evaluate.points import mmd, sliced_wasserstein
@@ -14,9 +14,10 @@ from difftool.evaluate.points import mmd, sliced_wasserstein
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFigures:
-    """`classes` are of the samples, None if the extractor gives no probabilities.
+    """The figures of images.
 
-    `manifold` is of `manifold_n` samples and as many of the data.
+    `classes` describes the samples, and is None if the extractor gives no probabilities. `manifold`
+    is that of `manifold_n` samples and as many items of the data.
     """
 
     frechet_distance: float
@@ -28,23 +29,23 @@ class ImageFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class PointFigures:
-    """`sliced_wasserstein` has the points' unit; `mmd` is the unbiased square."""
+    """The figures of points; `sliced_wasserstein` has their unit, `mmd` is the unbiased square."""
 
     sliced_wasserstein: float
     mmd: float
 
 
 def compare_images(samples: View, data: View) -> ImageFigures:
-    """Compare images as an extractor sees them; UsageError if there are too few."""
+    """Compare images by an extractor's views of them; UsageError if there are too few."""
     n = min(len(samples.features), len(data.features))
     return ImageFigures(
         frechet_distance=frechet_distance(
-            gaussian_of(samples.features), gaussian_of(data.features)
+            fit_gaussian(samples.features), fit_gaussian(data.features)
         ),
         kernel_distance=kernel_distance(samples.features, data.features),
         manifold=compare_manifolds(evenly(samples.features, n), evenly(data.features, n)),
         manifold_n=n,
-        classes=None if samples.probabilities is None else classes_of(samples.probabilities),
+        classes=None if samples.probabilities is None else summarize_classes(samples.probabilities),
     )
 
 
@@ -62,5 +63,5 @@ def compare_points(samples: Floats, data: Floats) -> PointFigures:
 
 
 def evenly(x: Floats, n: int) -> Floats:
-    """n of x, evenly spaced, so that they stand for the whole even if it is sorted."""
+    """Return n of x, evenly spaced, so that they represent all of x even if it is sorted."""
     return x[np.arange(n) * len(x) // n]

@@ -1,4 +1,4 @@
-"""How good samples are: every figure of a set of samples against data."""
+"""Measure how good samples are: all figures of a set of samples against data."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,17 +16,18 @@ from difftool.evaluate.inception import InceptionFigures, check_weights, incepti
 from difftool.evaluate.sets import Samples, read_data
 from difftool.files import sha256_of
 
-EXTRACTOR: Final = "mnist"  # the one that comes with difftool
+EXTRACTOR: Final = "mnist"  # it comes with difftool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The figures of samples against data.
 
-    - `figures`: of images or of points
-    - `n`, `against_n`: how many samples, and how many of the data
-    - `extractor`, `extractor_sha256`: what turned images into features; None of points
-    - `inception`, `inception_sha256`: FID and Inception Score, and their weights, if asked for
+    - `figures`: the figures of images or of points
+    - `n`, `against_n`: the number of samples, and of items of the data
+    - `extractor`, `extractor_sha256`: the extractor of the images' features; None for points
+    - `inception`, `inception_sha256`: FID and Inception Score, and their weights; None
+      without weights
     """
 
     figures: ImageFigures | PointFigures
@@ -38,7 +39,7 @@ class Evaluation:
     inception_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON can hold them."""
+        """Return the figures as data for JSON."""
         found = self.figures
         if isinstance(found, PointFigures):
             return {"figures": asdict(found)}
@@ -60,12 +61,12 @@ class Evaluation:
 
 
 class Evaluator:
-    """Data to compare samples of one shape with: read, and judged fit, before any are drawn.
+    """Data to compare samples of one shape with, read and checked before any samples are drawn.
 
     Args:
-        shape: of one sample: [H, W, C] of images, or [2] of points.
-        against: an npz file of samples, or what `difftool.data.load` takes; or the data itself.
-        extractor: what turns images into features: a shipped name, an ONNX file, or one opened.
+        shape: one sample's shape, [H, W, C] for images or [2] for points.
+        against: an npz file of samples, a source for `difftool.data.load`, or the data itself.
+        extractor: the name of a shipped extractor, an ONNX file, or an opened extractor.
         inception: Inception's weights as torch-fidelity reads them, for FID and Inception Score.
 
     Raises:
@@ -141,9 +142,9 @@ def evaluate(
 
     Args:
         samples: pixels uint8 [N, H, W, C], as `difftool.to_uint8` makes them, or points [N, 2].
-        against: an npz file of samples, or what `difftool.data.load` takes; or an array like
+        against: an npz file of samples, a source for `difftool.data.load`, or an array like
             `samples`.
-        extractor: what turns images into features: a shipped name, an ONNX file, or one opened.
+        extractor: the name of a shipped extractor, an ONNX file, or an opened extractor.
         inception: Inception's weights as torch-fidelity reads them, for FID and Inception Score.
 
     Raises:

@@ -1,10 +1,10 @@
-"""The extractor: an ONNX file that turns images into the features in which they are compared.
+"""Extractors: ONNX files that turn images into features, by which they are compared.
 
     in : one float32 input [N, C, H, W], pixels in 0 .. 1
     out: features [N, F];  probabilities [N, K] of K classes, which may be missing
 
-A fixed C, H or W is demanded of the images; a free one fits any. N must be free. Digits come with
-the package: `mnist`.
+Images must have the graph's C, H and W, except for those that it leaves free. N must be free. The
+package ships an extractor of digits, `mnist`.
 """
 
 import hashlib
@@ -36,14 +36,14 @@ _INTERFACE: Final = "an extractor has one float32 input [N, C, H, W] and an outp
 
 @dataclass(frozen=True)
 class View:
-    """What an extractor says of N images: features [N, F], and probabilities [N, K] or None."""
+    """An extractor's outputs for N images: features [N, F], and probabilities [N, K] or None."""
 
     features: Floats
     probabilities: Floats | None
 
 
 class Extractor:
-    """An opened extractor. `name` is as it was asked for, `sha256` the file's digest."""
+    """An opened extractor; `name` is its shipped name or its path, `sha256` the file's digest."""
 
     def __init__(self, path: Path, name: str, *, threads: int | None = None) -> None:
         self.name = name
@@ -60,15 +60,15 @@ class Extractor:
             raise ArtefactError(f"{path} has no output {FEATURES!r}", _INTERFACE)
         self._axes = images.shape or ()
         self._session: Any = None
-        self._shape: tuple[int, ...] | None = None  # that was found to be right
+        self._shape: tuple[int, ...] | None = None  # the last shape that was checked
         self._batch = _BATCH
-        onnx_runtime()  # says so at once if it is not installed
+        onnx_runtime()  # so that a missing ONNX Runtime is found at once
 
     def demand(self, shape: tuple[int, ...]) -> None:
-        """Nothing, if the extractor takes images of this shape [C, H, W].
+        """Check that the extractor takes images of this shape [C, H, W], and prepare for them.
 
         Raises:
-            UsageError: it takes others.
+            UsageError: it takes images of other shapes.
             ArtefactError: it would take too much memory, or ONNX Runtime refuses it.
         """
         wanted = self._axes[1:]
@@ -85,11 +85,11 @@ class Extractor:
             self._session = _session(self._file, self._threads)
 
     def view(self, pixels: Pixels) -> View:
-        """What the extractor says of pixels uint8 [N, H, W, C].
+        """Run the extractor on pixels uint8 [N, H, W, C].
 
         Raises:
             UsageError: it takes images of another shape.
-            ArtefactError: it fails on them, or answers with numbers that are not finite.
+            ArtefactError: it fails, or its outputs are not finite.
         """
         height, width, channels = pixels.shape[1:]
         self.demand((channels, height, width))
@@ -106,7 +106,7 @@ class Extractor:
         return View(found[FEATURES], found.get(PROBABILITIES))
 
     def _affordable(self, shape: tuple[int, ...]) -> int:
-        """How many images of this shape run together: as many as memory is allowed for."""
+        """Return how many images of this shape may run together in the allowed memory."""
         size = _BATCH
         while True:
             try:
@@ -129,15 +129,15 @@ class Extractor:
 
 
 def shipped_extractors() -> list[str]:
-    """Names of the extractors that come with the package."""
+    """Return the names of the extractors that come with the package."""
     return sorted(path.stem for path in _SHIPPED.glob("*.onnx"))
 
 
 def open_extractor(extractor: Path | str = "mnist", *, threads: int | None = None) -> Extractor:
     """Open an extractor, given by its file or by the name of a shipped one.
 
-    `threads` are ONNX Runtime's, all cores by default. ArtefactError if the file is no
-    extractor, MissingDependencyError if ONNX Runtime is not installed.
+    `threads` is the number of ONNX Runtime's threads, by default one for each core. ArtefactError
+    if the file is not an extractor, MissingDependencyError if ONNX Runtime is not installed.
     """
     path = Path(extractor)
     if str(extractor) in shipped_extractors():
@@ -151,7 +151,7 @@ def open_extractor(extractor: Path | str = "mnist", *, threads: int | None = Non
 
 
 def _judged(data: bytes, path: Path) -> Graph:
-    """The graph; ArtefactError if the file is not ONNX, or more than a graph."""
+    """Return the graph; ArtefactError if the file is not ONNX, or more than a graph."""
     try:
         return read_graph(data, str(path), limits=GraphLimits())
     except ArtefactError as error:
@@ -171,4 +171,4 @@ def _session(file: OnnxFile, threads: int | None) -> Any:
         return runtime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base of their own
         reason = str(error).splitlines()[0][:200]
-        raise ArtefactError(f"ONNX Runtime refuses {file.path}: {reason}", "is it ONNX?") from error
+        raise ArtefactError(f"ONNX Runtime refuses {file.path}: {reason}", _INTERFACE) from error

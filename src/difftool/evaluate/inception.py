@@ -1,4 +1,4 @@
-"""FID and Inception Score by torch-fidelity, if the user has Inception's weights."""
+"""Compute FID and Inception Score with torch-fidelity, if the user has Inception's weights."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ class InceptionFigures(NamedTuple):
 
 
 def check_weights(weights: Path) -> None:
-    """Refuse, before any work, weights that `inception_figures` could not use.
+    """Check, before any work, that `inception_figures` can use the weights.
 
     Raises:
         MissingDependencyError: torch-fidelity is not installed.
@@ -30,16 +30,16 @@ def check_weights(weights: Path) -> None:
     if not weights.is_file():
         raise ArtefactError(f"no weights at {weights}", "see docs/evaluation.md for the file")
     try:
-        # torch-fidelity unpickles this file without a check, so it is first read with one.
+        # torch-fidelity unpickles this file without a check, so it is read with a check first.
         torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever is in a file that is no checkpoint
+    except Exception as error:  # a file that is not a checkpoint may raise anything
         raise ArtefactError(
             f"{weights} is not plain weights", "do not use it; see docs/evaluation.md for the file"
         ) from error
 
 
 def inception_figures(samples: Pixels, data: Pixels, weights: Path) -> InceptionFigures:
-    """The figures of samples against data, both uint8 [N, H, W, C] with 1 or 3 channels.
+    """Return the figures of samples against data, both uint8 [N, H, W, C] with 1 or 3 channels.
 
     `weights` is torch-fidelity's own file, `weights-inception-2015-12-05-6726825d.pth`; nothing is
     downloaded. Grey images become colour images. Raises what `check_weights` does.
@@ -55,7 +55,7 @@ def inception_figures(samples: Pixels, data: Pixels, weights: Path) -> Inception
         feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(weights),
         cuda=torch.cuda.is_available(),
-        save_cpu_ram=True,  # in this process, without workers
+        save_cpu_ram=True,  # work in this process, without others
         cache=False,
         verbose=False,
     )
@@ -67,7 +67,7 @@ def inception_figures(samples: Pixels, data: Pixels, weights: Path) -> Inception
 
 
 def _dataset(pixels: Pixels) -> Any:
-    """A data set of uint8 tensors [3, H, W]."""
+    """Make a data set of uint8 tensors [3, H, W]."""
     import torch
     from torch.utils.data import Subset
 
@@ -79,6 +79,6 @@ def _dataset(pixels: Pixels) -> Any:
 def _torch_fidelity() -> Any:
     try:
         import torch_fidelity
-    except ImportError as error:  # also of torchvision, which torch-fidelity imports
+    except ImportError as error:  # torch-fidelity, or torchvision, which it imports
         raise MissingDependencyError.extra("torch-fidelity", "eval") from error
     return torch_fidelity

@@ -1,7 +1,7 @@
-"""Fidelity and diversity: which samples lie near the data, and which data near the samples.
+"""Measure fidelity, samples near the data, and diversity, data near the samples.
 
-The k-nearest-neighbour balls of a set stand for the region that it fills: around each vector one
-that just reaches its k-th nearest neighbour in the same set.
+A set fills the region of its balls. Around each vector there is a ball that just reaches its k-th
+nearest neighbour in the same set.
 """
 
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ NEIGHBOURS: Final = 5  # k
 
 
 class Manifold(NamedTuple):
-    """Shares in 0 .. 1, but for density, which may exceed 1."""
+    """Four shares in 0 .. 1; only density may exceed 1."""
 
     precision: float
     recall: float
@@ -24,14 +24,14 @@ class Manifold(NamedTuple):
 
 
 def compare_manifolds(samples: Floats, data: Floats, *, k: int = NEIGHBOURS) -> Manifold:
-    """Precision, recall, density and coverage of samples [N, D] against data [M, D].
+    """Return precision, recall, density and coverage of samples [N, D] against data [M, D].
 
     - precision: the share of samples within some ball of the data; recall: the share of data within
       some ball of the samples (Kynkaanniemi et al. 2019, eqs. 1 and 2)
-    - density: how many balls of the data a sample lies in, divided by k; coverage: the share of the
-      data's balls that hold a sample (Naeem et al. 2020, eqs. 3 and 4)
+    - density: the mean number of the data's balls around a sample, divided by k; coverage: the
+      share of the data's balls that hold a sample (Naeem et al. 2020, eqs. 3 and 4)
 
-    They depend on N and M: compare only figures of equal numbers. UsageError if N or M is not
+    They depend on N and M, so compare only figures with equal N and M. UsageError if N or M is not
     greater than k.
     """
     if k < 1 or min(len(samples), len(data)) <= k:
@@ -40,7 +40,7 @@ def compare_manifolds(samples: Floats, data: Floats, *, k: int = NEIGHBOURS) -> 
             f"compare more than {k} of each",
         )
     sample_radii, data_radii = _radii(samples, k), _radii(data, k)
-    held = np.zeros(len(samples), np.int64)  # in how many balls of the data each sample lies
+    held = np.zeros(len(samples), np.int64)  # the number of the data's balls around each sample
     recalled = covered = 0
     first = 0
     for part in blocks(data, len(samples)):
@@ -59,7 +59,8 @@ def compare_manifolds(samples: Floats, data: Floats, *, k: int = NEIGHBOURS) -> 
 
 
 def _radii(x: Floats, k: int) -> Floats:
-    """The squared distance of each of x [N, D] to its k-th nearest neighbour; itself counts not."""
+    """Return the squared distance of each of x [N, D] to its k-th nearest neighbour."""
+    # Each vector is its own nearest, at index 0, so the k-th neighbour has index k.
     parts = [
         np.partition(squared_distances(part, x), k, axis=1)[:, k] for part in blocks(x, len(x))
     ]

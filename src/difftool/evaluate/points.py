@@ -1,4 +1,4 @@
-"""Distances between two sets of points in the plane, which need no features."""
+"""Distances between two sets of points in the plane; they need no features."""
 
 from typing import Final
 
@@ -11,15 +11,16 @@ _MOST_FOR_MEDIAN: Final = 1000
 
 
 def sliced_wasserstein(x: Floats, y: Floats) -> float:
-    """The sliced 2-Wasserstein distance of points [N, 2] and [M, 2] (Bonneel et al. 2015, eq. 8).
+    """Return the sliced 2-Wasserstein distance of points (Bonneel et al. 2015, eq. 8).
 
-    The root of the mean, over directions, of the squared 2-Wasserstein distance of the points'
-    projections. In the plane evenly spaced directions need no chance. It has the points' unit.
+    The points are [N, 2] and [M, 2]. It is the root of the mean, over directions, of the squared
+    2-Wasserstein distance of their projections. In the plane evenly spaced directions take the
+    place of random ones. It has the points' unit.
     """
     angles = np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
     directions = np.stack((np.cos(angles), np.sin(angles)))
     projected, other = np.sort(x @ directions, axis=0), np.sort(y @ directions, axis=0)
-    # Both quantile functions are steps, at multiples of 1/N and of 1/M: counted in 1/(N M).
+    # The quantile functions have steps at multiples of 1/N and of 1/M; `ends` counts in 1/(N M).
     n, m = len(x), len(y)
     ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)
     weights = np.diff(ends, prepend=0) / (n * m)
@@ -28,10 +29,10 @@ def sliced_wasserstein(x: Floats, y: Floats) -> float:
 
 
 def mmd(x: Floats, y: Floats) -> float:
-    """The unbiased squared MMD of points [N, 2] and [M, 2] under exp(-|x - y|^2 / (2 h^2)).
+    """Return the unbiased squared MMD of points with the kernel exp(-|x - y|^2 / (2 h^2)).
 
-    h is the median distance of two of y (Gretton et al. 2012, section 8), so that it does not
-    depend on the samples. It may fall below 0.
+    The points are [N, 2] and [M, 2]. h is the median distance of two points of y (Gretton et al.
+    2012, section 8), so it does not depend on the samples. The result may fall below 0.
     """
     some = y[:: -(-len(y) // _MOST_FOR_MEDIAN)]
     above = np.triu_indices(len(some), 1)

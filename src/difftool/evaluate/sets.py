@@ -1,4 +1,4 @@
-"""The data that samples are compared with: pixels of images, or points in the plane."""
+"""Read the data for a comparison: pixels of images, or points in the plane."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -12,17 +12,17 @@ from difftool.errors import UsageError
 Samples = NDArray[Any]  # pixels uint8 [N, H, W, C], or points float64 [N, 2]
 
 _TOY_POINTS: Final = 5_000
-_FIRST_TOY_POINT: Final = 1 << 31  # no training has as many, so the points are unseen
+_FIRST_TOY_POINT: Final = 1 << 31  # beyond any training's points, so that these are unseen
 
 
 def read_data(source: str, like: tuple[int, ...]) -> Samples:
-    """Read the data that samples of a shape, [H, W, C] or [2], are compared with.
+    """Read data to compare with samples of the shape `like`, [H, W, C] or [2].
 
-    `source` is an npz file of samples, or what `difftool.data.load` takes. Images are cropped,
+    `source` is an npz file of samples, or a source for `difftool.data.load`. Images are cropped,
     scaled and converted to the samples' size, as for training.
 
     Raises:
-        UsageError: there is no such data, or it is of another kind or shape than the samples.
+        UsageError: there is no such data, or it has another kind or shape than the samples.
         ArtefactError: the file is damaged.
     """
     if source.endswith(".npz"):

@@ -149,7 +149,7 @@ def differences(chosen: Chosen) -> tuple[str, ...]:
     spacing, variance = chosen[SPACING], chosen.values.get(VARIANCE.name)
     if chosen[SCHEDULER] == _DDIM and spacing != "leading":
         return (
-            "each step of ddim leads to the next visited timestep; the library's leads "
+            "each step of ddim leads to the next timestep that it visits; the library's leads "
             "floor(num_train_timesteps / steps) timesteps lower, which may be another",
         )
     if spacing == "trailing" and variance in ("fixed_large", "learned_range"):

@@ -54,7 +54,7 @@ def located(path: Path | str) -> Iterator[tuple[Path, Origin | None]]:
         return
     origin, names = _look_up(match["id"], match["revision"])
     with temporary_folder() as temporary:
-        folder = temporary / match["id"].replace("/", "--")
+        folder = temporary / match["id"].replace("/", "--")  # errors show this name
         for name in names:
             link = folder / name
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -236,7 +236,7 @@ def _source_name(name: str, levels: int) -> str:
 def _shape(state: Weights, name: str, ndim: int) -> tuple[int, ...]:
     if name not in state or state[name].ndim != ndim:
         raise ArtefactError(
-            f"{name} is missing or has not {ndim} axes", "check that the file is whole"
+            f"{name} is missing or does not have {ndim} axes", "check that the file is whole"
         )
     return tuple(state[name].shape)
 

@@ -121,6 +121,7 @@ def take_unet(
         elif name not in fused:
             wanted[name] = Wanted(source_name(name), shape)
     taken = take(source, wanted)
+    # Join the parts to the one layer that our network has in their place.
     for name, parts in fused.items():
         taken[name] = torch.cat([taken.pop(part) for part in parts])
     return taken

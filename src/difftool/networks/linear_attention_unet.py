@@ -217,6 +217,7 @@ class LinearAttention(Attention):
         q, k, v = self.split(x)
         keys, values = self.remembered(x)
         k, v = torch.cat((keys, k), dim=3), torch.cat((values, v), dim=3)
+        # Keys and values are summed up first, so no matrix of pixels by pixels is ever made.
         summary = v @ k.softmax(dim=3).transpose(2, 3)  # [N, heads, of v, of k]
         h = summary @ (q.softmax(dim=2) * self.scale)
         return x + self.out(h.flatten(1, 2).unflatten(2, x.shape[2:]))

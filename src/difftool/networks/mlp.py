@@ -44,7 +44,7 @@ class MLP(nn.Module):
         self.offsets: nn.Embedding | None = None
         if levels is not None:
             self.offsets = nn.Embedding(levels, hidden * (layers - 1))
-            nn.init.zeros_(self.offsets.weight)
+            nn.init.zeros_(self.offsets.weight)  # at first all levels share one network
         self.label_offsets = label_table(classes, null_label, hidden * (layers - 1))
         if self.label_offsets is not None:
             nn.init.zeros_(self.label_offsets.weight)

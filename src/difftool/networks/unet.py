@@ -170,6 +170,7 @@ class UNet(nn.Module):
         self.up = _up_rows(up_row, upsample, skips, widths, blocks)
         self.norm_out = nn.GroupNorm(groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+        # One layer for the projections of all blocks, so that `condition` runs outside the loop.
         self.projection_sizes = [b.projection_size for b in self.residual_blocks().values()]
         self.projections = nn.Linear(hidden, sum(self.projection_sizes))
         self.reset_parameters()

@@ -1,4 +1,4 @@
-"""The score of any model at any points, by a program of one row."""
+"""Compute the score of any model at any points, with a program of one row."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,14 +15,14 @@ Array = NDArray[np.floating]
 def score(
     backend: Backend, spec: ModelSpec, level: float, points: ArrayLike, *, label: int | None = None
 ) -> Array:
-    """The score (alpha * D - x) / sigma^2 at `points` [N, *S] under the noise of `level`; [N, *S].
+    """Return the score (alpha * D - x) / sigma^2 at `points` [N, *S] with `level`'s noise; [N, *S].
 
-    `level` is a schedule index, 0 the least noise, or lies between two. D is not clipped. The
-    backend decides the precision: float32, or float64 on the reference. `label` is a class; by
-    default that which says none.
+    `level` is a schedule index, which may be fractional; 0 has the least noise. D is not clipped.
+    The backend decides the precision: float32, or float64 on the reference. `label` is a class, by
+    default the null label.
 
     Raises:
-        UsageError: the network knows nothing between two levels, or not this label.
+        UsageError: the network knows no levels between its own, or not this label.
     """
     x = np.asarray(points)
     labels = None if label is None else Labels(np.full(len(x), label))
@@ -33,10 +33,10 @@ def score(
 
 
 def score_program(spec: ModelSpec, level: float) -> Program:
-    """One row that replaces x by the score at x.
+    """Make a program of one row that replaces x by the score at x.
 
-    With D = c_skip * x + c_out * F the score is a * x + g * F. Written so, no difference of two
-    numbers that are nearly equal is divided by a small sigma^2.
+    With D = c_skip * x + c_out * F the score is a * x + g * F. This form does not divide the
+    difference of two nearly equal numbers by a small sigma^2.
     """
     alpha, sigma = (float(value) for value in spec.schedule.at(level))
     _, c_skip, c_out = (float(value) for value in spec.coefficients(level))

@@ -1,4 +1,4 @@
-"""What pictures of the plane are made of: windows, arrows, points and paths on an axis."""
+"""The parts of pictures of the plane: windows, arrows, points and paths on an axis."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.floating]
 
-_MARGIN = 0.08  # of a window's side, around what it shows
+_MARGIN = 0.08  # free space at each edge, as a share of a window's side
 
 
 class Window(NamedTuple):
@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
 
 def require_plane(spec: ModelSpec) -> None:
-    """UsageError if a model's samples are not points in the plane."""
+    """Raise UsageError if a model's samples are not points in the plane."""
     if spec.shape != (2,):
         raise UsageError(
             f"samples of shape {spec.shape} are not points in the plane",
@@ -35,8 +35,8 @@ def require_plane(spec: ModelSpec) -> None:
         )
 
 
-def window_of(points: Array) -> Window:
-    """The square around points [N, 2]; ArtefactError if one of them is not finite."""
+def fit_window(points: Array) -> Window:
+    """Return the square around points [N, 2]; ArtefactError if one of them is not finite."""
     if not np.isfinite(points).all():
         raise ArtefactError("the model's samples are not finite", "train it longer, or verify it")
     low, high = points.min(axis=0), points.max(axis=0)
@@ -46,14 +46,14 @@ def window_of(points: Array) -> Window:
 
 
 def lattice(window: Window, count: int) -> Array:
-    """count * count points [count^2, 2], each in the middle of its cell of the window."""
+    """Return count * count points [count^2, 2], each in the middle of its cell of the window."""
     offsets = window.half * ((2 * np.arange(count) + 1) / count - 1)
     x, y = np.meshgrid(window.x + offsets, window.y + offsets)
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
 def show(axis: "Axes", window: Window, title: str) -> None:
-    """Set an axis to the window, both directions to one scale."""
+    """Set an axis to the window, with the same scale in both directions."""
     axis.set(
         xlim=(window.x - window.half, window.x + window.half),
         ylim=(window.y - window.half, window.y + window.half),
@@ -64,9 +64,9 @@ def show(axis: "Axes", window: Window, title: str) -> None:
 
 
 def arrows(axis: "Axes", window: Window, points: Array, vectors: Array, colour: str = INK) -> float:
-    """Vectors [N, 2] at the points of a lattice; the longest is drawn two cells long.
+    """Draw vectors [N, 2] at the points of a lattice, the longest two cells long.
 
-    Returns the longest vector's length.
+    Return the longest vector's length.
     """
     longest = float(np.linalg.norm(vectors, axis=1).max())
     cell = 2 * window.half / np.sqrt(len(points))
@@ -87,14 +87,14 @@ def arrows(axis: "Axes", window: Window, points: Array, vectors: Array, colour: 
 
 
 def dots(axis: "Axes", points: Array, colour: str = DATA) -> None:
-    """Samples [N, 2]."""
+    """Draw samples [N, 2]."""
     axis.scatter(points[:, 0], points[:, 1], s=4, color=colour, alpha=0.5, linewidths=0, zorder=2)
 
 
 def paths(axis: "Axes", states: Array) -> "ScalarMappable":
-    """States [T, N, 2] as N lines, whose colour is the time; their starts hollow, ends filled.
+    """Draw states [T, N, 2] as N lines coloured by time, with hollow starts and filled ends.
 
-    Returns what a colour bar shows: the state's number, 0 .. T - 1.
+    Return the lines, for a colour bar of the states' numbers, 0 .. T - 1.
     """
     from matplotlib.collections import LineCollection
 

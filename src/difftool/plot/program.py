@@ -1,4 +1,4 @@
-"""A program's coefficients and noise levels over its rows."""
+"""Draw a program's coefficients and noise levels over its rows."""
 
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ _UPDATE = (Column.A, Column.B, Column.G, Column.D)
 
 
 def draw_program(program: Program) -> "Figure":
-    """Left: alpha and sigma of x before each row and after the last. Right: the update's numbers.
+    """Draw alpha and sigma of x before each row and after the last, and the coefficients in use.
 
-    Both are logarithmic. Of the coefficients a, b, g, d and c[k] those in use are shown, by their
-    absolute value; a line is dashed if most of its values are negative.
+    Both are logarithmic. The coefficients a, b, g, d and c[k] have their absolute values; a line is
+    dashed if most of its values are negative.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -48,12 +48,12 @@ def draw_program(program: Program) -> "Figure":
 
 
 def _used(program: Program) -> dict[str, Array]:
-    """The columns of the fused update that are not zero, by name."""
+    """Return the columns of the update that are not zero, by name."""
     named = {column.name.lower(): program.table[:, column] for column in _UPDATE}
     named |= {f"c{k}": program.table[:, Column.HISTORY + k] for k in range(program.history)}
     return {name: values for name, values in named.items() if values.any()}
 
 
 def _visible(values: Array) -> Array:
-    """Absolute values, if they have a place on a logarithmic axis."""
+    """Return absolute values, with NaN for 0, which has no place on a logarithmic axis."""
     return np.where(values == 0, np.nan, np.abs(values))

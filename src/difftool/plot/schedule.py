@@ -1,4 +1,4 @@
-"""A noise schedule, as a picture."""
+"""Draw a noise schedule."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ _MARKED = 60  # a schedule of fewer levels has a mark on each
 
 
 def draw_schedule(schedule: NoiseSchedule) -> "Figure":
-    """Left: alpha and sigma over the levels. Right: half_log_snr, log(alpha / sigma).
+    """Draw alpha and sigma over the levels, and half_log_snr, log(alpha / sigma), on the right.
 
     Alpha and sigma are logarithmic unless the process is variance preserving.
 

@@ -1,4 +1,4 @@
-"""The look that all pictures share, and a picture's bytes."""
+"""The style that all pictures share, and a picture's bytes."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ FORMATS: Final = ("png", "svg", "pdf")
 
 INK: Final = "#30343b"  # axes, text, and what is true
 DATA: Final = "#2a7ab0"  # samples and densities
-LEARNED: Final = "#c8443a"  # what a network says
+LEARNED: Final = "#c8443a"  # outputs of networks
 COLOURS: Final = (DATA, LEARNED, "#4d9a5b", "#c98a1b", "#7b5aa6", "#5f6b78")
 RAMP: Final = "viridis"  # time, from early to late
 
@@ -34,14 +34,14 @@ _STYLE: Final[Mapping[str, Any]] = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "savefig.dpi": 130,
-    "svg.hashsalt": "difftool",  # or the names inside an SVG would differ each time
+    "svg.hashsalt": "difftool",  # without it the names inside an SVG differ each time
     "text.color": INK,
     "xtick.color": INK,
     "xtick.labelsize": 9,
     "ytick.color": INK,
     "ytick.labelsize": 9,
 }
-# What would hold the time of writing or the versions of libraries.
+# Left out, since these hold the time of writing or the versions of libraries.
 _METADATA: Final[Mapping[str, dict[str, None]]] = {
     "png": {"Software": None},
     "svg": {"Date": None},
@@ -51,7 +51,7 @@ _METADATA: Final[Mapping[str, dict[str, None]]] = {
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Draw in this look whatever the process's own settings are, and leave those as they were.
+    """Draw in this style, and leave the process's own settings as they were.
 
     MissingDependencyError if matplotlib is not installed.
     """
@@ -65,7 +65,7 @@ def styled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def blank(width: float, height: float) -> Iterator["Figure"]:
-    """An empty figure of so many inches, and the look to draw on it in; see `styled`."""
+    """Yield an empty figure, its size in inches, in this style; see `styled`."""
     with styled():
         from matplotlib.figure import Figure
 
@@ -73,7 +73,7 @@ def blank(width: float, height: float) -> Iterator["Figure"]:
 
 
 def grid(*axes: "Axes") -> None:
-    """Grid lines, and whole numbers on the x axis."""
+    """Draw grid lines, and whole numbers on the x axis."""
     from matplotlib.ticker import MaxNLocator
 
     for axis in axes:
@@ -82,16 +82,16 @@ def grid(*axes: "Axes") -> None:
 
 
 def titled(text: str) -> str:
-    """A title that may be long, such as a program's name, on as many lines as it needs."""
+    """Break a long title, such as a program's name, into lines."""
     return textwrap.fill(text, 80)
 
 
 def encode(figure: "Figure", format: str) -> bytes:
-    """The figure as one of `FORMATS`; equal figures give equal bytes."""
+    """Return the figure as one of `FORMATS`; equal figures give equal bytes."""
     buffer = io.BytesIO()
     options: dict[str, Any] = {"metadata": dict(_METADATA[format])}
     if format == "png":
         options["pil_kwargs"] = {"optimize": True}
-    with styled():
+    with styled():  # settings such as savefig.dpi apply only now
         figure.savefig(buffer, format=format, **options)
     return buffer.getvalue()

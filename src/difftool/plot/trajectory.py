@@ -1,4 +1,4 @@
-"""Samples on their way: paths of points in the plane, or a strip of images."""
+"""Draw samples on their way: paths of points in the plane, or a strip of images."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from difftool.diffusion.program import Program
 from difftool.errors import UsageError
-from difftool.plot.plane import paths, show, window_of
+from difftool.plot.plane import fit_window, paths, show
 from difftool.plot.style import blank, styled, titled
 from difftool.runtime.draws import Draws, start_noise
 from difftool.runtime.images import is_image, to_uint8
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-_COLUMNS = 10  # of a strip
+_COLUMNS = 10  # in a strip
 _GAP = 2  # pixels between images
 _WIDTH = 8.0  # inches
 
@@ -27,13 +27,13 @@ _WIDTH = 8.0  # inches
 def draw_trajectory(
     model: Model, program: Program | None = None, *, n: int = 8, seed: int = 0
 ) -> "Figure":
-    """Samples 0 .. n - 1 of a seed on their way through a program, by default the model's own.
+    """Draw samples 0 .. n - 1 of a seed on their way through a program, by default the model's own.
 
-    Points in the plane: their paths, from a hollow start to a filled end. Images: a row for each
+    Points in the plane get paths, from a hollow start to a filled end. Images get a row for each
     sample, with the denoised estimate after ten rows of the program and the sample at the end.
 
     Raises:
-        UsageError: samples are neither points in the plane nor images, or n has no meaning.
+        UsageError: samples are neither points in the plane nor images, or n is too small.
         MissingDependencyError: matplotlib is not installed.
     """
     program = model.default_program() if program is None else program
@@ -43,15 +43,15 @@ def draw_trajectory(
             f"samples of shape {model.spec.shape} are neither images nor points in the plane",
             "difftool sample --out samples.npz writes their numbers",
         )
-    with styled():  # if it cannot, no sample is drawn in vain
+    with styled():  # so that a missing matplotlib is found before any sample is drawn
         if plane:
-            return draw_paths(path_of(model, program, n=n, seed=seed), program.name)
-        steps, frames = frames_of(model, program, n=n, seed=seed)
+            return draw_paths(trace_paths(model, program, n=n, seed=seed), program.name)
+        steps, frames = trace_frames(model, program, n=n, seed=seed)
         return draw_strip(frames, strip_labels(program, steps))
 
 
-def path_of(model: Model, program: Program, *, n: int, seed: int) -> Floats:
-    """Every state of points in the plane, float32 [R + 1, n, 2], the start first."""
+def trace_paths(model: Model, program: Program, *, n: int, seed: int) -> Floats:
+    """Return every state of points in the plane, float32 [R + 1, n, 2], the start first."""
     states: Floats = np.empty((len(program) + 1, n, 2), np.float32)
     for state in model.stream(program, n=n, seed=seed):
         states[state.step, state.first : state.first + len(state.x)] = state.x
@@ -59,10 +59,11 @@ def path_of(model: Model, program: Program, *, n: int, seed: int) -> Floats:
     return states
 
 
-def frames_of(model: Model, program: Program, *, n: int, seed: int) -> tuple[list[int], Pixels]:
-    """The steps shown, and images uint8 [T + 1, n, H, W, C]: `denoised` after each, and x at last.
+def trace_frames(model: Model, program: Program, *, n: int, seed: int) -> tuple[list[int], Pixels]:
+    """Return the chosen steps, and images uint8 [T + 1, n, H, W, C].
 
-    At most ten steps, evenly spaced, the first and the last among them.
+    The images are `denoised` after each of T steps, and the final x. There are at most ten steps,
+    evenly spaced, with the first and the last.
     """
     count = min(_COLUMNS, len(program))
     steps: list[int] = np.linspace(1, len(program), count).round().astype(int).tolist()
@@ -76,7 +77,7 @@ def frames_of(model: Model, program: Program, *, n: int, seed: int) -> tuple[lis
 
 
 def strip_labels(program: Program, steps: list[int]) -> list[str]:
-    """What stands over a strip's columns: the row, and the noise of the x that it denoises."""
+    """Return the titles of a strip's columns: the row, and the noise of the x that it denoises."""
     sigmas = program.targets[np.array(steps) - 1, 1]
     named = [f"row {step}\n{sigma:.3f}" for step, sigma in zip(steps, sigmas, strict=True)]
     named[0] = named[0].replace("\n", "\nsigma ")
@@ -84,8 +85,8 @@ def strip_labels(program: Program, steps: list[int]) -> list[str]:
 
 
 def draw_paths(states: Floats, title: str) -> "Figure":
-    """Paths of states [T, N, 2], coloured by time."""
-    window = window_of(states.reshape(-1, 2))
+    """Draw paths of states [T, N, 2], coloured by time."""
+    window = fit_window(states.reshape(-1, 2))
     with blank(6.2, 5.6) as figure:
         axis = figure.subplots()
         shown = paths(axis, states)
@@ -96,7 +97,7 @@ def draw_paths(states: Floats, title: str) -> "Figure":
 
 
 def draw_strip(frames: Pixels, labels: list[str]) -> "Figure":
-    """Images uint8 [T, N, H, W, C] with a column for each of T, under its label."""
+    """Draw images uint8 [T, N, H, W, C], with a column for each of T under its label."""
     columns, rows, height, width, channels = frames.shape
     tile_y, tile_x = height + _GAP, width + _GAP
     sheet = np.full((rows * tile_y - _GAP, columns * tile_x - _GAP, channels), 255, np.uint8)

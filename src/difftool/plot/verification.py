@@ -1,4 +1,4 @@
-"""How far one backend is from another at every row of a program."""
+"""Draw the distance of one backend from another at every row of a program."""
 
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,16 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_MOST_MARKS = 300  # more would be a band
+_MOST_MARKS = 300  # more large marks would merge to a band
 
 
 def draw_verification(
     program: Program, largest: Array, rms: Array, tolerance: float, title: str
 ) -> "Figure":
-    """Each row's largest and root mean square error over the noise level that it starts at.
+    """Draw each row's largest and root mean square error over the noise level at its start.
 
-    `largest` and `rms` are float64 [R]. Both axes are logarithmic, and a run leads from left to
-    right. Rows whose error is 0, or is not finite, have no mark there; the latter have a line from
-    top to bottom.
+    `largest` and `rms` are float64 [R]. Both axes are logarithmic, and a run goes from left to
+    right. An error of 0 has no mark, and one that is not finite has a line from top to bottom.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.

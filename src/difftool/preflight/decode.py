@@ -44,6 +44,7 @@ class Decoder:
             raise Refused("nests too deep", "graph-limit")
         schema, found, lists = MESSAGES[kind], Message(), list[Field]()
         for number, wire, value in fields(data):
+            # A file of a few MB could otherwise hold millions of fields, each a Python object.
             self._left -= 1
             if self._left < 0:
                 raise Refused("has too many parts", "graph-limit")

@@ -77,6 +77,7 @@ class _Judge:
     def model(self, data: memoryview) -> Graph:
         if len(data) > _LARGEST_FILE:
             raise Refused("has more than 2 GiB", "graph-limit")
+        # Checked on the raw bytes, because a runtime looks at them before it parses anything.
         if bytes(data[_MARKS]) in _OTHER_FORMATS:
             raise WireError("it begins as a file of another format does")
         found = Decoder(self._limits.nodes * _FIELDS_OF_A_NODE).decode(data, "ModelProto")
@@ -112,6 +113,7 @@ class _Judge:
         _named(_values(found.get("value_info", ())))
         constants = _named([(t.name, t) for t in map(self._tensor, found.get("initializer", ()))])
         nodes = tuple(self._node(node, opset, depth) for node in found.get("node", ()))
+        # Inputs, constants and outputs of nodes share one namespace: no name may be made twice.
         made = [*inputs, *constants, *(name for node in nodes for name in node.outputs if name)]
         _named([(name, None) for name in made])
         return Graph(inputs, outputs, constants, nodes, opset)
@@ -145,6 +147,7 @@ class _Judge:
         """Return an attribute's name and value; it may hold a graph unless `depth` is None."""
         kind = found.get("type", 0)
         field = _VALUES.get(kind)
+        # A value in a second field would be read by some runtimes and skipped by others.
         given = [name for name in _VALUES.values() if name in found]
         if field is None or given != ([field] if given or kind not in _LISTS else []):
             raise WireError("an attribute's value is of another type than it says")

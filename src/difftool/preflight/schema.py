@@ -13,7 +13,7 @@ from difftool.preflight.wire import BYTES, FIXED32, FIXED64, VARINT
 _TEXT: Final = "text"  # UTF-8
 _WIRE_TYPES: Final = {
     "int64": VARINT,
-    "int32": VARINT,  # enumerations, too
+    "int32": VARINT,  # also enumerations
     "uint64": VARINT,
     "float": FIXED32,
     "double": FIXED64,

@@ -1,4 +1,4 @@
-"""A training's configuration: plain data, said the same way by a preset, a TOML file and flags."""
+"""The configuration of a training, which presets, TOML files and flags write in the same way."""
 
 import inspect
 import math
@@ -35,21 +35,21 @@ Arguments = Annotated[dict[str, Any], BeforeValidator(_without_none)]
 
 
 class Section(BaseModel):
-    """Immutable, and a misspelt key is an error."""
+    """A part of a configuration; it cannot be changed, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataConfig(Section):
-    """What to train on.
+    """The data to train on.
 
     - `source`: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a
       folder of images, a parquet file or pattern, or the name of a data set on the hub
-    - `split`, `column`: of a hub data set; the column of images is found if it is the only one
+    - `split`, `column`: the split and column of a hub data set; a single column of images is found
     - `labels`: the column of class labels, which makes the model class-conditional; "label" for
       digits, for a toy of several parts, and for the subfolders of a folder of images
     - `size`, `mode`: crop and scale images to size x size; convert them to "L" or "RGB"
-    - `count`: how many points a toy has
+    - `count`: the number of points of a toy
     - `flip`: mirror every image with probability 1/2
     - `dequantize`: add uniform noise below one grey level (NCSN)
     """
@@ -66,7 +66,7 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """`kind` and `arguments` as of `difftool.networks`, and what the raw output means.
+    """The network, by `kind` and `arguments` of `difftool.networks`, and its parameterization.
 
     Arguments that follow from the data, such as `in_channels`, are filled in.
     """
@@ -78,10 +78,10 @@ class NetworkConfig(Section):
 
 
 class LossConfig(Section):
-    """ "simple" and "hybrid" (learned variance) train a ddpm; the score matching losses an ncsn.
+    """The loss: "simple" and "hybrid" (learned variance) for a ddpm, the others for an ncsn.
 
-    `label_dropout`: the probability that a sample's label is withheld, so that the model learns to
-    do without, too, as guidance needs (Ho and Salimans 2021, algorithm 1, p_uncond)
+    `label_dropout` is the probability of replacing a sample's label by the null label, which
+    guidance needs (Ho and Salimans 2021, algorithm 1, p_uncond).
     """
 
     kind: Literal["simple", "hybrid", "denoising", "implicit", "sliced"]
@@ -90,9 +90,9 @@ class LossConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """Adam, and the learning rate's course: `warmup` steps up to `lr`, then `decay` to zero.
+    """Adam and its learning rate: `warmup` steps up to `lr`, then `decay` to zero.
 
-    `clip` bounds the gradient's norm; `accumulate` splits each batch in that many micro-batches.
+    `clip` bounds the gradient's norm; `accumulate` splits each batch into so many micro-batches.
     """
 
     lr: Positive
@@ -104,7 +104,7 @@ class OptimizerConfig(Section):
     accumulate: Count = 1
 
     def lr_at(self, step: int, steps: int) -> float:
-        """The learning rate of 0-based `step` out of `steps`."""
+        """Return the learning rate of `step`, counted from 0, of `steps`."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         left = max(0.0, 1 - (step - self.warmup) / max(1, steps - self.warmup))
@@ -113,32 +113,36 @@ class OptimizerConfig(Section):
 
 
 class EmaConfig(Section):
-    """The averaged weights: `decay` 0 is no average; `warmup` lets early averages forget faster."""
+    """The moving average of the weights; with `decay` 0 it is the weights themselves.
+
+    With `warmup` early averages forget faster.
+    """
 
     decay: Fraction = 0.9999
     warmup: bool = True
 
 
 class SamplerConfig(Section):
-    """The default program of what is exported: a sampler of `difftool.diffusion.samplers`."""
+    """The default program of an export: a sampler of `difftool.diffusion.samplers`."""
 
     name: str
     arguments: Arguments = {}
 
     @property
     def call(self) -> SamplerCall:
-        """The call itself."""
+        """Return it as a SamplerCall."""
         return SamplerCall(self.name, self.arguments)
 
 
 class RunConfig(Section):
-    """How long, how large and how often.
+    """The run: its length, its batches, and its records.
 
     - `batch`: samples of one step, over all processes
     - `precision`: "bf16" computes networks in bfloat16; weights, losses and averages stay float32.
-      Slow on a CPU that has no instructions for it (AVX512-BF16, AMX)
+      It is slow on a CPU without instructions for it (AVX512-BF16, AMX)
     - `channels_last`: the memory layout of images; faster for most networks
-    - `keep`: how many checkpoints stay; `sample_every`: draw a grid of samples so often
+    - `keep`: the number of checkpoints that stay
+    - `sample_every`: the number of steps between two grids of samples
     """
 
     steps: Count
@@ -155,8 +159,8 @@ class RunConfig(Section):
 class TrainConfig(Section):
     """Everything that determines a training.
 
-    `schedule` is what `schedule_from_dict` reads. An ncsn's geometric schedule may have `levels`
-    and `sigma_max` "auto", and its sampler `steps` and `step_size`: see `difftool.train.ncsnv2`.
+    `schedule_from_dict` reads `schedule`. In an ncsn's geometric schedule `levels` and `sigma_max`
+    may be "auto", and in its sampler `steps` and `step_size`: see `difftool.train.ncsnv2`.
     """
 
     method: Literal["ddpm", "ncsn"]
@@ -171,13 +175,13 @@ class TrainConfig(Section):
 
 
 _MOST_BYTES = 1 << 20
-_MOST_KEPT = 1 << 18  # bytes, of which a checkpoint's config.json holds up to three times as many
-_MOST_DEEP = 16  # JSON_DEPTH leaves room for it in a checkpoint
+_MOST_KEPT = 1 << 18  # bytes of TOML; as JSON in a checkpoint it may take three times as many
+_MOST_DEEP = 16  # a checkpoint adds a few levels, up to JSON_DEPTH
 LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "sliced")}
 
 
 def parse(value: Mapping[str, Any]) -> TrainConfig:
-    """The configuration that nested data describes; UsageError names the first thing wrong."""
+    """Make a configuration from nested data; UsageError names the first mistake."""
     _require_plain(value)
     try:
         config = TrainConfig.model_validate(value)
@@ -201,17 +205,19 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
             "choose a divisor",
         )
     if (size := len(to_toml(config))) > _MOST_KEPT:
-        raise UsageError(f"a configuration of {size} bytes", f"at most {_MOST_KEPT} are kept")
+        raise UsageError(f"the configuration has {size} bytes", f"use at most {_MOST_KEPT}")
     return config
 
 
 def read_toml(path: Path | str) -> TrainConfig:
-    """The configuration in a TOML file, of at most 1 MiB."""
+    """Read a configuration from a TOML file of at most 1 MiB."""
     try:
         with open(path, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
-            raise UsageError(f"{path} is larger than {_MOST_BYTES} bytes", "is it what you meant?")
+            raise UsageError(
+                f"{path} is larger than {_MOST_BYTES} bytes", "check that it is the right file"
+            )
         return parse(tomllib.loads(data.decode()))
     except OSError as error:
         raise UsageError(
@@ -224,9 +230,9 @@ def read_toml(path: Path | str) -> TrainConfig:
 
 
 def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfig:
-    """`config` with "section.key=value" assignments applied; values are TOML, or bare strings.
+    """Apply "section.key=value" assignments to a configuration; values are TOML or bare strings.
 
-    "none" takes a value away, so that its default holds.
+    "none" removes a value, so that its default holds.
     """
     value = config.model_dump()
     for override in overrides:
@@ -239,22 +245,22 @@ def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfi
             if not isinstance(target.get(parent), dict):
                 raise UsageError(
                     f"the configuration has no section {quoted(parent)}",
-                    f"here are: {', '.join(target)}",
+                    f"it has: {', '.join(target)}",
                 )
             target = target[parent]
-        target[key] = _value_of(text.strip())
+        target[key] = _parse_value(text.strip())
     return parse(value)
 
 
 def to_toml(config: TrainConfig) -> str:
-    """TOML that `read_toml` reads back to the same configuration."""
+    """Write TOML from which `read_toml` reads the same configuration."""
     return tomlkit.dumps(config.model_dump(exclude_none=True))
 
 
 def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) -> ModelSpec:
-    """The model that a configuration trains, on samples of `shape` [*S]: images are [C, H, W].
+    """Return the spec of the model that a configuration trains on data.
 
-    `classes` is how many labels the data has.
+    `shape` [*S] is one sample's, [C, H, W] for images, and `classes` is the number of labels.
     """
     image_range = (-1.0, 1.0) if config.method == "ddpm" else (0.0, 1.0)
     return ModelSpec(
@@ -271,12 +277,14 @@ def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) ->
 
 
 def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
-    """The network with its arguments: those that follow from the spec, and the configured.
+    """Return the network with its arguments: those that follow from the spec, and the configured.
 
-    Of the former it gets those that its constructor takes. UsageError if the model has classes and
-    the network knows none.
+    Of the former it gets only those that its constructor takes. UsageError if the model has
+    classes but the network takes no labels.
     """
-    from difftool.networks import NETWORKS  # here, for a configuration is read without PyTorch
+    from difftool.networks import (
+        NETWORKS,
+    )  # not at the top, so that configurations are read without PyTorch
 
     channels, kind = spec.shape[0], config.network.kind
     takes = {name: inspect.signature(network).parameters for name, network in NETWORKS.items()}
@@ -307,7 +315,7 @@ def _hint(error: Mapping[str, Any]) -> str:
     return f"known here: {', '.join(section.model_fields)}"
 
 
-def _value_of(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     if text.lower() == "none":
         return None
     try:
@@ -319,7 +327,7 @@ def _value_of(text: str) -> Any:
 
 
 def _require_plain(value: Any, where: tuple[str, ...] = ()) -> None:
-    """UsageError names the first value that TOML and JSON cannot both write and read again."""
+    """Raise UsageError for the first value that does not survive both TOML and JSON."""
     if what := _not_plain(value, len(where)):
         raise UsageError(
             f"configuration: {short('.'.join(where), 100)}: {what}",
@@ -335,12 +343,14 @@ def _require_plain(value: Any, where: tuple[str, ...] = ()) -> None:
 
 
 def _not_plain(value: Any, depth: int) -> str:
-    """What is wrong with a value itself; "" for nothing."""
+    """Return what is wrong with a value itself, or ""."""
     match value:
         case None | bool():
             return ""
         case str():
-            return "" if _is_text(value) else f"{quoted(value)} is no text"
+            # Half of a surrogate pair is a character that cannot be written.
+            half = any("\ud800" <= character <= "\udfff" for character in value)
+            return f"{quoted(value)} is not a text" if half else ""
         case float():
             return "" if math.isfinite(value) else "a number is not finite"
         case int():
@@ -349,8 +359,3 @@ def _not_plain(value: Any, depth: int) -> str:
             return "" if depth <= _MOST_DEEP else f"it nests more than {_MOST_DEEP} deep"
         case _:
             return f"a {type(value).__name__} has no meaning here"
-
-
-def _is_text(value: str) -> bool:
-    """Whether all of a string's characters can be written; half of one cannot."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)

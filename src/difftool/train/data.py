@@ -1,4 +1,4 @@
-"""Training data as tensors: which items a step takes, and how they are prepared."""
+"""Training data as tensors: choose and prepare the items of a step."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ from difftool.train.config import DataConfig
 
 @dataclass(frozen=True)
 class Data:
-    """What a training takes its batches from, and how it prepares them.
+    """The data of a training, and the preparation of its batches.
 
     `items` are uint8 [N, C, H, W] or float32 [N, D], as they are stored; `labels` are int64 [N] in
-    0 .. `classes` - 1, if they were asked for; `sha256` is that of `difftool.data.Items`.
+    0 .. `classes` - 1, or None; `sha256` is that of `difftool.data.Items`.
     """
 
     items: Tensor
@@ -28,13 +28,13 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One sample's shape [*S]."""
+        """Return one sample's shape [*S]."""
         return tuple(self.items.shape[1:])
 
     def batch(
         self, spec: ModelSpec, seed: int, step: int, batch: int, slots: draws.Indices
     ) -> tuple[Tensor, Tensor | None]:
-        """The clean samples x0 of a step, and their labels int64 [slots] or None.
+        """Return the clean samples x0 of a step, and their labels int64 [slots] or None.
 
         x0 is float32 [slots, *S], scaled to the spec's data range.
         """
@@ -43,7 +43,7 @@ class Data:
         if self.flip:
             mirrored = draws.flips(seed, step, slots).view(-1, 1, 1, 1)
             x = torch.where(mirrored, x.flip(-1), x)
-        dither = None  # of points
+        dither = None
         if self.dequantize and x.dtype == torch.uint8:
             dither = draws.dither(seed, step, slots, self.shape).numpy()
         x0 = torch.from_numpy(data.prepared(x.numpy(), spec.data_range, dither))
@@ -51,7 +51,7 @@ class Data:
 
 
 def load_data(config: DataConfig, seed: int) -> Data:
-    """Everything that `config` names; `difftool.data.load` says what it raises."""
+    """Load the data that `config` names; it raises as `difftool.data.load` does."""
     items = data.load(
         config.source,
         split=config.split,

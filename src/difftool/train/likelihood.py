@@ -1,24 +1,24 @@
 """The likelihood of data under a model, by the change of variables along its probability-flow ODE.
 
 The ODE (Song et al. 2021b, "Score-Based Generative Modeling through SDEs", eq. 13) moves data to
-noise, and its divergence is the rate at which the log density falls (eq. 39). VP and VE models are
-integrated alike, as y = x / sqrt(alpha^2 + sigma^2) over s = -half_log_snr:
+noise. Its divergence is the rate at which the log density falls (eq. 39). Both VP and VE models are
+integrated as y = x / sqrt(alpha^2 + sigma^2) over s = -half_log_snr:
 
     dy/ds = a * (a * y - D)      div = a * (a * dimensions - tr(dD/dy))
     a = alpha / sqrt(alpha^2 + sigma^2)
 
-Both are bounded at both ends: D is near y where there is little noise, and a near 0 where there is
-much. They are integrated with Runge and Kutta's method of order 4 in even steps of s. A step size
-that adapts, as score_sde takes it from scipy's RK45, follows the error of a whole batch, so that
-a sample's likelihood would depend on its neighbours. To see the error, double the steps.
+Both are bounded at both ends: with little noise D is near y, and with much noise a is near 0. They
+are integrated with Runge and Kutta's method of order 4 in even steps of s. score_sde uses scipy's
+RK45 instead, whose step size adapts to the error of a whole batch; there a sample's likelihood
+depends on its neighbours. To see the error, double the steps.
 
-Whose density is it? That of what the exact ODE makes of noise:
+The density is that of the samples that the exact ODE makes from noise:
 
-- At the most noise x is N(0, I) for a VP model and N(0, sigma_max^2) for a VE one, as samplers
-  start. If sigma_max is small the data's own variance shows, and this prior costs something.
-- At the least noise x / alpha is the sample, noise included: the density is that of the data
-  blurred by sigma_min / alpha. score_sde does so at its eps.
-- D is not clipped; with learned variances the variance has no part in it.
+- At the most noise x is N(0, I) for a VP model and N(0, sigma_max^2) for a VE one, as when sampling
+  starts. If sigma_max is small, the data's own variance is missing there, which costs likelihood.
+- At the least noise x / alpha is the sample, with its noise: the density is that of the data
+  blurred by sigma_min / alpha. score_sde does the same at its eps.
+- D is not clipped, and a learned variance plays no part.
 """
 
 import math
@@ -37,24 +37,24 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.train.losses import Network
 
-STEPS: Final = 50  # on MNIST 3e-4 bits/dim from 100, in the mean
+STEPS: Final = 50  # on MNIST the mean is within 3e-4 bits/dim of that with 100 steps
 
 _GREY: Final = 256
-_DITHER, _PROBES = 0, 1  # draws of the stream; every probe takes one more
+_DITHER, _PROBES = 0, 1  # draws of the stream; probe k has draw _PROBES + k
 
 Indices = NDArray[np.int64]
 Progress = Callable[[], None]
 
 
-def network_of(module: nn.Module, spec: ModelSpec) -> Network:
-    """A checkpoint's network as a function of x and cond; one with classes is told of none.
+def without_label(module: nn.Module, spec: ModelSpec) -> Network:
+    """Return a checkpoint's network as a function of x and cond, with the null label if any.
 
-    UsageError if it was trained with labels only: no density without them is known to it.
+    UsageError if it was trained with labels only, and so knows no density without them.
     """
     if spec.classes and not spec.null_label:
         raise UsageError(
-            "this model knows the density of each class, and none of all together",
-            "train with label_dropout",
+            "this model knows the density of each class, but not of all classes together",
+            "train it with label_dropout",
         )
 
     def network(x: Tensor, cond: Tensor) -> Tensor:
@@ -76,12 +76,12 @@ def bits_per_dim(
     samples: Indices | None = None,
     on_step: Progress | None = None,
 ) -> Tensor:
-    """The negative log likelihood of images uint8 [N, *S], in bits per dimension; float64 [N].
+    """Return the negative log likelihood of images uint8 [N, *S], in bits/dim; float64 [N].
 
-    Grey level g is spread evenly over (g, g + 1] / 256 of the data range. The density's mean over
-    that cell bounds the model's mass on g from below (Theis et al. 2016, section 3.1), so this is
-    an upper bound in the mean; one point of each cell is drawn. Arguments and errors are those of
-    `log_likelihood`.
+    Grey level g is spread evenly over (g, g + 1] / 256 of the data range, and one point of this
+    cell is drawn. The mean log density over the cell bounds the log of the model's mass on g from
+    below (Theis et al. 2016, section 3.1), so in the mean this is an upper bound. Arguments and
+    errors are those of `log_likelihood`.
     """
     indices = np.arange(len(images)) if samples is None else samples
     low, high = spec.data_range or (0.0, 1.0)  # as training scales them
@@ -95,7 +95,7 @@ def bits_per_dim(
 def dequantized(
     images: Tensor, data_range: tuple[float, float], seed: int, samples: Indices
 ) -> Tensor:
-    """Images uint8 [N, *S] on `data_range`, each grey level spread over its cell; float32."""
+    """Scale images uint8 [N, *S] to `data_range`, each grey level spread over its cell; float32."""
     unit = philox.uniform(
         seed, _DITHER, samples, tuple(images.shape[1:]), stream=philox.EVAL_LIKELIHOOD
     )
@@ -115,30 +115,30 @@ def log_likelihood(
     samples: Indices | None = None,
     on_step: Progress | None = None,
 ) -> Tensor:
-    """log p(x0) of data [N, *S], in nats; float64 [N].
+    """Return log p(x0) of data [N, *S], in nats; float64 [N].
 
-    The state is float64, and the network computes in x0's dtype; four evaluations a step. The
-    divergence is Hutchinson's estimate (eq. 40) from `probes` random signs, one backward pass each;
-    they stay the same along the way. `probes` 0 takes the exact trace, one backward pass a
-    dimension. `samples` [N] number the samples, 0 .. N - 1 by default: equal seed and number give
-    equal probes in any batch.
+    The state is float64, and the network computes in x0's dtype, four times a step. The divergence
+    is Hutchinson's estimate (eq. 40) from `probes` vectors of random signs, with one backward pass
+    each; they stay the same for all steps. `probes` 0 computes the exact trace, with one backward
+    pass for each dimension. `samples` [N] are the samples' numbers, 0 .. N - 1 by default: equal
+    seed and number give equal probes in any batch.
 
-    A network of labelled levels (cond "level") knows none between: there D is interpolated from
-    the two levels beside, linearly in half_log_snr.
+    A network of labelled levels (cond "level") knows no levels between. There D is interpolated
+    between the two neighbouring levels, linearly in half_log_snr.
 
     Raises:
-        UsageError: steps or probes that are none, or a model with a single noise level.
+        UsageError: `steps` or `probes` is too small, or the model has a single noise level.
     """
     least, most = spec.schedule.half_log_snr[[0, -1]].tolist()
     if steps < 1 or probes < 0:
         raise UsageError(
             f"{steps} steps with {probes} probes",
-            "use at least 1 step; 0 probes is the exact trace",
+            "use at least 1 step, and 0 probes for the exact trace or more",
         )
     if least == most:
         raise UsageError(
             "a likelihood needs a way to noise, and this model has a single level",
-            "train with more levels",
+            "train it with more levels",
         )
     indices = np.arange(len(x0)) if samples is None else samples
     flow = partial(_flow, network, spec, list(_directions(x0, probes, seed, indices)))
@@ -162,19 +162,19 @@ def log_likelihood(
 def _flow(
     network: Network, spec: ModelSpec, directions: list[Tensor], y: Tensor, s: float
 ) -> tuple[Tensor, Tensor]:
-    """dy/ds [N, *S] and its divergence [N]."""
+    """Return dy/ds [N, *S] and its divergence [N]."""
     scale = math.hypot(1, math.exp(s))
     a, dimensions = 1 / scale, y[0].numel()
     level = float(spec.schedule.find(-s))
     denoised, trace = torch.zeros_like(y), y.new_zeros(len(y))
-    for beside, weight in _beside(spec, level):
-        d, slope = _denoised(network, spec, directions, scale * y, beside)
+    for known, weight in _known_levels(spec, level):
+        d, slope = _denoised(network, spec, directions, scale * y, known)
         denoised, trace = denoised + weight * d, trace + weight * slope
     return a * (a * y - denoised), a * (a * dimensions - scale * trace)
 
 
-def _beside(spec: ModelSpec, level: float) -> list[tuple[float, float]]:
-    """The levels that the network is evaluated at for one, and their weights."""
+def _known_levels(spec: ModelSpec, level: float) -> list[tuple[float, float]]:
+    """Return the levels at which to evaluate the network, and their weights."""
     low = math.floor(level)
     if spec.cond != "level" or level == low:
         return [(level, 1.0)]
@@ -184,7 +184,7 @@ def _beside(spec: ModelSpec, level: float) -> list[tuple[float, float]]:
 def _denoised(
     network: Network, spec: ModelSpec, directions: list[Tensor], u: Tensor, level: float
 ) -> tuple[Tensor, Tensor]:
-    """D [N, *S] at x = alpha * u, and the trace of dD/du [N]."""
+    """Return D [N, *S] at x = alpha * u, and the trace of dD/du [N]."""
     alpha = float(spec.schedule.at(level)[0])
     c_in, c_skip, c_out = (float(value) for value in spec.coefficients(level))
     dtype = directions[0].dtype
@@ -203,7 +203,7 @@ def _denoised(
 
 
 def _directions(x0: Tensor, probes: int, seed: int, samples: Indices) -> Iterator[Tensor]:
-    """Vectors like x0 whose mean of v^T J v is the trace of J: in the mean, or exactly."""
+    """Yield vectors v like x0; the mean of v^T J v estimates the trace of J, or is it exactly."""
     if probes == 0:
         dimensions = x0[0].numel()
         for axis in torch.eye(dimensions).to(x0) * math.sqrt(dimensions):
@@ -216,7 +216,7 @@ def _directions(x0: Tensor, probes: int, seed: int, samples: Indices) -> Iterato
 
 
 def _prior(y: Tensor, spec: ModelSpec) -> Tensor:
-    """The log density of y at the most noise, in nats; [N]."""
+    """Return the log density of y at the most noise, in nats; [N]."""
     alpha, sigma = float(spec.schedule.alpha[-1]), float(spec.schedule.sigma[-1])
     std = 1.0 if spec.schedule.variance_preserving else sigma / math.hypot(alpha, sigma)
     nats = 0.5 * (y / std).square() + math.log(std) + 0.5 * math.log(2 * math.pi)

@@ -1,7 +1,7 @@
-"""Training losses: pure functions of (network, x0, levels, noise, table); one number a sample, [N].
+"""Training losses: pure functions of (network, x0, levels, noise, table) to one number a sample.
 
 `Network` is any function of x [N, *S] and cond [N] that returns the raw output F; x0 and noise are
-[N, *S], levels int64 [N]. A noisy sample is x = alpha * x0 + sigma * noise throughout.
+[N, *S], levels int64 [N], losses [N]. A noisy sample is x = alpha * x0 + sigma * noise.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 
 class Levels(NamedTuple):
-    """A spec's numbers per noise level, float32 [L] each; index 0 is the least noise.
+    """The numbers of a spec's noise levels, float32 [L] each; index 0 has the least noise.
 
     D = c_skip * x + c_out * network(c_in * x, cond). F* = from_x0 * x0 + from_noise * noise is the
     output that makes D = x0, and gain * (F - F*) = sigma * (score - target score).
@@ -35,14 +35,14 @@ class Levels(NamedTuple):
     gain: Tensor
 
     def at(self, levels: Tensor, dimensions: int) -> "Levels":
-        """The rows of `levels` [N], shaped [N, 1, ...] to go with samples of `dimensions` axes."""
+        """Return the rows of `levels` [N], shaped [N, 1, ...] for samples of `dimensions` axes."""
         shape = (-1,) + (1,) * (dimensions - 1)
         rows = Levels(*(column[levels].view(shape) for column in self))
         return rows._replace(cond=rows.cond.flatten())
 
 
-def levels_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
-    """All levels of a spec, computed in float64; UsageError if float32 cannot hold them."""
+def level_table(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
+    """Compute all levels of a spec in float64; UsageError if float32 cannot hold them."""
     index = np.arange(len(spec.schedule))
     alpha, sigma = spec.schedule.alpha, spec.schedule.sigma
     with np.errstate(all="ignore"):
@@ -51,7 +51,7 @@ def levels_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
         gain = alpha * c_out / sigma
     cond = spec.conds(index)
     columns = (alpha, sigma, cond, c_in, c_skip, c_out, from_x0, from_noise, gain)
-    if not (np.abs(columns) <= np.finfo(np.float32).max).all():
+    if not (np.abs(columns) <= np.finfo(np.float32).max).all():  # also False for NaN
         raise UsageError(
             f"the numbers of {spec.schedule} and {spec.parameterization} are beyond float32",
             "give the schedule numbers nearer to 1",
@@ -60,31 +60,32 @@ def levels_of(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
 
 
 def simple(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
-    """L_simple (Ho et al. 2020, eq. 14): the mean square of F - F*, for any parameterization."""
-    row, x = perturb(x0, levels, noise, table)
-    error = network(row.c_in * x, row.cond) - target(row, x0, noise)
+    """Return L_simple, the mean square of F - F* (Ho et al. 2020, eq. 14).
+
+    The paper's networks predict epsilon; here it works for any parameterization.
+    """
+    _, error = _output_error(network, x0, levels, noise, table)
     return error.square().flatten(1).mean(1)
 
 
 def denoising(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
-    """Denoising score matching weighted by sigma^2 (Song and Ermon 2019, eqs. 5 and 6).
+    """Return the loss of denoising score matching times sigma^2 (Song and Ermon 2019, eqs. 5, 6).
 
-    sigma^2 / 2 * |score(x, sigma) - (alpha * x0 - x) / sigma^2|^2. Over several levels this is
-    NCSN's annealed loss; over one it is that of Vincent (2011).
+    It is sigma^2 / 2 * |score(x, sigma) - (alpha * x0 - x) / sigma^2|^2. Over several levels this
+    is NCSN's annealed loss; over one level it is Vincent's (2011).
     """
-    row, x = perturb(x0, levels, noise, table)
-    error = network(row.c_in * x, row.cond) - target(row, x0, noise)
+    row, error = _output_error(network, x0, levels, noise, table)
     return 0.5 * _sum((row.gain * error).square())
 
 
 def implicit(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
-    """Implicit score matching with the exact trace (Hyvarinen 2005), weighted by sigma^2.
+    """Return the loss of implicit score matching (Hyvarinen 2005) times sigma^2.
 
-    sigma^2 * (tr(grad score) + |score|^2 / 2) at noisy samples. One backward pass a dimension: for
-    points, not for images.
+    It is sigma^2 * (tr(grad score) + |score|^2 / 2) at noisy samples. The exact trace takes one
+    backward pass for each dimension, so it is for points and not for images.
     """
     row, x = perturb(x0, levels, noise, table)
-    score = score_of(network, x.requires_grad_(), row)
+    score = network_score(network, x.requires_grad_(), row)
     trace = torch.zeros(len(x), device=x.device)
     for i in range(x[0].numel()):
         slope = _gradient(score.flatten(1)[:, i].sum(), x)
@@ -100,31 +101,39 @@ def sliced(
     table: Levels,
     directions: Tensor,
 ) -> Tensor:
-    """Sliced score matching, variance reduced (Song et al. 2019, eq. 8), weighted by sigma^2.
+    """Return the loss of sliced score matching, variance reduced, times sigma^2.
 
-    sigma^2 * (v^T grad(score) v + |score|^2 / 2) at noisy samples, for directions v [N, *S]. The
-    mean over v ~ N(0, I) is the implicit loss.
+    It is sigma^2 * (v^T grad(score) v + |score|^2 / 2) at noisy samples, for directions v [N, *S]
+    (Song et al. 2019, eq. 8). Its mean over v ~ N(0, I) is the implicit loss.
     """
     row, x = perturb(x0, levels, noise, table)
-    score = score_of(network, x.requires_grad_(), row)
+    score = network_score(network, x.requires_grad_(), row)
     slope = _gradient((score * directions).sum(), x)
     curvature = _sum(slope * directions)
     return row.sigma.flatten() ** 2 * (curvature + 0.5 * _sum(score.square()))
 
 
 def perturb(x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> tuple[Levels, Tensor]:
-    """The rows of `levels`, and x = alpha * x0 + sigma * noise."""
+    """Return the rows of `levels`, and x = alpha * x0 + sigma * noise."""
     row = table.at(levels, x0.ndim)
     return row, row.alpha * x0 + row.sigma * noise
 
 
 def target(row: Levels, x0: Tensor, noise: Tensor) -> Tensor:
-    """F*, the raw output that makes D = x0."""
+    """Return F*, the raw output that makes D = x0."""
     return row.from_x0 * x0 + row.from_noise * noise
 
 
-def score_of(network: Network, x: Tensor, row: Levels) -> Tensor:
-    """The network's score at x: (alpha * D - x) / sigma^2."""
+def _output_error(
+    network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels
+) -> tuple[Levels, Tensor]:
+    """Return the rows of `levels`, and F - F*."""
+    row, x = perturb(x0, levels, noise, table)
+    return row, network(row.c_in * x, row.cond) - target(row, x0, noise)
+
+
+def network_score(network: Network, x: Tensor, row: Levels) -> Tensor:
+    """Return the network's score at x, (alpha * D - x) / sigma^2."""
     denoised = row.c_skip * x + row.c_out * network(row.c_in * x, row.cond)
     return (row.alpha * denoised - x) / row.sigma**2
 

@@ -1,4 +1,4 @@
-"""How well a checkpoint's model describes data: its negative log likelihood."""
+"""Measure the negative log likelihood of data under a checkpoint's model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.train import likelihood as flow
 from difftool.train import variational
 
-_FEW: Final = 8  # dimensions up to which the exact trace costs little
+_FEW: Final = 8  # dimensions for which the exact trace costs little
 
 Method = Literal["ode", "bound"]
 
@@ -26,9 +26,9 @@ class Likelihood:
     """The mean negative log likelihood of n samples.
 
     - `negative_log_likelihood`, `standard_error`: in `unit`, "bits/dim" of images or "nats/sample"
-      of points; there is no standard error of one sample
-    - `steps`: of the method, with its other settings: `probes` of the ODE, `variance` of the bound
-    - `checkpoint`, `weights`: what was measured; the weights are "ema" or "raw"
+      of points; a single sample has no standard error
+    - `steps`, `settings`: the steps of the method and its settings, `probes` or `variance`
+    - `checkpoint`, `weights`: the measured model; the weights are "ema" or "raw"
     """
 
     negative_log_likelihood: float
@@ -60,17 +60,17 @@ def measure_likelihood(
     """Measure the negative log likelihood of the first n samples of data under a model.
 
     Args:
-        checkpoint: a run, of which the newest checkpoint is taken, or a checkpoint.
-        data: as `difftool.data.load` takes it; `split` is of a data set on the hub.
+        checkpoint: a checkpoint, or a run, whose newest checkpoint is taken.
+        data: a source as for `difftool.data.load`; `split` is for a data set on the hub.
         method: "ode" integrates the probability-flow ODE (Song et al. 2021b, section 4.3);
             "bound" is the variational bound of a DDPM (Ho et al. 2020, eq. 5).
         seed: fixes all noise, and the points of a toy.
-        steps: of Runge and Kutta's method, 4 evaluations each; 50 by default. Of "ode" alone.
-        probes: random directions that estimate the divergence (Hutchinson); 0 takes all dimensions,
-            exactly. 1 by default, and 0 for points. Of "ode" alone.
-        max_batch: samples that run together; no figure depends on it.
-        ema: measure the moving average of the weights, or the last weights.
-        on_step: called with the steps done and those in all.
+        steps: steps of Runge and Kutta's method, 4 evaluations each; 50 by default. Only for "ode".
+        probes: random directions that estimate the divergence (Hutchinson); 0 takes all dimensions
+            and is exact. The default is 1, and 0 for points. Only for "ode".
+        max_batch: samples that run together; the result does not depend on it.
+        ema: measure the moving average of the weights; False measures the last weights.
+        on_step: called with the number of steps done, and of all steps.
 
     Raises:
         UsageError: a setting has no meaning, or data and model do not fit.
@@ -83,7 +83,8 @@ def measure_likelihood(
     """
     if method == "bound" and (steps, probes) != (None, None):
         raise UsageError(
-            "`steps` and `probes` are of `method=ode`", "the bound takes every level once"
+            "`steps` and `probes` are only for `method=ode`",
+            "leave them out; the bound takes every level once",
         )
     if n < 1 or max_batch < 1:
         raise UsageError(f"{n} samples in batches of {max_batch}", "both start at 1")
@@ -126,7 +127,7 @@ def measure_likelihood(
 
 
 class _Counted:
-    """Counts steps, and passes on how many are done."""
+    """A counter of steps, which reports their number."""
 
     def __init__(self, on_step: Callable[[int, int], None], total: int) -> None:
         self._on_step, self._done, self._total = on_step, 0, total
@@ -162,7 +163,7 @@ def _variance(loaded: Checkpoint) -> str:
 
 
 def _ode(loaded: Checkpoint) -> Callable[..., Tensor]:
-    """Return what measures each item of a batch by the probability-flow ODE."""
+    """Return the function that measures each item of a batch by the probability-flow ODE."""
     spec, network, device = loaded.spec, *_on_device(loaded)
 
     def ode(items: Tensor, **settings: Any) -> Tensor:
@@ -175,7 +176,7 @@ def _ode(loaded: Checkpoint) -> Callable[..., Tensor]:
 
 
 def _bound(loaded: Checkpoint) -> Callable[..., Tensor]:
-    """Return what measures each item of a batch by the variational bound."""
+    """Return the function that measures each item of a batch by the variational bound."""
     spec, network, device = loaded.spec, *_on_device(loaded)
 
     def bound(items: Tensor, **settings: Any) -> Tensor:
@@ -189,4 +190,4 @@ def _bound(loaded: Checkpoint) -> Callable[..., Tensor]:
 
 def _on_device(loaded: Checkpoint) -> tuple[flow.Network, str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return flow.network_of(loaded.network.to(device), loaded.spec), device
+    return flow.without_label(loaded.network.to(device), loaded.spec), device

@@ -1,4 +1,4 @@
-"""What a run tells the world: metrics.jsonl, TensorBoard and a progress bar; and what stops it."""
+"""The reports of a run: metrics.jsonl, TensorBoard and a progress bar; and the signals to it."""
 
 import json
 import signal
@@ -27,10 +27,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Monitor:
-    """Records of a run, from step `start` on; what an earlier process recorded past it is dropped.
+    """A writer of a run's records from step `start` on, which drops later ones of an earlier run.
 
     A record is {"step", "loss", "lr", "grad_norm", "images_per_second"}: the number of finished
-    steps, and means over the steps since the record before.
+    steps, and means over the steps since the last record.
     """
 
     def __init__(self, run: Path, *, start: int, steps: int, progress: bool) -> None:
@@ -49,7 +49,7 @@ class Monitor:
         )
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Show one more finished step."""
         self._bar.advance(self._task)
 
     def record(self, step: int, **values: float) -> None:
@@ -76,7 +76,10 @@ class Monitor:
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM become `requested`, so that a step ends whole; a second stops at once."""
+    """A handler of Ctrl-C and SIGTERM, which sets `requested` so that the step can end.
+
+    A second signal stops the process at once.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -100,16 +103,16 @@ class Interrupt:
 
 
 def _until(path: Path, start: int) -> bytes:
-    """The records of steps up to `start`; every other line is left out, with a warning.
+    """Return the records of steps up to `start`.
 
-    There is none for a last line that a crash cut off.
+    Other lines are left out with a warning, but a last line that a crash cut off without one.
     """
     *lines, last = path.read_bytes().split(b"\n")
-    if _step_of(last) is not None:  # but for its line feed
+    if _read_step(last) is not None:  # whole except for its line feed
         lines.append(last)
     kept = []
     for number, line in enumerate(lines, 1):
-        step = _step_of(line)
+        step = _read_step(line)
         if step is None:
             log.warning("%s: line %d is not a record, and is left out", path, number)
         elif step <= start:
@@ -117,8 +120,8 @@ def _until(path: Path, start: int) -> bytes:
     return b"".join(kept)
 
 
-def _step_of(line: bytes) -> int | None:
-    """The step of a record; None if the line is anything else."""
+def _read_step(line: bytes) -> int | None:
+    """Return the step of a record; None if the line is anything else."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

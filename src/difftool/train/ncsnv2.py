@@ -1,13 +1,12 @@
 """NCSNv2's rules for noise levels and step size (Song and Ermon 2020, "Improved techniques").
 
 Technique 1: sigma_1 is the largest distance between two data points. Technique 2: neighbouring
-levels overlap as a fixed probability says. Technique 4: the Langevin step makes a level end with
-the noise that the next one expects.
+levels overlap with a fixed probability. Technique 4: the Langevin step size makes each level end
+with the noise that the next one expects.
 """
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
     from difftool.train.data import Data
 
 OVERLAP = 0.5  # the constant C of technique 2
-BUDGET = 1000  # sampling steps that "auto" spends at least, over all levels
+BUDGET = 1000  # the least number of sampling steps that "auto" gives, over all levels
 AUTO = "auto"
-_ITEMS = 10_000  # data items whose distances are looked at
+_ITEMS = 10_000  # data items whose distances are compared
 
 
 def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
-    """`config` with every "auto" of its schedule and sampler replaced by what the data asks for.
+    """Replace every "auto" of a configuration's schedule and sampler by the number for the data.
 
-    UsageError if that leaves open what "auto" depends on, or the data gives no answer.
+    UsageError if other numbers on which it depends are missing, or the data gives no answer.
     """
     schedule, sampler = dict(config.schedule), dict(config.sampler.arguments)
     if AUTO not in (*schedule.values(), *sampler.values()):
@@ -37,19 +36,20 @@ def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
     if schedule.get("kind") != "geometric" or config.sampler.name != "annealed_langevin":
         raise UsageError(
             '"auto" needs a geometric schedule and the annealed_langevin sampler',
-            "see the preset ncsnv2-cifar10",
+            "start from the preset ncsnv2-cifar10",
         )
     if schedule.get("sigma_max") == AUTO:
         schedule["sigma_max"] = largest_distance(data.items)
-    # Checks all that there is of the schedule; two is what any number of levels may be here.
-    ends = schedule_from_dict({**schedule, **({"levels": 2} if _is_auto(schedule) else {})})
+    # This checks the schedule. Only its ends are needed, so two levels stand in for "auto".
+    open_levels = schedule.get("levels") == AUTO
+    ends = schedule_from_dict({**schedule, **({"levels": 2} if open_levels else {})})
     sigma_min, sigma_max = float(ends.sigma[0]), float(ends.sigma[-1])
     if math.isinf(sigma_max / sigma_min):
         raise UsageError(
             f'no levels "auto" lead from sigma {sigma_max:.3g} to {sigma_min:.3g}',
             "set schedule.sigma_max and schedule.sigma_min nearer to each other",
         )
-    if _is_auto(schedule):
+    if open_levels:
         schedule["levels"] = level_count(math.prod(data.shape), sigma_max, sigma_min)
     levels = schedule["levels"]
     if sampler.get("steps") == AUTO:
@@ -67,14 +67,10 @@ def resolve(config: TrainConfig, data: "Data") -> TrainConfig:
     return config.model_copy(update={"schedule": schedule, "sampler": resolved})
 
 
-def _is_auto(schedule: Mapping[str, Any]) -> bool:
-    return schedule.get("levels") == AUTO
-
-
 def largest_distance(items: Tensor) -> float:
-    """Technique 1: the largest distance between two items, in the units of training.
+    """Return the largest distance between two items, in the units of training (technique 1).
 
-    uint8 images count as [0, 1]. Of large sets the first 10 000 items are compared.
+    uint8 images count as [0, 1]. In large sets only the first 10 000 items are compared.
     """
     flat = items[:_ITEMS].flatten(1).float()
     scale = 1 / 255 if items.dtype == torch.uint8 else 1.0
@@ -82,15 +78,15 @@ def largest_distance(items: Tensor) -> float:
 
 
 def level_count(dimensions: int, sigma_max: float, sigma_min: float) -> int:
-    """Technique 2: how many geometric levels make neighbours overlap by C = 0.5."""
+    """Return the number of geometric levels whose neighbours overlap by C = 0.5 (technique 2)."""
     ratio = level_ratio(dimensions)
     return max(2, 1 + round(math.log(sigma_max / sigma_min) / math.log(ratio)))
 
 
 def level_ratio(dimensions: int) -> float:
-    """The ratio g > 1 of neighbouring sigmas that solves overlap(g, D) = 0.5, by bisection.
+    """Return the ratio g > 1 of neighbouring sigmas that solves overlap(g, D) = 0.5, by bisection.
 
-    UsageError in 4 dimensions and fewer, if any two levels overlap by more.
+    UsageError in 4 dimensions and fewer, in which any two levels overlap by more.
     """
     if 2 * dimensions <= 9:
         raise UsageError(
@@ -106,18 +102,19 @@ def level_ratio(dimensions: int) -> float:
 
 
 def overlap(ratio: float, dimensions: int) -> float:
-    """Phi(sqrt(2D)(g-1) + 3g) - Phi(sqrt(2D)(g-1) - 3g): how much of a level its neighbour covers.
+    """Return the share of a level that its neighbour covers.
 
-    Proposition 2: a D-dimensional Gaussian's radius is close to N(sqrt(D) sigma, sigma^2 / 2).
+    It is Phi(sqrt(2D)(g-1) + 3g) - Phi(sqrt(2D)(g-1) - 3g), since by proposition 2 the radius of a
+    D-dimensional Gaussian is close to N(sqrt(D) sigma, sigma^2 / 2).
     """
     shift = math.sqrt(2 * dimensions) * (ratio - 1)
     return _normal_cdf(shift + 3 * ratio) - _normal_cdf(shift - 3 * ratio)
 
 
 def final_variance(rate: float, ratio: float, steps: int) -> float:
-    """s_T^2 / sigma^2 after `steps` Langevin steps at a level entered from the one above it.
+    """Return s_T^2 / sigma^2 after `steps` Langevin steps at a level that follows the one above.
 
-    Proposition 3, in the image code's convention: a step is x += rate * sigma^2 * score +
+    This is proposition 3 in the image code's convention: a step is x += rate * sigma^2 * score +
     sqrt(2 rate) * sigma * z. `ratio` is that of neighbouring sigmas.
     """
     kept = (1 - rate) ** 2
@@ -126,7 +123,10 @@ def final_variance(rate: float, ratio: float, steps: int) -> float:
 
 
 def step_size(ratio: float, steps: int, sigma_min: float) -> float:
-    """Technique 4: the step size at sigma_min whose `final_variance` is nearest to 1, on a grid."""
+    """Return the step size at sigma_min whose `final_variance` is nearest to 1 (technique 4).
+
+    It is the best one of a fine grid.
+    """
     rates = np.geomspace(1e-4, 1, 20_000, endpoint=False)
     errors = [abs(final_variance(rate, ratio, steps) - 1) for rate in rates]
     return float(rates[np.argmin(errors)]) * sigma_min**2

@@ -1,4 +1,4 @@
-"""The configured loss of a step: the network as it sees it, what is drawn, and what weighs it."""
+"""The configured loss of a training step, with all that is drawn for it."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,7 +13,7 @@ from difftool.train.config import TrainConfig
 
 
 class Conditioned(nn.Module):
-    """A network as losses call it, F(x, cond) or F(x, cond, label) if there are classes.
+    """A network in the form that losses call: F(x, cond), or F(x, cond, label) with classes.
 
     It is one module, so that data-parallel training can wrap it.
     """
@@ -33,16 +33,16 @@ class Conditioned(nn.Module):
 
 
 class Objective:
-    """loss(network, x0, labels, step, slots), with all that is drawn for (seed, step, slot)."""
+    """A loss of (network, x0, labels, step, slots), with all that is drawn for each slot."""
 
     def __init__(self, config: TrainConfig, spec: ModelSpec, device: torch.device) -> None:
         self.spec, self.device = spec, device
         self.kind, self.vlb_weight = config.loss.kind, config.loss.vlb_weight
         self.seed, self.label_dropout = config.run.seed, config.loss.label_dropout
-        self.table = losses.levels_of(spec, device)
+        self.table = losses.level_table(spec, device)
         self.posterior: variational.Posterior | None = None
         if spec.learned_variance:
-            self.posterior = variational.posterior_of(spec, device)
+            self.posterior = variational.posterior_table(spec, device)
 
     def __call__(
         self,
@@ -52,9 +52,9 @@ class Objective:
         step: int,
         slots: draws.Indices,
     ) -> Tensor:
-        """The losses of clean samples x0 [N, *S] in `slots` [N] of a step; [N].
+        """Return the losses of clean samples x0 [N, *S] in `slots` [N] of a step; [N].
 
-        The network is a function of x, cond and, if there are labels int64 [N], label.
+        The network is a function of x and cond and, if there are labels int64 [N], of label.
         """
         if labels is not None:
             dropped = draws.drops(self.seed, step, slots, self.label_dropout)

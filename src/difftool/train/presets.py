@@ -1,4 +1,4 @@
-"""Named configurations: the papers' recipes, and those of the models that come with difftool."""
+"""Named configurations: those of papers, and those of the models that come with difftool."""
 
 import tomllib
 from importlib import resources
@@ -8,7 +8,7 @@ from difftool.train.config import TrainConfig, parse
 
 
 def preset_names() -> list[str]:
-    """All presets."""
+    """Return the names of all presets."""
     folder = resources.files("difftool.train") / "presets"
     return sorted(
         file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml")
@@ -16,7 +16,7 @@ def preset_names() -> list[str]:
 
 
 def preset(name: str) -> TrainConfig:
-    """The configuration of a preset; UsageError if there is none of this name."""
+    """Return the configuration of a preset; UsageError if there is none of this name."""
     if name not in preset_names():
         raise UsageError(f"unknown preset {quoted(name)}", f"one of: {', '.join(preset_names())}")
     file = resources.files("difftool.train") / "presets" / f"{name}.toml"

@@ -1,4 +1,4 @@
-"""Sample grids during training: a program's table, run row by row on the averaged weights."""
+"""Sample grids during training: run a program row by row with the averaged weights."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ COLUMNS = 4
 
 
 class Preview:
-    """Draws the same `COUNT` samples, as seen by ever later weights, into a run's `samples` folder.
+    """A drawer of the same `COUNT` samples with ever later weights, into a run's `samples` folder.
 
     UsageError if the model's samples are not images.
     """
@@ -32,12 +32,12 @@ class Preview:
     def __init__(self, run: Path, spec: ModelSpec, program: Program) -> None:
         if len(spec.shape) != 3 or spec.data_range is None:
             raise UsageError(
-                f"samples of shape {spec.shape} make no picture", "leave run.sample_every out"
+                f"samples of shape {spec.shape} are not pictures", "leave run.sample_every out"
             )
         self.folder, self.spec, self.program = run / "samples", spec, program
 
     def draw(self, step: int, network: nn.Module, average: Mapping[str, Tensor]) -> Path:
-        """Sample with `network` under its averaged weights; the PNG that was written."""
+        """Sample with the averaged weights, and return the path of the PNG."""
         averaged = copy.deepcopy(network).eval()
         averaged.load_state_dict({**network.state_dict(), **average})
         path = self.folder / f"step-{step:09d}.png"
@@ -48,9 +48,10 @@ class Preview:
 
 @torch.inference_mode()
 def run_program(network: nn.Module, program: Program, spec: ModelSpec, count: int) -> Tensor:
-    """Samples 0 .. count - 1 of seed 0; float32 [count, *S]. See `difftool.diffusion.program`.
+    """Return samples 0 .. count - 1 of seed 0; float32 [count, *S].
 
-    In a model with classes sample i has the label i modulo their number.
+    The rows are those of `difftool.diffusion.program`. In a model with classes sample i has the
+    label i modulo their number.
     """
     device = next(network.parameters()).device
     samples, shape = np.arange(count), spec.shape
@@ -88,7 +89,7 @@ def run_program(network: nn.Module, program: Program, spec: ModelSpec, count: in
 def _conditioning(
     network: nn.Module, program: Program, spec: ModelSpec, count: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The conditioner's output [U, C], and where in it each row's samples look, int64 [R, N]."""
+    """Return the conditioner's output [U, C], and the row of it for each row and sample [R, N]."""
     labels = Labels(np.arange(count) % spec.classes) if spec.classes else None
     rows = lay_out_rows(program, spec, count, labels)
     known = [torch.tensor(rows.conds, dtype=torch.float32, device=device)]
@@ -100,7 +101,7 @@ def _conditioning(
 
 
 def _png(samples: Tensor, spec: ModelSpec) -> bytes:
-    """Samples [N, C, H, W] on one sheet, `COLUMNS` to a row."""
+    """Write samples [N, C, H, W] on one sheet, `COLUMNS` to a row, as PNG."""
     low, high = spec.data_range or (0.0, 1.0)
     pixels = ((samples - low) * (255 / (high - low))).round().clamp(0, 255).byte().cpu().numpy()
     framed = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=255)

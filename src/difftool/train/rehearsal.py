@@ -1,6 +1,6 @@
-"""The first step of a training as a rehearsal: sizes go through it, and no numbers.
+"""Rehearse the first step of a training with sizes alone, without any numbers.
 
-So what does not fit is known before a network is made, a folder is written or an hour is spent.
+So a misfit is found before a network is made, a folder is written or an hour is spent.
 """
 
 import os
@@ -20,10 +20,10 @@ from difftool.train.objective import Conditioned, Objective
 
 _SAMPLES: Final = 2
 _FLOAT: Final = 4  # bytes
-_COPIES: Final = 5  # of the weights: their average, their gradients, and Adam's two moments
+_COPIES: Final = 5  # the weights, their average, their gradients, and Adam's two moments
 _HINTS: Final = {
-    1: "points are for the network mlp",
-    3: "images are for the other networks than mlp; choose data.size and multipliers so that every "
+    1: "for points choose the network mlp",
+    3: "for images choose another network than mlp, and data.size and multipliers so that every "
     "level halves it evenly",
 }
 
@@ -32,9 +32,9 @@ def rehearse(config: TrainConfig, spec: ModelSpec, call: NetworkCall, data: Data
     """Send a batch through a network and its loss, and back.
 
     Raises:
-        UsageError: the call makes no network, or it cannot take samples of the data, or gives
-            others back.
-        ResourceError: this machine's memory cannot hold the weights, or a batch.
+        UsageError: the call makes no network, or one that cannot take samples of the data, or one
+            whose output has the wrong shape.
+        ResourceError: this machine's memory cannot hold the weights or a batch.
     """
     with torch.device("meta"):
         network = build_network(call)
@@ -49,11 +49,11 @@ def rehearse(config: TrainConfig, spec: ModelSpec, call: NetworkCall, data: Data
             raise UsageError(
                 f"network {call.kind} makes {list(output.shape[1:])} of samples "
                 f"{list(spec.shape)}, and the loss {config.loss.kind} takes {list(expected)}",
-                "leave in_channels and out_channels to the data",
+                "leave in_channels and out_channels out; they follow from the data",
             )
         return output
 
-    # The exact trace is as many backward passes as there are dimensions; this one is like each.
+    # The exact trace takes a backward pass for each dimension; the sliced loss takes one like them.
     loss = config.loss.model_copy(update={"kind": "sliced"})
     sliced = config.model_copy(update={"loss": loss})
     objective = Objective(
@@ -71,12 +71,12 @@ def rehearse(config: TrainConfig, spec: ModelSpec, call: NetworkCall, data: Data
 
 
 def _require_memory(parameters: int, config: TrainConfig, data: Data) -> None:
-    """ResourceError if a training is larger than all of this machine's memory."""
+    """Raise ResourceError if a training is larger than all of this machine's memory."""
     try:
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Windows
         return
-    copies = _COPIES if not torch.cuda.is_available() else 1  # which has memory of its own
+    copies = 1 if torch.cuda.is_available() else _COPIES  # a GPU has memory of its own
     numbers = data.items[0].numel() * config.run.batch // config.optimizer.accumulate
     for what, needed, hint in (
         (f"a network of {parameters} weights", copies * parameters, "make it narrower"),

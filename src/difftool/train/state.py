@@ -1,4 +1,4 @@
-"""A run between two steps: weights, their average, Adam's moments and the step number."""
+"""The state of a run between two steps: weights, their average, Adam's moments and the step."""
 
 import contextlib
 import math
@@ -23,7 +23,8 @@ from difftool.train.objective import Conditioned, Objective
 from difftool.train.rehearsal import rehearse
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-# What a resumption may change of a run's configuration without making it another run.
+_EDITED = "if it was edited, undo that; else use an earlier checkpoint"
+# The keys that may change when a run is resumed.
 FREE = {
     "data": ("source",),
     "sampler": ("name", "arguments"),
@@ -35,7 +36,7 @@ class TrainState:
     """Everything that a step changes, and the step itself.
 
     After `step` steps it is a pure function of the configuration and the data: noise, levels, order
-    and dropout of a step are drawn from (seed, step), so no generator state is saved.
+    and dropout of a step depend on (seed, step) alone, so no generator state is saved.
     """
 
     def __init__(self, config: TrainConfig, data: Data) -> None:
@@ -62,15 +63,17 @@ class TrainState:
         )
 
     def advance(self) -> tuple[Tensor, Tensor]:
-        """Take one step; this process's mean loss and the gradient norm, still on the device."""
+        """Take one step; return this process's mean loss and the gradient norm, on the device."""
         settings = self.config.optimizer
         process = self.accelerator.process_index
         torch.manual_seed(draws.torch_seed(self.config.run.seed, self.step, process))
+        # The rate is a function of the step, so a resumed run needs no scheduler's state.
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr_at(self.step, self.config.run.steps)
         self.optimizer.zero_grad(set_to_none=True)
         parts = []
         for index, slots in enumerate(self.slots):
+            # Processes exchange gradients only once, with the last micro-batch.
             last = index == len(self.slots) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 loss = self._loss(slots) / len(self.slots)
@@ -113,22 +116,22 @@ class TrainState:
             },
             optimizer=_optimizer_record(self.step),
             data=self._data_record(),
-            replace=ckpt.all_files,  # a damaged one, if the run went on from the one before
+            replace=ckpt.all_files,  # a damaged one, if the run was resumed before it
         )
         ckpt.prune(folder, self.config.run.keep)
         return folder
 
     def restore(self, folder: Path) -> None:
-        """Go on from a checkpoint of the same run."""
+        """Continue from a checkpoint of the same run."""
         saved = ckpt.read_config(folder)
         _check_same_run(saved["training"], self.config, folder)
         self._check_same_data(saved.get("data"), folder)
         if ckpt.OPTIMIZER not in saved["files"]:
-            raise ArtefactError(f"{folder} holds weights only", "a run cannot go on from it")
+            raise ArtefactError(f"{folder} holds weights only", "resume from another checkpoint")
         if read_json(folder / ckpt.OPTIMIZER_JSON) != _optimizer_record(saved["step"]):
             raise ArtefactError(
-                f"{folder / ckpt.OPTIMIZER_JSON} is not that of an Adam run",
-                "a run cannot go on from it",
+                f"{folder / ckpt.OPTIMIZER_JSON} is not from an Adam run",
+                "resume from another checkpoint",
             )
         weights, parameters = self.network.state_dict(), dict(self.network.named_parameters())
         like = {f"{name}.{key}": value for name, value in parameters.items() for key in MOMENTS}
@@ -148,13 +151,13 @@ class TrainState:
         return {"items": len(self.data.items), "sha256": self.data.sha256}
 
     def _check_same_data(self, saved: Any, folder: Path) -> None:
-        """UsageError for other data; an earlier version did not say what a run was trained on."""
+        """Raise UsageError for other data; checkpoints of early versions have no record of it."""
         present = self._data_record()
         if saved is None or saved == present:
             return
         if not isinstance(saved, dict) or saved.keys() != present.keys():
-            raise ArtefactError(f"{folder / ckpt.CONFIG} mistypes data", "was it edited?")
-        # The first digits of a digest tell two data sets apart; all are in config.json.
+            raise ArtefactError(f"{folder / ckpt.CONFIG} mistypes data", _EDITED)
+        # The first digits of a digest distinguish two data sets; all digits are in config.json.
         old, new = (f"{str(each['sha256'])[:16]}..." for each in (saved, present))
         raise UsageError(
             f"{folder} was trained on {str(saved['items'])[:16]} items with the sha256 {old}, "
@@ -168,7 +171,7 @@ def _optimizer_record(step: int) -> dict[str, Any]:
 
 
 def _slots(config: TrainConfig, accelerator: Accelerator) -> list[draws.Indices]:
-    """This process's part of a batch's slots, by micro-batch."""
+    """Return this process's part of a batch's slots, by micro-batch."""
     batch, processes = config.run.batch, accelerator.num_processes
     parts = processes * config.optimizer.accumulate
     if batch % parts:
@@ -183,11 +186,11 @@ def _slots(config: TrainConfig, accelerator: Accelerator) -> list[draws.Indices]
 
 def _check_same_run(saved: dict[str, Any] | None, config: TrainConfig, folder: Path) -> None:
     if saved is None:
-        raise ArtefactError(f"{folder} does not say how it was trained", "start a run of its own")
+        raise ArtefactError(f"{folder} has no record of its training", "start a run of its own")
     try:
-        saved = parse(saved).model_dump(mode="json")  # fills in what was not a setting yet
+        saved = parse(saved).model_dump(mode="json")  # adds the defaults of newer settings
     except UsageError as error:
-        raise ArtefactError(f"{folder}: {error.message}", "was it edited?") from error
+        raise ArtefactError(f"{folder}: {error.message}", _EDITED) from error
     present = config.model_dump(mode="json")
     for section, value in present.items():
         free = FREE.get(section, ())

@@ -1,4 +1,4 @@
-"""The training loop: steps, records, checkpoints, and how a run ends."""
+"""The training loop: steps, records, checkpoints, and the end of a run."""
 
 import contextlib
 import math
@@ -30,7 +30,7 @@ from difftool.train.state import TrainState
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that has ended: its folder, its last checkpoint, and the optimizer steps in all."""
+    """A finished run: its folder, its last checkpoint, and the number of all its steps."""
 
     path: Path
     checkpoint: Path
@@ -42,16 +42,16 @@ def train(
 ) -> TrainedRun:
     """Train a DDPM or an NCSN into the run folder `out`.
 
-    If the folder holds a run, `resume` goes on from its newest whole checkpoint. It ends with the
+    If the folder holds a run, `resume` continues from its newest whole checkpoint. It ends with the
     same weights as a run that was never interrupted, bit for bit on a CPU. Ctrl-C and SIGTERM save
     a checkpoint after the current step. `progress` draws a bar on a terminal.
 
     Raises:
-        UsageError: data, network and configuration do not fit, or `out` holds another run, or
-            another process trains there.
-        ArtefactError: the checkpoint to go on from is damaged.
+        UsageError: data, network and configuration do not fit, `out` holds another run, or another
+            process trains there.
+        ArtefactError: the checkpoint to continue from is damaged.
         CheckFailed: the loss is not finite.
-        Cancelled: Ctrl-C or SIGTERM.
+        Cancelled: Ctrl-C or SIGTERM stopped the run.
         ResourceError: memory or the disk is too small, or `out` may not be written to.
 
     Examples:
@@ -63,17 +63,17 @@ def train(
         20
     """
     run = Path(out)
-    _begun(run, resume)  # refuses at once what can be seen at once
+    _begun(run, resume)  # a first look, before the data is loaded
     data = load_data(config.data, config.run.seed)
     config = resolve(config, data)
     with _memory(config):
         state = TrainState(config, data)
-    # A sampler that cannot be is an error now, and not after the training.
+    # An impossible sampler is an error now, and not after the training.
     program = compile_program(state.spec, config.sampler.call)
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
     main = state.accelerator.is_main_process
     with locked(run, wait=False) if main else contextlib.nullcontext():
-        state.accelerator.wait_for_everyone()  # nobody looks before one holds it for all
+        state.accelerator.wait_for_everyone()  # the main process has the lock from here on
         if _begun(run, resume):
             state.restore(ckpt.find_checkpoint(run))
         if main:
@@ -84,7 +84,7 @@ def train(
 
 @contextlib.contextmanager
 def _memory(config: TrainConfig) -> Iterator[None]:
-    """ResourceError if memory runs out, for which torch has no class of its own."""
+    """Raise ResourceError if memory runs out; torch has no common class for that."""
     try:
         yield
     except Exception as error:
@@ -97,7 +97,7 @@ def _memory(config: TrainConfig) -> Iterator[None]:
 
 
 def _begun(run: Path, resume: bool) -> bool:
-    """Whether a folder holds a run to go on with; UsageError if it does and must not."""
+    """Tell if a folder holds a run; UsageError if it does and is not to be resumed."""
     begun = bool(ckpt.list_checkpoints(run))
     if begun and not resume:
         raise UsageError(f"{run} already holds a run", "resume it, or choose another folder")
@@ -105,7 +105,10 @@ def _begun(run: Path, resume: bool) -> bool:
 
 
 class Window:
-    """The steps since the last record. Losses stay on the device until then: reading one waits."""
+    """The steps since the last record.
+
+    Losses stay on the device until the next record, because reading one waits for the device.
+    """
 
     def __init__(self, state: TrainState) -> None:
         self.state = state
@@ -121,7 +124,7 @@ class Window:
         self.norms.append(norm)
 
     def close(self) -> dict[str, float]:
-        """The window's means over steps and processes; CheckFailed if one is not finite."""
+        """Return the means over steps and processes; CheckFailed if a value is not finite."""
         state, count = self.state, len(self.losses)
         losses = state.accelerator.reduce(torch.stack(self.losses), reduction="mean").tolist()
         norms = torch.stack(self.norms).tolist()
@@ -151,6 +154,7 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
             if monitor:
                 monitor.advance()
             stop = _agree(state, interrupt.requested)
+            # A loss that is not finite raises in `close`, before anything is saved.
             save = stop or _due(state, settings.checkpoint_every)
             draw = _due(state, settings.sample_every)
             if save or draw or _due(state, settings.log_every):
@@ -170,12 +174,15 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
 
 
 def _due(state: TrainState, every: int | None) -> bool:
-    """Whether what happens `every` so many steps, and at the end, happens now; None is never."""
+    """Tell if an event is due that happens `every` so many steps and at the end; None is never."""
     return every is not None and (state.step % every == 0 or state.step == state.config.run.steps)
 
 
 def _agree(state: TrainState, requested: bool) -> bool:
-    """Whether to stop now. Several processes ask each other, but only where they meet anyway."""
+    """Tell if the run should stop now.
+
+    Several processes must agree. They ask each other only at the steps at which they meet anyway.
+    """
     if state.accelerator.num_processes == 1:
         return requested
     if state.step % state.config.run.log_every:

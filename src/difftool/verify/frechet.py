@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from difftool.bundle import Bundle
 from difftool.diffusion.program import Program
-from difftool.evaluate.distances import frechet_distance, gaussian_of
+from difftool.evaluate.distances import fit_gaussian, frechet_distance
 from difftool.evaluate.extractor import open_extractor
 from difftool.evaluate.sets import read_data
 from difftool.runtime.images import is_image, to_uint8
@@ -108,12 +108,12 @@ def frechet_distances(
     `features` makes them of samples float32 [n, *S]. The sides draw with the same noise. UsageError
     if n, or the data, are less than 2.
     """
-    wanted = gaussian_of(data)
+    wanted = fit_gaussian(data)
 
     def distance(side: Side) -> float:
         model = Model(bundle, side.backend)
         samples = model.sample(program, n=n, seed=seed, on_step=lambda _: on_step())
-        return frechet_distance(gaussian_of(features(samples)), wanted)
+        return frechet_distance(fit_gaussian(features(samples)), wanted)
 
     first, second = sides
     return distance(first), distance(second)

@@ -8,7 +8,7 @@ from difftool.preflight.shapes.sized import INT64
 
 def reshape(op: Operation) -> Made:
     x, wanted = op.input(0), op.whole(1)
-    if not op.integer("allowzero", 0):
+    if not op.integer("allowzero", 0):  # 0 then means "as in the input"
         op.require(
             all(size or axis < len(x.shape) for axis, size in enumerate(wanted)),
             f"takes a size that is not there for {wanted}",

@@ -117,12 +117,13 @@ class Walk:
         made = rule(operation)
         if len(node.outputs) > len(made):
             raise refused(node, f"gives {len(made)} outputs, not {len(node.outputs)}")
+        # Shape and Size depend only on sizes, which are known, so runtimes fold them as well.
         constant = node.operator in _SIZES or all(
             value is None or value.constant for value in given
         )
         self._make(operation, made, constant)
         self._free(index, node.inputs)
-        self._free(index, node.outputs)
+        self._free(index, node.outputs)  # an output that nobody takes goes at once
 
     def end(self) -> Footprint:
         """Return the footprint of the whole graph."""
