@@ -13,7 +13,7 @@ from difftool.bundle import read_bundle
 from difftool.files import sha256_of
 from difftool.networks.trained import load_checkpoint
 from tests.cli.conftest import Command, tree
-from tests.importers.plain_openai import Shape
+from tests.oracles.plain_openai import Shape
 
 SAY = ["--set", "num_heads=1", "--set", "diffusion_steps=1000", "--set", "noise_schedule=linear"]
 SMALL = Shape(widths=(32,), attention=(), updown=False, outputs=3)

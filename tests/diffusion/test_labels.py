@@ -17,8 +17,8 @@ from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.runtime.backends.reference import Reference
-from tests.diffusion import analytic, plain_loops
-from tests.diffusion.analytic import START, Array
+from tests.oracles import analytic, plain_loops
+from tests.oracles.analytic import START, Array
 
 CLASSES = len(plain_loops.CENTERS)
 NULL = CLASSES

@@ -19,8 +19,8 @@ from difftool.diffusion.samplers import (
 )
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import CheckFailed, UsageError
-from tests.diffusion import plain_loops
-from tests.diffusion.analytic import EDM, NCSNV2, START, VE, VP, Array, draws, run_table
+from tests.oracles import plain_loops
+from tests.oracles.analytic import EDM, NCSNV2, START, VE, VP, Array, draws, run_table
 
 
 @pytest.mark.parametrize("steps", [1, 13, 50, 1000])

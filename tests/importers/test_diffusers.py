@@ -13,10 +13,10 @@ from difftool.importers import find, is_foreign
 from difftool.importers.format import Imported
 from difftool.importers.hub import choose
 from difftool.networks import build_network
-from tests.importers import diffusers_models as models
 from tests.importers.conftest import read
-from tests.importers.diffusers_models import CELEBA, CIFAR, SMALL
 from tests.importers.test_diffusers_ncsnpp import CHURCH, SCHEDULER
+from tests.oracles import diffusers_models as models
+from tests.oracles.diffusers_models import CELEBA, CIFAR, SMALL
 
 diffusers = pytest.importorskip("diffusers")
 

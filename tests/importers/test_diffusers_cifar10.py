@@ -14,7 +14,7 @@ from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.networks.trained import load_checkpoint
-from tests.importers import diffusers_models as models
+from tests.oracles import diffusers_models as models
 
 diffusers = pytest.importorskip("diffusers")
 # Their schedulers hand tensors to numpy in a way that numpy 2 would rather have go.

@@ -23,8 +23,8 @@ from difftool.importers.diffusers_ncsnpp import (
 from difftool.importers.diffusers_unet import options
 from difftool.networks import build_network
 from difftool.verify.eager import Eager
-from tests.importers import diffusers_models as models
 from tests.importers.conftest import read
+from tests.oracles import diffusers_models as models
 
 ONE, RUN = 2e-4, 1e-3  # of the largest output: one evaluation, a whole run
 # google/ncsnpp-church-256 at a reduced depth and width; attention needs 128 channels.

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from difftool.cli import main
 from difftool.errors import ArtefactError
 from difftool.importers import find
-from tests.importers import diffusers_models as models
 from tests.importers.conftest import read
-from tests.importers.diffusers_models import SMALL
+from tests.oracles import diffusers_models as models
+from tests.oracles.diffusers_models import SMALL
 
 pytest.importorskip("diffusers")
 

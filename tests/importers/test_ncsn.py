@@ -12,7 +12,7 @@ from difftool.errors import ArtefactError
 from difftool.importers.settings import SettingsMissing
 from difftool.networks import build_network
 from tests.importers.conftest import read
-from tests.importers.plain_ncsnv2 import DEEPER, DEEPEST, NCSNV2, State, Variant, evaluate
+from tests.oracles.plain_ncsnv2 import DEEPER, DEEPEST, NCSNV2, State, Variant, evaluate
 
 TOLERANCE = 2e-4  # of the largest output
 CONFIG = """

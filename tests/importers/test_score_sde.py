@@ -15,7 +15,7 @@ from difftool.importers.format import Imported
 from difftool.importers.settings import SettingsMissing
 from difftool.networks import build_network
 from tests.importers.conftest import read
-from tests.importers.plain_score_sde import Plain
+from tests.oracles.plain_score_sde import Plain
 
 TOLERANCE = 2e-4  # of the largest output
 LEVELS = 12

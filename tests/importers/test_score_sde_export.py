@@ -9,8 +9,8 @@ import torch
 from difftool.export import export
 from difftool.importers import find, write
 from difftool.runtime.opening import open_backend
-from tests.importers.plain_score_sde import Plain
-from tests.importers.test_golden import network_output
+from tests.importers.test_importers import network_output
+from tests.oracles.plain_score_sde import Plain
 
 TOLERANCE = 2e-4  # of the largest output
 SAID = {"data.image_size": "8", "model.sigma_max": "50", "model.num_scales": "12"}

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from difftool.preflight.shapes.table import REDUCTIONS, SAME
-from tests.preflight.single import Fixed, Single, fixed, image, scalar
+from tests.oracles.single import Fixed, Single, fixed, image, scalar
 
 HALF: Final = np.float16
 DOUBLE: Final = np.float64

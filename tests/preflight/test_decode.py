@@ -19,8 +19,8 @@ from difftool.preflight import GraphLimits, read_graph
 from difftool.preflight.decode import Decoder, Refused
 from difftool.preflight.schema import MESSAGES, Field
 from difftool.preflight.wire import BYTES, WireError, fields
-from tests.preflight.protobuf import by_cpp, by_python, plain
-from tests.preflight.wire_mutations import mutated, varint
+from tests.oracles.protobuf import by_cpp, by_python, plain
+from tests.oracles.wire_mutations import mutated, varint
 from tests.reliability.criteria import Cases
 
 CASES: Final = 1_000

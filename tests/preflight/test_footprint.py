@@ -9,8 +9,8 @@ import pytest
 from difftool.errors import ArtefactError
 from difftool.preflight.parts import Graph, Node, Tensor, Value
 from difftool.preflight.shapes import Footprint, infer
+from tests.oracles.single import Single
 from tests.preflight.operators import CASES
-from tests.preflight.single import Single
 
 LIMIT: Final = 1 << 30
 JUNK: Final = (

@@ -15,7 +15,7 @@ from difftool.bundle import read_bundle
 from difftool.checkpoint import read_config
 from difftool.cli import main
 from difftool.compile.sampler_onnx.site import RUNTIME
-from tests.importers.plain_openai import Shape
+from tests.oracles.plain_openai import Shape
 from tests.reliability.criteria import Cases
 
 LINES = {

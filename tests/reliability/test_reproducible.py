@@ -11,7 +11,7 @@ import torch
 
 from difftool.compile.sampler_onnx.site import RUNTIME
 from tests.cli.conftest import tree
-from tests.importers.plain_openai import Shape
+from tests.oracles.plain_openai import Shape
 
 GROUPS = {
     "from weights": (

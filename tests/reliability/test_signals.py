@@ -29,7 +29,7 @@ from difftool.cli.signals import Signals
 from difftool.compile.sampler_onnx.site import RUNTIME
 from difftool.errors import ResourceError
 from difftool.files import atomic_directory, temporary_folder, write_atomic
-from tests.importers.plain_openai import Shape
+from tests.oracles.plain_openai import Shape
 from tests.reliability.criteria import Cases
 from tests.reliability.file_layer import before, watched
 

@@ -17,7 +17,7 @@ from difftool.compile.sampler_onnx.site import RUNTIME
 from difftool.runtime.engine_cache import EngineCache
 from difftool.train.config import parse, to_toml
 from tests.cli.conftest import tree
-from tests.importers.plain_openai import Shape
+from tests.oracles.plain_openai import Shape
 from tests.reliability import commands, saves
 from tests.reliability.commands import Ended, Trouble
 

@@ -11,7 +11,7 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spacing import visited
 from difftool.diffusion.spec import ModelSpec
 from difftool.runtime.backends.reference import Reference
-from tests.diffusion import plain_loops
+from tests.oracles import plain_loops
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import pytest
 from difftool.diffusion import samplers, schedules
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from tests.diffusion.analytic import START, Array, denoiser, run_table
+from tests.oracles.analytic import START, Array, denoiser, run_table
 
 # The data range is left out: a clipped D has a kink, where no order holds.
 MODELS = {

@@ -16,7 +16,7 @@ from difftool.importers.format import Imported
 from difftool.importers.settings import SettingsMissing
 from difftool.networks import build_network
 from tests.importers.conftest import read
-from tests.importers.plain_openai import Shape, evaluate
+from tests.oracles.plain_openai import Shape, evaluate
 
 TOLERANCE = 2e-4  # of the largest output
 SAID = {"diffusion_steps": 1000, "noise_schedule": "linear", "image_size": 8}

@@ -12,8 +12,8 @@ from difftool.diffusion.invariant import validate
 from difftool.diffusion.spacing import visited
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from tests.diffusion import plain_loops_ode
-from tests.diffusion.analytic import (
+from tests.oracles import plain_loops_ode
+from tests.oracles.analytic import (
     EDM,
     NCSNV2,
     START,

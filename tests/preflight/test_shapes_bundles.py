@@ -27,7 +27,7 @@ from difftool.networks import build_network
 from difftool.preflight.shapes.footprint import Walk
 from difftool.runtime.model import find_bundle, shipped_models
 from tests.fixtures import POINTS_SPEC
-from tests.preflight.from_onnx import graph_of
+from tests.oracles.single import graph_of
 
 Shape = tuple[int, ...]
 Sizes = Mapping[str, tuple[int, Shape]]

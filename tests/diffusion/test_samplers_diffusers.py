@@ -10,7 +10,7 @@ import torch
 from difftool.diffusion import samplers, schedules
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from tests.diffusion.analytic import START, VP, Array, draws, network_of, run_table
+from tests.oracles.analytic import START, VP, Array, draws, network_of, run_table
 
 diffusers = pytest.importorskip("diffusers")
 # Their schedulers hand tensors to numpy in a way that numpy 2 would rather have go.

@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from difftool.preflight import Graph, GraphLimits, read_graph
 from difftool.preflight.shapes.footprint import Walk
 from difftool.preflight.shapes.operation import Made
 from difftool.preflight.shapes.sized import Sized
-from tests.preflight.from_onnx import graph_of
 
 Array = NDArray[Any]
+
+
+def graph_of(model: onnx.ModelProto) -> Graph:
+    """Return a model's outermost graph as preflight reads it."""
+    return read_graph(model.SerializeToString(), "model", control_flow=True, limits=GraphLimits())
 
 
 class Fixed(np.ndarray):

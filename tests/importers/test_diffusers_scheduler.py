@@ -15,9 +15,9 @@ from difftool.diffusion.samplers import compile_program
 from difftool.importers.format import Imported
 from difftool.networks import build_network
 from difftool.verify.eager import Eager
-from tests.importers import diffusers_models as models
 from tests.importers.conftest import read
-from tests.importers.diffusers_models import SMALL
+from tests.oracles import diffusers_models as models
+from tests.oracles.diffusers_models import SMALL
 
 diffusers = pytest.importorskip("diffusers")
 # Their schedulers hand tensors to numpy in a way that numpy 2 would rather have go.

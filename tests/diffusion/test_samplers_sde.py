@@ -8,8 +8,8 @@ from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from tests.diffusion import plain_loops_sde
-from tests.diffusion.analytic import (
+from tests.oracles import plain_loops_sde
+from tests.oracles.analytic import (
     EDM,
     NCSNV2,
     START,
@@ -21,7 +21,7 @@ from tests.diffusion.analytic import (
     levels_of,
     run_table,
 )
-from tests.diffusion.plain_loops import Denoiser
+from tests.oracles.plain_loops import Denoiser
 
 MODELS = {"vp": VP, "ncsnv2": NCSNV2, "edm": EDM}
 

@@ -15,8 +15,8 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.runtime.backends.reference import Reference
 from difftool.verify.eager import Eager
-from tests.diffusion import plain_loops_sde
-from tests.diffusion.analytic import (
+from tests.oracles import plain_loops_sde
+from tests.oracles.analytic import (
     EDM,
     NCSNV2,
     START,

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from tests.diffusion.plain_loops import Array, Denoiser, Draw
-from tests.diffusion.plain_loops_ode import Levels
+from tests.oracles.plain_loops import Array, Denoiser, Draw
+from tests.oracles.plain_loops_ode import Levels
 
 
 def euler_ancestral(

@@ -13,7 +13,7 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.runtime.backends.reference import Reference
-from tests.diffusion.analytic import EDM, NCSNV2, VE, VP, Array
+from tests.oracles.analytic import EDM, NCSNV2, VE, VP, Array
 
 COSINE = ModelSpec(
     shape=(4,),

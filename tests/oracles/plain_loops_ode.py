@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tests.diffusion.plain_loops import Array, Denoiser, Draw
+from tests.oracles.plain_loops import Array, Denoiser, Draw
 
 Levels = Sequence[tuple[float, float]]
 

@@ -9,8 +9,8 @@ import pytest
 from difftool.errors import ArtefactError
 from difftool.preflight.shapes.operation import Made
 from difftool.preflight.shapes.table import CONTRIBUTED, RULES
+from tests.oracles.single import Single, fixed, image, scalar
 from tests.preflight.operators import CASES
-from tests.preflight.single import Single, fixed, image, scalar
 
 Draw = Callable[..., Any]
 
