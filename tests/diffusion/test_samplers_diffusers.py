@@ -1,34 +1,32 @@
 """The diffusers library's schedulers and these tables: a whole run on the same exact network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from difftool.diffusion import samplers, schedules
+from difftool.diffusion import samplers
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from tests.oracles.analytic import START, VP, Array, draws, network_of, run_table
+from tests.oracles import analytic
+from tests.oracles.analytic import NCSNV2, START, VP, draws, network_of, run_table
+from tests.oracles.plain_loops import Array
 
 diffusers = pytest.importorskip("diffusers")
 # Their schedulers hand tensors to numpy in a way that numpy 2 would rather have go.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-FREE = ModelSpec.from_dict({**VP.to_dict(), "data_range": None})
-VE = ModelSpec(
-    shape=(4,),
-    schedule=schedules.geometric(levels=100, sigma_min=0.01, sigma_max=50),
-    parameterization="score",
-    cond="level",
-)
-NETWORKS = {id(spec): network_of(spec) for spec in (VP, VE)}
+FREE = analytic.FREE["vp"]
+VE = replace(NCSNV2, parameterization="score")
 
 
 @pytest.fixture(autouse=True)
 def _same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: Iterator[Array] = draws()
+    drawn = draws()
 
     def randn_tensor(shape: tuple[int, ...], **_: object) -> torch.Tensor:
         return torch.from_numpy(next(drawn)).float().reshape(shape)
@@ -38,12 +36,12 @@ def _same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(spec: ModelSpec, x: torch.Tensor, cond: float) -> torch.Tensor:
-    output = NETWORKS[id(spec)](x.numpy().astype(np.float64), np.array([cond]))
+    output = network_of(spec)(x.numpy().astype(np.float64), np.array([cond]))
     return torch.from_numpy(output).float()
 
 
 def scheduler_run(scheduler: Any, x: Array, steps: int, arguments: dict[str, Any]) -> Array:
-    """What a diffusers pipeline does, from x at the noisiest level of the VP model."""
+    """Sample as a diffusers pipeline does, from x at the noisiest level of the VP model."""
     scheduler.set_timesteps(steps)
     sample = torch.from_numpy(x).float()
     if hasattr(scheduler, "is_scale_input_called") or hasattr(scheduler, "state_in_first_order"):
@@ -55,114 +53,80 @@ def scheduler_run(scheduler: Any, x: Array, steps: int, arguments: dict[str, Any
     return sample.numpy()
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "settings", "steps", "step_arguments", "compiled"),
-    [
-        pytest.param(
-            "DDPMScheduler", {"variance_type": f"fixed_{variance}"}, 50, {},
-            lambda variance=variance: samplers.ddpm(
-                VP, steps=50, spacing="leading", variance=variance
-            ),
-            id=f"ddpm fixed_{variance}",
-        )
-        for variance in ("small", "large")
+# Their scheduler, its settings and a step's, their number of steps, and our program.
+Run = tuple[str, dict[str, Any], dict[str, Any], int, Callable[[], Program]]
+LEADING: dict[str, Run] = {
+    "ddpm fixed_small": (
+        "DDPM", {"variance_type": "fixed_small"}, {}, 50,
+        partial(samplers.ddpm, VP, steps=50, spacing="leading", variance="small"),
+    ),
+    "ddpm fixed_large": (
+        "DDPM", {"variance_type": "fixed_large"}, {}, 50,
+        partial(samplers.ddpm, VP, steps=50, spacing="leading", variance="large"),
+    ),
+    "ddim": (
+        "DDIM", {}, {"eta": 0.0}, 50,
+        partial(samplers.ddim, VP, steps=50, spacing="leading", raw_epsilon=True),
+    ),
+    "ddim eta=1": (
+        "DDIM", {}, {"eta": 1.0, "use_clipped_model_output": True}, 50,
+        partial(samplers.ddim, VP, steps=50, spacing="leading", eta=1.0),
+    ),
+    # Their last level before the clean one is 0, its alpha 1. This one does not clip.
+    "plms": (
+        "PNDM", {"skip_prk_steps": True, "set_alpha_to_one": True}, {}, 50,
+        partial(samplers.plms, FREE, steps=51, spacing="leading"),
+    ),
+}  # fmt: skip
+# These do not clip. Trailing is their one spacing that counts levels as here: in the others the
+# clean end takes the place of a level. From 15 steps on only the last row's order is lowered.
+TRAILING: dict[str, Run] = {
+    name: (
+        scheduler, {"timestep_spacing": "trailing", **settings}, {}, 25,
+        partial(sampler, FREE, steps=25, spacing="trailing"),
+    )
+    for name, scheduler, settings, sampler in [
+        ("dpmpp_2m", "DPMSolverMultistep", {"solver_order": 2}, samplers.dpmpp_2m),
+        ("dpmpp_3m", "DPMSolverMultistep", {"solver_order": 3}, samplers.dpmpp_3m),
+        (
+            "dpmpp_2m_sde", "DPMSolverMultistep", {"algorithm_type": "sde-dpmsolver++"},
+            samplers.dpmpp_2m_sde,
+        ),
+        *(
+            (
+                f"unipc-{order} bh2", "UniPCMultistep",
+                {"solver_order": order, "solver_type": "bh2", "final_sigmas_type": "zero"},
+                partial(samplers.unipc, order=order),
+            )
+            for order in (1, 2, 3)
+        ),
     ]
-    + [
-        pytest.param(
-            "DDIMScheduler", {}, 50, {"eta": 0.0},
-            lambda: samplers.ddim(VP, steps=50, spacing="leading", raw_epsilon=True),
-            id="ddim",
-        ),
-        pytest.param(
-            "DDIMScheduler", {}, 50, {"eta": 1.0, "use_clipped_model_output": True},
-            lambda: samplers.ddim(VP, steps=50, spacing="leading", eta=1.0),
-            id="ddim eta=1",
-        ),
-    ]
-    # These do not clip. Trailing is their one spacing that counts levels as here: in the others the
-    # clean end takes the place of a level. From 15 steps on only the last row's order is lowered.
-    + [
-        pytest.param(
-            "DPMSolverMultistepScheduler",
-            {"timestep_spacing": "trailing", "solver_order": order},
-            25, {},
-            lambda order=order: samplers.SAMPLERS[f"dpmpp_{order}m"](
-                FREE, steps=25, spacing="trailing"
-            ),
-            id=f"dpmpp_{order}m",
-        )
-        for order in (2, 3)
-    ]
-    + [
-        pytest.param(
-            "DPMSolverMultistepScheduler",
-            {"timestep_spacing": "trailing", "algorithm_type": "sde-dpmsolver++"},
-            25, {},
-            lambda: samplers.dpmpp_2m_sde(FREE, steps=25, spacing="trailing"),
-            id="dpmpp_2m_sde",
-        )
-    ]
-    + [
-        pytest.param(
-            "UniPCMultistepScheduler",
-            {
-                "timestep_spacing": "trailing",
-                "solver_order": order,
-                "solver_type": "bh2",
-                "final_sigmas_type": "zero",
-            },
-            25, {},
-            lambda order=order: samplers.unipc(FREE, steps=25, order=order, spacing="trailing"),
-            id=f"unipc-{order} bh2",
-        )
-        for order in (1, 2, 3)
-    ]
-    # Their linspace does not round, and interpolates sigma; 37 gaps of 27 need neither.
-    + [
-        pytest.param(
-            "HeunDiscreteScheduler", {"timestep_spacing": "linspace"}, 38, {},
-            lambda: samplers.heun(FREE, steps=75),
-            id="heun",
-        ),
-        pytest.param(
-            "HeunDiscreteScheduler", {"use_karras_sigmas": True}, 20, {},
-            lambda: samplers.heun(FREE, steps=39, spacing="karras"),
-            id="heun karras",
-        ),
-        pytest.param(
-            "EulerDiscreteScheduler", {"timestep_spacing": "linspace"}, 38, {},
-            lambda: samplers.euler(FREE, steps=38),
-            id="euler",
-        ),
-        pytest.param(
-            "EulerDiscreteScheduler", {"use_karras_sigmas": True}, 20, {},
-            lambda: samplers.euler(FREE, steps=20, spacing="karras"),
-            id="euler karras",
-        ),
-        pytest.param(
-            "EulerAncestralDiscreteScheduler", {"timestep_spacing": "linspace"}, 38, {},
-            lambda: samplers.euler_ancestral(FREE, steps=38),
-            id="euler_ancestral",
-        ),
-        # Their last level before the clean one is 0, its alpha 1.
-        pytest.param(
-            "PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, 50, {},
-            lambda: samplers.plms(FREE, steps=51, spacing="leading"),
-            id="plms",
-        ),
-    ],
-)  # fmt: skip
-def test_a_whole_run_agrees(
-    scheduler: str,
-    settings: dict[str, Any],
-    steps: int,
-    step_arguments: dict[str, Any],
-    compiled: Callable[[], Program],
-) -> None:
-    settings = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", **settings}
-    theirs = scheduler_run(getattr(diffusers, scheduler)(**settings), START, steps, step_arguments)
-    ours = run_table(VP, compiled(), START)
-    assert np.abs(theirs - ours).max() < 1e-4
+}  # fmt: skip
+# Their linspace does not round, and interpolates sigma; 37 gaps of 27 need neither.
+LINSPACE, KARRAS = {"timestep_spacing": "linspace"}, {"use_karras_sigmas": True}
+SIGMAS: dict[str, Run] = {
+    "heun": ("HeunDiscrete", LINSPACE, {}, 38, partial(samplers.heun, FREE, steps=75)),
+    "heun karras": (
+        "HeunDiscrete", KARRAS, {}, 20, partial(samplers.heun, FREE, steps=39, spacing="karras")
+    ),
+    "euler": ("EulerDiscrete", LINSPACE, {}, 38, partial(samplers.euler, FREE, steps=38)),
+    "euler karras": (
+        "EulerDiscrete", KARRAS, {}, 20, partial(samplers.euler, FREE, steps=20, spacing="karras")
+    ),
+    "euler_ancestral": (
+        "EulerAncestralDiscrete", LINSPACE, {}, 38,
+        partial(samplers.euler_ancestral, FREE, steps=38),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("run", [*LEADING, *TRAILING, *SIGMAS])
+def test_a_whole_run_agrees(run: str) -> None:
+    kind, settings, options, steps, compiled = (LEADING | TRAILING | SIGMAS)[run]
+    betas = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+    scheduler = getattr(diffusers, f"{kind}Scheduler")(**betas, **settings)
+    theirs = scheduler_run(scheduler, START, steps, options)
+    assert np.abs(theirs - run_table(VP, compiled(), START)).max() < 1e-4
 
 
 @pytest.mark.parametrize("corrections", [0, 1])

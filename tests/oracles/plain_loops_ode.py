@@ -27,10 +27,10 @@ def euler(x: Array, levels: Levels, denoise: Denoiser) -> Array:
 def heun(
     x: Array,
     levels: Levels,
-    churned: Levels,
     denoise: Denoiser,
     draw: Draw,
     *,
+    churned: Levels,
     noise: float,
     uncorrected: int,
 ) -> Array:
