@@ -29,7 +29,7 @@ def check(bomb: Bomb) -> None:
 
 
 def refusal(bomb: Bomb) -> ArtefactError | None:
-    """How a bomb is refused, if it is."""
+    """Return how a bomb is refused, if it is."""
     graph = graph_of(bomb.model())
     tracemalloc.start()
     try:
