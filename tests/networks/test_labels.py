@@ -10,14 +10,14 @@ from difftool.diffusion.calls import NetworkCall
 from difftool.errors import UsageError
 from difftool.networks import build_network, num_parameters
 from difftool.networks.mlp import MLP
-from tests.networks.test_networks import SMALL, shape_of
+from tests.networks.test_networks import SMALL
 
 KINDS = ("mlp", "unet")
 
 
 def build(kind: str, **arguments: Any) -> nn.Module:
     torch.manual_seed(0)
-    return build_network(NetworkCall(kind, {**SMALL[kind], **arguments})).eval()
+    return build_network(NetworkCall(kind, {**SMALL[kind][0], **arguments})).eval()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,7 +38,7 @@ def test_every_label_acts_and_only_on_its_own_row(kind: str) -> None:
     network = build(kind, classes=3, null_label=True)
     for parameter in network.parameters():
         parameter += 0.1 * torch.randn_like(parameter)
-    x = torch.randn(1, *shape_of(kind)).expand(8, *shape_of(kind))
+    x = torch.randn(1, *SMALL[kind][1]).expand(8, *SMALL[kind][1])
     cond, label = torch.tensor([0.0, 4.0]).repeat_interleave(4), torch.arange(4).repeat(2)
     output = network(x, network.condition(cond, label))
     for i in range(8):
@@ -56,7 +56,7 @@ def test_every_label_learns(kind: str) -> None:
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     c = network.condition(torch.zeros(4), torch.arange(4))
-    network(torch.randn(4, *shape_of(kind)), c).square().sum().backward()
+    network(torch.randn(4, *SMALL[kind][1]), c).square().sum().backward()
     (table,) = (p for name, p in network.named_parameters() if "label" in name)
     assert table.grad.any(dim=1).all()
 

@@ -10,24 +10,26 @@ from difftool.diffusion.calls import NetworkCall
 from difftool.errors import UsageError
 from difftool.networks import NETWORKS, build_network, num_parameters
 
-IMAGE = {"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1}
-SMALL: dict[str, dict[str, Any]] = {
-    "linear_attention_unet": {
-        "in_channels": 1, "out_channels": 1, "channels": 4, "multipliers": [1, 2], "heads": 2,
-        "head_channels": 3,
-    },
-    "mlp": {"dimensions": 2, "hidden": 8, "levels": 10},
-    "ncsn": {"in_channels": 1, "levels": 10, "channels": 2},
-    "ncsnpp": IMAGE
-    | {"input_pyramid": "input_skip", "output_pyramid": "output_skip", "embedding": "positional"},
-    "ncsnv2": {"in_channels": 1, "channels": 2},
-    "unet": IMAGE | {"out_channels": 1, "groups": 4},
-}  # fmt: skip
+UNET = {"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1}
+IMAGE = (1, 8, 8)
+SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # arguments and sample shape
+    "linear_attention_unet": (
+        {"in_channels": 1, "out_channels": 1, "channels": 4, "multipliers": [1, 2]}
+        | {"heads": 2, "head_channels": 3},
+        IMAGE,
+    ),
+    "mlp": ({"dimensions": 2, "hidden": 8, "levels": 10}, (2,)),
+    "ncsn": ({"in_channels": 1, "levels": 10, "channels": 2}, IMAGE),
+    "ncsnpp": (
+        UNET
+        | {"input_pyramid": "input_skip", "output_pyramid": "output_skip"}
+        | {"embedding": "positional"},
+        IMAGE,
+    ),
+    "ncsnv2": ({"in_channels": 1, "channels": 2}, IMAGE),
+    "unet": (UNET | {"out_channels": 1, "groups": 4}, IMAGE),
+}
 TOLERANCE = 1e-4  # outputs are of order 1
-
-
-def shape_of(kind: str) -> tuple[int, ...]:
-    return (2,) if kind == "mlp" else (1, 8, 8)
 
 
 @pytest.fixture(params=SMALL)
@@ -37,12 +39,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def small(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
     """A network whose every weight acts (none is at its zero start), with an x and a cond."""
+    arguments, shape = SMALL[kind]
     torch.manual_seed(0)
-    network = build_network(NetworkCall(kind, SMALL[kind])).eval()
+    network = build_network(NetworkCall(kind, arguments)).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    return network, torch.randn(3, *shape_of(kind)), torch.tensor([0.0, 4.0, 9.0])
+    return network, torch.randn(3, *shape), torch.tensor([0.0, 4.0, 9.0])
 
 
 def test_every_kind_is_tested() -> None:
