@@ -57,7 +57,7 @@ def test_a_program_prints_its_call_and_its_ends() -> None:
         ({"conds": []}, "outside"),
         ({"start": "gamma(0, 1)"}, "gamma"),
         ({"targets": None}, "whole"),
-        *((text, "") for text in ("", "{", "[1]", '{"format": 1}', '{"format": 1, "format": 1}')),
+        *((text, ".") for text in ("", "{", "[1]", '{"format": 1}', '{"format": 1, "format": 1}')),
     ],
 )
 def test_a_damaged_file_is_refused(
