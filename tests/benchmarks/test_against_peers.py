@@ -10,23 +10,14 @@ import torch
 from against_peers import FASTEST, at_batch, comparisons
 from common.candidates import COMPILE, EAGER, OURS, PIPELINE, PLAIN, Runner, Unavailable
 from common.in_diffusers import pipeline, unet
-from common.models import TINY, Prepared, Setting, untrained
+from common.models import Prepared, Setting, untrained
 from common.parity import SingleSteps
 from common.peers import CANDIDATES, reference, tolerance, torch_compile
 
-from difftool.bundle import read_bundle
 from difftool.networks.trained import load_checkpoint
 
 OPTIONS = Namespace(rounds=2, seconds=0.01, profile=False)
 SMALL = {"channels": 8, "groups": 4, "multipliers": [1, 2], "attention": [1], "blocks": 1}
-
-
-@pytest.fixture(scope="module")
-def prepared(
-    tiny_checkpoint: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Prepared:
-    checkpoint, bundle = load_checkpoint(tiny_checkpoint), read_bundle(tiny_bundle)
-    return Prepared(TINY, checkpoint, bundle, tmp_path_factory.mktemp("plain"))
 
 
 def test_a_network_of_diffusers_with_our_weights_is_our_network(tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     return prepare(tmp_path_factory.mktemp("toy"), None, 1)
 
 
-def test_both_end_at_the_same_points_from_the_same_noise(
-    both: tuple, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_end_at_the_same_points(both: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     model, source = both
     program = annealed_langevin(
         model.spec, steps=100, step_size=STEP_SIZE, convention="paper", denoise=False

@@ -12,7 +12,7 @@ from difftool.files import sha256_of
 from difftool.networks.trained import load_checkpoint
 from tests.cli.conftest import Command, tree
 from tests.cli.hub_server import COMMIT, HubServer
-from tests.importers.plain_openai import Shape
+from tests.oracles.plain_openai import Shape
 from tests.reliability.forked import PATIENCE
 
 SMALL = Shape(widths=(32,), attention=(), updown=False, outputs=3)

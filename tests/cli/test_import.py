@@ -12,7 +12,7 @@ from difftool.bundle import read_bundle
 from difftool.files import sha256_of
 from difftool.networks.trained import load_checkpoint
 from tests.cli.conftest import Command, tree
-from tests.importers.plain_openai import Shape
+from tests.oracles.plain_openai import Shape
 
 SAY = ["--set", "num_heads=1", "--set", "diffusion_steps=1000", "--set", "noise_schedule=linear"]
 SMALL = Shape(widths=(32,), attention=(), updown=False, outputs=3)
@@ -127,7 +127,11 @@ def test_a_file_that_is_not_safe_is_refused(
         ("import {weights} --out weights.pt --force", 2, "weights.pt is not a checkpoint"),
         ("import nowhere --out mine", 3, "there is no nowhere"),
         ("import . --out mine", 2, "does not tell"),
-        ("export {checkpoint} --out b --set num_heads=1", 2, "given for a path that needs no import"),
+        (
+            "export {checkpoint} --out b --set num_heads=1",
+            2,
+            "given for a path that needs no import",
+        ),
         ("export {weights} --out b", 2, "does not tell image_size, num_heads"),
     ],
 )

@@ -5,6 +5,7 @@ A label picks one Gaussian of the mixture of `plain_loops`; the null label means
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from difftool.runtime.backends.reference import Reference
-from tests.diffusion import analytic, plain_loops
-from tests.diffusion.analytic import START, Array
+from tests.oracles import analytic, plain_loops
+from tests.oracles.analytic import START, network_of
+from tests.oracles.plain_loops import Array
 
 CLASSES = len(plain_loops.CENTERS)
 NULL = CLASSES
@@ -30,29 +31,20 @@ Indices = NDArray[np.int64]
 
 
 def score(x: Array, alpha: float, sigma: float, label: Indices) -> Array:
-    """The score of each sample's Gaussian under noise, or of the mixture; [N, 4]."""
+    """Return the score of each sample's Gaussian under noise, or of the mixture; [N, 4]."""
     variance = alpha**2 * plain_loops.SPREAD + sigma**2
     own = (alpha * plain_loops.CENTERS[label % CLASSES] - x) / variance
     mixture = (alpha * plain_loops.mixture_denoiser(x, alpha, sigma) - x) / sigma**2
     return np.where(label[:, None] == NULL, mixture, own)
 
 
-def network_of(spec: ModelSpec) -> Callable[[Array, Array, Indices], Array]:
-    """The network of this parameterization whose score is that, exactly."""
-
-    def network(scaled: Array, cond: Array, label: Indices) -> Array:
-        level = float(cond[0]) if spec.cond == "timestep" else len(spec.schedule) - 1 - cond[0]
-        alpha, sigma = (float(value) for value in spec.schedule.at(level))
-        c_in, c_skip, c_out = spec.coefficients(level)
-        x = scaled / c_in
-        denoised = (x + sigma**2 * score(x, alpha, sigma, label)) / alpha
-        return (denoised - c_skip * x) / c_out
-
-    return network
+def labelled(x: Array, alpha: float, sigma: float, label: Indices) -> Array:
+    """Return D of that score."""
+    return (x + sigma**2 * score(x, alpha, sigma, label)) / alpha
 
 
 def guided_denoiser(label: Indices, scale: float) -> plain_loops.Denoiser:
-    """D of the two scores combined (Ho and Salimans 2021, eq. 6, with scale = 1 + w)."""
+    """Return D of the two scores combined (Ho and Salimans 2021, eq. 6, with scale = 1 + w)."""
 
     def denoise(x: Array, alpha: float, sigma: float) -> Array:
         conditional = score(x, alpha, sigma, label)
@@ -63,78 +55,59 @@ def guided_denoiser(label: Indices, scale: float) -> plain_loops.Denoiser:
     return denoise
 
 
-def run_reference(spec: ModelSpec, program: Program, x: Array, labels: Labels) -> Array:
-    backend = Reference(network_of(spec), spec.shape, null_label=spec.classes)
-    batch = backend.batch(program, len(x), labels)
-    batch.start(x)
-    noise = analytic.draws()
-    for row in program.table:
-        batch.step(next(noise) if row[Column.D] else None)
-    return batch.x
+def run(spec: ModelSpec, program: Program, labels: Labels) -> Array:
+    return analytic.run_table(spec, program, START, labelled, labels=labels)
 
 
 def alpha_bars(steps: int) -> list[float]:
     return [alpha**2 for alpha, _ in analytic.levels_of(VP, steps, "linspace")[:-1]]
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0, 7.5])
-def test_guided_ddim_is_the_plain_loop_over_two_scores(scale: float) -> None:
-    program = ddim(VP, steps=25, eta=0.5)
-    found = run_reference(VP, program, START, Labels(MIXED, scale))
-    expected = plain_loops.implicit(
-        START,
-        alpha_bars(25),
-        guided_denoiser(MIXED, scale),
-        analytic.draws().__next__,
-        eta=0.5,
-        raw_epsilon=False,
-    )
-    assert np.abs(found - expected).max() < 1e-10
-
-
-def test_guided_ddpm_is_the_plain_loop_over_two_scores() -> None:
-    expected = plain_loops.ancestral(
-        START,
-        VP.schedule.alpha[::-1] ** 2,
-        guided_denoiser(MIXED, 3.0),
-        analytic.draws().__next__,
-        large=False,
-    )
-    found = run_reference(VP, ddpm(VP), START, Labels(MIXED, 3.0))
-    assert np.abs(found - expected).max() < 1e-10
-
-
-def test_guided_langevin_is_the_plain_loop_over_two_scores() -> None:
-    expected = plain_loops.annealed(
-        START,
-        VE.schedule.sigma[::-1],
-        guided_denoiser(MIXED, 2.0),
-        analytic.draws().__next__,
-        step_size=2e-5,
-        each=3,
-        image=False,
-        last=False,
-    )
-    program = annealed_langevin(VE, steps=30, step_size=2e-5, convention="paper", denoise=False)
-    found = run_reference(VE, program, START, Labels(MIXED, 2.0))
-    assert np.abs(found - expected).max() < 1e-10
+@pytest.mark.parametrize(
+    ("spec", "program", "scale", "loop", "levels", "options"),
+    [
+        *(
+            (VP, ddim(VP, steps=25, eta=0.5), scale, plain_loops.implicit, alpha_bars(25),
+             {"eta": 0.5, "raw_epsilon": False})
+            for scale in (0.0, 0.5, 1.0, 3.0, 7.5)
+        ),
+        (VP, ddpm(VP), 3.0, plain_loops.ancestral, VP.schedule.alpha[::-1] ** 2, {"large": False}),
+        (
+            VE, annealed_langevin(VE, steps=30, step_size=2e-5, convention="paper", denoise=False),
+            2.0, plain_loops.annealed, VE.schedule.sigma[::-1],
+            {"step_size": 2e-5, "each": 3, "image": False, "last": False},
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Program) else None,
+)  # fmt: skip
+def test_guidance_is_the_plain_loop_over_two_scores(
+    spec: ModelSpec,
+    program: Program,
+    scale: float,
+    loop: Callable[..., Array],
+    levels: list[float],
+    options: dict[str, Any],
+) -> None:
+    guided = guided_denoiser(MIXED, scale)
+    expected = loop(START, levels, guided, analytic.same_draws(), **options)
+    assert np.abs(run(spec, program, Labels(MIXED, scale)) - expected).max() < 1e-10
 
 
 def test_scale_1_is_the_conditional_model_and_0_that_without_labels() -> None:
     program = ddim(VP, steps=10)
-    plain = run_reference(VP, program, START, Labels(MIXED))
-    guided = run_reference(VP, program, START, Labels(MIXED, 1 + 1e-12))
+    plain = run(VP, program, Labels(MIXED))
+    guided = run(VP, program, Labels(MIXED, 1 + 1e-12))
     assert np.abs(guided - plain).max() < 1e-9
-    nothing = run_reference(VP, program, START, Labels(MIXED, 0.0))
+    nothing = run(VP, program, Labels(MIXED, 0.0))
     assert np.abs(nothing - analytic.run_table(analytic.VP, program, START)).max() < 1e-10
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_rows_of_a_mixed_batch_are_each_samples_own_run(scale: float) -> None:
-    """What a backend is given, followed by hand: its table, conds, labels and first rows."""
+    """Table, conds, labels and first rows, which a backend is given, are followed by hand."""
     program = ddim(VP, steps=12)
-    rows, network = lay_out_rows(program, VP, len(START), Labels(MIXED, scale)), network_of(VP)
-    assert rows.labels is not None
+    rows = lay_out_rows(program, VP, len(START), Labels(MIXED, scale))
+    network = network_of(VP, labelled)
     for sample, (start, first) in enumerate(zip(START, rows.first, strict=True)):
         x = start[None]
         for row in rows.table[first : first + len(program)]:
@@ -166,7 +139,6 @@ def test_labels_cost_one_block_each_and_the_null_label_is_not_fed_twice() -> Non
     ):
         rows = lay_out_rows(program, VP, len(labels), Labels(np.array(labels), scale))
         assert rows.table.shape == (blocks * 6, program.table.shape[1])
-        assert rows.labels is not None
         assert rows.labels.tolist() == np.repeat(fed, len(program.conds)).tolist()
         assert rows.conds.tolist() == program.conds.tolist() * len(fed)
 
@@ -174,7 +146,6 @@ def test_labels_cost_one_block_each_and_the_null_label_is_not_fed_twice() -> Non
 def test_without_labels_a_model_with_classes_is_told_of_none() -> None:
     program = ddim(VP, steps=6)
     rows = lay_out_rows(program, VP, 3, None)
-    assert rows.labels is not None
     assert set(rows.labels) == {NULL}
     plain = lay_out_rows(program, analytic.VP, 3, None)
     assert plain.labels is None

@@ -10,26 +10,20 @@ from difftool.diffusion import start
 from difftool.diffusion.packed import graph_inputs, pack_program
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim
-from difftool.diffusion.schedules import linear
-from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
+from tests.oracles.analytic import VP
 
 
 @pytest.fixture
 def program() -> Program:
-    spec = ModelSpec(
-        shape=(2,), schedule=linear(steps=20), parameterization="epsilon", cond="timestep"
-    )
-    return ddim(spec, steps=4)
+    return ddim(VP, steps=4)
 
 
 @pytest.mark.parametrize(
     ("given", "parts"),
     [(start.normal(2.5), [0, 0, 2.5]), (start.uniform(-1.0, 0.5), [-1, 1.5, 0])],
 )
-def test_the_start_is_a_sum_of_both_kinds(
-    program: Program, given: start.Start, parts: list[float]
-) -> None:
+def test_the_start_has_two_parts(program: Program, given: start.Start, parts: list[float]) -> None:
     arrays = graph_inputs(replace(program, start=given))
     np.testing.assert_array_equal(arrays["start"], np.float32(parts))
     np.testing.assert_array_equal(arrays["table"], program.table.astype(np.float32))

@@ -1,6 +1,8 @@
 """Every sampler's table, run by the reference backend, against the plain loop of its paper."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,102 +17,80 @@ from difftool.diffusion.samplers import (
     compile_program,
     ddim,
     ddpm,
+    heun,
     langevin,
+    plms,
 )
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import CheckFailed, UsageError
-from tests.diffusion import plain_loops
-from tests.diffusion.analytic import EDM, NCSNV2, START, VE, VP, Array, draws, run_table
+from tests.oracles import plain_loops
+from tests.oracles.analytic import COSINE, EDM, MODELS, START, VE, VP, gap, same_draws
+from tests.oracles.plain_loops import Array
 
 
 @pytest.mark.parametrize("steps", [1, 13, 50, 1000])
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_ddpm_is_the_papers_loop(steps: int, variance: str) -> None:
     program = ddpm(VP, steps=steps, variance=variance)
-    levels = np.linspace(0, 999, steps).round().astype(int)[::-1] if steps > 1 else [999]
-    expected = plain_loops.ancestral(
-        START,
-        [float(VP.schedule.alpha_bar[t]) for t in levels],
-        plain_loops.mixture_denoiser,
-        draws().__next__,
-        large=variance == "large",
-    )
-    assert np.abs(run_table(VP, program, START) - expected).max() < 1e-10
+    large = variance == "large"
+    assert loop_gap(VP, program, plain_loops.ancestral, alpha_bars(steps), large=large) < 1e-10
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("raw_epsilon", [False, True])
 def test_ddim_is_the_papers_loop(eta: float, raw_epsilon: bool) -> None:
-    program = ddim(VP, steps=50, eta=eta, raw_epsilon=raw_epsilon)
-    levels = np.linspace(0, 999, 50).round().astype(int)[::-1]
-    expected = plain_loops.implicit(
-        START,
-        [float(VP.schedule.alpha_bar[t]) for t in levels],
-        plain_loops.mixture_denoiser,
-        draws().__next__,
-        eta=eta,
-        raw_epsilon=raw_epsilon,
-    )
-    assert np.abs(run_table(VP, program, START) - expected).max() < 1e-10
+    options = {"eta": eta, "raw_epsilon": raw_epsilon}
+    program = ddim(VP, steps=50, **options)
+    assert loop_gap(VP, program, plain_loops.implicit, alpha_bars(50), **options) < 1e-10
+
+
+def alpha_bars(steps: int) -> list[float]:
+    levels = np.linspace(0, 999, steps).round().astype(int)[::-1] if steps > 1 else [999]
+    return [float(VP.schedule.alpha_bar[t]) for t in levels]
+
+
+def loop_gap(
+    spec: ModelSpec,
+    program: Program,
+    loop: Callable[..., Array],
+    levels: list[float],
+    denoise: plain_loops.Denoiser = plain_loops.mixture_denoiser,
+    **options: Any,
+) -> float:
+    return gap(spec, program, loop, levels, denoise, x=START, draw=same_draws(), **options)
 
 
 @pytest.mark.parametrize("convention", ["image", "paper"])
 @pytest.mark.parametrize("denoise", [False, True])
 def test_annealed_langevin_is_the_papers_loop(convention: str, denoise: bool) -> None:
-    program = annealed_langevin(
-        VE, steps=200, step_size=2e-5, convention=convention, denoise=denoise
-    )
-    expected = plain_loops.annealed(
-        START,
-        [float(sigma) for sigma in VE.schedule.sigma[::-1]],
-        plain_loops.mixture_denoiser,
-        draws().__next__,
-        step_size=2e-5,
-        each=20,
-        image=convention == "image",
-        last=denoise,
-    )
+    said = {"convention": convention, "denoise": denoise}
+    program = annealed_langevin(VE, steps=200, step_size=2e-5, **said)
+    options = {"step_size": 2e-5, "each": 20, "image": convention == "image", "last": denoise}
+    sigmas = VE.schedule.sigma[::-1].tolist()
     assert program.nfe == 200 + denoise
-    assert np.abs(run_table(VE, program, START) - expected).max() < 1e-10
+    assert loop_gap(VE, program, plain_loops.annealed, sigmas, **options) < 1e-10
 
 
 def test_langevin_is_one_level_of_annealed() -> None:
     program = langevin(VE, steps=30, step_size=1e-3, level=5)
+    options = {"step_size": 1e-3, "each": 30, "image": False, "last": False}
     sigma = float(VE.schedule.sigma[5])
-    expected = plain_loops.annealed(
-        START,
-        [sigma],
-        plain_loops.mixture_denoiser,
-        draws().__next__,
-        step_size=1e-3,
-        each=30,
-        image=False,
-        last=False,
-    )
-    assert np.abs(run_table(VE, program, START) - expected).max() < 1e-10
+    assert loop_gap(VE, program, plain_loops.annealed, [sigma], **options) < 1e-10
 
 
 def test_a_vp_models_langevin_state_is_scaled_to_unit_signal() -> None:
-    """The noise-prediction network runs annealed Langevin dynamics as if it were an NCSN."""
+    """The network of a VP model runs annealed Langevin dynamics as if it were an NCSN."""
     program = annealed_langevin(VP, steps=1000, step_size=1e-6)
-    ratios = (VP.schedule.sigma / VP.schedule.alpha)[::-1]
+    ratios = VP.schedule.sigma / VP.schedule.alpha
 
     def denoise(y: Array, _: float, ratio: float) -> Array:
-        level = int(np.argmin(np.abs(ratios[::-1] - ratio)))
+        level = int(np.argmin(np.abs(ratios - ratio)))
         alpha, sigma = float(VP.schedule.alpha[level]), float(VP.schedule.sigma[level])
         return plain_loops.mixture_denoiser(alpha * y, alpha, sigma)
 
-    expected = plain_loops.annealed(
-        START,
-        [float(ratio) for ratio in ratios],
-        denoise,
-        draws().__next__,
-        step_size=1e-6,
-        each=1,
-        image=True,
-        last=True,
-    )
-    assert np.abs(run_table(VP, program, START) - expected).max() < 1e-8
+    options = {"step_size": 1e-6, "each": 1, "image": True, "last": True}
+    sigmas = ratios[::-1].tolist()
+    assert loop_gap(VP, program, plain_loops.annealed, sigmas, denoise, **options) < 1e-8
     assert validate(program).signal_error < 1e-12
 
 
@@ -123,6 +103,9 @@ def test_a_vp_models_langevin_state_is_scaled_to_unit_signal() -> None:
         ddim(VP),
         ddim(VP, eta=0.7, raw_epsilon=True),
         ddim(VE, steps=10),
+        heun(EDM, churn=40, churn_min=0.05, churn_max=50),  # without inflation
+        # From sigma / alpha of 2e4 at once: Heun's weights on D are millions, of opposite sign.
+        *(sampler(COSINE, steps=n) for sampler in (heun, plms) for n in (3, 4, 5, 9)),
     ],
     ids=lambda program: program.name,
 )
@@ -156,40 +139,67 @@ def test_learned_variance_bounds_are_the_two_fixed_ones() -> None:
     assert learned[:, Column.D].tolist() == [1.0] * 19 + [0.0]
 
 
+NONE_BETWEEN = "knows its 10 noise levels and none between"
+
+
 @pytest.mark.parametrize(
-    ("sampler", "arguments", "message"),
+    ("model", "sampler", "arguments", "message"),
     [
-        ("milstein", {}, "unknown sampler 'milstein'"),
-        ("ddpm", {"eta": 1.0}, "takes no 'eta'"),
-        ("ddpm", {"steps": 0}, "0 steps on a schedule of 1000"),
-        ("ddpm", {"steps": 1001}, "1001 steps on a schedule of 1000"),
-        ("ddpm", {"steps": 2.5}, "steps is 2.5"),
-        ("ddpm", {"variance": "huge"}, "unknown variance 'huge'"),
-        ("ddpm", {"variance": "learned"}, "no learned variance"),
-        ("ddim", {"eta": 1.5}, "eta 1.5"),
-        ("langevin", {"step_size": 0.1, "level": 1000}, "level 1000"),
-        ("langevin", {"step_size": -0.1}, "not positive"),
-        ("langevin", {"step_size": 10**400}, "overflows with step_size 1000"),
-        ("heun", {"churn": 10**400}, "overflows with churn 1000"),
-        ("annealed_langevin", {"step_size": 1e300}, "a number that float32 cannot"),
-        ("annealed_langevin", {"steps": 1500}, "do not divide among 1000"),
-        ("annealed_langevin", {"convention": "tutorial"}, "unknown convention"),
-        ("langevin", {"step_size": 0.1, "start": "uniform(8, -8)"}, "unknown start"),
-        ("langevin", {"step_size": 0.1, "start": "normal(0)"}, "unknown start"),
+        ("vp", "milstein", {}, "unknown sampler 'milstein'"),
+        ("vp", "ddpm", {"eta": 1.0}, "takes no 'eta'"),
+        ("vp", "ddpm", {"steps": 0}, "0 steps on a schedule of 1000"),
+        ("vp", "ddpm", {"steps": 1001}, "1001 steps on a schedule of 1000"),
+        ("vp", "ddpm", {"steps": 2.5}, "steps is 2.5"),
+        ("vp", "ddpm", {"variance": "huge"}, "unknown variance 'huge'"),
+        ("vp", "ddpm", {"variance": "learned"}, "no learned variance"),
+        ("vp", "ddim", {"eta": 1.5}, "eta 1.5"),
+        ("vp", "langevin", {"step_size": 0.1, "level": 1000}, "level 1000"),
+        ("vp", "langevin", {"step_size": -0.1}, "not positive"),
+        ("vp", "langevin", {"step_size": 10**400}, "overflows with step_size 1000"),
+        ("vp", "heun", {"churn": 10**400}, "overflows with churn 1000"),
+        ("vp", "annealed_langevin", {"step_size": 1e300}, "a number that float32 cannot"),
+        ("vp", "annealed_langevin", {"steps": 1500}, "do not divide among 1000"),
+        ("vp", "annealed_langevin", {"convention": "tutorial"}, "unknown convention"),
+        ("vp", "langevin", {"step_size": 0.1, "start": "uniform(8, -8)"}, "unknown start"),
+        ("vp", "langevin", {"step_size": 0.1, "start": "normal(0)"}, "unknown start"),
+        ("ncsn", "unipc", {"steps": 8, "order": 4}, "UniPC of order 4"),
+        ("ncsn", "plms", {"steps": 2}, "PLMS with 2 steps"),
+        ("ncsn", "plms", {"steps": 8, "spacing": "half_log_snr"}, "PLMS needs even timesteps"),
+        ("ncsn", "plms", {"steps": 12}, "12 steps on a schedule of 10 levels .use 3 to 11 steps"),
+        ("ncsn", "heun", {"steps": 0}, "0 steps on a schedule"),
+        ("ncsn", "heun", {"steps": 20}, "20 steps on a schedule of 10 levels .use 1 to 19 steps"),
+        ("ncsn", "heun", {"steps": 8, "churn": -1.0}, "churn_min is negative"),
+        ("ncsn", "euler", {"steps": 8, "spacing": "cubic"}, "unknown spacing 'cubic'"),
+        ("ncsn", "euler", {"steps": 8, "spacing": 3}, "spacing is 3"),
+        ("ncsn", "dpmpp_2m", {"steps": 8, "spacing": "karras"}, NONE_BETWEEN),
+        ("ncsn", "heun", {"steps": 9, "churn": 4.0}, NONE_BETWEEN),
+        ("ncsn", "dpmpp_2m", {"steps": 11}, "11 steps on a schedule of 10 levels"),
+        ("ncsn", "consistent_annealed", {"step_size": 1.0}, "between 4.01e-05 and 0.00016"),
+        ("ncsn", "predictor_corrector", {"steps": 15}, "15 steps do not divide by 2"),
+        ("ncsn", "predictor_corrector", {"steps": 22}, "use 2 to 20 steps"),
+        ("ncsn", "predictor_corrector", {"snr": 0.0}, "positive snr"),
+        ("ncsn", "predictor_corrector", {"predictor": "euler"}, "unknown predictor 'euler'"),
+        ("ncsn", "euler_ancestral", {"eta": 1.5}, "eta 1.5"),
+        ("ncsn", "dpmpp_2m_sde", {"eta": -0.5}, "eta -0.5"),
+        ("ncsn", "reverse_diffusion", {"steps": 11}, "11 steps on a schedule of 10"),
+        ("ncsn", "repaint", {"resamples": 0}, "0 resamples"),
+        ("ncsn", "repaint", {"jump": 0}, "jump 0"),
+        ("ncsn", "repaint", {"steps": 0}, "0 steps on a schedule of 10 levels"),
+        ("ncsn", "repaint", {"steps": -3}, "use 1 to 91 steps"),
+        ("ncsn", "repaint", {"steps": 92}, "use 1 to 91 steps"),
+        ("ncsn", "predictor_corrector", {"corrector": "norms"}, "of: fixed, adaptive, reference"),
     ],
 )
 def test_what_has_no_meaning_is_refused(
-    sampler: str, arguments: dict[str, object], message: str
+    model: str, sampler: str, arguments: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        compile_program(VP, SamplerCall(sampler, arguments))
+        compile_program(MODELS[model], SamplerCall(sampler, arguments))
 
 
 @pytest.mark.parametrize("spec", [VP, VE], ids=["vp", "ve"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sampler_needs_no_arguments_and_compiles_again_from_those_it_names(
-    sampler: str, spec: ModelSpec
-) -> None:
+def test_a_default_program_compiles_again(sampler: str, spec: ModelSpec) -> None:
     program = compile_program(spec, SamplerCall(sampler))
     assert validate(program).signal_error < 1e-12
     assert next(iter(program.call.arguments)) == "steps"
@@ -199,9 +209,8 @@ def test_a_sampler_needs_no_arguments_and_compiles_again_from_those_it_names(
 
 
 def test_an_integer_will_do_for_a_number() -> None:
-    assert compile_program(VP, SamplerCall("heun", {"churn": 4, "churn_max": 50})).name.startswith(
-        "heun("
-    )
+    program = compile_program(VP, SamplerCall("heun", {"churn": 4, "churn_max": 50}))
+    assert program.name.startswith("heun(")
     with pytest.raises(UsageError, match="churn_max is True"):
         compile_program(VP, SamplerCall("heun", {"churn_max": True}))
 
@@ -215,7 +224,7 @@ def test_where_langevin_starts_can_be_chosen() -> None:
     assert again.start == chosen.start
 
 
-@pytest.mark.parametrize("spec", [VP, VE, EDM, NCSNV2], ids=["vp", "ve", "edm", "ncsnv2"])
+@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
 def test_langevins_step_is_by_default_the_papers_share_of_the_noise(spec: ModelSpec) -> None:
     """2e-5 at a sigma of 0.01; so the dynamics are stable on every model."""
     program = annealed_langevin(spec, denoise=False)

@@ -135,7 +135,7 @@ def test_a_level_has_its_whole_index_and_the_ends_are_ends(schedule: NoiseSchedu
     ]
 
 
-def test_levels_are_looked_up_without_a_walk_over_the_schedule(
+def test_levels_are_looked_up_without_a_walk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A logarithm of a whole schedule is taken once, however many levels are asked for."""

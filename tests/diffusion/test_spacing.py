@@ -25,7 +25,7 @@ def test_every_step_is_every_level(spacing: str) -> None:
 
 @pytest.mark.parametrize("steps", [10, 20, 50, 100])
 def test_quadratic_is_ddims_for_cifar(steps: int) -> None:
-    """It ends at 0.8 T. Its first indices repeat, where DDIM's step changes nothing."""
+    """It ends at 0.8 T. Its first indices repeat; there DDIM's step changes nothing."""
     sequence = [int(root**2) for root in np.linspace(0, np.sqrt(1000 * 0.8), steps)]
     assert visited(LINEAR, steps, "quadratic") == sorted(set(sequence), reverse=True)
     assert sequence[-1] == 800

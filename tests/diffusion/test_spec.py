@@ -11,6 +11,7 @@ from difftool.diffusion import schedules
 from difftool.diffusion.parameterization import PARAMETERIZATIONS, coefficients
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
+from tests.oracles.analytic import VE, VP
 
 SCHEDULES = {
     "vp": schedules.linear(),
@@ -19,7 +20,7 @@ SCHEDULES = {
 
 
 def true_output(kind: str, x0: float, noise: float, alpha: float, sigma: float) -> float:
-    """What a network of this parameterization predicts where x0 and noise are known."""
+    """Return the output of a network of this parameterization that knows x0 and noise."""
     x = alpha * x0 + sigma * noise
     score = (alpha * x0 - x) / sigma**2
     ratio, sigma_data = sigma / alpha, 0.5
@@ -54,14 +55,7 @@ def test_edm_feeds_its_network_unit_variance() -> None:
 
 
 def spec(**changes: object) -> ModelSpec:
-    settings: dict[str, object] = {
-        "shape": (1, 8, 8),
-        "schedule": schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1),
-        "parameterization": "score",
-        "cond": "level",
-        "data_range": (0.0, 1.0),
-    }
-    return ModelSpec(**{**settings, **changes})  # type: ignore[arg-type]
+    return replace(VE, **changes)  # type: ignore[arg-type]
 
 
 def test_a_spec_survives_its_dictionary() -> None:
@@ -102,16 +96,6 @@ def test_a_wrong_dictionary_is_refused(change: dict[str, object], message: str) 
         ModelSpec.from_dict({**spec().to_dict(), **change})
 
 
-def spec_of_images() -> ModelSpec:
-    return ModelSpec(
-        shape=(1, 2, 2),
-        schedule=SCHEDULES["vp"],
-        parameterization="epsilon",
-        cond="timestep",
-        data_range=(-1.0, 1.0),
-    )
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -136,10 +120,10 @@ def spec_of_images() -> ModelSpec:
 )
 def test_numbers_that_make_no_model_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=min(wrong) if "time" not in min(wrong) else "timesteps"):
-        replace(spec_of_images(), **wrong)
+        replace(VP, **wrong)
 
 
 @pytest.mark.parametrize("pair", [[0], [0, 1, 2], ["0", "1"], [False, True], "01", {"0": 1}, 5])
 def test_a_data_range_is_two_numbers(pair: object) -> None:
     with pytest.raises(UsageError, match="data_range"):
-        ModelSpec.from_dict({**spec_of_images().to_dict(), "data_range": pair})
+        ModelSpec.from_dict({**VP.to_dict(), "data_range": pair})

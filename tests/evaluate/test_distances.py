@@ -1,5 +1,7 @@
 """Distances against closed forms, double loops and scipy's general matrix root."""
 
+from itertools import permutations, product
+
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
@@ -54,26 +56,20 @@ def test_the_gaussian_of_features_has_their_unbiased_covariance() -> None:
 
 def test_the_gaussian_of_single_numbers_is_one_too() -> None:
     found = fit_gaussian(np.array([[1.0], [3.0]]))
-    assert frechet_distance(found, Gaussian(np.zeros(1), np.eye(1))) == pytest.approx(
-        4 + (np.sqrt(2) - 1) ** 2
-    )
+    distance = frechet_distance(found, Gaussian(np.zeros(1), np.eye(1)))
+    assert distance == pytest.approx(4 + (np.sqrt(2) - 1) ** 2)
 
 
 def _naive_kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
         return float((sum(a * b) / len(a) + 1) ** 3)
 
-    n, m = len(x), len(y)
-    xx = sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j)
-    yy = sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j)
-    xy = sum(kernel(a, b) for a in x for b in y)
-    return xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
+    xx, yy = (np.mean([kernel(a, b) for a, b in permutations(z, 2)]) for z in (x, y))
+    return float(xx + yy - 2 * np.mean([kernel(a, b) for a, b in product(x, y)]))
 
 
 @pytest.mark.parametrize("block", [1, 1 << 22])
-def test_the_kernel_distance_is_a_sum_over_pairs(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernel_distance_is_a_sum_over_pairs(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distances, "_BLOCK", block)
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(7, 4)), rng.normal(0.5, 1.5, size=(9, 4))
@@ -85,12 +81,10 @@ def test_the_kernel_distance_is_a_sum_over_pairs(
 def test_mmd_with_a_linear_kernel_is_the_distance_of_means_without_bias() -> None:
     rng = np.random.default_rng(4)
     shift = np.array([0.3, 0.0, -0.4])
-    found = [
-        mmd_squared(
-            rng.normal(size=(20, 3)), rng.normal(size=(30, 3)) + shift, lambda a, b: a @ b.T
-        )
-        for _ in range(400)
-    ]
+    found = []
+    for _ in range(400):
+        x, y = rng.normal(size=(20, 3)), rng.normal(size=(30, 3)) + shift
+        found.append(mmd_squared(x, y, lambda a, b: a @ b.T))
     error = np.std(found) / np.sqrt(len(found))
     assert np.mean(found) == pytest.approx(0.25, abs=4 * error)
     assert error < 0.03

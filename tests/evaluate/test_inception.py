@@ -1,4 +1,4 @@
-"""What torch-fidelity is asked, and what is refused before it unpickles a file."""
+"""The request to torch-fidelity, and files that are refused before it unpickles them."""
 
 import pickle
 import sys
@@ -20,7 +20,7 @@ COLOUR = np.arange(3 * 3 * 4 * 3, dtype=np.uint8).reshape(3, 3, 4, 3)
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a stand-in of torch-fidelity was called with."""
+    """The arguments that a stand-in of torch-fidelity was called with."""
     seen: dict[str, Any] = {}
 
     def calculate_metrics(**arguments: Any) -> dict[str, float]:
@@ -43,9 +43,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_torch_fidelity_gets_colour_tensors_and_the_user_s_weights(
-    asked: dict[str, Any], weights: Path
-) -> None:
+def test_colour_tensors_and_own_weights_are_given(asked: dict[str, Any], weights: Path) -> None:
     found = inception_figures(GREY, COLOUR, weights)
     assert found == InceptionFigures(fid=12.5, inception_score=9.0, inception_score_std=0.25)
     assert asked["feature_extractor_weights_path"] == str(weights)
@@ -80,9 +78,7 @@ def test_weights_that_would_run_code_are_refused(
     assert capsys.readouterr().out == ""
 
 
-def test_without_torch_fidelity_the_install_line_is_given(
-    weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_torch_fidelity_is_named(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'difftool\[eval\]'"):
         inception_figures(GREY, COLOUR, weights)

@@ -1,5 +1,8 @@
 """Distances of points in the plane against closed forms, scipy and double loops."""
 
+from collections.abc import Iterable
+from itertools import combinations, product
+
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -41,20 +44,12 @@ def test_repeating_points_changes_nothing() -> None:
 def test_mmd_is_a_sum_over_pairs_with_the_median_of_the_data_as_width() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.normal(size=(6, 2)), rng.normal(1, 2, size=(8, 2))
-    pairs = [(i, j) for i in range(8) for j in range(i)]
-    width = np.median([np.square(y[i] - y[j]).sum() for i, j in pairs])
+    width = np.median([np.square(a - b).sum() for a, b in combinations(y, 2)])
 
-    def mean(a: np.ndarray, b: np.ndarray, *, different: bool) -> float:
-        values = [
-            np.exp(-np.square(a[i] - b[j]).sum() / (2 * width))
-            for i in range(len(a))
-            for j in range(len(b))
-            if not (different and i == j)
-        ]
-        return float(np.mean(values))
+    def mean(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+        return float(np.mean([np.exp(-np.square(a - b).sum() / (2 * width)) for a, b in pairs]))
 
-    expected = mean(x, x, different=True) + mean(y, y, different=True)
-    expected -= 2 * mean(x, y, different=False)
+    expected = mean(combinations(x, 2)) + mean(combinations(y, 2)) - 2 * mean(product(x, y))
     assert mmd(x, y) == pytest.approx(expected, rel=1e-9)
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spec import ModelSpec
 from examples import own_sampler
-from tests.diffusion.analytic import EDM, NCSNV2, START, VP, Array, denoiser, levels_of, run_table
+from tests.oracles.analytic import EDM, NCSNV2, START, VP, denoiser, levels_of, run_table
+from tests.oracles.plain_loops import Array
 
 TILES = range(2, 122, 30)  # where the pictures of the grid begin
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.features import Feature
@@ -23,10 +23,9 @@ from difftool.importers.diffusers_ncsnpp import (
 from difftool.importers.diffusers_unet import options
 from difftool.networks import build_network
 from difftool.verify.eager import Eager
-from tests.importers import diffusers_models as models
-from tests.importers.conftest import read
+from tests.importers.conftest import RUN, near, network_of, read
+from tests.oracles import diffusers_models as models
 
-ONE, RUN = 2e-4, 1e-3  # of the largest output: one evaluation, a whole run
 # google/ncsnpp-church-256 at a reduced depth and width; attention needs 128 channels.
 CHURCH: dict[str, Any] = {
     "sample_size": 8,
@@ -79,9 +78,7 @@ def imported(theirs: Any, folder: Path) -> nn.Module:
 
 @torch.no_grad()
 @pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
-def test_the_network_computes_what_the_librarys_does(
-    changes: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_network_is_the_librarys(changes: dict[str, Any], tmp_path: Path) -> None:
     theirs = unet(**changes)
     assert is_ncsnpp(theirs.config)
     ours = imported(theirs, tmp_path)
@@ -95,28 +92,17 @@ def test_the_network_computes_what_the_librarys_does(
         times = torch.tensor([3.0, 700.0])
         expected = theirs(x, times).sample
         actual = ours(x, ours.condition(times))  # type: ignore[operator]
-    assert (actual - expected).abs().max() <= ONE * expected.abs().max()
+    assert near(actual, expected)
 
 
 @torch.no_grad()
-def test_the_default_program_is_the_pipeline(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_program_is_the_pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Both are given the same noise, in the order in which they ask for it."""
     from diffusers import ScoreSdeVePipeline, ScoreSdeVeScheduler
 
     theirs, scheduler = unet(), ScoreSdeVeScheduler(**SCHEDULER)
     noise = torch.randn(15, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    drawn = iter(noise)
-
-    def draw(*_: object, **__: object) -> Tensor:
-        return next(drawn).clone()
-
-    for module in (
-        "schedulers.scheduling_sde_ve",
-        "pipelines.deprecated.score_sde_ve.pipeline_score_sde_ve",
-    ):
-        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", draw)
+    models.give_noise(monkeypatch, iter(noise))
     steps, predict = [], scheduler.step_pred
 
     def record(*arguments: Any, **options: Any) -> Any:
@@ -132,14 +118,12 @@ def test_the_default_program_is_the_pipeline(
     ours = read(tmp_path)
     assert ours.chosen.assumed == ()
     program = compile_program(ours.spec, ours.sampler)
-    network = build_network(ours.network)
-    network.load_state_dict(dict(ours.tensors))
-    batch = Eager(network.eval(), ours.spec, [Feature.NORMS]).batch(program, 2)
+    batch = Eager(network_of(ours), ours.spec, [Feature.NORMS]).batch(program, 2)
     batch.start(noise[0].numpy() * program.start.high)
     for step in noise[1:]:
         batch.step(step.numpy())
     expected = steps[-1].prev_sample_mean.numpy()  # before the pipeline clips it
-    assert np.abs(batch.x - expected).max() <= RUN * np.abs(expected).max()
+    assert near(batch.x, expected, RUN)
     assert np.array_equal(images, expected.clip(0, 1).transpose(0, 2, 3, 1))
 
 
@@ -148,33 +132,40 @@ def test_a_network_of_other_blocks_is_another() -> None:
     assert not is_ncsnpp(options(SAVED | {"down_block_types": ["DownBlock2D"] * 3}))
 
 
+# Option -> values that are refused.
+OF_THE_NETWORK: dict[str, list[Any]] = {
+    "in_channels": [1],
+    "out_channels": [6],
+    "time_embedding_type": ["learned"],
+    "time_embedding_dim": [64],
+    "attention_head_dim": [48, "8"],
+    "center_input_sample": [None],
+    "layers_per_block": [[1, 2], 10**9],
+    "mid_block_scale_factor": [None, 1],
+    "norm_eps": [1e-5],
+    "norm_num_groups": [32],
+    "attn_norm_num_groups": [16],
+    "mid_block_type": [None],
+    "act_fn": ["gelu"],
+    "resnet_time_scale_shift": ["scale_shift"],
+    "add_attention": [False],
+    "class_embed_type": ["timestep"],
+    "num_class_embeds": [10],
+    "block_out_channels": [[32, 48, 128], [32, 32, 64]],
+    "up_block_types": [["SkipUpBlock2D"] * 3],
+}
+OF_THE_SCHEDULER: dict[str, list[Any]] = {
+    "correct_steps": [0],
+    "num_train_timesteps": ["many", 10**9],
+    "sampling_eps": [1e-3],
+    "sigma_max": [1e-3],
+    "sigma_min": [-1, "low"],
+    "snr": [0, -1],
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("in_channels", 1),
-        ("out_channels", 6),
-        ("time_embedding_type", "learned"),
-        ("time_embedding_dim", 64),
-        ("attention_head_dim", 48),
-        ("attention_head_dim", "8"),
-        ("center_input_sample", None),
-        ("layers_per_block", [1, 2]),
-        ("layers_per_block", 10**9),
-        ("mid_block_scale_factor", None),
-        ("norm_eps", 1e-5),
-        ("norm_num_groups", 32),
-        ("attn_norm_num_groups", 16),
-        ("mid_block_scale_factor", 1),
-        ("mid_block_type", None),
-        ("act_fn", "gelu"),
-        ("resnet_time_scale_shift", "scale_shift"),
-        ("add_attention", False),
-        ("class_embed_type", "timestep"),
-        ("num_class_embeds", 10),
-        ("block_out_channels", [32, 48, 128]),
-        ("block_out_channels", [32, 32, 64]),
-        ("up_block_types", ["SkipUpBlock2D"] * 3),
-    ],
+    ("name", "value"), [(n, value) for n, values in OF_THE_NETWORK.items() for value in values]
 )
 def test_an_option_that_it_has_not_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ArtefactError, match=rf"^{name} is "):
@@ -182,18 +173,7 @@ def test_an_option_that_it_has_not_is_refused_by_name(name: str, value: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("correct_steps", 0),
-        ("num_train_timesteps", "many"),
-        ("num_train_timesteps", 10**9),
-        ("sampling_eps", 1e-3),
-        ("sigma_max", 1e-3),
-        ("sigma_min", -1),
-        ("sigma_min", "low"),
-        ("snr", 0),
-        ("snr", -1),
-    ],
+    ("name", "value"), [(n, value) for n, values in OF_THE_SCHEDULER.items() for value in values]
 )
 def test_an_option_of_the_ve_scheduler(name: str, value: Any, church: Path) -> None:
     rules = {"_class_name": "ScoreSdeVeScheduler", **SCHEDULER, name: value}

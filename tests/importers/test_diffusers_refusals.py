@@ -1,7 +1,8 @@
-"""What is not imported from diffusers is refused by name, and leaves nothing behind."""
+"""Models of diffusers that are not imported are refused by name, and leave nothing behind."""
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from safetensors.torch import load_file, save_file
 from difftool.cli import main
 from difftool.errors import ArtefactError
 from difftool.importers import find
-from tests.importers import diffusers_models as models
 from tests.importers.conftest import read
-from tests.importers.diffusers_models import SMALL
+from tests.oracles import diffusers_models as models
+from tests.oracles.diffusers_models import SMALL
 
 pytest.importorskip("diffusers")
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(whole: Path, tmp_path: Path) -> Path:
     """The same, to be changed."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for file in whole.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder
+    return shutil.copytree(whole, tmp_path / "model")
 
 
 def change(folder: Path, file: str, **options: Any) -> None:
@@ -45,80 +43,67 @@ def change(folder: Path, file: str, **options: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | options))
 
 
+# Option -> values that are refused.
+OF_THE_NETWORK: dict[str, list[Any]] = {
+    "_class_name": ["UNet2DConditionModel"],
+    "act_fn": ["gelu"],
+    "add_attention": [False],
+    "attention_head_dim": [12],
+    "attn_norm_num_groups": [5],
+    "block_out_channels": [[15, 30], "16", []],
+    "center_input_sample": [True],
+    "class_embed_type": ["timestep", "identity"],
+    "down_block_types": [
+        *(["DownBlock2D", kind] for kind in ("CrossAttnDownBlock2D", "AttnSkipDownBlock2D")),
+        *(["DownBlock2D"], None),
+    ],
+    "downsample_padding": [2],
+    "downsample_type": ["fir"],
+    "dropout": [1.5],
+    "flip_sin_to_cos": [None],
+    "freq_shift": [8],
+    "in_channels": [0],
+    "layers_per_block": [[1, 2], 10**9],
+    "mid_block_scale_factor": [1.414],
+    "mid_block_type": [None],
+    "norm_eps": ["small"],
+    "norm_num_groups": [None, 5],
+    "num_class_embeds": [0],
+    "out_channels": [4],
+    "resnet_time_scale_shift": ["spatial"],
+    "sample_size": [[8, 8, 8], 10**9],
+    "time_embedding_dim": [32],
+    "time_embedding_type": ["fourier", "learned"],
+    "up_block_types": [["KUpBlock2D", "UpBlock2D"]],
+    "upsample_type": ["resnet"],
+}
+OF_THE_SCHEDULER: dict[str, list[Any]] = {
+    "beta_schedule": ["laplace"],
+    "clip_sample_range": [2.0],
+    "num_train_timesteps": [0, 10**9],
+    "predict_epsilon": [False],
+    "prediction_type": ["flow"],
+    "rescale_betas_zero_snr": [True],
+    "set_alpha_to_one": [False],
+    "steps_offset": [1],
+    "thresholding": [True],
+    "timestep_spacing": ["karras"],
+    "variance_type": ["fixed_large_log", "learned"],
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("file", "name", "value"),
     [
-        ("_class_name", "UNet2DConditionModel"),
-        ("act_fn", "gelu"),
-        ("add_attention", False),
-        ("attention_head_dim", 12),
-        ("attn_norm_num_groups", 5),
-        ("block_out_channels", [15, 30]),
-        ("block_out_channels", "16"),
-        ("block_out_channels", []),
-        ("center_input_sample", True),
-        ("class_embed_type", "timestep"),
-        ("class_embed_type", "identity"),
-        ("down_block_types", ["DownBlock2D", "CrossAttnDownBlock2D"]),
-        ("down_block_types", ["DownBlock2D", "AttnSkipDownBlock2D"]),
-        ("down_block_types", ["DownBlock2D"]),
-        ("down_block_types", None),
-        ("downsample_padding", 2),
-        ("downsample_type", "fir"),
-        ("dropout", 1.5),
-        ("flip_sin_to_cos", None),
-        ("freq_shift", 8),
-        ("in_channels", 0),
-        ("layers_per_block", [1, 2]),
-        ("layers_per_block", 10**9),
-        ("mid_block_scale_factor", 1.414),
-        ("mid_block_type", None),
-        ("norm_eps", "small"),
-        ("norm_num_groups", None),
-        ("norm_num_groups", 5),
-        ("num_class_embeds", 0),
-        ("out_channels", 4),
-        ("resnet_time_scale_shift", "spatial"),
-        ("sample_size", [8, 8, 8]),
-        ("sample_size", 10**9),
-        ("time_embedding_dim", 32),
-        ("time_embedding_type", "fourier"),
-        ("time_embedding_type", "learned"),
-        ("up_block_types", ["KUpBlock2D", "UpBlock2D"]),
-        ("upsample_type", "resnet"),
+        (file, name, value)
+        for file, options in ((CONFIG, OF_THE_NETWORK), (SCHEDULER, OF_THE_SCHEDULER))
+        for name, values in options.items()
+        for value in values
     ],
 )
-def test_an_option_of_the_network(name: str, value: Any, model: Path) -> None:
-    change(model, "config.json", **{name: value})
-    require_named(name, model)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("beta_schedule", "laplace"),
-        ("clip_sample_range", 2.0),
-        ("num_train_timesteps", 0),
-        ("num_train_timesteps", 10**9),
-        ("predict_epsilon", False),
-        ("prediction_type", "flow"),
-        ("rescale_betas_zero_snr", True),
-        ("set_alpha_to_one", False),
-        ("steps_offset", 1),
-        ("thresholding", True),
-        ("timestep_spacing", "karras"),
-        ("variance_type", "fixed_large_log"),
-        ("variance_type", "learned"),
-    ],
-)
-def test_an_option_of_the_scheduler(name: str, value: Any, model: Path) -> None:
-    change(model, "scheduler_config.json", **{name: value})
-    require_named(name, model)
-
-
-def require_named(option: str, model: Path) -> None:
-    """The import is refused, and says of which option."""
-    with pytest.raises(ArtefactError, match=rf"^{option} is ") as caught:
+def test_an_option_is_refused_by_name(file: str, name: str, value: Any, model: Path) -> None:
+    change(model, file, **{name: value})
+    with pytest.raises(ArtefactError, match=rf"^{name} is ") as caught:
         read(model)
     assert caught.value.exit_code == 3
 
@@ -126,27 +111,21 @@ def require_named(option: str, model: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "options", "message"),
     [
-        ("config.json", {"time_cond_proj_dim": 3, "z": 1}, "time_cond_proj_dim, z, which UNet2D"),
-        ("scheduler_config.json", {"skip_prk_steps": True}, "skip_prk_steps, which difftool"),
+        (CONFIG, {"time_cond_proj_dim": 3, "z": 1}, "time_cond_proj_dim, z, which UNet2D"),
+        (SCHEDULER, {"skip_prk_steps": True}, "skip_prk_steps, which difftool"),
         (
-            "scheduler_config.json",
+            SCHEDULER,
             {"_class_name": "PNDMScheduler", "skip_prk_steps": True},
             "scheduler is 'PNDMScheduler'",
         ),
-        ("scheduler_config.json", {"_class_name": "ScoreSdeVeScheduler"}, "time_embedding_type is"),
-        ("scheduler_config.json", {"variance_type": "learned_range"}, "out_channels is 3"),
-        ("scheduler_config.json", {"trained_betas": [0.1]}, "trained_betas has 1 numbers for num"),
-        ("scheduler_config.json", {"trained_betas": "a"}, "trained_betas is not a list"),
-        (
-            "scheduler_config.json",
-            {"beta_end": 1.5},
-            "beta_start or beta_end: noise sch",
-        ),
+        (SCHEDULER, {"_class_name": "ScoreSdeVeScheduler"}, "time_embedding_type is"),
+        (SCHEDULER, {"variance_type": "learned_range"}, "out_channels is 3"),
+        (SCHEDULER, {"trained_betas": [0.1]}, "trained_betas has 1 numbers for num"),
+        (SCHEDULER, {"trained_betas": "a"}, "trained_betas is not a list"),
+        (SCHEDULER, {"beta_end": 1.5}, "beta_start or beta_end: noise sch"),
     ],
 )
-def test_what_does_not_belong_there(
-    file: str, options: dict[str, Any], message: str, model: Path
-) -> None:
+def test_what_does_not_fit(file: str, options: dict[str, Any], message: str, model: Path) -> None:
     change(model, file, **options)
     with pytest.raises(ArtefactError, match=message) as caught:
         read(model)
@@ -167,13 +146,13 @@ def test_a_pipeline_of_more_parts(model: Path) -> None:
 
 
 def test_weights_without_their_configuration(model: Path) -> None:
-    (model / "config.json").unlink()
+    (model / CONFIG).unlink()
     with pytest.raises(ArtefactError, match=r"the folder of .* has no config\.json of diffusers"):
         read(model)
 
 
-def test_all_tensors_that_do_not_fit_are_named_at_once(model: Path) -> None:
-    """In the library's words, and also where a tensor of ours is made of several."""
+def test_tensors_that_do_not_fit_are_named(model: Path) -> None:
+    """In the library's words, even if a tensor of ours is made of several."""
     state = load_file(model / WEIGHTS)
     for name in ("up_blocks.0.resnets.1.conv1.bias", "mid_block.attentions.0.to_k.weight"):
         del state[name]
@@ -194,36 +173,36 @@ def test_all_tensors_that_do_not_fit_are_named_at_once(model: Path) -> None:
 
 
 class Planted:
-    """What is unpickled to a call."""
+    """Becomes a call when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch ran",)
 
 
-def _truncate(model: Path) -> None:
-    data = (model / WEIGHTS).read_bytes()
-    (model / WEIGHTS).write_bytes(data[: len(data) // 2])
+def cut(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
 
 
-def _plant(model: Path) -> None:
-    (model / WEIGHTS).unlink()
-    torch.save({"conv_in.weight": Planted()}, model / "diffusion_pytorch_model.bin")
+def plant(path: Path) -> None:
+    path.unlink()
+    torch.save({"conv_in.weight": Planted()}, path.with_suffix(".bin"))
 
 
-def _cut_config(model: Path) -> None:
-    text = (model / "config.json").read_text()
-    (model / "config.json").write_text(text[: len(text) // 2])
-
-
-def _cut_scheduler(model: Path) -> None:
-    (model / "scheduler_config.json").write_text("[]")
-
-
-@pytest.mark.parametrize("damage", [_truncate, _plant, _cut_config, _cut_scheduler])
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        (WEIGHTS, cut),
+        (WEIGHTS, plant),
+        (CONFIG, cut),
+        (SCHEDULER, lambda path: path.write_text("[]")),
+    ],
+    ids=["truncated", "planted", "cut", "list"],
+)
 def test_a_damaged_or_hostile_model_ends_with_3(
-    damage: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, damage: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    damage(model)
+    damage(model / file)
     monkeypatch.chdir(tmp_path)
     assert main(["import", str(model), "--out", "mine"]) == 3
     assert sorted(tmp_path.iterdir()) == [model]

@@ -1,4 +1,4 @@
-"""Which files of a model on the hub are fetched, and what is taken for an id there."""
+"""The files of a model on the hub that are fetched, and what is taken for an id there."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from difftool.errors import ArtefactError
 from difftool.importers.hub import choose, is_hub_id, located
 
 DDPM = ["config.json", "model_index.json", "scheduler_config.json"]
+NO_WEIGHTS = [[], ["m.pkl"], ["vae/m.bin"], ["../m.bin"], ["a/b/m.pt"]]
 PARTS = ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json"]
 
 
@@ -18,7 +19,7 @@ PARTS = ["model_index.json", "scheduler/scheduler_config.json", "unet/config.jso
             [*DDPM, "README.md", "diffusion_pytorch_model.bin", "images/generated_image_0.png"],
             {*DDPM, "diffusion_pytorch_model.bin"},
         ),
-        (  # safetensors where there are both, and no variant
+        (  # safetensors if there are both, and no variant
             [*DDPM, "m.bin", "m.safetensors", "m.fp16.safetensors", "m.non_ema.bin"],
             {*DDPM, "m.safetensors"},
         ),
@@ -46,33 +47,24 @@ def test_the_files_that_are_fetched(files: list[str], chosen: set[str]) -> None:
     assert len(names) == len(chosen)
 
 
-@pytest.mark.parametrize("files", [[], ["m.pkl"], ["vae/m.bin"], ["../m.bin"], ["a/b/m.pt"]])
-def test_a_model_without_weights_is_refused(files: list[str]) -> None:
-    with pytest.raises(ArtefactError, match="owner/name on the hub has no file of weights"):
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        *((files, "owner/name on the hub has no file of weights") for files in NO_WEIGHTS),
+        (["a.pt", "b.pt"], r"several files of weights: a\.pt, b\.pt"),
+    ],
+)
+def test_a_model_without_one_file_of_weights_is_refused(files: list[str], message: str) -> None:
+    with pytest.raises(ArtefactError, match=message):
         choose(files, "owner/name")
-
-
-def test_a_model_of_several_weights_is_refused() -> None:
-    with pytest.raises(ArtefactError, match=r"several files of weights: a\.pt, b\.pt"):
-        choose(["a.pt", "b.pt"], "owner/name")
 
 
 @pytest.mark.parametrize(
     ("name", "is_one"),
     [
-        ("google/ddpm-cifar10-32", True),
-        ("a/b.c_d@main", True),
-        ("a/b@refs/pr/1", True),
-        ("a", False),
-        ("a/b/c", False),
-        ("/a/b", False),
-        ("../b", False),
-        ("./b", False),
-        ("a/..", False),
-        ("a/b@", False),
-        ("a/b@/c", False),
-        ("a b/c", False),
-        ("here/model", False),
+        *((name, True) for name in ("google/ddpm-cifar10-32", "a/b.c_d@main", "a/b@refs/pr/1")),
+        *((name, False) for name in ("a", "a/b/c", "/a/b", "../b", "./b", "a/..")),
+        *((name, False) for name in ("a/b@", "a/b@/c", "a b/c", "here/model")),
     ],
 )
 def test_what_is_taken_for_an_id(

@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -17,15 +17,14 @@ from torch import nn
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ArtefactError, UsageError
 from difftool.export import export
-from difftool.importers import find, write
+from difftool.importers import import_checkpoint
 from difftool.importers.settings import SettingsMissing
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
 from difftool.verify.eager import Eager
-from tests.importers.conftest import read
+from tests.importers.conftest import RUN, Save, near, read, words
 
-ONE, RUN = 2e-4, 1e-3  # of the largest output: one evaluation, a whole run
 SIZE = 8
 SMALL = {"dim": 8, "dim_mults": (1, 2)}
 # Arguments of Unet and of GaussianDiffusion, what is said of the file, and what is recovered.
@@ -133,8 +132,7 @@ def trained(
 def checkpoint(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """The same, imported."""
     out = tmp_path_factory.mktemp("imported") / "checkpoint"
-    found = find(trained.path)
-    write(found, found.read({"image_size": str(SIZE)} | _words(trained.said)), out)
+    import_checkpoint(trained.path, out, settings=words({"image_size": SIZE} | trained.said))
     return load_checkpoint(out)
 
 
@@ -145,8 +143,7 @@ def test_one_evaluation(trained: Trained, checkpoint: Checkpoint) -> None:
     t = torch.tensor([0, 3, 11, len(spec.schedule) - 1])
     expected = trained.ema.model(x, t)
     actual = checkpoint.network(x, checkpoint.network.condition(t.float()))
-    assert actual.shape == expected.shape
-    assert (actual - expected).abs().max() <= ONE * expected.abs().max()
+    assert near(actual, expected)
 
 
 def test_a_whole_run(
@@ -181,7 +178,7 @@ def equals_its_own(
     batch.start(start)
     for row in noise:
         batch.step(row)
-    assert np.abs(batch.x - expected).max() <= RUN * np.abs(expected).max()
+    assert near(batch.x, expected, RUN)
 
 
 def test_what_the_file_tells(trained: Trained, checkpoint: Checkpoint) -> None:
@@ -197,18 +194,11 @@ def test_what_the_file_tells(trained: Trained, checkpoint: Checkpoint) -> None:
     assert sum(p.numel() for p in checkpoint.network.parameters()) == raw
 
 
-def _words(said: dict[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in said.items()}
-
-
 @pytest.fixture(scope="module")
 def content(library: types.ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a file of the defaults holds."""
+    """The content of a file of the defaults."""
     trained = Trained(library, "defaults", tmp_path_factory.mktemp("content"))
     return dict(torch.load(trained.path, weights_only=True))
-
-
-Save = Callable[..., Path]
 
 
 def test_the_image_size_must_be_said(content: dict[str, Any], save: Save) -> None:
@@ -231,6 +221,13 @@ def test_other_versions_are_refused(version: Any, content: dict[str, Any], save:
         read(save(content | {"version": version}), image_size=SIZE)
 
 
+def refusal(model: dict[str, Any], message: str, content: dict[str, Any], save: Save) -> str:
+    """A file of this model, without an average, is refused."""
+    with pytest.raises(ArtefactError, match=message) as caught:
+        read(save(content | {"model": model, "ema": {}}), image_size=SIZE)
+    return caught.value.message
+
+
 @pytest.mark.parametrize(
     ("unet", "message"),
     [
@@ -249,35 +246,24 @@ def test_other_networks_are_refused_by_name(
     network = library.Unet(**SMALL, **unet).state_dict()
     buffers = {k: v for k, v in content["model"].items() if not k.startswith("model.")}
     model = buffers | {f"model.{name}": value for name, value in network.items()}
-    with pytest.raises(ArtefactError, match=message):
-        read(save(content | {"model": model, "ema": {}}), image_size=SIZE)
+    refusal(model, message, content, save)
 
 
-def test_a_process_in_continuous_time_is_refused(content: dict[str, Any], save: Save) -> None:
-    model = {k: v for k, v in content["model"].items() if k.startswith("model.")}
-    with pytest.raises(ArtefactError, match="no betas, so its process is not"):
-        read(save(content | {"model": model, "ema": {}}), image_size=SIZE)
+def test_other_processes_are_refused(content: dict[str, Any], save: Save) -> None:
+    continuous = {k: v for k, v in content["model"].items() if k.startswith("model.")}
+    refusal(continuous, "no betas, so its process is not", content, save)
+    unknown = content["model"] | {"loss_weight": torch.linspace(1, 2, 24)}
+    message = "none of the objectives pred_noise, pred_x0"
+    refusal(unknown, message, content, save)
 
 
-def test_an_unknown_objective_is_refused(content: dict[str, Any], save: Save) -> None:
-    model = content["model"] | {"loss_weight": torch.linspace(1, 2, 24)}
-    with pytest.raises(ArtefactError, match="none of the objectives pred_noise, pred_x0"):
-        read(save(content | {"model": model, "ema": {}}), image_size=SIZE)
-
-
-def test_tensors_that_do_not_fit_are_named_as_their_authors_do(
-    content: dict[str, Any], save: Save
-) -> None:
+def test_tensors_that_do_not_fit_are_named(content: dict[str, Any], save: Save) -> None:
     model = dict(content["model"])
     model["model.downs.0.1.extra"] = model.pop("model.downs.0.1.mlp.1.bias")
     model["model.mid_attn.mem_kv"] = torch.zeros(2, 4, 3, 32)
-    with pytest.raises(ArtefactError) as caught:
-        read(save(content | {"model": model, "ema": {}}), image_size=SIZE)
-    for part in (
-        "missing: downs.0.1.mlp.1.bias; surplus: downs.0.1.extra",
-        "of another shape: mid_attn.mem_kv [2, 4, 3, 32] for [2, 4, 4, 32]",
-    ):
-        assert part in caught.value.message
+    said = refusal(model, "missing", content, save)
+    assert "missing: downs.0.1.mlp.1.bias; surplus: downs.0.1.extra" in said
+    assert "of another shape: mid_attn.mem_kv [2, 4, 3, 32] for [2, 4, 4, 32]" in said
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """ncsn and ncsnv2 files: the three networks of ncsnv2 against a plain walk, and their settings."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,9 @@ import torch
 
 from difftool.errors import ArtefactError
 from difftool.importers.settings import SettingsMissing
-from difftool.networks import build_network
-from tests.importers.conftest import read
-from tests.importers.plain_ncsnv2 import DEEPER, DEEPEST, NCSNV2, State, Variant, evaluate
+from tests.importers.conftest import Save, near, network_of, read
+from tests.oracles.plain_ncsnv2 import DEEPER, DEEPEST, NCSNV2, State, Variant
 
-TOLERANCE = 2e-4  # of the largest output
 CONFIG = """
 data: {image_size: 16, channels: 3, logit_transform: false, rescaled: false}
 model:
@@ -26,8 +23,6 @@ model:
 sampling: {step_lr: 6.2e-6, n_steps_each: 5, denoise: true}
 fast_fid: {step_lr: 1}
 """
-
-Save = Callable[..., Path]
 
 
 def listed(state: State, ema: State | None = None) -> list[Any]:
@@ -43,8 +38,7 @@ def test_the_plain_walk_is_the_authors_network(shared: Path) -> None:
     with np.load(folder / "io.npz", allow_pickle=False) as arrays:
         x, score = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["score"])
         sigma = torch.from_numpy(arrays["sigmas"][arrays["labels"]]).reshape(-1, 1, 1, 1)
-    difference = evaluate(state, x, NCSNV2) / sigma - score
-    assert difference.abs().max() <= TOLERANCE * score.abs().max()
+    assert near(NCSNV2.evaluate(state, x) / sigma, score)
 
 
 @torch.no_grad()
@@ -54,13 +48,8 @@ def test_the_plain_walk_is_the_authors_network(shared: Path) -> None:
 def test_the_averaged_network_computes_what_the_file_means(variant: Variant, save: Save) -> None:
     state = variant.random_state()
     imported = read(save(listed(variant.random_state(seed=1), state), CONFIG))
-    network = build_network(imported.network)
-    network.load_state_dict(dict(imported.tensors))
     x = torch.rand(2, 3, 16, 16)
-    expected = evaluate(state, x, variant)
-    assert (network(x, torch.zeros(2, 0)) - expected).abs().max() <= (
-        TOLERANCE * expected.abs().max()
-    )
+    assert near(network_of(imported)(x, torch.zeros(2, 0)), variant.evaluate(state, x))
     assert (imported.weights, imported.step) == ("ema", 1234)
 
 

@@ -1,6 +1,5 @@
 """pesser/pytorch_diffusion and ermongroup/ddim: what is inferred, and what must be said."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,16 @@ import torch
 
 from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError
-from difftool.importers import find, write
+from difftool.importers import import_checkpoint
 from difftool.importers.settings import SettingsMissing
 from difftool.networks.trained import load_checkpoint
-from tests.importers.conftest import read
+from tests.importers.conftest import Save, read
 
 DDIM = """
 data: {image_size: 16, rescaled: true}
 model: {var_type: fixedsmall, ema: true}
 diffusion: {beta_schedule: quad, beta_start: 0.0001, beta_end: 0.02, num_diffusion_timesteps: 50}
 """
-
-Save = Callable[..., Path]
 
 
 @pytest.fixture
@@ -74,10 +71,8 @@ def test_what_is_not_imported(
         read(save(state), **{"resolution": 16, **said})
 
 
-def test_all_tensors_that_do_not_fit_are_named_at_once(
-    state: dict[str, torch.Tensor], save: Save
-) -> None:
-    """In their authors' words, and also where a tensor of ours is made of several."""
+def test_tensors_that_do_not_fit_are_named(state: dict[str, torch.Tensor], save: Save) -> None:
+    """In their authors' words, even if a tensor of ours is made of several."""
     for name in ("up.0.block.0.conv1.bias", "mid.attn_1.k.weight", "temb.dense.1.weight"):
         del state[name]
     state["ema.decay"] = torch.zeros(())
@@ -97,22 +92,16 @@ def test_all_tensors_that_do_not_fit_are_named_at_once(
     assert caught.value.exit_code == 3
 
 
-def test_an_image_size_that_does_not_halve_is_refused(
-    state: dict[str, torch.Tensor], save: Save
-) -> None:
+def test_an_image_size_must_halve(state: dict[str, torch.Tensor], save: Save) -> None:
     with pytest.raises(ArtefactError, match=r"cannot take samples of \(3, 15, 15\)"):
         read(save(state), resolution=15)
 
 
-def test_one_tensor_of_two_names_becomes_two(
-    state: dict[str, torch.Tensor], save: Save, tmp_path: Path
-) -> None:
+def test_a_tensor_of_two_names(state: dict[str, torch.Tensor], save: Save, tmp_path: Path) -> None:
     shared = torch.nn.Parameter(torch.randn(64))
     for block in (0, 1):
         state[f"up.1.block.{block}.conv2.bias"] = shared
-    found = find(save(state))
-    imported = found.read({"resolution": "16"})
-    write(found, imported, tmp_path / "mine")
+    import_checkpoint(save(state), tmp_path / "mine", settings={"resolution": "16"})
     loaded = load_checkpoint(tmp_path / "mine").network.state_dict()
     for row in (0, 1):
         assert torch.equal(loaded[f"up.{row}.0.conv2.bias"], shared.detach())

@@ -1,7 +1,5 @@
 """score_sde_pytorch files against a plain walk over the published list of modules."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +11,9 @@ from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError, DifftoolError
 from difftool.importers.format import Imported
 from difftool.importers.settings import SettingsMissing
-from difftool.networks import build_network
-from tests.importers.conftest import read
-from tests.importers.plain_score_sde import Plain
+from tests.importers.conftest import Save, near, output_of, read
+from tests.oracles.plain_score_sde import Plain
 
-TOLERANCE = 2e-4  # of the largest output
 LEVELS = 12
 SIGMAS = torch.from_numpy(np.exp(np.linspace(np.log(50), np.log(0.01), LEVELS)))
 DDPMPP = {
@@ -71,8 +67,6 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 
-Save = Callable[..., Path]
-
 
 def said(network: str) -> dict[str, Any]:
     plain = NETWORKS[network][0]
@@ -91,7 +85,7 @@ def imported(request: pytest.FixtureRequest, plain: Plain, save: Save) -> Import
 
 
 def expected_of(plain: Plain, imported: Imported, x: Tensor, levels: list[int]) -> Tensor:
-    """The authors' output, times sigma where they divide by it."""
+    """Return the authors' output, times sigma if they divide by it."""
     spec = imported.spec
     _, sigma = (torch.from_numpy(value).float() for value in spec.schedule.at(levels))
     conds = torch.from_numpy(spec.conds(levels)).float()
@@ -103,16 +97,12 @@ def expected_of(plain: Plain, imported: Imported, x: Tensor, levels: list[int]) 
 
 
 @torch.no_grad()
-def test_the_network_computes_what_the_file_means(plain: Plain, imported: Imported) -> None:
+def test_the_network_is_that_of_the_file(plain: Plain, imported: Imported) -> None:
     assert (imported.weights, imported.step) == ("ema", 70)
-    network = build_network(imported.network)
-    network.load_state_dict(dict(imported.tensors))
     levels = [0, LEVELS - 1, 5]
     conds = torch.from_numpy(imported.spec.conds(levels)).float()
     x = torch.randn(3, plain.num_channels, 8, 8, generator=torch.Generator().manual_seed(1))
-    actual = network.eval()(x, network.condition(conds))
-    expected = expected_of(plain, imported, x, levels)
-    assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max()
+    assert near(output_of(imported, x, conds), expected_of(plain, imported, x, levels))
 
 
 def test_what_the_tensors_tell(plain: Plain, imported: Imported) -> None:
@@ -211,7 +201,7 @@ def test_what_is_not_imported(flags: dict[str, Any], message: str, save: Save) -
         read(save(Plain().file()), **(said("NCSN++ of CIFAR-10") | flags))
 
 
-def test_all_tensors_that_do_not_fit_are_named_at_once(save: Save) -> None:
+def test_tensors_that_do_not_fit_are_named(save: Save) -> None:
     file = Plain().file()
     del file["ema"]
     state = file["model"]

@@ -1,4 +1,4 @@
-"""Which value a setting takes, and from where."""
+"""The value of a setting, and its source."""
 
 import pytest
 

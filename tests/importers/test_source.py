@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from difftool.errors import ArtefactError
 from difftool.importers import find
 from difftool.importers.source import load, read_config, tensor_files
+from tests.importers.conftest import Save
 
-Save = Callable[..., Path]
+Config = Callable[[str | bytes], dict[str, Any]]
 
 
 class Planted:
-    """What is unpickled to a call."""
+    """Becomes a call when it is unpickled."""
 
     def __init__(self, command: str) -> None:
         self._command = command
@@ -32,14 +33,24 @@ class Planted:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """What stands where something planted has run."""
+    """A file that is there if something planted has run."""
     return tmp_path / "ran"
 
 
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Read a configuration of this content."""
+
+    def read(content: str | bytes) -> dict[str, Any]:
+        path = tmp_path / "config.yml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return read_config(path)
+
+    return read
+
+
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_a_planted_call_is_refused_and_never_made(
-    protocol: int, save: Save, tmp_path: Path, marker: Path
-) -> None:
+def test_a_planted_call_never_runs(protocol: int, save: Save, tmp_path: Path, marker: Path) -> None:
     bomb = Planted(f"touch {marker}")
     path = save([{"begin_conv.weight": torch.zeros(2), "x": bomb}])
     plain = tmp_path / "plain.pkl"
@@ -112,24 +123,20 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
         "a: !custom 1",
     ],
 )
-def test_a_planted_tag_is_refused_by_name(planted: str, tmp_path: Path, marker: Path) -> None:
-    path = tmp_path / "config.yml"
-    path.write_text(planted.format(marker=marker))
+def test_a_planted_tag_is_refused_by_name(planted: str, config: Config, marker: Path) -> None:
     with pytest.raises(ArtefactError, match=r"asks for the tag (python/|!custom)") as caught:
-        read_config(path)
+        config(planted.format(marker=marker))
     assert caught.value.exit_code == 3
     assert not marker.exists()
 
 
-def test_a_dumped_namespace_is_a_dictionary(tmp_path: Path) -> None:
-    path = tmp_path / "config.yml"
-    path.write_text(
+def test_a_dumped_namespace_is_a_dictionary(config: Config) -> None:
+    value = config(
         "!!python/object:argparse.Namespace\n"
         "data: !!python/object:argparse.Namespace\n"
         "  image_size: 32\n"
         "model: {sizes: [1, 2], name: null, rate: 1.0e-4}\n"
     )
-    value = read_config(path)
     assert value == {
         "data": {"image_size": 32},
         "model": {"sizes": [1, 2], "name": None, "rate": 1e-4},
@@ -147,11 +154,9 @@ def test_a_dumped_namespace_is_a_dictionary(tmp_path: Path) -> None:
         (b"a: 1\n" * 300_000, "is larger than"),
     ],
 )
-def test_what_is_no_configuration(content: bytes, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.yml"
-    path.write_bytes(content)
+def test_what_is_no_configuration(content: bytes, message: str, config: Config) -> None:
     with pytest.raises(ArtefactError, match=message):
-        read_config(path)
+        config(content)
 
 
 def test_a_folder_is_searched_for_the_one_file_of_tensors(save: Save, tmp_path: Path) -> None:
@@ -238,17 +243,13 @@ def doubling(levels: int) -> str:
         "long: 1" + ":1" * 400_000,  # a number, in base 60
     ],
 )
-def test_yaml_that_is_no_plain_configuration_is_refused(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.yml"
-    path.write_text(text)
+def test_yaml_that_is_no_plain_configuration_is_refused(text: str, config: Config) -> None:
     with pytest.raises(ArtefactError) as caught:
-        read_config(path)
+        config(text)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_yaml_may_name_a_value_twice(tmp_path: Path) -> None:
-    path = tmp_path / "config.yml"
-    path.write_text("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: [*a, *a]}\nwhen: 2001-01-01\n")
-    value = read_config(path)
+def test_yaml_may_name_a_value_twice(config: Config) -> None:
+    value = config("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: [*a, *a]}\nwhen: 2001-01-01\n")
     assert value["c"] == value["a"] == {"b": 1}
     assert value["d"] == {"b": 1, "e": [{"b": 1}, {"b": 1}]}

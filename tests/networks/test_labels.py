@@ -58,7 +58,6 @@ def test_every_label_learns(kind: str) -> None:
     c = network.condition(torch.zeros(4), torch.arange(4))
     network(torch.randn(4, *SMALL[kind][1]), c).square().sum().backward()
     (table,) = (p for name, p in network.named_parameters() if "label" in name)
-    assert table.grad is not None
     assert table.grad.any(dim=1).all()
 
 

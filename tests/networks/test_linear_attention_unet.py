@@ -1,33 +1,27 @@
-"""The U-Net with linear attention: size, attention and bad arguments."""
+"""The U-Net with linear attention: size and attention."""
 
-from typing import Any
-
-import pytest
 import torch
 
 from difftool.diffusion.calls import NetworkCall
-from difftool.errors import UsageError
 from difftool.networks import build_network, num_parameters
 from difftool.networks.linear_attention_unet import (
     FullAttention,
     LinearAttention,
     LinearAttentionUNet,
 )
-
-SMALL = {"in_channels": 1, "out_channels": 1, "channels": 4, "multipliers": [1, 2, 3]}
+from tests.networks.test_networks import BASES
 
 
 def test_the_defaults_have_the_library_s_size() -> None:
-    """That of Unet(dim=64) in denoising-diffusion-pytorch 2."""
+    """As Unet(dim=64) of denoising-diffusion-pytorch 2."""
     with torch.device("meta"):
         network = LinearAttentionUNet(in_channels=3, out_channels=3)
     assert num_parameters(network) == 35_711_491
 
 
-def test_attention_is_full_where_it_is_said_and_in_the_middle() -> None:
-    network = build_network(
-        NetworkCall("linear_attention_unet", SMALL | {"full": [1], "heads": [1, 2, 3]})
-    )
+def test_attention_is_full_if_it_is_said_and_in_the_middle() -> None:
+    kind = "linear_attention_unet"
+    network = build_network(NetworkCall(kind, BASES[kind] | {"full": [1], "heads": [1, 2, 3]}))
     linear, full = LinearAttention, FullAttention
     rows = [*network.down, network.middle, *network.up]
     found = [m for row in rows for m in row if isinstance(m, linear | full)]
@@ -54,23 +48,3 @@ def test_linear_attention_is_two_softmaxes_and_two_sums() -> None:
                 expected[head, :, pixel] += share[channel] * (values * weights[channel]).sum(dim=1)
     expected = x + attention.out(expected.reshape(1, 6, 2, 2))
     assert torch.allclose(attention(x), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"channels": 3}, "channels is 3"),
-        ({"channels": 7}, "channels is 7.*even"),
-        ({"multipliers": []}, "the number of multipliers is 0"),
-        ({"multipliers": [1, 0, 1]}, "a width is 0"),
-        ({"full": [3]}, "full names level 3.*0 .full resolution. to 2"),
-        ({"heads": [1, 2]}, r"heads is \[1, 2\] for 3 levels"),
-        ({"head_channels": 0}, "head_channels is 0"),
-        ({"memory": -1}, "memory is -1"),
-        ({"groups": 3}, "groups=3 does not divide a width of 4"),
-        ({"groups": 0}, "groups is 0"),
-    ],
-)
-def test_bad_arguments(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        build_network(NetworkCall("linear_attention_unet", SMALL | change))

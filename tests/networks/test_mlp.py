@@ -50,9 +50,7 @@ def test_between_two_levels_the_offsets_are_interpolated() -> None:
 
 
 @torch.no_grad()
-def test_the_exported_conditioner_interpolates_too(
-    points_checkpoint: Path, points_bundle: Path
-) -> None:
+def test_exported_offsets_interpolate_too(points_checkpoint: Path, points_bundle: Path) -> None:
     conds = np.array([0, 0.5, 1, 2.75, 3.999, 4], np.float32)
     session = onnxruntime.InferenceSession(str(points_bundle / "conditioner.onnx"))
     (found,) = session.run(None, {"cond": conds})

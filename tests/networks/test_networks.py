@@ -1,4 +1,4 @@
-"""What holds for every network, whatever its kind."""
+"""Properties of every network, whatever its kind, and arguments that are refused."""
 
 from typing import Any
 
@@ -10,46 +10,25 @@ from difftool.diffusion.calls import NetworkCall
 from difftool.errors import UsageError
 from difftool.networks import NETWORKS, build_network, num_parameters
 
+UNET = {"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1}
+IMAGE = (1, 8, 8)
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # arguments and sample shape
     "linear_attention_unet": (
-        {
-            "in_channels": 1,
-            "out_channels": 1,
-            "channels": 4,
-            "multipliers": [1, 2],
-            "heads": 2,
-            "head_channels": 3,
-        },
-        (1, 8, 8),
+        {"in_channels": 1, "out_channels": 1, "channels": 4, "multipliers": [1, 2]}
+        | {"heads": 2, "head_channels": 3},
+        IMAGE,
     ),
     "mlp": ({"dimensions": 2, "hidden": 8, "levels": 10}, (2,)),
-    "ncsn": ({"in_channels": 1, "levels": 10, "channels": 2}, (1, 8, 8)),
+    "ncsn": ({"in_channels": 1, "levels": 10, "channels": 2}, IMAGE),
     "ncsnpp": (
-        {
-            "in_channels": 1,
-            "channels": 8,
-            "multipliers": [1, 2],
-            "blocks": 1,
-            "input_pyramid": "input_skip",
-            "output_pyramid": "output_skip",
-            "embedding": "positional",
-        },
-        (1, 8, 8),
+        UNET
+        | {"input_pyramid": "input_skip", "output_pyramid": "output_skip"}
+        | {"embedding": "positional"},
+        IMAGE,
     ),
-    "ncsnv2": ({"in_channels": 1, "channels": 2}, (1, 8, 8)),
-    "unet": (
-        {
-            "in_channels": 1,
-            "out_channels": 1,
-            "channels": 8,
-            "multipliers": [1, 2],
-            "blocks": 1,
-            "groups": 4,
-        },
-        (1, 8, 8),
-    ),
+    "ncsnv2": ({"in_channels": 1, "channels": 2}, IMAGE),
+    "unet": (UNET | {"out_channels": 1, "groups": 4}, IMAGE),
 }
-
 TOLERANCE = 1e-4  # outputs are of order 1
 
 
@@ -146,6 +125,19 @@ def test_num_parameters_counts_what_training_adjusts() -> None:
     assert num_parameters(network) == (2 * 128 + 128) + (128 * 128 + 128)
 
 
+# Whole arguments, or changes to those of a network in BASES.
+BASES: dict[str, dict[str, Any]] = {
+    "linear_attention_unet": {
+        "in_channels": 1, "out_channels": 1, "channels": 4, "multipliers": [1, 2, 3],
+    },
+    "ncsnpp": {"in_channels": 3, "channels": 8, "multipliers": [1, 2], "blocks": 1},
+    "unet": {
+        "in_channels": 1, "out_channels": 1, "channels": 8, "multipliers": [1, 2, 2], "blocks": 1,
+        "attention": [2], "groups": 4,
+    },
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
@@ -158,8 +150,48 @@ def test_num_parameters_counts_what_training_adjusts() -> None:
         ("ncsn", {"in_channels": 1, "levels": 1, "channels": 1}, "channels is 1"),
         ("ncsnv2", {"in_channels": 0}, "in_channels is 0"),
         ("ncsnv2", {"in_channels": 1, "multipliers": [1, 2]}, "at least three"),
+        ("linear_attention_unet", {"channels": 3}, "channels is 3"),
+        ("linear_attention_unet", {"channels": 7}, "channels is 7.*even"),
+        ("linear_attention_unet", {"multipliers": []}, "the number of multipliers is 0"),
+        ("linear_attention_unet", {"multipliers": [1, 0, 1]}, "a width is 0"),
+        ("linear_attention_unet", {"full": [3]}, "full names level 3.*0 .full resolution. to 2"),
+        ("linear_attention_unet", {"heads": [1, 2]}, r"heads is \[1, 2\] for 3 levels"),
+        ("linear_attention_unet", {"head_channels": 0}, "head_channels is 0"),
+        ("linear_attention_unet", {"memory": -1}, "memory is -1"),
+        ("linear_attention_unet", {"groups": 3}, "groups=3 does not divide a width of 4"),
+        ("linear_attention_unet", {"groups": 0}, "groups is 0"),
+        ("ncsnpp", {"resample": "pool"}, "resample is 'pool'"),
+        ("ncsnpp", {"input_pyramid": "skip"}, "input_pyramid is 'skip'"),
+        ("ncsnpp", {"output_pyramid": "skip"}, "output_pyramid is 'skip'"),
+        ("ncsnpp", {"combine": "mean"}, "combine is 'mean'"),
+        ("ncsnpp", {"embedding": "learned"}, "embedding is 'learned'"),
+        ("ncsnpp", {"attention": [2]}, "attention names level 2"),
+        ("ncsnpp", {"multipliers": []}, "the number of multipliers is 0"),
+        ("ncsnpp", {"multipliers": [1, 0]}, "a multiplier is 0"),
+        ("ncsnpp", {"blocks": 0}, "blocks is 0"),
+        ("ncsnpp", {"channels": 2}, "2 channels has 0 groups"),
+        ("ncsnpp", {"channels": 132}, "132 channels has 32 groups"),
+        ("ncsnpp", {"head_channels": 5}, "do not split into equal attention heads"),
+        ("unet", {"groups": 3}, "groups=3 does not divide a width of 8"),
+        ("unet", {"groups": 0}, "groups is 0"),
+        ("unet", {"channels": 9, "groups": 9}, "channels is 9.*even"),
+        ("unet", {"multipliers": []}, "the number of multipliers is 0"),
+        ("unet", {"multipliers": [1, 0], "attention": []}, "does not divide a width of 0"),
+        ("unet", {"attention": [3]}, "attention names level 3.*0 .full resolution. to 2"),
+        ("unet", {"blocks": 0}, "blocks is 0"),
+        ("unet", {"heads": 3}, "16 channels do not split"),
+        ("unet", {"head_channels": 5}, "16 channels do not split"),
+        ("unet", {"head_channels": 8, "heads": 2}, "both given"),
+        ("unet", {"head_channels": 0}, "head_channels is 0"),
+        ("unet", {"embedding": "fourier"}, "embedding is 'fourier'.*sin_cos, cos_sin"),
+        ("unet", {"resample": "fir"}, "resample is 'fir'.*conv, block"),
+        ("unet", {"downsample_padding": "same"}, "downsample_padding is 'same'"),
+        ("unet", {"multipliers": [1, 1.55, 2]}, "multiplier 1.55 makes 12.4 channels of 8"),
+        ("unet", {"up_attention": [3]}, "attention names level 3"),
+        ("unet", {"middle_groups": 3}, "groups=3 does not divide a width of 16"),
+        ("unet", {"frequency_shift": 4}, "a frequency_shift of 4 with 4 frequencies"),
     ],
 )
 def test_bad_arguments(kind: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build_network(NetworkCall(kind, arguments))
+        build_network(NetworkCall(kind, BASES.get(kind, {}) | arguments))

@@ -1,12 +1,11 @@
 """The score field, against the score of a normal density and against a network itself."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import difftool
 from difftool.diffusion.parameterization import PARAMETERIZATIONS
@@ -16,26 +15,13 @@ from difftool.errors import UsageError
 from difftool.networks.trained import load_checkpoint
 from difftool.plot import score
 from difftool.runtime.backends.reference import Reference
-
-Array = NDArray[np.float64]
+from tests.oracles.analytic import gaussian_denoiser, network_of
+from tests.oracles.plain_loops import Array
 
 MEAN, VARIANCE = np.array([1.0, -2.0]), 0.5  # of the data
 POINTS = np.random.default_rng(0).normal(scale=3.0, size=(50, 2))
 SCHEDULES = {"VP": linear(steps=40), "VE": geometric(levels=40, sigma_min=1e-3, sigma_max=20.0)}
-
-
-def exact_network(spec: ModelSpec, level: int) -> Callable[[Array, Array], Array]:
-    """The network whose D is the posterior mean of normal data, for one noise level."""
-    alpha, sigma = (float(value) for value in spec.schedule.at(level))
-    c_in, c_skip, c_out = (float(value) for value in spec.coefficients(level))
-
-    def network(scaled: Array, cond: Array) -> Array:
-        x = scaled / c_in
-        gain = alpha * VARIANCE / (alpha**2 * VARIANCE + sigma**2)
-        raw = (MEAN + gain * (x - alpha * MEAN) - c_skip * x) / c_out
-        return np.concatenate([raw, np.zeros_like(raw)], axis=1) if spec.learned_variance else raw
-
-    return network
+LEVELS = ModelSpec(shape=(2,), schedule=SCHEDULES["VE"], parameterization="score", cond="level")
 
 
 @pytest.mark.parametrize("level", [0, 17, 39])
@@ -52,7 +38,12 @@ def test_the_score_of_normal_data_is_exact(
         data_range=(-0.1, 0.1),  # D is not clipped to it
         learned_variance=parameterization == "epsilon",
     )
-    network = exact_network(spec, level)
+    exact = network_of(spec, gaussian_denoiser(MEAN, VARIANCE * np.eye(2)))
+
+    def network(x: Array, cond: Array) -> Array:
+        raw = exact(x, cond)
+        return np.concatenate([raw, 0 * raw], axis=1) if spec.learned_variance else raw
+
     backend = Reference(network, (2,), learned_variance=spec.learned_variance)
     alpha, sigma = (float(value) for value in schedule.at(level))
     expected = -(POINTS - alpha * MEAN) / (alpha**2 * VARIANCE + sigma**2)
@@ -72,20 +63,12 @@ def test_a_bundles_score_is_its_networks(points_bundle: Path, points_checkpoint:
 
 
 def test_a_label_is_fed_to_the_network() -> None:
-    spec = ModelSpec(
-        shape=(2,),
-        schedule=SCHEDULES["VE"],
-        parameterization="score",
-        cond="level",
-        classes=3,
-        null_label=True,
-    )
+    spec = replace(LEVELS, classes=3, null_label=True)
     backend = Reference(lambda x, cond, label: x + label[:, None], (2,), null_label=3)
     for label in (0, 2, 3):
         assert score(backend, spec, 7, POINTS, label=label) == pytest.approx(POINTS + label)
 
 
 def test_a_network_of_labelled_levels_has_none_between() -> None:
-    spec = ModelSpec(shape=(2,), schedule=SCHEDULES["VE"], parameterization="score", cond="level")
     with pytest.raises(UsageError, match="none between"):
-        score(Reference(lambda x, cond: x, (2,)), spec, 3.5, POINTS)
+        score(Reference(lambda x, cond: x, (2,)), LEVELS, 3.5, POINTS)

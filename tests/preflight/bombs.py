@@ -22,19 +22,26 @@ class Bomb:
     """Nodes that make more than LIMIT, and the constants that they take.
 
     Without `inputs` all of it is constant, and a runtime makes it when it opens the graph. `guard`
-    is the operator whose rule sees it, or with `space` the one whose workspace does.
+    is the operator whose rule sees it, by default the name's first word. The workspace of that
+    operator sees what takes memory "on its way".
     """
 
     name: str
-    guard: str
     nodes: Sequence[Node]
     constants: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    space: bool = False
-    opset: int = 23
+    guarded_by: str = ""
 
     def __repr__(self) -> str:
         return self.name
+
+    @property
+    def guard(self) -> str:
+        return self.guarded_by or self.name.split()[0]
+
+    @property
+    def space(self) -> bool:
+        return self.name.endswith("on its way")
 
     def model(self) -> onnx.ModelProto:
         """The graph; its output is one number of what the last node makes."""
@@ -51,7 +58,7 @@ class Bomb:
             [onnx.ValueInfoProto(name="y")],
             [numpy_helper.from_array(np.asarray(value), n) for n, value in constants.items()],
         )
-        opset = helper.make_opsetid("", self.opset)
+        opset = helper.make_opsetid("", 23)
         return helper.make_model(graph, opset_imports=[opset], ir_version=10)
 
 
@@ -77,124 +84,110 @@ def numbers(*values: float) -> NDArray[np.float32]:
     return np.array(values, np.float32)
 
 
+def gathered(operator: str) -> list[Node]:
+    """An operator that takes the same row many times."""
+    return [filled("a", "n"), filled("at", "m", "zero"), (operator, "a at", "big", {})]
+
+
 NONE: Final = numbers()
 BYTE: Final = np.ones(1, np.int8)
+BYTES: Final = filled("a", "n", "byte")
+AB: Final = (filled("a", "n"), filled("b", "m"))
 
 BOMBS: Final = [
-    Bomb("ConstantOfShape", "ConstantOfShape", [("ConstantOfShape", "n", "big", {})], {"n": [GIB]}),
-    Bomb("Expand", "Expand", [filled("big", "n")], {"n": [LONG, LONG]}),
-    Bomb("Tile", "Tile", [("Tile", "one n", "big", {})], {"n": [GIB]}),
-    Bomb("Pad", "Pad", [("Pad", "one n", "big", {})], {"n": [0, GIB]}),
-    Bomb("Range", "Range", [("Range", "a b c", "big", {})], {"a": 0, "b": GIB, "c": 1}),
+    Bomb("ConstantOfShape", [("ConstantOfShape", "n", "big", {})], {"n": [GIB]}),
+    Bomb("Expand", [filled("big", "n")], {"n": [LONG, LONG]}),
+    Bomb("Tile", [("Tile", "one n", "big", {})], {"n": [GIB]}),
+    Bomb("Pad", [("Pad", "one n", "big", {})], {"n": [0, GIB]}),
+    Bomb("Range", [("Range", "a b c", "big", {})], {"a": 0, "b": GIB, "c": 1}),
     Bomb(
-        "Range of reals", "Range", [("Range", "a b c", "big", {})],
+        "Range of reals", [("Range", "a b c", "big", {})],
         {"a": np.float32(0), "b": np.float32(GIB), "c": np.float32(1)},
     ),
     Bomb(
-        "OneHot", "OneHot", [("OneHot", "a n b", "big", {})],
-        {"a": [0, 1], "n": GIB // 2, "b": numbers(0, 1)},
+        "OneHot", [("OneHot", "a n b", "big", {})], {"a": [0, 1], "n": GIB // 2, "b": numbers(0, 1)}
     ),
     Bomb(
-        "Resize", "Resize", [filled("a", "n"), ("Resize", "a none s", "big", {})],
+        "Resize", [filled("a", "n"), ("Resize", "a none s", "big", {})],
         {"n": [1, 1, 1, 1], "none": NONE, "s": numbers(1, 1, LONG, LONG)},
     ),
     Bomb(
-        "Resize to sizes", "Resize", [filled("a", "n"), ("Resize", "a none none s", "big", {})],
+        "Resize to sizes", [filled("a", "n"), ("Resize", "a none none s", "big", {})],
         {"n": [1, 1, 1, 1], "none": NONE, "s": [1, 1, LONG, LONG]},
     ),
-    Bomb("Concat", "Concat", doubled("Concat", axis=0)),
-    Bomb("MatMul", "MatMul", *outer("MatMul")),
-    Bomb("Gemm", "Gemm", *outer("Gemm")),
-    Bomb("Einsum", "Einsum", *outer("Einsum", equation="ij,jk->ik")),
-    Bomb("Add", "Add", *outer("Add")),
-    Bomb("Equal", "Equal", *outer("Equal")),
-    Bomb("Max", "Max", *outer("Max")),
+    Bomb("Concat", doubled("Concat", axis=0)),
+    Bomb("MatMul", *outer("MatMul")),
+    Bomb("Gemm", *outer("Gemm")),
+    Bomb("Einsum", *outer("Einsum", equation="ij,jk->ik")),
+    Bomb("Add", *outer("Add")),
+    Bomb("Equal", *outer("Equal")),
+    Bomb("Max", *outer("Max")),
     Bomb(
-        "Where", "Where",
-        [filled("a", "down"), filled("b", "across"), ("Where", "c a b", "big", {})],
+        "Where", [filled("a", "down"), filled("b", "across"), ("Where", "c a b", "big", {})],
         {"down": [LONG, 1], "across": [1, LONG], "c": np.ones(1, np.bool_)},
     ),
     Bomb(
-        "ConvTranspose", "ConvTranspose",
-        [filled("a", "n"), filled("b", "m"),
-         ("ConvTranspose", "a b", "big", {"strides": [GIB // 64]})],
+        "ConvTranspose", [*AB, ("ConvTranspose", "a b", "big", {"strides": [GIB // 64]})],
         {"n": [1, 1, 64], "m": [1, 1, 1]},
     ),
     Bomb(
-        "Conv", "Conv",
-        [filled("a", "n"), filled("b", "m"), ("Conv", "a b", "big", {"pads": [GIB // 2] * 2})],
+        "Conv", [*AB, ("Conv", "a b", "big", {"pads": [GIB // 2] * 2})],
         {"n": [1, 1, 64], "m": [1, 1, 1]},
     ),
+    Bomb("Gather", gathered("Gather"), {"n": [1, LONG], "m": [LONG], "zero": [0]}),
+    Bomb("GatherND", gathered("GatherND"), {"n": [1, LONG], "m": [LONG, 1], "zero": [0]}),
+    Bomb("Cast", [BYTES, ("Cast", "a", "big", {"to": 11})], {"n": [GIB // 4], "byte": BYTE}),
     Bomb(
-        "Gather", "Gather",
-        [filled("a", "n"), filled("at", "m", "zero"), ("Gather", "a at", "big", {})],
-        {"n": [1, LONG], "m": [LONG], "zero": [0]},
-    ),
-    Bomb(
-        "GatherND", "GatherND",
-        [filled("a", "n"), filled("at", "m", "zero"), ("GatherND", "a at", "big", {})],
-        {"n": [1, LONG], "m": [LONG, 1], "zero": [0]},
-    ),
-    Bomb(
-        "Cast", "Cast", [filled("a", "n", "byte"), ("Cast", "a", "big", {"to": 11})],
-        {"n": [GIB // 4], "byte": BYTE},
-    ),
-    Bomb(
-        "EyeLike", "EyeLike", [filled("a", "n", "byte"), ("EyeLike", "a", "big", {"dtype": 11})],
+        "EyeLike", [BYTES, ("EyeLike", "a", "big", {"dtype": 11})],
         {"n": [LONG, LONG // 4], "byte": BYTE},
     ),
     Bomb(
-        "DequantizeLinear", "DequantizeLinear",
-        [filled("a", "n", "byte"), ("DequantizeLinear", "a s", "big", {})],
+        "DequantizeLinear", [BYTES, ("DequantizeLinear", "a s", "big", {})],
         {"n": [GIB // 4], "byte": BYTE, "s": np.float32(1)},
     ),
+    Bomb("TopK", [filled("a", "n"), ("TopK", "a n", "big at", {})], {"n": [GIB // 8]}),
     Bomb(
-        "TopK", "TopK", [filled("a", "n"), ("TopK", "a n", "big at", {})], {"n": [GIB // 8]},
-    ),
-    Bomb(
-        "GridSample", "GridSample",
-        [filled("a", "n"), filled("g", "m"), ("GridSample", "a g", "big", {})],
+        "GridSample", [*AB, ("GridSample", "a b", "big", {})],
         {"n": [1, 1024, 2, 2], "m": [1, 1024, 512, 2]},
     ),
     Bomb(
-        "many of some size", "ConstantOfShape",
+        "many of some size",
         [*[("ConstantOfShape", "n", f"t{i}", {}) for i in range(40)],
          ("Sum", " ".join(f"t{i}" for i in range(40)), "big", {})],
-        {"n": [GIB // 128]},
+        {"n": [GIB // 128]}, guarded_by="ConstantOfShape",
     ),
     Bomb(
-        "through shapes", "ConstantOfShape",
+        "through shapes",
         [("Shape", "x", "s", {}), ("Mul", "s s", "t", {}), ("Mul", "t t", "u", {}),
          ("ConstantOfShape", "u", "big", {})],
-        {}, {"x": (64, 64)},
+        {}, {"x": (64, 64)}, guarded_by="ConstantOfShape",
     ),
-    Bomb("of x", "MatMul", [filled("b", "n"), ("MatMul", "x b", "big", {})], {"n": [1, LONG]},
+    Bomb("MatMul of x", [filled("b", "n"), ("MatMul", "x b", "big", {})], {"n": [1, LONG]},
          {"x": (LONG, 1)}),
-    Bomb("Expand of x", "Expand", [filled("big", "n", "x")], {"n": [GIB // 8, 1]}, {"x": (1, 64)}),
+    Bomb("Expand of x", [filled("big", "n", "x")], {"n": [GIB // 8, 1]}, {"x": (1, 64)}),
     Bomb(
-        "Einsum on its way", "Einsum",
+        "Einsum on its way",
         [filled("a", "n"), ("Einsum", "a a a a", "big", {"equation": "ab,cd,ac,bd->"})],
-        {"n": [256, 256]}, space=True,
+        {"n": [256, 256]},
     ),
     Bomb(
-        "Attention on its way", "Attention", [filled("a", "n"), ("Attention", "a a a", "big", {})],
-        {"n": [1, 1, LONG, 8]}, space=True,
+        "Attention on its way", [filled("a", "n"), ("Attention", "a a a", "big", {})],
+        {"n": [1, 1, LONG, 8]},
     ),
     Bomb(
-        "Resize on its way", "Resize",
+        "Resize on its way",
         [("Resize", "x none none n", "big", {"mode": "linear", "antialias": 1})],
-        {"none": NONE, "n": [1, 1, 1, 2 * LONG]}, {"x": (1, 1, 2 * LONG, 1)}, space=True,
+        {"none": NONE, "n": [1, 1, 1, 2 * LONG]}, {"x": (1, 1, 2 * LONG, 1)},
     ),
     Bomb(
-        "ConvInteger on its way", "ConvInteger",
-        [filled("a", "n", "byte"), filled("b", "m", "byte"), ("ConvInteger", "a b", "c", {}),
+        "ConvInteger on its way",
+        [BYTES, filled("b", "m", "byte"), ("ConvInteger", "a b", "c", {}),
          ("Cast", "c", "big", {"to": 1})],
-        {"n": [1, 1, 1024, 1024], "m": [1, 1, 64, 64], "byte": np.ones(1, np.uint8)}, space=True,
+        {"n": [1, 1, 1024, 1024], "m": [1, 1, 64, 64], "byte": np.ones(1, np.uint8)},
     ),
     Bomb(
-        "ConvTranspose on its way", "ConvTranspose",
-        [filled("a", "n"), filled("b", "m"),
-         ("ConvTranspose", "a b", "big", {"pads": [32, 32, 31, 31]})],
-        {"n": [1, 1, 512, 512], "m": [1, 1, 64, 64]}, space=True,
+        "ConvTranspose on its way",
+        [*AB, ("ConvTranspose", "a b", "big", {"pads": [32, 32, 31, 31]})],
+        {"n": [1, 1, 512, 512], "m": [1, 1, 64, 64]},
     ),
 ]  # fmt: skip

@@ -6,10 +6,9 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from difftool.preflight.shapes.table import REDUCTIONS, SAME
-from tests.preflight.single import Fixed, Single, fixed, image, scalar
+from tests.oracles.single import Fixed, Single, fixed, image, scalar
 
 HALF: Final = np.float16
-DOUBLE: Final = np.float64
 I64: Final = np.int64
 I32: Final = np.int32
 U8: Final = np.uint8
@@ -19,6 +18,7 @@ BOOL: Final = np.bool_
 ONE: Final = scalar(1, np.float32)
 HALF_ONE: Final = scalar(0.5, np.float32)
 ZERO: Final = scalar(0, U8)
+SCALED: Final = (ONE, ZERO)  # a scale and its zero
 X: Final = image(2, 4, 6, 6)
 ROW: Final = image(6)
 SETTINGS: Final[dict[str, dict[str, Any]]] = {"LRN": {"size": 3}}
@@ -28,14 +28,13 @@ NEW: Final = {"Gelu": 20, "Swish": 24}
 
 LOGIC: Final = ("And", "Or", "Xor")
 ORDER: Final = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
-WHOLE: Final = [image(4, kind=I32), image(2, 1, kind=I32)]
-TRUTH: Final = [image(4, kind=BOOL), image(2, 1, kind=BOOL)]
 
 
 def tensor(kind: int, *numbers: float) -> Any:
     return helper.make_tensor("value", kind, [len(numbers)], numbers)
 
 
+BLOCKS: Final = {"axis": 1, "block_size": 4}
 KEPT: Final = [
     Single(name, [X.astype(KINDS.get(name, np.float32))], SETTINGS.get(name, {}), NEW.get(name, 18))
     for name in SAME
@@ -48,10 +47,8 @@ KEPT: Final = [
     Single("CumSum", [X, scalar(1)], {"reverse": 1}),
     Single("Trilu", [X], {"upper": 0}),
     Single("Trilu", [X, scalar(-1)]),
-    Single("IsNaN", [X]),
-    Single("IsInf", [X]),
-    Single("Cast", [X], {"to": TensorProto.INT64}),
-    Single("Cast", [X], {"to": TensorProto.BFLOAT16}),
+    *(Single(name, [X]) for name in ("IsNaN", "IsInf")),
+    *(Single("Cast", [X], {"to": kind}) for kind in (TensorProto.INT64, TensorProto.BFLOAT16)),
     Single("CastLike", [X, image(2, kind=HALF)]),
     Single("Dropout", [X], outputs=2),
     Single("Dropout", [X, HALF_ONE]),
@@ -68,18 +65,13 @@ KEPT: Final = [
     Single("QuantizeLinear", [X, HALF_ONE, scalar(0, I8)]),
     Single("QuantizeLinear", [X, image(4) + 1, image(4, kind=U8)], {"axis": 1}),
     Single("QuantizeLinear", [X, HALF_ONE], {"output_dtype": TensorProto.INT16}, 21),
-    Single("QuantizeLinear", [image(4, 8), image(4, 2) + 1], {"axis": 1, "block_size": 4}, 21),
+    Single("QuantizeLinear", [image(4, 8), image(4, 2) + 1], BLOCKS, 21),
     Single("DequantizeLinear", [image(2, 4, 6, kind=U8), HALF_ONE, scalar(1, U8)]),
     Single(
         "DequantizeLinear", [image(4, 3, 3, kind=I8), image(4) + 1, image(4, kind=I8)], {"axis": 0}
     ),
     Single("DequantizeLinear", [image(4, kind=I32), image(4) + 1], {"axis": 0}),
-    Single(
-        "DequantizeLinear",
-        [image(4, 8, kind=I8), image(4, 2) + 1],
-        {"axis": 1, "block_size": 4},
-        21,
-    ),
+    Single("DequantizeLinear", [image(4, 8, kind=I8), image(4, 2) + 1], BLOCKS, 21),
     Single("DynamicQuantizeLinear", [X], outputs=3),
 ]
 
@@ -89,15 +81,9 @@ SPREAD: Final = [
     Single("Add", [image(0, 3), image(1, 3)]),
     Single("Mod", [image(4, kind=I64), image(1, kind=I64) + 3]),
     Single("BitShift", [image(4, kind=U8), image(1, kind=U8)], {"direction": "LEFT"}),
-    *(
-        Single(f"Bitwise{name}", [image(4, kind=I32), image(2, 1, kind=I32)])
-        for name in ("And", "Or", "Xor")
-    ),
-    *(Single(name, [image(4, kind=BOOL), image(2, 1, kind=BOOL)]) for name in ("And", "Or", "Xor")),
-    *(
-        Single(name, [X, ROW])
-        for name in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
-    ),
+    *(Single(f"Bitwise{name}", [image(4, kind=I32), image(2, 1, kind=I32)]) for name in LOGIC),
+    *(Single(name, [image(4, kind=BOOL), image(2, 1, kind=BOOL)]) for name in LOGIC),
+    *(Single(name, [X, ROW]) for name in ORDER),
     *(Single(name, [X, ROW, image(6, 1)]) for name in ("Max", "Min", "Mean", "Sum")),
     Single("Max", [X]),
     Single("Where", [image(6, kind=BOOL), X, image(1)]),
@@ -106,7 +92,8 @@ SPREAD: Final = [
 REDUCED: Final = [
     *(
         Single(f"Reduce{name}", [X + 1], {"axes": [1, -1], "keepdims": 0}, 13)
-        for name in [name for name in REDUCTIONS if name != "Sum"]
+        for name in REDUCTIONS
+        if name != "Sum"
     ),
     *(Single(f"Reduce{name}", [X + 1, fixed(1, -1)], {"keepdims": 1}, 18) for name in REDUCTIONS),
     Single("ReduceSum", [X, fixed(0)], {"keepdims": 0}, 13),
@@ -122,10 +109,7 @@ MOVED: Final = [
     Single("Reshape", [X, fixed(2, 4, 36)], {}, 13),
     Single("Reshape", [image(0, 3), fixed(3, 0)], {"allowzero": 1}),
     Single("Reshape", [image(1), fixed(kind=I64)]),
-    Single("Flatten", [X], {"axis": 2}),
-    Single("Flatten", [X], {"axis": -1}),
-    Single("Flatten", [X], {"axis": 0}),
-    Single("Flatten", [X]),
+    *(Single("Flatten", [X], axis) for axis in ({"axis": 2}, {"axis": -1}, {"axis": 0}, {})),
     Single("Squeeze", [image(1, 3, 1)]),
     Single("Squeeze", [image(1, 3, 1), fixed(-1)], {}, 13),
     Single("Unsqueeze", [ROW, fixed(0, -1)], {}, 13),
@@ -164,23 +148,22 @@ MOVED: Final = [
 
 MADE: Final = [
     Single("Constant", [], {"value": tensor(TensorProto.INT64, 1, 2, 3)}),
-    Single("Constant", [], {"value_int": 3}),
-    Single("Constant", [], {"value_ints": [3, 4]}),
-    Single("Constant", [], {"value_float": 3.0}),
-    Single("Constant", [], {"value_floats": [3.0, 4.0]}),
+    *(
+        Single("Constant", [], {f"value_{kind}": value})
+        for kind, value in (("int", 3), ("ints", [3, 4]), ("float", 3.0), ("floats", [3.0, 4.0]))
+    ),
     Single("ConstantOfShape", [fixed(2, 3)]),
     Single("ConstantOfShape", [fixed(kind=I64)], {"value": tensor(TensorProto.INT64, 1)}),
-    Single("Range", [scalar(1), scalar(10), scalar(3)]),
-    Single("Range", [scalar(10), scalar(0), scalar(-3)]),
-    Single("Range", [scalar(3), scalar(0), scalar(2)]),
+    *(
+        Single("Range", [scalar(number) for number in bounds])
+        for bounds in ((1, 10, 3), (10, 0, -3), (3, 0, 2))
+    ),
     Single("Range", [scalar(0, np.float32), ONE, scalar(0.3, np.float32)]),
     Single("OneHot", [image(2, 3, kind=I64), scalar(5), fixed(0, 1, kind=np.float32)]),
     Single("OneHot", [image(2, 3, kind=I64), fixed(5), fixed(0, 1)], {"axis": 0}),
-    Single("EyeLike", [image(2, 3)], {"dtype": TensorProto.INT32}),
-    Single("EyeLike", [image(2, 3)]),
+    *(Single("EyeLike", [image(2, 3)], kind) for kind in ({"dtype": TensorProto.INT32}, {})),
     Single("Shape", [X], {}, 13),
-    Single("Shape", [X], {"start": 1, "end": -1}),
-    Single("Shape", [X], {"start": -9, "end": 9}),
+    *(Single("Shape", [X], {"start": start, "end": end}) for start, end in ((1, -1), (-9, 9))),
     Single("Size", [X]),
 ]
 
@@ -194,9 +177,7 @@ PRODUCTS: Final = [
     ),
     Single("MatMulInteger", [image(2, 3, kind=U8), image(3, 4, kind=I8)]),
     Single(
-        "QLinearMatMul",
-        [image(2, 3, kind=U8), ONE, ZERO, image(3, 4, kind=U8),
-         ONE, ZERO, ONE, ZERO],
+        "QLinearMatMul", [image(2, 3, kind=U8), *SCALED, image(3, 4, kind=U8), *SCALED, *SCALED]
     ),
     Single("Gemm", [image(2, 3), image(3, 4)]),
     Single("Gemm", [image(3, 2), image(4, 3), image(4)], {"transA": 1, "transB": 1}),
@@ -235,23 +216,16 @@ WINDOWS: Final = [
     Single("Conv", [image(1, 2, 5, 5, 5), image(3, 2, 2, 2, 2)]),
     Single("Conv", [image(0, 4, 6, 6), WEIGHT]),
     Single("ConvInteger", [X.astype(U8), WEIGHT.astype(U8)], {"pads": [1, 1, 1, 1]}),
-    Single(
-        "QLinearConv",
-        [X.astype(U8), ONE, ZERO, WEIGHT.astype(U8), ONE, ZERO, ONE, ZERO],
-    ),
-    Single("ConvTranspose", [X, WIDE]),
+    Single("QLinearConv", [X.astype(U8), *SCALED, WEIGHT.astype(U8), *SCALED, *SCALED]),
     Single(
         "ConvTranspose", [X, image(4, 3, 4, 4), image(3)], {"strides": [2, 2], "pads": [1, 1, 1, 1]}
     ),
-    Single(
-        "ConvTranspose",
-        [X, WIDE],
-        {"strides": [2, 3], "output_padding": [1, 2], "group": 2},
-    ),
+    Single("ConvTranspose", [X, WIDE], {"strides": [2, 3], "output_padding": [1, 2], "group": 2}),
     Single("ConvTranspose", [X, WIDE], {"strides": [2, 2], "output_shape": [12, 13]}),
     Single("ConvTranspose", [X, WIDE], {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     Single("ConvTranspose", [X, WIDE], {"strides": [2, 2], "auto_pad": "VALID"}),
     Single("ConvTranspose", [X, WIDE], {"dilations": [2, 1]}),
+    Single("ConvTranspose", [X, WIDE]),
     *(
         Single(name, [X], {"kernel_shape": [3, 2], **more}, 22)
         for name in ("AveragePool", "MaxPool", "LpPool")
@@ -275,15 +249,13 @@ WINDOWS: Final = [
     Single("Resize", [X, None, None, fixed(2, 4, 9, 3)], {"mode": "nearest"}),
     Single("Resize", [X, None, None, fixed(9, 3)], {"mode": "linear", "axes": [2, -1]}),
     Single("Resize", [X, None, fixed(kind=np.float32), fixed(2, 4, 9, 3)], {}, 13),
-    Single(
-        "Resize",
-        [image(1, 1, 6, 8), None, None, fixed(5, 5)],
-        {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"},
-    ),
-    Single(
-        "Resize",
-        [image(1, 1, 6, 8), None, None, fixed(5, 5)],
-        {"axes": [2, 3], "keep_aspect_ratio_policy": "not_smaller"},
+    *(
+        Single(
+            "Resize",
+            [image(1, 1, 6, 8), None, None, fixed(5, 5)],
+            {"axes": [2, 3], "keep_aspect_ratio_policy": policy},
+        )
+        for policy in ("not_larger", "not_smaller")
     ),
     Single("GridSample", [X, image(2, 3, 5, 2)], {}, 16),
 ]

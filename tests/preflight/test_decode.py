@@ -5,6 +5,7 @@ what the judge saw: nothing more, nothing less, nothing else.
 """
 
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,8 @@ from difftool.preflight import GraphLimits, read_graph
 from difftool.preflight.decode import Decoder, Refused
 from difftool.preflight.schema import MESSAGES, Field
 from difftool.preflight.wire import BYTES, WireError, fields
-from tests.preflight.protobuf import by_cpp, by_python, plain
-from tests.preflight.wire_mutations import mutated, varint
+from tests.oracles.protobuf import by_cpp, by_python, plain
+from tests.oracles.wire_mutations import mutated, varint
 from tests.reliability.criteria import Cases
 
 CASES: Final = 1_000
@@ -29,7 +30,7 @@ MOST_FIELDS: Final = 1_000_000
 
 
 def small_file() -> bytes:
-    """A file that has a field of most kinds, and is small."""
+    """Return a small file with a field of most kinds."""
     weights = helper.make_tensor("w", onnx.TensorProto.FLOAT, [2, 2], [1.0, 2.0, 3.0, 4.0])
     wide = helper.make_tensor("v", onnx.TensorProto.DOUBLE, [2], [1.0, 2.0])
     sizes = helper.make_tensor("sizes", onnx.TensorProto.INT64, [2], [2, -1])
@@ -63,7 +64,7 @@ def small_file() -> bytes:
 
 
 def seen(data: bytes) -> dict[str, object] | None:
-    """What the decoder sees of a file; None if it refuses it."""
+    """Return what the decoder sees of a file; None if it refuses it."""
     try:
         found = plain(Decoder(MOST_FIELDS).decode(memoryview(data), "ModelProto"))
     except (WireError, Refused):
@@ -72,7 +73,7 @@ def seen(data: bytes) -> dict[str, object] | None:
 
 
 def agree(data: bytes) -> bool:
-    """Whether a file is accepted; AssertionError if a parser sees another one than the decoder."""
+    """Tell if a file is accepted; AssertionError if a parser sees another one than the decoder."""
     found = seen(data)
     if found is None:
         return False
@@ -103,7 +104,7 @@ def test_a_lenient_reader_is_seen(monkeypatch: pytest.MonkeyPatch, lenient: str)
     known = {number for message in MESSAGES.values() for number in message}
 
     def some(view: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-        """What a reader that skips what it does not know, or drops high bits, makes of fields."""
+        """Read fields as one that skips what it does not know, or that drops high bits."""
         for number, wire, value in fields(view):
             kept = number if lenient == "skips" else number & (1 << 29) - 1
             if kept in known or lenient == "masks":
@@ -111,13 +112,13 @@ def test_a_lenient_reader_is_seen(monkeypatch: pytest.MonkeyPatch, lenient: str)
 
     monkeypatch.setattr(difftool.preflight.decode, "fields", some)
     data = small_file()
+
+    def all_agree() -> None:
+        for seed in range(CASES):
+            agree(mutated(data, seed))
+
     with pytest.raises(AssertionError, match="sees another file"):
-        _all_agree(data)
-
-
-def _all_agree(data: bytes) -> None:
-    for seed in range(CASES):
-        agree(mutated(data, seed))
+        all_agree()
 
 
 HIDDEN: Final = {
@@ -149,7 +150,6 @@ def test_a_field_under_a_number_of_more_than_32_bits_is_refused(name: str, bit: 
     data = model.SerializeToString() + varint(7 << 3 | BYTES) + varint(len(graph)) + graph
     if bit == 32:
         met = by_cpp(data)
-        assert met is not None
         list_of = {1: "node", 5: "initializer"}[number]
         assert len(met["graph"][list_of]) > len(by_python(small_file())["graph"][list_of])  # type: ignore[index]
     with pytest.raises(ArtefactError) as caught:
@@ -177,13 +177,8 @@ def test_settings_of_a_runtime_are_refused() -> None:
 
 def test_the_schema_is_that_of_onnx() -> None:
     """Every field of the schema has ONNX's own name and kind, and no field of ONNX is left out."""
-    places = {
-        "TypeProto.Tensor": onnx.TypeProto.Tensor,
-        "TypeProto.Optional": onnx.TypeProto.Optional,
-    }
-    places["TensorShapeProto.Dimension"] = onnx.TensorShapeProto.Dimension
     for kind, message in MESSAGES.items():
-        descriptor = places.get(kind, getattr(onnx, kind, None)).DESCRIPTOR
+        descriptor = attrgetter(kind)(onnx).DESCRIPTOR
         theirs = {field.number: field for field in descriptor.fields}
         assert theirs.keys() <= message.keys(), kind
         for number, known in message.items():

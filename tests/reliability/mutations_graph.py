@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from difftool.preflight.wire import BYTES
-from tests.preflight.wire_mutations import WIDE, Part, taken_apart, varint
+from tests.oracles.wire_mutations import WIDE, Part, taken_apart, varint
 from tests.reliability.mutations import GRAPHS, Mutation, edit_graph, make_digests
 from tests.runtime.test_prepare import LIES
 

@@ -18,9 +18,9 @@ import torch
 from difftool.errors import MOST_CHARACTERS, ArtefactError, DifftoolError
 from difftool.importers import find, improved, ncsn, ncsnv2, score_sde
 from difftool.importers.settings import Setting, SettingsMissing
-from tests.importers.plain_ncsnv2 import NCSNV2
-from tests.importers.plain_openai import Shape
-from tests.importers.plain_score_sde import Plain
+from tests.oracles.plain_ncsnv2 import NCSNV2
+from tests.oracles.plain_openai import Shape
+from tests.oracles.plain_score_sde import Plain
 from tests.reliability.criteria import Cases
 
 COUNT: Final = {False: 60, True: 1500}

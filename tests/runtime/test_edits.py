@@ -11,7 +11,8 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.edits import Edit, inpaint, require_editable
 from difftool.runtime.loop import replace_denoised
-from tests.diffusion.analytic import START, VE, VP, Array, draws, network_of
+from tests.oracles.analytic import START, VE, VP, draws, network_of
+from tests.oracles.plain_loops import Array
 
 MODELS = {"vp": VP, "ncsn": VE}
 MASK = np.array([1.0, 0.0, 1.0, 0.5])

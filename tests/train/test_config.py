@@ -64,9 +64,7 @@ def test_overrides_are_toml_values_or_words(images_config: TrainConfig) -> None:
         ("optimizer.lr.x=1", "no section 'lr'"),
     ],
 )
-def test_bad_overrides_name_the_key(
-    images_config: TrainConfig, override: str, message: str
-) -> None:
+def test_bad_overrides_name_keys(images_config: TrainConfig, override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         apply_overrides(images_config, [override])
     assert "\n" not in str(caught.value)
@@ -115,9 +113,7 @@ def test_parse_reads_what_model_dump_wrote(points_config: TrainConfig) -> None:
     assert parse(tomllib.loads(to_toml(points_config))) == points_config
 
 
-def test_labels_make_a_model_of_classes(
-    images_config: TrainConfig, points_config: TrainConfig
-) -> None:
+def test_labels_make_classes(images_config: TrainConfig, points_config: TrainConfig) -> None:
     labelled = apply_overrides(images_config, ["data.labels=label"])
     spec = model_spec(labelled, (1, 8, 8), classes=10)
     assert (spec.classes, spec.null_label) == (10, False)

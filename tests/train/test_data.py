@@ -48,5 +48,4 @@ def test_a_batch_has_the_labels_of_its_samples(images_config: TrainConfig) -> No
     spec = model_spec(images_config, (1, 2, 2))
     data = Data(items, labels=torch.arange(6), classes=6)
     x0, labels = data.batch(spec, 5, 2, 6, SLOTS)
-    assert labels is not None
     assert labels.tolist() == ((x0[:, 0, 0, 0] + 1) * 255 / 2).round().int().tolist()

@@ -1,7 +1,6 @@
 """The likelihood along the ODE against densities that are known exactly."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +14,9 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.train import likelihood
 from difftool.train.likelihood import log_likelihood
+from tests.oracles.analytic import network_of
 
 Array = NDArray[np.float64]
-Denoiser = Callable[[Tensor, float, float], Tensor]  # D(x, alpha, sigma)
 
 
 def spec_of(schedule: schedules.NoiseSchedule, parameterization: str, cond: str) -> ModelSpec:
@@ -34,7 +33,7 @@ SPECS = {
 }
 # Levels so close that D, between them interpolated, is as good as known everywhere.
 LABELLED = spec_of(schedules.geometric(levels=300, sigma_min=0.05, sigma_max=8.0), "score", "level")
-# Ends in noise where nothing is left to see of the data.
+# Ends in noise that shows nothing of the data.
 TO_NOISE = {
     "VP": spec_of(schedules.linear(beta_end=0.05), "epsilon", "timestep"),
     "VE": spec_of(
@@ -72,26 +71,6 @@ def mixture_denoiser(x: Tensor, alpha: float, sigma: float) -> Tensor:
     return (share[..., None] * means).sum(1)
 
 
-def network_of(spec: ModelSpec, denoiser: Denoiser) -> likelihood.Network:
-    """The network of this parameterization whose D is `denoiser`."""
-
-    def network(scaled: Tensor, cond: Tensor) -> Tensor:
-        value = float(cond[0])
-        if spec.cond == "timestep":
-            level = value
-        elif spec.cond == "level":
-            assert value % 1 == 0, "asked between its levels"
-            level = len(spec.schedule) - 1 - value
-        else:
-            level = float(spec.schedule.find(-4 * value))
-        alpha, sigma = (float(number) for number in spec.schedule.at(level))
-        c_in, c_skip, c_out = (float(number) for number in spec.coefficients(level))
-        x = scaled / c_in
-        return (denoiser(x, alpha, sigma) - c_skip * x) / c_out
-
-    return network
-
-
 def gaussian_likelihood(spec: ModelSpec, x0: Tensor) -> Array:
     """log p(x0) of the ODE whose D is exact, from its solution.
 
@@ -115,7 +94,12 @@ def test_gaussian_data(name: str) -> None:
 
 
 def test_labelled_levels_are_interpolated() -> None:
-    network = network_of(LABELLED, gaussian_denoiser)
+    exact = network_of(LABELLED, gaussian_denoiser)
+
+    def network(x: Tensor, cond: Tensor) -> Tensor:
+        assert cond[0] % 1 == 0, "asked between its levels"
+        return exact(x, cond)
+
     actual = log_likelihood(network, POINTS, LABELLED, probes=0, steps=100)
     np.testing.assert_allclose(actual, gaussian_likelihood(LABELLED, POINTS), atol=1e-3)
 

@@ -9,6 +9,7 @@ import pytest
 from difftool.train.monitor import METRICS, Monitor
 
 VALUES = {"loss": 0.5, "lr": 0.1, "grad_norm": 2.0, "images_per_second": 10.0}
+FIRST, SECOND = (json.dumps({"step": step, **VALUES}).encode() for step in (1, 2))
 
 
 def steps(run: Path) -> list[int]:
@@ -28,9 +29,7 @@ def test_records_past_the_start_are_dropped(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_the_bar_goes_to_stderr_without_escapes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_bar_is_plain_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Monitor(tmp_path, start=0, steps=3, progress=True) as monitor:
         for step in range(1, 4):
             monitor.advance()
@@ -69,28 +68,19 @@ NO_RECORDS = [
 def test_a_line_that_is_no_record_is_left_out_with_a_warning(
     line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second = (json.dumps({"step": step, **VALUES}).encode() for step in (1, 2))
-    (tmp_path / METRICS).write_bytes(b"\n".join((first, line, second, b"")))
+    (tmp_path / METRICS).write_bytes(b"\n".join((FIRST, line, SECOND, b"")))
     with Monitor(tmp_path, start=4, steps=10, progress=False):
         assert steps(tmp_path) == [1, 2]
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"{tmp_path / METRICS}: line 2 is not a record, and is left out"]
 
 
-def test_a_last_record_that_lacks_its_line_feed_alone_is_kept(tmp_path: Path) -> None:
-    record = json.dumps({"step": 1, **VALUES}).encode()
-    (tmp_path / METRICS).write_bytes(record)
-    with Monitor(tmp_path, start=4, steps=10, progress=False) as monitor:
-        monitor.record(5, **VALUES)
-    assert steps(tmp_path) == [1, 5]
-
-
-@pytest.mark.parametrize("line", NO_RECORDS, ids=lambda line: repr(line[:12]))
-def test_a_line_that_was_cut_off_goes_without_a_word(
-    line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("rest", [None, *NO_RECORDS], ids=lambda line: repr(line and line[:12]))
+def test_what_was_cut_off_after_the_last_record_goes_without_a_word(
+    rest: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record = json.dumps({"step": 1, **VALUES}).encode()
-    (tmp_path / METRICS).write_bytes(record + b"\n" + line)
+    """The record itself is kept, even if it lacks its line feed."""
+    (tmp_path / METRICS).write_bytes(FIRST if rest is None else FIRST + b"\n" + rest)
     with Monitor(tmp_path, start=4, steps=10, progress=False) as monitor:
         monitor.record(5, **VALUES)
     assert steps(tmp_path) == [1, 5]

@@ -9,7 +9,7 @@ import torch
 from difftool.diffusion import noise
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
-from difftool.diffusion.samplers import annealed_langevin, compile_program, ddim
+from difftool.diffusion.samplers import annealed_langevin, compile_program
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run as run_rows
@@ -23,23 +23,22 @@ from difftool.verify.eager import Eager
 def test_the_preview_is_the_program(
     tiny_checkpoint: Path, sampler: str, arguments: dict[str, object]
 ) -> None:
-    loaded = load_checkpoint(tiny_checkpoint)
-    program = compile_program(loaded.spec, SamplerCall(sampler, arguments))
-    batch = Eager(loaded.network, loaded.spec).batch(program, 3)
-    for _ in run_rows(batch, program, Draws(0, np.arange(3), loaded.spec.shape)):
-        pass
-    actual = run_program(loaded.network, program, loaded.spec, 3)
-    torch.testing.assert_close(actual, torch.from_numpy(batch.x), rtol=1e-4, atol=1e-4)
+    compare(tiny_checkpoint, SamplerCall(sampler, arguments), 3)
 
 
 def test_the_preview_goes_through_the_classes(classes_checkpoint: Path) -> None:
-    loaded = load_checkpoint(classes_checkpoint)
-    program = ddim(loaded.spec, steps=5)
     labels = Labels(np.array([0, 1, 2, 0, 1]))
-    batch = Eager(loaded.network, loaded.spec).batch(program, 5, labels)
-    for _ in run_rows(batch, program, Draws(0, np.arange(5), loaded.spec.shape)):
+    compare(classes_checkpoint, SamplerCall("ddim", {"steps": 5}), 5, labels)
+
+
+def compare(checkpoint: Path, call: SamplerCall, count: int, labels: Labels | None = None) -> None:
+    """The preview's samples are those of the step module."""
+    loaded = load_checkpoint(checkpoint)
+    program = compile_program(loaded.spec, call)
+    batch = Eager(loaded.network, loaded.spec).batch(program, count, labels)
+    for _ in run_rows(batch, program, Draws(0, np.arange(count), loaded.spec.shape)):
         pass
-    actual = run_program(loaded.network, program, loaded.spec, 5)
+    actual = run_program(loaded.network, program, loaded.spec, count)
     torch.testing.assert_close(actual, torch.from_numpy(batch.x), rtol=1e-4, atol=1e-4)
 
 

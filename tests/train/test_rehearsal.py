@@ -1,4 +1,4 @@
-"""What cannot be trained is said before anything is made; what can is left as it was."""
+"""A training that cannot work is refused before anything is made; any other is left alone."""
 
 from pathlib import Path
 
@@ -8,18 +8,18 @@ import torch
 from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ResourceError, UsageError
 from difftool.networks import build_network
-from difftool.train import trainer
 from difftool.train.config import TrainConfig, apply_overrides, model_spec, network_call
 from difftool.train.data import Data
 from difftool.train.rehearsal import rehearse
+from difftool.train.state import TrainState
+from tests.train.conftest import run
 
 
 def rehearsed(config: TrainConfig, items: torch.Tensor, *overrides: str) -> None:
     """Rehearse a training on these items."""
-    config = apply_overrides(config, overrides)
-    found = Data(items)
-    spec = model_spec(config, found.shape)
-    rehearse(config, spec, network_call(config, spec), found)
+    config, data = apply_overrides(config, overrides), Data(items)
+    spec = model_spec(config, data.shape)
+    rehearse(config, spec, network_call(config, spec), data)
 
 
 def images(channels: int, height: int, width: int) -> torch.Tensor:
@@ -63,9 +63,9 @@ def test_memory_that_runs_out_in_a_step_is_said(
     def advance(_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
 
-    monkeypatch.setattr(trainer.TrainState, "advance", advance)
+    monkeypatch.setattr(TrainState, "advance", advance)
     with pytest.raises(ResourceError, match="a batch of 8"):
-        trainer.train(points_config, tmp_path / "run", progress=False)
+        run(points_config, tmp_path)
 
 
 @pytest.mark.parametrize("loss", ["denoising", "implicit", "sliced"])

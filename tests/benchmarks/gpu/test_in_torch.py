@@ -1,20 +1,16 @@
 """The peers that run in PyTorch on a GPU, and the order in which all candidates are opened."""
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from common.candidates import COMPILE, PIPELINE
-from common.models import TINY, Prepared, Setting
+from common.models import Prepared, Setting
 from gpu import in_torch
 from gpu.candidates import all_candidates, stages
 from gpu.parity import Reference
-
-from difftool.bundle import read_bundle
-from difftool.networks.trained import load_checkpoint
 
 GRAPHS = "onnxruntime-cuda, graphs"
 
@@ -41,16 +37,10 @@ def replayed(work: Callable[[], Any]) -> tuple[Any, Any]:
     ],
 )
 def test_the_peers_with_graphs_take_the_steps_of_eager_torch(
-    tiny_checkpoint: Path,
-    tiny_bundle: Path,
-    tmp_path: Path,
-    candidate: str,
-    seam: dict[str, Any],
-    precision: str,
+    candidate: str, seam: dict[str, Any], precision: str, prepared: Prepared
 ) -> None:
     """With the CUDA graph replaced by its work, and torch.compile by the module itself."""
-    checkpoint, bundle = load_checkpoint(tiny_checkpoint), read_bundle(tiny_bundle)
-    setting = Setting(Prepared(TINY, checkpoint, bundle, tmp_path), 2)
+    setting = Setting(prepared, 2)
     runner = getattr(in_torch, candidate)(setting, precision, **seam)
     eager = in_torch.eager(setting, precision)
     assert Reference(setting).step_error(runner) <= 5e-3

@@ -1,6 +1,7 @@
 """The GPU benchmark without a GPU: all of it on the CPU, and what becomes of its processes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,7 @@ from gpu.candidates import all_candidates
 from gpu.part import Request, request_of
 from gpu.results import Results
 
-from difftool.bundle import read_bundle
 from difftool.errors import MissingDependencyError
-from difftool.networks.trained import load_checkpoint
 from difftool.runtime.backends import onnxruntime_cuda
 from tests.runtime.cuda.fake import FakeDevice
 from tests.runtime.test_backends_gpu import CPU_SESSION, CudaSession
@@ -26,11 +25,11 @@ GRAPHS = "onnxruntime-cuda, graphs"
 
 
 @pytest.fixture
-def tiny(tiny_checkpoint: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model of the dry run, exported before."""
 
     def prepare(case: Case, work: Path, *, torchscript: bool) -> Prepared:
-        return Prepared(case, load_checkpoint(tiny_checkpoint), read_bundle(tiny_bundle), work)
+        return replace(prepared, case=case, folder=work)
 
     monkeypatch.setattr(models, "prepare", prepare)
 
@@ -117,7 +116,7 @@ class Scripted:
         return ended
 
 
-def test_a_part_whose_process_dies_goes_on_without_the_candidate_that_it_died_of(
+def test_a_part_goes_on_without_the_candidate_that_its_process_died_of(
     tmp_path: Path,
 ) -> None:
     key = {"batch": 16, "candidate": GRAPHS, "precision": "fp16"}

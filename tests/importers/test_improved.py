@@ -1,35 +1,20 @@
 """improved- and guided-diffusion files against a plain walk over their state dict."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError, UsageError
 from difftool.importers import find
-from difftool.importers.format import Imported
 from difftool.importers.settings import SettingsMissing
-from difftool.networks import build_network
-from tests.importers.conftest import read
-from tests.importers.plain_openai import Shape, evaluate
+from tests.importers.conftest import ONE, Save, near, output_of, read, words
+from tests.oracles.plain_openai import Shape
 
-TOLERANCE = 2e-4  # of the largest output
 SAID = {"diffusion_steps": 1000, "noise_schedule": "linear", "image_size": 8}
-
-Save = Callable[..., Path]
-
-
-@torch.no_grad()
-def output_of(imported: Imported, x: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
-    network = build_network(imported.network)
-    network.load_state_dict(dict(imported.tensors))
-    conds = (timesteps,) if labels is None else (timesteps, labels)
-    return network.eval()(x, network.condition(*conds))
 
 
 def test_the_plain_walk_is_the_authors_network(shared: Path) -> None:
@@ -37,54 +22,45 @@ def test_the_plain_walk_is_the_authors_network(shared: Path) -> None:
     state = torch.load(folder / "ema_0.9999_000100.pt", weights_only=True)
     with np.load(folder / "io.npz", allow_pickle=False) as arrays:
         x, t, expected = (torch.from_numpy(arrays[name]) for name in ("x", "t_original", "output"))
-    actual = evaluate(state, x, t / 4, blocks=1, head_channels=32, new_order=False)
-    assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max()
+    shape = Shape(widths=(32, 64, 64, 64), updown=False)
+    assert near(shape.evaluate(state, x, t / 4, head_channels=32), expected)
 
 
-@pytest.mark.parametrize(
-    ("shape", "flags"),
-    [
-        pytest.param(
-            Shape(),
-            {"num_head_channels": 16, "use_new_attention_order": False},
-            id="guided-diffusion, the old order",
-        ),
-        pytest.param(
-            Shape(classes=5, blocks=2),
-            {"num_head_channels": 16, "use_new_attention_order": True},
-            id="its 64x64, with classes and the new order",
-        ),
-        pytest.param(
-            Shape(channels=64, widths=(32, 64, 64), attention=(1, 2)),
-            {"num_head_channels": 32, "use_new_attention_order": False},
-            id="its 512x512, whose first level is narrower than its embedding",
-        ),
-        pytest.param(
-            Shape(updown=False, scale_shift=False, outputs=3, blocks=2),
-            {"num_heads": 1},
-            id="improved-diffusion's LSUN, without learned variance",
-        ),
-        pytest.param(
-            Shape(updown=False, attention=(0, 1), classes=3),
-            {"num_head_channels": 8},
-            id="improved-diffusion with classes",
-        ),
-    ],
-)
-def test_the_network_computes_what_the_file_means(
-    shape: Shape, flags: dict[str, Any], save: Save
-) -> None:
+NETWORKS: dict[str, tuple[Shape, dict[str, Any]]] = {
+    "guided-diffusion, the old order": (
+        Shape(), {"num_head_channels": 16, "use_new_attention_order": False}
+    ),
+    "its 64x64, with classes and the new order": (
+        Shape(classes=5, blocks=2), {"num_head_channels": 16, "use_new_attention_order": True}
+    ),
+    "its 512x512, whose first level is narrower than its embedding": (
+        Shape(channels=64, widths=(32, 64, 64), attention=(1, 2)),
+        {"num_head_channels": 32, "use_new_attention_order": False},
+    ),
+    "improved-diffusion's LSUN, without learned variance": (
+        Shape(updown=False, scale_shift=False, outputs=3, blocks=2), {"num_heads": 1}
+    ),
+    "improved-diffusion with classes": (
+        Shape(updown=False, attention=(0, 1), classes=3), {"num_head_channels": 8}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "flags"), NETWORKS.values(), ids=NETWORKS)
+def test_the_network_is_that_of_the_file(shape: Shape, flags: dict[str, Any], save: Save) -> None:
     state = shape.random_state()
     imported = read(save(state), **SAID, **flags)
     x, timesteps = torch.randn(2, 3, 8, 8), torch.tensor([0.0, 870.0])
-    labels = torch.tensor([2, 0]) if shape.classes else None
-    head = flags.get("num_head_channels", 64)
-    order = flags.get("use_new_attention_order", False)
-    expected = evaluate(
-        state, x, timesteps, labels, blocks=shape.blocks, head_channels=head, new_order=order
+    labels = [torch.tensor([2, 0])] if shape.classes else []
+    expected = shape.evaluate(
+        state,
+        x,
+        timesteps,
+        *labels,
+        head_channels=flags.get("num_head_channels", 64),
+        new_order=flags.get("use_new_attention_order", False),
     )
-    actual = output_of(imported, x, timesteps, labels)
-    assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max()
+    assert near(output_of(imported, x, timesteps, *labels), expected)
     assert imported.spec.classes == shape.classes
     assert imported.spec.learned_variance is (shape.outputs == 6)
 
@@ -92,16 +68,12 @@ def test_the_network_computes_what_the_file_means(
 def test_the_two_orders_differ(save: Save) -> None:
     path = save(Shape().random_state())
     x, timesteps = torch.randn(1, 3, 8, 8), torch.zeros(1)
+    said = {**SAID, "num_head_channels": 16}
     old, new = (
-        output_of(
-            read(path, **SAID, num_head_channels=16, use_new_attention_order=order),
-            x,
-            timesteps,
-            None,
-        )
+        output_of(read(path, **said, use_new_attention_order=order), x, timesteps)
         for order in (False, True)
     )
-    assert (old - new).abs().max() > 100 * TOLERANCE * old.abs().max()
+    assert not near(new, old, 100 * ONE)
 
 
 def test_all_that_must_be_said_is_asked_for_at_once(save: Save) -> None:
@@ -123,9 +95,7 @@ def test_all_that_must_be_said_is_asked_for_at_once(save: Save) -> None:
     ("widths", "size"),
     [((32, 64, 64, 64), 32), ((32, 64, 96, 128), 64), ((32, 32, 64, 64, 128, 128), 256)],
 )
-def test_the_image_size_follows_from_the_widths(
-    widths: tuple[int, ...], size: int, save: Save
-) -> None:
+def test_the_widths_tell_the_image_size(widths: tuple[int, ...], size: int, save: Save) -> None:
     path = save(Shape(widths=widths, updown=False).random_state())
     with pytest.raises(SettingsMissing) as caught:
         read(path)
@@ -135,37 +105,34 @@ def test_the_image_size_follows_from_the_widths(
         assert spec.shape == (3, size, size)
 
 
+LEARNED = {"variance": "learned"}
+
+
 @pytest.mark.parametrize(
-    ("flags", "sampler"),
+    ("outputs", "flags", "parameterization", "sampler", "arguments"),
     [
-        ({}, SamplerCall("ddpm", {"variance": "learned"})),
+        (6, {}, "epsilon", "ddpm", LEARNED),
+        (6, {"timestep_respacing": "250"}, "epsilon", "ddpm", {"steps": 250, **LEARNED}),
         (
-            {"timestep_respacing": "250"},
-            SamplerCall("ddpm", {"steps": 250, "variance": "learned"}),
+            6, {"timestep_respacing": "ddim25"}, "epsilon", "ddim",
+            {"steps": 25, "spacing": "leading"},
         ),
-        (
-            {"timestep_respacing": "ddim25"},
-            SamplerCall("ddim", {"steps": 25, "spacing": "leading"}),
-        ),
+        (3, {}, "epsilon", "ddpm", {"variance": "large"}),
+        (3, {"sigma_small": True, "predict_xstart": True}, "x0", "ddpm", {"variance": "small"}),
     ],
-)
-def test_the_default_program(flags: dict[str, str], sampler: SamplerCall, save: Save) -> None:
-    path = save(Shape(updown=False).random_state())
-    assert read(path, **SAID, num_heads=1, **flags).sampler == sampler
-
-
-@pytest.mark.parametrize(
-    ("flags", "parameterization", "variance"),
-    [({}, "epsilon", "large"), ({"sigma_small": True, "predict_xstart": True}, "x0", "small")],
-)
-def test_fixed_variance(
-    flags: dict[str, bool], parameterization: str, variance: str, save: Save
+)  # fmt: skip
+def test_the_default_program(
+    outputs: int,
+    flags: dict[str, Any],
+    parameterization: str,
+    sampler: str,
+    arguments: dict[str, Any],
+    save: Save,
 ) -> None:
-    imported = read(
-        save(Shape(outputs=3, updown=False).random_state()), **SAID, num_heads=1, **flags
-    )
+    path = save(Shape(updown=False, outputs=outputs).random_state())
+    imported = read(path, **SAID, num_heads=1, **flags)
     assert imported.spec.parameterization == parameterization
-    assert imported.sampler.arguments == {"variance": variance}
+    assert imported.sampler == SamplerCall(sampler, arguments)
 
 
 def test_timesteps_are_rescaled_to_a_thousand(save: Save) -> None:
@@ -207,6 +174,6 @@ def test_a_network_that_enlarges_pictures_is_refused(save: Save) -> None:
 def test_the_image_size_of_the_flags_comes_first(save: Save) -> None:
     path = save(Shape(updown=False).random_state(), "image_size: 16\nnum_heads: 2\n")
     source = find(path)
-    assert source.read({**{k: str(v) for k, v in SAID.items()}}).spec.shape == (3, 8, 8)
+    assert source.read(words(SAID)).spec.shape == (3, 8, 8)
     said = {"diffusion_steps": "1000", "noise_schedule": "linear"}
     assert source.read(said).spec.shape == (3, 16, 16)

@@ -43,7 +43,7 @@ class Plain:
         self(torch.zeros(1, self.num_channels, self.image_size, self.image_size), torch.ones(1))
 
     def file(self) -> dict[str, Any]:
-        """What the authors' code saves: averages without names, and weights that are not they."""
+        """Return what the authors' code saves: averages without names, and other weights."""
         frozen = "all_modules.0.W"
         shadow = [value for name, value in self.state.items() if name != frozen]
         trained = {k: v if k == frozen else v + 0.1 for k, v in self.state.items()}

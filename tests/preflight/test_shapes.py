@@ -9,8 +9,8 @@ import pytest
 from difftool.errors import ArtefactError
 from difftool.preflight.shapes.operation import Made
 from difftool.preflight.shapes.table import CONTRIBUTED, RULES
+from tests.oracles.single import Single, fixed, image, scalar
 from tests.preflight.operators import CASES
-from tests.preflight.single import Single, fixed, image, scalar
 
 Draw = Callable[..., Any]
 
@@ -18,7 +18,7 @@ RANDOM: Final = 60  # cases of each operator
 
 
 def asked(oracle: Callable[[], Made]) -> Made:
-    """What an oracle says; nothing if it lacks the operator, or refuses the sizes."""
+    """Ask an oracle; nothing if it lacks the operator, or refuses the sizes."""
     try:
         return oracle()
     except Exception:  # the errors of oracles share no base of their own
@@ -113,12 +113,11 @@ def measured(draw: Draw) -> Single:
 
 
 def product(draw: Draw) -> Single:
-    a, b = (draw(1, 4, draw(1, 4)) for _ in range(2))
-    return Single("MatMul", [image(*a), image(*b)])
+    return Single("MatMul", [image(*draw(1, 4, draw(1, 4))) for _ in range(2)])
 
 
 def added(draw: Draw) -> Single:
-    return Single("Add", [image(*draw(0, 3, draw(1, 4))), image(*draw(0, 3, draw(1, 4)))])
+    return Single("Add", [image(*draw(0, 3, draw(1, 4))) for _ in range(2)])
 
 
 def parted(draw: Draw) -> Single:
@@ -134,7 +133,7 @@ DRAWN: Final = (
 
 @pytest.mark.parametrize("drawn", DRAWN, ids=lambda drawn: drawn.__name__)
 def test_random_sizes_are_those_of_the_runtime(drawn: Callable[[Draw], Single]) -> None:
-    """What both can compute has the same sizes; what ONNX Runtime refuses, nothing runs."""
+    """Cases that both can compute have the same sizes; nothing runs what ONNX Runtime refuses."""
     rng = np.random.default_rng(0)
 
     def draw(low: int, high: int, count: int | None = None) -> Any:
@@ -172,10 +171,7 @@ def test_whole_numbers_are_computed_as_the_runtime_does(operator: str) -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
         kind = np.bool_ if operator in LOGIC else np.int64
-        inputs = [
-            fixed(*rng.integers(-9, 9, 6), kind=kind)
-            for _ in range(WHOLE[operator])
-        ]  # fmt: skip
+        inputs = [fixed(*rng.integers(-9, 9, 6), kind=kind) for _ in range(WHOLE[operator])]
         if operator in ("Div", "Mod"):
             inputs[1][inputs[1] == 0] = 5
         if operator == "Pow":

@@ -1,4 +1,4 @@
-"""What parsers of Protocol Buffers see of an ONNX file, in the form of `difftool.preflight.decode`.
+"""Read an ONNX file by parsers of Protocol Buffers, in the form of `difftool.preflight.decode`.
 
 Two are asked: that of Python's protobuf, which is strict, and C++'s, which runtimes are built with.
 """
@@ -14,7 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 
 def by_python(data: bytes) -> dict[str, Any] | None:
-    """What Python's parser sees; None if it refuses the file."""
+    """Return what Python's parser sees; None if it refuses the file."""
     try:
         return _tree(onnx.load_from_string(data))
     except Exception:  # DecodeError, whose module differs from version to version
@@ -22,7 +22,7 @@ def by_python(data: bytes) -> dict[str, Any] | None:
 
 
 def by_cpp(data: bytes) -> dict[str, Any] | None:
-    """What C++'s parser sees, as onnx's own C++ code writes it again; None if it refuses it."""
+    """Return what C++'s parser sees, as onnx's C++ code writes it again; None if it refuses it."""
     try:
         written = native.inliner.inline_local_functions(data, False)
     except Exception:
@@ -31,7 +31,7 @@ def by_cpp(data: bytes) -> dict[str, Any] | None:
 
 
 def plain(value: Any) -> Any:
-    """What the decoder gives, with bytes and lists that can be compared."""
+    """Return what the decoder gives, with bytes and lists that can be compared."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list):

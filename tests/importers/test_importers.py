@@ -1,10 +1,11 @@
-"""The golden files, imported and exported, compute what their authors' code computed."""
+"""Files of every format, imported and exported, compute what their authors' code computed."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from difftool.bundle import read_bundle
 from difftool.diffusion.builder import ProgramBuilder
@@ -12,20 +13,17 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export import export
-from difftool.importers import find, write
+from difftool.importers import import_checkpoint
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Floats
 from difftool.verify.eager import Eager
+from tests.importers.conftest import Save, near, words
+from tests.oracles.plain_score_sde import Plain
 
-NAMES = (
-    "ncsn_v1_mnist28",
-    "ncsn_v2_cifar32",
-    "improved_diffusion_learned_sigma",
-    "ddpm_pesser16",
-)
-RUNS = ("ncsn_v1_mnist28", "improved_diffusion_learned_sigma")  # of which one is recorded
-ONE, RUN = 2e-4, 2e-3  # of the largest output: one evaluation, a whole run
+RUNS = ("ncsn_v1_mnist28", "improved_diffusion_learned_sigma")  # a whole run is recorded
+NAMES = (*RUNS, "ncsn_v2_cifar32", "ddpm_pesser16")
+WHOLE_RUN = 2e-3  # of the largest output
 
 Arrays = dict[str, np.ndarray]
 
@@ -36,8 +34,7 @@ def checkpoint(
 ) -> Path:
     """A golden folder as a checkpoint of ours."""
     out = tmp_path_factory.mktemp("golden") / request.param
-    found = find(shared / "golden" / request.param)
-    write(found, found.read(), out)
+    import_checkpoint(shared / "golden" / request.param, out)
     return out
 
 
@@ -69,18 +66,17 @@ def backend(request: pytest.FixtureRequest, loaded: Checkpoint) -> Backend:
 
 
 def test_one_evaluation(backend: Backend, loaded: Checkpoint, recorded: Arrays) -> None:
-    spec = loaded.spec
+    spec, unit = loaded.spec, np.float64(1)
     if "labels" in recorded:
-        levels = len(spec.schedule) - 1 - recorded["labels"]
-        sigma = recorded["sigmas"][recorded["labels"]].reshape(-1, 1, 1, 1)
-        scale = sigma if spec.parameterization == "scaled_score" else 1.0
-        expected = recorded["score"] * scale
+        levels, expected = len(spec.schedule) - 1 - recorded["labels"], recorded["score"]
+        if spec.parameterization == "scaled_score":
+            unit = recorded["sigmas"][recorded["labels"]].reshape(-1, 1, 1, 1)
     else:
         levels = recorded["t_original" if "t_original" in recorded else "t"]
         expected = recorded["output" if "output" in recorded else "eps"]
     actual = network_output(backend, spec, recorded["x"], levels.tolist())
-    assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= ONE * np.abs(expected).max()
+    assert near(actual, expected * unit)
+    assert near(actual / unit, expected)
 
 
 def test_the_levels_are_the_recorded_ones(loaded: Checkpoint, recorded: Arrays) -> None:
@@ -106,7 +102,7 @@ def test_a_whole_run(backend: Backend, loaded: Checkpoint, recorded: Arrays) -> 
     assert len(program) == len(noise)
     for drawn in noise:
         batch.step(drawn)
-    assert np.abs(batch.x - expected).max() <= RUN * np.abs(expected).max()
+    assert near(batch.x, expected, WHOLE_RUN)
 
 
 def default_program(loaded: Checkpoint) -> Program:
@@ -124,39 +120,40 @@ def annealed(spec: ModelSpec, recorded: Arrays) -> Program:
 
 
 def network_output(backend: Backend, spec: ModelSpec, x: Floats, levels: list[int]) -> Floats:
-    """The raw network at a level for each sample, out of programs whose x' is F.
+    """Return F at a level for each sample, from programs whose x' is F.
 
-    The half of a learned variance shows in how much noise a row adds: with bounds 0 and 2 and noise
-    1 it is exp((v + 1) / 2).
+    A learned variance v shows in the noise that a row adds: of noise 1 with the bounds 0 and 2 it
+    is exp((v + 1) / 2).
     """
-    mean = _rows(backend, spec, x, levels, lambda b, level: b.row(level, level, a=0, b=0, g=1))
+
+    def outputs(**row: Any) -> Floats:
+        builder = ProgramBuilder(spec, clip=False)
+        for level in levels:
+            builder.row(level, level, a=0, b=0, **row)
+        program = builder.build(exact_noise=False)
+        results = []
+        for index in range(len(levels)):
+            batch = backend.batch(program, 1)
+            batch.start(x[index : index + 1], row=index)
+            batch.step(np.ones_like(x[:1]))
+            results.append(batch.x.copy())
+        return np.concatenate(results)
+
+    mean = outputs(g=1)
     if not spec.learned_variance:
         return mean
-    spread = _rows(
-        backend,
-        spec,
-        x,
-        levels,
-        lambda b, level: b.row(level, level, a=0, b=0, d=1, logvar=(0, 2)),
-    )
-    return np.concatenate([mean, 2 * np.log(spread) - 1], axis=1)
+    return np.concatenate([mean, 2 * np.log(outputs(d=1, logvar=(0, 2))) - 1], axis=1)
 
 
-def _rows(
-    backend: Backend,
-    spec: ModelSpec,
-    x: Floats,
-    levels: list[int],
-    add: Callable[[ProgramBuilder, int], None],
-) -> Floats:
-    builder = ProgramBuilder(spec, clip=False)
-    for level in levels:
-        add(builder, level)
-    program = builder.build(exact_noise=False)
-    results = []
-    for row in range(len(levels)):
-        batch = backend.batch(program, 1)
-        batch.start(x[row : row + 1], row=row)
-        batch.step(np.ones_like(x[:1]))
-        results.append(batch.x.copy())
-    return np.concatenate(results)
+def test_score_sde_is_exported_with_the_norms_of_its_sampler(save: Save, tmp_path: Path) -> None:
+    plain = Plain(progressive="output_skip", progressive_input="input_skip")  # as for LSUN
+    said = {"data.image_size": 8, "model.sigma_max": 50, "model.num_scales": 12, "model.fir": True}
+    path, checkpoint = save(plain.file()), tmp_path / "checkpoint"
+    spec = import_checkpoint(path, checkpoint, settings=words(said)).spec
+    bundle = export(checkpoint, tmp_path / "bundle")
+    backend = open_backend(bundle, "onnxruntime-cpu", threads=1)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    sigma = torch.from_numpy(spec.schedule.sigma[[2, 11]]).float()
+    expected = (plain(x, sigma) * sigma[:, None, None, None]).numpy()
+    assert near(network_output(backend, spec, x.numpy(), [2, 11]), expected)
+    backend.batch(bundle.default_program(), 2)

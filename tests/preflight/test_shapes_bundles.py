@@ -27,7 +27,7 @@ from difftool.networks import build_network
 from difftool.preflight.shapes.footprint import Walk
 from difftool.runtime.model import find_bundle, shipped_models
 from tests.fixtures import POINTS_SPEC
-from tests.preflight.from_onnx import graph_of
+from tests.oracles.single import graph_of
 
 Shape = tuple[int, ...]
 Sizes = Mapping[str, tuple[int, Shape]]
@@ -38,7 +38,7 @@ BATCH, ROWS, CONDS = 3, 5, 4
 
 
 def shapes_of(model: onnx.ModelProto, slots: int = 2) -> dict[str, Shape]:
-    """Sizes for a model's inputs, in which every axis that is free has a size of its own."""
+    """Return sizes for a model's inputs; every free axis has a size of its own."""
     free = {
         "batch": BATCH,
         "slots": slots,
@@ -57,7 +57,7 @@ def shapes_of(model: onnx.ModelProto, slots: int = 2) -> dict[str, Shape]:
 
 
 def foreseen(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
-    """Types and sizes of all that the nodes make, as preflight sees them."""
+    """Return types and sizes of all that the nodes make, as preflight sees them."""
     graph = graph_of(model)
     walk = Walk(graph, LIMIT)
     walk.start(shapes)
@@ -69,7 +69,7 @@ def foreseen(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
 
 
 def made(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
-    """The same of what ONNX Runtime computes, node by node."""
+    """Return the same of what ONNX Runtime computes, node by node."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     names = [name for node in model.graph.node for name in node.output if name]
@@ -97,7 +97,7 @@ def made(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
 
 
 def inferred(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
-    """The same as the onnx package sees them, of those that it knows."""
+    """Return the same as the onnx package sees them, of those that it knows."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:], fixed.graph.output[:]
@@ -113,29 +113,27 @@ def inferred(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
     }
 
 
-def graphs_of(bundle: Path) -> list[onnx.ModelProto]:
-    return [onnx.load(path) for path in sorted(bundle.glob("*.onnx"))]
+def require_foreseen(model: onnx.ModelProto, slots: int = 2) -> None:
+    shapes = shapes_of(model, slots)
+    assert foreseen(model, shapes) == made(model, shapes)
+
+
+def require_all_foreseen(folder: Path, slots: int = 2) -> None:
+    for path in sorted(folder.glob("*.onnx")):
+        require_foreseen(onnx.load(path), slots)
 
 
 @pytest.mark.parametrize("slots", [1, 2])
-@pytest.mark.parametrize("name", ["tiny", "fused", "classes", "points"])
+@pytest.mark.parametrize("name", ["tiny", "featured", "classes", "points"])
 def test_bundles(name: str, slots: int, request: pytest.FixtureRequest) -> None:
-    for model in graphs_of(request.getfixturevalue(f"{name}_bundle")):
-        shapes = shapes_of(model, slots)
-        assert foreseen(model, shapes) == made(model, shapes)
+    require_all_foreseen(request.getfixturevalue(f"{name}_bundle"), slots)
 
 
-@pytest.mark.parametrize("name", shipped_models())
-def test_shipped_models(name: str) -> None:
-    for model in graphs_of(find_bundle(name)):
-        shapes = shapes_of(model)
-        assert foreseen(model, shapes) == made(model, shapes)
-
-
-def test_shipped_extractors() -> None:
-    for model in graphs_of(EXTRACTORS):
-        shapes = shapes_of(model)
-        assert foreseen(model, shapes) == made(model, shapes)
+@pytest.mark.parametrize(
+    "folder", [*map(find_bundle, shipped_models()), EXTRACTORS], ids=lambda p: p.name
+)
+def test_what_is_shipped(folder: Path) -> None:
+    require_all_foreseen(folder)
 
 
 def in_8_bits_of(bundle: Bundle) -> onnx.ModelProto:
@@ -154,8 +152,7 @@ def test_precisions(precision: str, tiny_bundle: Path) -> None:
         "symmetric": lambda: in_int8(bundle),
         "fp8": lambda: in_fp8(bundle),
     }[precision]()
-    shapes = shapes_of(model)
-    assert foreseen(model, shapes) == made(model, shapes)
+    require_foreseen(model)
 
 
 def test_bfloat16(tiny_bundle: Path) -> None:
@@ -186,6 +183,4 @@ def test_every_network(kind: str, tmp_path: Path) -> None:
     export_step(step_module(network, spec), spec, width, tmp_path / STEP)
     if width:
         export_conditioner(network, spec, tmp_path / CONDITIONER)
-    for model in graphs_of(tmp_path):
-        shapes = shapes_of(model)
-        assert foreseen(model, shapes) == made(model, shapes)
+    require_all_foreseen(tmp_path)

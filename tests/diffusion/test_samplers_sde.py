@@ -1,27 +1,16 @@
 """Samplers that draw noise: the plain loops of their papers."""
 
-import numpy as np
+from collections.abc import Callable
+
 import pytest
 
 from difftool.diffusion import samplers
-from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.invariant import validate
+from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
-from tests.diffusion import plain_loops_sde
-from tests.diffusion.analytic import (
-    EDM,
-    NCSNV2,
-    START,
-    VE,
-    VP,
-    Array,
-    denoiser,
-    draws,
-    levels_of,
-    run_table,
-)
-from tests.diffusion.plain_loops import Denoiser
+from tests.oracles import plain_loops_sde
+from tests.oracles.analytic import EDM, NCSNV2, VE, VP, denoiser, gap, levels_of, same_draws
+from tests.oracles.plain_loops import Array, Denoiser
 
 MODELS = {"vp": VP, "ncsnv2": NCSNV2, "edm": EDM}
 
@@ -51,15 +40,16 @@ def scaled(
     ],
 )
 def test_a_table_is_the_papers_loop(
-    sampler: object, loop: object, eta: float, model: str, spacing: str
+    sampler: Callable[..., Program],
+    loop: Callable[..., Array],
+    eta: float,
+    model: str,
+    spacing: str,
 ) -> None:
     spec = MODELS[model]
-    program = sampler(spec, steps=25, eta=eta, spacing=spacing)  # type: ignore[operator]
-    x = START * program.start.high
-    expected = loop(  # type: ignore[operator]
-        x, levels_of(spec, 25, spacing), denoiser(spec), draws().__next__, eta=eta
-    )
-    assert np.abs(run_table(spec, program, x) - expected).max() < 1e-10
+    program = sampler(spec, steps=25, eta=eta, spacing=spacing)
+    levels, denoise = levels_of(spec, 25, spacing), denoiser(spec)
+    assert gap(spec, program, loop, levels, denoise, draw=same_draws(), eta=eta) < 1e-10
 
 
 def test_dpmpp_2m_sde_without_noise_is_dpmpp_2m() -> None:
@@ -88,13 +78,10 @@ def test_score_sde_is_the_papers_loop(predictor: str, steps: int, model: str) ->
         taus = [
             2 * (alphas[i] / alphas[i + 1]) ** 2 * (0.16 * sigmas[i]) ** 2 for i in range(steps)
         ]
-    x = START * program.start.high
-    expected = plain_loops_sde.score_sde(
-        x, sigmas, denoise, draws().__next__,
-        predictor=predictor, taus=taus, corrections=corrections,
-    )  # fmt: skip
     assert program.nfe == steps * (1 + corrections)
-    assert np.abs(run_table(spec, program, x) - expected).max() < 1e-10
+    options = {"predictor": predictor, "taus": taus, "corrections": corrections}
+    loop = plain_loops_sde.score_sde
+    assert gap(spec, program, loop, sigmas, denoise, draw=same_draws(), **options) < 1e-10
     assert not program.exact_noise
     assert validate(program).signal_error < 1e-12
 
@@ -112,35 +99,9 @@ def test_many_steps_of_the_reverse_sde_and_its_flow_meet_the_noise_in_the_limit(
     ("spec", "steps", "step_size"),
     [(NCSNV2, 100, 0.085e-4), (NCSNV2, 250, 0.5e-5), (EDM, 40, 1e-6), (VE, 10, 0.5e-4)],
 )
-def test_consistent_annealed_is_the_papers_loop(
-    spec: ModelSpec, steps: int, step_size: float
-) -> None:
+def test_consistent_is_the_papers_loop(spec: ModelSpec, steps: int, step_size: float) -> None:
     sigmas, denoise = scaled(spec, steps, "half_log_snr", clip=False)
     program = samplers.consistent_annealed(spec, steps=steps, step_size=step_size)
-    x = START * program.start.high
-    expected = plain_loops_sde.consistent(
-        x, sigmas, denoise, draws().__next__, eta=step_size / sigmas[-1] ** 2
-    )
-    assert np.abs(run_table(spec, program, x) - expected).max() < 1e-10
+    loop, eta = plain_loops_sde.consistent, step_size / sigmas[-1] ** 2
+    assert gap(spec, program, loop, sigmas, denoise, draw=same_draws(), eta=eta) < 1e-10
     assert validate(program).noise_error < 1e-12
-
-
-@pytest.mark.parametrize(
-    ("sampler", "arguments", "message"),
-    [
-        ("consistent_annealed", {"step_size": 1.0}, "step size between 4.01e-05 and 0.00016"),
-        ("predictor_corrector", {"steps": 15}, "15 steps do not divide by 2"),
-        ("predictor_corrector", {"steps": 22}, "use 2 to 20 steps"),
-        ("predictor_corrector", {"snr": 0.0}, "positive snr"),
-        ("predictor_corrector", {"predictor": "euler"}, "unknown predictor 'euler'"),
-        ("euler_ancestral", {"eta": 1.5}, "eta 1.5"),
-        ("dpmpp_2m_sde", {"eta": -0.5}, "eta -0.5"),
-        ("reverse_diffusion", {"steps": 11}, "11 steps on a schedule of 10"),
-    ],
-)
-def test_what_has_no_meaning_is_refused(
-    sampler: str, arguments: dict[str, object], message: str
-) -> None:
-    with pytest.raises(UsageError) as refusal:
-        samplers.compile_program(VE, SamplerCall(sampler, arguments))
-    assert message in f"{refusal.value} {refusal.value.hint}"

@@ -1,4 +1,4 @@
-"""What the figures show, read back from their axes, and that equal figures are equal files."""
+"""Figures, read back from their axes; equal figures are equal files."""
 
 import sys
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_paths_go_from_the_start_to_the_samples(points: Model) -> None:
     assert isinstance(lines, LineCollection)
     rows = len(points.default_program())
     segments = np.array(lines.get_segments()).reshape(rows, 3, 2, 2)
-    assert (segments[1:, :, 0] == segments[:-1, :, 1]).all()  # each goes on where the last ended
+    assert (segments[1:, :, 0] == segments[:-1, :, 1]).all()  # each goes on from the last one's end
     assert (segments[0, :, 0] == first).all()
     assert (segments[-1, :, 1] == last).all()
     assert last == pytest.approx(points.sample(n=3, seed=2), rel=1e-5)
@@ -154,9 +154,7 @@ def test_equal_figures_are_equal_files_whatever_the_settings(format: str) -> Non
         assert dict(matplotlib.rcParams) == before
 
 
-def test_without_matplotlib_an_error_names_the_extra(
-    images: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_matplotlib_is_named(images: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(Model, "stream", lambda *_, **__: pytest.fail("drew samples in vain"))
     with pytest.raises(MissingDependencyError) as caught:

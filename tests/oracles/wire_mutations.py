@@ -18,7 +18,7 @@ WIDE: Final = (1 << 29, 1 << 32, 1 << 35)  # bits that a reader of 32 bits, or o
 
 @dataclass
 class Part:
-    """A field. `inner` are its fields where it is a message; `tag` and `size` write the number and
+    """A field. `inner` are its fields if it is a message; `tag` and `size` write the number and
     the length, in more bytes than they take or with other bits, if they are not the usual ones."""
 
     number: int

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from tests.diffusion.plain_loops import Array, Denoiser, Draw
-from tests.diffusion.plain_loops_ode import Levels
+from tests.oracles.plain_loops import Array, Denoiser, Draw
+from tests.oracles.plain_loops_ode import Levels
 
 
 def euler_ancestral(
@@ -98,7 +98,7 @@ def score_sde(
 
 
 def norm_corrected(
-    x: Array,
+    y: Array,
     levels: Levels,
     denoise: Denoiser,
     draw: Draw,
@@ -107,10 +107,11 @@ def norm_corrected(
     corrections: int,
     over_batch: bool,
 ) -> Array:
-    """Song et al. 2021, algorithms 4 and 5, each followed by eq. 46 on x / alpha.
+    """Song et al. 2021, algorithms 4 and 5, each followed by eq. 46 on y = x / alpha.
 
     `over_batch` takes the norms' means, as "we take the average of the norms over the batch".
     """
+    x = levels[0][0] * y
     for (alpha, sigma), (alpha_next, sigma_next) in pairwise(levels):
         for _ in range(corrections):
             score = (alpha * denoise(x, alpha, sigma) - x) / sigma**2

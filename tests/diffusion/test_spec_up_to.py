@@ -1,6 +1,6 @@
 """Programs for the part of a model's levels that has least noise, which start from data."""
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,17 +12,11 @@ from difftool.diffusion.invariant import validate
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from difftool.runtime.backends.reference import Reference
-from tests.diffusion.analytic import EDM, NCSNV2, VE, VP, Array
+from tests.oracles import analytic
+from tests.oracles.analytic import FREE, VE, VP, draws, gaussian_denoiser, run_table
 
-COSINE = ModelSpec(
-    shape=(4,),
-    schedule=schedules.cosine(steps=100),
-    parameterization="v",
-    cond="timestep",
-    timestep_scale=10.0,
-)
-MODELS = {"vp": VP, "cosine": COSINE, "ncsn": VE, "ncsnv2": NCSNV2, "edm": EDM}
+COSINE = replace(analytic.COSINE, schedule=schedules.cosine(steps=100), timestep_scale=10.0)
+MODELS = {**analytic.MODELS, "cosine": COSINE}
 OF_THE_NETWORK = [Column.C_IN, Column.C_SKIP, Column.C_OUT]
 
 
@@ -80,62 +74,40 @@ def test_full_strength_starts_from_noise() -> None:
 
 
 HUNDRED = {
-    "vp": ModelSpec(
-        shape=(4,),
-        schedule=schedules.linear(steps=100, beta_end=0.2),
-        parameterization="epsilon",
-        cond="timestep",
-    ),
-    "ncsn": ModelSpec(
-        shape=(4,),
+    "vp": replace(FREE["vp"], schedule=schedules.linear(steps=100, beta_end=0.2)),
+    "ncsn": replace(
+        VE,
         schedule=schedules.geometric(levels=100, sigma_min=0.01, sigma_max=1),
-        parameterization="score",
-        cond="level",
+        data_range=None,
     ),
 }
 MEAN = np.array([0.1, -0.2, 0.3, 0.0])
 VARIANCE = 0.3
 
 
-def _network(spec: ModelSpec) -> Callable[[Array, Array], Array]:
-    """The network whose D is the posterior mean of a Gaussian."""
-    most = len(spec.schedule) - 1
-
-    def network(x: Array, cond: Array) -> Array:
-        index = cond[0] if spec.cond == "timestep" else most - cond[0]
-        alpha, sigma = (float(value) for value in spec.schedule.at(index))
-        score = (alpha * MEAN - x) / (alpha**2 * VARIANCE + sigma**2)
-        return -sigma * score if spec.parameterization == "epsilon" else score
-
-    return network
-
-
-def _moved(spec: ModelSpec, program: Program) -> float:
-    """How far, in root mean square, the samples are from the data that they start from."""
-    rng = np.random.default_rng(3)
-    init = MEAN + np.sqrt(VARIANCE) * rng.normal(size=(500, 4))
+def moved(spec: ModelSpec, program: Program) -> float:
+    """Return how far, in root mean square, samples are from the data that they start from."""
+    noise = draws(3, (500, 4))
+    init = MEAN + np.sqrt(VARIANCE) * next(noise)
     alpha, sigma = program.targets[0]
-    batch = Reference(_network(spec), spec.shape).batch(program, len(init))
-    batch.start(alpha * init + sigma * rng.normal(size=init.shape))
-    for row in program.table:
-        batch.step(rng.normal(size=init.shape) if row[Column.D] else None)
-    return float(np.sqrt(np.mean((batch.x - init) ** 2)))
+    start = alpha * init + sigma * next(noise)
+    denoise = gaussian_denoiser(MEAN, VARIANCE * np.eye(4))
+    x = run_table(spec, program, start, denoise, noise=noise)
+    return float(np.sqrt(np.mean((x - init) ** 2)))
 
 
 @pytest.mark.parametrize("spec", HUNDRED.values(), ids=HUNDRED)
 @pytest.mark.parametrize("sampler", sorted(set(samplers.SAMPLERS) - {"langevin"}))
-def test_samples_come_to_the_data_as_the_strength_goes_to_nothing(
-    sampler: str, spec: ModelSpec
-) -> None:
+def test_samples_come_to_the_data_as_the_strength_vanishes(sampler: str, spec: ModelSpec) -> None:
     """`langevin` walks on from the data, however little noise there is."""
-    moved = []
+    found = []
     for strength in (0.5, 0.1, 0.03):
         cut = spec.up_to(strength)
         once = {"steps": len(cut.schedule)} if sampler == "annealed_langevin" else {}
-        moved.append(_moved(spec, samplers.compile_program(cut, SamplerCall(sampler, once))))
+        found.append(moved(spec, samplers.compile_program(cut, SamplerCall(sampler, once))))
     least = float(spec.schedule.sigma[2])
-    assert moved[0] > moved[1] > 1.2 * moved[2]
-    assert 0.5 * least < moved[2] < 4 * least
+    assert found[0] > found[1] > 1.2 * found[2]
+    assert 0.5 * least < found[2] < 4 * least
 
 
 @pytest.mark.parametrize("strength", [0.0, -0.1, 1.1])

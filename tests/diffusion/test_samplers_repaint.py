@@ -1,46 +1,44 @@
-"""RePaint: the paper's loop, and inpainting where the answer is known."""
+"""RePaint: the paper's loop, and inpainting with a known answer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from difftool.diffusion import samplers, schedules
-from difftool.diffusion.calls import SamplerCall
-from difftool.diffusion.columns import Column
+from difftool.diffusion import samplers
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
 from difftool.runtime.backends.reference import Reference
-from tests.diffusion import plain_loops_sde
-from tests.diffusion.analytic import (
-    EDM,
-    NCSNV2,
+from tests.oracles import plain_loops_sde
+from tests.oracles.analytic import (
+    FREE,
+    MODELS,
     START,
-    VE,
     VP,
-    Array,
     denoiser,
     draws,
+    gaussian_denoiser,
     levels_of,
     network_of,
+    run_table,
+    same_draws,
 )
-
-MODELS = {"vp": VP, "ve": VE, "ncsnv2": NCSNV2, "edm": EDM}
+from tests.oracles.plain_loops import Array
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("jump", "resamples"), [(1, 4), (3, 3), (4, 1), (9, 2)])
 def test_a_table_is_the_papers_loop(jump: int, resamples: int, model: str) -> None:
-    """The table draws once where the paper steps down and up, from the sum of those noises."""
+    """If the paper steps down and up, the table draws once, from the sum of those noises."""
     spec, back = MODELS[model], len(range(0, 10 - jump, jump))
     steps = 10 + (resamples - 1) * jump * back
     program = samplers.repaint(spec, steps=steps, jump=jump, resamples=resamples)
     x = START * program.start.high
     expected, noise = plain_loops_sde.repaint(
-        x, levels_of(spec, 10, "linspace"), denoiser(spec), draws().__next__,
+        x, levels_of(spec, 10, "linspace"), denoiser(spec), same_draws(),
         jump=jump, resamples=resamples,
     )  # fmt: skip
     batch = Reference(network_of(spec), spec.shape).batch(program, len(x))
@@ -77,47 +75,22 @@ def test_once_through_is_ddpm() -> None:
 COVARIANCE = np.array([[0.5, 0.3, 0.2], [0.3, 0.4, 0.1], [0.2, 0.1, 0.3]])
 MEAN = np.array([0.2, -0.1, 0.3])
 KNOWN = 1.2  # the first coordinate, known, is drawn from the others' correlation
-GAUSSIANS = {
-    "vp": ModelSpec(
-        shape=(3,),
-        schedule=schedules.linear(),
-        parameterization="epsilon",
-        cond="timestep",
-    ),
-    "ve": ModelSpec(
-        shape=(3,),
-        schedule=schedules.geometric(levels=100, sigma_min=0.01, sigma_max=20),
-        parameterization="scaled_score",
-        cond="level",
-    ),
-}
-
-
-def gaussian(spec: ModelSpec, covariance: Array) -> Callable[[Array, Array], Array]:
-    """The network whose D is the posterior mean of one Gaussian."""
-    levels, identity = len(spec.schedule), np.eye(3)
-
-    def network(x: Array, cond: Array) -> Array:
-        index = cond[0] if spec.cond == "timestep" else levels - 1 - cond[0]
-        alpha, sigma = (float(value) for value in spec.schedule.at(index))
-        precision = np.linalg.inv(alpha**2 * covariance + sigma**2 * identity)
-        epsilon = sigma * (x - alpha * MEAN) @ precision
-        return epsilon if spec.parameterization == "epsilon" else -epsilon
-
-    return network
+GAUSSIANS = {name: replace(spec, shape=(3,)) for name, spec in FREE.items()}
 
 
 def drawn(spec: ModelSpec, program: Program, covariance: Array, *, fill: bool = True) -> Array:
-    """The last two coordinates of samples, float64 [4000, 2]; with `fill` the first is known."""
-    count = 4000
-    batch = Reference(gaussian(spec, covariance), (3,)).batch(program, count)
-    rng = np.random.default_rng(5)
-    known = (np.array([KNOWN, 0, 0]), np.array([1.0, 0, 0])) if fill else None
-    batch.start(program.start.high * rng.normal(size=(count, 3)), known=known)
-    for row in program.table:
-        batch.step(rng.normal(size=(count, 3)) if row[Column.D] else None)
-    assert (np.abs(batch.x[:, 0] - KNOWN).max() < 1e-12) == fill
-    return np.asarray(batch.x[:, 1:])
+    """Return the last two coordinates of samples, float64 [4000, 2]; `fill` sets the first."""
+    noise = draws(5, (4000, 3))
+    x = run_table(
+        spec,
+        program,
+        program.start.high * next(noise),
+        gaussian_denoiser(MEAN, covariance),
+        noise=noise,
+        known=(np.array([KNOWN, 0, 0]), np.array([1.0, 0, 0])) if fill else None,
+    )
+    assert (np.abs(x[:, 0] - KNOWN).max() < 1e-12) == fill
+    return x[:, 1:]
 
 
 @pytest.mark.parametrize("spec", GAUSSIANS.values(), ids=GAUSSIANS)
@@ -158,19 +131,3 @@ def test_resampling_comes_nearer_to_the_exact_conditional(spec: ModelSpec) -> No
     assert 0.3 < min(errors[:2]) / np.abs(exact - MEAN[1:]).max() < 0.5
     assert errors[2] < min(errors[:2]) / 5
     assert found[2].var(0) / spread == pytest.approx(1, abs=0.12)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"resamples": 0}, "0 resamples"),
-        ({"jump": 0}, "jump 0"),
-        ({"steps": 0}, "0 steps on a schedule of 10 levels"),
-        ({"steps": -3}, "use 1 to 91 steps"),
-        ({"steps": 92}, "use 1 to 91 steps"),
-    ],
-)
-def test_what_has_no_meaning_is_refused(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageError) as refusal:
-        samplers.compile_program(VE, SamplerCall("repaint", arguments))
-    assert message in str(refusal.value)

@@ -1,4 +1,4 @@
-"""Models of one node, and what the onnx package and ONNX Runtime say of them."""
+"""Models of one node, and their types and sizes by the onnx package and ONNX Runtime."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from difftool.preflight import Graph, GraphLimits, read_graph
 from difftool.preflight.shapes.footprint import Walk
 from difftool.preflight.shapes.operation import Made
 from difftool.preflight.shapes.sized import Sized
-from tests.preflight.from_onnx import graph_of
 
 Array = NDArray[Any]
+
+
+def graph_of(model: onnx.ModelProto) -> Graph:
+    """Return a model's outermost graph as preflight reads it."""
+    return read_graph(model.SerializeToString(), "model", control_flow=True, limits=GraphLimits())
 
 
 class Fixed(np.ndarray):
@@ -61,11 +66,8 @@ class Single:
             self.operator, names, results, "node", domain=self.domain, **self.attributes
         )
         given = [
-            helper.make_tensor_value_info(
-                f"x{i}", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape
-            )
-            for i, x in enumerate(self.inputs)
-            if x is not None and not isinstance(x, Fixed)
+            helper.make_tensor_value_info(name, _kind(x), x.shape)
+            for name, x in self.feed().items()
         ]
         constants = [
             numpy_helper.from_array(np.asarray(x), f"x{i}")
@@ -79,15 +81,12 @@ class Single:
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
     def feed(self) -> dict[str, Array]:
-        """What a runtime is given."""
-        return {
-            f"x{i}": np.asarray(x)
-            for i, x in enumerate(self.inputs)
-            if x is not None and not isinstance(x, Fixed)
-        }
+        """Return what a runtime is given."""
+        given = {f"x{i}": x for i, x in enumerate(self.inputs) if x is not None}
+        return {name: np.asarray(x) for name, x in given.items() if not isinstance(x, Fixed)}
 
     def walked(self, limit: int = 1 << 30) -> list[Sized]:
-        """What preflight knows of the outputs."""
+        """Return what preflight knows of the outputs."""
         graph = graph_of(self.model())
         walk = Walk(graph, limit)
         walk.start({name: array.shape for name, array in self.feed().items()})
@@ -95,11 +94,11 @@ class Single:
         return [walk.values[f"y{i}"] for i in range(self.outputs)]
 
     def inferred(self) -> Made:
-        """Types and sizes of the outputs as preflight sees them."""
+        """Return types and sizes of the outputs as preflight sees them."""
         return [(value.kind, value.shape) for value in self.walked()]
 
     def of_onnx(self) -> Made:
-        """The same by the onnx package's shape inference; empty if it does not know them."""
+        """Return the same by onnx's shape inference; nothing if it does not know them."""
         found = shape_inference.infer_shapes(self.model(), strict_mode=True, data_prop=True)
         types = [value.type.tensor_type for value in found.graph.output]
         if not all(
@@ -109,18 +108,18 @@ class Single:
         return [(t.elem_type, tuple(d.dim_value for d in t.shape.dim)) for t in types]
 
     def of_reference(self) -> Made:
-        """The same of what the onnx package's reference computes."""
+        """Return the same of what onnx's reference computes."""
         with np.errstate(all="ignore"):
             found = ReferenceEvaluator(self.model()).run(None, self.feed())
         arrays = [np.asarray(array) for array in found]
         return [(_kind(array), array.shape) for array in arrays]
 
     def of_runtime(self) -> Made:
-        """The same of what ONNX Runtime computes."""
+        """Return the same of what ONNX Runtime computes."""
         return [(value.element_type(), tuple(value.shape())) for value in self.run()]
 
     def run(self) -> list[onnxruntime.OrtValue]:
-        """What ONNX Runtime computes."""
+        """Return what ONNX Runtime computes."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1

@@ -70,6 +70,9 @@ def give_noise(monkeypatch: pytest.MonkeyPatch, noise: Iterator[Tensor]) -> None
     def draw(*_: object, **__: object) -> Tensor:
         return next(noise).clone()
 
-    for kind in ("ddpm", "ddim"):
-        for module in (f"pipelines.{kind}.pipeline_{kind}", f"schedulers.scheduling_{kind}"):
-            monkeypatch.setattr(f"diffusers.{module}.randn_tensor", draw)
+    for module in (
+        *(f"pipelines.{kind}.pipeline_{kind}" for kind in ("ddpm", "ddim")),
+        "pipelines.deprecated.score_sde_ve.pipeline_score_sde_ve",
+        *(f"schedulers.scheduling_{kind}" for kind in ("ddpm", "ddim", "sde_ve")),
+    ):
+        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", draw)

@@ -12,23 +12,22 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
 from difftool.runtime.backends.reference import Reference
 from difftool.verify.eager import Eager
-from tests.diffusion import plain_loops_sde
-from tests.diffusion.analytic import (
-    EDM,
+from tests.oracles import plain_loops_sde
+from tests.oracles.analytic import (
+    MODELS,
     NCSNV2,
     START,
     VE,
     VP,
     denoiser,
     draws,
+    gap,
     levels_of,
     run_table,
+    same_draws,
 )
-
-MODELS = {"vp": VP, "ve": VE, "ncsnv2": NCSNV2, "edm": EDM}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -40,13 +39,10 @@ def test_a_correction_is_the_papers_loop(corrector: str, corrections: int, model
         spec, steps=10 * (1 + corrections), corrections=corrections, corrector=corrector
     )
     levels = levels_of(spec, 10, "linspace")
-    y = START * program.start.high
-    expected = plain_loops_sde.norm_corrected(
-        y * levels[0][0], levels, denoiser(spec), draws().__next__,
-        snr=0.16, corrections=corrections, over_batch=corrector == "reference",
-    )  # fmt: skip
+    loop, denoise = plain_loops_sde.norm_corrected, denoiser(spec)
+    options = {"snr": 0.16, "corrections": corrections, "over_batch": corrector == "reference"}
     assert program.adaptive
-    assert np.abs(run_table(spec, program, y) - expected).max() < 1e-10
+    assert gap(spec, program, loop, levels, denoise, draw=same_draws(), **options) < 1e-10
 
 
 def test_only_the_reference_makes_samples_depend_on_their_neighbours() -> None:
@@ -92,13 +88,8 @@ def test_the_step_graph_computes_the_same_norms(corrector: str, spec: ModelSpec)
     exact.start(x)
     for index, row in enumerate(program.table):
         drawn = next(noise).astype(np.float32) if row[Column.D] else None
-        # Row by row: where a drift is small, its step is large, and rounding grows with it.
+        # Row by row: if a drift is small, its step is large, and rounding grows with it.
         found.start(exact.x, row=index)
         exact.step(drawn)
         found.step(drawn)
         assert np.abs(found.x - exact.x).max() < 1e-5 * max(1, np.abs(exact.x).max())
-
-
-def test_an_unknown_corrector_is_refused() -> None:
-    with pytest.raises(UsageError, match="one of: fixed, adaptive, reference"):
-        samplers.predictor_corrector(VE, corrector="norms")

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tests.diffusion.plain_loops import Array, Denoiser, Draw
+from tests.oracles.plain_loops import Array, Denoiser, Draw
 
 Levels = Sequence[tuple[float, float]]
 
@@ -27,10 +27,10 @@ def euler(x: Array, levels: Levels, denoise: Denoiser) -> Array:
 def heun(
     x: Array,
     levels: Levels,
-    churned: Levels,
     denoise: Denoiser,
     draw: Draw,
     *,
+    churned: Levels,
     noise: float,
     uncorrected: int,
 ) -> Array:

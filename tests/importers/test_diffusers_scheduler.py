@@ -13,47 +13,42 @@ from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import compile_program
 from difftool.importers.format import Imported
-from difftool.networks import build_network
 from difftool.verify.eager import Eager
-from tests.importers import diffusers_models as models
-from tests.importers.conftest import read
-from tests.importers.diffusers_models import SMALL
+from tests.importers.conftest import RUN, network_of, read
+from tests.oracles import diffusers_models as models
+from tests.oracles.diffusers_models import SMALL
 
 diffusers = pytest.importorskip("diffusers")
 # Their schedulers hand tensors to numpy in a way that numpy 2 would rather have go.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-RUN = 1e-3  # of values from -1 to 1
 DDPM, DDIM = "DDPMScheduler", "DDIMScheduler"
-RUNS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "ddpm": (DDPM, {"num_train_timesteps": 20}, 20),
-    "ddpm fixed_large": (DDPM, {"num_train_timesteps": 20, "variance_type": "fixed_large"}, 20),
-    "ddpm fixed_small_log": (
-        DDPM, {"num_train_timesteps": 20, "variance_type": "fixed_small_log"}, 20,
-    ),
-    "ddpm learned_range": (
-        DDPM, {"num_train_timesteps": 20, "variance_type": "learned_range"}, 20,
-    ),
+RUNS: dict[str, tuple[str, int, int, dict[str, Any]]] = {  # scheduler, levels, steps, settings
+    "ddpm": (DDPM, 20, 20, {}),
+    "ddpm fixed_large": (DDPM, 20, 20, {"variance_type": "fixed_large"}),
+    "ddpm fixed_small_log": (DDPM, 20, 20, {"variance_type": "fixed_small_log"}),
+    "ddpm learned_range": (DDPM, 20, 20, {"variance_type": "learned_range"}),
     "ddpm x0, not clipped": (
-        DDPM, {"num_train_timesteps": 20, "prediction_type": "sample", "clip_sample": False}, 20,
+        DDPM,
+        20,
+        20,
+        {"prediction_type": "sample", "clip_sample": False},
     ),
-    "ddpm v": (DDPM, {"num_train_timesteps": 20, "prediction_type": "v_prediction"}, 20),
-    "ddim": (DDIM, {"num_train_timesteps": 100}, 50),
-    "ddim of few steps": (DDIM, {"num_train_timesteps": 10}, 10),
-    "ddim trailing": (DDIM, {"timestep_spacing": "trailing", "num_train_timesteps": 100}, 50),
-    "ddim v": (DDIM, {"num_train_timesteps": 100, "prediction_type": "v_prediction"}, 50),
-    "ddim x0": (DDIM, {"num_train_timesteps": 100, "prediction_type": "sample"}, 50),
-}  # fmt: skip
+    "ddpm v": (DDPM, 20, 20, {"prediction_type": "v_prediction"}),
+    "ddim": (DDIM, 100, 50, {}),
+    "ddim of few steps": (DDIM, 10, 10, {}),
+    "ddim trailing": (DDIM, 100, 50, {"timestep_spacing": "trailing"}),
+    "ddim v": (DDIM, 100, 50, {"prediction_type": "v_prediction"}),
+    "ddim x0": (DDIM, 100, 50, {"prediction_type": "sample"}),
+}
 
 
-@pytest.mark.parametrize(("kind", "settings", "steps"), RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("run", RUNS)
 def test_the_default_program_is_the_pipeline(
-    kind: str,
-    settings: dict[str, Any],
-    steps: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kind, levels, steps, settings = RUNS[run]
+    settings = settings | {"num_train_timesteps": levels}
     learned = settings.get("variance_type") == "learned_range"
     theirs = models.unet(SMALL | {"out_channels": 6 if learned else 3})
     noise = _noise(steps)
@@ -68,7 +63,7 @@ def test_the_default_program_is_the_pipeline(
 def test_fewer_steps_of_ddpm(
     variance: str, spacing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where they differ, it is by the noise of the library's last step, and the import says so."""
+    """If they differ, it is by the noise of the library's last step, and the import says so."""
     settings = {"variance_type": variance, "timestep_spacing": spacing, "clip_sample": False}
     noise = _noise(4)
     images = _pipeline(DDPM, settings, models.unet(SMALL), noise, tmp_path, monkeypatch)
@@ -107,7 +102,7 @@ def test_a_run_by_label(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def _noise(steps: int) -> Tensor:
-    """What a run starts from, and of each step."""
+    """Return the noise that a run starts from, and that of each step."""
     return torch.randn(steps + 1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
@@ -141,9 +136,7 @@ def _run(
         imported.spec, imported.sampler.changed_by(SamplerCall(arguments=changes))
     )
     assert len(program) == len(noise) - 1
-    network = build_network(imported.network)
-    network.load_state_dict(dict(imported.tensors))
-    batch = Eager(network.eval(), imported.spec).batch(program, 2, labels)
+    batch = Eager(network_of(imported), imported.spec).batch(program, 2, labels)
     batch.start(noise[0].numpy())
     for drawn in noise[1:]:
         batch.step(drawn.numpy())

@@ -8,8 +8,8 @@ import pytest
 from difftool.errors import ArtefactError
 from difftool.preflight.shapes import infer, table, workspace
 from difftool.preflight.shapes.operation import Made, Operation
+from tests.oracles.single import graph_of
 from tests.preflight.bombs import BOMBS, LIMIT, Bomb
-from tests.preflight.from_onnx import graph_of
 from tests.reliability.criteria import Cases
 
 LARGEST: Final = 4 << 10  # bytes of a bomb
@@ -29,7 +29,7 @@ def check(bomb: Bomb) -> None:
 
 
 def refusal(bomb: Bomb) -> ArtefactError | None:
-    """How a bomb is refused, if it is."""
+    """Return how a bomb is refused, if it is."""
     graph = graph_of(bomb.model())
     tracemalloc.start()
     try:

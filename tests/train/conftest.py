@@ -1,0 +1,37 @@
+"""Short trainings, and what is left of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difftool import checkpoint as ckpt
+from difftool.train.config import TrainConfig, apply_overrides
+from difftool.train.trainer import train
+
+
+def run(config: TrainConfig, folder: Path, *overrides: str, **options: Any) -> Path:
+    """Train in a folder, by a configuration with some of it changed; return the checkpoint."""
+    return train(apply_overrides(config, overrides), folder, **options).checkpoint
+
+
+@pytest.fixture
+def labels_config(images_config: TrainConfig) -> TrainConfig:
+    """A DDPM of 8x8 digits with labels, half of which are withheld."""
+    return apply_overrides(images_config, ["data.labels=label", "loss.label_dropout=0.5"])
+
+
+@pytest.fixture
+def parts_config(points_config: TrainConfig) -> TrainConfig:
+    """An NCSN of points from two Gaussians, told nine times in ten which of them."""
+    return apply_overrides(points_config, ["data.labels=label", "loss.label_dropout=0.1"])
+
+
+def digests(folder: Path) -> dict[str, Any]:
+    return ckpt.read_config(ckpt.find_checkpoint(folder))["files"]
+
+
+def records(folder: Path) -> list[tuple[int, float, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines]
