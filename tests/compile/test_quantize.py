@@ -45,7 +45,7 @@ def quantized(
     """`classes_bundle` with int8, and how many steps that took."""
     counted = Mock()
     out = tmp_path_factory.mktemp("quantize") / "int8"
-    result = quantize_bundle(read_bundle(classes_bundle), out=out, on_step=counted)
+    result = quantize(read_bundle(classes_bundle), out=out, on_step=counted)
     return result, counted.call_count
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import difftool
 from difftool.bundle import Bundle, read_bundle
-from difftool.compile.quantization.bundle import quantize_bundle
+from difftool.compile.quantization.bundle import quantize
 from difftool.compile.sampler_onnx.graph import portable_sampler
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.packed import graph_inputs

@@ -132,7 +132,7 @@ def test_the_conditioner_takes_labels_and_the_step_knows_none(classes_bundle: Pa
 
 
 def test_verify_runs_labels_and_guidance(classes_bundle: Path, classes_checkpoint: Path) -> None:
-    assert verify_bundle(classes_bundle, classes_checkpoint, n=3).passed
+    assert verify(classes_bundle, classes_checkpoint, n=3).passed
     for wrong, row in ((1, "a label's row"), (3, "the null label's row")):
         loaded, other = (load_checkpoint(classes_checkpoint) for _ in range(2))
         other.network.label_embedding.weight[wrong] += 0.5

@@ -74,7 +74,7 @@ def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
 @pytest.mark.usefixtures("own_cache")
 def test_known_values_or_none(tiny_checkpoint: Path, tmp_path: Path) -> None:
     known = (Feature.KNOWN,)
-    out = export_bundle(tiny_checkpoint, tmp_path / "own", features=known, torchscript=True)
+    out = export(tiny_checkpoint, tmp_path / "own", features=known, torchscript=True).path
     edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), np.eye(8, dtype=np.float32)[None])
     models = [load(out, backend=name, threads=1) for name in ("torchscript", "onnxruntime-cpu")]
     program = unipc(models[0].spec, steps=4)
@@ -97,7 +97,7 @@ def test_it_is_opened_if_named_and_trusted(scripted: Path, monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("own_cache")
 def test_ones_own_needs_no_trust(points_checkpoint: Path, tmp_path: Path) -> None:
-    bundle = read_bundle(export_bundle(points_checkpoint, tmp_path / "own", torchscript=True))
+    bundle = export(points_checkpoint, tmp_path / "own", torchscript=True)
     assert open_backend(bundle, "torchscript", threads=1).name == "torchscript"
     EngineCache().clear()
     with pytest.raises(ArtefactError, match="was made elsewhere"):
@@ -109,7 +109,7 @@ def test_an_export_does_without_a_cache_that_it_cannot_write(
     points_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "cache").touch()
-    out = export_bundle(points_checkpoint, tmp_path / "own", torchscript=True)
+    out = export(points_checkpoint, tmp_path / "own", torchscript=True).path
     assert f"to run step.ts here say --trust {sha256_of_code(out)}" in caplog.text
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from difftool.bundle import read_bundle
-from difftool.verify.bundles import verify_sides
+from difftool.verify.compared import verify_sides
 from difftool.verify.report import record_of, store
 from difftool.verify.sides import open_sides
 

@@ -18,7 +18,7 @@ from difftool.compile.engine.build import build_engine
 from difftool.compile.engine.compile import EngineRequest, compile_bundle, engine_key, step_graph
 from difftool.compile.engine.target import Target, resolve_target
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
-from difftool.export.bundle import export_bundle
+from difftool.export import export
 from difftool.runtime.engine_cache import EngineCache
 
 pytest.importorskip("tensorrt_rtx")
@@ -45,7 +45,7 @@ def cache(tmp_path: Path) -> EngineCache:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_no_gpu_is_needed(tiny: Bundle, target: Target, precision: str, cache: EngineCache) -> None:
     progress = Mock()
-    request = Request(target, precision, (1, 2, 4))
+    request = EngineRequest(target, precision, (1, 2, 4))
     compiled = compile_bundle(tiny, request, cache=cache, on_progress=progress)
     data = compiled.path.read_bytes()
     phases = [call.args for call in progress.call_args_list]

@@ -154,7 +154,7 @@ def test_sides_without_meaning(arguments: dict[str, Any], message: str, tiny_bun
 def test_a_checkpoint_that_nothing_runs(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
     neither = "neither openvino nor onnxruntime-cpu runs the checkpoint"
     with pytest.raises(UsageError, match=neither):
-        verify_bundle(tiny_bundle, tiny_checkpoint, backend="openvino", against="onnxruntime-cpu")
+        verify(tiny_bundle, tiny_checkpoint, backend="openvino", against="onnxruntime-cpu")
 
 
 def test_bounds_are_the_precisions_own(tiny_bundle: Path, tmp_path: Path) -> None:
