@@ -27,7 +27,7 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     write_manifest(bundle, manifest)
 
 
-def refused(bundle: Path, message: str) -> None:
+def refused(bundle: Path, message: str | None = None) -> None:
     with pytest.raises(ArtefactError, match=message):
         read_bundle(bundle)
 
@@ -105,7 +105,7 @@ def test_wrong_manifests(
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"format": 1, "format": 1}', "[" * 9999])
 def test_a_manifest_that_is_no_manifest_is_refused(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text)
-    refused(copy, "")
+    refused(copy)
 
 
 def test_an_enormous_manifest_is_not_read(copy: Path) -> None:
