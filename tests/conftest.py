@@ -1,4 +1,4 @@
-"""What every test stands on: repeatable examples, no network, and the shared data where it is."""
+"""The base of every test: repeatable examples, no network, and the shared data if it is there."""
 
 import os
 from pathlib import Path
@@ -49,7 +49,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Engines that tests build are not kept with the user's own."""
+    """Keep the engines that tests build away from the user's own."""
     os.environ["DIFFTOOL_CACHE"] = str(tmp_path_factory.mktemp("engines") / "cache")
 
 

@@ -54,19 +54,21 @@ ENGINE_KEY = EngineKey(
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with one checkpoint of a DDPM for 8x8 grey images; 20 levels."""
-    return _save(tmp_path_factory.mktemp("tiny"), IMAGE_SPEC, IMAGE_NETWORK, SamplerCall("ddpm"))
+    return save_model(
+        tmp_path_factory.mktemp("tiny"), IMAGE_SPEC, IMAGE_NETWORK, SamplerCall("ddpm")
+    )
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `tiny_checkpoint`; its default program is ddpm with 20 steps."""
-    return _export(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny")
+    return export_model(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def featured_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `tiny_checkpoint` whose step graph holds known values and computes norms."""
-    return _export(
+    return export_model(
         tiny_checkpoint,
         tmp_path_factory.mktemp("bundles") / "fused",
         (Feature.KNOWN, Feature.NORMS),
@@ -76,7 +78,7 @@ def featured_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def classes_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as `tiny_checkpoint` of a model with 3 classes and a null label."""
-    return _save(
+    return save_model(
         tmp_path_factory.mktemp("classes"), CLASSES_SPEC, CLASSES_NETWORK, SamplerCall("ddpm")
     )
 
@@ -84,7 +86,7 @@ def classes_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def classes_bundle(classes_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `classes_checkpoint` whose step graph computes guidance."""
-    return _export(
+    return export_model(
         classes_checkpoint, tmp_path_factory.mktemp("bundles") / "classes", (Feature.GUIDANCE,)
     )
 
@@ -94,16 +96,16 @@ def points_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with one checkpoint of an NCSN for points in the plane; 5 levels."""
     arguments = {"steps": 50, "step_size": 1e-4, "convention": "paper"}
     sampler = SamplerCall("annealed_langevin", arguments)
-    return _save(tmp_path_factory.mktemp("points"), POINTS_SPEC, POINTS_NETWORK, sampler)
+    return save_model(tmp_path_factory.mktemp("points"), POINTS_SPEC, POINTS_NETWORK, sampler)
 
 
 @pytest.fixture(scope="session")
 def points_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `points_checkpoint`; its default program is annealed Langevin with 50 steps."""
-    return _export(points_checkpoint, tmp_path_factory.mktemp("bundles") / "points")
+    return export_model(points_checkpoint, tmp_path_factory.mktemp("bundles") / "points")
 
 
-def _save(run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall) -> Path:
+def save_model(run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall) -> Path:
     import torch
 
     from difftool import checkpoint as ckpt
@@ -128,7 +130,7 @@ def _save(run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall
     return run
 
 
-def _export(checkpoint: Path, out: Path, features: tuple[Feature, ...] = ()) -> Path:
+def export_model(checkpoint: Path, out: Path, features: tuple[Feature, ...] = ()) -> Path:
     from difftool.export import export
 
     return export(checkpoint, out, features=features).path

@@ -145,7 +145,7 @@ def test_without_a_connection(
     difftool("import", "owner/model", "--out", "mine").refused(
         3,
         "there is no owner/model here, and fetching it from the hub fails: ",
-        "hint: is it spelled right, and is there a connection?",
+        "hint: check the spelling and the connection",
     )
     assert tree(tmp_path) == {}
 

@@ -13,18 +13,12 @@ import pytest
 
 import difftool
 from difftool.bundle import Bundle, read_bundle
-from difftool.compile import quantize
+from difftool.compile.quantization.bundle import quantize
 from difftool.compile.sampler_onnx.graph import portable_sampler
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.program import Program
-from difftool.diffusion.samplers import (
-    compile_program,
-    ddpm,
-    dpmpp_2m,
-    plms,
-    predictor_corrector,
-)
+from difftool.diffusion.samplers import compile_program, ddpm, dpmpp_2m, plms, predictor_corrector
 from difftool.errors import ArtefactError, UsageError
 from difftool.runtime.model import find_bundle
 

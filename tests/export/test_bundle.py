@@ -22,8 +22,7 @@ def raw_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
     """The points model with raw weights, TorchScript, and another default program."""
     out = tmp_path_factory.mktemp("raw") / "bundle"
     short = SamplerCall("ddim", {"steps": 4})
-    made = export(points_checkpoint, out, ema=False, torchscript=True, sampler=short)
-    return made.path
+    return export(points_checkpoint, out, ema=False, torchscript=True, sampler=short).path
 
 
 def test_ema_weights_are_the_default(points_bundle: Path, raw_bundle: Path) -> None:

@@ -13,11 +13,7 @@ from tests.reliability import traced
 
 SOURCE = Path(difftool.__file__).parent
 # Libraries that report to their makers -> the one file that may import them.
-REPORTING = {
-    "onnxruntime": "alone.py",
-    "openvino": "alone.py",
-    "datasets": "data/tables.py",
-}
+REPORTING = {"onnxruntime": "alone.py", "openvino": "alone.py", "datasets": "data/tables.py"}
 SAMPLE = "from difftool.cli import main; assert main('{line}'.split()) == 0"
 LINES = {
     "onnxruntime-cpu": "sample images.bundle --backend onnxruntime-cpu -n 1 --out samples.png",

@@ -60,8 +60,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     spec = replace(fixtures.CLASSES_SPEC, shape=(1, 7, 5))
     arguments = {**fixtures.CLASSES_NETWORK.arguments, "channels": 4, "groups": 2}
     network = NetworkCall("unet", arguments)
-    checkpoint = fixtures._save(root / "run", spec, network, SamplerCall("ddpm"))
-    return with_torchscript(fixtures._export(checkpoint, root / "bundle"), checkpoint)
+    checkpoint = fixtures.save_model(root / "run", spec, network, SamplerCall("ddpm"))
+    return with_torchscript(fixtures.export_model(checkpoint, root / "bundle"), checkpoint)
 
 
 def schedules(bundle: Bundle, count: int, sizes: tuple[int, ...] = SIZES[:2]) -> Iterator[Schedule]:

@@ -41,7 +41,7 @@ def model(
     path = featured_bundle
     if request.param == "labels":
         out = tmp_path_factory.mktemp("labelled") / "bundle"
-        path = fixtures._export(classes_checkpoint, out, (Feature.NORMS, Feature.GUIDANCE))
+        path = fixtures.export_model(classes_checkpoint, out, (Feature.NORMS, Feature.GUIDANCE))
     bundle: Bundle = read_bundle(path)
     return Model(bundle, opened(bundle, "onnxruntime-cpu"), max_batch=BATCH)
 

@@ -54,11 +54,7 @@ SAID: Final[dict[str, dict[str, str]]] = {
         "model.fir": "true",
     },
 }
-MODULES: Final = {
-    "ncsnv2": (ncsnv2, ncsn),
-    "improved": (improved,),
-    "score_sde": (score_sde,),
-}
+MODULES: Final = {"ncsnv2": (ncsnv2, ncsn), "improved": (improved,), "score_sde": (score_sde,)}
 
 
 @dataclass(frozen=True)

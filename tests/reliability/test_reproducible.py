@@ -12,10 +12,7 @@ from tests.cli.conftest import tree
 from tests.places import IMPORT, furnish
 
 GROUPS = {
-    "from weights": (
-        "export points --out points.bundle --torchscript",
-        f"{IMPORT} --out imported",
-    ),
+    "from weights": ("export points --out points.bundle --torchscript", f"{IMPORT} --out imported"),
     "from a bundle": (
         "quantize images.bundle --sampler ddim --steps 4 --out int8.bundle",
         "sample int8.bundle -n 2 --precision int8 --out samples.npz",

@@ -19,13 +19,7 @@ from PIL import Image
 from difftool import checkpoint as ckpt
 from difftool.errors import MOST_CHARACTERS, CheckFailed, DifftoolError
 from difftool.train import data, state, trainer
-from difftool.train.config import (
-    DataConfig,
-    TrainConfig,
-    apply_overrides,
-    model_spec,
-    network_call,
-)
+from difftool.train.config import DataConfig, TrainConfig, apply_overrides, model_spec, network_call
 from difftool.train.ncsnv2 import resolve
 from difftool.train.presets import preset_names
 from difftool.train.rehearsal import rehearse

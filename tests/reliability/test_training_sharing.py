@@ -116,9 +116,7 @@ def hold(asked: Connection, folder: Path) -> None:
         asked.recv()  # which never comes
 
 
-def test_a_run_has_one_training_and_a_killed_one_holds_nothing(
-    tmp_path: Path,
-) -> None:
+def test_a_run_has_one_training_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(to_toml(parse(saves.SMALL["ncsn"])))
     (tmp_path / "run").mkdir()
     holder, answers = forked.connected(hold, tmp_path / "run")

@@ -12,7 +12,7 @@ import pytest
 
 import difftool
 from difftool.bundle import CONDITIONER, Bundle, read_bundle
-from difftool.compile import quantize
+from difftool.compile.quantization.bundle import quantize
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels

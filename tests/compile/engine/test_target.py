@@ -1,4 +1,4 @@
-"""The meaning of --gpu and --profile, and what has none."""
+"""The meaning of GPUs and of a profile, and what has none."""
 
 import sys
 from types import SimpleNamespace

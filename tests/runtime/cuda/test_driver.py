@@ -18,7 +18,7 @@ from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from tests.runtime.cuda.fake import FakeDevice, FakeEngine
-from tests.runtime.test_task import KNOWN, MASK, adaptive
+from tests.runtime.test_request import KNOWN, MASK, adaptive
 
 # A sampler of each kind: one that draws, one that does not, ones with one, two and three slots of
 # history; an odd and an even number of rows.
