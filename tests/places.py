@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from difftool.compile.sampler_onnx.site import RUNTIME
-from tests.importers.plain_openai import Shape
+from tests.oracles.plain_openai import Shape
 
 IMPORT = (
     "import weights.pt --set image_size=8 --set num_heads=1 --set diffusion_steps=1000 "
