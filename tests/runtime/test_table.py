@@ -71,7 +71,7 @@ def test_another_packages_backend(
     assert done.code == 0, done.err
     assert np.array_equal(np.load(tmp_path / "own.npy"), Model(bundle, opened).sample(n=2))
 
-    value = difftool("doctor", tiny_bundle, "--json").json()
+    value = json.loads(difftool("doctor", tiny_bundle, "--json").out)
     assert value["backends"]["own"]["state"] == "works"
     assert value["backends"]["own"]["step_ms"] > 0
     assert value["versions"]["own-backend"] == "1.5"
