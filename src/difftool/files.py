@@ -374,7 +374,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def _exists(path: Path) -> UsageError:
-    return UsageError(f"{path} exists", "choose another name, or --force to replace it")
+    return UsageError(f"{path} exists", "choose another name, or `force` to replace it")
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def test_the_shipped_models_correct_by_norms(
         ("ncsn-mnist", "ddim --steps 50", "use 1 to 10 steps; annealed_langevin takes more"),
         ("ncsn-mnist", "heun --steps 50", "use 1 to 19 steps; annealed_langevin takes more"),
         ("ncsn-mnist", "repaint --steps 92", "use 1 to 91 steps; annealed_langevin takes more"),
-        ("points", "predictor_corrector --arg corrector=adaptive", "export it again --with norms"),
+        ("points", "predictor_corrector --arg corrector=adaptive", "export it again: --with norms"),
     ],
     indirect=["model"],
 )

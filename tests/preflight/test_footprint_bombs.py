@@ -25,7 +25,7 @@ def check(bomb: Bomb) -> None:
     assert error.code == "graph-memory", error
     assert str(LIMIT) in error.message
     assert "\n" not in error.message
-    assert "--max-memory" in error.hint
+    assert "`limits`" in error.hint
 
 
 def refusal(bomb: Bomb) -> ArtefactError | None:

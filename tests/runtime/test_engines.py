@@ -79,7 +79,7 @@ def test_a_foreign_engine_is_trusted_by_its_digest(bundle: Bundle, cache: Engine
     sha256 = foreign.manifest.files["step.engine"].sha256
     with pytest.raises(ArtefactError, match=rf"was built elsewhere; its sha256 is {sha256}") as no:
         find_engines(foreign, cache=cache)
-    assert "--trust" in no.value.hint
+    assert "`trust`" in no.value.hint
     with pytest.raises(ArtefactError, match="was built elsewhere"):
         find_engines(foreign, cache=cache, trusted=["0" * 64])
     (engine,) = find_engines(foreign, cache=cache, trusted=[sha256])

@@ -182,7 +182,7 @@ def test_an_engine_in_a_precision(bundle: Bundle, keep: Keep, opened: Callable[.
     with pytest.raises(MissingDependencyError) as caught:
         open_backend(bundle, "tensorrt", threads=None)
     assert caught.value.message.endswith("an engine in fp16 for this GPU, and none in fp32")
-    assert caught.value.hint.startswith("say --precision fp16, or: run: difftool compile")
+    assert caught.value.hint.startswith("choose `precision=fp16`, or: run: difftool compile")
     keep()
     assert opened(bundle, "tensorrt") == "fp32"
     with pytest.raises(MissingDependencyError, match=r"an engine in fp32 .*none in bf16"):

@@ -96,7 +96,7 @@ def test_a_batch_takes_as_much_memory_as_allowed(tiny_bundle: Path, backend: str
     assert model.sample(n=1).shape == (1, 1, 8, 8)
     with pytest.raises(ResourceError, match="max_batch 250") as caught:
         difftool.load(tiny_bundle, max_batch=500, threads=1, limits=limits).sample(n=500)
-    assert "--max-memory" in caught.value.hint
+    assert "`limits`" in caught.value.hint
 
 
 def test_a_model_that_takes_too_much_alone_is_the_bundles_fault(tiny_bundle: Path) -> None:

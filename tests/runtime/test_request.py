@@ -163,7 +163,7 @@ def test_own_norms_leave_a_sample_alone_and_the_batch_s_do_not(fused: Model) -> 
 def test_what_a_step_graph_lacks_is_refused_with_the_way_to_get_it(plain: Model) -> None:
     with pytest.raises(UsageError, match="no norms") as refusal:
         plain.sample(adaptive(plain.spec, snr=0.16), n=1)
-    assert "--with norms" in refusal.value.hint
+    assert "`features=norms`" in refusal.value.hint
 
 
 def test_edits_refuse_programs_that_use_more_than_the_estimate(plain: Model) -> None:

@@ -89,7 +89,7 @@ def test_it_is_opened_if_named_and_trusted(scripted: Path, monkeypatch: pytest.M
     bundle = read_bundle(scripted)
     assert open_backend(bundle, None, threads=1).name != "torchscript"
     sha256 = sha256_of_code(scripted)
-    with pytest.raises(ArtefactError, match=rf"was made elsewhere.* {sha256} .*--trust"):
+    with pytest.raises(ArtefactError, match=rf"was made elsewhere.* {sha256} .*`trust`"):
         open_backend(bundle, "torchscript", threads=1, trusted=["0" * 64])
     with pytest.raises(AssertionError, match=r"step\.ts was opened"):
         open_backend(bundle, "torchscript", threads=1, trusted=[sha256])
@@ -110,11 +110,11 @@ def test_an_export_does_without_a_cache_that_it_cannot_write(
 ) -> None:
     (tmp_path / "cache").touch()
     out = export(points_checkpoint, tmp_path / "own", torchscript=True).path
-    assert f"to run step.ts here say --trust {sha256_of_code(out)}" in caplog.text
+    assert f"to run step.ts here, trust its sha256 {sha256_of_code(out)}" in caplog.text
 
 
 def test_none_or_a_damaged_one(scripted: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingDependencyError, match=r"has no step\.ts .*--torchscript"):
+    with pytest.raises(MissingDependencyError, match=r"has no step\.ts .*`torchscript`"):
         load(tiny_bundle, backend="torchscript")
     damaged = tmp_path / "damaged"
     shutil.copytree(scripted, damaged)

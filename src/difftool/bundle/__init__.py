@@ -234,7 +234,7 @@ class Bundle:
             hint = f"make it: difftool quantize {self.path}"
             raise ArtefactError(
                 f"{self.path} has no {name}",
-                hint if precision == "int8" else "choose --precision fp32, or int8",
+                hint if precision == "int8" else "choose `precision=fp32`, or int8",
                 code=_MISSING,
             )
         return self.graph(name)

@@ -39,6 +39,7 @@ _OPTIONS: Final = {  # of other names than their arguments
     "features": "--with",
     "format": "--as",
     "gpus": "--gpu",
+    "limits": "--max-memory",
     "settings": "--set",
     "trusted": "--trust",
 }

@@ -150,7 +150,7 @@ class _Casts:
         if not np.isfinite(rounded.astype(np.float32)).all():
             raise UsageError(
                 f"{value.name} holds {np.abs(weight).max():.3g}, too large for fp16",
-                "choose --precision bf16 or fp32",
+                "choose `precision=bf16` or fp32",
             )
         name = f"{value.name}.{wanted.name.lower()}"
         twin = ir.Value(

@@ -77,7 +77,7 @@ class Extractor:
             axes = ", ".join("any" if axis is None else str(axis) for axis in wanted)
             raise UsageError(
                 f"the extractor {self.name} takes images of shape ({axes}), not {shape}",
-                "give one for such images: --extractor FILE.onnx",
+                "give one for such images as `extractor`",
             )
         if shape != self._shape:
             self._shape, self._batch = shape, self._affordable(shape)

@@ -130,7 +130,7 @@ def _remember(sha256: str) -> None:
     try:
         EngineCache().remember(sha256)
     except ResourceError as error:
-        _log.warning("%s; to run %s here say --trust %s", error.message, TORCHSCRIPT, sha256)
+        _log.warning("%s; to run %s here, trust its sha256 %s", error.message, TORCHSCRIPT, sha256)
 
 
 def _add_sampler(folder: Path) -> None:

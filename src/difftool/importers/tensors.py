@@ -169,7 +169,7 @@ def check_sigmas(sigmas: Tensor, schedule: NoiseSchedule) -> None:
     if sigmas.shape != expected.shape or not np.allclose(sigmas.numpy(), expected, rtol=1e-4):
         raise ArtefactError(
             f"the file's own noise levels are not {schedule}",
-            "its configuration is of another model; remove it, or --set the right values",
+            "its configuration is of another model; remove it, or give the right `settings`",
         )
 
 

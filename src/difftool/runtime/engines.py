@@ -85,7 +85,7 @@ def find_engines(
     if foreign and not engines:
         raise ArtefactError(
             f"{foreign[0].path} was built elsewhere; its sha256 is {foreign[0].sha256}",
-            "an engine is machine code: if you trust its maker say --trust and that sha256, "
+            "an engine is machine code: if you trust its maker give that sha256 as `trust`, "
             f"or build your own: difftool compile {bundle.path} --trt",
         )
     return engines
@@ -141,7 +141,7 @@ def no_gpu(engines: Iterable[Engine], reason: str) -> MissingDependencyError:
     )
     good = f"; the engine is good, {' and '.join(described)}" if described else ""
     return MissingDependencyError(
-        f"{reason}{good}", "run it on such a GPU, or here with --backend onnxruntime-cpu"
+        f"{reason}{good}", "run it on such a GPU, or here with `backend=onnxruntime-cpu`"
     )
 
 

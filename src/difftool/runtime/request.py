@@ -122,7 +122,7 @@ class Request:
             raise ResourceError(
                 f"{self.n} samples of {len(program)} steps are {work} numbers; "
                 f"{max_work} are allowed",
-                f"draw fewer at a time, or raise max_work: --max-work {work}",
+                f"draw fewer at a time, or raise `max_work={work}`",
             )
         if not spec.classes and (self.labels is not None or self.guidance_scale != 1):
             raise UsageError("this model has no class labels", "leave labels and guidance out")

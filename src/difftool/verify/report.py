@@ -85,7 +85,7 @@ def require_storable(bundle: Bundle) -> None:
     if any(find_bundle(name).samefile(bundle.path) for name in shipped_models()):
         raise UsageError(
             f"{bundle.path.name} comes with difftool and stays as it is",
-            "copy its folder, or use `picture` and --json",
+            "verify a copy of its folder, or print the report and draw its `picture`",
         )
 
 

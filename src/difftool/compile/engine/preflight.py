@@ -83,7 +83,7 @@ def refuse(found: Iterable[str], variant: str) -> None:
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     raise ArtefactError(
         f"{variant} cannot take this step graph: {'; '.join(lines[:_SHOWN])}{more}",
-        "run it with --backend onnxruntime-cpu, or export it without what the nodes do",
+        "run it with `backend=onnxruntime-cpu`, or export it without what the nodes do",
     )
 
 

@@ -30,7 +30,7 @@ from difftool.preflight.tensor import BITS, LARGEST_SIZE, MOST_DIMENSIONS
 NAMES: Final = "graph-names"
 _MOST_NUMBERS: Final = 1 << 20  # numbers that are followed in a whole graph
 _SIZES: Final = ("Shape", "Size")
-_RAISE: Final = "raise the limit, if you know the bundle: --max-memory"
+_RAISE: Final = "raise the limit, if you know the bundle: `limits`"
 
 
 @dataclass(frozen=True)

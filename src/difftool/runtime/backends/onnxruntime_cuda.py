@@ -160,7 +160,7 @@ def _options(provider: str, device: Device, *, tf32: bool, graphs: bool) -> dict
 def _session(step: OnnxFile, provider: str, options: dict[str, str]) -> Any:
     def refused(reason: str) -> ArtefactError:
         what = f"ONNX Runtime refuses {step.path} on the GPU: {reason}"
-        return ArtefactError(what, "use --backend onnxruntime-cpu")
+        return ArtefactError(what, "use `backend=onnxruntime-cpu`")
 
     with _printed_to_log():  # it prints that it goes on with the CPU
         session = open_session(

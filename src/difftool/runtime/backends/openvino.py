@@ -144,7 +144,7 @@ class _Core:
         # Without instructions for this precision, it silently takes another.
         if (actual := compiled.get_property("INFERENCE_PRECISION_HINT").to_string()) != hint:
             raise MissingDependencyError(
-                f"OpenVINO has no {hint} on this CPU, only {actual}", "choose --precision fp32"
+                f"OpenVINO has no {hint} on this CPU, only {actual}", "choose `precision=fp32`"
             )
         return compiled
 

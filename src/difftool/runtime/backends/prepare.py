@@ -109,7 +109,7 @@ class Preparation:
             self._require(step, 1, slots, table, cond_table)
             raise ResourceError(
                 f"a batch of {size} takes more than {self._limit} bytes of memory",
-                f"try max_batch {size // 2}, or raise the limit: --max-memory",
+                f"try `max_batch={size // 2}`, or raise the limit: `limits`",
             ) from error
         if wrong := [name for name in outputs if found[name] != outputs[name]]:
             raise step.wrong(wrong[0], found[wrong[0]])
@@ -125,5 +125,5 @@ def require_features(features: frozenset[Feature], program: Program, labels: Lab
     for feature, asked in needed.items():
         if asked and feature not in features:
             raise UsageError(
-                f"this bundle's step graph has no {feature}", f"export it again --with {feature}"
+                f"this bundle's step graph has no {feature}", f"export it again: `features={feature}`"
             )

@@ -165,7 +165,7 @@ def _choose(
                 return variant, engine
             raise MissingDependencyError(
                 f"{bundle.path} has an engine in {asked} for this GPU, and none in {precision}",
-                f"say --precision {asked}, or: {misses[0].hint}",
+                f"choose `precision={asked}`, or: {misses[0].hint}",
             )
     raise misses[0]
 

@@ -40,7 +40,7 @@ class TorchScript:
     ) -> None:
         if TORCHSCRIPT not in bundle.manifest.files:
             raise MissingDependencyError(
-                f"{bundle.path} has no {TORCHSCRIPT}", "export it again with --torchscript"
+                f"{bundle.path} has no {TORCHSCRIPT}", "export it again with `torchscript`"
             )
         _require_trust(bundle, trusted)
         torch = _torch()
@@ -158,8 +158,8 @@ def _require_trust(bundle: Bundle, trusted: Collection[str]) -> None:
     if sha256 not in trusted and not EngineCache().made(sha256):
         raise ArtefactError(
             f"{bundle.path / TORCHSCRIPT} was made elsewhere; its sha256 is {sha256}",
-            "TorchScript is code: if you trust its maker say --trust and that sha256, "
-            "or choose --backend onnxruntime-cpu",
+            "TorchScript is code: if you trust its maker give that sha256 as `trust`, "
+            "or choose `backend=onnxruntime-cpu`",
         )
 
 

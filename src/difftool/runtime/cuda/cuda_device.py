@@ -15,7 +15,7 @@ from difftool.runtime.cuda.compile import cubin
 from difftool.runtime.cuda.device import Array, Buffer, Launch
 
 _THREADS: Final = 256  # of a block
-_NO_GPU: Final = "nvidia-smi must list one; on a CPU use --backend onnxruntime-cpu"
+_NO_GPU: Final = "nvidia-smi must list one; on a CPU use `backend=onnxruntime-cpu`"
 _KERNELS: Final = {  # kernel -> the file in `kernels/` that holds it
     "difftool_noise": "noise",
     "difftool_row": "row",
