@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from difftool.bundle import Bounds, read_bundle
+from difftool.bundle import PRECISIONS, Bounds, read_bundle
 from difftool.bundle.amend import with_files
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
@@ -15,7 +15,7 @@ from difftool.diffusion.samplers import ddim, ddpm
 from difftool.errors import ArtefactError, UsageError
 from difftool.networks import build_network
 from difftool.networks.trained import Checkpoint, load_checkpoint
-from difftool.runtime.comparison import compare
+from difftool.runtime.comparison import BOUNDS, compare
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.verify import verify
 from difftool.verify.eager import Eager
@@ -158,6 +158,7 @@ def test_a_checkpoint_that_nothing_runs(tiny_bundle: Path, tiny_checkpoint: Path
 
 
 def test_bounds_are_the_precisions_own(tiny_bundle: Path, tmp_path: Path) -> None:
+    assert {*PRECISIONS} <= BOUNDS.keys()
     bundle = copied(tiny_bundle, tmp_path / "copy", {})
     sides = open_sides(bundle, backend="numpy")
     coarse = Side(sides[0].backend, "int8")

@@ -29,6 +29,7 @@ BOUNDS: Final = {
     "tf32": Bounds(step_error=5e-3, psnr=40.0),
     "bf16": Bounds(step_error=3e-2, psnr=30.0),
     "int8": Bounds(step_error=1e-1, psnr=20.0),
+    "fp8": Bounds(step_error=1e-1, psnr=20.0),
 }
 FP32: Final = BOUNDS["fp32"]
 

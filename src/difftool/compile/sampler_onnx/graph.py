@@ -96,7 +96,9 @@ def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") 
         UsageError: the program asks for what the step graph lacks, or starts from data.
     """
     if program.adaptive and Feature.NORMS not in bundle.features:
-        raise UsageError("this bundle's step graph has no norms", "export it again: `features=norms`")
+        raise UsageError(
+            "this bundle's step graph has no norms", "export it again: `features=norms`"
+        )
     step = _parsed(bundle.step(precision))
     conditioner = None
     if CONDITIONER in bundle.manifest.files:

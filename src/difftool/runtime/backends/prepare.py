@@ -125,5 +125,6 @@ def require_features(features: frozenset[Feature], program: Program, labels: Lab
     for feature, asked in needed.items():
         if asked and feature not in features:
             raise UsageError(
-                f"this bundle's step graph has no {feature}", f"export it again: `features={feature}`"
+                f"this bundle's step graph has no {feature}",
+                f"export it again: `features={feature}`",
             )
