@@ -93,7 +93,7 @@ def test_people_get_a_table(difftool: Command, tiny_bundle: Path) -> None:
     ("options", "message"),
     [
         (("--against", "diffusers"), "use benchmarks/against_peers.py"),
-        (("--against", "torch"), "give it: --checkpoint RUN"),
+        (("--against", "torch"), "give --checkpoint RUN"),
         (("--against", "abacus"), "unknown backend"),
         (("--batch", "0"), "names no sizes"),
         (("--batch", "one"), "names no sizes"),

@@ -101,7 +101,7 @@ def test_engines_are_deleted(difftool: Command, kept: EngineCache, record: Recor
 
 
 def test_refused_deletions(difftool: Command, kept: EngineCache, record: Record) -> None:
-    difftool("cache", "rm").refused(2, "error: nothing says what to delete")
+    difftool("cache", "rm").refused(2, "error: rm needs either names or --all")
     has = f"the cache has: {record.name}"
     difftool("cache", "rm", "zzz").refused(2, "no engine in the cache begins with 'zzz'", has)
     assert kept.records() == [record]

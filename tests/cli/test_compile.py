@@ -97,7 +97,7 @@ def test_refused_engines(
 
 def test_options_of_an_engine_want_one(difftool: Command, points_checkpoint: Path) -> None:
     done = difftool("export", points_checkpoint, "--out", "b", "--precision", "fp16")
-    done.refused(2, "", "hint: say --trt, too")
+    done.refused(2, "", "hint: add --trt")
 
 
 def test_without_tensorrt(spawn: Command, lines: Lines, tmp_path: Path) -> None:
@@ -173,10 +173,10 @@ def test_a_packed_program(difftool: Command, tiny_bundle: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "code", "hint"),
     [
-        ((), 2, "say --trt or --portable"),
-        (("--trt", "--portable"), 2, "say --trt or --portable"),
-        (("--trt", "--steps", "4"), 2, "leave the sampler out"),
-        (("--portable", "--gpu", "sm89"), 2, "say --trt instead"),
+        ((), 2, "give one of them"),
+        (("--trt", "--portable"), 2, "give one of them"),
+        (("--trt", "--steps", "4"), 2, "leave the sampler's options out"),
+        (("--portable", "--gpu", "sm89"), 2, "leave them out, or use --trt"),
         (("--portable", "--precision", "int8"), 3, "make it: difftool quantize"),
     ],
 )

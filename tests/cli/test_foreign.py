@@ -97,9 +97,9 @@ def test_models_lists_what_was_fetched(difftool: Command, hub: HubServer, model:
 def test_export_and_verify_take_it_too(difftool: Command, hub: HubServer) -> None:
     done = difftool("export", "owner/model", "--out", "b", "--steps", 2)
     assert done.code == 0, done.err
-    assert done.err.startswith("importing owner/model, of openai/improved-diffusion")
+    assert done.err.startswith("importing owner/model: openai/improved-diffusion")
     assert difftool("verify", "b", "owner/model").code == 0
-    difftool("verify", "b", "--set", "num_heads=1").refused(2, "--set are of a checkpoint")
+    difftool("verify", "b", "--set", "num_heads=1").refused(2, "--set need CHECKPOINT")
 
 
 def test_files_go_before_the_hub(

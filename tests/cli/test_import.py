@@ -73,7 +73,7 @@ def test_inspect_says_what_would_have_to_be_said(difftool: Command, weights: Pat
 def test_export_takes_another_s_files(difftool: Command, weights: Path, tmp_path: Path) -> None:
     done = difftool("export", weights, *SAY, "--set", "image_size=8", "--out", "b", "--steps", 5)
     assert done.code == 0, done.err
-    assert done.err.startswith(f"importing {weights}, of openai/improved-diffusion")
+    assert done.err.startswith(f"importing {weights}: openai/improved-diffusion")
     assert {path.name for path in tmp_path.iterdir()} == {"weights.pt", "b"}
     assert read_bundle("b").default_program().name == "ddpm(steps=5, variance='large', clip=True)"
     assert difftool("sample", "b", "-n", 1, "--out", "one.png").code == 0
@@ -119,7 +119,7 @@ def test_a_file_that_is_not_safe_is_refused(
     ("line", "code", "message"),
     [
         ("import {weights} --out mine", 2, "does not tell image_size, num_heads"),
-        ("import {weights} --out mine --set num_heads", 2, "assigns nothing"),
+        ("import {weights} --out mine --set num_heads", 2, "is no name=value"),
         ("import {weights} --out mine --set heads=1", 2, "no setting 'heads'"),
         ("import {weights} --out mine --as tf", 2, "unknown format 'tf'"),
         ("import {weights} --out mine --as ncsn", 3, "of no format that difftool imports"),

@@ -104,20 +104,20 @@ def test_the_white_of_a_mask_is_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
-        (["--known", "three.npz"], 2, "--known and --fill belong together"),
-        (["--strength", "0.3"], 2, "--strength says how far to leave --init"),
-        (["--known", "three.npz", "--fill", "nowhere"], 2, "nothing to fill"),
+        (["--known", "three.npz"], 2, "--known and --fill need each other"),
+        (["--strength", "0.3"], 2, "--strength needs --init"),
+        (["--known", "three.npz", "--fill", "nowhere"], 2, "is no part and no file"),
         (["--known", "none.png", "--fill", "left"], 3, "there is no none.png"),
-        (["--known", "text.png", "--fill", "left"], 3, "no picture that can be read"),
-        (["--init", "text.npz"], 3, "no array that can be read"),
+        (["--known", "text.png", "--fill", "left"], 3, "cannot be read as a picture"),
+        (["--init", "text.npz"], 3, "cannot be read as an array"),
         (["--init", "flat.npy"], 2, "holds an array (4,)"),
         (["--init", "words.npy"], 3, "not numbers"),
         (["--init", "three.npz"], 2, "values for 3 samples, and more are drawn"),
         (["--init", "three.npz", "--strength", "2"], 2, "strength 2.0 is not in 0 .. 1"),
         (["--known", "three.npz", "--fill", "flat.npy"], 2, "holds a mask (4,)"),
-        (["--grey", "three.npz"], 2, "has no colours"),
-        (["--between", "0"], 2, "names no two samples"),
-        (["--between", "0,-1"], 2, "names no two samples"),
+        (["--grey", "three.npz"], 2, "needs a model of colour images"),
+        (["--between", "0"], 2, "does not name two samples"),
+        (["--between", "0,-1"], 2, "does not name two samples"),
     ],
 )
 def test_bad_inputs(

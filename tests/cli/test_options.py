@@ -33,7 +33,7 @@ def test_labels_are_dealt_out_in_turn(text: str | None, labels: list[int] | None
     "text", ["", "cat", "1,", "-1", "1-", "0--2", "1.5", "0-2-4", "²", "1" * 5000]
 )
 def test_words_that_are_no_labels(text: str) -> None:
-    with pytest.raises(UsageError, match="names no labels") as caught:
+    with pytest.raises(UsageError, match="is not a list of labels") as caught:
         class_labels(text, 5, CLASSES_SPEC)
     assert "\n" not in str(caught.value)
 
@@ -56,7 +56,7 @@ def test_without_them_nothing_is_said_of_them(difftool: Command, classes_bundle:
     ("options", "message"),
     [
         (("--labels", "4"), "no class 4 in a model of 3"),
-        (("--labels", "cat"), "names no labels"),
+        (("--labels", "cat"), "is not a list of labels"),
         (("--guidance-scale", "nan"), "guidance_scale nan"),
     ],
 )

@@ -32,7 +32,7 @@ BROKEN_HANDLER: Final = """
 import difftool.cli.command
 def broken(error, arguments):
     raise error
-difftool.cli.command.fault_of = broken
+difftool.cli.command.as_fault = broken
 """
 
 Check = Callable[[list[str]], None]

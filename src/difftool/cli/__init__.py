@@ -1,4 +1,4 @@
-"""The command line. A command parses, calls the library and prints; one file each."""
+"""The command line. Each command has one file: it parses, calls the library and prints."""
 
 import sys
 from collections.abc import Sequence
@@ -9,18 +9,17 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command, `sys.argv` by default; returns the exit code and raises nothing.
+    """Run the command `argv`, by default `sys.argv`. Return the exit code; raise nothing.
 
-    Whatever goes wrong becomes a line "error: ..." and a line "hint: ..." on stderr; with `--json`
-    also a document on stdout. A traceback appears with `--debug` only, and what the library logs
-    below a warning with `--verbose` only; both may stand anywhere.
+    An error becomes a line "error: ..." and a line "hint: ..." on stderr; with `--json` it is also
+    printed as a document on stdout. Two flags may stand anywhere on the line: `--debug` prints a
+    traceback too, and `--verbose` prints all that the library logs instead of warnings only.
     """
     signals = Signals()
     signals.install()
     try:
-        from difftool.cli.command import (
-            command,
-        )  # here, so that signals are heard before it is there
+        # Imported here, because this takes a while and signals should be handled meanwhile.
+        from difftool.cli.command import command
 
         return command(sys.argv[1:] if argv is None else argv, signals)
     finally:

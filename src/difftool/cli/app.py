@@ -1,4 +1,4 @@
-"""The commands and their names. Nothing heavy is imported before a command runs."""
+"""The commands and their names. Heavy imports wait until a command runs."""
 
 from typing import Annotated
 
@@ -43,11 +43,11 @@ def difftool(
         bool,
         Option("--version", help="Print the version; with --verbose, also those of libraries."),
     ] = False,
-    debug: Annotated[  # `main` has taken it off the line, wherever it stood
+    debug: Annotated[  # only for the help: `command` has already removed it from the line
         bool, Option("--debug", help="Print a traceback with every error.")
     ] = False,
-    verbose: Annotated[  # likewise, but of a line that asks for the version
-        bool, Option("--verbose", help="Say on stderr what is done on the way.")
+    verbose: Annotated[  # `command` leaves it on the line only together with --version
+        bool, Option("--verbose", help="Print on stderr what is done on the way.")
     ] = False,
 ) -> None:
     """Train, export, verify and sample diffusion and score models; sampling needs no PyTorch."""

@@ -1,4 +1,4 @@
-"""difftool bench: how fast a bundle runs here, alone and against peers."""
+"""difftool bench: measure how fast a bundle runs here, alone and against peers."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +26,7 @@ Examples:
 """
 
 _SIZES: Final = "1,2,4,8,16,32"
-_GATE_STEPS: Final = 20  # of the runs that outputs are compared over
+_GATE_STEPS: Final = 20  # of the runs whose outputs are compared
 _HEADINGS: Final = (
     "batch",
     "on",
@@ -53,8 +53,8 @@ def bench(
         str | None,
         Option(
             metavar="NAMES",
-            help="Peers that take turns with it: torch (needs --checkpoint, or a bundle with "
-            "step.ts), and any backend, such as openvino or openvino:bf16.",
+            help="Peers to measure too, in turns: torch (which needs --checkpoint, or step.ts in "
+            "the bundle), and any backend, such as openvino or openvino:bf16.",
             show_default=False,
         ),
     ] = None,
@@ -62,29 +62,27 @@ def bench(
         Path | None,
         Option(
             metavar="CHECKPOINT",
-            help="What the bundle was exported from; then outputs must be PyTorch's.",
+            help="Run or checkpoint that the bundle was exported from; outputs are then compared "
+            "with PyTorch.",
             show_default=False,
         ),
     ] = None,
     batch: Annotated[
-        str, Option(metavar="SIZES", help="Batches to measure; the best is found among them.")
+        str, Option(metavar="SIZES", help="Batch sizes to measure; the best is one of them.")
     ] = _SIZES,
     rounds: Annotated[
-        int, Option(metavar="COUNT", help="Turns of each side; a first one is not counted.")
+        int, Option(metavar="COUNT", help="Turns of each side, after a first that is not counted.")
     ] = 7,
-    threads: Annotated[
-        int | None,
-        Option(metavar="COUNT", help="CPU threads; all cores by default.", show_default=False),
-    ] = None,
+    threads: options.Threads = None,
     trust: options.Trust = None,
     json: options.Json = False,
 ) -> None:
-    """Measure what a step takes, and find the best max_batch.
+    """Measure the time of a step, and find the best max_batch.
 
-    All sides first run a program on the same noise. One whose outputs are out of the tolerance of
-    its precision is INVALID, has no figures, and makes the exit code 1. They are compared with
-    PyTorch if --checkpoint is given, and else with step.onnx in float32 on ONNX Runtime; if
-    that is all that is measured, only with itself. A ratio is how many times as long a peer takes.
+    First all sides run a program on the same noise, and their outputs are compared with PyTorch's,
+    if --checkpoint is given, or else with those of step.onnx in fp32 on ONNX Runtime. A side that
+    exceeds the tolerance of its precision is INVALID: it gets no figures, and the exit code is 1.
+    A ratio is a peer's time divided by that of the model.
     """
     from difftool.runtime import best_size, measure, open_backend, open_bundle, peak_memory
     from difftool.verify import Side
@@ -166,7 +164,7 @@ def _peers(
         precision = precision or "fp32"
         if name == "diffusers":
             raise UsageError(
-                "difftool bench does not run diffusers", "use benchmarks/against_peers.py"
+                "difftool bench does not run diffusers", "run benchmarks/against_peers.py"
             )
         if name == TORCH:
             peers.append(Side(_torch(bundle, checkpoint, threads, trusted), precision))
@@ -181,7 +179,7 @@ def _peers(
 def _torch(
     bundle: "Bundle", checkpoint: Path | None, threads: int | None, trusted: "Collection[str]" = ()
 ) -> "Backend":
-    """The checkpoint in PyTorch, or else the bundle's TorchScript."""
+    """Open the checkpoint in PyTorch, or else the bundle's TorchScript."""
     from difftool.runtime import open_backend
 
     if checkpoint is None:
@@ -190,7 +188,7 @@ def _torch(
         except MissingDependencyError as error:
             raise UsageError(
                 "torch needs the checkpoint that the bundle was exported from",
-                "give it: --checkpoint RUN",
+                "give --checkpoint RUN",
             ) from error
 
     import torch
@@ -206,7 +204,7 @@ def _torch(
 def _reference(
     peers: "Sequence[Side]", bundle: "Bundle", checkpoint: Path | None, threads: int | None
 ) -> "Side":
-    """What every side is compared with: PyTorch, or else step.onnx on ONNX Runtime."""
+    """Return the side to compare with: PyTorch, or else step.onnx on ONNX Runtime."""
     from difftool.runtime import open_backend
     from difftool.verify import EXACT, TORCH, Side
 
@@ -219,7 +217,7 @@ def _reference(
 
 
 def _short(bundle: "Bundle", asked: SamplerCall, program: "Program") -> "Program":
-    """The same program in few steps, if the sampler has one so short."""
+    """Return the same program in fewer steps, if the sampler has one."""
     for steps in (_GATE_STEPS, len(bundle.spec.schedule)):
         if steps < program.nfe:
             try:
@@ -258,7 +256,7 @@ def _verdict(result: "Verification") -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity, which PSNR reaches when two runs are equal."""
+    """Replace infinity, the PSNR of equal runs, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
@@ -270,7 +268,7 @@ def _result(
     *,
     valid: Mapping[str, bool],
 ) -> dict[str, Any]:
-    """The figures of one side at one size; none if its outputs are not those of the model."""
+    """Return the figures of one side at one batch size; none if its outputs are INVALID."""
     import numpy as np
 
     from difftool.runtime import ratios
@@ -305,7 +303,7 @@ def _print(record: Mapping[str, Any]) -> None:
 
 
 def _cells(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """A row of the table."""
+    """Return a row of the table."""
     place = str(result["batch"]), result["on"]
     if result["verdict"] == "INVALID":
         return *place, "INVALID", *[""] * (len(_HEADINGS) - 3)

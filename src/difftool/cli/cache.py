@@ -1,4 +1,4 @@
-"""difftool cache: the engines that were compiled and kept."""
+"""difftool cache: list, explain and delete the engines in the cache."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ Examples:
   difftool cache rm 0a1b2c
 """
 
-cache = Typer(help="List, explain and delete the engines that were kept.")
+cache = Typer(help="List, explain and delete the engines in the cache.")
 
 
 @cache.command()
@@ -46,9 +46,9 @@ def why(
     profile: trt.Profile = trt.PROFILE,
     json: options.Json = False,
 ) -> None:
-    """Say whether the cache has the engine that difftool compile would make, and why not.
+    """Tell whether the cache has the engine that difftool compile would make, and why not.
 
-    Shows the engine that is nearest to it, and each field of the key in which they differ.
+    Shows the most similar engine, and the fields in which its key differs.
     """
     from difftool.compile import engine_key, engine_request
     from difftool.runtime import EngineCache, differences, key_digest, open_bundle
@@ -80,13 +80,14 @@ def why(
 def rm(
     names: Annotated[
         list[str] | None,
-        Argument(metavar="NAME...", help="Engines, by the first digits that ls shows."),
+        Argument(metavar="NAME...", help="Engines, by the first digits of the names in ls."),
     ] = None,
     everything: Annotated[
         bool,
         Option(
             "--all",
-            help="Delete all: engines, what TensorRT measured, and which TorchScript is yours.",
+            help="Delete everything: engines, TensorRT's timings, and the list of your own "
+            "TorchScript files.",
         ),
     ] = False,
     json: options.Json = False,
@@ -95,7 +96,7 @@ def rm(
     from difftool.runtime import EngineCache
 
     if bool(names) == everything:
-        raise UsageError("nothing says what to delete", "name engines, or say --all")
+        raise UsageError("rm needs either names or --all", "name engines, or use --all")
     kept = EngineCache()
     if everything:
         report({"bytes": kept.clear()}, as_json=json)

@@ -1,18 +1,18 @@
-"""One command line, from its words to its exit code."""
+"""The way of one command line from its words to its exit code."""
 
 import os
 import traceback
 from collections.abc import Sequence
 
 from difftool.cli.console import flush, listening, print_error, silence_stdout
-from difftool.cli.faults import CLOSED_PIPE, fault_of
+from difftool.cli.faults import CLOSED_PIPE, as_fault
 from difftool.cli.signals import Signals
 
 
 def command(words: Sequence[str], signals: Signals) -> int:
-    """Run one command; returns the exit code and raises nothing.
+    """Run one command. Return the exit code; raise nothing.
 
-    Signals interrupt it, and are only remembered once it is known how it ends.
+    A signal interrupts the command. Once the outcome is known, signals are only remembered.
     """
     debug, verbose = "--debug" in words, "--verbose" in words
     ours = {"--debug"} if "--version" in words else {"--debug", "--verbose"}
@@ -24,7 +24,7 @@ def command(words: Sequence[str], signals: Signals) -> int:
             flush()
         signals.raised = False
         return code
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
+    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         signals.raised = False
         silence_stdout()
         return CLOSED_PIPE
@@ -32,7 +32,7 @@ def command(words: Sequence[str], signals: Signals) -> int:
         signals.raised = False
         if debug:
             traceback.print_exception(error)
-        fault = fault_of(KeyboardInterrupt() if signals.came else error, arguments)
+        fault = as_fault(KeyboardInterrupt() if signals.came else error, arguments)
         print_error(fault, as_json="--json" in arguments)
         return fault.exit_code
 
@@ -46,7 +46,7 @@ def _run(arguments: list[str]) -> int:
     # Typer's own main() would print errors in its own way and swallow interrupts and closed pipes.
     group = get_command(app)
     try:
-        if "_DIFFTOOL_COMPLETE" in os.environ:  # a shell asks how a line goes on, and Typer answers
+        if "_DIFFTOOL_COMPLETE" in os.environ:  # a shell asks for completions, and Typer answers
             group.main(arguments, prog_name="difftool")
         with group.make_context("difftool", arguments) as context:
             group.invoke(context)

@@ -1,4 +1,4 @@
-"""difftool compile: make an engine of a bundle, or one graph that samples anywhere."""
+"""difftool compile: make an engine from a bundle, or one graph that samples anywhere."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,8 +38,8 @@ def compile_(
             "--out",
             "-o",
             metavar="FILE",
-            help="File to write; sampler.onnx by default with --portable, and with --trt none "
-            "beside the cache.",
+            help="File to write; by default sampler.onnx with --portable, and with --trt only the "
+            "cache.",
             show_default=False,
         ),
     ] = None,
@@ -48,20 +48,20 @@ def compile_(
 ) -> None:
     """Compile a bundle for GPUs, or into one file for any host.
 
-    The GPUs need not be there. An engine is kept in the cache, where sampling finds it; see
-    difftool cache. --sampler, --steps, --eta and --arg choose the program that sampler.onnx runs
-    if it is given none.
+    --trt works without the GPUs that it builds for. It keeps the engine in the cache, where
+    sampling finds it; see difftool cache. --sampler, --steps, --eta and --arg are for --portable:
+    they choose the program that sampler.onnx runs by default.
     """
     if tensorrt == portable:
-        raise UsageError("nothing says what to compile with", "say --trt or --portable")
+        raise UsageError("compile needs either --trt or --portable", "give one of them")
     asked = options.sampler_call(sampler, steps, eta, assignments)
     if tensorrt:
         if asked != SamplerCall():
-            raise UsageError("an engine runs any program", "leave the sampler out")
+            raise UsageError("an engine is not for one sampler", "leave the sampler's options out")
         record = _engine(model, precision, gpu, profile, out, force=force, quiet=json)
     else:
         if (gpu, profile) != (trt.GPU, trt.PROFILE):
-            raise UsageError("--gpu and --profile are of an engine", "say --trt instead")
+            raise UsageError("--gpu and --profile need --trt", "leave them out, or use --trt")
         out = out or Path("sampler.onnx")
         record = _sampler(model, precision, asked, out, force=force)
     report(record, as_json=json)

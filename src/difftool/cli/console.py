@@ -1,4 +1,4 @@
-"""What a command says: one report on stdout; progress and errors on stderr."""
+"""The output of commands: one report on stdout; progress and errors on stderr."""
 
 import contextlib
 import json
@@ -14,13 +14,13 @@ from difftool.errors import DifftoolError
 
 
 class Advance(Protocol):
-    """What a command calls when `steps` more are done."""
+    """A function to call after some more `steps`."""
 
     def __call__(self, steps: int = 1) -> None: ...
 
 
 def report(record: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a command's result: as one JSON document, or as an outline for people."""
+    """Print a command's result, as one JSON document or as an outline for people."""
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
@@ -28,7 +28,10 @@ def report(record: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:
-    """Aligned lines of key and value; a mapping becomes a section, one inside a section a line."""
+    """Return aligned lines of key and value.
+
+    A mapping becomes a section; a mapping inside a section becomes one line.
+    """
     width = max((len(str(key)) for key in record), default=0)
     lines = []
     for key, value in record.items():
@@ -40,9 +43,9 @@ def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:
 
 
 def print_error(error: DifftoolError, *, as_json: bool) -> None:
-    """The error as one line and its hint as another; with `as_json` also a document on stdout."""
+    """Print an error as one line and its hint as another; with `as_json` also as a document."""
     message, hint = (_one_line(in_options(text)) for text in (error.message, error.hint))
-    with contextlib.suppress(OSError):  # nobody reads them
+    with contextlib.suppress(OSError):  # nobody reads stderr
         print(f"error: {message}{f' [{error.code}]' if error.code else ''}", file=sys.stderr)
         if hint:
             print(f"hint: {hint}", file=sys.stderr)
@@ -55,12 +58,12 @@ def print_error(error: DifftoolError, *, as_json: bool) -> None:
 
 
 def narrate(line: str) -> None:
-    """Tell a person what is going on."""
+    """Print a line for people on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 class _Narrator(logging.Handler):
-    """Prints records as lines like those of errors."""
+    """A log handler that prints records as lines that look like errors."""
 
     def emit(self, record: logging.LogRecord) -> None:
         narrate(f"{record.levelname.lower()}: {_one_line(record.getMessage())}")
@@ -68,11 +71,11 @@ class _Narrator(logging.Handler):
 
 @contextlib.contextmanager
 def listening(*, verbose: bool) -> Iterator[None]:
-    """Print on stderr what the library logs: its warnings, and with `verbose` all of it."""
+    """Print the library's warnings on stderr; with `verbose`, print all that it logs."""
     logger, handler = logging.getLogger("difftool"), _Narrator()
     before = logger.level, logger.propagate
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    logger.propagate = False  # other libraries' handlers of the root would print it again
+    logger.propagate = False  # handlers at the root logger would print it again
     logger.addHandler(handler)
     try:
         yield
@@ -83,7 +86,7 @@ def listening(*, verbose: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def waiting(what: str, *, quiet: bool) -> Iterator[None]:
-    """Show on a terminal that work goes on whose end cannot be foreseen."""
+    """Show a spinner on a terminal during work of unknown length."""
     if quiet or not is_terminal():
         yield
         return
@@ -95,7 +98,7 @@ def waiting(what: str, *, quiet: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(total: int, *, quiet: bool) -> Iterator[Advance]:
-    """Yield what to call after some of `total` steps; a terminal shows speed and time left."""
+    """Yield a function to call after some of `total` steps; a terminal shows the progress."""
     if quiet or not is_terminal():
         yield lambda steps=1: None
         return
@@ -131,7 +134,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Advance]:
 
 @contextlib.contextmanager
 def telling(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield what to call with the steps done and those in all; a terminal shows a bar of them."""
+    """Yield a function to call with the steps done and the total; a terminal shows a bar."""
     with contextlib.ExitStack() as stack:
         told = 0
         advance: Advance | None = None
@@ -147,17 +150,20 @@ def telling(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def is_terminal() -> bool:
-    """Whether a person sees stderr, so that a progress bar makes sense."""
+    """Tell whether stderr is a terminal, so that a progress bar makes sense."""
     return sys.stderr.isatty()
 
 
 def flush() -> None:
-    """Send what has been printed, while an error can still be reported."""
+    """Write out what was printed, while an error can still be reported."""
     sys.stdout.flush()
 
 
 def silence_stdout() -> None:
-    """Let the interpreter's last flush go nowhere, after stdout has been closed by its reader."""
+    """Point stdout to nowhere, so that the interpreter's last flush does not fail.
+
+    For a stdout whose reader has closed it.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -182,7 +188,7 @@ def _one_line(text: str) -> str:
 
 
 def _printable(line: str) -> str:
-    """A line whose control characters are spelled out: a file's words must not steer a terminal."""
+    """Escape a line's control characters: text from a file must not steer a terminal."""
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

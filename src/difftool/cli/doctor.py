@@ -1,4 +1,4 @@
-"""difftool doctor: what is installed, and whether it works."""
+"""difftool doctor: show what is installed, and check that it works."""
 
 import os
 import platform
@@ -30,15 +30,15 @@ _TIMED_STEPS: Final = 3
 def doctor(
     model: Annotated[
         str,
-        Argument(metavar="MODEL", help="Bundle or shipped model to take a step with."),
+        Argument(metavar="MODEL", help="Bundle or shipped model to run a step of."),
     ] = options.DEFAULT_MODEL,
     json: options.Json = False,
 ) -> None:
     """Check the installation, with a real step on every backend.
 
-    Shows versions, threads, digests of the shipped models, and of each backend its precisions and
-    the time of a step, or why it cannot be used; `chosen` is the one taken if none is named. Exit
-    code 1 if something is broken; what is only not installed is not.
+    Shows versions, threads, and digests of the shipped models. Shows for each backend its
+    precisions and the time of a step, or why it cannot be used. `chosen` is the backend that runs
+    if none is named. Exit code 1 if something is broken; a missing package does not count.
     """
     problems: list[str] = []
     rows = _rows(problems)
@@ -58,7 +58,7 @@ def doctor(
 
 
 def _rows(problems: list[str]) -> "dict[str, BackendEntry]":
-    """The table of backends by their names, less those that another package fails to bring."""
+    """Return the table of backends by name, without those whose package fails to load."""
     from difftool.runtime import backend_names, find_backend
 
     rows = {}
@@ -71,7 +71,7 @@ def _rows(problems: list[str]) -> "dict[str, BackendEntry]":
 
 
 def _machine() -> dict[str, Any]:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux knows what a process may use
+    affinity = getattr(os, "sched_getaffinity", None)  # only Linux tells what this process may use
     return {
         "platform": platform.platform(),
         "cores": os.cpu_count(),
@@ -90,7 +90,7 @@ def _providers() -> list[str]:
 
 
 def _models(problems: list[str]) -> dict[str, Any]:
-    """Every shipped model's size and the digest of its manifest, which holds all others."""
+    """Return each shipped model's size, and the digest of its manifest, which lists all others."""
     from difftool.bundle import MANIFEST
     from difftool.files import sha256_of
     from difftool.runtime import open_bundle, shipped_models
@@ -105,14 +105,14 @@ def _models(problems: list[str]) -> dict[str, Any]:
         size = sum(entry.size for entry in bundle.manifest.files.values())
         models[name] = {"bytes": size, "sha256": sha256_of(bundle.path / MANIFEST)}
     if not models:
-        problems.append("no shipped model is whole: install difftool again")
+        problems.append("every shipped model is damaged or missing: install difftool again")
     return models
 
 
 def _backends(
     model: str, rows: "Mapping[str, BackendEntry]", problems: list[str]
 ) -> dict[str, Any]:
-    """What becomes of each backend, and which is chosen if none is named: the first that works."""
+    """Return the state of each backend, and the one chosen by default: the first that works."""
     from difftool.runtime import open_bundle
 
     try:
@@ -128,7 +128,7 @@ def _backends(
                 state, step_ms = "works", 1000 * _time_step(bundle, name)
         except MissingDependencyError as error:
             state = str(error)
-        except Exception as error:  # whatever is wrong with a backend, the doctor shall say so
+        except Exception as error:  # a backend can fail in any way, and the doctor reports it
             state = "broken"
             problems.append(f"backend {name}: {error}")
         backends[name] = {
@@ -140,12 +140,12 @@ def _backends(
     working = (name for name in rows if backends[name]["state"] == "works")
     chosen = next((name for name in working if rows[name].automatic), None)
     if chosen is None:
-        problems.append("no backend works of those that need no name: pip install 'difftool[cpu]'")
+        problems.append("no backend works by default: pip install 'difftool[cpu]'")
     return {"backends": backends, "chosen": chosen}
 
 
 def _time_step(bundle: "Bundle", backend: str) -> float:
-    """Seconds of the fastest of a few steps of one sample; CheckFailed if it is not finite."""
+    """Return the seconds of the fastest of a few steps; CheckFailed if the sample is not finite."""
     import numpy as np
 
     from difftool.runtime import load
@@ -156,7 +156,7 @@ def _time_step(bundle: "Bundle", backend: str) -> float:
         seconds.append(time.perf_counter() - begin)
         if not np.isfinite(state.x).all():
             raise CheckFailed(
-                f"step {state.step} gives numbers that are not finite", "verify the bundle"
+                f"step {state.step} gives numbers that are not finite", "run: difftool verify"
             )
         begin = time.perf_counter()
     return min(seconds)

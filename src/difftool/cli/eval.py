@@ -31,8 +31,7 @@ def evaluate(
         str,
         Option(
             metavar="DATA",
-            help="What to compare with: an npz file of samples, a folder of images, a parquet "
-            "file, a hub name, digits, or a 2-D toy.",
+            help=f"Data to compare with: an npz file of samples, {options.SOURCES}.",
         ),
     ],
     model: Annotated[
@@ -47,22 +46,16 @@ def evaluate(
         Path | None,
         Option(
             metavar="FILE.npz",
-            help="Samples that difftool sample wrote, instead of new ones of MODEL.",
+            help="File of samples that difftool sample wrote, to use instead of MODEL.",
             show_default=False,
         ),
     ] = None,
-    extractor: Annotated[
-        str,
-        Option(
-            metavar="NAME|FILE.onnx",
-            help="What turns images into features: mnist, or one of your own.",
-        ),
-    ] = "mnist",
+    extractor: options.Extractor = "mnist",
     inception: Annotated[
         Path | None,
         Option(
             metavar="WEIGHTS",
-            help="Also compute FID and Inception Score, by torch-fidelity with these weights.",
+            help="Also compute FID and Inception Score, with torch-fidelity and these weights.",
             show_default=False,
         ),
     ] = None,
@@ -76,22 +69,24 @@ def evaluate(
             "-n",
             "--n",
             metavar="COUNT",
-            help="How many samples; 1000 by default, or all of --samples.",
+            help="Number of samples; by default 1000, or all of --samples.",
             show_default=False,
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        Option(metavar="SEED", help="0 to 2^64-1; 0 by default.", show_default=False),
+        Option(
+            metavar="SEED", help="Seed of all noise, 0 to 2^64-1; 0 by default.", show_default=False
+        ),
     ] = None,
     backend: options.Backend = None,
     json: options.Json = False,
 ) -> None:
     """Measure how good samples are.
 
-    Images: Frechet and kernel distance, precision, recall, density and coverage in an extractor's
-    features; confidence and balance of its classes. Points in the plane: sliced Wasserstein
-    distance and MMD. See docs/evaluation.md for what they mean.
+    For images: Frechet and kernel distance, precision, recall, density and coverage in an
+    extractor's features, and confidence and balance of its classes. For points in the plane: sliced
+    Wasserstein distance and MMD. docs/evaluation.md explains them.
     """
     from difftool.evaluate import Evaluator
 
@@ -126,7 +121,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Source:
-    """Samples to come: the shape of one, [H, W, C] or [2], and what the report says of them."""
+    """Samples to draw or read: the shape of one, [H, W, C] or [2], and their report entries."""
 
     shape: tuple[int, ...]
     record: dict[str, Any]
@@ -142,7 +137,7 @@ def _model(
     backend: str | None,
     quiet: bool,
 ) -> _Source:
-    """Samples that a model is going to draw."""
+    """Return samples that a model will draw."""
     from difftool.data import finite
     from difftool.runtime import is_image, load, to_uint8
 
@@ -172,14 +167,14 @@ def _model(
 
 
 def _file(path: Path, n: int | None) -> _Source:
-    """Samples from a file; how they were drawn is not in it."""
+    """Return samples from a file, which does not tell how they were drawn."""
     from difftool.data import read_samples
     from difftool.files import sha256_of
 
     values = read_samples(path)
     if n is not None and not 1 <= n <= len(values):
         raise UsageError(
-            f"{path} holds {len(values)} samples, not {n}", f"-n is 1 to {len(values)}"
+            f"{path} holds {len(values)} samples, not {n}", f"give -n 1 to {len(values)}"
         )
     record = {
         "samples": str(path),
@@ -193,7 +188,7 @@ def _file(path: Path, n: int | None) -> _Source:
 
 
 def _refuse(given: dict[str, Any]) -> None:
-    """UsageError if an option says how samples are drawn that are there already."""
+    """Raise UsageError if an option about drawing samples is given together with --samples."""
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise UsageError(

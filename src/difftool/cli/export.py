@@ -26,35 +26,33 @@ def export(
         Path,
         Argument(
             metavar="CHECKPOINT",
-            help="A run's folder, of which the newest is taken, or a checkpoint's; or what "
-            "difftool import takes.",
+            help="Folder of a checkpoint, or of a run, whose newest checkpoint is taken; or any "
+            "PATH that difftool import takes.",
         ),
     ],
     out: Annotated[
         Path, Option("--out", "-o", metavar="BUNDLE", help="Folder to make; it appears whole.")
     ],
-    raw: Annotated[
-        bool, Option("--raw", help="Export the last weights instead of their moving average.")
-    ] = False,
+    raw: options.Raw = False,
     torchscript: Annotated[
-        bool, Option("--torchscript", help="Add step.ts, the same graph for hosts of TorchScript.")
+        bool, Option("--torchscript", help="Add step.ts, the step graph as TorchScript.")
     ] = False,
     portable: Annotated[
         bool,
-        Option("--portable", help="Add sampler.onnx, the whole sampler for any ONNX Runtime."),
+        Option("--portable", help="Add sampler.onnx: the whole sampler for any ONNX Runtime."),
     ] = False,
     features: Annotated[
         list[Feature] | None,
         Option(
             "--with",
             metavar="NAME",
-            help="Let the step graph itself hold known values (known), guide by class labels "
-            "(guidance) or adapt a corrector's steps (norms); repeatable.",
+            help="Add a feature to the step graph: known (keep known values), guidance (by class "
+            "labels) or norms (adaptive corrector steps); repeatable.",
             show_default=False,
         ),
     ] = None,
     tensorrt: Annotated[
-        bool, Option("--trt", help="Add an engine that TensorRT compiles of the step graph.")
+        bool, Option("--trt", help="Add an engine that TensorRT compiles from the step graph.")
     ] = False,
     precision: trt.Precision = trt.PRECISION,
     gpu: trt.Gpu = trt.GPU,
@@ -70,19 +68,19 @@ def export(
 ) -> None:
     """Make a bundle from a checkpoint, to sample without PyTorch.
 
-    --sampler, --steps, --eta and --arg choose the program that the bundle runs by default;
-    --precision, --gpu and --profile what --trt compiles.
+    --sampler, --steps, --eta and --arg choose the program that the bundle runs by default.
+    --precision, --gpu and --profile are for --trt: they describe the engine to build.
     """
     from difftool.export import export as make
 
     options.require_place(out)
     engine = None
-    if tensorrt:  # before any work: whether TensorRT is there, and can do this
+    if tensorrt:  # refuse before any work if TensorRT is missing or cannot do this
         from difftool.compile import engine_request
 
         engine = engine_request(gpu.split(","), precision, trt.profile_from(profile))
     elif (precision, gpu, profile) != (trt.PRECISION, trt.GPU, trt.PROFILE):
-        raise UsageError("--precision, --gpu and --profile are of an engine", "say --trt, too")
+        raise UsageError("--precision, --gpu and --profile need --trt", "add --trt")
     with (
         checkpoint_from(checkpoint, format, sets, quiet=json) as taken,
         trt.building("exporting", quiet=json) as tell,

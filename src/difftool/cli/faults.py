@@ -1,4 +1,4 @@
-"""From any exception to one line, a hint and an exit code."""
+"""Turn any exception into one line, a hint and an exit code."""
 
 import re
 from collections.abc import Sequence
@@ -14,10 +14,9 @@ from difftool.errors import (
     UsageError,
 )
 
-CLOSED_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
+CLOSED_PIPE: Final = 141  # the exit code that shells give a program ended by SIGPIPE
 
-# Which extra brings a package that some commands import; torch and safetensors are in several.
-# Those of backends are in the table of `difftool.runtime.backends.table`.
+# The extra that installs a package. `difftool.runtime.backends.table` has the packages of backends.
 _EXTRAS: Final = {
     "accelerate": "train",
     "datasets": "data",
@@ -29,13 +28,13 @@ _EXTRAS: Final = {
     "tensorboard": "train",
     "yaml": "import",
 }
+# These are in several extras: the command decides which one is named.
 _SHARED: Final = ("safetensors", "torch")
-_BRINGING: Final = {"train": "train", "likelihood": "train", "import": "import"}  # by command
-
+_EXTRA_BY_COMMAND: Final = {"train": "train", "likelihood": "train", "import": "import"}
 
 # The library names its arguments in backquotes, such as `max_work` or `precision=fp32`.
 _ARGUMENT: Final = re.compile(r"`(\w+)(?:=([^`]*))?`")
-_OPTIONS: Final = {  # of other names than their arguments
+_OPTIONS: Final = {  # the options whose names are not those of their arguments
     "features": "--with",
     "format": "--as",
     "gpus": "--gpu",
@@ -51,8 +50,8 @@ class Bug(DifftoolError):
     exit_code = 101
 
 
-def fault_of(error: BaseException, arguments: Sequence[str]) -> DifftoolError:
-    """What the command line says about an exception that a command with `arguments` raised."""
+def as_fault(error: BaseException, arguments: Sequence[str]) -> DifftoolError:
+    """Return the error to print for an exception that a command with `arguments` raised."""
     match error:
         case UsageError() if not error.hint:
             return UsageError(error.message, f"see: difftool {arguments[0]} --help")
@@ -66,7 +65,7 @@ def fault_of(error: BaseException, arguments: Sequence[str]) -> DifftoolError:
             return Cancelled("interrupted")
         case MemoryError():
             return ResourceError("out of memory", "work on fewer samples at a time")
-        case ModuleNotFoundError() if extra := _extra_of(error, arguments):
+        case ModuleNotFoundError() if extra := _find_extra(error, arguments):
             package = str(error.name).partition(".")[0]
             return MissingDependencyError.extra(package, extra)
         case OSError():
@@ -77,10 +76,10 @@ def fault_of(error: BaseException, arguments: Sequence[str]) -> DifftoolError:
             return Bug(what, "please report it with what the same command prints with --debug")
 
 
-def _extra_of(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | None:
+def _find_extra(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | None:
     package = str(error.name).partition(".")[0]
     if package in _SHARED:
-        return _BRINGING.get(arguments[0], "export")
+        return _EXTRA_BY_COMMAND.get(arguments[0], "export")
     if package in _EXTRAS:
         return "export" if arguments[0] == "export" else _EXTRAS[package]
     from difftool.runtime import BACKENDS
@@ -90,7 +89,7 @@ def _extra_of(error: ModuleNotFoundError, arguments: Sequence[str]) -> str | Non
 
 
 def in_options(text: str) -> str:
-    """Return a message with the library's arguments as the options that set them."""
+    """Replace the library's arguments in a message by the options that set them."""
 
     def option(found: re.Match[str]) -> str:
         name, value = found[1], found[2]

@@ -1,4 +1,4 @@
-"""Other people's files on a command line: the options about them, and what is reported."""
+"""Options and report entries for other people's model files."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -19,7 +19,7 @@ As = Annotated[
     Option(
         "--as",
         metavar="FORMAT",
-        help="Read another's files as this format only; any other word lists all.",
+        help="Read imported files as this format only; an unknown name prints the list.",
         show_default=False,
     ),
 ]
@@ -28,19 +28,19 @@ Sets = Annotated[
     Option(
         "--set",
         metavar="KEY=VALUE",
-        help="What another's files do not tell, such as num_heads=4; repeatable.",
+        help="Setting that imported files do not hold, such as num_heads=4; repeatable.",
         show_default=False,
     ),
 ]
 
 
 def settings_from(sets: Iterable[str] | None) -> dict[str, str]:
-    """Return what --set assigns; UsageError if one of them assigns nothing."""
+    """Return the settings that --set assigns; UsageError if one is not name=value."""
     settings = {}
     for assignment in sets or ():
         name, equals, text = assignment.partition("=")
         if not equals or not name:
-            raise UsageError(f"--set {assignment!r} assigns nothing", "write --set name=value")
+            raise UsageError(f"--set {assignment!r} is no name=value", "write --set name=value")
         settings[name] = text
     return settings
 
@@ -48,18 +48,18 @@ def settings_from(sets: Iterable[str] | None) -> dict[str, str]:
 def checkpoint_from(
     path: Path, format: str | None, sets: Iterable[str] | None, *, quiet: bool
 ) -> AbstractContextManager[Path]:
-    """Yield the checkpoint `path`, or one imported from it; tell a person that it is imported."""
+    """Yield the checkpoint `path`, or one imported from it, which is said on stderr."""
     from difftool.importers import as_checkpoint
 
     def tell(found: "Found") -> None:
         if not quiet:
-            narrate(f"importing {path}, of {found.title}")
+            narrate(f"importing {path}: {found.title}")
 
     return as_checkpoint(path, format=format, settings=settings_from(sets), on_found=tell)
 
 
 def imported_record(model: "ImportedModel") -> dict[str, Any]:
-    """Return what is reported of a model that was imported, or would be."""
+    """Return what is reported about an imported model, or about one that could be imported."""
     from difftool.diffusion import compile_program
 
     return {
@@ -73,7 +73,7 @@ def imported_record(model: "ImportedModel") -> dict[str, Any]:
 
 
 def spec_record(spec: "ModelSpec") -> dict[str, Any]:
-    """Return a model's spec, with its schedule in a few words."""
+    """Return a model's spec, with a short description of its schedule."""
     schedule = spec.schedule
     return {
         **spec.to_dict(),

@@ -1,4 +1,4 @@
-"""difftool import: make a checkpoint of a model that someone else has trained."""
+"""difftool import: make a checkpoint from a model that someone else has trained."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,8 +24,8 @@ def import_(
         Path,
         Argument(
             metavar="PATH",
-            help="A file of weights, the folder that it lies in, or the owner/name[@revision] of "
-            "a model on the Hugging Face hub.",
+            help="A file of weights, its folder, or owner/name[@revision] of a model on the "
+            "Hugging Face hub.",
         ),
     ],
     out: Annotated[
@@ -36,11 +36,11 @@ def import_(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Make a checkpoint of a model that someone else has trained.
+    """Make a checkpoint from a model that someone else has trained.
 
-    The format is recognized by what the files hold, and nothing in them is run. What they do not
-    tell is asked for, to be said with --set. One batch is sent through the network before anything
-    is written.
+    The format is recognized by the files' content, and no code in them is run. If they lack a
+    setting, the error names it, and --set gives it. One batch is sent through the network before
+    anything is written.
     """
     from difftool.importers import import_checkpoint
 

@@ -1,4 +1,4 @@
-"""What a run is given beside a seed: pictures and samples from files, and where to fill."""
+"""Read the pictures, samples and masks that options of `difftool sample` name."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ _STRENGTH: Final = 0.5
 
 @dataclass(frozen=True)
 class Inputs:
-    """What `Model.sample` takes of it, the share of noise levels to run, and what to report."""
+    """Arguments for `Model.sample`, the share of noise levels to run, and entries of the report."""
 
     init: Floats | None = None
     edit: Edit | None = None
@@ -39,18 +39,20 @@ def read_inputs(
     strength: float | None,
     between: str | None,
 ) -> Inputs:
-    """The files and words of the options of `difftool sample`.
+    """Read the options of `difftool sample` that name files or samples.
 
     Raises:
-        UsageError: they do not fit each other or the model.
+        UsageError: the options do not fit each other or the model.
         ArtefactError: a file cannot be read.
     """
     if (known is None) != (fill is None):
-        raise UsageError("--known and --fill belong together", "give both to fill in a picture")
+        raise UsageError("--known and --fill need each other", "give both to fill in a picture")
     if strength is not None and init is None:
-        raise UsageError("--strength says how far to leave --init", "give a file as --init")
+        raise UsageError(
+            "--strength needs --init", "give --init a picture, or leave --strength out"
+        )
     if known is not None and grey is not None:
-        raise UsageError("--known and --grey are two tasks", "give one of them")
+        raise UsageError("--known and --grey are both given", "give one of them")
     edit: Edit | None = None
     record: dict[str, Any] = {}
     if known is not None and fill is not None:
@@ -71,15 +73,15 @@ def read_inputs(
 
 
 def read_samples(path: Path, spec: ModelSpec) -> Floats:
-    """Samples of a file in the model's data range: float32 [*S] of a picture, or [n, *S].
+    """Read samples in the model's data range: float32 [*S] from a picture, or [n, *S].
 
-    A picture is converted to the model's channels, scaled and cropped to its size.
+    A picture is converted to the model's channels, then scaled and cropped to the model's size.
     """
     if path.suffix.lower() in _ARRAYS:
         samples = _array(path)
         if samples.shape[-len(spec.shape) :] != spec.shape or not np.isfinite(samples).all():
             raise UsageError(
-                f"{path} holds an array {samples.shape}, the model's samples are {spec.shape}",
+                f"{path} holds an array {samples.shape}, but the model's samples are {spec.shape}",
                 "give float32 [n, *shape], as difftool sample writes it",
             )
         return samples.astype(np.float32)
@@ -91,9 +93,9 @@ def read_samples(path: Path, spec: ModelSpec) -> Floats:
 
 
 def fill_mask(where: str, spec: ModelSpec) -> Floats:
-    """1 where to fill and 0 where values are known, float32 [*S].
+    """Return a mask, float32 [*S]: 1 means fill, 0 means keep.
 
-    `where` is a word for half of an image, or a file: a picture, white meaning 1, or an array.
+    `where` is a word such as "left", a picture whose white is filled, or a file with an array.
     """
     mask = np.zeros(spec.shape, np.float32)
     path = Path(where)
@@ -101,7 +103,7 @@ def fill_mask(where: str, spec: ModelSpec) -> Floats:
         given = _array(path)
         if given.shape != spec.shape:
             raise UsageError(
-                f"{path} holds a mask {given.shape}, the model's samples are {spec.shape}",
+                f"{path} holds a mask {given.shape}, but the model's samples are {spec.shape}",
                 f"give an array {spec.shape} of 0 and 1",
             )
         return given.astype(np.float32)
@@ -120,7 +122,7 @@ def fill_mask(where: str, spec: ModelSpec) -> Floats:
         return mask
     if not path.exists():
         raise UsageError(
-            f"nothing to fill by the name of {where!r}", f"{', '.join(parts)}, or a mask's file"
+            f"--fill {where!r} is no part and no file", f"give {', '.join(parts)}, or a mask's file"
         )
     white = _picture(path, spec).mean(axis=0) >= 128
     return mask + white.astype(np.float32)
@@ -129,18 +131,19 @@ def fill_mask(where: str, spec: ModelSpec) -> Floats:
 def _grey(samples: Floats, spec: ModelSpec) -> Floats:
     if not is_image(spec) or spec.shape[0] != 3:
         raise UsageError(
-            f"a model of samples {spec.shape} has no colours", "give a model of 3 channels"
+            f"--grey needs a model of colour images, not of samples {spec.shape}",
+            "choose a model with 3 channels",
         )
     return np.asarray(samples.mean(axis=-3, keepdims=True))
 
 
 def _picture(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
-    """A picture's pixels uint8 [C, H, W]."""
+    """Read a picture's pixels, uint8 [C, H, W]."""
     channels, height, width = spec.shape
     try:
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # which Pillow would cut off above 255
-                raise ArtefactError(f"{path} has more than 8 bits a channel", "save it with 8")
+            if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
+                raise ArtefactError(f"{path} has more than 8 bits a channel", "save it with 8 bits")
             fitted = ImageOps.fit(
                 ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB"),
                 (width, height),
@@ -151,9 +154,7 @@ def _picture(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
     except Exception as error:  # Pillow's decoders raise whatever they meet
-        raise ArtefactError(
-            f"{path} is no picture that can be read", "give a PNG or JPEG"
-        ) from error
+        raise ArtefactError(f"{path} cannot be read as a picture", "give a PNG or JPEG") from error
     pixels = np.asarray(fitted)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
@@ -166,7 +167,7 @@ def _array(path: Path) -> NDArray[Any]:
         raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
     except Exception as error:  # zip, header and key errors have no common base
         raise ArtefactError(
-            f"{path} holds no array that can be read", "give what difftool sample wrote"
+            f"{path} cannot be read as an array", "give a file that difftool sample wrote"
         ) from error
     if array.dtype.kind not in "fiub":
         raise ArtefactError(f"{path} holds {array.dtype}, not numbers", "give float32")
@@ -176,5 +177,5 @@ def _array(path: Path) -> NDArray[Any]:
 def _pair(text: str) -> tuple[int, int]:
     first, comma, second = text.partition(",")
     if not comma or not first.strip().isdecimal() or not second.strip().isdecimal():
-        raise UsageError(f"--between {text!r} names no two samples", "write --between 0,1")
+        raise UsageError(f"--between {text!r} does not name two samples", "write --between 0,1")
     return int(first), int(second)

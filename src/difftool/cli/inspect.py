@@ -1,4 +1,4 @@
-"""difftool inspect: what a bundle, a checkpoint, a run or another's file of weights holds."""
+"""difftool inspect: show what a bundle, a checkpoint, a run or an imported file holds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,16 +26,16 @@ def inspect(
         str,
         Argument(
             metavar="PATH",
-            help="Folder of a bundle, checkpoint or run, name of a shipped model, or what "
-            "difftool import takes.",
+            help="Folder of a bundle, checkpoint or run, name of a shipped model, or any PATH "
+            "that difftool import takes.",
         ),
     ],
     json: options.Json = False,
 ) -> None:
     """Show what a bundle, a run or a file to import holds.
 
-    Every file of ours is checked against its digest first. Of a public format it is shown what
-    difftool import would make of it, and what would have to be said.
+    Files of bundles and checkpoints are checked against their digests first. Of other people's
+    files it shows what difftool import would make, or which settings it would ask for.
     """
     from difftool.bundle import MANIFEST
     from difftool.runtime import shipped_models
@@ -105,7 +105,7 @@ def _checkpoint(path: Path) -> Record:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder may be a checkpoint or a run; a config.json alone is not enough."""
+    """Tell whether a folder may be a checkpoint or a run; a config.json alone is not enough."""
     if not (folder / "config.json").is_file() and not (folder / "checkpoints").is_dir():
         return False
     from difftool.checkpoint import is_checkpoint
@@ -114,7 +114,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_foreign(path: Path) -> bool:
-    if not path.exists() and "/" not in path.as_posix():  # nor is it an id on the hub
+    if not path.exists() and "/" not in path.as_posix():  # neither a file nor an id on the hub
         return False
     from difftool.importers import is_foreign
 

@@ -1,4 +1,4 @@
-"""difftool likelihood: how well a checkpoint's model describes data."""
+"""difftool likelihood: measure how well a checkpoint's model describes data."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ Examples:
 
 
 class Method(StrEnum):
-    """How the likelihood is found."""
+    """The methods to find the likelihood."""
 
     ODE = "ode"
     BOUND = "bound"
@@ -29,30 +29,31 @@ def likelihood(
         Path,
         Argument(
             metavar="CHECKPOINT",
-            help="A run's folder, of which the newest is taken, or a checkpoint's.",
+            help="Folder of a checkpoint, or of a run, whose newest checkpoint is taken.",
         ),
     ],
     data: Annotated[
         str,
-        Option(
-            metavar="SOURCE",
-            help="A folder of images, a parquet file, a hub name, digits, or a 2-D toy.",
-        ),
+        Option(metavar="SOURCE", help=f"Data to describe: {options.SOURCES}."),
     ],
-    split: Annotated[str, Option(metavar="NAME", help="Of a hub data set.")] = "test",
+    split: Annotated[str, Option(metavar="NAME", help="Split of a hub data set.")] = "test",
     method: Annotated[
         Method,
-        Option(help="The probability-flow ODE, for every model, or a DDPM's variational bound."),
+        Option(
+            help="ode: the probability-flow ODE, for any model; bound: a DDPM's variational bound."
+        ),
     ] = Method.ODE,
-    n: Annotated[int, Option("-n", "--n", metavar="COUNT", help="How many of the first.")] = 32,
+    n: Annotated[
+        int, Option("-n", "--n", metavar="COUNT", help="Number of samples, from the first on.")
+    ] = 32,
     seed: Annotated[
-        int, Option(metavar="SEED", help="0 to 2^64-1; fixes all noise, and the points of a toy.")
+        int, Option(metavar="SEED", help="Seed of all noise and of a toy's points, 0 to 2^64-1.")
     ] = 0,
     steps: Annotated[
         int | None,
         Option(
             metavar="COUNT",
-            help="ode: steps of Runge and Kutta's method, 4 evaluations each; 50 by default.",
+            help="For ode: Runge-Kutta steps, each with 4 evaluations; 50 by default.",
             show_default=False,
         ),
     ] = None,
@@ -60,23 +61,21 @@ def likelihood(
         int | None,
         Option(
             metavar="COUNT",
-            help="ode: random directions that the divergence is estimated from; 0 is all "
-            "dimensions, exactly. 1 by default, and 0 for points.",
+            help="For ode: random directions to estimate the divergence from; 0 computes it "
+            "exactly. 1 by default, and 0 for points.",
             show_default=False,
         ),
     ] = None,
     max_batch: Annotated[
-        int, Option(metavar="COUNT", help="Samples that run together; no figure depends on it.")
+        int, Option(metavar="COUNT", help="Samples in a batch; the results do not depend on it.")
     ] = 32,
-    raw: Annotated[
-        bool, Option("--raw", help="Take the last weights instead of their moving average.")
-    ] = False,
+    raw: options.Raw = False,
     json: options.Json = False,
 ) -> None:
     """Measure the negative log likelihood of data under a model.
 
-    Images count in bits per dimension, points in nats per sample; less is better. The standard
-    error says how well the mean over these n stands for all data.
+    The unit is bits per dimension for images, and nats per sample for points; less is better. The
+    standard error says how far the mean of all data may be from the mean of these n samples.
     """
     from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""difftool models: the models that are on this machine."""
+"""difftool models: list the models on this machine."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ Examples:
 
 
 def models(json: options.Json = False) -> None:
-    """List the models that ship, and those fetched from the hub.
+    """List the shipped models, and those fetched from the hub.
 
-    A shipped model is sampled by its name; one from the hub is imported or exported by its id.
+    Sample a shipped model by its name. Import or export one from the hub by its id.
     """
     from difftool.bundle import PRECISIONS, step_name
     from difftool.runtime import open_bundle, shipped_models
@@ -34,7 +34,7 @@ def models(json: options.Json = False) -> None:
 
 
 def _cached() -> dict[str, Any]:
-    """The models of the hub's cache that difftool import reads; none without its library."""
+    """Return the models in the hub's cache that difftool import reads; none without its library."""
     try:
         from difftool.importers import cached
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean."""
+"""The options that several commands share, and functions that read them."""
 
 import json
 import re
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from difftool.diffusion.spec import ModelSpec
 
 DEFAULT_MODEL = "ddpm-mnist"
-MAX_WORK = 10**12  # that of difftool.runtime.model, which is not imported for --help
+MAX_WORK = 10**12  # as in difftool.runtime.model, which --help must not import
+SOURCES = "a folder of images, a parquet file, a hub name, digits, or a 2-D toy"
 
 
 class Format(StrEnum):
-    """What a file of samples holds."""
+    """The formats of a file of samples."""
 
     PNG = "png"
     NPY = "npy"
@@ -34,14 +35,14 @@ class Format(StrEnum):
     GIF = "gif"
 
 
-Model = Annotated[
-    str, Argument(metavar="MODEL", help="Folder of a bundle, or name of a shipped model.")
-]
+_MODEL_HELP = "Folder of a bundle, or name of a shipped model."
+Model = Annotated[str, Argument(metavar="MODEL", help=_MODEL_HELP)]
+BundleName = Annotated[str, Argument(metavar="BUNDLE", help=_MODEL_HELP)]
 Sampler = Annotated[
     str | None,
     Option(
         metavar="NAME",
-        help="Such as ddim; the model's own by default. See: difftool samplers",
+        help="Sampler, such as ddim; the model's own by default. See: difftool samplers",
         show_default=False,
     ),
 ]
@@ -57,7 +58,7 @@ Eta = Annotated[
     float | None,
     Option(
         metavar="0..1",
-        help="How much fresh noise a step of ddim, or another sampler with eta, adds; 0 is none.",
+        help="Share of fresh noise in each step of ddim and other samplers with eta; 0 is none.",
         show_default=False,
     ),
 ]
@@ -66,21 +67,25 @@ Assignments = Annotated[
     Option(
         "--arg",
         metavar="NAME=VALUE",
-        help="Any argument of the sampler, such as clip=false or variance=large; repeatable. "
+        help="Set an argument of the sampler, such as clip=false or variance=large; repeatable. "
         "See: difftool samplers",
         show_default=False,
     ),
 ]
-Count = Annotated[int, Option("-n", "--n", metavar="COUNT", help="How many samples.")]
+Count = Annotated[int, Option("-n", "--n", metavar="COUNT", help="Number of samples.")]
 Seed = Annotated[
-    int, Option(metavar="SEED", help="0 to 2^64-1; equal seeds give equal samples, whatever n.")
+    int,
+    Option(
+        metavar="SEED",
+        help="Seed of all noise, 0 to 2^64-1; a sample depends on its seed and index only.",
+    ),
 ]
 Backend = Annotated[
     str | None,
     Option(
         metavar="NAME",
-        help="What runs the model, such as onnxruntime-cpu or tensorrt; the fastest that "
-        "works here by default. See: difftool doctor",
+        help="Backend that runs the model, such as onnxruntime-cpu or tensorrt; by default the "
+        "fastest that works here. See: difftool doctor",
         show_default=False,
     ),
 ]
@@ -88,7 +93,7 @@ Trust = Annotated[
     list[str] | None,
     Option(
         metavar="SHA256",
-        help="Run an engine or TorchScript of the bundle that was made elsewhere, which is code; "
+        help="Let an engine or TorchScript file that was made elsewhere run, though it is code; "
         "repeatable.",
         show_default=False,
     ),
@@ -97,14 +102,24 @@ Precision = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="What the network computes in, such as fp32 or int8; difftool doctor shows what each "
-        "backend has.",
+        help="Precision of the network, such as fp32 or int8; difftool doctor lists those of each "
+        "backend.",
     ),
 ]
-Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]
-Json = Annotated[
-    bool, Option("--json", help="Print exactly one JSON document on stdout, and no progress.")
+Threads = Annotated[
+    int | None,
+    Option(metavar="COUNT", help="CPU threads; all cores by default.", show_default=False),
 ]
+Extractor = Annotated[
+    str,
+    Option(
+        metavar="NAME|FILE.onnx",
+        help="Network that turns images into features: mnist, or an ONNX file of yours.",
+    ),
+]
+Raw = Annotated[bool, Option("--raw", help="Use the last weights instead of their moving average.")]
+Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout, and no progress.")]
 
 
 def sampler_call(
@@ -113,18 +128,18 @@ def sampler_call(
     eta: float | None,
     assignments: Iterable[str] | None,
 ) -> SamplerCall:
-    """Return what the options ask for, without a name if they name no sampler.
+    """Return the call that the options ask for; its name is empty if they name no sampler.
 
-    Values of arguments are JSON, or else plain words.
+    The value of an argument is read as JSON, or else taken as a plain word.
     """
     if sampler == "":
-        raise UsageError("--sampler names no sampler", "see: difftool samplers")
+        raise UsageError("--sampler is empty", "see: difftool samplers")
     arguments: dict[str, Any] = {}
     for assignment in assignments or ():
         name, equals, text = assignment.partition("=")
         if not equals or not name:
-            raise UsageError(f"--arg {assignment!r} assigns nothing", "write --arg name=value")
-        arguments[name] = _value_of(text)
+            raise UsageError(f"--arg {assignment!r} is no name=value", "write --arg name=value")
+        arguments[name] = _read_value(text)
     if steps is not None:
         arguments["steps"] = steps
     if eta is not None:
@@ -133,37 +148,40 @@ def sampler_call(
 
 
 def picture_format(path: Path, *, force: bool) -> str:
-    """Return the format that a picture's name ends in; refuse, before any work, one without."""
+    """Return the format that a picture's name ends in. UsageError if it has none, or exists."""
     from difftool.plot import FORMATS
 
     format = path.suffix.lower().removeprefix(".")
     if format not in FORMATS:
         known = ", ".join(f".{known}" for known in FORMATS)
-        raise UsageError(f"{path} names no format of pictures", f"end it in {known}")
+        raise UsageError(f"{path} does not end in a picture format", f"end it in {known}")
     require_free(path, force=force)
     return format
 
 
 def gibibytes(count: float) -> int:
-    """So many GiB in bytes."""
+    """Return `count` GiB in bytes."""
     if not 0 < count < 1 << 30:
-        raise UsageError(f"a limit of {count} GiB", "give a positive number")
+        raise UsageError(f"a limit of {count} GiB is out of range", "give a positive number")
     return int(count * (1 << 30))
 
 
 def class_labels(text: str | None, n: int, spec: "ModelSpec") -> list[int] | None:
-    """The labels of n samples, dealt out in turn: "3", "0,1,2", "0-9", "none" or a mixture."""
+    """Return the labels of n samples, which take those of `text` in turn.
+
+    `text` is such as "3", "0,1,2", "0-9", "none", or a mixture of them.
+    """
     if text is None:
         return None
-    parts = [_labels_of(part.strip(), text, spec) for part in text.split(",")]
+    parts = [_read_labels(part.strip(), text, spec) for part in text.split(",")]
     return list(islice(cycle(chain.from_iterable(parts)), max(n, 0)))
 
 
 def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) -> "Program":
-    """Compile the bundle's default program with its arguments changed, or another sampler's.
+    """Compile the program that is asked for: another sampler's, or the default with changes.
 
-    With a `strength` below 1 it is for that share of the noise levels; the default program then
-    has that share of its steps.
+    A `strength` below 1 keeps that share of the noise levels, and that share of the default
+    program's steps.
     """
     from difftool.diffusion.samplers import compile_program
 
@@ -175,19 +193,35 @@ def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) 
     return compile_program(spec, default.changed_by(asked))
 
 
-def _labels_of(part: str, text: str, spec: "ModelSpec") -> range:
+def open_program(
+    model: str,
+    sampler: str | None,
+    steps: int | None,
+    eta: float | None,
+    assignments: Iterable[str] | None,
+) -> "tuple[Bundle, Program]":
+    """Open a bundle, and compile the program that the options ask for."""
+    from difftool.runtime import open_bundle
+
+    bundle = open_bundle(model)
+    return bundle, choose_program(bundle, sampler_call(sampler, steps, eta, assignments))
+
+
+def _read_labels(part: str, text: str, spec: "ModelSpec") -> range:
     if part == "none":
         return range(spec.classes, spec.classes + 1)
     found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
     if found is None:
-        raise UsageError(f"--labels {text!r} names no labels", "write 3, or 0,1,2, or 0-9, or none")
+        raise UsageError(
+            f"--labels {text!r} is not a list of labels", "write 3, or 0,1,2, or 0-9, or none"
+        )
     first, last = int(found[1]), int(found[2] or found[1])
     if last < first:
         raise UsageError(f"--labels {text!r} counts down", f"write {last}-{first}")
     return range(first, last + 1)
 
 
-def _value_of(text: str) -> Any:
+def _read_value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Samples as a file: which format, and its bytes. Equal samples give equal bytes."""
+"""Samples as a file: its format and its bytes. Equal samples give equal bytes."""
 
 import io
 from pathlib import Path
@@ -20,7 +20,10 @@ _PICTURES: Final = (Format.PNG, Format.GIF)
 
 
 def choose_format(wanted: Format | None, out: Path | None, spec: ModelSpec) -> Format:
-    """The format that is asked for or that `out` ends in; png for images and npz for the rest."""
+    """Return the wanted format, or else that of `out`.
+
+    If both are None: png for images, and npz for other samples.
+    """
     if wanted is None and out is not None:
         suffix = out.suffix.lower().removeprefix(".")
         if suffix not in list(Format):
@@ -33,7 +36,10 @@ def choose_format(wanted: Format | None, out: Path | None, spec: ModelSpec) -> F
 
 
 def encode(format: Format, samples: NDArray[np.float32], spec: ModelSpec) -> bytes:
-    """Samples float32 [N, *S] as png (a grid), npy (the samples), or npz (and pixels of images)."""
+    """Return the file of samples float32 [N, *S].
+
+    png: a grid; npy: the samples; npz: the samples, and pixels of images. `Film` makes gifs.
+    """
     buffer = io.BytesIO()
     if format is Format.PNG:
         _picture(to_uint8(samples, spec)).save(buffer, "png")
@@ -47,7 +53,7 @@ def encode(format: Format, samples: NDArray[np.float32], spec: ModelSpec) -> byt
 
 
 class Film:
-    """The denoising of images: the grid of `denoised` at some moments, and at last the samples."""
+    """The denoising of images: a grid of `denoised` at some steps, and the samples at the end."""
 
     def __init__(self, steps: int, spec: ModelSpec) -> None:
         moments = np.linspace(1, steps, min(_MOMENTS, steps)).round().astype(int).tolist()
@@ -55,13 +61,13 @@ class Film:
         self._spec = spec
 
     def show(self, state: State) -> None:
-        """Keep a state, if its step is one of the moments."""
+        """Keep a state if its step is one of those to show."""
         if state.step in self._batches:
             samples = state.x if state.step == state.steps else state.denoised
             self._batches[state.step].append(to_uint8(samples, self._spec))
 
     def gif(self) -> bytes:
-        """The film as an endless gif that rests on the samples."""
+        """Return the film as an endless gif that pauses at the samples."""
         pictures = [_picture(np.concatenate(batches)) for batches in self._batches.values()]
         durations = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_FRAME_MS]
         buffer = io.BytesIO()

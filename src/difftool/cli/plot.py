@@ -1,4 +1,4 @@
-"""difftool plot: pictures of a model, its schedule and its programs."""
+"""difftool plot: draw pictures of a model, its schedule and its programs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="File to write, ending in .png, .svg or .pdf; the picture's name.png by default.",
+        help="File to write, ending in .png, .svg or .pdf; by default the command's name and .png.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,8 @@ def scores(
         Option(
             "--level",
             metavar="INDEX",
-            help="A noise level, 0 the least; repeatable. The most, middle and least by default.",
+            help="Noise level to draw, 0 for the least noise; repeatable. By default most, middle "
+            "and least.",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +51,7 @@ def scores(
         int | None,
         Option(
             metavar="CLASS",
-            help="Class, from 0, of a model that has classes; none by default.",
+            help="Class to draw, from 0, of a model with classes; none by default.",
             show_default=False,
         ),
     ] = None,
@@ -59,7 +60,7 @@ def scores(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """The score field of a model of 2-D points."""
+    """Draw the score field of a model of 2-D points."""
     path, format = _choose(out, "scores", force)
     from difftool.plot import draw_scores
     from difftool.runtime import load
@@ -83,7 +84,7 @@ def trajectory(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Samples on their way, as a strip of images or as paths."""
+    """Draw how samples form, as a strip of images or as paths."""
     path, format = _choose(out, "trajectory", force)
     from difftool.plot import draw_trajectory
     from difftool.runtime import load
@@ -107,14 +108,11 @@ def program(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """The noise levels and coefficients of a program."""
+    """Draw the noise levels and coefficients of a program."""
     path, format = _choose(out, "program", force)
     from difftool.plot import draw_program
-    from difftool.runtime import open_bundle
 
-    bundle = open_bundle(model)
-    asked = options.sampler_call(sampler, steps, eta, assignments)
-    compiled = options.choose_program(bundle, asked)
+    _, compiled = options.open_program(model, sampler, steps, eta, assignments)
     record = {"model": model, "program": compiled.name}
     _write(draw_program(compiled), path, format, record, json)
 
@@ -126,7 +124,7 @@ def schedule(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """The noise levels that a model was trained on."""
+    """Draw the noise levels that a model was trained on."""
     path, format = _choose(out, "schedule", force)
     from difftool.plot import draw_schedule
     from difftool.runtime import open_bundle
@@ -137,7 +135,7 @@ def schedule(
 
 
 def _choose(out: Path | None, name: str, force: bool) -> tuple[Path, str]:
-    """Return where to write and in which format; refuse, before any work, what cannot be."""
+    """Return the file to write and its format. UsageError if it cannot be written."""
     path = out or Path(f"{name}.png")
     return path, options.picture_format(path, force=force)
 

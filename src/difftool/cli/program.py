@@ -31,28 +31,25 @@ def program(
             "--out",
             "-o",
             metavar="FILE",
-            help="Save the program: every bit of it as JSON, or to a file ending in .bin as the "
-            "arrays that sampler.onnx takes.",
+            help="Save the program to this file: the exact table as JSON, or, if the name ends in "
+            ".bin, the arrays that sampler.onnx takes.",
             show_default=False,
         ),
     ] = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Print and prove the table that a sampler compiles to.
+    """Print and check the table that a sampler compiles to.
 
-    The proof runs the table with a perfect denoiser: the scales of signal and noise must meet the
-    schedule after every row. Exit code 1 where they do not.
+    The check runs the table with a perfect denoiser: after every row the scales of signal and noise
+    must be those of the schedule. Exit code 1 if they are not.
     """
     from difftool.diffusion import pack_program, validate
     from difftool.files import write_atomic
-    from difftool.runtime import open_bundle
 
     if out is not None:
         options.require_free(out, force=force)
-    bundle = open_bundle(model)
-    asked = options.sampler_call(sampler, steps, eta, assignments)
-    compiled = options.choose_program(bundle, asked)
+    _, compiled = options.open_program(model, sampler, steps, eta, assignments)
     proof = validate(compiled)
     if out is not None:
         if out.suffix.lower() == PACKED:

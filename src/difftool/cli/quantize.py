@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
 from difftool.cli import options
 from difftool.cli.console import report, telling
@@ -20,15 +20,13 @@ _SELF = "self"
 
 
 def quantize(
-    bundle: Annotated[
-        str, Argument(metavar="BUNDLE", help="Folder of a bundle, or name of a shipped model.")
-    ],
+    bundle: options.BundleName,
     calibrate: Annotated[
         str,
         Option(
             metavar="DATA|self",
-            help="What shows which values occur: the model's own run, or data as train takes "
-            "them, under the noise of the program's rows.",
+            help="Source of the values to calibrate with: self, the model's own run, or data as "
+            "difftool train takes it, under the noise of the program's rows.",
         ),
     ] = _SELF,
     sampler: options.Sampler = None,
@@ -42,7 +40,7 @@ def quantize(
             "--out",
             "-o",
             metavar="FOLDER",
-            help="Write a bundle with int8 there, and leave BUNDLE as it is.",
+            help="Write a new bundle with int8 to this folder, and leave BUNDLE as it is.",
             show_default=False,
         ),
     ] = None,
@@ -51,19 +49,17 @@ def quantize(
 ) -> None:
     """Add int8 for CPUs to a bundle, and a report on it.
 
-    A program, the bundle's by default, is run in fp32 to see which values occur. Layers that would
-    bring too much of the error stay in fp32. Exit code 1, and nothing written, if the
-    calibration does not cover the whole program. What is written is measured on the bundle's own
-    program with another seed; difftool verify holds it to a few times those errors.
+    A program, by default the bundle's, runs in fp32 to find the range of each value. Layers with
+    too large a share of the error stay in fp32. The result is measured on the bundle's own program
+    with another seed; difftool verify then allows a few times those errors. If the calibration does
+    not cover the whole program, nothing is written and the exit code is 1.
     """
     from difftool.compile import quantize as make
-    from difftool.runtime import open_bundle
 
     begin = time.perf_counter()
     if out is not None:
         options.require_place(out)
-    opened = open_bundle(bundle)
-    program = options.choose_program(opened, options.sampler_call(sampler, steps, eta, assignments))
+    opened, program = options.open_program(bundle, sampler, steps, eta, assignments)
     data = None if calibrate == _SELF else calibrate
     with telling(quiet=json) as tell:
         made = make(

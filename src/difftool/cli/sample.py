@@ -21,7 +21,7 @@ Examples:
   difftool sample --sampler ddim --between 0,1 -n 9 --out from-0-to-1.png
 """
 
-_LOOKS = 100  # of a run: how often the progress bar moves
+_LOOKS = 100  # how often the progress bar moves in a run
 
 
 def sample(
@@ -37,8 +37,8 @@ def sample(
         str | None,
         Option(
             metavar="LABELS",
-            help="Classes, dealt out in turn: 3, or 0,1,2, or 0-9; none is no class. All in turn "
-            "by default, of a model that has classes.",
+            help="Classes, which the samples take in turn: 3, or 0,1,2, or 0-9; none is no class. "
+            "By default all classes of the model.",
             show_default=False,
         ),
     ] = None,
@@ -46,7 +46,7 @@ def sample(
         float | None,
         Option(
             metavar="SCALE",
-            help="How far guidance leads towards the class: 1 is none, 3 is much.",
+            help="Strength of guidance towards the class: 1 is none, 3 is much.",
             show_default=False,
         ),
     ] = None,
@@ -54,7 +54,7 @@ def sample(
         Path | None,
         Option(
             metavar="FILE",
-            help="Inpainting: keep this picture, or these samples (.npy, .npz), but for --fill.",
+            help="Inpainting: keep this picture, or these samples (.npy, .npz), except for --fill.",
             show_default=False,
         ),
     ] = None,
@@ -62,8 +62,8 @@ def sample(
         str | None,
         Option(
             metavar="WHERE",
-            help="What of --known to fill: left, right, top, bottom, center, or the white of a "
-            "picture.",
+            help="Part of --known to fill: left, right, top, bottom, center, or a picture whose "
+            "white is filled.",
             show_default=False,
         ),
     ] = None,
@@ -71,7 +71,7 @@ def sample(
         Path | None,
         Option(
             metavar="FILE",
-            help="Colourization: keep the grey of this picture, or of these samples.",
+            help="Colourization: keep the grey values of this picture, or of these samples.",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +79,7 @@ def sample(
         Path | None,
         Option(
             metavar="FILE",
-            help="Start from this picture, or these samples, under noise (SDEdit).",
+            help="Start from this picture, or these samples, with noise added (SDEdit).",
             show_default=False,
         ),
     ] = None,
@@ -87,8 +87,7 @@ def sample(
         float | None,
         Option(
             metavar="0..1",
-            help="How much noise --init is put under, as a share of all noise levels; 0.5 by "
-            "default.",
+            help="Amount of noise added to --init, as a share of all noise levels; 0.5 by default.",
             show_default=False,
         ),
     ] = None,
@@ -96,7 +95,7 @@ def sample(
         str | None,
         Option(
             metavar="I,J",
-            help="Interpolation: lead from sample I of the seed to sample J in n steps.",
+            help="Interpolation: draw n samples from sample I of the seed to sample J.",
             show_default=False,
         ),
     ] = None,
@@ -106,30 +105,27 @@ def sample(
             "--out",
             "-o",
             metavar="FILE",
-            help="File to write; samples.png for images, samples.npz for other data by default.",
+            help="File to write; by default samples.png for images, samples.npz for other data.",
             show_default=False,
         ),
     ] = None,
     format: Annotated[
         options.Format | None,
         Option(
-            help="png: one grid; gif: the denoising; npy: float32 [n, shape]; npz: the same as "
-            "`samples`, and pixels as `images`. By the ending of --out by default.",
+            help="Format: png, one grid; gif, the denoising; npy, float32 [n, shape]; npz, these "
+            "as `samples`, and pixels as `images`. By default the ending of --out.",
             show_default=False,
         ),
     ] = None,
     backend: options.Backend = None,
     precision: options.Precision = "fp32",
     trust: options.Trust = None,
-    threads: Annotated[
-        int | None,
-        Option(metavar="COUNT", help="CPU threads; all cores by default.", show_default=False),
-    ] = None,
+    threads: options.Threads = None,
     max_batch: Annotated[
         int | None,
         Option(
             metavar="COUNT",
-            help="Samples that run together; as many as the cache holds by default.",
+            help="Samples in a batch; by default as many as the CPU's cache holds.",
             show_default=False,
         ),
     ] = None,
@@ -137,14 +133,14 @@ def sample(
         int,
         Option(
             metavar="COUNT",
-            help="Numbers that may be computed: samples times numbers of one times steps.",
+            help="Limit of samples times steps times the numbers in a sample.",
         ),
     ] = options.MAX_WORK,
     max_bundle: Annotated[
-        float, Option(metavar="GIB", help="How large the bundle may be, in GiB.")
+        float, Option(metavar="GIB", help="Limit of the bundle's size, in GiB.")
     ] = 8.0,
     max_memory: Annotated[
-        float, Option(metavar="GIB", help="How much memory its graphs may take, in GiB.")
+        float, Option(metavar="GIB", help="Limit of the memory of the bundle's graphs, in GiB.")
     ] = 8.0,
     deterministic: Annotated[
         bool,
@@ -186,7 +182,7 @@ def sample(
     film = Film(len(program), opened.spec) if chosen is options.Format.GIF else None
 
     total = len(program) * math.ceil(n / opened.max_batch)
-    # A device runs the rows between two looks without a stop; a film looks at every one.
+    # A device runs without a stop between two calls of on_step. A film needs every row.
     every = 1 if film else max(1, len(program) // _LOOKS)
     begin = time.perf_counter()
     with progress(total, quiet=json) as advance:
@@ -230,10 +226,10 @@ def sample(
 
 
 def _given(context: Context, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of which samples to draw, as they were given; `inputs` as they were read.
+    """Return the given options that choose which samples are drawn, for the report.
 
-    These are the options that are called as a field of `Request`. Flags are not repeated: they say
-    how a sample is computed, not which.
+    These are the options with the name of a field of `Request`. `inputs` holds those that were read
+    from files. Flags are left out: they change how a sample is computed, not which one.
     """
     from dataclasses import fields
 

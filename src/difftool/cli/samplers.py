@@ -1,4 +1,4 @@
-"""difftool samplers: which samplers there are, what they take, and where they come from."""
+"""difftool samplers: list the samplers, their arguments and their sources."""
 
 import inspect
 import json as json_
@@ -26,14 +26,16 @@ _SOURCE = re.compile(r"\(([^()]+ \d{4}[^()]*)\)")
 def samplers(
     name: Annotated[
         str | None,
-        Argument(metavar="NAME", help="One sampler, to explain in full.", show_default=False),
+        Argument(
+            metavar="NAME", help="Show this sampler only, with its description.", show_default=False
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
     """List the samplers with their arguments and sources.
 
-    An argument is shown with its type and its default; one without a default is chosen to suit the
-    model. --steps and --eta set the arguments of these names, and --arg sets any.
+    Each argument is listed with its type and default. An argument without a default gets a value
+    that suits the model. --steps and --eta set the arguments steps and eta; --arg sets any.
     """
     from difftool.diffusion import SAMPLERS, sampler_named
 
@@ -67,7 +69,7 @@ def described(sampler: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _lines(record: dict[str, Any]) -> dict[str, str]:
-    """Return a sampler's record with each argument in words; defaults read as --arg takes them."""
+    """Return a sampler's record with each argument in words; defaults look as --arg takes them."""
     lines = {"source": record["source"]}
     for name, argument in record["arguments"].items():
         kind, default = argument["type"], argument["default"]

@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM: both end a command, and what is half-done is cleaned up on the way out.
+"""Ctrl-C and SIGTERM. Both end a command, which cleans up its unfinished work first.
 
-Little is imported here: until the handlers stand, a signal ends the process wherever it is.
+This file imports little, because a signal that comes before the handlers are installed ends the
+process at once.
 """
 
 import signal
@@ -9,12 +10,13 @@ from types import FrameType
 
 
 class Signals:
-    """The signals that end a command; `came` says whether there was one.
+    """The signals that end a command. `came` is True once there was one.
 
-    Once they are `raised`, the first becomes a KeyboardInterrupt. A further one does only while no
-    exception is handled: so nothing disturbs the clean-up after the first, and if a library has
-    swallowed that one the next stops it. A library may also turn it into something else: one whose
-    import ends early is said not to be there. A host's own handlers are left alone.
+    While `raised` is True, the first signal becomes a KeyboardInterrupt. A later one becomes one
+    only while no exception is handled. So no signal disturbs the clean-up after the first, and if
+    a library has swallowed the first, the second still ends the command. Look at `came` too: a
+    library can turn the interrupt into another error, such as a failed import. Handlers that
+    another program has installed are left alone.
     """
 
     def __init__(self) -> None:
@@ -23,7 +25,7 @@ class Signals:
         self._before: dict[int, object] = {}
 
     def install(self) -> None:
-        """From now on signals are remembered."""
+        """Remember signals from now on."""
         defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
         for number, handler in defaults.items():
             if signal.getsignal(number) is handler:
@@ -34,17 +36,17 @@ class Signals:
                 self._before[number] = handler
 
     def restore(self) -> None:
-        """Let signals do what they did before."""
+        """Give signals the handlers that they had before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def ignore(self) -> None:
-        """Let signals do nothing for as long as the process lasts."""
+        """Ignore signals until the process ends."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
 
     def begin(self) -> None:
-        """From now on signals raise KeyboardInterrupt, as one does that came already."""
+        """Raise KeyboardInterrupt for signals from now on, and at once if one came already."""
         self.raised = True
         if self.came:
             raise KeyboardInterrupt

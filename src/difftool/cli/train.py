@@ -1,4 +1,4 @@
-"""difftool train: train a model, or go on with a run."""
+"""difftool train: train a model, or continue a run."""
 
 import json as jsonlib
 from enum import StrEnum
@@ -23,7 +23,7 @@ Examples:
 
 
 class Method(StrEnum):
-    """What to train."""
+    """The kinds of model to train."""
 
     DDPM = "ddpm"
     NCSN = "ncsn"
@@ -33,13 +33,13 @@ _DEFAULT_PRESETS = {Method.DDPM: "digits", Method.NCSN: "toy"}
 
 
 def train(
-    method: Annotated[Method, Argument(metavar="METHOD", help="What to train.")],
+    method: Annotated[Method, Argument(metavar="METHOD", help="Kind of model: ddpm or ncsn.")],
     preset: Annotated[
         str | None,
         Option(
             metavar="NAME",
-            help="A named recipe, such as ncsn-mnist; digits (ddpm) and toy (ncsn) by default. "
-            "Any other word lists all.",
+            help="Named configuration, such as ncsn-mnist; by default digits (ddpm) or toy (ncsn). "
+            "An unknown name prints the list.",
             show_default=False,
         ),
     ] = None,
@@ -47,7 +47,7 @@ def train(
         Path | None,
         Option(
             metavar="FILE.toml",
-            help="A recipe of your own, as --print-config writes it; instead of --preset.",
+            help="Configuration of your own, as --print-config prints it; instead of --preset.",
             show_default=False,
         ),
     ] = None,
@@ -55,22 +55,25 @@ def train(
         str | None,
         Option(
             metavar="SOURCE",
-            help="A folder of images, a parquet file, a hub name, digits, or a 2-D toy.",
+            help=f"Data to train on: {options.SOURCES}.",
             show_default=False,
         ),
     ] = None,
     steps: Annotated[
-        int | None, Option(metavar="COUNT", help="Optimizer steps in all.", show_default=False)
+        int | None,
+        Option(metavar="COUNT", help="Total number of optimizer steps.", show_default=False),
     ] = None,
     batch: Annotated[
         int | None,
-        Option(metavar="COUNT", help="Samples a step, over all processes.", show_default=False),
+        Option(
+            metavar="COUNT", help="Samples in each step, over all processes.", show_default=False
+        ),
     ] = None,
     seed: Annotated[
         int | None,
         Option(
             metavar="SEED",
-            help="0 to 2^63-1; fixes weights, order and noise.",
+            help="Seed of initial weights, data order and noise, 0 to 2^63-1.",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +82,7 @@ def train(
         Option(
             "--set",
             metavar="SECTION.KEY=VALUE",
-            help="Any other setting, such as optimizer.lr=1e-4; repeatable. See --print-config.",
+            help="Change any setting, such as optimizer.lr=1e-4; repeatable. See --print-config.",
             show_default=False,
         ),
     ] = None,
@@ -89,43 +92,43 @@ def train(
             "--out",
             "-o",
             metavar="RUN",
-            help="Folder of the run; runs/NAME of the recipe by default.",
+            help="Folder of the run; by default runs/ and the configuration's name.",
             show_default=False,
         ),
     ] = None,
     resume: Annotated[
-        bool, Option(help="Go on if a run is there, or refuse it and start only new ones.")
+        bool, Option(help="Continue the run if there is one, or refuse to and start only new ones.")
     ] = True,
     print_config: Annotated[
-        bool, Option("--print-config", help="Print the whole configuration as TOML, and train not.")
+        bool, Option("--print-config", help="Print the whole configuration as TOML; train nothing.")
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Train a DDPM or an NCSN, or go on with a run.
+    """Train a DDPM or an NCSN, or continue a run.
 
-    A run is a folder of checkpoints, metrics and sample grids. Ctrl-C saves a checkpoint; the same
-    command goes on from it, to the same weights as if it had never been interrupted.
+    A run is a folder of checkpoints, metrics and sample grids. Ctrl-C saves a checkpoint. The same
+    command then continues from it, and reaches the same weights as without the interruption.
     """
     from difftool.train import apply_overrides, to_toml
 
-    name, recipe = _recipe(method, preset, config)
+    name, chosen = _choose_config(method, preset, config)
     flags = {"data.source": data, "run.steps": steps, "run.batch": batch, "run.seed": seed}
     given = [
         f"{key}={jsonlib.dumps(value, ensure_ascii=False)}"
         for key, value in flags.items()
         if value is not None
     ]
-    recipe = apply_overrides(recipe, [*given, *(assignments or ())])
-    if recipe.method != method:
+    chosen = apply_overrides(chosen, [*given, *(assignments or ())])
+    if chosen.method != method:
         raise UsageError(
-            f"{name} is a recipe for {recipe.method}, not {method}",
-            f"difftool train {recipe.method}, or another recipe",
+            f"{name} is a configuration for {chosen.method}, not {method}",
+            f"run: difftool train {chosen.method}; or choose another configuration",
         )
     if print_config:
         if json:
-            report(recipe.model_dump(mode="json"), as_json=True)
+            report(chosen.model_dump(mode="json"), as_json=True)
         else:
-            print(to_toml(recipe), end="")
+            print(to_toml(chosen), end="")
         return
 
     from difftool.train import train as run_training
@@ -133,15 +136,17 @@ def train(
     run = out or Path("runs") / name
     options.require_no_bundle(run / "checkpoints")
     narrate(f"training {name} into {run}")
-    made = run_training(recipe, run, resume=resume, progress=is_terminal() and not json)
+    made = run_training(chosen, run, resume=resume, progress=is_terminal() and not json)
     report(
         {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
         as_json=json,
     )
 
 
-def _recipe(method: Method, preset: str | None, config: Path | None) -> "tuple[str, TrainConfig]":
-    """The recipe that the command line names, and its name."""
+def _choose_config(
+    method: Method, preset: str | None, config: Path | None
+) -> "tuple[str, TrainConfig]":
+    """Return the name of the configuration that the options choose, and the configuration."""
     from difftool.train import preset as named
     from difftool.train import read_toml
 

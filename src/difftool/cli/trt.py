@@ -1,4 +1,4 @@
-"""What the commands about TensorRT engines share: options, progress and what is reported."""
+"""Options, progress and report entries that the commands about TensorRT engines share."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,14 +16,15 @@ Precision = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="In what the network computes: fp32, fp16, bf16, int8 or fp8; the rows stay fp32.",
+        help="Precision of the network: fp32, fp16, bf16, int8 or fp8; the rows stay in fp32.",
     ),
 ]
 Gpu = Annotated[
     str,
     Option(
         metavar="NAMES",
-        help="For which GPUs: compute capabilities such as sm89,sm120, or the current one.",
+        help="GPUs to build for: compute capabilities such as sm89,sm120, or current for the one "
+        "of this machine.",
     ),
 ]
 Profile = Annotated[
@@ -37,7 +38,7 @@ PROFILE = "1,8,64"
 
 
 def profile_from(text: str) -> tuple[int, int, int]:
-    """Return the sizes of "min,opt,max"; UsageError if they are not three numbers."""
+    """Read the three sizes of "min,opt,max"; UsageError if they are not three numbers."""
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
         raise UsageError(f"--profile {text!r} is not three numbers", "write it like 1,8,64")
@@ -47,7 +48,10 @@ def profile_from(text: str) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def building(what: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what to tell of a build's progress; a terminal shows `what`, then phase and step."""
+    """Yield a function to call with a build's phase, step and steps; a terminal shows them.
+
+    Before the first call the terminal shows `what`.
+    """
     if quiet or not is_terminal():
         yield lambda phase, done, total: None
         return
@@ -58,7 +62,7 @@ def building(what: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], No
 
 
 def described(compiled: "CompiledEngine") -> dict[str, Any]:
-    """What a command reports of an engine."""
+    """Return what a command reports about an engine."""
     record = compiled.record
     return {
         "name": record.name,

@@ -22,14 +22,13 @@ Examples:
 
 
 def verify(
-    bundle: Annotated[
-        str, Argument(metavar="BUNDLE", help="Folder of a bundle, or name of a shipped model.")
-    ],
+    bundle: options.BundleName,
     checkpoint: Annotated[
         Path | None,
         Argument(
             metavar="CHECKPOINT",
-            help="The run or checkpoint that it was exported from, or what difftool import takes.",
+            help="Run or checkpoint that the bundle was exported from, or any PATH that difftool "
+            "import takes.",
             show_default=False,
         ),
     ] = None,
@@ -43,7 +42,8 @@ def verify(
         str | None,
         Option(
             metavar="NAME",
-            help="What is verified: a backend, torch, or numpy. The fastest here by default.",
+            help="Candidate to verify: a backend, torch, or numpy. By default the fastest backend "
+            "that works here.",
             show_default=False,
         ),
     ] = None,
@@ -52,37 +52,38 @@ def verify(
         str | None,
         Option(
             metavar="NAME",
-            help="What it is compared with, likewise; torch by default if there is a "
-            "checkpoint, and else onnxruntime-cpu.",
+            help="Reference to compare with: a backend, torch, or numpy. By default torch if "
+            "CHECKPOINT is given, and else onnxruntime-cpu.",
             show_default=False,
         ),
     ] = None,
     against_precision: Annotated[
-        str, Option(metavar="NAME", help="The precision of --against.")
+        str, Option(metavar="NAME", help="Precision of the reference.")
     ] = "fp32",
     bisect: Annotated[
         bool,
-        Option("--bisect", help="Also name the first node of the graph that is out of bounds."),
+        Option(
+            "--bisect", help="Also find the first node of the graph whose output is out of bounds."
+        ),
     ] = False,
     data: Annotated[
         str | None,
         Option(
             metavar="DATA",
-            help="Also measure the Frechet distance of both to this, as difftool eval reads it.",
+            help="Also measure the Frechet distance of both sides' samples to this data, which is "
+            "read as difftool eval reads it.",
             show_default=False,
         ),
     ] = None,
-    extractor: Annotated[
-        str, Option(metavar="NAME|FILE.onnx", help="What sees images for --data.")
-    ] = "mnist",
+    extractor: options.Extractor = "mnist",
     draws: Annotated[
-        int, Option(metavar="COUNT", help="How many samples of each are drawn for --data.")
+        int, Option(metavar="COUNT", help="Number of samples that each side draws for --data.")
     ] = 1000,
     picture: Annotated[
         Path | None,
         Option(
             metavar="FILE",
-            help="Draw the rows' errors; a file ending in .png, .svg or .pdf.",
+            help="Draw the error of each row to this file, which ends in .png, .svg or .pdf.",
             show_default=False,
         ),
     ] = None,
@@ -97,26 +98,27 @@ def verify(
 ) -> None:
     """Compare a bundle with its checkpoint, or two ways to run it.
 
-    Both get the same noise. Teacher-forced: every step starts from the reference's state, so that
-    errors do not add up; the worst step counts. Free-running: two whole runs; their samples are
-    compared, in dB of PSNR. Exit code 1 if either is out of bounds, or not finite.
+    Candidate and reference get the same noise. Two figures must be within bounds. The step error:
+    each step starts from the reference's state, so that errors do not add up, and the worst step
+    counts. The PSNR, in dB: both run the whole program, and their samples are compared. Exit code
+    1 if a figure is out of bounds or not finite.
     """
     from difftool.files import write_atomic
-    from difftool.runtime import open_bundle
     from difftool.verify import require_storable
     from difftool.verify import verify as compare
 
-    opened = open_bundle(bundle)
     format_ = None if picture is None else options.picture_format(picture, force=force)
+    opened, program = options.open_program(bundle, sampler, steps, eta, assignments)
     if store:
         require_storable(opened)
-    program = options.choose_program(opened, options.sampler_call(sampler, steps, eta, assignments))
     with contextlib.ExitStack() as stack:
         if checkpoint is not None:
             taken = checkpoint_from(checkpoint, format, sets, quiet=json)
             checkpoint = stack.enter_context(taken)
         elif format is not None or sets:
-            raise UsageError("--as and --set are of a checkpoint", "name the one to compare with")
+            raise UsageError(
+                "--as and --set need CHECKPOINT", "name the checkpoint to compare with"
+            )
         found = compare(
             opened,
             checkpoint,

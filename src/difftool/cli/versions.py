@@ -1,4 +1,4 @@
-"""Which versions are installed of Python, of difftool and of what it runs on."""
+"""The installed versions of Python, difftool and the packages that it needs."""
 
 import platform
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from difftool.runtime import BackendEntry
 
 RUNTIME: Final = ("numpy", "pillow", "pydantic", "rich", "typer")
-# What training and exporting need.
+# The packages that training and exporting need.
 MAKING: Final = (
     "accelerate",
     "datasets",
@@ -25,7 +25,7 @@ MAKING: Final = (
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Return the versions of Python, difftool and these packages; None if one is not installed."""
+    """Return the versions of Python, difftool and these packages; None for a missing package."""
     found: dict[str, str | None] = {
         "python": platform.python_version(),
         "difftool": __version__,
@@ -39,5 +39,5 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def needed_by(rows: "Iterable[BackendEntry]") -> list[str]:
-    """Return the packages that some backends need, each once."""
+    """Return the packages that these backends need, each once."""
     return list(dict.fromkeys(package for row in rows for package in row.packages))

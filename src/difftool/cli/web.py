@@ -1,4 +1,4 @@
-"""difftool web: a page that samples a bundle in the browser."""
+"""difftool web: write a page that samples a bundle in the browser."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ def web(
         Path,
         Option(
             metavar="FOLDER",
-            help="Where npm install onnxruntime-web put it; the page takes its files along.",
+            help="Folder that holds onnxruntime-web, as npm installs it; its files are copied.",
         ),
     ] = Path("node_modules"),
     out: Annotated[
@@ -38,15 +38,13 @@ def web(
 ) -> None:
     """Write a static page that samples in the browser.
 
-    Any server of static files will do. --sampler, --steps, --eta and --arg choose the program that
-    the page offers first.
+    Any server of static files can serve it. --sampler, --steps, --eta and --arg choose the program
+    that the page offers first.
     """
     from difftool.compile import web as make
-    from difftool.runtime import open_bundle
 
     options.require_place(out)
-    bundle = open_bundle(model)
-    program = options.choose_program(bundle, options.sampler_call(sampler, steps, eta, assignments))
+    bundle, program = options.open_program(model, sampler, steps, eta, assignments)
     page = make(
         bundle,
         out,
