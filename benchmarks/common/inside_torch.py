@@ -20,4 +20,4 @@ from difftool.train.config import model_spec, network_call
 from difftool.train.presets import preset
 from difftool.verify.compiled import jit_compiled
 from difftool.verify.eager import Eager
-from difftool.verify.sides import Side, bounds_of
+from difftool.verify.sides import Side, widest_bounds

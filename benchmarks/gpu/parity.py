@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 from common.candidates import Runner
 from common.inside import Bounds, noise, open_device, row_noise
-from common.inside_torch import Eager, Side, bounds_of
+from common.inside_torch import Eager, Side, widest_bounds
 from common.models import Setting
 from common.parity import SingleSteps
 
@@ -61,7 +61,7 @@ class Reference:
     def bounds(self, precision: str) -> Bounds:
         """Say what a precision may be off by. TF32 rounds as fp16 does, to 10 bits of mantissa."""
         named = "fp16" if precision == "tf32" else precision
-        return bounds_of(self._bundle, Side(self._backend, named))
+        return widest_bounds(self._bundle, Side(self._backend, named))
 
 
 def noise_ulps() -> float:

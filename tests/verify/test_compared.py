@@ -19,7 +19,7 @@ from difftool.runtime.comparison import BOUNDS, compare
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.verify import verify
 from difftool.verify.eager import Eager
-from difftool.verify.sides import Side, bounds_of, open_sides
+from difftool.verify.sides import Side, open_sides, widest_bounds
 from tests.verify.defects import copied, with_nan_at
 
 
@@ -162,11 +162,11 @@ def test_bounds_are_the_precisions_own(tiny_bundle: Path, tmp_path: Path) -> Non
     bundle = copied(tiny_bundle, tmp_path / "copy", {})
     sides = open_sides(bundle, backend="numpy")
     coarse = Side(sides[0].backend, "int8")
-    assert bounds_of(bundle, *sides) == Bounds(step_error=1e-4, psnr=40)
-    assert bounds_of(bundle, coarse, sides[1]).step_error == 0.1
-    assert bounds_of(bundle, sides[1], coarse).step_error == 0.1
+    assert widest_bounds(bundle, *sides) == Bounds(step_error=1e-4, psnr=40)
+    assert widest_bounds(bundle, coarse, sides[1]).step_error == 0.1
+    assert widest_bounds(bundle, sides[1], coarse).step_error == 0.1
     own = Bounds(step_error=0.02, psnr=31)
-    assert bounds_of(with_files(bundle, {}, bounds={"int8": own}), coarse) == own
+    assert widest_bounds(with_files(bundle, {}, bounds={"int8": own}), coarse) == own
 
 
 def test_a_bundle_can_ask_for_more_than_it_keeps(tiny_bundle: Path, tmp_path: Path) -> None:

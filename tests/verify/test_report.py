@@ -9,7 +9,7 @@ import pytest
 
 from difftool.bundle import read_bundle
 from difftool.verify.compared import verify_sides
-from difftool.verify.report import record_of, store
+from difftool.verify.report import store, to_record
 from difftool.verify.sides import open_sides
 
 
@@ -22,7 +22,7 @@ def test_a_stored_report_says_what_was_found(copy: Path) -> None:
     bundle = read_bundle(copy)
     candidate, reference = open_sides(bundle, backend="numpy")
     result = verify_sides(bundle, candidate, reference, n=3, seed=2)
-    record = record_of(result, candidate, reference, seed=2)
+    record = to_record(result, candidate, reference, seed=2)
     names = ["verify-numpy-fp32.json", "verify-numpy-fp32.png"]
     assert store(bundle, candidate, result, record, b"picture") == names
     again = read_bundle(copy)  # which fails if a file is not listed
@@ -43,7 +43,7 @@ def test_numbers_that_are_not_finite_are_null(copy: Path) -> None:
     candidate, reference = open_sides(bundle, backend="numpy")
     result = verify_sides(bundle, candidate, reference)
     result.errors[7] = np.nan
-    record = record_of(result, candidate, reference)
+    record = to_record(result, candidate, reference)
     assert (record["worst_row"], record["step_error"], record["passed"]) == (7, None, False)
     store(bundle, candidate, result, record)
     text = (copy / "verify-numpy-fp32.json").read_text()

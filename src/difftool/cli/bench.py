@@ -55,7 +55,6 @@ def bench(
             metavar="NAMES",
             help="Peers to measure too, in turns: torch (which needs --checkpoint, or step.ts in "
             "the bundle), and any backend, such as openvino or openvino:bf16.",
-            show_default=False,
         ),
     ] = None,
     checkpoint: Annotated[
@@ -64,7 +63,6 @@ def bench(
             metavar="CHECKPOINT",
             help="Run or checkpoint that the bundle was exported from; outputs are then compared "
             "with PyTorch.",
-            show_default=False,
         ),
     ] = None,
     batch: Annotated[

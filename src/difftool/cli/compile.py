@@ -40,7 +40,6 @@ def compile_(
             metavar="FILE",
             help="File to write; by default sampler.onnx with --portable, and with --trt only the "
             "cache.",
-            show_default=False,
         ),
     ] = None,
     force: options.Force = False,

@@ -29,8 +29,7 @@ _TIMED_STEPS: Final = 3
 
 def doctor(
     model: Annotated[
-        str,
-        Argument(metavar="MODEL", help="Bundle or shipped model to run a step of."),
+        str, Argument(metavar="MODEL", help="Bundle or shipped model to run a step of.")
     ] = options.DEFAULT_MODEL,
     json: options.Json = False,
 ) -> None:

@@ -30,8 +30,7 @@ def evaluate(
     against: Annotated[
         str,
         Option(
-            metavar="DATA",
-            help=f"Data to compare with: an npz file of samples, {options.SOURCES}.",
+            metavar="DATA", help=f"Data to compare with: an npz file of samples, {options.SOURCES}."
         ),
     ],
     model: Annotated[
@@ -39,7 +38,6 @@ def evaluate(
         Argument(
             metavar="MODEL",
             help="Folder of a bundle, or name of a shipped model; ddpm-mnist by default.",
-            show_default=False,
         ),
     ] = None,
     samples: Annotated[
@@ -47,7 +45,6 @@ def evaluate(
         Option(
             metavar="FILE.npz",
             help="File of samples that difftool sample wrote, to use instead of MODEL.",
-            show_default=False,
         ),
     ] = None,
     extractor: options.Extractor = "mnist",
@@ -56,7 +53,6 @@ def evaluate(
         Option(
             metavar="WEIGHTS",
             help="Also compute FID and Inception Score, with torch-fidelity and these weights.",
-            show_default=False,
         ),
     ] = None,
     sampler: options.Sampler = None,
@@ -70,14 +66,10 @@ def evaluate(
             "--n",
             metavar="COUNT",
             help="Number of samples; by default 1000, or all of --samples.",
-            show_default=False,
         ),
     ] = None,
     seed: Annotated[
-        int | None,
-        Option(
-            metavar="SEED", help="Seed of all noise, 0 to 2^64-1; 0 by default.", show_default=False
-        ),
+        int | None, Option(metavar="SEED", help="Seed of all noise, 0 to 2^64-1; 0 by default.")
     ] = None,
     backend: options.Backend = None,
     json: options.Json = False,

@@ -31,15 +31,20 @@ def export(
         ),
     ],
     out: Annotated[
-        Path, Option("--out", "-o", metavar="BUNDLE", help="Folder to make; it appears whole.")
+        Path,
+        Option(
+            "--out",
+            "-o",
+            metavar="BUNDLE",
+            help="Folder to make, complete or not at all.",
+        ),
     ],
     raw: options.Raw = False,
     torchscript: Annotated[
         bool, Option("--torchscript", help="Add step.ts, the step graph as TorchScript.")
     ] = False,
     portable: Annotated[
-        bool,
-        Option("--portable", help="Add sampler.onnx: the whole sampler for any ONNX Runtime."),
+        bool, Option("--portable", help="Add sampler.onnx: the whole sampler for any ONNX Runtime.")
     ] = False,
     features: Annotated[
         list[Feature] | None,
@@ -48,7 +53,6 @@ def export(
             metavar="NAME",
             help="Add a feature to the step graph: known (keep known values), guidance (by class "
             "labels) or norms (adaptive corrector steps); repeatable.",
-            show_default=False,
         ),
     ] = None,
     tensorrt: Annotated[

@@ -20,7 +20,6 @@ As = Annotated[
         "--as",
         metavar="FORMAT",
         help="Read imported files as this format only; an unknown name prints the list.",
-        show_default=False,
     ),
 ]
 Sets = Annotated[
@@ -29,7 +28,6 @@ Sets = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Setting that imported files do not hold, such as num_heads=4; repeatable.",
-        show_default=False,
     ),
 ]
 

@@ -29,7 +29,13 @@ def import_(
         ),
     ],
     out: Annotated[
-        Path, Option("--out", "-o", metavar="CHECKPOINT", help="Folder to make; it appears whole.")
+        Path,
+        Option(
+            "--out",
+            "-o",
+            metavar="CHECKPOINT",
+            help="Folder to make, complete or not at all.",
+        ),
     ],
     format: As = None,
     sets: Sets = None,

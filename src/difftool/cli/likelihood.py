@@ -32,10 +32,7 @@ def likelihood(
             help="Folder of a checkpoint, or of a run, whose newest checkpoint is taken.",
         ),
     ],
-    data: Annotated[
-        str,
-        Option(metavar="SOURCE", help=f"Data to describe: {options.SOURCES}."),
-    ],
+    data: Annotated[str, Option(metavar="SOURCE", help=f"Data to describe: {options.SOURCES}.")],
     split: Annotated[str, Option(metavar="NAME", help="Split of a hub data set.")] = "test",
     method: Annotated[
         Method,
@@ -54,7 +51,6 @@ def likelihood(
         Option(
             metavar="COUNT",
             help="For ode: Runge-Kutta steps, each with 4 evaluations; 50 by default.",
-            show_default=False,
         ),
     ] = None,
     probes: Annotated[
@@ -63,7 +59,6 @@ def likelihood(
             metavar="COUNT",
             help="For ode: random directions to estimate the divergence from; 0 computes it "
             "exactly. 1 by default, and 0 for points.",
-            show_default=False,
         ),
     ] = None,
     max_batch: Annotated[

@@ -43,7 +43,6 @@ Sampler = Annotated[
     Option(
         metavar="NAME",
         help="Sampler, such as ddim; the model's own by default. See: difftool samplers",
-        show_default=False,
     ),
 ]
 Steps = Annotated[
@@ -51,7 +50,6 @@ Steps = Annotated[
     Option(
         metavar="COUNT",
         help="Network evaluations for each sample; the sampler's or the model's own by default.",
-        show_default=False,
     ),
 ]
 Eta = Annotated[
@@ -59,7 +57,6 @@ Eta = Annotated[
     Option(
         metavar="0..1",
         help="Share of fresh noise in each step of ddim and other samplers with eta; 0 is none.",
-        show_default=False,
     ),
 ]
 Assignments = Annotated[
@@ -69,7 +66,6 @@ Assignments = Annotated[
         metavar="NAME=VALUE",
         help="Set an argument of the sampler, such as clip=false or variance=large; repeatable. "
         "See: difftool samplers",
-        show_default=False,
     ),
 ]
 Count = Annotated[int, Option("-n", "--n", metavar="COUNT", help="Number of samples.")]
@@ -86,16 +82,14 @@ Backend = Annotated[
         metavar="NAME",
         help="Backend that runs the model, such as onnxruntime-cpu or tensorrt; by default the "
         "fastest that works here. See: difftool doctor",
-        show_default=False,
     ),
 ]
 Trust = Annotated[
     list[str] | None,
     Option(
         metavar="SHA256",
-        help="Let an engine or TorchScript file that was made elsewhere run, though it is code; "
-        "repeatable.",
-        show_default=False,
+        help="Sha256 of an engine or TorchScript file made elsewhere that may run, though it is "
+        "code; repeatable.",
     ),
 ]
 Precision = Annotated[
@@ -106,10 +100,7 @@ Precision = Annotated[
         "backend.",
     ),
 ]
-Threads = Annotated[
-    int | None,
-    Option(metavar="COUNT", help="CPU threads; all cores by default.", show_default=False),
-]
+Threads = Annotated[int | None, Option(metavar="COUNT", help="CPU threads; all cores by default.")]
 Extractor = Annotated[
     str,
     Option(

@@ -29,7 +29,6 @@ Out = Annotated[
         "-o",
         metavar="FILE",
         help="File to write, ending in .png, .svg or .pdf; by default the command's name and .png.",
-        show_default=False,
     ),
 ]
 
@@ -44,15 +43,12 @@ def scores(
             metavar="INDEX",
             help="Noise level to draw, 0 for the least noise; repeatable. By default most, middle "
             "and least.",
-            show_default=False,
         ),
     ] = None,
     label: Annotated[
         int | None,
         Option(
-            metavar="CLASS",
-            help="Class to draw, from 0, of a model with classes; none by default.",
-            show_default=False,
+            metavar="CLASS", help="Class to draw, from 0, of a model with classes; none by default."
         ),
     ] = None,
     backend: options.Backend = None,

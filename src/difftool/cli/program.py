@@ -33,7 +33,6 @@ def program(
             metavar="FILE",
             help="Save the program to this file: the exact table as JSON, or, if the name ends in "
             ".bin, the arrays that sampler.onnx takes.",
-            show_default=False,
         ),
     ] = None,
     force: options.Force = False,

@@ -41,7 +41,6 @@ def quantize(
             "-o",
             metavar="FOLDER",
             help="Write a new bundle with int8 to this folder, and leave BUNDLE as it is.",
-            show_default=False,
         ),
     ] = None,
     force: options.Force = False,

@@ -39,15 +39,12 @@ def sample(
             metavar="LABELS",
             help="Classes, which the samples take in turn: 3, or 0,1,2, or 0-9; none is no class. "
             "By default all classes of the model.",
-            show_default=False,
         ),
     ] = None,
     guidance_scale: Annotated[
         float | None,
         Option(
-            metavar="SCALE",
-            help="Strength of guidance towards the class: 1 is none, 3 is much.",
-            show_default=False,
+            metavar="SCALE", help="Strength of guidance towards the class: 1 is none, 3 is much."
         ),
     ] = None,
     known: Annotated[
@@ -55,7 +52,6 @@ def sample(
         Option(
             metavar="FILE",
             help="Inpainting: keep this picture, or these samples (.npy, .npz), except for --fill.",
-            show_default=False,
         ),
     ] = None,
     fill: Annotated[
@@ -64,7 +60,6 @@ def sample(
             metavar="WHERE",
             help="Part of --known to fill: left, right, top, bottom, center, or a picture whose "
             "white is filled.",
-            show_default=False,
         ),
     ] = None,
     grey: Annotated[
@@ -72,7 +67,6 @@ def sample(
         Option(
             metavar="FILE",
             help="Colourization: keep the grey values of this picture, or of these samples.",
-            show_default=False,
         ),
     ] = None,
     init: Annotated[
@@ -80,7 +74,6 @@ def sample(
         Option(
             metavar="FILE",
             help="Start from this picture, or these samples, with noise added (SDEdit).",
-            show_default=False,
         ),
     ] = None,
     strength: Annotated[
@@ -88,7 +81,6 @@ def sample(
         Option(
             metavar="0..1",
             help="Amount of noise added to --init, as a share of all noise levels; 0.5 by default.",
-            show_default=False,
         ),
     ] = None,
     between: Annotated[
@@ -96,7 +88,6 @@ def sample(
         Option(
             metavar="I,J",
             help="Interpolation: draw n samples from sample I of the seed to sample J.",
-            show_default=False,
         ),
     ] = None,
     out: Annotated[
@@ -106,15 +97,13 @@ def sample(
             "-o",
             metavar="FILE",
             help="File to write; by default samples.png for images, samples.npz for other data.",
-            show_default=False,
         ),
     ] = None,
     format: Annotated[
         options.Format | None,
         Option(
             help="Format: png, one grid; gif, the denoising; npy, float32 [n, shape]; npz, these "
-            "as `samples`, and pixels as `images`. By default the ending of --out.",
-            show_default=False,
+            "as `samples`, and pixels as `images`. By default the ending of --out."
         ),
     ] = None,
     backend: options.Backend = None,
@@ -124,17 +113,12 @@ def sample(
     max_batch: Annotated[
         int | None,
         Option(
-            metavar="COUNT",
-            help="Samples in a batch; by default as many as the CPU's cache holds.",
-            show_default=False,
+            metavar="COUNT", help="Samples in a batch; by default as many as the CPU's cache holds."
         ),
     ] = None,
     max_work: Annotated[
         int,
-        Option(
-            metavar="COUNT",
-            help="Limit of samples times steps times the numbers in a sample.",
-        ),
+        Option(metavar="COUNT", help="Limit of samples times steps times the numbers in a sample."),
     ] = options.MAX_WORK,
     max_bundle: Annotated[
         float, Option(metavar="GIB", help="Limit of the bundle's size, in GiB.")
@@ -144,9 +128,7 @@ def sample(
     ] = 8.0,
     deterministic: Annotated[
         bool,
-        Option(
-            "--deterministic", help="Make every sample the same bit for bit whatever -n is; slower."
-        ),
+        Option("--deterministic", help="Make samples bit for bit the same for every -n; slower."),
     ] = False,
     force: options.Force = False,
     json: options.Json = False,

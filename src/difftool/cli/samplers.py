@@ -25,10 +25,7 @@ _SOURCE = re.compile(r"\(([^()]+ \d{4}[^()]*)\)")
 
 def samplers(
     name: Annotated[
-        str | None,
-        Argument(
-            metavar="NAME", help="Show this sampler only, with its description.", show_default=False
-        ),
+        str | None, Argument(metavar="NAME", help="Show this sampler only, with its description.")
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -40,7 +40,6 @@ def train(
             metavar="NAME",
             help="Named configuration, such as ncsn-mnist; by default digits (ddpm) or toy (ncsn). "
             "An unknown name prints the list.",
-            show_default=False,
         ),
     ] = None,
     config: Annotated[
@@ -48,34 +47,20 @@ def train(
         Option(
             metavar="FILE.toml",
             help="Configuration of your own, as --print-config prints it; instead of --preset.",
-            show_default=False,
         ),
     ] = None,
     data: Annotated[
-        str | None,
-        Option(
-            metavar="SOURCE",
-            help=f"Data to train on: {options.SOURCES}.",
-            show_default=False,
-        ),
+        str | None, Option(metavar="SOURCE", help=f"Data to train on: {options.SOURCES}.")
     ] = None,
     steps: Annotated[
-        int | None,
-        Option(metavar="COUNT", help="Total number of optimizer steps.", show_default=False),
+        int | None, Option(metavar="COUNT", help="Total number of optimizer steps.")
     ] = None,
     batch: Annotated[
-        int | None,
-        Option(
-            metavar="COUNT", help="Samples in each step, over all processes.", show_default=False
-        ),
+        int | None, Option(metavar="COUNT", help="Samples in each step, over all processes.")
     ] = None,
     seed: Annotated[
         int | None,
-        Option(
-            metavar="SEED",
-            help="Seed of initial weights, data order and noise, 0 to 2^63-1.",
-            show_default=False,
-        ),
+        Option(metavar="SEED", help="Seed of initial weights, data order and noise, 0 to 2^63-1."),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -83,7 +68,6 @@ def train(
             "--set",
             metavar="SECTION.KEY=VALUE",
             help="Change any setting, such as optimizer.lr=1e-4; repeatable. See --print-config.",
-            show_default=False,
         ),
     ] = None,
     out: Annotated[
@@ -93,7 +77,6 @@ def train(
             "-o",
             metavar="RUN",
             help="Folder of the run; by default runs/ and the configuration's name.",
-            show_default=False,
         ),
     ] = None,
     resume: Annotated[

@@ -28,8 +28,7 @@ Gpu = Annotated[
     ),
 ]
 Profile = Annotated[
-    str,
-    Option(metavar="MIN,OPT,MAX", help="Samples in a batch: fewest, expected, most."),
+    str, Option(metavar="MIN,OPT,MAX", help="Samples in a batch: fewest, expected, most.")
 ]
 
 PRECISION = "fp32"

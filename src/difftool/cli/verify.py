@@ -29,7 +29,6 @@ def verify(
             metavar="CHECKPOINT",
             help="Run or checkpoint that the bundle was exported from, or any PATH that difftool "
             "import takes.",
-            show_default=False,
         ),
     ] = None,
     sampler: options.Sampler = None,
@@ -44,7 +43,6 @@ def verify(
             metavar="NAME",
             help="Candidate to verify: a backend, torch, or numpy. By default the fastest backend "
             "that works here.",
-            show_default=False,
         ),
     ] = None,
     precision: options.Precision = "fp32",
@@ -54,7 +52,6 @@ def verify(
             metavar="NAME",
             help="Reference to compare with: a backend, torch, or numpy. By default torch if "
             "CHECKPOINT is given, and else onnxruntime-cpu.",
-            show_default=False,
         ),
     ] = None,
     against_precision: Annotated[
@@ -72,7 +69,6 @@ def verify(
             metavar="DATA",
             help="Also measure the Frechet distance of both sides' samples to this data, which is "
             "read as difftool eval reads it.",
-            show_default=False,
         ),
     ] = None,
     extractor: options.Extractor = "mnist",
@@ -84,7 +80,6 @@ def verify(
         Option(
             metavar="FILE",
             help="Draw the error of each row to this file, which ends in .png, .svg or .pdf.",
-            show_default=False,
         ),
     ] = None,
     store: Annotated[

@@ -31,7 +31,13 @@ def web(
         ),
     ] = Path("node_modules"),
     out: Annotated[
-        Path, Option("--out", "-o", metavar="FOLDER", help="Folder to make; it appears whole.")
+        Path,
+        Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder to make, complete or not at all.",
+        ),
     ] = Path("site"),
     force: options.Force = False,
     json: options.Json = False,

@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle."""
+"""Export a checkpoint as a bundle."""
 
 import importlib.metadata
 from collections.abc import Collection
@@ -59,24 +59,24 @@ def export(
     """Export a checkpoint as the bundle `out`, which appears whole or not at all.
 
     Args:
-        checkpoint: a run, of which the newest checkpoint is taken, or a checkpoint. For other
-            people's files see `difftool.importers`.
+        checkpoint: a checkpoint, or a run, whose newest checkpoint is taken. For other people's
+            files see `difftool.importers`.
         out: the folder to make.
-        features: what the step graph computes beyond the plain row: "known", "guidance", "norms".
-            The norms that the default program needs are always in it.
-        sampler: makes the default program; by default the checkpoint's own. Without a name it
-            changes arguments of that one.
-        ema: export the moving average of the weights, or the last weights.
-        torchscript: add `step.ts`, the step graph for hosts of TorchScript.
+        features: computations that the step graph adds to the plain row: "known", "guidance",
+            "norms". If the default program needs norms, they are added anyway.
+        sampler: the call that makes the default program; by default the checkpoint's own. A call
+            without a name changes arguments of that one.
+        ema: True exports the moving average of the weights, False the last weights.
+        torchscript: add `step.ts`, the step graph as TorchScript.
         portable: add `sampler.onnx`, which runs the default program on any ONNX Runtime.
         engine: add a TensorRT engine, and the step graph in its precision; see
             `difftool.compile.EngineRequest`.
-        on_build: called with the phase, the step and the steps of TensorRT's build.
+        on_build: called with the phase, the step and the number of steps of TensorRT's build.
         force: replace `out`, which must itself be a bundle and hold nothing else.
 
     Raises:
-        UsageError: something stands at `out`, the sampler does not suit the model, or a feature
-            does not: guidance needs a model that was trained with labels and without.
+        UsageError: `out` exists, or the sampler or a feature does not suit the model. Guidance
+            needs a model that was trained both with and without labels.
         ArtefactError: the checkpoint is damaged.
 
     Examples:
@@ -94,7 +94,7 @@ def export(
         chosen |= {Feature.NORMS}
     if Feature.GUIDANCE in chosen and not loaded.spec.null_label:
         raise UsageError(
-            "guidance needs a model that was trained with labels and without",
+            "guidance needs a model that was trained both with and without labels",
             "train one with data.labels and loss.label_dropout, or leave guidance out",
         )
     width = conditioner_width(loaded.network, loaded.spec)
@@ -118,7 +118,7 @@ def export(
 
 
 def _features(names: Collection[Feature | str]) -> set[Feature]:
-    """Return features by their names; UsageError if there is none of a name."""
+    """Return features by their names; UsageError for an unknown name."""
     for name in names:
         if name not in list(Feature):
             raise UsageError(f"unknown feature {quoted(name)}", f"one of: {', '.join(Feature)}")
@@ -126,7 +126,7 @@ def _features(names: Collection[Feature | str]) -> set[Feature]:
 
 
 def _remember(sha256: str) -> None:
-    """Let the runtime run this TorchScript for this user, unless the cache cannot be written."""
+    """Let the runtime run this TorchScript for this user; warn if the cache cannot be written."""
     try:
         EngineCache().remember(sha256)
     except ResourceError as error:

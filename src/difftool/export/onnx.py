@@ -1,4 +1,4 @@
-"""The step module and the conditioner as ONNX files."""
+"""Export the step module and the conditioner as ONNX files."""
 
 import contextlib
 import logging
@@ -21,16 +21,21 @@ from difftool.export.step import Conditioner, StepModule
 if TYPE_CHECKING:
     from difftool.export.lowerings import Lowerings
 
-OPSET: Final = 18  # the one that difftool.export.lowerings is written in
+OPSET: Final = 18  # difftool.export.lowerings is written in this opset
 Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
 
-_BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3  # of the example inputs; all are dynamic in the graph
+_BATCH, _SLOTS, _ROWS, _CONDS = (
+    2,
+    2,
+    5,
+    3,
+)  # sizes of the example inputs; all are dynamic in the graph
 
 
 def step_module(
     network: nn.Module, spec: ModelSpec, features: Collection[Feature] = ()
 ) -> StepModule:
-    """A network in the fused row that fits its spec, ready to export."""
+    """Return a network with the row around it that fits its spec, ready to export."""
     module = StepModule(
         network,
         dimensions=len(spec.shape),
@@ -41,7 +46,7 @@ def step_module(
 
 
 def example_inputs(module: StepModule, spec: ModelSpec, width: int) -> tuple[Tensor, ...]:
-    """Inputs of the step module, in order, for a conditioner of `width` columns."""
+    """Return inputs of the step module, in order, for a conditioner of `width` columns."""
     shape = (_BATCH, *spec.shape)
     known = (torch.zeros(shape), torch.zeros(shape)) if Feature.KNOWN in module.features else ()
     return (
@@ -56,13 +61,13 @@ def example_inputs(module: StepModule, spec: ModelSpec, width: int) -> tuple[Ten
 
 
 def conditioner_inputs(spec: ModelSpec, count: int = _CONDS) -> tuple[Tensor, ...]:
-    """Inputs of the conditioner: `count` conds, and as many labels if the model has classes."""
+    """Return inputs of the conditioner: `count` conds, and as many labels if there are classes."""
     labels = (torch.zeros(count, dtype=torch.int64),) if spec.classes else ()
     return (torch.zeros(count), *labels)
 
 
 def conditioner_width(network: nn.Module, spec: ModelSpec) -> int:
-    """C: how many numbers the network takes from its conditioner; 0 where it takes none."""
+    """Return C, the number of values that the network takes from its conditioner; perhaps 0."""
     device = next(network.parameters()).device
     inputs = [tensor.to(device) for tensor in conditioner_inputs(spec)]
     return int(network.condition(*inputs).shape[1])  # type: ignore[operator]
@@ -77,8 +82,9 @@ def export_step(
 ) -> None:
     """Write the step graph, with dynamic batch, history, table and cond_table.
 
-    Only benchmarks give `lowerings` other than `difftool.export.lowerings.CHOSEN`. Of points, one
-    row number may stand for the batch; with Feature.GUIDANCE each of its two halves has its own.
+    Only benchmarks give `lowerings` other than `difftool.export.lowerings.CHOSEN`. A graph of
+    points also takes one row number for the whole batch, except with Feature.GUIDANCE, which needs
+    one for each half of a doubled batch.
     """
     from difftool.export.lowerings import CHOSEN
     from difftool.export.lowerings.rows import share_rows
@@ -87,7 +93,7 @@ def export_step(
     if len(spec.shape) == 1 and Feature.GUIDANCE not in module.features:
         lowerings = replace(lowerings, rewrites=(*lowerings.rewrites, share_rows))
     batch, slots = Dim("batch"), Dim("slots")
-    # A bound the exporter can rely on keeps its shape arithmetic, and so its time, small.
+    # With this bound the exporter has less shape arithmetic to do, and takes less time.
     columns = Dim("columns", min=Column.HISTORY + 1)
     axes: Axes = {
         "x": (batch,),
@@ -105,7 +111,7 @@ def export_step(
 
 
 def export_conditioner(network: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write the conditioner, cond [U] and perhaps label [U] -> cond_table [U, C], dynamic in U."""
+    """Write the conditioner: cond [U], and label [U] with classes -> cond_table [U, C]."""
     conds, inputs = Dim("conds"), conditioner_inputs(spec)
     axes: Axes = dict.fromkeys(("cond", "label")[: len(inputs)], (conds,))
     export_module(Conditioner(network).eval(), inputs, axes, ("cond_table",), path)
@@ -119,7 +125,7 @@ def export_module(
     path: Path,
     lowerings: "Lowerings | None" = None,
 ) -> None:
-    """Write a module; name its inputs, as `axes` does, and its outputs."""
+    """Write a module as ONNX; `axes` names its inputs and their dynamic axes."""
     with _quiet():
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
@@ -140,14 +146,14 @@ def export_module(
     assert program is not None
     for rewrite in lowerings.rewrites:
         rewrite(program.model.graph)
-    # Each node carries the stack trace of its line of Python, with the paths of this machine.
+    # Metadata of each node has the stack trace of its line of Python, with paths of this machine.
     ClearMetadataAndDocStringPass()(program.model)
     program.save(str(path), external_data=False)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that it could use, and of its own deprecations."""
+    """Silence the exporter, which warns of optional packages and of its own deprecations."""
     try:
         import onnxscript  # noqa: F401  (the exporter imports it deep inside, with a worse message)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The step graph: a network and the fused row around it, written once for every target."""
+"""The step module: a network with the row around it. Every exported target is made from it."""
 
 from collections.abc import Collection
 
@@ -14,9 +14,9 @@ class StepModule(nn.Module):
     """One row of a program, for a batch whose samples may stand at different rows.
 
     See `difftool.diffusion.program` for the arithmetic. The table is an input, so one graph serves
-    every sampler and every number of steps. `features` are what the graph computes beyond the plain
-    row; what is not among them is not in the graph. Without Feature.GUIDANCE, row may be int64 [1]
-    if all samples stand at the same; an ONNX file says whether it may.
+    every sampler and every number of steps. `features` are computations that the graph adds to the
+    plain row; the graph has no other extras. Without Feature.GUIDANCE, row may be int64 [1] if all
+    samples stand at the same row. The shape of `row` in an ONNX file tells if it takes that.
 
     in:  x [N, *S], history [K, N, *S], row int64 [N], noise [N, *S], table [R, Column.HISTORY + K],
          cond_table [U, C], the conditioner's output for a program's distinct conds;
@@ -36,9 +36,7 @@ class StepModule(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := set(features) - set(Feature):
-            raise UsageError(
-                f"no step graph computes {min(unknown)!r}", f"choose of: {', '.join(Feature)}"
-            )
+            raise UsageError(f"unknown feature {min(unknown)!r}", f"one of: {', '.join(Feature)}")
         self.network = network
         self.features = frozenset(features)
         self._ones = (1,) * (dimensions - 1)
@@ -91,7 +89,7 @@ class StepModule(nn.Module):
     def _evaluate(
         self, x: Tensor, values: Tensor, cond_table: Tensor, column: tuple[Tensor, ...]
     ) -> Tensor:
-        """F; with Feature.GUIDANCE of both conds at once, as one batch of twice the size."""
+        """Return F; with Feature.GUIDANCE, run both conds together, as a batch of twice the size."""
         cond = values[:, Column.COND].to(torch.int64)
         if Feature.GUIDANCE not in self.features:
             return self.network(x, cond_table.index_select(0, cond))
@@ -108,7 +106,7 @@ class StepModule(nn.Module):
 
 
 class Conditioner(nn.Module):
-    """What of a network depends on the noise level and the label alone.
+    """The part of a network that depends only on the noise level and the label.
 
     cond [U], and int64 label [U] of a network with classes -> cond_table [U, C].
     """
@@ -124,11 +122,11 @@ class Conditioner(nn.Module):
 
 
 def _adaptive(x: Tensor, drift: Tensor, fresh: Tensor, own: Tensor, shared: Tensor) -> Tensor:
-    """x + r^2 * drift + r * fresh, where r is the snr times the norms' ratio."""
+    """Return x + r^2 * drift + r * fresh; r is the snr times the ratio of the norms."""
     axes = tuple(range(1, x.ndim))
     drifts = torch.linalg.vector_norm(drift, dim=axes, keepdim=True)
     noises = torch.linalg.vector_norm(fresh, dim=axes, keepdim=True)
-    tiny = torch.finfo(x.dtype).tiny  # a drift of zero takes no step of infinite size
+    tiny = torch.finfo(x.dtype).tiny  # keeps the step finite if the drift is zero
     ratio = own * noises / drifts.clamp_min(tiny)
     ratio = ratio + shared * noises.mean(0, keepdim=True) / drifts.mean(0, keepdim=True).clamp_min(
         tiny

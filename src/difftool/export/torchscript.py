@@ -1,4 +1,4 @@
-"""The step module as TorchScript."""
+"""Export the step module as TorchScript."""
 
 import io
 import warnings
@@ -11,10 +11,10 @@ from difftool.export.step import StepModule
 
 
 def torchscript(module: StepModule, spec: ModelSpec, width: int) -> bytes:
-    """The traced step module; inputs and outputs are those of `StepModule`, in its order."""
+    """Trace the step module; inputs and outputs are those of `StepModule`, in its order."""
     inputs = example_inputs(module, spec, width)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # tracing is deprecated in favour of torch.export, not gone
+        warnings.simplefilter("ignore")  # tracing is deprecated in favour of torch.export
         traced = torch.jit.trace(module, inputs, check_trace=False)
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)

@@ -1,9 +1,9 @@
-"""Where in a graph an error begins: its values, one after another, beside those of another graph.
+"""Find the node of a graph at which an error begins, by comparing its values with another graph's.
 
-Two graphs are run on the same inputs by ONNX Runtime with nothing fused, and the values that both
-have are compared in the order in which the graph computes them. One checkpoint exported twice has
-the same, and so have a graph and the one that was made of it in another precision. What a runtime
-makes of a graph cannot be seen in this way.
+ONNX Runtime runs both graphs on the same inputs, without fusing nodes. The values that both graphs
+have are compared in the order in which they are computed. Two graphs share values if they are two
+exports of one checkpoint, or if one was made from the other in another precision. Errors that a
+runtime adds when it optimizes a graph cannot be found in this way.
 """
 
 from collections.abc import Mapping
@@ -27,15 +27,15 @@ from difftool.verify.sides import TORCH, Side, load_origin
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_NETWORK: Final = "network."  # what the names of a network's weights begin with
+_NETWORK: Final = "network."  # the prefix of the names of a network's weights
 
 
 @dataclass(frozen=True)
 class Culprit:
     """The first node of a file whose output differs too much.
 
-    `error` is the largest |difference| of that `value` over its largest |value|. It is the
-    `position`-th of the `compared` values that both graphs have.
+    `error` is the largest |difference| of its output `value` over the reference's largest |value|.
+    `value` is number `position` of the `compared` values that both graphs have.
     """
 
     file: str
@@ -55,9 +55,9 @@ def bisect(
     *,
     file: str = STEP,
 ) -> Culprit | None:
-    """The first node of `suspect`, which is `file`, with an output beyond `tolerance`.
+    """Return the first node of `suspect` whose output differs by more than `tolerance`, or None.
 
-    None if all are within. UsageError if the graphs have no value in common.
+    `file` is the name of `suspect` in the bundle. UsageError if the graphs share no value.
     """
     pairs = _pairs(suspect, reference)
     if not pairs:
@@ -87,10 +87,10 @@ def bisect_sides(
     *,
     seed: int = 0,
 ) -> Culprit | None:
-    """The culprit at the worst row of a verification of two sides, beyond its bounds.
+    """Return the first node that is out of bounds at the worst row of a verification.
 
-    If one side is torch, its checkpoint is exported once more, and that is the reference. None
-    if no node is to blame: then what runs the graph is.
+    If one side is torch, its checkpoint is exported again as the reference graph. None means that
+    no node of the graph causes the error, so the backend does.
 
     Raises:
         UsageError: both sides run the same graph.
@@ -98,7 +98,7 @@ def bisect_sides(
     files = [_file(bundle, side) for side in (candidate, reference)]
     if files[0] == files[1]:
         raise UsageError(
-            f"both sides run {files[0]}, and bisect looks for a difference of two graphs",
+            f"both sides run {files[0]}, and `bisect` compares two different graphs",
             "compare with the checkpoint, or with another precision",
         )
     suspect = files[0] or files[1]
@@ -118,11 +118,11 @@ def bisect_sides(
 
 
 def _pairs(suspect: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, str]:
-    """The values that are the same in both graphs, in running order: name -> name in the other.
+    """Return the values that both graphs have, in running order: name -> name in the other graph.
 
-    Names are the exporter's, who numbers what it makes. If one belongs to different operators in
-    the two graphs they were exported differently, and only a node that has a weight of the network
-    is known for certain: by that weight.
+    The exporter numbers the names. If a name belongs to different operators in the two graphs, they
+    were exported differently and their names cannot be trusted. Then only nodes that have a weight
+    of the network are matched, by the name of that weight.
     """
     nodes, others = _producers(suspect), _producers(reference)
     shared = [name for name in nodes if name in others]
@@ -133,12 +133,12 @@ def _pairs(suspect: onnx.ModelProto, reference: onnx.ModelProto) -> dict[str, st
 
 
 def _producers(graph: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """The node of every value, in the order in which they are computed."""
+    """Return the node of every value, in the order in which they are computed."""
     return {output: node for node in graph.graph.node for output in node.output if output}
 
 
 def _by_weights(graph: onnx.ModelProto) -> dict[tuple[str, ...], str]:
-    """The first output of each node that is the only one with its operator and its weights."""
+    """Return the first output of each node that is the only one with its operator and weights."""
     weights = {value.name for value in graph.graph.initializer if value.name.startswith(_NETWORK)}
     found: dict[tuple[str, ...], list[str]] = {}
     for node in graph.graph.node:
@@ -149,7 +149,7 @@ def _by_weights(graph: onnx.ModelProto) -> dict[tuple[str, ...], str]:
 
 
 def _file(bundle: Bundle, side: Side) -> str | None:
-    """The step graph that a side runs; None of torch, which runs none."""
+    """Return the name of the step graph that a side runs; None for torch, which runs none."""
     if side.backend.name == TORCH:
         return None
     own = step_name(side.precision)
@@ -159,7 +159,7 @@ def _file(bundle: Bundle, side: Side) -> str | None:
 def _exported(
     bundle: Bundle, checkpoint: Path | str, folder: Path, suspect: str
 ) -> dict[str, onnx.ModelProto]:
-    """A checkpoint's graphs, exported anew: by the name of the bundle's own, in running order."""
+    """Export a checkpoint's graphs again; return them by file name, in running order."""
     from difftool.export.onnx import (
         conditioner_width,
         export_conditioner,
@@ -185,7 +185,7 @@ def _graph(bundle: Bundle, file: str) -> onnx.ModelProto:
 def _inputs(
     bundle: Bundle, reference: Side, result: Verification, labels: Labels | None, seed: int
 ) -> dict[str, NDArray[Any]]:
-    """What the conditioner and the step graph are fed before the worst row."""
+    """Return the inputs of the conditioner and the step graph at the worst row."""
     program, n, spec = result.program, result.samples, bundle.spec
     draws = Draws(seed, np.arange(n), spec.shape)
     rows = lay_out_rows(program, spec, n, labels)
@@ -215,7 +215,7 @@ def _inputs(
 
 
 def _values(graph: onnx.ModelProto, names: list[str], inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Values inside a graph, run as it is written."""
+    """Return values inside a graph, which runs without optimizations."""
     runtime = onnx_runtime()
     shown = onnx.ModelProto()
     shown.CopyFrom(graph)
@@ -239,7 +239,7 @@ def _values(graph: onnx.ModelProto, names: list[str], inputs: Arrays) -> dict[st
 
 
 def _error(found: NDArray[Any], exact: NDArray[Any]) -> float:
-    """The largest |difference| over the largest |exact|; nan if only one is not finite."""
+    """Return the largest |difference| over the largest |exact|; nan if only one is not finite."""
     if found.shape != exact.shape:
         return np.inf
     one, other = found.astype(np.float64), exact.astype(np.float64)

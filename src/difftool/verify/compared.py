@@ -1,4 +1,4 @@
-"""A bundle against the checkpoint it came from, or one way to run it against another."""
+"""Compare a bundle with the checkpoint it came from, or two ways to run it."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from difftool.runtime.shipped import open_bundle
 from difftool.verify.bisect import bisect_sides
 from difftool.verify.frechet import FrechetData
 from difftool.verify.report import Report
-from difftool.verify.sides import Side, bounds_of, open_sides
+from difftool.verify.sides import Side, open_sides, widest_bounds
 
 
 def verify(
@@ -36,28 +36,28 @@ def verify(
 ) -> Report:
     """Compare a bundle with its checkpoint, or two ways to run it, on the same noise.
 
-    Teacher-forced: every row starts from the reference's state, so that errors do not add up, and
-    the worst row counts. Free-running: two whole runs, whose samples are compared by PSNR.
+    The step error: every row starts from the reference's state, so that errors do not add up, and
+    the worst row counts. The PSNR: both run the whole program, and their samples are compared.
 
     Args:
         bundle: a bundle, its folder, or the name of a shipped model.
         checkpoint: the run or checkpoint that it was exported from.
-        program: what both run; by default the bundle's own.
-        n: how many samples; `seed` fixes their noise.
+        program: the program that both run; by default the bundle's own.
+        n: the number of samples; `seed` fixes their noise.
         backend: the candidate: a backend of the runtime, "torch" or "numpy"; by default the fastest
             that works here.
-        precision: of the candidate.
-        against: the reference, likewise; by default torch if there is a checkpoint, and else
-            onnxruntime-cpu.
-        against_precision: of the reference.
-        bisect: also find the first node of the graph that is out of bounds.
-        data: also measure the Frechet distance of both to this, with `draws` samples of each, in
-            the features of `extractor`; see `difftool.evaluate`.
+        precision: the candidate's precision.
+        against: the reference: a backend of the runtime, "torch" or "numpy"; by default torch if
+            there is a checkpoint, and else onnxruntime-cpu.
+        against_precision: the reference's precision.
+        bisect: also find the first node of the graph whose output is out of bounds.
+        data: also measure the Frechet distance of both sides' samples to this data, with `draws`
+            samples of each, in the features of `extractor`; see `difftool.evaluate`.
         trusted: sha256 of engines and TorchScript made elsewhere that may run.
-        on_step: called with the steps done and those in all.
+        on_step: called with the number of steps done and the total.
 
     Raises:
-        UsageError: both sides are the same, or the checkpoint is missing or of no use.
+        UsageError: both sides are the same, or the checkpoint is missing or not used by any side.
         ArtefactError: the bundle was exported from other weights, or is damaged.
 
     Examples:
@@ -105,7 +105,7 @@ def verify_sides(
     seed: int = 0,
     on_row: OnRow | None = None,
 ) -> Verification:
-    """Compare two sides of a bundle that are open; the bounds are those of their precisions."""
+    """Compare two open sides of a bundle, within the bounds of their precisions."""
     return compare(
         candidate.backend,
         reference.backend,
@@ -114,5 +114,5 @@ def verify_sides(
         n,
         seed,
         on_row,
-        bounds=bounds_of(bundle, candidate, reference),
+        bounds=widest_bounds(bundle, candidate, reference),
     )

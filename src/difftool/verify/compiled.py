@@ -1,6 +1,6 @@
-"""The step module as PyTorch compiles it: what a host with torch may run instead.
+"""The step module compiled by PyTorch, by torch.compile or AOTInductor.
 
-Both need a C++ compiler if they compile for a CPU.
+A program with torch can run these instead. Both need a C++ compiler to compile for a CPU.
 """
 
 from collections.abc import Callable
@@ -21,22 +21,23 @@ from difftool.runtime.backends.torchscript import Step
 def jit_compiled(
     spec: ModelSpec, *, slots: int = 1, mode: str = "default"
 ) -> Callable[[StepModule], Step]:
-    """torch.compile, which compiles at the first step of every shape.
+    """Return a function that compiles with torch.compile, at the first step of every shape.
 
-    `slots` are the program's history slots, `mode` is torch's: "max-autotune-no-cudagraphs", ...
+    `slots` is the number of the program's history slots. `mode` is an argument of torch.compile,
+    such as "max-autotune-no-cudagraphs".
     """
 
     def compiled(module: StepModule) -> Step:
-        # Dynamo itself does not understand how the module indexes its columns; export does.
+        # torch.compile alone fails on how the module indexes its columns; torch.export does not.
         return torch.compile(_exported(module, spec, slots).module(), mode=mode, dynamic=False)
 
     return compiled
 
 
 def aot_inductor(spec: ModelSpec, path: Path, *, slots: int = 1) -> Callable[[StepModule], Step]:
-    """AOTInductor, which compiles once, for all batches and tables, to the package `path` (.pt2).
+    """Return a function that compiles once, for all batches and tables, to the file `path` (.pt2).
 
-    `slots` are the program's history slots.
+    `slots` is the number of the program's history slots.
     """
 
     def compiled(module: StepModule) -> Step:
@@ -54,9 +55,9 @@ def aot_inductor(spec: ModelSpec, path: Path, *, slots: int = 1) -> Callable[[St
 
 
 def _exported(module: StepModule, spec: ModelSpec, slots: int) -> Any:
-    """The module as torch.export sees it, with dynamic batch, rows and conds.
+    """Return the module exported by torch.export, with dynamic batch, rows and conds.
 
-    History slots are fixed: export would fix them anyway, to those of its example.
+    The number of history slots is fixed: export would fix it anyway, to that of its example.
     """
     device = next(module.parameters()).device
     examples = example_inputs(module, spec, conditioner_width(module.network, spec))

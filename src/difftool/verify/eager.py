@@ -1,6 +1,6 @@
-"""PyTorch, eager: the oracle that every other backend is verified against.
+"""PyTorch in eager mode, the oracle that every other backend is verified against.
 
-The same with what torch compiles of the step module, as a peer to measure with.
+It can also run a compiled step module, as a peer in benchmarks.
 """
 
 from collections.abc import Callable, Collection
@@ -19,10 +19,10 @@ from difftool.runtime.backends.torchscript import Step, TorchBatch
 
 
 class Eager:
-    """Runs the step module as PyTorch runs it; the same protocol as the runtime's backends.
+    """A backend that runs the step module in PyTorch.
 
-    `compiled` makes what is run instead of the module; see `difftool.verify.compiled`. The weights
-    move to `device`.
+    `compiled` turns the module into the function that runs instead; see `difftool.verify.compiled`.
+    The weights move to `device`.
     """
 
     name = "torch"
@@ -42,7 +42,7 @@ class Eager:
         self._spec, self._device = spec, device
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> TorchBatch:
-        """Room for `size` samples of a program."""
+        """Return room for `size` samples of a program."""
         require_features(self.features, program, labels)
         rows = lay_out_rows(program, self._spec, size, labels)
         inputs = [torch.from_numpy(rows.conds).float().to(self._device)]

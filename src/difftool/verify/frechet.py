@@ -1,4 +1,4 @@
-"""Frechet distance to data, before and after: of the reference's samples, and the candidate's."""
+"""The Frechet distance to data of the reference's samples and of the candidate's."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ Features = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class Frechet:
-    """The distance to data of n samples of the reference, `before`, and of the candidate, `after`.
+    """Distances to data of n samples: `before` for the reference, `after` for the candidate.
 
     Images are compared in the features of an extractor, points as they are.
     """
@@ -40,7 +40,7 @@ class Frechet:
 
 
 class FrechetData:
-    """Data that a bundle's samples are compared with, read and seen before any are drawn.
+    """Data to compare a bundle's samples with. It is read before any sample is drawn.
 
     Raises:
         UsageError: data, samples and extractor do not fit each other.
@@ -70,23 +70,23 @@ class FrechetData:
     ) -> Frechet:
         """Draw n samples of each side with the same noise, and measure both distances.
 
-        UsageError if n, or the data, are less than 2.
+        UsageError if n or the number of data is less than 2.
         """
         before, after = frechet_distances(
             self.bundle,
             (reference, candidate),
             program,
             self.features,
-            self._seen,
+            self._features,
             n=n,
             seed=seed,
             on_step=on_step,
         )
-        seen = self.extractor
-        name, sha256 = (None, None) if seen is None else (seen.name, seen.sha256)
+        used = self.extractor
+        name, sha256 = (None, None) if used is None else (used.name, used.sha256)
         return Frechet(self.name, n, name, sha256, before, after)
 
-    def _seen(self, samples: NDArray[np.float32]) -> NDArray[Any]:
+    def _features(self, samples: NDArray[np.float32]) -> NDArray[Any]:
         if self.extractor is None:
             return samples
         return self.extractor.view(to_uint8(samples, self.bundle.spec)).features
@@ -103,10 +103,10 @@ def frechet_distances(
     seed: int = 0,
     on_step: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
-    """Return the distance of each side's n samples to data, both as features [N, F].
+    """Return the distance of each side's n samples to `data`, which are features [N, F].
 
-    `features` makes them of samples float32 [n, *S]. The sides draw with the same noise. UsageError
-    if n, or the data, are less than 2.
+    `features` turns samples float32 [n, *S] into features. Both sides draw with the same noise.
+    UsageError if n or N is less than 2.
     """
     wanted = fit_gaussian(data)
 

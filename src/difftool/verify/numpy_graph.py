@@ -1,6 +1,6 @@
-"""A step graph node by node in numpy, by the evaluator that defines what ONNX's operators mean.
+"""Run a step graph node by node in numpy, with ONNX's reference evaluator.
 
-Hundreds of times slower than a runtime, and a second opinion on any of them.
+It is hundreds of times slower than a runtime, and a second opinion on any of them.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from difftool.runtime.backends.prepare import Preparation
 
 
 class NumpyGraph:
-    """Runs a precision's step graph, and the conditioner."""
+    """A backend that runs the conditioner, and the step graph in a precision."""
 
     name = "numpy"
 
@@ -32,7 +32,7 @@ class NumpyGraph:
         self._step = _evaluator(step)
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
-        """Room for `size` samples of a program."""
+        """Return room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
         bind, taken = partial(_bind, self._step), set(self._step.input_names)
         return HostBatch(bind, taken, begin)
@@ -56,5 +56,5 @@ def _function(file: OnnxFile) -> Function:
 
 
 def _run(graph: ReferenceEvaluator, names: list[str] | None, inputs: Arrays) -> list[Any]:
-    with np.errstate(over="ignore"):  # of an exponential, as a sigmoid's
+    with np.errstate(over="ignore"):  # the exponential in a sigmoid may overflow
         return list(graph.run(names, dict(inputs)))

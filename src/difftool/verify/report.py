@@ -1,4 +1,4 @@
-"""What verification found, as plain data, and as files in the bundle."""
+"""The report of a verification, as plain data and as files in the bundle."""
 
 import json
 import math
@@ -22,10 +22,11 @@ from difftool.verify.sides import Side
 
 @dataclass(frozen=True)
 class Report:
-    """What a verification found.
+    """The report of a verification.
 
-    - `result`: each row's error, and the samples' PSNR
-    - `culprit`: the first node that is out of bounds, if `bisected` looked for it and found one
+    - `result`: the error of each row, and the samples' PSNR
+    - `bisected`: True if the first node that is out of bounds was looked for
+    - `culprit`: that node, if one was found
     - `frechet`: the distance of both sides' samples to data, if it was asked for
     """
 
@@ -45,7 +46,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them; None stands for a number that is not finite."""
-        record = record_of(self.result, self.candidate, self.reference, seed=self.seed)
+        record = to_record(self.result, self.candidate, self.reference, seed=self.seed)
         if self.bisected:
             record["bisect"] = None
             if self.culprit is not None:
@@ -70,10 +71,10 @@ class Report:
         return encode(figure, format)
 
     def store(self) -> list[str]:
-        """Put the report into the bundle, with its picture if matplotlib is installed.
+        """Write the report into the bundle, with its picture if matplotlib is installed.
 
         Return the names of the files. ResourceError if the bundle cannot be written to, UsageError
-        if it is one that comes with difftool.
+        if it is a shipped model.
         """
         require_storable(self.bundle)
         drawn = self.picture() if find_spec("matplotlib") is not None else None
@@ -81,18 +82,18 @@ class Report:
 
 
 def require_storable(bundle: Bundle) -> None:
-    """Refuse to put a report into a bundle that comes with difftool."""
+    """Raise UsageError for a shipped model, which takes no report."""
     if any(find_bundle(name).samefile(bundle.path) for name in shipped_models()):
         raise UsageError(
             f"{bundle.path.name} comes with difftool and stays as it is",
-            "verify a copy of its folder, or print the report and draw its `picture`",
+            "verify a copy of its folder, or leave `store` out and save a `picture`",
         )
 
 
-def record_of(
+def to_record(
     result: Verification, candidate: Side, reference: Side, *, seed: int = 0
 ) -> dict[str, Any]:
-    """The figures and what they are of; None stands for a number that is not finite."""
+    """Return the figures and settings; None stands for a number that is not finite."""
     return {
         "passed": result.passed,
         "step_error": _finite(result.step_error),
@@ -115,7 +116,7 @@ def record_of(
 
 
 def report_name(candidate: Side) -> str:
-    """The name, without an ending, of the files that a report of this side is kept in."""
+    """Return the name of this candidate's report files, without an ending."""
     backend = candidate.backend.name.partition(":")[0]
     return f"verify-{backend}-{candidate.precision}"
 
@@ -127,10 +128,10 @@ def store(
     record: dict[str, Any],
     picture: bytes | None = None,
 ) -> list[str]:
-    """Put the report of a verification, and its picture, into the bundle; returns their names.
+    """Write the report of a verification, and its picture, into the bundle; return their names.
 
-    Beside the record the report has every row: alpha and sigma of the x that it starts from, and
-    its largest and root mean square error. ResourceError if the bundle cannot be written.
+    To the record it adds every row: alpha and sigma of its x, and its largest and root mean square
+    error. ResourceError if the bundle cannot be written to.
     """
     alpha, sigma = result.program.targets[:-1].T
     rows = {
@@ -153,5 +154,5 @@ def _short(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity, which PSNR reaches when two runs are equal."""
+    """Replace infinity, the PSNR of equal runs, which JSON does not have."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What verification compares: two ways to run the same program of a bundle, by their names."""
+"""Open the two sides that verification compares: two ways to run a bundle, by their names."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TORCH: Final = "torch"
 NUMPY: Final = "numpy"
-EXACT: Final = "onnxruntime-cpu"  # what stands for the truth if there is no checkpoint
+EXACT: Final = "onnxruntime-cpu"  # the reference if there is no checkpoint
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ def open_sides(
 ) -> tuple[Side, Side]:
     """Open the candidate, `backend`, and the reference, `against`.
 
-    Both are a backend of the runtime, or "numpy", which runs the ONNX graph node by node, or
+    Each is a backend of the runtime, or "numpy", which runs the ONNX graph node by node, or
     "torch", which runs the checkpoint. `against` is by default torch if there is a checkpoint,
     and else step.onnx on ONNX Runtime. `trusted` are the sha256 of engines and TorchScript made
     elsewhere that may run.
 
     Raises:
-        UsageError: both are the same, or the checkpoint is missing or of no use.
+        UsageError: both are the same, or the checkpoint is missing or not used by any side.
         ArtefactError: the bundle was exported from other weights.
     """
     against = against or (TORCH if checkpoint is not None else EXACT)
     if checkpoint is not None and TORCH not in (backend, against):
         raise UsageError(
-            f"neither {backend} nor {against} runs the checkpoint", "leave it out, or say torch"
+            f"neither {backend} nor {against} runs the checkpoint", "leave it out, or choose torch"
         )
     candidate = _open(bundle, checkpoint, backend, precision, trusted)
     if (candidate.backend.name, candidate.precision) == (against, against_precision):
@@ -69,15 +69,15 @@ def open_sides(
     return candidate, reference
 
 
-def bounds_of(bundle: Bundle, *sides: Side) -> Bounds:
-    """The bundle's own bounds of the coarsest of the sides' precisions, or else the usual ones."""
+def widest_bounds(bundle: Bundle, *sides: Side) -> Bounds:
+    """Return the bounds of the sides' coarsest precision: the bundle's own, or else the usual."""
     own = bundle.manifest.bounds
     found = [own.get(side.precision, BOUNDS[side.precision]) for side in sides]
     return max(found, key=lambda bounds: bounds.step_error)
 
 
 def load_origin(bundle: Bundle, checkpoint: Path | str) -> "Checkpoint":
-    """The checkpoint of a bundle; ArtefactError if it is another one."""
+    """Load the checkpoint of a bundle; ArtefactError if it has other weights."""
     from difftool.checkpoint import EMA, MODEL
     from difftool.networks.trained import load_checkpoint
 
@@ -87,7 +87,7 @@ def load_origin(bundle: Bundle, checkpoint: Path | str) -> "Checkpoint":
     if sha256_of(weights) != provenance.weights_sha256:
         raise ArtefactError(
             f"{bundle.path} was exported from other weights than {weights}",
-            "give the checkpoint it came from, or export again",
+            "give the checkpoint that it came from, or export it again",
         )
     return loaded
 

@@ -1,7 +1,7 @@
-"""The lowerings that step graphs are exported with: the same numbers by operators that run faster.
+"""The lowerings of step graphs: ONNX operators that give the same numbers and run faster.
 
-One computation can be written in many ways in ONNX, and runtimes differ in how fast they run them.
-benchmarks/graph_lowerings.py measures; what it found is in docs/exporting.md.
+A computation can be written in many ways in ONNX, and a runtime runs some of them faster than
+others. benchmarks/graph_lowerings.py measures them; docs/exporting.md has the results.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +16,9 @@ from difftool.export.lowerings.upsampling import split_upsampling
 
 @dataclass(frozen=True, kw_only=True)
 class Lowerings:
-    """How PyTorch's operators become nodes, and what is then rewritten in the graph.
+    """Translations of PyTorch's operators to nodes, and rewrites of the graph that results.
 
-    What `translations` does not name is left to the exporter.
+    The exporter translates the operators that `translations` does not name.
     """
 
     translations: Mapping[Callable[..., Any], Callable[..., Any]]

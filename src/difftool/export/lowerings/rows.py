@@ -1,4 +1,4 @@
-"""Letting one row number stand for a whole batch."""
+"""Let one row number stand for a whole batch."""
 
 import onnx_ir as ir
 
@@ -6,11 +6,12 @@ ONE_OR_BATCH = "one_or_batch"
 
 
 def share_rows(graph: ir.Graph) -> None:
-    """Give `row` an axis of its own, which may also be 1: what is read by it then broadcasts.
+    """Give `row` an axis of its own, which may also have size 1; what it reads then broadcasts.
 
-    For samples of few numbers that counts: a column of the table for each of them, [N, 1], makes
-    every operator of the row go through them one by one, and the network reads N times the same
-    row of cond_table. The shapes that the exporter had noted, with the batch in them, go.
+    This is faster for small samples. With N row numbers, each coefficient is a column [N, 1], so
+    every operator of the row handles the samples one by one, and the network reads the same row of
+    cond_table N times. Shapes inside the graph that the exporter wrote name the batch, which is no
+    longer true of all of them, so they are removed.
     """
     ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
     for node in graph:

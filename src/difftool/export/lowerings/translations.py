@@ -1,7 +1,7 @@
-"""PyTorch operators as the ONNX operators that run them fastest; shapes but the batch are static.
+"""Translate PyTorch operators to the ONNX operators that run fastest.
 
-A static shape is a constant of its Reshape. Without it the exporter computes shapes in the graph.
-Arguments have the names that PyTorch gives them.
+All sizes except the batch's are static, so that the target shape of a Reshape is a constant; the
+exporter's own translations compute shapes in the graph. Arguments have PyTorch's names.
 """
 
 import math
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from onnx import numpy_helper
 from onnxscript import opset18 as op
 
-Value = Any  # what onnxscript traces
+Value = Any  # a value that onnxscript traces
 
 
 def group_norm(
@@ -25,9 +25,9 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Value:
-    """Group norm of [N, C, ...]: instance norm of the groups, then the affine map of each channel.
+    """Return group norm of [N, C, ...]: instance norm of groups, then an affine map of channels.
 
-    Instance norm takes the mean away before it squares, so a large mean costs no digits. The affine
+    Instance norm subtracts the mean before it squares, so a large mean costs no digits. The affine
     map is a batch norm of mean 0 and variance 1: one pass over the data instead of two.
     """
     channels, *size = input.shape[1:]
@@ -52,10 +52,10 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Value:
-    """Attention of [N, heads, pixels, D] each: MatMul, Softmax, MatMul, and the scale on the query.
+    """Return the attention of [N, heads, pixels, D] each, with the scale on the query.
 
     Raises:
-        NotImplementedError: a mask, dropout, or fewer keys than queries, which no network here has.
+        NotImplementedError: a mask, dropout, or grouped queries, which no network here has.
     """
     if attn_mask is not None or dropout_p or is_causal or enable_gqa:
         raise NotImplementedError("attention with a mask, dropout or grouped queries")
@@ -65,27 +65,27 @@ def attention(
 
 
 def elu(self: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Value:
-    """ELU as max(x, exp(min(x, 0)) - 1): ONNX Runtime's Elu works number by number.
+    """Return ELU as max(x, exp(min(x, 0)) - 1), since ONNX Runtime's Elu is not vectorized.
 
     Raises:
-        NotImplementedError: another slope than 1, for which max would not choose the right side.
+        NotImplementedError: a slope other than 1, for which max would not choose the right side.
     """
     if (alpha, scale, input_scale) != (1.0, 1.0, 1.0):
-        raise NotImplementedError("ELU with another slope than 1")
+        raise NotImplementedError("ELU with a slope other than 1")
     return op.Max(self, op.Sub(op.Exp(op.Min(self, _floats(0.0))), _floats(1.0)))
 
 
 def softplus(self: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
-    """Softplus as max(x, 0) - log(sigmoid(|x|)), which needs no threshold.
+    """Return softplus as max(x, 0) - log(sigmoid(|x|)), which needs no threshold.
 
-    ONNX Runtime's Softplus works number by number; its Sigmoid is one pass over memory where
-    1 + exp(-|x|) is three.
+    ONNX Runtime's Softplus is not vectorized. Its Sigmoid is one pass over memory; 1 + exp(-|x|)
+    would be three.
 
     Raises:
-        NotImplementedError: another beta than 1.
+        NotImplementedError: a beta other than 1.
     """
     if beta != 1.0:
-        raise NotImplementedError("softplus with another beta than 1")
+        raise NotImplementedError("softplus with a beta other than 1")
     return op.Sub(op.Relu(self), op.Log(op.Sigmoid(op.Abs(self))))
 
 

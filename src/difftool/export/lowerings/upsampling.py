@@ -1,9 +1,9 @@
-"""Nearest-neighbour doubling and the 3x3 convolution behind it, without the doubled image.
+"""Compute nearest-neighbour doubling and the 3x3 convolution after it without the doubled image.
 
-A pixel of the result sees only 2x2 pixels of the small image, each of them once or twice. So each
+A pixel of the result depends on only 2x2 pixels of the small image, which doubling repeats. So each
 of the four kinds of pixels (even or odd row, even or odd column) is a 2x2 convolution of the small
-image whose weights are sums of the 3x3 ones: 16 products where there were 36. It is the sub-pixel
-convolution of Shi et al. (2016, section 3), derived from trained weights.
+image whose weights are sums of the 3x3 ones. This takes 16 products instead of 36. It is the
+sub-pixel convolution of Shi et al. (2016, section 3), derived from trained weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-# [parity, tap of 2, tap of 3]: which taps of the 3x3 kernel fall on the same small pixel.
+# [parity, tap of 2, tap of 3]: 1 if that tap of the 3x3 kernel falls on that small pixel.
 _SUMS: Final = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float64)
 _SCALES: Final = [1.0, 1.0, 2.0, 2.0]
 _NEAREST: Final = {
@@ -30,7 +30,7 @@ _PLAIN: Final[dict[str, Any]] = {
 
 
 def split_upsampling(graph: ir.Graph) -> None:
-    """Replace every doubling with a 3x3 convolution behind it by four 2x2 convolutions."""
+    """Replace every doubling that a 3x3 convolution follows by four 2x2 convolutions."""
     for resize in list(graph):
         if resize.op_type == "Resize":
             users = [use.node for use in resize.outputs[0].uses()]
@@ -39,7 +39,7 @@ def split_upsampling(graph: ir.Graph) -> None:
 
 
 def parity_kernels(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A kernel [O, I, 3, 3] -> [2, 2, O, I, 2, 2]: for even and odd rows, even and odd columns."""
+    """Return [2, 2, O, I, 2, 2] from a kernel [O, I, 3, 3]: for even and odd rows, then columns."""
     sums = np.einsum("pai,qbj,ocij->pqocab", _SUMS, _SUMS, weight.astype(np.float64))
     return sums.astype(np.float32)
 
@@ -80,7 +80,7 @@ def _replace(graph: ir.Graph, resize: ir.Node, conv: ir.Node) -> None:
 
 
 class _Nodes:
-    """New nodes with named outputs of known shape, which ONNX Runtime's layouts depend on."""
+    """New nodes with named outputs of known shape; ONNX Runtime chooses layouts by these shapes."""
 
     def __init__(self, graph: ir.Graph, stem: str, batch: int | ir.SymbolicDim) -> None:
         self.nodes: list[ir.Node] = []
@@ -120,7 +120,7 @@ class _Nodes:
 
 
 def _doubles(resize: ir.Node) -> bool:
-    """Whether a Resize repeats every pixel of an image of known size 2x2 times."""
+    """Tell whether a Resize repeats every pixel of an image of known size 2x2 times."""
     x, scales = resize.inputs[0], resize.inputs[2] if len(resize.inputs) > 2 else None
     if x is None or x.shape is None or scales is None or scales.const_value is None:
         return False
@@ -130,7 +130,7 @@ def _doubles(resize: ir.Node) -> bool:
 
 
 def _is_plain(conv: ir.Node, image: ir.Value) -> bool:
-    """Whether a node is a 3x3 convolution of an image that keeps its size."""
+    """Tell whether a node is a 3x3 convolution of `image` that keeps its size."""
     if conv.op_type != "Conv" or conv.inputs[0] is not image:
         return False
     weight = conv.inputs[1]
