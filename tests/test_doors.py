@@ -4,17 +4,15 @@ import ast
 import doctest
 import inspect
 import runpy
-import shutil
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 import difftool
+from tests.places import furnish
 
 ROOT = Path(__file__).resolve().parents[1]
 API = runpy.run_path(str(ROOT / "docs" / "api.py"))
@@ -95,16 +93,8 @@ def workplace(
     """A folder with the files that the examples name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
-    shutil.copytree(tiny_checkpoint, "runs/digits")
-    shutil.copytree(tiny_bundle, "digits.bundle")
-    network = nn.Sequential(
-        nn.Linear(2, 128), nn.Softplus(), nn.Linear(128, 128), nn.Softplus(), nn.Linear(128, 2)
-    )
-    torch.save(network.state_dict(), "toy.pth")
-    modules = Path("node_modules/onnxruntime-web/dist")
-    modules.mkdir(parents=True)
-    for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
-        (modules / name).write_bytes(b"")
+    furnish(tmp_path, {"runs/digits": tiny_checkpoint, "digits.bundle": tiny_bundle})
+    (tmp_path / "dist").rename(tmp_path / "node_modules")
     return tmp_path
 
 

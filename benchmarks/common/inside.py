@@ -33,6 +33,6 @@ from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.runtime.engine_cache import VARIABLE as ENGINES_VARIABLE
 from difftool.runtime.loop import run
-from difftool.runtime.model import find_bundle
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Batch
+from difftool.runtime.shipped import find_bundle

@@ -56,7 +56,7 @@ _HOMES = {
     "runtime": "difftool.runtime",
     "sampler": "difftool.diffusion.builder",
     "samplers": "difftool.diffusion.samplers",
-    "shipped_models": "difftool.runtime.model",
+    "shipped_models": "difftool.runtime.shipped",
     "to_uint8": "difftool.runtime.images",
     "train": "difftool.train",
     "verify": "difftool.verify",

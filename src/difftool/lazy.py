@@ -4,17 +4,17 @@
 still be listed. A type checker reads the same names from an `if TYPE_CHECKING` block.
 """
 
-from collections.abc import Callable, Mapping
 from importlib import import_module
 
 # What typing would give; its import takes longer than everything else at start.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
-def lazily(package: str, homes: Mapping[str, str]) -> "Callable[[str], Any]":
+def lazily(package: str, homes: "Mapping[str, str]") -> "Callable[[str], Any]":
     """Return the `__getattr__` of a package (PEP 562): `homes` says which module has a name.
 
     A name whose home is the module of that same name is the module itself.

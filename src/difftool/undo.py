@@ -14,8 +14,13 @@ def undoing(undo: Callable[[], None]) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(OSError):
+            try:
                 undo()
+            except OSError as error:
+                # Ctrl-C between closing a folder and noting that makes shutil close it twice: the
+                # OSError of that hides the interrupt, and the work is only half undone.
+                if isinstance(error.__context__, KeyboardInterrupt):
+                    raise error.__context__ from None
             raise
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):

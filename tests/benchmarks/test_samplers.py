@@ -27,7 +27,7 @@ from samplers import chosen
 from difftool.bundle import Bundle, read_bundle
 from difftool.diffusion.spec import ModelSpec
 from difftool.evaluate.extractor import open_extractor
-from difftool.runtime.model import find_bundle
+from difftool.runtime.shipped import find_bundle
 
 SETUP = Setup(N, SEED, open_extractor().sha256)
 

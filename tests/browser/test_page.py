@@ -21,7 +21,8 @@ from difftool.bundle import read_bundle
 from difftool.compile import web
 from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.runtime.images import grid
-from difftool.runtime.model import Model, find_bundle
+from difftool.runtime.model import Model
+from difftool.runtime.shipped import find_bundle
 
 DRIVER = Path(__file__).with_name("draw.mjs")
 Draw = Callable[..., dict[str, Any]]

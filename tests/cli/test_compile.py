@@ -82,7 +82,7 @@ def test_export_adds_an_engine(difftool: Command, points_checkpoint: Path, tmp_p
     [
         (("--gpu", "sm10"), "does not build for sm10"),
         (("--gpu", "hopper"), "does not build for hopper"),
-        (("--gpu", "sm89", "--profile", "4,2,1"), "--profile '4,2,1' is out of order"),
+        (("--gpu", "sm89", "--profile", "4,2,1"), "--profile 4,2,1 is out of order"),
         (("--gpu", "sm75", "--precision", "fp8"), "sm75 has no 8-bit floats"),
         (("--gpu", "sm89", "--precision", "half"), "unknown precision 'half'"),
     ],

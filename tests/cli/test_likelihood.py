@@ -85,7 +85,7 @@ def test_one_sample_has_no_standard_error(difftool: Command, points_checkpoint: 
         ("{images} --data digits -n 1 --probes -1", 2, "-1 probes"),
         ("{images} --data digits --seed -1", 2, "seed -1"),
         ("{images} --data digits --method guess", 2, "'guess' is not one of 'ode', 'bound'"),
-        ("{images} --data digits --method bound --steps 9", 2, "of --method ode"),
+        ("{images} --data digits --method bound --steps 9", 2, "only for --method ode"),
         ("{points} --data moons --method bound", 2, "variance-preserving model of images"),
     ],
 )

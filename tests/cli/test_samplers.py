@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from difftool.diffusion.samplers import SAMPLERS
-from difftool.runtime.model import find_bundle
+from difftool.runtime.shipped import find_bundle
 from tests.cli.conftest import Command
 
 LEVELS = {"ddpm-mnist": 1000, "ncsn-mnist": 10, "points": 5}

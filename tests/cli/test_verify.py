@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from difftool.bundle import read_bundle
-from difftool.runtime import model as model_module
+from difftool.runtime import shipped
 from tests.cli.conftest import Command, tree
 from tests.verify.defects import with_deep_defect, with_nan_at
 
@@ -80,7 +80,7 @@ def test_a_report_stays_in_the_bundle(difftool: Command, copy: Path) -> None:
 def test_a_shipped_bundle_stays(
     difftool: Command, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_module, "_MODELS", copy.parent)
+    monkeypatch.setattr(shipped, "_MODELS", copy.parent)
     before = tree(copy)
     for name in ("copy", copy):
         done = difftool("verify", name, "--backend", "openvino", "--store")

@@ -31,7 +31,7 @@ from difftool.errors import CheckFailed, UsageError
 from difftool.files import read_json
 from difftool.runtime import load
 from difftool.runtime.backends.sessions import cpu_options
-from difftool.runtime.model import find_bundle
+from difftool.runtime.shipped import find_bundle
 from difftool.verify import verify
 
 Array = NDArray[np.float32]

@@ -20,7 +20,7 @@ from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program, ddpm, dpmpp_2m, plms, predictor_corrector
 from difftool.errors import ArtefactError, UsageError
-from difftool.runtime.model import find_bundle
+from difftool.runtime.shipped import find_bundle
 
 LOAD = """
 import sys, onnxruntime

@@ -25,7 +25,7 @@ from difftool.export.lowerings.rows import ONE_OR_BATCH
 from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
 from difftool.networks import build_network
 from difftool.preflight.shapes.footprint import Walk
-from difftool.runtime.model import find_bundle, shipped_models
+from difftool.runtime.shipped import find_bundle, shipped_models
 from tests.fixtures import POINTS_SPEC
 from tests.oracles.single import graph_of
 

@@ -17,9 +17,9 @@ from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
-from difftool.runtime.model import find_bundle
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
+from difftool.runtime.shipped import find_bundle
 from difftool.verify.numpy_graph import NumpyGraph
 
 Floats = NDArray[np.float32]

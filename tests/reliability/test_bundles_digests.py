@@ -11,7 +11,7 @@ from difftool import bundle as bundle_format
 from difftool.bundle import MANIFEST, file_entries, read_bundle, write_manifest
 from difftool.errors import ArtefactError
 from difftool.files import read_json
-from difftool.runtime.model import find_bundle
+from difftool.runtime.shipped import find_bundle
 from tests.reliability.criteria import Cases
 
 MIB = 1 << 20

@@ -24,8 +24,8 @@ from difftool.diffusion.samplers import (
 )
 from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws
-from difftool.runtime.model import find_bundle
 from difftool.runtime.protocols import Backend
+from difftool.runtime.shipped import find_bundle
 from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened, with_torchscript
 from tests.reliability.criteria import Cases
 from tests.verify.defects import copied

@@ -20,8 +20,9 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm, unipc
 from difftool.runtime.backends.host import HostBatch
 from difftool.runtime.draws import Draws
-from difftool.runtime.model import Model, find_bundle
+from difftool.runtime.model import Model
 from difftool.runtime.protocols import Backend
+from difftool.runtime.shipped import find_bundle
 from tests import fixtures
 from tests.reliability.backends import NAMES, Floats, final, opened, ulps, with_torchscript
 from tests.reliability.criteria import Cases

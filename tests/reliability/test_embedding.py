@@ -18,7 +18,7 @@ from difftool.diffusion.labels import lay_out_rows
 from difftool.diffusion.samplers import ddpm
 from difftool.runtime import Model
 from difftool.runtime.cuda.backend import DeviceBackend
-from difftool.runtime.model import find_bundle
+from difftool.runtime.shipped import find_bundle
 from tests.reliability.backends import ROOT, Floats, opened, shipped_with_torchscript
 from tests.reliability.forked import PATIENCE
 from tests.runtime.cuda.fake import FakeBuffer, FakeDevice, FakeEngine

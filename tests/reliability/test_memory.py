@@ -16,7 +16,7 @@ from difftool.runtime import Model
 from difftool.runtime.backends.sessions import run_error
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.memory import is_out_of_memory
-from difftool.runtime.model import find_bundle
+from difftool.runtime.shipped import find_bundle
 from tests.cli.conftest import command
 from tests.reliability.backends import opened, shipped_with_torchscript
 from tests.runtime.cuda.fake import FakeBuffer, FakeDevice, FakeEngine

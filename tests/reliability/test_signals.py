@@ -398,5 +398,7 @@ finally:
         "difftool.cli",
         "difftool.cli.signals",
         "difftool.errors",
+        "difftool.lazy",
+        "difftool.version",
     ]
     assert not {"contextlib", "pathlib", "re", "threading", "typer", "typing"} & {*names}

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from difftool.diffusion.spec import ModelSpec
+from difftool.diffusion import ModelSpec
 from difftool.errors import ArtefactError, UsageError
-from difftool.runtime.edits import Edit, colorize, inpaint
-from difftool.runtime.images import is_image
+from difftool.runtime import Edit, is_image
+from difftool.runtime.edits import colorize, inpaint
 
 Floats = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
 from difftool.outputs import require_free as require_free
 from difftool.outputs import require_no_bundle as require_no_bundle
@@ -18,8 +18,7 @@ from difftool.outputs import require_place as require_place
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
-    from difftool.diffusion.program import Program
-    from difftool.diffusion.spec import ModelSpec
+    from difftool.diffusion import ModelSpec, Program
 
 DEFAULT_MODEL = "ddpm-mnist"
 MAX_WORK = 10**12  # as in difftool.runtime.model, which --help must not import
@@ -174,7 +173,7 @@ def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) 
     A `strength` below 1 keeps that share of the noise levels, and that share of the default
     program's steps.
     """
-    from difftool.diffusion.samplers import compile_program
+    from difftool.diffusion import compile_program
 
     default, spec = bundle.manifest.program.call, bundle.spec.up_to(strength)
     steps = default.arguments.get("steps")

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from difftool.cli.options import Format
-from difftool.diffusion.spec import ModelSpec
+from difftool.diffusion import ModelSpec
 from difftool.errors import UsageError
-from difftool.runtime.images import grid, is_image, to_uint8
-from difftool.runtime.state import State
+from difftool.runtime import State, grid, is_image, to_uint8
 
 _MOMENTS: Final = 50  # frames of a gif
 _FRAME_MS, _LAST_FRAME_MS = 80, 2000

@@ -64,9 +64,11 @@ def import_checkpoint(
         ArtefactError: the files are of no known format, are damaged, or hold another network.
 
     Examples:
-        >>> made = difftool.importers.import_checkpoint("mnist.pth", "mnist")
-        >>> made.source["from"]
-        XXX
+        >>> settings = {"image_size": "8", "num_heads": "1", "diffusion_steps": "1000",
+        ...     "noise_schedule": "linear"}
+        >>> made = difftool.importers.import_checkpoint("weights.pt", "mine", settings=settings)
+        >>> made.source["format"], made.path.name
+        ('improved-diffusion', 'mine')
     """
     replace = listed_files if force else None
     folder = destination(out, replace=replace)
@@ -98,8 +100,8 @@ def as_checkpoint(
 ) -> Iterator[Path]:
     """Yield a checkpoint: `path` itself, or one that is imported from it and removed at the end.
 
-    `on_found` is called before the import. UsageError if `format` or `settings` are given for a
-    path that needs no import.
+    `on_found` is called when the files are read. UsageError if `format` or `settings` are given
+    for a path that needs no import.
     """
     path = Path(path)
     if is_checkpoint(path) or (path / MANIFEST).is_file() or not is_foreign(path):
@@ -128,6 +130,7 @@ def reading(
     """Yield a model and its source; files that were fetched stay until the end of the block."""
     with located(path) as (local, origin):
         found = find(local, format, origin)
+        model = found.read(settings)
         if on_found is not None:
             on_found(found)
-        yield found, found.read(settings)
+        yield found, model

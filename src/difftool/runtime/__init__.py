@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from difftool.runtime.engines import differences
     from difftool.runtime.images import grid, is_image, to_uint8
     from difftool.runtime.loop import run
-    from difftool.runtime.model import MAX_WORK, Model, find_bundle, load, shipped_models
+    from difftool.runtime.model import MAX_WORK, Model, load
     from difftool.runtime.opening import open_backend
     from difftool.runtime.protocols import Backend, Batch
     from difftool.runtime.request import Request
-    from difftool.runtime.shipped import open_bundle
+    from difftool.runtime.shipped import find_bundle, open_bundle, shipped_models
     from difftool.runtime.state import State
 
 __all__ = [
@@ -100,7 +100,7 @@ _HOMES = {
     "differences": "difftool.runtime.engines",
     "edits": "difftool.runtime.edits",
     "find_backend": "difftool.runtime.backends.table",
-    "find_bundle": "difftool.runtime.model",
+    "find_bundle": "difftool.runtime.shipped",
     "grid": "difftool.runtime.images",
     "is_image": "difftool.runtime.images",
     "key_digest": "difftool.runtime.engine_cache",
@@ -108,7 +108,7 @@ _HOMES = {
     "open_backend": "difftool.runtime.opening",
     "open_bundle": "difftool.runtime.shipped",
     "run": "difftool.runtime.loop",
-    "shipped_models": "difftool.runtime.model",
+    "shipped_models": "difftool.runtime.shipped",
     "start_noise": "difftool.runtime.draws",
     "to_uint8": "difftool.runtime.images",
 }

@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import Bundle, Limits, read_bundle
+from difftool.bundle import Bundle, Limits
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError, Cancelled, CheckFailed, ResourceError, UsageError
+from difftool.errors import Cancelled, CheckFailed, ResourceError, UsageError
 from difftool.log import logger
 from difftool.runtime.edits import Edit, Inpaint
 from difftool.runtime.loop import run
@@ -21,13 +21,13 @@ from difftool.runtime.memory import no_memory
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Batch, LikesBatches
 from difftool.runtime.request import Request, takes_request
+from difftool.runtime.shipped import open_bundle
 from difftool.runtime.state import Hook, State
 
 Floats = NDArray[np.float32]
 
 _log = logger(__name__)
 
-_MODELS: Final = Path(__file__).parent.parent / "models"
 # A default batch stays in a CPU's cache: so many numbers, and so many samples, since a network is
 # wider than its points.
 _BATCH_ELEMENTS: Final = 1 << 14
@@ -178,13 +178,8 @@ class Model:
             ) from error
 
 
-def shipped_models() -> list[str]:
-    """Return the names of the models that come with the package."""
-    return sorted(folder.name for folder in _MODELS.glob("[!.]*/")) if _MODELS.is_dir() else []
-
-
 def load(
-    model: Path | str = "ddpm-mnist",
+    model: Bundle | Path | str = "ddpm-mnist",
     *,
     backend: str | None = None,
     precision: str = "fp32",
@@ -194,9 +189,10 @@ def load(
     limits: Limits | None = None,
     trust: Collection[str] = (),
 ) -> Model:
-    """Open a bundle, given by its folder or by the name of a shipped model.
+    """Open a model: a bundle by its folder, by the name of a shipped model, or opened already.
 
     Args:
+        model: the bundle.
         backend: by default the fastest that works here; see `difftool.runtime.backends.table`.
         precision: the number format of the network; `difftool quantize` adds int8 to a bundle.
         threads: those of a CPU; by default all cores.
@@ -208,25 +204,19 @@ def load(
     Raises:
         ArtefactError: the bundle is damaged, or lacks that precision.
         MissingDependencyError: the backend is not installed, or has no GPU or no engine to run.
+
+    Examples:
+        >>> model = difftool.load("ddpm-mnist")
+        >>> program = difftool.samplers.ddim(model.spec, steps=3)
+        >>> model.sample(program, n=2, seed=0).shape
+        (2, 1, 28, 28)
     """
-    bundle = read_bundle(find_bundle(model), limits=limits)
+    bundle = open_bundle(model, limits=limits)
     opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trust)
     loaded = Model(bundle, opened, max_batch=max_batch, max_work=max_work)
-    _log.info("%s: %s, %s, batches of %d", model, opened.name, precision, loaded.max_batch)
+    name = bundle.path.name if isinstance(model, Bundle) else model
+    _log.info("%s: %s, %s, batches of %d", name, opened.name, precision, loaded.max_batch)
     return loaded
-
-
-def find_bundle(model: Path | str) -> Path:
-    """Return the folder of a bundle given by path or shipped name."""
-    if isinstance(model, str) and model in shipped_models():
-        return _MODELS / model
-    if not Path(model).exists():
-        raise ArtefactError(
-            f"no bundle at {model}, and no shipped model of that name",
-            f"shipped: {', '.join(shipped_models()) or 'none'}",
-            code="bundle-missing",
-        )
-    return Path(model)
 
 
 def _watched(states: Iterator[State], on_step: Hook) -> Iterator[State]:

@@ -1,9 +1,30 @@
 """A bundle by any of the names that people call it by."""
 
 from pathlib import Path
+from typing import Final
 
 from difftool.bundle import Bundle, Limits, read_bundle
-from difftool.runtime.model import find_bundle
+from difftool.errors import ArtefactError
+
+_MODELS: Final = Path(__file__).parent.parent / "models"
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(folder.name for folder in _MODELS.glob("[!.]*/")) if _MODELS.is_dir() else []
+
+
+def find_bundle(model: Path | str) -> Path:
+    """Return the folder of a bundle given by path or shipped name."""
+    if isinstance(model, str) and model in shipped_models():
+        return _MODELS / model
+    if not Path(model).exists():
+        raise ArtefactError(
+            f"no bundle at {model}, and no shipped model of that name",
+            f"shipped: {', '.join(shipped_models()) or 'none'}",
+            code="bundle-missing",
+        )
+    return Path(model)
 
 
 def open_bundle(bundle: Bundle | Path | str, *, limits: Limits | None = None) -> Bundle:

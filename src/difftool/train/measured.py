@@ -64,6 +64,7 @@ def measure_likelihood(
         data: a source as for `difftool.data.load`; `split` is for a data set on the hub.
         method: "ode" integrates the probability-flow ODE (Song et al. 2021b, section 4.3);
             "bound" is the variational bound of a DDPM (Ho et al. 2020, eq. 5).
+        n: how many samples.
         seed: fixes all noise, and the points of a toy.
         steps: steps of Runge and Kutta's method, 4 evaluations each; 50 by default. Only for "ode".
         probes: random directions that estimate the divergence (Hutchinson); 0 takes all dimensions

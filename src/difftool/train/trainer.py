@@ -42,9 +42,14 @@ def train(
 ) -> TrainedRun:
     """Train a DDPM or an NCSN into the run folder `out`.
 
-    If the folder holds a run, `resume` continues from its newest whole checkpoint. It ends with the
-    same weights as a run that was never interrupted, bit for bit on a CPU. Ctrl-C and SIGTERM save
-    a checkpoint after the current step. `progress` draws a bar on a terminal.
+    Ctrl-C and SIGTERM save a checkpoint after the current step.
+
+    Args:
+        config: what to train, on which data, and for how long; see `preset` and `read_toml`.
+        out: the run folder: checkpoints, metrics and sample grids.
+        resume: go on from the newest whole checkpoint if the folder holds a run. It ends with the
+            same weights as a run that was never interrupted, bit for bit on a CPU.
+        progress: draw a bar on a terminal.
 
     Raises:
         UsageError: data, network and configuration do not fit, `out` holds another run, or another

@@ -14,7 +14,7 @@ from difftool.bundle.amend import with_files
 from difftool.errors import UsageError
 from difftool.plot import draw_verification, encode
 from difftool.runtime.comparison import Verification
-from difftool.runtime.model import find_bundle, shipped_models
+from difftool.runtime.shipped import find_bundle, shipped_models
 from difftool.verify.bisect import Culprit
 from difftool.verify.frechet import Frechet
 from difftool.verify.sides import Side

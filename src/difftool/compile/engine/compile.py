@@ -84,7 +84,8 @@ def engine_request(
     least, expected, most = profile
     if not 1 <= least <= expected <= most:
         raise UsageError(
-            f"`profile` {profile} is out of order", "give min, opt, max with 1 <= min <= opt <= max"
+            f"`profile={least},{expected},{most}` is out of order",
+            "give min, opt, max with 1 <= min <= opt <= max",
         )
     return EngineRequest(resolve_target(gpus), precision, profile)
 
