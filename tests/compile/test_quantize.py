@@ -24,7 +24,7 @@ from difftool.compile.quantization.bundle import (
     quantize,
     require_covered,
 )
-from difftool.compile.quantization.calibration import from_data, from_trajectory, ranges_of
+from difftool.compile.quantization.calibration import find_ranges, from_data, from_trajectory
 from difftool.compile.quantization.graph import in_8_bits, layers
 from difftool.diffusion.columns import Column
 from difftool.errors import CheckFailed, UsageError
@@ -126,7 +126,7 @@ def test_calibrated_on_a_single_row_nothing_is_written(trained: Bundle) -> None:
     program = trained.default_program()
     checked = from_trajectory(trained, program, samples=8, seed=1)
     assert max(require_covered(model, _of_rows(trained, 10), layers(model), checked)) < 1.5
-    with pytest.raises(CheckFailed, match="times what ranges of the whole run leave"):
+    with pytest.raises(CheckFailed, match="times that with ranges of the whole run"):
         require_covered(model, _of_rows(trained, 1), layers(model), checked)
 
 
@@ -167,7 +167,7 @@ def test_a_convolution_in_8_bits_is_what_the_definition_says() -> None:
     b = random.normal(size=5).astype(np.float32)
     model = _model(["x"], {"w": w, "b": b}, [("Conv", ["x", "w", "b"], {})], channels=3)
     exact = _run(model, {"x": x})
-    ranges = ranges_of(model, [{"x": x}], ["Conv"])
+    ranges = find_ranges(model, [{"x": x}], ["Conv"])
     assert ranges["x"] == pytest.approx((x.min(), x.max()))
     assert ranges["v0"] == pytest.approx((exact.min(), exact.max()))
 
@@ -195,7 +195,7 @@ def test_joined_inputs_get_a_quantizer_each() -> None:
     nodes = [("Concat", ["p", "q"], {"axis": 1}), ("Conv", ["v0", "w"], {})]
     model = _model(["p", "q"], {"w": w}, nodes, channels=4)
     exact = _run(model, parts)
-    ranges = ranges_of(model, [parts], ["Conv", "Concat"])
+    ranges = find_ranges(model, [parts], ["Conv", "Concat"])
     found = _run(in_8_bits(model, ranges, ["node1"]), parts)
     assert np.sqrt(np.mean((found - exact) ** 2)) < 0.02 * exact.std()
 

@@ -1,11 +1,11 @@
-"""A step graph whose network computes in 16 bits: precision written into the ONNX graph.
+"""Make a step graph whose network computes in 16 bits, by writing casts into the ONNX graph.
 
-The step graph itself is cast, not the PyTorch module: so a bundle is enough to make one from, no
-second export is needed, and every target that reads ONNX gets the same casts.
+The casts go into the step graph and not into the PyTorch module. So a bundle is all that is needed,
+without a second export, and every target that reads ONNX gets the same casts.
 
-The network is found by what it does. A node is inside it if it is a convolution or a matrix
-product, or lies on a way from one to another. All around it stays float32 of its own accord: x, the
-row's arithmetic with its 1/sigma, the conditioning up to where it joins the network.
+The network is found by what its nodes do. A node is inside if it is a convolution or a matrix
+product, or lies on a path from one to another. Everything around the network stays float32: x, the
+row's arithmetic with its 1/sigma, and the conditioning until it enters the network.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from difftool.errors import ArtefactError, UsageError
 
 PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
-# Inside the network these stay float32: statistics, and what 16 bits lack the range for.
+# These stay float32 inside the network: statistics, and operators that need more range.
 _FLOAT32: Final = frozenset(
     {
         "Cast",
@@ -41,21 +41,21 @@ _FLOAT32: Final = frozenset(
 )
 _TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
-# The first opset whose convolutions take bfloat16; the nodes of a step graph mean in it what they
-# mean in the exporter's own.
+# bfloat16 needs 22, the first opset whose convolutions take it. The nodes of a step graph mean the
+# same in it as in the exporter's opset.
 _OPSET: Final = {"fp16": 18, "bf16": 22}
 
 
 def in_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
-    """The step graph with its network in "fp16" or "bf16"; inputs and outputs are what they were.
+    """Return the step graph with its network in "fp16" or "bf16"; inputs and outputs stay the same.
 
     Norms, means and softmax inside the network compute in float32.
 
     Raises:
-        UsageError: a weight is too large for fp16, or the precision is none of the two.
+        UsageError: a weight is too large for fp16, or the precision is neither of the two.
     """
     if precision not in _TYPES:
-        raise UsageError(f"no half precision {precision!r}", f"one of: {', '.join(_TYPES)}")
+        raise UsageError(f"unknown half precision {precision!r}", f"one of: {', '.join(_TYPES)}")
     half = _TYPES[precision]
     parsed = ir.from_proto(model)
     inside = network_nodes(parsed.graph)
@@ -80,10 +80,10 @@ def in_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
 
 
 def network_nodes(graph: ir.Graph) -> set[ir.Node]:
-    """The nodes of the network within a step graph."""
+    """Return the nodes of the network within a step graph."""
     products = [node for node in graph if node.op_type in PRODUCTS]
     if not products:
-        raise ArtefactError("this step graph has no network in it", "export the bundle again")
+        raise ArtefactError("this step graph contains no network", "export the bundle again")
     after = _reached(products, forward=True)
     return set(products) | (after & _reached(products, forward=False))
 
@@ -101,19 +101,19 @@ def _reached(start: Iterable[ir.Node], *, forward: bool) -> set[ir.Node]:
 
 
 def _computes(node: ir.Node) -> bool:
-    """Whether a node does something with real numbers; one that asks for their shape does not."""
+    """Tell whether a node computes with real numbers, and not only with their shape."""
     return node.op_type not in ("Shape", "Size") and any(
         value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs
     )
 
 
 def _data_inputs(node: ir.Node) -> list[ir.Value | None]:
-    """The inputs that have a precision; those of Resize after the first are scales and sizes."""
+    """Return the inputs that have a precision; in Resize all but the first are scales and sizes."""
     return list(node.inputs[:1] if node.op_type == "Resize" else node.inputs)
 
 
 class _Casts:
-    """Every value in the precision that a node wants it in, cast at most once."""
+    """Casts of values to the precision that a node wants; each value is cast at most once."""
 
     def __init__(self, graph: ir.Graph, half: ir.DataType) -> None:
         self._graph = graph

@@ -24,12 +24,8 @@ if TYPE_CHECKING:
 OPSET: Final = 18  # difftool.export.lowerings is written in this opset
 Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
 
-_BATCH, _SLOTS, _ROWS, _CONDS = (
-    2,
-    2,
-    5,
-    3,
-)  # sizes of the example inputs; all are dynamic in the graph
+# Sizes of the example inputs. All of them are dynamic in the graph.
+_BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3
 
 
 def step_module(

@@ -89,7 +89,7 @@ class StepModule(nn.Module):
     def _evaluate(
         self, x: Tensor, values: Tensor, cond_table: Tensor, column: tuple[Tensor, ...]
     ) -> Tensor:
-        """Return F; with Feature.GUIDANCE, run both conds as one batch of twice the size."""
+        """Return F; with Feature.GUIDANCE, run both conds at once, as a doubled batch."""
         cond = values[:, Column.COND].to(torch.int64)
         if Feature.GUIDANCE not in self.features:
             return self.network(x, cond_table.index_select(0, cond))

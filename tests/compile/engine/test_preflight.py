@@ -33,12 +33,12 @@ def test_a_step_graph_has_no_problem(tiny_bundle: Path, supports: object) -> Non
 @pytest.mark.parametrize(
     ("node", "reason"),
     [
-        (("BitShift", ["x", "x"], {"direction": "LEFT"}), "it has no operations on bits"),
-        (("BitwiseXor", ["x", "x"], {}), "it has no operations on bits"),
-        (("Unique", ["x"], {}), "it has no such operator"),
-        (("RandomNormalLike", ["x"], {"seed": 1.0}), "it ignores seeds"),
-        (("Cast", ["x"], {"to": TensorProto.DOUBLE}), "it has no DOUBLE"),
-        (("Cast", ["x"], {"to": TensorProto.UINT64}), "it has no UINT64"),
+        (("BitShift", ["x", "x"], {"direction": "LEFT"}), "TensorRT has no bitwise operators"),
+        (("BitwiseXor", ["x", "x"], {}), "TensorRT has no bitwise operators"),
+        (("Unique", ["x"], {}), "TensorRT has no such operator"),
+        (("RandomNormalLike", ["x"], {"seed": 1.0}), "TensorRT ignores its seed"),
+        (("Cast", ["x"], {"to": TensorProto.DOUBLE}), "TensorRT has no DOUBLE"),
+        (("Cast", ["x"], {"to": TensorProto.UINT64}), "TensorRT has no UINT64"),
         (("FusedConv", ["x"], {"domain": "com.microsoft"}), "its domain com.microsoft is not"),
     ],
 )
@@ -57,7 +57,7 @@ def test_nodes_inside_of_nodes_are_seen(supports: object) -> None:
     result = helper.make_tensor_value_info("z", TensorProto.INT32, [1])
     inner = helper.make_graph([node], "branch", [], [result])
     condition = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
-    reason = "it has no operations on bits; draw the noise outside of the graph"
+    reason = "TensorRT has no bitwise operators; draw the noise outside of the graph"
     found = problems(_model([condition]), supports)
     assert found == [f"node deep (BitwiseNot): {reason}"] * 2
 
@@ -66,9 +66,9 @@ def test_types_of_inputs_and_weights_are_seen(supports: object) -> None:
     weight = numpy_helper.from_array(np.zeros(1, np.uint16), "w")
     model = _model([helper.make_node("Identity", ["x"], ["y"])], TensorProto.DOUBLE, [weight])
     assert problems(model, supports) == [
-        "input x is DOUBLE, which it has not",
-        "output y is DOUBLE, which it has not",
-        "weight w is UINT16, which it has not",
+        "input x has the unsupported type DOUBLE",
+        "output y has the unsupported type DOUBLE",
+        "weight w has the unsupported type UINT16",
     ]
 
 
@@ -90,7 +90,7 @@ def test_the_error_is_one_line_with_the_first_problems() -> None:
     with pytest.raises(ArtefactError) as caught:
         refuse([f"node {i} (Foo): no" for i in range(5)], "TensorRT")
     assert caught.value.message == (
-        "TensorRT cannot take this step graph: node 0 (Foo): no; node 1 (Foo): no; "
+        "TensorRT does not support this step graph: node 0 (Foo): no; node 1 (Foo): no; "
         "node 2 (Foo): no; and 2 more"
     )
 

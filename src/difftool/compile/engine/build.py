@@ -1,4 +1,4 @@
-"""From an ONNX step graph to an engine's bytes."""
+"""Build an engine's bytes from an ONNX step graph."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from difftool.compile.engine.profile import ranges
 from difftool.errors import ArtefactError
 from difftool.runtime.variants import Variant
 
-Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
+Progress = Callable[[str, int, int], None]  # phase, steps done, total steps
 
 
 def build_engine(
@@ -24,17 +24,17 @@ def build_engine(
     timing: bytes = b"",
     on_progress: Progress | None = None,
 ) -> tuple[bytes, bytes]:
-    """Compile a step graph as `key` says; returns the engine and TensorRT's timings of its kernels.
+    """Compile a step graph for `key`. Return the engine, and TensorRT's timings of its kernels.
 
-    `timing` are those of an earlier build. TensorRT for RTX measures nothing and returns none.
-    `on_progress` is called from other threads.
+    `timing` holds the timings of an earlier build. TensorRT for RTX measures nothing and returns
+    no timings. `on_progress` is called from other threads.
 
     Raises:
-        ArtefactError: TensorRT cannot take the graph, or fails to build it.
+        ArtefactError: TensorRT does not support the graph, or fails to build it.
     """
     stop = threading.Event()
-    # TensorRT calls Python on its way and goes on after what is raised there, as Ctrl-C is in the
-    # main thread. So that one waits, and tells the build to end.
+    # TensorRT calls back into Python, and ignores exceptions raised there, such as Ctrl-C raises in
+    # the main thread. So the build runs in another thread, and the main thread tells it to stop.
     with ThreadPoolExecutor(1) as pool:
         building = pool.submit(_build, model, key, variant, timing, on_progress, stop)
         try:
@@ -59,10 +59,10 @@ def _build(
     parser = trt.OnnxParser(network, logger)
     refuse(problems(model, parser.supports_operator), variant.title)
     if not parser.parse(_without_unused_inputs(model).SerializeToString()):
-        refuse(parser_errors(parser) or [logger.last or "no reason given"], variant.title)
+        refuse(parser_errors(parser) or [logger.first or "no reason given"], variant.title)
 
     config = builder.create_builder_config()
-    # TensorRT would round the inputs of float32 products to 10 bits. Parity comes first.
+    # TF32 rounds the inputs of float32 products to 10 bits, which is too coarse for parity.
     config.clear_flag(trt.BuilderFlag.TF32)
     if key.refit:
         config.set_flag(trt.BuilderFlag.REFIT)
@@ -76,7 +76,7 @@ def _build(
     if monitor.interrupt is not None:
         raise monitor.interrupt
     if engine is None:
-        why = logger.last or "no reason given"
+        why = logger.first or "no reason given"
         raise ArtefactError(
             f"{variant.title} {variant.version} built no engine: {why}",
             "try another `precision` or a smaller `profile`",
@@ -85,13 +85,19 @@ def _build(
 
 
 def _strongly_typed(trt: Any) -> int:
-    """The flag for networks whose precision is the graph's; TensorRT 11 may know no others."""
+    """Return the flag for networks that keep the graph's precisions; 0 if there is none.
+
+    TensorRT 11 may have no other networks, and so no flag.
+    """
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def _without_unused_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The cond_table of a network that looks at none would be a binding to nothing."""
+    """Return the graph without inputs that no node reads, since TensorRT would have to bind them.
+
+    A network without conditioning, for example, does not read its cond_table.
+    """
     used = {name for node in model.graph.node for name in node.input}
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -125,22 +131,22 @@ def _timing_cache(config: Any, variant: Variant, timing: bytes) -> Any:
 
 
 def _logger(trt: Any) -> Any:
-    """A logger that prints nothing and keeps the last error's text."""
+    """Return a logger that prints nothing and keeps the first error's text in `first`."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.last = ""
+            self.first = ""
 
         def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR) and not self.last:
-                self.last = " ".join(message.split())[:300]  # the first one is the cause
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR) and not self.first:
+                self.first = " ".join(message.split())[:300]  # later ones follow from it
 
     return Logger()
 
 
 def _monitor(trt: Any, on_progress: Progress | None, stop: threading.Event) -> Any:
-    """Tells of the builder's progress. An exception there, or `stop`, ends the build."""
+    """Return a monitor that reports progress. An exception in it, or `stop`, ends the build."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -163,7 +169,7 @@ def _monitor(trt: Any, on_progress: Progress | None, stop: threading.Event) -> A
             return self.interrupt is None and not stop.is_set()
 
         def _tell(self, name: str, done: int) -> None:
-            # Nothing may be raised through TensorRT's own code.
+            # An exception must not pass through TensorRT's code.
             try:
                 if on_progress is not None:
                     on_progress(name, done, self._steps.get(name, done))

@@ -1,4 +1,4 @@
-"""A bundle's step graph in a precision, compiled, and kept in the cache or in the bundle."""
+"""Compile a bundle's step graph with TensorRT, and keep the engine in the cache or the bundle."""
 
 import time
 from collections.abc import Sequence
@@ -34,10 +34,7 @@ _WITHOUT_FP8: Final = ("sm75", "sm80", "sm86")
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """An engine to build: for which GPUs, in which precision, for which batch sizes.
-
-    `engine_request` makes one from plain words.
-    """
+    """An engine to build: its GPUs, precision and batch sizes. `engine_request` makes one."""
 
     target: Target
     precision: str = "fp32"
@@ -55,9 +52,9 @@ class EngineRequest:
 class CompiledEngine:
     """An engine that TensorRT compiled.
 
-    - `record`: its name, sha256, size in bytes, seconds of the build, and what it depends on
-    - `path`: its file, in the cache or where it was asked for
-    - `built`: False if the cache had it already
+    - `record`: its name, sha256, size in bytes, seconds of the build, and its key
+    - `path`: its file, which is `out` or else in the cache
+    - `built`: False if it was in the cache already
     """
 
     record: Record
@@ -68,11 +65,11 @@ class CompiledEngine:
 def engine_request(
     gpus: Sequence[str] = (CURRENT,), precision: str = "fp32", profile: Profile = PROFILE
 ) -> EngineRequest:
-    """Return a request; everything that can be wrong with it is found here, before any work.
+    """Return a request. Every error that a request can have is found here, before any work.
 
     Args:
-        gpus: compute capabilities such as "sm89", or "current", the GPU of this machine.
-        precision: of the network: fp32, fp16, bf16, int8 or fp8; the rows stay fp32.
+        gpus: compute capabilities such as "sm89", or "current" for the GPU of this machine.
+        precision: precision of the network: fp32, fp16, bf16, int8 or fp8; the rows stay in fp32.
         profile: the fewest, the expected and the most samples of a batch.
 
     Raises:
@@ -91,13 +88,13 @@ def engine_request(
 
 
 def require_precision(precision: str) -> None:
-    """UsageError if a step graph cannot be had in a precision."""
+    """Raise UsageError for an unknown precision."""
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
 
 
 def engine_key(bundle: Bundle, request: EngineRequest) -> EngineKey:
-    """The key of the engine that a request for a bundle makes."""
+    """Return the key of the engine that a request for a bundle makes."""
     return EngineKey.model_validate(
         {
             "onnx_sha256": onnx_sha256(bundle, request.precision),
@@ -124,20 +121,20 @@ def tensorrt(
 ) -> CompiledEngine:
     """Compile a bundle's step graph for GPUs with TensorRT, and keep the engine in the cache.
 
-    The GPUs need not be there. Sampling finds the engine in the cache by itself.
+    This works without these GPUs. Sampling finds the engine in the cache by itself.
 
     Args:
         bundle: a bundle, its folder, or the name of a shipped model.
-        gpus: compute capabilities such as "sm89", or "current", the GPU of this machine.
-        precision: of the network: fp32, fp16, bf16, int8 or fp8; the rows stay fp32.
+        gpus: compute capabilities such as "sm89", or "current" for the GPU of this machine.
+        precision: precision of the network: fp32, fp16, bf16, int8 or fp8; the rows stay in fp32.
         profile: the fewest, the expected and the most samples of a batch.
         out: also write the engine to this file; `force` replaces it.
-        on_build: called with the phase, the step and the steps of the build.
+        on_build: called with the phase, the step and the number of steps of the build.
 
     Raises:
         UsageError: TensorRT does not build for these GPUs or in this precision, or `out` exists.
         MissingDependencyError: no TensorRT is installed, or "current" finds no GPU.
-        ArtefactError: TensorRT cannot take the graph, or fails to build it.
+        ArtefactError: TensorRT does not support the graph, or fails to build it.
 
     Examples:
         >>> made = difftool.compile.tensorrt("digits.bundle", gpus=("sm89",), precision="fp16")
@@ -163,12 +160,12 @@ def compile_bundle(
     cache: EngineCache | None = None,
     on_progress: Progress | None = None,
 ) -> CompiledEngine:
-    """The engine of a bundle from the cache, or built and kept there.
+    """Return a bundle's engine from the cache, or build it and keep it there.
 
-    `model` is what the record calls the bundle, its folder's name by default.
+    `model` is the bundle's name in the record, by default the name of its folder.
 
     Raises:
-        ArtefactError: TensorRT cannot take the graph, or fails.
+        ArtefactError: TensorRT does not support the graph, or fails to build it.
     """
     cache = cache or EngineCache()
     key = engine_key(bundle, request)
@@ -192,7 +189,7 @@ def compile_bundle(
 
 
 def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
-    """The step graph in a precision: the bundle's own if it has one, or made from step.onnx."""
+    """Return the step graph in a precision: the bundle's own, or one made from step.onnx."""
     require_precision(precision)
     name = graph_name(precision)
     if name in bundle.manifest.files:
@@ -211,7 +208,7 @@ def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
 def add_engine(
     folder: Path, request: EngineRequest, *, model: str, on_progress: Progress | None = None
 ) -> CompiledEngine:
-    """Put a step graph in the request's precision, and its engine, into a bundle in the making."""
+    """Add the step graph in the request's precision, and its engine, to an unfinished bundle."""
     bundle = read_bundle(folder)
     name = graph_name(request.precision)
     if name not in bundle.manifest.files:
@@ -225,14 +222,14 @@ def add_engine(
 
 
 def engine_name(key: EngineKey) -> str:
-    """The name of an engine's file in a bundle."""
+    """Return the name of an engine's file in a bundle."""
     words = "-".join(key.gpus).lower()
     gpus = "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in words)
     return f"step.{key.precision}.{gpus}.engine"
 
 
 def _listed(bundle: Bundle, engines: dict[str, EngineKey]) -> Bundle:
-    """The bundle with a manifest of all files that are there now."""
+    """Write a manifest of all files that are there now, and return the bundle."""
     engines = {**bundle.manifest.engines, **engines}
     value = {
         **bundle.manifest.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""What TensorRT cannot take of an ONNX graph, found and said before anything is built."""
+"""Find the parts of an ONNX graph that TensorRT does not support, before anything is built."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -24,7 +24,7 @@ _TYPES: Final = frozenset(
     }
 )
 _DOMAINS: Final = ("", "ai.onnx")
-_BITS: Final = "it has no operations on bits; draw the noise outside of the graph"
+_BITS: Final = "TensorRT has no bitwise operators; draw the noise outside of the graph"
 _REASONS: Final = {
     "BitShift": _BITS,
     "BitwiseAnd": _BITS,
@@ -32,7 +32,7 @@ _REASONS: Final = {
     "BitwiseOr": _BITS,
     "BitwiseXor": _BITS,
 }
-# The parser takes these, and the engine would draw other numbers than the graph says.
+# TensorRT parses these, but its engine would draw other numbers than the graph defines.
 _SEEDS: Final = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
     | {"RandomUniformLike"}
@@ -41,20 +41,21 @@ _SHOWN: Final = 3
 
 
 def problems(model: onnx.ModelProto, supports: Callable[[str], bool]) -> list[str]:
-    """A line for each node or tensor that TensorRT cannot take; `supports` asks it of an operator.
+    """Return a line for each node or tensor that TensorRT does not support.
 
-    Quantized tensors must be symmetric, as engines know no other.
+    `supports` tells whether it supports an operator. Quantized tensors must be symmetric.
     """
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     found = [
-        f"{kind} {value.name} is {TensorProto.DataType.Name(_type(value))}, which it has not"
+        f"{kind} {value.name} has the unsupported type {TensorProto.DataType.Name(_type(value))}"
         for kind, values in (("input", graph.input), ("output", graph.output))
         for value in values
         if _type(value) not in _TYPES
     ]
     found += [
-        f"weight {tensor.name} is {TensorProto.DataType.Name(tensor.data_type)}, which it has not"
+        f"weight {tensor.name} has the unsupported type "
+        f"{TensorProto.DataType.Name(tensor.data_type)}"
         for tensor in graph.initializer
         if tensor.data_type not in _TYPES
     ]
@@ -66,7 +67,7 @@ def problems(model: onnx.ModelProto, supports: Callable[[str], bool]) -> list[st
 
 
 def parser_errors(parser: Any) -> list[str]:
-    """The parser's complaints, one line for each."""
+    """Return the parser's errors, one line for each."""
     found = []
     for index in range(parser.num_errors):
         error = parser.get_error(index)
@@ -76,19 +77,19 @@ def parser_errors(parser: Any) -> list[str]:
 
 
 def refuse(found: Iterable[str], variant: str) -> None:
-    """ArtefactError with the first of the lines, if there is one."""
+    """Raise ArtefactError with the first of these lines, if there are any."""
     lines = list(found)
     if not lines:
         return
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     raise ArtefactError(
-        f"{variant} cannot take this step graph: {'; '.join(lines[:_SHOWN])}{more}",
-        "run it with `backend=onnxruntime-cpu`, or export it without what the nodes do",
+        f"{variant} does not support this step graph: {'; '.join(lines[:_SHOWN])}{more}",
+        "run it with `backend=onnxruntime-cpu`, or export it without these nodes",
     )
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """All nodes, also those of graphs inside nodes."""
+    """Yield all nodes, also those of graphs inside nodes."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
@@ -100,11 +101,11 @@ def _reason(node: onnx.NodeProto, supports: Callable[[str], bool]) -> str | None
     if node.domain not in _DOMAINS:
         return f"its domain {node.domain} is not ONNX's own"
     if node.op_type in _SEEDS:
-        return "it ignores seeds; let the noise be an input"
+        return "TensorRT ignores its seed; make the noise an input"
     if not supports(node.op_type):
-        return _REASONS.get(node.op_type, "it has no such operator")
+        return _REASONS.get(node.op_type, "TensorRT has no such operator")
     if node.op_type == "Cast" and (to := _cast_type(node)) not in _TYPES:
-        return f"it has no {TensorProto.DataType.Name(to)}"
+        return f"TensorRT has no {TensorProto.DataType.Name(to)}"
     return None
 
 

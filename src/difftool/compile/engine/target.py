@@ -1,4 +1,4 @@
-"""For which GPUs and with which TensorRT an engine is built."""
+"""The GPUs and the TensorRT that an engine is built for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Profile = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Target:
-    """A TensorRT, and the GPUs that it builds for as an engine's key names them."""
+    """A TensorRT variant, and the GPUs to build for, named as in an engine's key."""
 
     variant: Variant
     gpus: tuple[str, ...]
@@ -30,9 +30,9 @@ def resolve_target(gpus: Sequence[str] = (CURRENT,)) -> Target:
     """Return the target of "current" alone, or of compute capabilities such as "sm89".
 
     Raises:
-        MissingDependencyError: no TensorRT is installed, not the one that is needed, or the GPU of
-            "current" is not there.
-        UsageError: no TensorRT builds for one of them ahead of time.
+        MissingDependencyError: the TensorRT that is needed is not installed, or there is no GPU for
+            "current".
+        UsageError: TensorRT cannot build for one of the GPUs ahead of time.
     """
     variants = installed_variants()
     if not variants:
@@ -46,8 +46,8 @@ def resolve_target(gpus: Sequence[str] = (CURRENT,)) -> Target:
     if unknown := [name for name in names if name not in rtx.ahead_of_time]:
         raise UsageError(
             f"{rtx.title} {rtx.version} does not build for {', '.join(unknown)}",
-            f"it builds for {', '.join(rtx.ahead_of_time)}; any other GPU needs TensorRT and "
-            f"`gpus=current` on that machine: {install_line('tensorrt')}",
+            f"it builds for {', '.join(rtx.ahead_of_time)}; for any other GPU, install TensorRT on "
+            f"its machine and use `gpus=current` there: {install_line('tensorrt')}",
         )
     return Target(rtx, tuple(sorted(names, key=lambda name: int(name.removeprefix("sm")))))
 

@@ -1,4 +1,4 @@
-"""From a bundle to the same with int8: calibrate, choose layers, measure, refuse or write."""
+"""Add int8 to a bundle: calibrate, choose layers, measure, then refuse or write."""
 
 import importlib.metadata
 import itertools
@@ -21,9 +21,9 @@ from difftool.compile.quantization.calibration import (
     Calibration,
     Floats,
     Ranges,
+    find_ranges,
     from_data,
     from_trajectory,
-    ranges_of,
     samples_for,
     threads_for,
 )
@@ -40,11 +40,12 @@ from difftool.runtime.shipped import open_bundle
 REPORT: Final = "quantize.json"
 INT8: Final = step_name("int8")
 
-# How many times the error a row may have that ranges of that very run would leave. On the shipped
-# models ranges of another whole run leave 1.1 to 1.4 times it, of the first or last row 4 to 18.
+# A row's error with the calibrated ranges may be at most this many times its error with ranges of
+# the tested run itself. On the shipped models the ratio is 1.1 to 1.4 if the calibration covers a
+# whole run, and 4 to 18 if it covers only the first or the last row.
 RATIO: Final = 1.75
-# The bounds that `verify` holds int8 to, over the errors measured here: of samples twice; of a row,
-# whose largest error is that of a single number and whose step depends on the program, three times.
+# The bounds of int8 in `verify`, as multiples of the errors measured here: twice the error of
+# samples, and three times that of a row. A row's varies more: it is the error of a single number.
 SLACK, STEP_SLACK = 2.0, 3.0
 
 _COMPARED: Final = 2  # samples of the run that is reported
@@ -53,7 +54,7 @@ _PACKAGES: Final = ("difftool", "onnxruntime", "onnx")
 
 @dataclass(frozen=True)
 class Quantized:
-    """A bundle with int8, and the report that lies in it as JSON."""
+    """A bundle with int8, and the report that it contains as JSON."""
 
     bundle: Bundle
     report: dict[str, Any]
@@ -76,26 +77,26 @@ def quantize(
 ) -> Quantized:
     """Add a step graph in int8 for CPUs to a bundle, and a report on it.
 
-    A program is run in fp32 to see which values occur. Layers that would bring too much of the
-    error stay in fp32. The errors in the report are of the bundle's own program with another seed.
-    What is written depends on the bundle and the arguments alone: nothing is chosen by how long it
-    takes. Post-training quantization as in Li et al. 2023 (Q-Diffusion): calibrated over all rows.
+    A program runs in fp32 to find the range of each value. Layers with too large a share of the
+    error stay in fp32. The report has the errors of the bundle's own program with another seed.
+    The result depends only on the bundle and the arguments; no choice depends on measured time.
+    This is post-training quantization as in Li et al. 2023 (Q-Diffusion), calibrated over all rows.
 
     Args:
         bundle: a bundle, its folder, or the name of a shipped model.
         out: write a bundle with int8 there; by default int8 is added to the bundle itself.
-        data: what shows which values occur: data as `difftool.data.load` takes it, under the noise
-            of the program's rows; by default the model's own run of the program.
-        program: what is calibrated for; by default the bundle's own.
-        seed: of the samples that are run.
+        data: calibrate with this data, which is read as `difftool.data.load` does, under the noise
+            of the program's rows; by default with the model's own run of the program.
+        program: the program to calibrate for; by default the bundle's own.
+        seed: seed of the samples that are run.
         force: replace the bundle at `out`, or int8 in the bundle.
-        on_step: called with the steps done and those in all.
+        on_step: called with the number of steps done and the total.
 
     Raises:
-        UsageError: there is int8 already, or something at `out`, and no `force`; or the network has
-            no layer between its first and its last.
-        CheckFailed: at some row of a run the error is RATIO times what that run's own ranges leave,
-            or more: the calibration does not cover the program.
+        UsageError: int8 or `out` exists already, without `force`; or the network has no layer
+            between its first and its last.
+        CheckFailed: the calibration does not cover the program: the error of some row is RATIO
+            times its error with ranges of the tested run itself, or more.
         ResourceError: the bundle's folder or `out` cannot be written to.
 
     Examples:
@@ -111,7 +112,7 @@ def quantize(
     if not layers(model):
         raise UsageError(
             f"the network of {opened.path} has no layer between its first and its last",
-            "it is small enough for fp32",
+            "stay with fp32, which is fast enough for so small a network",
         )
     clean = None if data is None else (data, _read(data, opened, samples_for(program), seed))
     total = 2 * len(program) + len(layers(model)) + len(opened.default_program())
@@ -145,7 +146,7 @@ def _quantize(
     replace: Listing | None,
     on_step: Callable[[], None],
 ) -> Quantized:
-    """Calibrate, choose layers, measure; write the bundle to `target`."""
+    """Calibrate, choose layers and measure, then write the bundle to `target`."""
     inner = layers(model)
     own = from_trajectory(bundle, program, seed=seed, on_step=on_step)
     calibration = own if data is None else from_data(bundle, program, data[1], data[0], seed=seed)
@@ -186,14 +187,14 @@ def _quantize(
 
 
 def calibrate(model: onnx.ModelProto, calibration: Calibration) -> Ranges:
-    """The ranges of all that is quantized."""
-    return ranges_of(model, calibration.feeds, sorted({*LAYERS, "Concat"}))
+    """Return the ranges of all values that are quantized."""
+    return find_ranges(model, calibration.feeds, sorted({*LAYERS, "Concat"}))
 
 
 def require_covered(
     model: onnx.ModelProto, quantized: onnx.ModelProto, chosen: Sequence[str], runs: Calibration
 ) -> list[float]:
-    """Each row's error over what ranges of these very runs leave; CheckFailed from RATIO on."""
+    """Return each row's error over its error with ranges of these runs. CheckFailed at RATIO."""
     exact = outputs(model, runs.feeds)
     errors = squared_errors(quantized, runs.feeds, exact)
     own = squared_errors(in_8_bits(model, calibrate(model, runs), chosen), runs.feeds, exact)
@@ -203,16 +204,18 @@ def require_covered(
     if not ratios[worst] < RATIO:
         raise CheckFailed(
             f"int8 fails at row {runs.rows[worst]} of {len(runs.program)}: its error is "
-            f"{ratios[worst]:.1f} times what ranges of the whole run leave, more than {RATIO}",
+            f"{ratios[worst]:.1f} times that with ranges of the whole run, more than {RATIO}",
             "calibrate over the whole program, or stay with fp32",
         )
     return ratios.tolist()
 
 
 def _target(bundle: Bundle, out: Path | str | None, force: bool, replace: Listing | None) -> Path:
-    """The folder to write, after all that can be said against it before any work."""
+    """Return the folder to write, or raise the error that writing it would end in."""
     if out is None and INT8 in bundle.manifest.files and not force:
-        raise UsageError(f"{bundle.path} has int8 already", "`force` to make it anew, or `out`")
+        raise UsageError(
+            f"{bundle.path} has int8 already", "replace it with `force`, or give `out`"
+        )
     target = destination(bundle.path if out is None else out, replace=replace)
     parent = next(folder for folder in target.parents if folder.exists())
     if not os.access(parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
@@ -223,7 +226,7 @@ def _target(bundle: Bundle, out: Path | str | None, force: bool, replace: Listin
 def _compared(
     quantized: Bundle, bundle: Bundle, seed: int, on_step: Callable[[], None]
 ) -> Verification:
-    """int8 against fp32 over the bundle's own program."""
+    """Compare int8 with fp32 over the bundle's own program."""
     threads = threads_for(bundle.manifest.files[STEP].size)
     return compare(
         OnnxRuntimeCpu(quantized, threads=threads, precision="int8"),
@@ -237,8 +240,8 @@ def _compared(
 
 
 def bounds_for(result: Verification) -> Bounds:
-    """The errors that were measured with their slack; in dB that is 20 log10 SLACK less."""
-    psnr = min(result.psnr, 120.0)  # two equal runs have no finite one
+    """Return the measured errors with their slack; SLACK takes 20 log10 SLACK dB from the PSNR."""
+    psnr = min(result.psnr, 120.0)  # the PSNR of two equal runs is infinite
     return Bounds(
         step_error=max(STEP_SLACK * result.step_error, 1e-6), psnr=psnr - 20 * math.log10(SLACK)
     )
@@ -257,7 +260,7 @@ def _calibration_record(calibration: Calibration) -> dict[str, Any]:
 def _layer_records(
     model: onnx.ModelProto, inner: Sequence[str], found: dict[str, float], kept: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Every product of the network, in running order: its precision, its share of the error."""
+    """Return precision and share of the error of the network's products, in running order."""
     records: dict[str, dict[str, Any]] = {}
     for node, title in titles(model).items():
         if node in inner:
@@ -269,7 +272,7 @@ def _layer_records(
 
 
 def _errors_record(result: Verification, seed: int) -> dict[str, Any]:
-    """Teacher-forced, against fp32: each row's largest and RMS error over the largest |x|."""
+    """Return each row's largest and RMS error against fp32, over the largest |x|."""
     return {
         "program": result.program.name,
         "samples": result.samples,

@@ -1,7 +1,7 @@
-"""What the step graph is fed on its way through a program, and the ranges of values inside it.
+"""Collect inputs of the step graph over a program, and the ranges of values inside the graph.
 
 The activations of a diffusion network shift with the noise level (Li et al. 2023, Q-Diffusion;
-Shang et al. 2023, PTQ4DM), so the feeds are spread over all rows of a program.
+Shang et al. 2023, PTQ4DM), so the inputs are spread over all rows of a program.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,16 +27,16 @@ Feed = dict[str, NDArray[Any]]
 Ranges = dict[str, tuple[float, float]]  # value -> its smallest and largest element
 OnStep = Callable[[], None]
 
-ROWS: Final = 64  # of a program that are looked at, evenly spread
-_SAMPLES, _FEEDS = 4, 128  # at least so many samples, and so many samples times rows
-_SMALL: Final = 1 << 24  # bytes of a step graph that one thread runs faster than several
+ROWS: Final = 64  # the most rows of a program that are used, evenly spread
+_SAMPLES, _FEEDS = 4, 128  # the fewest samples, and the fewest samples times rows
+_SMALL: Final = 1 << 24  # one thread runs step graphs of fewer bytes faster than several threads
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Feeds of the step graph, one for each of `rows` of a program.
+    """Feeds (inputs by name) of the step graph, one for each of `rows` of a program.
 
-    `source` is "self", or the name of the data whose noised samples they are.
+    `source` is "self", or the name of the data that noise was added to.
     """
 
     source: str
@@ -56,7 +56,7 @@ def from_trajectory(
     seed: int = 0,
     on_step: OnStep = lambda: None,
 ) -> Calibration:
-    """The feeds of the model's own run of a program, in fp32, at `rows` of its rows."""
+    """Return the feeds of the model's own run of a program, in fp32, at `rows` of its rows."""
     samples = samples_for(program) if samples is None else samples
     wanted = _spread(len(program), rows)
     session = _session(bundle)
@@ -86,11 +86,11 @@ def from_data(
     rows: int = ROWS,
     seed: int = 0,
 ) -> Calibration:
-    """Clean samples [N, *S] under the noise of `rows` of a program's rows; the history is empty."""
+    """Return feeds of clean samples [N, *S] with the noise of `rows` of the rows; history is 0."""
     shape = bundle.spec.shape
     if data.shape[1:] != shape:
         raise UsageError(
-            f"{source} has samples {list(data.shape[1:])}, and the model takes {list(shape)}",
+            f"{source} has samples {list(data.shape[1:])}, but the model takes {list(shape)}",
             "give data of the model's size",
         )
     wanted = _spread(len(program), rows)
@@ -108,7 +108,7 @@ def from_data(
 
 
 def first_samples(feed: Feed, count: int) -> Feed:
-    """A feed of at most so many of its samples."""
+    """Return a feed with at most `count` of its samples."""
 
     def cut(name: str, value: NDArray[Any]) -> NDArray[Any]:
         if name in ("table", "cond_table"):
@@ -119,17 +119,17 @@ def first_samples(feed: Feed, count: int) -> Feed:
 
 
 def samples_for(program: Program) -> int:
-    """Samples enough for ranges: the more, the fewer rows there are."""
+    """Return the number of samples to find ranges with; fewer rows take more samples."""
     return max(_SAMPLES, -(-_FEEDS // len(program)))
 
 
 def threads_for(size: int) -> int | None:
-    """Of a session of a step graph of `size` bytes; None is all cores."""
+    """Return the threads to run a step graph of `size` bytes with; None is all cores."""
     return 1 if size < _SMALL else None
 
 
 def reader(feeds: Iterable[Feed]) -> Any:
-    """Feeds as ONNX Runtime's calibration reads them."""
+    """Return feeds in the form that ONNX Runtime's calibration reads."""
     base: Any = onnx_quantization().CalibrationDataReader
 
     class Reader(base):
@@ -142,8 +142,8 @@ def reader(feeds: Iterable[Feed]) -> Any:
     return Reader()
 
 
-def ranges_of(model: onnx.ModelProto, feeds: Iterable[Feed], ops: Sequence[str]) -> Ranges:
-    """The range of what nodes of these kinds take and give, over all feeds; it includes 0."""
+def find_ranges(model: onnx.ModelProto, feeds: Iterable[Feed], ops: Sequence[str]) -> Ranges:
+    """Return the ranges, with 0, of inputs and outputs of nodes of these kinds, over all feeds."""
     quantization = onnx_quantization()
     with temporary_folder() as folder:
         path = folder / "step.onnx"
@@ -168,15 +168,18 @@ def _session(bundle: Bundle) -> Any:
 
 
 def _spread(length: int, count: int) -> tuple[int, ...]:
-    """`count` of `length` rows, evenly spread, the first and the last among them."""
+    """Return `count` of `length` rows, evenly spread, with the first and the last."""
     if count < 1:
-        raise UsageError(f"{count} rows", "calibrate with at least 1")
+        raise UsageError(f"{count} rows are too few", "calibrate with at least 1")
     spread = np.linspace(0, length - 1, min(count, length)).round()
     return tuple(np.unique(spread.astype(int)).tolist())
 
 
 def _fixed(bundle: Bundle, program: Program, samples: int) -> tuple[Feed, NDArray[np.int64]]:
-    """What stays the same in all rows; and each sample's first row. Labels are dealt out."""
+    """Return the inputs that stay the same in all rows, and each sample's first row.
+
+    The samples take the labels in turn.
+    """
     spec = bundle.spec
     of = np.arange(samples) % (spec.classes + spec.null_label) if spec.classes else None
     rows = lay_out_rows(program, spec, samples, None if of is None else Labels(of))

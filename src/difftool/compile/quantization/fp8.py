@@ -1,7 +1,7 @@
-"""The quantized step graph with 8-bit floats, E4M3, in the place of integers.
+"""Make a quantized step graph with 8-bit floats, E4M3, instead of integers.
 
-What is quantized, where and over which range is what `symmetric` found for int8. The floats have
-3 bits of mantissa wherever they are in that range, so that small values keep their precision.
+The quantized values and their ranges are those that `symmetric` finds for int8. A float has 3 bits
+of mantissa everywhere in its range, so small values keep their precision.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ _INTEGERS: Final = 127.0
 
 
 def in_fp8(bundle: Bundle) -> onnx.ModelProto:
-    """The step graph with its products in 8-bit floats; see `in_int8` for what it raises."""
+    """Return the step graph with its products in 8-bit floats; raise the errors of `in_int8`."""
     exact = {
         tensor.name: tensor
         for tensor in onnx.load_from_string(bundle.graph(STEP).data).graph.initializer

@@ -1,8 +1,8 @@
-"""The step graph with some of its network's layers in 8 bits, as ONNX Runtime's CPU runs them best.
+"""Put layers of a step graph's network in 8 bits, in the form that ONNX Runtime's CPU runs best.
 
 Activations are unsigned with a zero point, since SiLU leaves little below 0, and have one scale for
-each tensor; weights are signed with a scale for each channel (U8S8, which VNNI multiplies). What
-stands between a quantizer and its dequantizer, ONNX Runtime computes in integers.
+each tensor. Weights are signed with a scale for each channel (U8S8, which VNNI multiplies). ONNX
+Runtime computes in integers between a quantizer and its dequantizer.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,15 +22,15 @@ _FLOAT: Final = ir.DataType.FLOAT
 _UINT8: Final = ir.DataType.UINT8
 
 _LEVELS: Final = 255  # steps of an unsigned scale
-_SYMMETRIC: Final = 127  # and to either side of 0
-_MIDDLE: Final = 128  # 0 of an unsigned scale that is symmetric
+_SYMMETRIC: Final = 127  # steps to each side of 0
+_MIDDLE: Final = 128  # the zero point of an unsigned scale that is symmetric
 
 
 def layers(model: onnx.ModelProto) -> list[str]:
-    """Names of the network's layers, in running order: its products but for the first and last.
+    """Return names of the network's layers, in running order: its products but the first and last.
 
-    The first sees x itself and the last makes F: their errors reach the sample undiminished, and
-    they are cheap.
+    The first reads x itself and the last makes F. Their errors would reach the sample in full, and
+    they are cheap in float.
     """
     graph = ir.from_proto(model).graph
     inside = network_nodes(graph)
@@ -41,7 +41,7 @@ def layers(model: onnx.ModelProto) -> list[str]:
 
 
 def titles(model: onnx.ModelProto) -> dict[str, str]:
-    """All products of the network, in running order -> what people call them: by their weights."""
+    """Return titles, from the names of weights, of the network's products in running order."""
     graph = ir.from_proto(model).graph
     inside = network_nodes(graph)
     found = {}
@@ -54,7 +54,7 @@ def titles(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def in_8_bits(model: onnx.ModelProto, ranges: Ranges, chosen: Collection[str]) -> onnx.ModelProto:
-    """The step graph with the `chosen` layers in 8 bits; activations have these ranges."""
+    """Return the step graph with the `chosen` layers in 8 bits; activations have these ranges."""
     parsed = ir.from_proto(model)
     writer = _Writer(parsed.graph, ranges)
     for node in list(parsed.graph):
@@ -72,16 +72,16 @@ def _weight(node: ir.Node) -> ir.Value | None:
 
 
 class _Writer:
-    """Puts quantizers into a graph, from its start to its end; a value gets one at most."""
+    """A graph that quantizers are put into, from start to end; a value gets at most one."""
 
     def __init__(self, graph: ir.Graph, ranges: Ranges) -> None:
         self._graph = graph
         self._ranges = dict(ranges)
         self._twins: dict[ir.Value, tuple[ir.Value, float]] = {}  # the same in 8 bits; its scale
-        self._new: list[ir.Node] = []  # that are to be inserted
+        self._new: list[ir.Node] = []  # nodes to insert
 
     def quantize(self, node: ir.Node) -> None:
-        """Take what a node multiplies in 8 bits, and what a convolution gives."""
+        """Quantize the inputs of a product, and the output if it is a convolution."""
         data, second = node.inputs[:2]
         assert data is not None
         assert second is not None
@@ -104,7 +104,7 @@ class _Writer:
         node.replace_input_with(1, self._constant(f"{node.name}.weight", whole, scales, axis))
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None and bias.const_value is not None:
-            # In the scale of the products' sums, to which it is added.
+            # The bias has the scale of the sums of products that it is added to.
             sums = scale * scales
             added = np.round(bias.const_value.numpy() / sums).clip(-(2**31), 2**31 - 1)
             name = f"{node.name}.bias"
@@ -118,7 +118,7 @@ class _Writer:
             self._graph.insert_after(node, self._new_nodes())
 
     def _twin(self, value: ir.Value) -> tuple[ir.Value, float]:
-        """A value through 8 bits, and its scale."""
+        """Return a value that went through 8 bits, and its scale."""
         if value not in self._twins:
             low, high = self._ranges[str(value.name)]
             scale = float(_positive((high - low) / _LEVELS))
@@ -129,11 +129,11 @@ class _Writer:
         return self._twins[value]
 
     def _joined(self, parts: Sequence[ir.Value]) -> tuple[ir.Value, float, NDArray[np.float64]]:
-        """What a concatenation gives, with a quantizer for each part; its scale, and factors for
-        the weight's input channels.
+        """Return a concatenation of quantized parts, its scale, and factors for the weight.
 
-        Skips have other ranges than what they are joined to (Q-Diffusion, section 3.3). Behind the
-        concatenation there is one scale, that of the first part; the others' go into the weight.
+        Skips have other ranges than the parts that they are joined to (Q-Diffusion, section 3.3).
+        The concatenation has one scale, that of its first part. Those of the other parts go into
+        the input channels of the weight.
         """
         largest = [max(map(abs, self._ranges[str(part.name)])) for part in parts]
         scales = _positive(np.array(largest) / _SYMMETRIC)
@@ -160,7 +160,7 @@ class _Writer:
     def _constant(
         self, name: str, whole: NDArray[Any], scales: NDArray[np.float64], axis: int
     ) -> ir.Value:
-        """A weight or bias of whole numbers, with a scale for each entry of an axis."""
+        """Return a weight or bias of whole numbers, with a scale for each entry of an axis."""
         zeros = np.zeros(len(scales), whole.dtype)
         inputs = [self._initializer(f"{name}.whole", whole), *self._parameters(name, scales, zeros)]
         return self._node("DequantizeLinear", inputs, name, _FLOAT, {"axis": axis})
@@ -201,7 +201,7 @@ class _Writer:
 
 
 def _parts(node: ir.Node) -> Sequence[ir.Value]:
-    """What the channels that a convolution takes are joined of, if they are."""
+    """Return the parts of the concatenation that a convolution reads, or () if it reads none."""
     data = node.inputs[0]
     join = data.producer() if data is not None else None
     if node.op_type != "Conv" or join is None or join.op_type != "Concat":
@@ -215,7 +215,7 @@ def _parts(node: ir.Node) -> Sequence[ir.Value]:
 
 
 def _channel_axis(node: ir.Node, weight: NDArray[Any]) -> int:
-    """The axis of a weight along which the outputs lie."""
+    """Return the axis of a weight that the outputs lie along."""
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":
@@ -224,5 +224,5 @@ def _channel_axis(node: ir.Node, weight: NDArray[Any]) -> int:
 
 
 def _positive(scale: Any) -> NDArray[np.float64]:
-    """A scale that can be divided by; that of a value that is always 0 does not matter."""
+    """Return a scale without zeros, to divide by; any will do for a value that is always 0."""
     return np.where(np.asarray(scale) > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1.0)

@@ -1,4 +1,4 @@
-"""Which layers bear 8 bits: each is tried alone, from the exact model's own states."""
+"""Find the layers that tolerate 8 bits: each is tried alone, from states of the exact model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -17,8 +17,8 @@ from difftool.compile.quantization.calibration import (
 from difftool.compile.quantization.graph import in_8_bits
 from difftool.runtime.backends.sessions import cpu_session
 
-FAIR_SHARES: Final = 4.0  # a layer that brings so many times its part of the error stays in float
-_FEEDS, _SAMPLES = 8, 1  # on which each layer is tried
+FAIR_SHARES: Final = 4.0  # a layer with more than so many equal shares of the error stays in float
+_FEEDS, _SAMPLES = 8, 1  # the feeds, and the samples in each, that a layer is tried on
 
 
 def shares(
@@ -28,9 +28,9 @@ def shares(
     feeds: Sequence[Feed],
     on_layer: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Layer -> its share of the squared error of x after one row, 0 to 1, the mean over the feeds.
+    """Return each layer's share, 0 to 1, of the squared error of x after a row; the mean of feeds.
 
-    Errors of single layers are small and nearly independent, so that their squares add up.
+    Errors of single layers are small and nearly independent, so their squares add up.
     """
     some = [first_samples(feed, _SAMPLES) for feed in feeds[:: -(-len(feeds) // _FEEDS)]]
     exact = outputs(model, some)
@@ -44,13 +44,13 @@ def shares(
 
 
 def failing(shares: dict[str, float]) -> list[str]:
-    """The layers that bring more than FAIR_SHARES times what they would if all were equal."""
+    """Return the layers whose share is more than FAIR_SHARES times an equal share."""
     limit = FAIR_SHARES / max(1, len(shares))
     return [layer for layer, share in shares.items() if share > limit]
 
 
 def outputs(model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[Floats]:
-    """x after the row of each feed."""
+    """Return x after the row of each feed."""
     session = _session(model)
     return [session.run(["x_next"], feed)[0] for feed in feeds]
 
@@ -58,7 +58,7 @@ def outputs(model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[Floats]:
 def squared_errors(
     model: onnx.ModelProto, feeds: Sequence[Feed], exact: Sequence[Floats]
 ) -> NDArray[np.float64]:
-    """The mean squared difference of x after the row of each feed, [feeds]."""
+    """Return the mean squared difference of x after the row of each feed, [feeds]."""
     pairs = zip(outputs(model, feeds), exact, strict=True)
     return np.array([np.mean((x.astype(np.float64) - wanted) ** 2) for x, wanted in pairs])
 

@@ -1,8 +1,9 @@
-"""A step graph whose network computes its products in 8-bit integers, calibrated on its own runs.
+"""Make a step graph whose network computes its products in 8-bit integers, for TensorRT.
 
-Weights are symmetric with a scale for each channel, activations symmetric with one for each tensor,
-so that every zero point is 0, as TensorRT demands. Q/DQ pairs stand around the products with
-weights; those of attention, and the first and the last layer, stay as they are.
+It is calibrated on the model's own run. Weights are symmetric with a scale for each channel, and
+activations symmetric with one for each tensor, so that every zero point is 0, as TensorRT demands.
+Q/DQ pairs stand around the products that have weights. Products of attention, and the first and
+the last layer, stay as they are.
 """
 
 import logging
@@ -18,12 +19,13 @@ from difftool.compile.quantization.calibration import from_trajectory, reader
 from difftool.errors import UsageError
 from difftool.files import temporary_folder
 
-_SAMPLES: Final = 2  # of the calibrating run
+_SAMPLES: Final = 2  # in the run to calibrate on
 
 
 def in_int8(bundle: Bundle) -> onnx.ModelProto:
-    """The step graph with its products in int8; activations get the range that the bundle's
-    default program takes them through, with samples of seed 0.
+    """Return the step graph with its products in int8.
+
+    Activations get the ranges of a run of the bundle's default program with seed 0.
 
     Raises:
         UsageError: the network is too small to have a layer between its first and its last.
@@ -41,7 +43,8 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
         out = folder / "int8.onnx"
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # it recommends a preprocessing that changes other nodes
+        # ONNX Runtime warns that it wants a preprocessing, which would change other nodes.
+        root.setLevel(logging.ERROR)
         try:
             quantization.quantize_static(
                 model,
@@ -64,7 +67,7 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
 
 
 def _inner_products(model: onnx.ModelProto) -> list[str]:
-    """Names of the network's products with weights, in running order, but the first and last."""
+    """Return names of the network's products with weights but the first and last, in order."""
     graph = ir.from_proto(model).graph
     inside = network_nodes(graph)
     names = [

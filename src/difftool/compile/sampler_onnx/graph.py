@@ -1,15 +1,16 @@
-"""The graph of `sampler.onnx`.
+"""Write `sampler.onnx`, a graph with these inputs and outputs.
 
-    in : seed uint64 [1], n int64 [1]; and optional first_sample int64 [1], table [R, columns],
-         cond [U], start [3]; of a model with classes label int64 [1 or N], of a step with
-         "guidance" guidance_scale [1], of one with "known" known and mask [1 or N, *S];
-         to run only `rows` rows from `row` on, int64 [1], from x [N, *S] and history [K, N, *S]
-    out: of a model of images images uint8 [N, H, W, C]; samples [N, *S], history_next [K, N, *S],
-         denoised [N, *S]
+    in : seed uint64 [1], n int64 [1]
+         optional, for all models: first_sample int64 [1], table [R, columns], cond [U], start [3]
+         optional, to run only some rows: row and rows int64 [1], x [N, *S], history [K, N, *S]
+         optional, for a model with classes: label int64 [1 or N]
+         optional, for a step graph with "guidance": guidance_scale [1]
+         optional, for a step graph with "known": known and mask [1 or N, *S]
+    out: samples [N, *S], history_next [K, N, *S], denoised [N, *S]
+         before them, for a model of images: images uint8 [N, H, W, C]
 
-Optional inputs are of ONNX's optional type. A binding that demands every input feeds an empty
-tensor, which means the same. `samples` and `history_next` of a run of some rows are `x` and
-`history` of the next.
+Optional inputs have ONNX's optional type. If a binding demands every input, an empty tensor stands
+for a missing one. To go on after some rows, feed `samples` and `history_next` as `x` and `history`.
 """
 
 import json
@@ -44,7 +45,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class PortableSampler:
-    """A `sampler.onnx`: its file with size and sha256, and what it runs by default."""
+    """A `sampler.onnx`: its file with size and sha256, its default program, and its precision."""
 
     path: Path
     size: int
@@ -61,17 +62,17 @@ def portable(
     precision: str = "fp32",
     force: bool = False,
 ) -> PortableSampler:
-    """Write the whole sampler of a bundle as one ONNX graph, which any ONNX Runtime runs.
+    """Write the whole sampler of a bundle as one ONNX graph that any ONNX Runtime can run.
 
     Args:
         bundle: a bundle, its folder, or the name of a shipped model.
         out: the file to write; `force` replaces it.
-        program: what the graph runs if it is fed no other; by default the bundle's own.
-        precision: of its step graph; the bundle must have it.
+        program: the program that the graph runs by default; if None, the bundle's own.
+        precision: precision of the step graph; the bundle must have it.
 
     Raises:
-        UsageError: `out` exists, or the program asks for what the step graph lacks, or starts from
-            data.
+        UsageError: `out` exists, or the program needs a feature that the step graph lacks, or
+            starts from data.
         ArtefactError: the bundle has no step graph in that precision.
 
     Examples:
@@ -89,11 +90,11 @@ def portable(
 
 
 def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") -> bytes:
-    """`sampler.onnx` of a bundle, with `program` as its default and its step in a precision.
+    """Return `sampler.onnx` of a bundle, with `program` as its default and a step in a precision.
 
     Raises:
-        ArtefactError: the bundle has no step in that precision.
-        UsageError: the program asks for what the step graph lacks, or starts from data.
+        ArtefactError: the bundle has no step graph in that precision.
+        UsageError: the program needs a feature that the step graph lacks, or starts from data.
     """
     if program.adaptive and Feature.NORMS not in bundle.features:
         raise UsageError(
@@ -152,7 +153,7 @@ def _graph(
         nothing = ops.constant(np.zeros((1, *spec.shape)), np.float32)
         for name in ("known", "mask"):
             given = inputs.optional(name, nothing)
-            # The step graph says that all its batches are equal, and is taken at its word.
+            # In the step graph all batch sizes are the same, so [1, *S] must be expanded first.
             fixed[name] = ops("Expand", given, ops("Shape", state.x))
     state = run_rows(ops, step, noise, state, begin, end, fixed, spec.shape)
     outputs = [
@@ -165,7 +166,7 @@ def _graph(
 
 
 def _span(ops: Ops, inputs: Inputs, length: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """The first row to run and that behind the last, int64 [1]: all, or as `row` and `rows` say."""
+    """Return the first row to run and the end, int64 [1]: those of `row` and `rows`, or all."""
     zero = ops.ints(0)
     row = inputs.optional("row", zero)
     rows = inputs.optional("rows", ops.ints(MAX_ROWS))
@@ -174,20 +175,20 @@ def _span(ops: Ops, inputs: Inputs, length: ir.Value) -> tuple[ir.Value, ir.Valu
 
 
 def _state(ops: Ops, inputs: Inputs, laid: Laid, begin: ir.Value, start: ir.Value) -> State:
-    """Where the run begins: at the start, or at the `x` and `history` that another left."""
+    """Return the state that the run begins with: the start, or the inputs `x` and `history`."""
     slots = ops("Sub", ops.size(laid.table, 1), ops.ints(Column.HISTORY))
     like_x = ops("Shape", start)
     like_history = ops("Concat", slots, like_x, axis=0)
     nothing = ops("ConstantOfShape", like_history)
     start.dtype = nothing.dtype = ir.DataType.FLOAT
-    # A reshape refuses what has another size, which might be broadcast behind it.
+    # Reshape refuses inputs of a wrong size, which might be broadcast later.
     x = ops("Reshape", inputs.optional("x", start), like_x)
     history = ops("Reshape", inputs.optional("history", nothing), like_history)
     return State(x, history, ops("Add", laid.first_row, begin), x)
 
 
 def _start(ops: Ops, noise: Noise, start: ir.Value) -> ir.Value:
-    """x before the first row, [N, *S]: start[0] + start[1] * uniform + start[2] * normal."""
+    """Return x before the first row: start[0] + start[1] * uniform + start[2] * normal, [N, *S]."""
     first = ops.ints(0)
     offset, width, scale = ops.several("Split", 3, start, axis=0, num_outputs=3)
     uniform = ops("Squeeze", noise.uniform(ops, first), first)
@@ -199,7 +200,7 @@ def _start(ops: Ops, noise: Noise, start: ir.Value) -> ir.Value:
 def _cond_table(
     ops: Ops, conditioner: ir.Model | None, cond: ir.Value, label: ir.Value | None
 ) -> ir.Value:
-    """What the conditioner makes of all conds, [U, C]; C is 0 where the network takes nothing."""
+    """Return the conditioner's output for all conds, [U, C]; C is 0 without a conditioner."""
     if conditioner is None:
         return ops("ConstantOfShape", ops("Concat", ops("Shape", cond), ops.ints(0), axis=0))
     inputs = {"cond": cond} if label is None else {"cond": cond, "label": label}
@@ -207,14 +208,14 @@ def _cond_table(
 
 
 def _output(ops: Ops, name: str, result: ir.Value, *shape: int | str) -> ir.Value:
-    """A float32 output of the graph."""
+    """Return a float32 output of the graph."""
     output = ops("Identity", result)
     output.name, output.dtype, output.shape = name, ir.DataType.FLOAT, ir.Shape(shape)
     return output
 
 
 def _images(ops: Ops, samples: ir.Value, spec: ModelSpec) -> ir.Value:
-    """Samples as pixels uint8 [N, H, W, C], as `difftool.runtime.images.to_uint8` makes them."""
+    """Return pixels uint8 [N, H, W, C], as `difftool.runtime.images.to_uint8` makes them."""
     assert spec.data_range is not None
     low, high = spec.data_range
     levels = ops("Mul", ops("Sub", samples, ops.floats(low)), ops.floats(255 / (high - low)))

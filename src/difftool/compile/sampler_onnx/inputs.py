@@ -1,4 +1,4 @@
-"""The inputs of `sampler.onnx`, most of which may be left out."""
+"""The inputs of `sampler.onnx`. Most of them may be left out."""
 
 import numpy as np
 import onnx_ir as ir
@@ -7,21 +7,21 @@ from difftool.compile.sampler_onnx.ops import Ops, value
 
 
 class Inputs:
-    """Inputs as they are asked for; what is made of them stands in `ops`."""
+    """Inputs that are added when they are asked for; their nodes go into `ops`."""
 
     def __init__(self, ops: Ops) -> None:
         self._ops = ops
         self.all: list[ir.Value] = []
 
     def required(self, name: str, kind: ir.DataType) -> ir.Value:
-        """An input [1]."""
+        """Add an input [1]."""
         self.all.append(value(name, kind, 1))
         return self.all[-1]
 
     def optional(self, name: str, default: ir.Value) -> ir.Value:
-        """An input that may be left out; without it, or if it is empty, it is `default`.
+        """Add an input that may be left out; return its value, or `default` if it has none.
 
-        It has no declared shape: then every empty tensor will do, whatever the input's rank.
+        No shape is declared, so that an empty tensor of any rank stands for an absent input.
         """
         ops, kind = self._ops, default.dtype
         assert kind is not None

@@ -1,4 +1,4 @@
-"""Class labels in the graph: what `difftool.diffusion.labels.rows_of` does, as nodes."""
+"""Class labels in the graph: the nodes for `difftool.diffusion.labels.lay_out_rows`."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from difftool.diffusion.columns import Column
 
 @dataclass(frozen=True)
 class Laid:
-    """Table [B * R, columns] and conds [U], one block for each label; see `Rows`."""
+    """A table [B * R, columns] and conds [U], with one block for each label; see `Rows`."""
 
     table: ir.Value
     cond: ir.Value
@@ -30,9 +30,10 @@ def lay_out(
     classes: int,
     guided: bool,
 ) -> Laid:
-    """The rows for samples of these indices [N]; asks for `label`, and `guidance_scale`.
+    """Lay out the rows for samples with these indices [N].
 
-    A negative label, the default, is the sample's index modulo the classes.
+    This adds the inputs `label` and `guidance_scale`. A negative label, the default, stands for the
+    sample's index modulo the number of classes.
     """
     if not classes:
         return Laid(table, cond, None, ops("Mul", indices, ops.ints(0)))
@@ -58,7 +59,7 @@ def lay_out(
 def _tiled(
     ops: Ops, table: ir.Value, blocks: ir.Value, width: ir.Value, scale: ir.Value | None
 ) -> ir.Value:
-    """The table once for each block of conds, pointing into it; the null label's is the last."""
+    """Repeat the table for each block of conds that it points to; the null label's is the last."""
     columns = ops.size(table, 1)
     zero = ops.ints(0)
     places = ops.numbers(zero, columns)

@@ -1,8 +1,8 @@
-"""The noise of `difftool.diffusion.noise` as nodes: the same words, and numbers up to ulps.
+"""The noise of `difftool.diffusion.noise` as nodes: the same words, and numbers equal up to ulps.
 
-The products of Philox are those of a matrix: ONNX Runtime has had MatMul of uint64 for long, Mul
-not. Two words of a counter stand beside each other, (c0, c2) and (c1, c3), so that a round
-is (p1, p0) = (c0, c2) [[0, M0], [M1, 0]] and two exclusive ors.
+Philox multiplies uint64. Older versions of ONNX Runtime have MatMul of uint64 but not Mul, so the
+products are written as a matrix product. The words of a counter are kept in pairs, (c0, c2) and
+(c1, c3). A round is then (p1, p0) = (c0, c2) [[0, M0], [M1, 0]] and two exclusive ors.
 """
 
 import math
@@ -22,9 +22,9 @@ _LOW: Final = 0xFFFFFFFF
 
 
 class Noise:
-    """The noise of samples, by their indices int64 [N], of one seed, uint64 [1].
+    """The noise of samples with indices int64 [N], from one seed, uint64 [1].
 
-    The nodes for key and counters go into `ops`, those of a draw where it is used.
+    The nodes for key and counters go into `ops`. Those of a draw go into the graph that uses it.
     """
 
     def __init__(self, ops: Ops, seed: ir.Value, indices: ir.Value, shape: Sequence[int]) -> None:
@@ -36,7 +36,7 @@ class Noise:
         self._sample = ops("Mul", sample, ops.ints(1, 0))
 
     def normal(self, ops: Ops, draws: ir.Value) -> ir.Value:
-        """Standard normal float32 [D, N, *S] for draws int64 [D]."""
+        """Return standard normal float32 [D, N, *S] for draws int64 [D]."""
         even, odd = self._words(ops, draws)
         radius = ops("Sqrt", ops("Mul", ops.floats(-2), ops("Log", _unit(ops, even))))
         angle = ops("Mul", ops.floats(2 * np.pi), _unit(ops, odd))
@@ -45,11 +45,11 @@ class Noise:
         )
 
     def uniform(self, ops: Ops, draws: ir.Value) -> ir.Value:
-        """Uniform float32 [D, N, *S] in (0, 1] for draws int64 [D]."""
+        """Return uniform float32 [D, N, *S] in (0, 1] for draws int64 [D]."""
         return self._joined(ops, *(_unit(ops, words) for words in self._words(ops, draws)))
 
     def _words(self, ops: Ops, draws: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Words 0 and 2, and words 1 and 3, of every block of four: uint64 [D, N, blocks, 2]."""
+        """Return words 0 and 2, and 1 and 3, of each block of four: uint64 [D, N, blocks, 2]."""
         blocks = np.arange(-(-self._count // 4))
         even = ops.constant(np.stack([blocks, np.full_like(blocks, SAMPLING)], axis=-1), np.uint64)
         draw = ops("Mul", ops("Unsqueeze", draws, ops.ints(1, 2, 3)), ops.ints(0, 1))
@@ -64,7 +64,7 @@ class Noise:
         return even, odd
 
     def _joined(self, ops: Ops, first: ir.Value, second: ir.Value) -> ir.Value:
-        """Numbers [D, N, blocks, 2] of every pair's halves as [D, N, *S]."""
+        """Interleave the numbers of all pairs, twice [D, N, blocks, 2], into [D, N, *S]."""
         last = ops.ints(-1)
         pairs = ops(
             "Concat", ops("Unsqueeze", first, last), ops("Unsqueeze", second, last), axis=-1
@@ -77,7 +77,7 @@ class Noise:
 
 
 def _round_keys(ops: Ops, seed: ir.Value) -> Sequence[ir.Value]:
-    """The key of each round, uint64 [1, 2]."""
+    """Return the key of each round, uint64 [1, 2]."""
     low = ops("BitwiseAnd", seed, ops.constant([_LOW], np.uint64))
     high = ops("BitShift", seed, ops.constant([32], np.uint64), direction="RIGHT")
     key = ops("Cast", ops("Concat", low, high, axis=0), to=ir.DataType.INT64)
@@ -87,6 +87,6 @@ def _round_keys(ops: Ops, seed: ir.Value) -> Sequence[ir.Value]:
 
 
 def _unit(ops: Ops, words: ir.Value) -> ir.Value:
-    """Words as float32 in (0, 1]."""
+    """Return words as float32 in (0, 1]."""
     scaled = ops("Mul", ops("Cast", words, to=ir.DataType.FLOAT), ops.floats(2.0**-32))
     return ops("Add", scaled, ops.floats(2.0**-33))

@@ -1,4 +1,4 @@
-"""Nodes of an ONNX graph, written one after another, with names that no nested graph repeats."""
+"""Write the nodes of an ONNX graph one by one, with names that nested graphs do not repeat."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -7,14 +7,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import ArrayLike, DTypeLike
 
-Shape = Sequence[int | str | None]  # of a value; a dimension may have a name or none
+Shape = Sequence[int | str | None]  # a dimension has a size, or a name, or neither
 Attribute = int | Sequence[int] | str | ir.Graph
 
 
 class Ops:
-    """A graph in the making. `ops("Add", a, b)` adds a node and returns its output.
+    """An unfinished graph. `ops("Add", a, b)` adds a node and returns its output.
 
-    Graphs inside its nodes may use every value that stands before them.
+    Graphs inside a node may use every value that was made before it.
     """
 
     def __init__(self, numbers: Iterator[int] | None = None) -> None:
@@ -23,13 +23,13 @@ class Ops:
         self._initializers: list[ir.Value] = []
 
     def __call__(self, kind: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
-        """The only output of a new node."""
+        """Add a node and return its only output."""
         return self.several(kind, 1, *inputs, **attributes)[0]
 
     def several(
         self, kind: str, outputs: int, *inputs: ir.Value | None, **attributes: Attribute
     ) -> Sequence[ir.Value]:
-        """The outputs of a new node."""
+        """Add a node and return its outputs."""
         name = f"{kind}_{next(self._numbers)}"
         node = ir.node(kind, inputs, attributes, num_outputs=outputs, name=name)
         for index, output in enumerate(node.outputs):
@@ -38,7 +38,7 @@ class Ops:
         return node.outputs
 
     def constant(self, values: ArrayLike, dtype: DTypeLike) -> ir.Value:
-        """An initializer of this graph."""
+        """Add an initializer to this graph."""
         array = np.asarray(values, dtype)
         tensor = ir.tensor(array, name=f"constant_{next(self._numbers)}")
         initializer = ir.Value(
@@ -51,35 +51,35 @@ class Ops:
         return initializer
 
     def ints(self, *values: int) -> ir.Value:
-        """int64 [len(values)]."""
+        """Add a constant, int64 [len(values)]."""
         return self.constant(values, np.int64)
 
     def floats(self, *values: float) -> ir.Value:
-        """float32 [len(values)]."""
+        """Add a constant, float32 [len(values)]."""
         return self.constant(values, np.float32)
 
     def squeezed(self, vector: ir.Value) -> ir.Value:
-        """A vector [1] as a scalar."""
+        """Return a vector [1] as a scalar."""
         return self("Squeeze", vector, self.ints(0))
 
     def size(self, tensor: ir.Value, axis: int) -> ir.Value:
-        """How long a tensor is along an axis, int64 [1]."""
+        """Return the size of a tensor along an axis, int64 [1]."""
         return self("Shape", tensor, start=axis, end=axis + 1)
 
     def numbers(self, first: ir.Value, end: ir.Value) -> ir.Value:
-        """int64 [end - first], from `first` on, both int64 [1]."""
+        """Return the numbers from `first` to `end`, both int64 [1], as int64 [end - first]."""
         one = self.constant(1, np.int64)
         return self("Range", self.squeezed(first), self.squeezed(end), one)
 
     def choice(
         self,
         condition: ir.Value,
-        where: Callable[["Ops"], ir.Value],
+        chosen: Callable[["Ops"], ir.Value],
         otherwise: Callable[["Ops"], ir.Value],
     ) -> ir.Value:
-        """The one or the other, each written into a graph of its own, by a bool []."""
+        """Return one of two values, by a bool []; each is written into a graph of its own."""
         branches = {}
-        for name, write in (("then_branch", where), ("else_branch", otherwise)):
+        for name, write in (("then_branch", chosen), ("else_branch", otherwise)):
             ops = Ops(self._numbers)
             branches[name] = ops.graph(name, [], [write(ops)])
         return self("If", condition, **branches)
@@ -91,10 +91,10 @@ class Ops:
         types: Sequence[tuple[ir.DataType, Shape]],
         write: Callable[["Ops", ir.Value, Sequence[ir.Value]], Sequence[ir.Value]],
     ) -> Sequence[ir.Value]:
-        """The state after so many trips, int64 [1].
+        """Return the state after `trips` of a loop, int64 [1].
 
-        `write` gets the body, the number of the trip, int64 [], and the state before it, which is
-        of these types; it returns the state after it.
+        `write` writes a trip: it gets the body, the trip's number, int64 [], and the state before
+        it, of these `types`, and returns the state after it.
         """
         name = f"loop_{next(self._numbers)}"
         number = value(f"{name}.trip", ir.DataType.INT64)
@@ -108,9 +108,9 @@ class Ops:
         return self.several("Loop", len(before), self.squeezed(trips), None, *state, body=body)
 
     def splice(self, model: ir.Model, prefix: str, **inputs: ir.Value) -> Sequence[ir.Value]:
-        """The graph of a model with its initializers, fed with `inputs`; returns its outputs.
+        """Move a model's nodes and initializers into this graph, fed with `inputs`.
 
-        The model is taken apart.
+        Return its outputs. The model is empty afterwards.
         """
         graph = model.graph
         nodes, outputs = list(graph), list(graph.outputs)
@@ -129,12 +129,12 @@ class Ops:
         return outputs
 
     def graph(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Graph:
-        """All of it as a graph."""
+        """Return the finished graph."""
         return ir.Graph(
             inputs, outputs, nodes=self._nodes, initializers=self._initializers, name=name
         )
 
 
 def value(name: str, kind: ir.DataType, *shape: int | str | None) -> ir.Value:
-    """A value that no node makes."""
+    """Return a value that no node makes."""
     return ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(shape))

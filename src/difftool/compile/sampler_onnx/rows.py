@@ -1,8 +1,8 @@
-"""The rows of a table as loops around the step graph.
+"""Run the rows of a table with loops around the step graph.
 
-The outer loop goes over blocks of rows that share one draw of noise, the inner one over a block's
-rows. The step's weights are initializers of the inner body, where ONNX Runtime packs them
-beforehand, which it does not do with what a nested graph takes from outside.
+The outer loop goes over blocks of rows whose noise is drawn together, the inner loop over the rows
+of a block. The step's weights are initializers of the inner loop's body, so that ONNX Runtime packs
+them in advance; it does not do that for values that a nested graph takes from outside.
 """
 
 import math
@@ -15,7 +15,7 @@ import onnx_ir as ir
 from difftool.compile.sampler_onnx.noise import Noise
 from difftool.compile.sampler_onnx.ops import Ops, Shape
 
-_BLOCK: Final = 1 << 16  # numbers of a draw: enough to hide what a node costs, and still in a cache
+_BLOCK: Final = 1 << 16  # numbers to draw together: enough to hide a node's cost, and still cached
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class State:
     denoised: ir.Value
 
     def all(self) -> list[ir.Value]:
-        """In the order of the step graph's outputs."""
+        """Return the values in the order of the step graph's outputs."""
         return [self.x, self.history, self.row, self.denoised]
 
 
@@ -42,9 +42,9 @@ def run_rows(
     fixed: Mapping[str, ir.Value],
     shape: Sequence[int],
 ) -> State:
-    """The state after rows begin .. end, int64 [1] each.
+    """Return the state after rows begin .. end, int64 [1] each.
 
-    `fixed` are the step's inputs that stay, by their names: table, cond_table and perhaps others.
+    `fixed` has, by name, the step's inputs that stay the same: table, cond_table and others.
     """
     n, one = ops.size(state.x, 0), ops.ints(1)
     numbers = ops("Mul", ops("Max", n, one), ops.ints(math.prod(shape)))
@@ -65,7 +65,7 @@ def run_rows(
         before = outer("Mul", outer("Unsqueeze", number, outer.ints(0)), block)
         first = outer("Add", begin, before)
         last = outer("Min", outer("Add", first, block), end)
-        after = outer.ints(1)  # draw 0 is the start's
+        after = outer.ints(1)  # draw 0 is the start noise
         draws = outer.numbers(outer("Add", first, after), outer("Add", last, after))
         drawn = noise.normal(outer, draws)
 

@@ -1,4 +1,4 @@
-"""A static page that samples a bundle in the browser: `sampler.onnx`, programs, and the page."""
+"""Write a static page that samples a bundle in the browser, with `sampler.onnx` and programs."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from difftool.files import atomic_directory, destination, read_json, write_atomi
 from difftool.runtime.images import is_image
 from difftool.runtime.shipped import open_bundle
 
-# What a page needs of the npm package onnxruntime-web; it lies in its folder dist.
+# The files that a page needs from the folder dist of the npm package onnxruntime-web.
 RUNTIME: Final = (
     "ort.wasm.min.mjs",
     "ort-wasm-simd-threaded.mjs",
@@ -27,7 +27,7 @@ RUNTIME: Final = (
 MODEL: Final = "model/model.json"
 
 _PAGE: Final = Path(__file__).parent / "page"
-# What the page offers besides the default program, as far as the model has the levels for it.
+# The programs that the page offers besides the default one, if the model has enough levels.
 _OFFERED: Final = {
     "dpmpp_2m": (10, 20, 50),
     "unipc": (10, 20),
@@ -38,7 +38,7 @@ _OFFERED: Final = {
 
 @dataclass(frozen=True)
 class Site:
-    """A page that samples in the browser: its folder, files, bytes, and what it offers first."""
+    """A page that samples in the browser: its folder, files, bytes, first program and precision."""
 
     path: Path
     files: int
@@ -62,14 +62,14 @@ def web(
     Args:
         bundle: a bundle, its folder, or the name of a shipped model.
         out: the folder to make; it appears whole or not at all.
-        runtime: where npm put onnxruntime-web; the page takes the files of it that it needs.
-        program: what the page offers first; by default the bundle's own.
-        precision: of its step graph; the bundle must have it.
-        title: of the page; by default the last part of the bundle's name.
+        runtime: the folder that holds onnxruntime-web, as npm installs it; its files are copied.
+        program: the program that the page offers first; by default the bundle's own.
+        precision: precision of the step graph; the bundle must have it.
+        title: title of the page; by default the last part of the bundle's name.
         force: replace `out`, which must itself be such a page and hold nothing else.
 
     Raises:
-        UsageError: something stands at `out`, or samples are neither images nor 2-D points.
+        UsageError: `out` exists, or samples are neither images nor 2-D points.
         MissingDependencyError: `runtime` does not hold onnxruntime-web.
         ArtefactError: the bundle has no step graph in that precision.
 
@@ -97,13 +97,13 @@ def _write_site(
     *,
     force: bool,
 ) -> Path:
-    """Write the page; return its folder, links followed."""
+    """Write the page; return its folder without symbolic links."""
     replace = _listed_files if force else None
     site = destination(out, replace=replace)
     if not is_image(bundle.spec) and bundle.spec.shape != (2,):
         raise UsageError(
-            f"a page has no picture of samples of shape {bundle.spec.shape}",
-            "it shows images, and points in the plane",
+            f"a page cannot show samples of shape {bundle.spec.shape}",
+            "choose a model of images, or of points in the plane",
         )
     files = find_runtime(runtime)
     sampler = portable_sampler(bundle, program, precision)
@@ -122,19 +122,19 @@ def _write_site(
 
 
 def find_runtime(folder: Path) -> Path:
-    """Where onnxruntime-web's files lie: a folder with its dist, the package, or node_modules."""
+    """Find onnxruntime-web's files in a folder: its dist, the package, node_modules, or above."""
     inside = ("", "dist", "onnxruntime-web/dist", "node_modules/onnxruntime-web/dist")
     for place in inside:
         if all((folder / place / name).is_file() for name in RUNTIME):
             return folder / place
     raise MissingDependencyError(
         f"{folder} holds no onnxruntime-web",
-        "run: npm install onnxruntime-web; or name its folder as `runtime`",
+        "run: npm install onnxruntime-web; or give its folder as `runtime`",
     )
 
 
 def _record(bundle: Bundle, program: Program, folder: Path, title: str) -> dict[str, Any]:
-    """What the page knows of the model; writes the programs that it names into `folder`."""
+    """Return the page's record of the model; write the programs that it names into `folder`."""
     programs = []
     for offered in [program, *_offered(bundle, program)]:
         file = f"{offered.call.name}-{len(offered)}.bin"
@@ -161,12 +161,12 @@ def _offered(bundle: Bundle, program: Program) -> Iterator[Program]:
                 continue
             try:
                 yield compile_program(bundle.spec, SamplerCall(sampler, {"steps": steps}))
-            except UsageError:  # the model has not so many levels
+            except UsageError:  # the model has fewer levels
                 continue
 
 
 def _listed_files(folder: Path) -> set[str]:
-    """The files of the page in a folder, by their path from there; UsageError if it is none."""
+    """Return the relative paths of a page's files; UsageError if the folder is no such page."""
     if not (folder / MODEL).is_file():
         raise UsageError(
             f"{folder} is not such a page, so it is not replaced", "choose another name"
