@@ -1,6 +1,5 @@
 """difftool bench: measure how fast a bundle runs here, alone and against peers."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -27,6 +26,7 @@ Examples:
 
 _SIZES: Final = "1,2,4,8,16,32"
 _GATE_STEPS: Final = 20  # of the runs whose outputs are compared
+_VERDICT: Final = ("passed", "step_error", "step_tolerance", "psnr_db", "psnr_tolerance_db")
 _HEADINGS: Final = (
     "batch",
     "on",
@@ -83,7 +83,7 @@ def bench(
     A ratio is a peer's time divided by that of the model.
     """
     from difftool.runtime import best_size, measure, open_backend, open_bundle, peak_memory
-    from difftool.verify import Side
+    from difftool.verify import Report, Side
 
     sizes = _sizes(batch)
     trusted = tuple(trust or ())
@@ -98,6 +98,10 @@ def bench(
 
     short = _short(bundle, asked, program)
     parity = _parity(sides, reference, short, bundle, quiet=json)
+    verdicts = {}
+    for name, result in parity.items():
+        figures = Report(bundle, sides[name], reference, result).to_dict()
+        verdicts[name] = {key: figures[key] for key in _VERDICT}
     backends = {name: side.backend for name, side in sides.items()}
     timings = [measure(backends, program, bundle.spec, size=n, rounds=rounds) for n in sizes]
     valid = {name: result.passed for name, result in parity.items()}
@@ -114,7 +118,7 @@ def bench(
         "parity": {
             "reference": str(reference),
             "program": short.name,
-            **{name: _verdict(result) for name, result in parity.items()},
+            **verdicts,
         },
         "results": [
             _result(name, subject, found, program.nfe, valid=valid)
@@ -241,21 +245,6 @@ def _parity(
             name: verify_sides(bundle, side, reference, program, n=1, on_row=lambda *_: advance())
             for name, side in sides.items()
         }
-
-
-def _verdict(result: "Verification") -> dict[str, Any]:
-    return {
-        "passed": result.passed,
-        "step_error": _finite(result.step_error),
-        "step_tolerance": result.step_tolerance,
-        "psnr_db": _finite(result.psnr),
-        "psnr_tolerance_db": result.psnr_tolerance,
-    }
-
-
-def _finite(value: float) -> float | None:
-    """Replace infinity, the PSNR of equal runs, which JSON does not have."""
-    return value if math.isfinite(value) else None
 
 
 def _result(

@@ -1,7 +1,7 @@
 """difftool compile: make an engine from a bundle, or one graph that samples anywhere."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -53,59 +53,39 @@ def compile_(
     """
     if tensorrt == portable:
         raise UsageError("compile needs either --trt or --portable", "give one of them")
-    asked = options.sampler_call(sampler, steps, eta, assignments)
     if tensorrt:
-        if asked != SamplerCall():
-            raise UsageError("an engine is not for one sampler", "leave the sampler's options out")
-        record = _engine(model, precision, gpu, profile, out, force=force, quiet=json)
-    else:
-        if (gpu, profile) != (trt.GPU, trt.PROFILE):
-            raise UsageError("--gpu and --profile need --trt", "leave them out, or use --trt")
-        out = out or Path("sampler.onnx")
-        record = _sampler(model, precision, asked, out, force=force)
-    report(record, as_json=json)
+        if options.sampler_call(sampler, steps, eta, assignments) != SamplerCall():
+            raise UsageError("an engine runs any sampler", "leave the sampler's options out")
+        from difftool.compile import tensorrt as make
 
+        sizes = trt.profile_from(profile)
+        with trt.building("compiling", quiet=json) as tell:
+            engine = make(
+                model,
+                gpus=gpu.split(","),
+                precision=precision,
+                profile=sizes,
+                out=out,
+                force=force,
+                on_build=tell,
+            )
+        report({"engine": str(engine.path), **trt.described(engine)}, as_json=json)
+        return
+    if (gpu, profile) != (trt.GPU, trt.PROFILE):
+        raise UsageError("--gpu and --profile need --trt", "leave them out, or use --trt")
+    from difftool.compile import portable as write
 
-def _engine(
-    model: str,
-    precision: str,
-    gpu: str,
-    profile: str,
-    out: Path | None,
-    *,
-    force: bool,
-    quiet: bool,
-) -> dict[str, Any]:
-    from difftool.compile import tensorrt
-
-    sizes = trt.profile_from(profile)
-    with trt.building("compiling", quiet=quiet) as tell:
-        made = tensorrt(
-            model,
-            gpus=gpu.split(","),
-            precision=precision,
-            profile=sizes,
-            out=out,
-            force=force,
-            on_build=tell,
-        )
-    return {"engine": str(made.path), **trt.described(made)}
-
-
-def _sampler(
-    model: str, precision: str, asked: SamplerCall, out: Path, *, force: bool
-) -> dict[str, Any]:
-    from difftool.compile import portable
-    from difftool.runtime import open_bundle
-
+    out = out or Path("sampler.onnx")
     options.require_free(out, force=force)
-    bundle = open_bundle(model)
-    program = options.choose_program(bundle, asked)
-    made = portable(bundle, out, program=program, precision=precision, force=force)
-    return {
-        "out": str(made.path),
-        "sha256": made.sha256,
-        "bytes": made.size,
-        "program": made.program.name,
-        "precision": made.precision,
-    }
+    bundle, program = options.open_program(model, sampler, steps, eta, assignments)
+    made = write(bundle, out, program=program, precision=precision, force=force)
+    report(
+        {
+            "out": str(made.path),
+            "sha256": made.sha256,
+            "bytes": made.size,
+            "program": made.program.name,
+            "precision": made.precision,
+        },
+        as_json=json,
+    )

@@ -32,7 +32,7 @@ def likelihood(
             help="Folder of a checkpoint, or of a run, whose newest checkpoint is taken.",
         ),
     ],
-    data: Annotated[str, Option(metavar="SOURCE", help=f"Data to describe: {options.SOURCES}.")],
+    data: Annotated[str, Option(metavar="SOURCE", help=f"Data to measure: {options.SOURCES}.")],
     split: Annotated[str, Option(metavar="NAME", help="Split of a hub data set.")] = "test",
     method: Annotated[
         Method,
@@ -70,7 +70,7 @@ def likelihood(
     """Measure the negative log likelihood of data under a model.
 
     The unit is bits per dimension for images, and nats per sample for points; less is better. The
-    standard error says how far the mean of all data may be from the mean of these n samples.
+    standard error tells how far the mean of all data may be from the mean of these n samples.
     """
     from dataclasses import asdict
 

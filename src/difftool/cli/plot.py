@@ -86,8 +86,8 @@ def trajectory(
     from difftool.runtime import load
 
     opened = load(model, backend=backend)
-    asked = options.sampler_call(sampler, steps, eta, assignments)
-    compiled = options.choose_program(opened.bundle, asked)
+    call = options.sampler_call(sampler, steps, eta, assignments)
+    compiled = options.choose_program(opened.bundle, call)
     figure = draw_trajectory(opened, compiled, n=n, seed=seed)
     record = {"model": model, "program": compiled.name, "n": n, "seed": seed}
     _write(figure, path, format, record, json)

@@ -71,7 +71,7 @@ def in_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
             for output in node.outputs:
                 if output.dtype == ir.DataType.FLOAT:
                     output.dtype = half
-    _drop_unused(parsed.graph)
+    drop_unused(parsed.graph)
     opsets = parsed.graph.opset_imports
     opsets[""] = max(opsets[""], _OPSET[precision])
     result: onnx.ModelProto = ir.to_proto(parsed)
@@ -163,6 +163,7 @@ class _Casts:
         return twin
 
 
-def _drop_unused(graph: ir.Graph) -> None:
+def drop_unused(graph: ir.Graph) -> None:
+    """Remove the initializers that no node reads."""
     for name in [name for name, value in graph.initializers.items() if not value.uses()]:
         del graph.initializers[name]

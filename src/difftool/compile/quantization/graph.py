@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from difftool.compile.precision import PRODUCTS, network_nodes
+from difftool.compile.precision import PRODUCTS, drop_unused, network_nodes
 from difftool.compile.quantization.calibration import Ranges
 
 LAYERS: Final = PRODUCTS - {"ConvTranspose"}  # the products that ONNX Runtime has in 8 bits
@@ -60,9 +60,7 @@ def in_8_bits(model: onnx.ModelProto, ranges: Ranges, chosen: Collection[str]) -
     for node in list(parsed.graph):
         if node.name in chosen:
             writer.quantize(node)
-    unused = [name for name, value in parsed.graph.initializers.items() if not value.uses()]
-    for name in unused:
-        del parsed.graph.initializers[name]
+    drop_unused(parsed.graph)
     return ir.to_proto(parsed)
 
 
