@@ -92,7 +92,7 @@ def test_people_get_a_table(difftool: Command, tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--against", "diffusers"), "use benchmarks/against_peers.py"),
+        (("--against", "diffusers"), "run benchmarks/against_peers.py"),
         (("--against", "torch"), "give --checkpoint RUN"),
         (("--against", "abacus"), "unknown backend"),
         (("--batch", "0"), "names no sizes"),
