@@ -57,7 +57,8 @@ def open_sides(
     against = against or (TORCH if checkpoint is not None else EXACT)
     if checkpoint is not None and TORCH not in (backend, against):
         raise UsageError(
-            f"neither {backend} nor {against} runs the checkpoint", "leave it out, or choose torch"
+            f"neither {backend} nor {against} runs the checkpoint",
+            "leave the checkpoint out, or choose torch",
         )
     candidate = _open(bundle, checkpoint, backend, precision, trusted)
     if (candidate.backend.name, candidate.precision) == (against, against_precision):
@@ -105,7 +106,9 @@ def _open(
         if checkpoint is None:
             raise UsageError("torch needs the checkpoint", "give it after the bundle")
         if precision != "fp32":
-            raise UsageError(f"torch runs the checkpoint in fp32, not {precision}", "leave it out")
+            raise UsageError(
+                f"torch runs the checkpoint in fp32, not {precision}", "leave the precision out"
+            )
         from difftool.verify.eager import Eager
 
         loaded = load_origin(bundle, checkpoint)

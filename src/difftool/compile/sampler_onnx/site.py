@@ -61,7 +61,7 @@ def web(
 
     Args:
         bundle: a bundle, its folder, or the name of a shipped model.
-        out: the folder to make; it appears whole or not at all.
+        out: the folder to make; it appears complete or not at all.
         runtime: the folder that holds onnxruntime-web, as npm installs it; its files are copied.
         program: the program that the page offers first; by default the bundle's own.
         precision: precision of the step graph; the bundle must have it.
