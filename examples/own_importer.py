@@ -34,7 +34,7 @@ def read(source: Source, settings: Settings) -> Imported:
     return Imported(
         spec=ModelSpec(
             shape=(dimensions,),
-            schedule=schedules.geometric(1.0, 0.01, chosen["noise_levels"]),
+            schedule=schedules.geometric(1.0, 0.01, chosen[LEVELS]),
             parameterization="score",
             cond="level",
         ),

@@ -30,7 +30,7 @@ def test_the_demo_ends_well_and_its_commands_do_the_same(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("difftool.shipped_models", list)
-    monkeypatch.setattr(demo, "preset", _tiny)
+    monkeypatch.setattr("difftool.train.preset", _tiny)
     assert demo.main() == 0
 
     out = capsys.readouterr().out
