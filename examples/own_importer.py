@@ -34,7 +34,7 @@ def read(source: Source, settings: Settings) -> Imported:
     return Imported(
         spec=ModelSpec(
             shape=(dimensions,),
-            schedule=schedules.geometric(1.0, 0.01, chosen[LEVELS]),
+            schedule=schedules.geometric(levels=chosen[LEVELS], sigma_max=1.0, sigma_min=0.01),
             parameterization="score",
             cond="level",
         ),
