@@ -267,7 +267,7 @@ def test_a_sample_grid_is_drawn(images_config: TrainConfig, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("config", "override", "message"),
     [
-        ("points", "run.sample_every=3", "no picture"),
+        ("points", "run.sample_every=3", "are not pictures"),
         ("points", "sampler.name=milstein", "unknown sampler 'milstein'"),
         ("points", "sampler.arguments.steps=7", "do not divide"),
         ("points", "network.arguments.width=3", "no argument 'width'"),
