@@ -56,7 +56,7 @@ def test_without_the_runtime(difftool: Command, tiny_bundle: Path, tmp_path: Pat
 def test_what_has_no_picture_has_no_page(tiny_bundle: Path, tmp_path: Path, runtime: Path) -> None:
     bundle = read_bundle(tiny_bundle)
     flat = replace(bundle, spec=replace(bundle.spec, shape=(64,)))
-    with pytest.raises(UsageError, match=r"no picture of samples of shape \(64,\)"):
+    with pytest.raises(UsageError, match=r"cannot show samples of shape \(64,\)"):
         web(flat, tmp_path / "site", runtime=runtime)
     assert not (tmp_path / "site").exists()
 
