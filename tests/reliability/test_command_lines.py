@@ -17,14 +17,14 @@ from tests.reliability.warm import RUNTIME, Warm, one_error
 COUNT: Final = {False: 50, True: 500}
 CODES: Final = (2, 3, 4, 5)
 HEAVY: Final = (
-    "difftool.importers",
+    "difftool.importers.importing",
     "difftool.train.trainer",
     "difftool.export.bundle",
-    "difftool.verify.bundles",
+    "difftool.verify.compared",
     "difftool.compile.quantization.bundle",
     "difftool.compile.engine.target",
     "difftool.plot",
-    "difftool.evaluate.comparison",
+    "difftool.evaluate.evaluation",
 )
 # What a training says before it reads its data.
 NARRATION: Final = re.compile(r"\Atraining \S+ into \S+\n")
