@@ -99,7 +99,7 @@ def test_an_import_is_seen(name: str, tmp_path: Path) -> None:
 )
 def test_what_is_loaded_or_run_is_seen(uses: str, seen: str, tiny_bundle: Path) -> None:
     defect = f"""
-import difftool.runtime.model as m
+import difftool.runtime.shipped as m
 def with_defect(path, *, limits=None, read=m.read_bundle):
     exec({uses!r})
     return read(path, limits=limits)

@@ -81,7 +81,7 @@ def unguided(bundle: Bundle) -> Bundle:
         (unchanged, {"labels": 1.0}, "give one integer"),
         (unlabelled, {"labels": NULL}, "trained with labels only.*0 to 2"),
         (unlabelled, {"guidance_scale": 2.0}, "never learned.*label_dropout"),
-        (unguided, {"guidance_scale": 2.0}, "no guidance .*--with guidance"),
+        (unguided, {"guidance_scale": 2.0}, "no guidance .*`features=guidance`"),
     ],
 )
 def test_refusals_are_one_line(

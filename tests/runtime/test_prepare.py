@@ -94,7 +94,7 @@ def test_a_batch_takes_as_much_memory_as_allowed(tiny_bundle: Path, backend: str
     limits = Limits(memory_bytes=2 << 20)
     model = difftool.load(tiny_bundle, backend=backend, threads=1, limits=limits)
     assert model.sample(n=1).shape == (1, 1, 8, 8)
-    with pytest.raises(ResourceError, match="max_batch 250") as caught:
+    with pytest.raises(ResourceError, match="max_batch=250") as caught:
         difftool.load(tiny_bundle, max_batch=500, threads=1, limits=limits).sample(n=500)
     assert "`limits`" in caught.value.hint
 
