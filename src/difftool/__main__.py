@@ -1,6 +1,6 @@
-"""The process of `difftool`: of the installed script, `python -m` and `accelerate launch -m`.
+"""The process of a `difftool` command: started by its script, `python -m` or `accelerate launch`.
 
-A signal is heard from the first line on, and none disturbs the end.
+Signals are heard from the first line on. When the exit code is known, they are ignored.
 """
 
 import os
@@ -23,13 +23,13 @@ def run() -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process without what libraries do then: they were interrupted."""
+    """End the process, and skip the clean-up of libraries, which were interrupted half-way."""
     import gc
     from contextlib import suppress
 
-    gc.collect()  # what was cut short may be cleaned up as it is freed
+    gc.collect()  # objects that were cut short may clean up as they are freed
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # none, or full, or closed
+        with suppress(AttributeError, OSError, ValueError):  # it is missing, full or closed
             stream.flush()
     os._exit(code)
 

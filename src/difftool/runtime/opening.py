@@ -1,4 +1,4 @@
-"""Open a bundle on a backend: on the one that is named, or on the first that works here."""
+"""Open a bundle on the backend of a name, or on the first backend that works here."""
 
 from collections.abc import Callable, Collection
 from importlib import import_module
@@ -21,7 +21,7 @@ def open_backend(
     precision: str = "fp32",
     trusted: Collection[str] = (),
 ) -> Backend:
-    """Open a bundle on a backend of a name; "auto" or None is the first automatic one that works.
+    """Open a bundle on the backend `name`; "auto" or None takes the first automatic one that works.
 
     A backend that is named is never replaced by another. "tensorrt:fp16" names a backend and a
     precision in one word. `threads` are those of a CPU. `trusted` are the sha256 of engines and

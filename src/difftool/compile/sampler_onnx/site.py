@@ -122,7 +122,7 @@ def _write_site(
 
 
 def find_runtime(folder: Path) -> Path:
-    """Find onnxruntime-web's files in a folder: its dist, the package, node_modules, or above."""
+    """Find onnxruntime-web's files in or below a folder, such as node_modules or its parent."""
     inside = ("", "dist", "onnxruntime-web/dist", "node_modules/onnxruntime-web/dist")
     for place in inside:
         if all((folder / place / name).is_file() for name in RUNTIME):

@@ -85,7 +85,7 @@ class Room:
         return side
 
     def _launch(self, side: int, rows: int, end: int, *, draw: bool) -> int:
-        """Start some of the rows; returns how many. Two rows, or a loop, begin on side 0."""
+        """Start some of the rows, and return how many. Two rows, or a loop, begin on side 0."""
         if self.graphs == "off":
             self.run(side, draw=draw)
             return 1
@@ -103,7 +103,7 @@ class Room:
     def _capture(self, kind: str, *, draw: bool) -> Launch | None:
         """Capture a graph of a row from side 0 ("even"), from side 1 ("odd"), or from both.
 
-        None if the engine cannot be part of one: it warns of that, and goes on with less.
+        Return None if the engine cannot be captured, after a warning; the rows then run one by one.
         """
 
         def enqueue() -> None:
