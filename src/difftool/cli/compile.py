@@ -9,6 +9,7 @@ from difftool.cli import options, trt
 from difftool.cli.console import report
 from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
+from difftool.outputs import require_free
 
 EXAMPLES = """\b
 Examples:
@@ -76,7 +77,7 @@ def compile_(
     from difftool.compile import portable as write
 
     out = out or Path("sampler.onnx")
-    options.require_free(out, force=force)
+    require_free(out, force=force)
     bundle, program = options.open_program(model, sampler, steps, eta, assignments)
     made = write(bundle, out, program=program, precision=precision, force=force)
     report(

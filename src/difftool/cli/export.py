@@ -10,6 +10,7 @@ from difftool.cli.console import report
 from difftool.cli.foreign import As, Sets, checkpoint_from
 from difftool.diffusion import Feature
 from difftool.errors import UsageError
+from difftool.outputs import require_place
 
 EXAMPLES = """\b
 Examples:
@@ -77,7 +78,7 @@ def export(
     """
     from difftool.export import export as make
 
-    options.require_place(out)
+    require_place(out)
     engine = None
     if tensorrt:  # refuse before any work if TensorRT is missing or cannot do this
         from difftool.compile import engine_request

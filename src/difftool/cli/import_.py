@@ -8,6 +8,7 @@ from typer import Argument, Option
 from difftool.cli import options
 from difftool.cli.console import report, waiting
 from difftool.cli.foreign import As, Sets, imported_record, settings_from
+from difftool.outputs import require_place
 
 EXAMPLES = """\b
 Examples:
@@ -50,7 +51,7 @@ def import_(
     """
     from difftool.importers import import_checkpoint
 
-    options.require_place(out)
+    require_place(out)
     settings = settings_from(sets)
     with waiting("importing", quiet=json):
         made = import_checkpoint(path, out, format=format, settings=settings, force=force)

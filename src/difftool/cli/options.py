@@ -12,9 +12,7 @@ from typer import Argument, Option
 
 from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
-from difftool.outputs import require_free as require_free
-from difftool.outputs import require_no_bundle as require_no_bundle
-from difftool.outputs import require_place as require_place
+from difftool.outputs import require_free
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle

@@ -8,6 +8,7 @@ from typer import Option
 
 from difftool.cli import options
 from difftool.cli.console import report
+from difftool.outputs import require_free
 
 EXAMPLES = """\b
 Examples:
@@ -47,7 +48,7 @@ def program(
     from difftool.files import write_atomic
 
     if out is not None:
-        options.require_free(out, force=force)
+        require_free(out, force=force)
     _, compiled = options.open_program(model, sampler, steps, eta, assignments)
     proof = validate(compiled)
     if out is not None:

@@ -8,6 +8,7 @@ from typer import Option
 
 from difftool.cli import options
 from difftool.cli.console import report, telling
+from difftool.outputs import require_place
 
 EXAMPLES = """\b
 Examples:
@@ -57,7 +58,7 @@ def quantize(
 
     begin = time.perf_counter()
     if out is not None:
-        options.require_place(out)
+        require_place(out)
     opened, program = options.open_program(bundle, sampler, steps, eta, assignments)
     data = None if calibrate == _SELF else calibrate
     with telling(quiet=json) as tell:

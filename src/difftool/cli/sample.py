@@ -9,6 +9,7 @@ from typer import Context, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report
+from difftool.outputs import require_free
 
 EXAMPLES = """\b
 Examples:
@@ -141,7 +142,7 @@ def sample(
     from difftool.runtime import State, load
 
     if out is not None:
-        options.require_free(out, force=force)
+        require_free(out, force=force)
     opened = load(
         model,
         backend=backend,
@@ -160,7 +161,7 @@ def sample(
     program = options.choose_program(opened.bundle, asked, inputs.strength)
     chosen = choose_format(format, out, opened.spec)
     path = out or Path(f"samples.{chosen}")
-    options.require_free(path, force=force)
+    require_free(path, force=force)
     film = Film(len(program), opened.spec) if chosen is options.Format.GIF else None
 
     total = len(program) * math.ceil(n / opened.max_batch)

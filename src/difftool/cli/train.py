@@ -10,6 +10,7 @@ from typer import Argument, Option
 from difftool.cli import options
 from difftool.cli.console import is_terminal, narrate, report
 from difftool.errors import UsageError
+from difftool.outputs import require_no_bundle
 
 if TYPE_CHECKING:
     from difftool.train import TrainConfig
@@ -117,7 +118,7 @@ def train(
     from difftool.train import train as run_training
 
     run = out or Path("runs") / name
-    options.require_no_bundle(run / "checkpoints")
+    require_no_bundle(run / "checkpoints")
     narrate(f"training {name} into {run}")
     made = run_training(chosen, run, resume=resume, progress=is_terminal() and not json)
     report(

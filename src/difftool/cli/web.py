@@ -7,6 +7,7 @@ from typer import Option
 
 from difftool.cli import options
 from difftool.cli.console import report
+from difftool.outputs import require_place
 
 EXAMPLES = """\b
 Examples:
@@ -49,7 +50,7 @@ def web(
     """
     from difftool.compile import web as make
 
-    options.require_place(out)
+    require_place(out)
     bundle, program = options.open_program(model, sampler, steps, eta, assignments)
     page = make(
         bundle,

@@ -60,7 +60,7 @@ class Request:
     labels: ArrayLike | None = None
     """Class labels, one for all or [n]; by default sample i has i modulo the classes.
 
-    The label `spec.classes` says none.
+    The label `spec.classes` stands for no class.
     """
 
     guidance_scale: float = 1.0
