@@ -31,9 +31,11 @@ _FLOATS: Final = {
     16: ("<u2", 0x7FFF, 0x7F80),
     17: ("u1", 0x7F, 0x7F),
     19: ("u1", 0x7F, 0x7C),
+    24: ("u1", 0xFF, 0xFF),  # has no sign
 }
+_FNUZ: Final = (18, 20)  # floating-point types of a byte; only 0x80 is not finite
 # By whole-number type: the numpy type that reads raw_data.
-_WHOLE: Final = {
+WHOLE: Final = {
     2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "u1", 12: "<u4", 13: "<u8",
 }  # fmt: skip
 _REALS: Final = {1: "<f4", 11: "<f8"}
@@ -74,13 +76,14 @@ def read_tensor(found: Message) -> Tensor:
 
 def finite(data: memoryview, kind: int) -> bool:
     """Tell if all numbers in little-endian bytes of a type are finite; whole numbers always are."""
+    if kind in _FNUZ:
+        return 0x80 not in np.frombuffer(data, np.uint8)
     if kind not in _FLOATS:
         return True
     integers, mask, first = _FLOATS[kind]
     numbers: NDArray[np.unsignedinteger] = np.frombuffer(data, integers)
-    magnitude = numbers.dtype.type(mask)
     return all(
-        int((numbers[start : start + _CHUNK] & magnitude).max()) < first
+        (numbers[start : start + _CHUNK] & mask).max() < first
         for start in range(0, len(numbers), _CHUNK)
     )
 
@@ -100,12 +103,12 @@ def _numbers(data: Any, kind: int, count: int) -> NDArray[Any] | None:
     """Return the `Tensor.numbers` of a small tensor, or None."""
     if kind in _REALS and count <= _MOST_REALS:
         return np.frombuffer(data, _REALS[kind]).astype(np.float64)
-    if kind not in _WHOLE or count > _MOST_NUMBERS:
+    if kind not in WHOLE or count > _MOST_NUMBERS:
         return None
     raw = isinstance(data, memoryview)
-    numbers: NDArray[Any] = np.frombuffer(data, _WHOLE[kind]) if raw else data
+    numbers: NDArray[Any] = np.frombuffer(data, WHOLE[kind]) if raw else data
     # A list in the file is wider than the type: int32_data also holds the bytes of an int8 tensor.
-    exact = numbers.astype(_WHOLE[kind]).astype(numbers.dtype)
+    exact = numbers.astype(WHOLE[kind]).astype(numbers.dtype)
     if (exact != numbers).any():
         raise Refused("holds a tensor of numbers that are not of its type", "graph-data")
     return numbers.astype(np.int64)

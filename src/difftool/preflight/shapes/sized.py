@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.preflight.tensor import BITS
+from difftool.preflight.tensor import BITS, WHOLE
 
 Shape = tuple[int, ...]
 Numbers = NDArray[Any]  # of int64, float32 or float64
@@ -16,16 +16,9 @@ FLOAT, UINT8, INT8, INT32, INT64, BOOL, DOUBLE = 1, 2, 3, 6, 7, 9, 11
 
 # The smallest and the largest number of each whole-number type. No shape needs more than int64.
 RANGES: Final = {
-    2: (0, 2**8 - 1),
-    3: (-(2**7), 2**7 - 1),
-    4: (0, 2**16 - 1),
-    5: (-(2**15), 2**15 - 1),
-    6: (-(2**31), 2**31 - 1),
-    7: (-(2**63), 2**63 - 1),
-    9: (0, 1),
-    12: (0, 2**32 - 1),
-    13: (0, 2**63 - 1),
-}
+    kind: (int(np.iinfo(dtype).min), min(int(np.iinfo(dtype).max), 2**63 - 1))
+    for kind, dtype in WHOLE.items()
+} | {BOOL: (0, 1)}
 REALS: Final[dict[int, type[np.float32] | type[np.float64]]] = {
     FLOAT: np.float32,
     DOUBLE: np.float64,
