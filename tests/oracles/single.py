@@ -87,10 +87,8 @@ class Single:
 
     def walked(self, limit: int = 1 << 30) -> list[Sized]:
         """Return what preflight knows of the outputs."""
-        graph = graph_of(self.model())
-        walk = Walk(graph, limit)
-        walk.start({name: array.shape for name, array in self.feed().items()})
-        walk.step(0, graph.nodes[0])
+        walk = Walk(graph_of(self.model()), limit)
+        walk.run({name: array.shape for name, array in self.feed().items()})
         return [walk.values[f"y{i}"] for i in range(self.outputs)]
 
     def inferred(self) -> Made:

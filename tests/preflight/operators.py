@@ -24,8 +24,9 @@ ROW: Final = image(6)
 SETTINGS: Final[dict[str, dict[str, Any]]] = {"LRN": {"size": 3}}
 KINDS: Final = {"Not": BOOL, "BitwiseNot": I32}
 NEW: Final = {"Gelu": 20, "Swish": 24}
-
-
+WEIGHT: Final = image(8, 4, 3, 3)
+WIDE: Final = image(4, 3, 3, 3)
+BLOCKS: Final = {"axis": 1, "block_size": 4}
 LOGIC: Final = ("And", "Or", "Xor")
 ORDER: Final = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
@@ -34,11 +35,14 @@ def tensor(kind: int, *numbers: float) -> Any:
     return helper.make_tensor("value", kind, [len(numbers)], numbers)
 
 
-BLOCKS: Final = {"axis": 1, "block_size": 4}
-KEPT: Final = [
-    Single(name, [X.astype(KINDS.get(name, np.float32))], SETTINGS.get(name, {}), NEW.get(name, 18))
-    for name in SAME
-] + [
+CASES: Final = [
+    # The sizes of the first input
+    *(
+        Single(
+            name, [X.astype(KINDS.get(name, np.float32))], SETTINGS.get(name, {}), NEW.get(name, 18)
+        )
+        for name in SAME
+    ),
     Single("Softmax", [image(3, 5, kind=HALF)], {"axis": 0}, 13),
     Single("Identity", [image(0, 3, kind=I64)]),
     Single("Clip", [X, scalar(0, np.float32), None]),
@@ -73,9 +77,7 @@ KEPT: Final = [
     Single("DequantizeLinear", [image(4, kind=I32), image(4) + 1], {"axis": 0}),
     Single("DequantizeLinear", [image(4, 8, kind=I8), image(4, 2) + 1], BLOCKS, 21),
     Single("DynamicQuantizeLinear", [X], outputs=3),
-]
-
-SPREAD: Final = [
+    # Broadcast
     *(Single(name, [X, ROW]) for name in ("Add", "Sub", "Mul", "Div", "Pow")),
     Single("Add", [image(1, 3, 1), image(2, 1, 4)], {}, 13),
     Single("Add", [image(0, 3), image(1, 3)]),
@@ -87,9 +89,7 @@ SPREAD: Final = [
     *(Single(name, [X, ROW, image(6, 1)]) for name in ("Max", "Min", "Mean", "Sum")),
     Single("Max", [X]),
     Single("Where", [image(6, kind=BOOL), X, image(1)]),
-]
-
-REDUCED: Final = [
+    # Reductions
     *(
         Single(f"Reduce{name}", [X + 1], {"axes": [1, -1], "keepdims": 0}, 13)
         for name in REDUCTIONS
@@ -102,9 +102,7 @@ REDUCED: Final = [
     Single("ReduceMean", [X], {}, 13),
     Single("ArgMax", [X], {"axis": -1}),
     Single("ArgMin", [X], {"axis": 1, "keepdims": 0}),
-]
-
-MOVED: Final = [
+    # Numbers moved, taken or repeated
     Single("Reshape", [X, fixed(0, -1)]),
     Single("Reshape", [X, fixed(2, 4, 36)], {}, 13),
     Single("Reshape", [image(0, 3), fixed(3, 0)], {"allowzero": 1}),
@@ -144,9 +142,7 @@ MOVED: Final = [
     Single("SpaceToDepth", [X], {"blocksize": 3}),
     Single("NonZero", [fixed(0, 1, 2)]),
     Single("NonZero", [np.array([[0, 1], [1, 1]]).view(Fixed)]),
-]
-
-MADE: Final = [
+    # Made from sizes and a few numbers
     Single("Constant", [], {"value": tensor(TensorProto.INT64, 1, 2, 3)}),
     *(
         Single("Constant", [], {f"value_{kind}": value})
@@ -165,9 +161,7 @@ MADE: Final = [
     Single("Shape", [X], {}, 13),
     *(Single("Shape", [X], {"start": start, "end": end}) for start, end in ((1, -1), (-9, 9))),
     Single("Size", [X]),
-]
-
-PRODUCTS: Final = [
+    # Products
     *(
         Single("MatMul", [image(*a), image(*b)])
         for a, b in [
@@ -201,11 +195,7 @@ PRODUCTS: Final = [
     Single("Attention", [image(2, 4, 4, 8), *[image(2, 2, 5, 8)] * 2, image(4, 5)], {}, 23),
     Single("Attention", [image(2, 2, 4, 8), image(2, 2, 5, 8), image(2, 2, 5, 8), None,
                          image(2, 2, 3, 8), image(2, 2, 3, 8)], {}, 23, outputs=4),
-]  # fmt: skip
-
-WEIGHT: Final = image(8, 4, 3, 3)
-WIDE: Final = image(4, 3, 3, 3)
-WINDOWS: Final = [
+    # Windows
     Single("Conv", [X, WEIGHT]),
     Single("Conv", [X, WEIGHT, image(8)], {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
     Single("Conv", [X, image(8, 2, 3, 3)], {"group": 2, "dilations": [2, 1], "pads": [2, 0, 1, 3]}),
@@ -258,23 +248,21 @@ WINDOWS: Final = [
         for policy in ("not_larger", "not_smaller")
     ),
     Single("GridSample", [X, image(2, 3, 5, 2)], {}, 16),
-]
-
-CONTRIBUTED: Final = [
-    Single(operator, inputs, attributes, outputs=1, domain="com.microsoft")
-    for operator, inputs, attributes in [
-        ("Gelu", [X], {}),
-        ("QuickGelu", [X], {}),
-        ("FastGelu", [X, ROW], {}),
-        ("BiasGelu", [X, ROW], {}),
-        ("QuantizeLinear", [X, ONE, scalar(0, np.uint16)], {}),
-        ("DequantizeLinear", [X.astype(np.uint16), ONE, scalar(0, np.uint16)], {}),
-        ("FusedConv", [X, WEIGHT, image(8)], {"activation": "Relu"}),
-        ("FusedGemm", [image(2, 3), image(3, 4), image(4)], {"activation": "Relu"}),
-        ("FusedMatMul", [image(2, 4, 3), image(2, 4, 5)], {"transA": 1}),
-        ("DynamicQuantizeMatMul", [image(2, 3), image(3, 4, kind=U8), ONE, ZERO], {}),
-        ("MatMulIntegerToFloat", [image(2, 3, kind=U8), image(3, 4, kind=U8), ONE, ONE], {}),
-    ]
+    # ONNX Runtime's own
+    *(
+        Single(operator, inputs, attributes, domain="com.microsoft")
+        for operator, inputs, attributes in [
+            ("Gelu", [X], {}),
+            ("QuickGelu", [X], {}),
+            ("FastGelu", [X, ROW], {}),
+            ("BiasGelu", [X, ROW], {}),
+            ("QuantizeLinear", [X, ONE, scalar(0, np.uint16)], {}),
+            ("DequantizeLinear", [X.astype(np.uint16), ONE, scalar(0, np.uint16)], {}),
+            ("FusedConv", [X, WEIGHT, image(8)], {"activation": "Relu"}),
+            ("FusedGemm", [image(2, 3), image(3, 4), image(4)], {"activation": "Relu"}),
+            ("FusedMatMul", [image(2, 4, 3), image(2, 4, 5)], {"transA": 1}),
+            ("DynamicQuantizeMatMul", [image(2, 3), image(3, 4, kind=U8), ONE, ZERO], {}),
+            ("MatMulIntegerToFloat", [image(2, 3, kind=U8), image(3, 4, kind=U8), ONE, ONE], {}),
+        ]
+    ),
 ]  # fmt: skip
-
-CASES: Final = [*KEPT, *SPREAD, *REDUCED, *MOVED, *MADE, *PRODUCTS, *WINDOWS, *CONTRIBUTED]

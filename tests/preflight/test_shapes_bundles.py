@@ -60,10 +60,7 @@ def foreseen(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
     """Return types and sizes of all that the nodes make, as preflight sees them."""
     graph = graph_of(model)
     walk = Walk(graph, LIMIT)
-    walk.start(shapes)
-    for index, node in enumerate(graph.nodes):
-        walk.step(index, node)
-    walk.end()
+    walk.run(shapes)
     made = [name for node in graph.nodes for name in node.outputs if name]
     return {name: (walk.values[name].kind, walk.values[name].shape) for name in made}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from difftool.errors import ArtefactError
-from difftool.preflight.parts import Graph
+from difftool.preflight.parts import AGAIN, Graph
 from difftool.preflight.shapes import infer
 
 Shape = tuple[int, ...]
@@ -40,6 +40,6 @@ class OnnxFile:
         """Return the error for an output that has other sizes than the loop binds to it."""
         return ArtefactError(
             f"{self.path} gives an output {output} of the sizes {found}",
-            "export it again, with this difftool",
+            AGAIN,
             code="graph-interface",
         )

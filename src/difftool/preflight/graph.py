@@ -18,7 +18,7 @@ import numpy as np
 
 from difftool.errors import ArtefactError
 from difftool.preflight.decode import Decoder, Message, Refused
-from difftool.preflight.parts import Attribute, Graph, Node, Tensor, Value
+from difftool.preflight.parts import AGAIN, Attribute, Graph, Node, Tensor, Value
 from difftool.preflight.tensor import element_count, read_tensor
 from difftool.preflight.wire import WireError
 
@@ -34,7 +34,6 @@ _LARGEST_FILE: Final = (1 << 31) - 1  # bytes; Protocol Buffers allow no more
 # A runtime that finds one of these marks at this place reads the file in another format.
 _MARKS: Final = slice(4, 8)
 _OTHER_FORMATS: Final = (b"ORTM", b"TFL3")
-_AGAIN: Final = "export it again, with this difftool"
 
 # The field that holds an attribute's value, by the number of the attribute's type.
 _VALUES: Final = {
@@ -62,9 +61,9 @@ def read_graph(
     try:
         return _Judge(control_flow, limits).model(memoryview(data))
     except WireError as error:
-        raise ArtefactError(f"{name} is not ONNX: {error}", _AGAIN, code="graph-wire") from error
+        raise ArtefactError(f"{name} is not ONNX: {error}", AGAIN, code="graph-wire") from error
     except Refused as error:
-        raise ArtefactError(f"{name} {error.what}", _AGAIN, code=error.code) from error
+        raise ArtefactError(f"{name} {error.what}", AGAIN, code=error.code) from error
 
 
 class _Judge:
@@ -151,28 +150,27 @@ class _Judge:
         given = [name for name in _VALUES.values() if name in found]
         if field is None or given != ([field] if given or kind not in _LISTS else []):
             raise WireError("an attribute's value is of another type than it says")
-        value: Any = found.get(field, ())
-        if kind in (5, 10):
-            if depth is None:
-                raise Refused("hides a graph in a node", "graph-control-flow")
-            graphs = [self._graph(graph, opset, depth + 1) for graph in _listed(value)]
-            value = graphs[0] if kind == 5 else tuple(graphs)
-        elif kind in (4, 9):
-            tensors = [self._tensor(tensor) for tensor in _listed(value)]
-            value = tensors[0] if kind == 4 else tuple(tensors)
-        elif kind in (1, 6):
-            numbers = np.frombuffer(value, "<f4") if len(value) else np.empty(0, "<f4")
-            if not np.isfinite(numbers).all():
-                raise Refused("holds a number that is not finite", "graph-numbers")
-            value = float(numbers[0]) if kind == 1 else tuple(numbers.tolist())
-        elif kind in (3, 8):
-            texts = [bytes(text).decode(errors="replace") for text in _listed(value)]
-            value = texts[0] if kind == 3 else tuple(texts)
-        elif kind == 7:
-            value = tuple(int(number) for number in value)
-        elif kind in (13, 14):
-            value = ()  # a type; nothing here needs it
-        return found.get("name", ""), value
+        name, value = found.get("name", ""), found.get(field, ())
+        items: Any = value if kind in _LISTS else [value]
+        match field:
+            case "f" | "floats":  # the bytes of all of them
+                numbers = np.frombuffer(value or b"", "<f4")
+                if not np.isfinite(numbers).all():
+                    raise Refused("holds a number that is not finite", "graph-numbers")
+                items = numbers.tolist()
+            case "ints":
+                items = map(int, items)
+            case "s" | "strings":
+                items = [bytes(text).decode(errors="replace") for text in items]
+            case "t" | "tensors":
+                items = [self._tensor(tensor) for tensor in items]
+            case "g" | "graphs":
+                if depth is None:
+                    raise Refused("hides a graph in a node", "graph-control-flow")
+                items = [self._graph(graph, opset, depth + 1) for graph in items]
+            case "tp" | "type_protos":
+                return name, ()  # nothing here needs a type
+        return name, tuple(items) if kind in _LISTS else items[0]
 
     def _tensor(self, found: Message) -> Tensor:
         tensor = read_tensor(found)
@@ -211,7 +209,3 @@ def _value(found: Message) -> Value:
     sizes = [dim.get("dim_value") for dim in tensor["shape"].get("dim", ())]
     element_count(size for size in sizes if size is not None)  # refuses impossible sizes
     return Value(kind, tuple(sizes))
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]

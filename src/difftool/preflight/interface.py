@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from difftool.errors import ArtefactError
-from difftool.preflight.parts import Graph, Value
+from difftool.preflight.parts import AGAIN, Graph, Value, fits
 
 _FLOAT32: Final = 1  # ONNX's numbers
 _INT64: Final = 7
@@ -58,16 +58,10 @@ def _compare(
 
 
 def _refused(name: str, what: str) -> ArtefactError:
-    return ArtefactError(
-        f"{name} {what}", "export it again, with this difftool", code="graph-interface"
-    )
+    return ArtefactError(f"{name} {what}", AGAIN, code="graph-interface")
 
 
 def _fits(found: Value, wanted: Value) -> bool:
-    """Tell if a value has the wanted type and rank, and the same sizes where both are fixed."""
     if found.kind != wanted.kind or found.shape is None or wanted.shape is None:
         return False
-    return len(found.shape) == len(wanted.shape) and all(
-        size is None or other is None or size == other
-        for size, other in zip(found.shape, wanted.shape, strict=True)
-    )
+    return fits(found.shape, wanted.shape)

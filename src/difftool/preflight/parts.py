@@ -1,11 +1,13 @@
 """Graphs, nodes and tensors of an ONNX file, as plain data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Final, Union
 
 import numpy as np
 from numpy.typing import NDArray
+
+AGAIN: Final = "export it again, with this difftool"  # the hint of most refusals
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,11 @@ class Graph:
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     opset: Mapping[str, int] = field(default_factory=dict)
+
+
+def fits(sizes: Sequence[int | None], others: Sequence[int | None]) -> bool:
+    """Tell if two values can have the same sizes; None stands for a free one."""
+    return len(sizes) == len(others) and all(
+        size is None or other is None or size == other
+        for size, other in zip(sizes, others, strict=True)
+    )

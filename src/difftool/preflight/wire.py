@@ -66,15 +66,16 @@ def signed(value: int) -> int:
 
 
 def packed(data: memoryview) -> NDArray[np.uint64]:
-    """Read the varints of a packed list; WireError if one is cut off or not in its shortest form.
+    """Read the varints of a packed list that is not empty.
 
-    NumPy reads them all at once: a loop over a million numbers would take seconds.
+    WireError if one is cut off or not in its shortest form. NumPy reads them all at once: a loop
+    over a million numbers would take seconds.
     """
     found = np.frombuffer(data, np.uint8)
-    if len(found) and found[-1] & 0x80:
+    if found[-1] & 0x80:
         raise WireError("a number ends beyond its list")
     ends = np.flatnonzero(found < 0x80)
-    begins = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+    begins = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - begins + 1
     last = found[ends]
     if ((last == 0) & (lengths > 1)).any():
@@ -83,7 +84,7 @@ def packed(data: memoryview) -> NDArray[np.uint64]:
         raise WireError("a number has more than 64 bits")
     place = np.arange(len(found)) - np.repeat(begins, lengths)
     parts = (found & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
-    return np.add.reduceat(parts, begins) if len(ends) else parts
+    return np.add.reduceat(parts, begins)
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:

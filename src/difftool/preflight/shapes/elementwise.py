@@ -143,9 +143,7 @@ def reduced_axes(op: Operation) -> list[int] | None:
 
 def reduction(op: Operation) -> Made:
     x, axes = op.input(0), reduced_axes(op)
-    if axes is None:
-        return [(x.kind, x.shape)]
-    return [(x.kind, _without(op, x.shape, axes))]
+    return same(op) if axes is None else [(x.kind, _without(op, x.shape, axes))]
 
 
 def arg_reduction(op: Operation) -> Made:

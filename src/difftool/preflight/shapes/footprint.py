@@ -5,31 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from difftool.errors import ArtefactError
-from difftool.preflight.parts import Graph, Node, Tensor
-from difftool.preflight.shapes.operation import (
-    MEMORY,
-    OPERATOR,
-    SHAPE,
-    Made,
-    Operation,
-    refused,
-)
-from difftool.preflight.shapes.sized import (
-    REALS,
-    Numbers,
-    Shape,
-    Sized,
-    byte_count,
-    is_small,
-)
+from difftool.preflight.parts import AGAIN, Graph, Node, Tensor, fits
+from difftool.preflight.shapes.operation import MEMORY, OPERATOR, SHAPE, Made, Operation, refused
+from difftool.preflight.shapes.sized import REALS, Numbers, Shape, Sized, byte_count, is_small
 from difftool.preflight.shapes.table import NEWEST, OLDEST, find_rule
-from difftool.preflight.shapes.values import evaluate
+from difftool.preflight.shapes.values import OF_SIZES, evaluate
 from difftool.preflight.shapes.workspace import WORKSPACE
 from difftool.preflight.tensor import BITS, LARGEST_SIZE, MOST_DIMENSIONS
 
 NAMES: Final = "graph-names"
 _MOST_NUMBERS: Final = 1 << 20  # numbers that are followed in a whole graph
-_SIZES: Final = ("Shape", "Size")
 _RAISE: Final = "raise the limit, if you know the bundle: `limits`"
 
 
@@ -61,11 +46,7 @@ def infer(graph: Graph, inputs: Mapping[str, Shape], *, limit: int) -> Footprint
             graph-shape if its sizes do not fit or depend on its data, graph-operator if an operator
             has no rule, and graph-names if a name is made twice or not at all.
     """
-    walk = Walk(graph, limit)
-    walk.start(inputs)
-    for index, node in enumerate(graph.nodes):
-        walk.step(index, node)
-    return walk.end()
+    return Walk(graph, limit).run(inputs)
 
 
 class Walk:
@@ -85,12 +66,24 @@ class Walk:
         self._numbers = _MOST_NUMBERS  # numbers that may still be followed
         self._last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
 
-    def start(self, inputs: Mapping[str, Shape]) -> None:
+    def run(self, inputs: Mapping[str, Shape]) -> Footprint:
+        """Visit all nodes, and return the footprint of the whole graph."""
+        self._start(inputs)
+        for index, node in enumerate(self._graph.nodes):
+            self._step(index, node)
+        outputs = {}
+        for name in self._graph.outputs:
+            if name not in self.values:
+                raise _not_so(f"nothing makes its output {name[:60]!r}", NAMES)
+            outputs[name] = self.values[name].shape
+        return Footprint(self._always + self._most, self._largest, outputs, self._folded)
+
+    def _start(self, inputs: Mapping[str, Shape]) -> None:
         """Add the graph's own inputs and constants."""
         if not OLDEST <= self._opset <= NEWEST:
             raise ArtefactError(
                 f"the graph's operators are of opset {self._opset}, not of {OLDEST} to {NEWEST}",
-                "export it again, with this difftool",
+                AGAIN,
                 code=OPERATOR,
             )
         for name, tensor in self._graph.constants.items():
@@ -98,11 +91,11 @@ class Walk:
             self._keep(name, Sized(tensor.kind, tensor.dims, True, _followed(tensor)), size)
         for name, value in self._graph.inputs.items():
             shape, declared = inputs.get(name), value.shape
-            if shape is None or declared is None or not _fits(declared, shape):
+            if shape is None or declared is None or not fits(declared, shape):
                 raise _not_so(f"its input {name[:60]!r} cannot be of the sizes {shape}")
             self._keep(name, Sized(value.kind, shape), _possible(value.kind, shape, name))
 
-    def step(self, index: int, node: Node) -> None:
+    def _step(self, index: int, node: Node) -> None:
         """Add the outputs of the node at an index, and drop what no later node takes."""
         rule = find_rule(node.domain, node.operator)
         if rule is None:
@@ -118,21 +111,12 @@ class Walk:
         if len(node.outputs) > len(made):
             raise refused(node, f"gives {len(made)} outputs, not {len(node.outputs)}")
         # Shape and Size depend only on sizes, which are known, so runtimes fold them as well.
-        constant = node.operator in _SIZES or all(
+        constant = node.operator in OF_SIZES or all(
             value is None or value.constant for value in given
         )
         self._make(operation, made, constant)
         self._free(index, node.inputs)
         self._free(index, node.outputs)  # an output that nobody takes goes at once
-
-    def end(self) -> Footprint:
-        """Return the footprint of the whole graph."""
-        outputs = {}
-        for name in self._graph.outputs:
-            if name not in self.values:
-                raise _not_so(f"nothing makes its output {name[:60]!r}", NAMES)
-            outputs[name] = self.values[name].shape
-        return Footprint(self._always + self._most, self._largest, outputs, self._folded)
 
     def _make(self, op: Operation, made: Made, constant: bool) -> None:
         """Add the outputs of a node, and its workspace."""
@@ -205,13 +189,6 @@ class Walk:
         self.values[name] = value
 
 
-def _fits(declared: tuple[int | None, ...], shape: Shape) -> bool:
-    """Tell if sizes are those that a graph declares; a free one may be any."""
-    return len(declared) == len(shape) and all(
-        size is None or size == given for size, given in zip(declared, shape, strict=True)
-    )
-
-
 def _possible(kind: int, shape: Shape, name: str) -> int:
     """Return the bytes of an input or constant; ArtefactError if type or sizes are impossible."""
     if kind not in BITS:
@@ -230,4 +207,4 @@ def _followed(tensor: Tensor) -> Numbers | None:
 
 
 def _not_so(what: str, code: str = SHAPE) -> ArtefactError:
-    return ArtefactError(f"the graph: {what}", "export it again, with this difftool", code=code)
+    return ArtefactError(f"the graph: {what}", AGAIN, code=code)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from difftool.errors import ArtefactError
-from difftool.preflight.parts import Node, Tensor
+from difftool.preflight.parts import AGAIN, Node, Tensor
 from difftool.preflight.shapes.sized import RANGES, Numbers, Shape, Sized
 
 SHAPE: Final = "graph-shape"
@@ -14,23 +14,18 @@ MEMORY: Final = "graph-memory"
 # Most characters of a name, and of a sentence about it, in a message; both come from the file.
 _LONGEST: Final = 60
 _LONGEST_LINE: Final = 240
-_AGAIN: Final = "export it again, with this difftool"
 _UNKNOWN: Final = "its sizes depend on its data"
 
 # The type and sizes of each output, which a rule returns.
 Made = list[tuple[int, Shape]]
 
 
-def title(node: Node) -> str:
-    """Name a node in an error; its names may be anything, so they are cut and quoted."""
+def refused(node: Node, what: str, code: str = SHAPE, hint: str = AGAIN) -> ArtefactError:
+    """Return the error that refuses a node. Its names may be anything, so they are cut."""
     name = node.name or next(iter(node.outputs), "")
     kind = node.operator if node.operator.isidentifier() else repr(node.operator)
-    return f"{kind[:_LONGEST]} {name[:_LONGEST]!r}"
-
-
-def refused(node: Node, what: str, code: str = SHAPE, hint: str = _AGAIN) -> ArtefactError:
-    """Return the error that refuses a node."""
-    return ArtefactError(f"{title(node)}: {what[:_LONGEST_LINE]}", hint, code=code)
+    message = f"{kind[:_LONGEST]} {name[:_LONGEST]!r}: {what[:_LONGEST_LINE]}"
+    return ArtefactError(message, hint, code=code)
 
 
 class Operation:
@@ -158,7 +153,6 @@ class Operation:
         if len(first) < len(second):
             first, second = second, first
         padded = (1,) * (len(first) - len(second)) + second
-        for a, b in zip(first, padded, strict=True):
-            if a != b and a != 1 and b != 1:
-                raise self.refused(f"sizes {first} and {second} do not fit")
+        if not all(a == b or 1 in (a, b) for a, b in zip(first, padded, strict=True)):
+            raise self.refused(f"sizes {first} and {second} do not fit")
         return tuple(b if a == 1 else a for a, b in zip(first, padded, strict=True))

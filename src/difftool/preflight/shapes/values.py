@@ -18,6 +18,7 @@ from difftool.preflight.shapes.sized import RANGES, REALS, Numbers, Shape, is_sm
 # Compute outputs of these shapes from known numbers; return None if the result is not known.
 Evaluation = Callable[[Operation, list[Any], list[Shape]], Sequence[Numbers] | None]
 
+OF_SIZES: Final = ("Shape", "Size")  # operators that need only their inputs' sizes
 _LARGEST: Final = 2.0**62  # beyond it whole numbers may overflow
 
 
@@ -25,15 +26,12 @@ def evaluate(op: Operation, made: Made) -> list[Numbers | None]:
     """Return the numbers of each output, or None if they are too many or not known."""
     unknown: list[Numbers | None] = [None] * len(made)
     compute = _VALUES.get(op.node.operator) if op.node.domain in ("", "ai.onnx") else None
-    if compute is None:
+    followed = op.node.operator in OF_SIZES or all(
+        value is None or value.numbers is not None for value in op.inputs
+    )
+    if compute is None or not followed or not all(is_small(*one) for one in made):
         return unknown
     given = [None if value is None else value.numbers for value in op.inputs]
-    if op.node.operator not in _OF_SIZES:
-        for value, numbers in zip(op.inputs, given, strict=True):
-            if value is not None and numbers is None:
-                return unknown
-    if not all(is_small(kind, shape) for kind, shape in made):
-        return unknown
     with np.errstate(all="ignore"):
         try:
             found = compute(op, given, [shape for _, shape in made])
@@ -199,22 +197,6 @@ def _range(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers
     return [start + delta * np.arange(shapes[0][0])] if _is_whole(given[0]) else None
 
 
-def _non_zero(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
-    return [np.array(np.nonzero(np.atleast_1d(given[0])))]
-
-
-def _where(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
-    condition, x, y = given
-    found: Numbers = np.where(condition != 0, x, y)
-    return [found]
-
-
-def _take(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
-    return [np.take(given[0], given[1], op.integer("axis", 0))]
-
-
-_OF_SIZES: Final = frozenset(("Shape", "Size"))  # these need only their inputs' sizes
-
 _VALUES: Final[Mapping[str, Evaluation]] = {
     **dict.fromkeys(["Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"], _reshaped),
     "Abs": _arithmetic(np.abs),
@@ -230,7 +212,7 @@ _VALUES: Final[Mapping[str, Evaluation]] = {
     "Equal": _truth(np.equal),
     "Expand": lambda op, given, shapes: [np.broadcast_to(given[0], shapes[0])],
     "Floor": _reals(np.floor),
-    "Gather": _take,
+    "Gather": lambda op, given, shapes: [np.take(given[0], given[1], op.integer("axis", 0))],
     "Greater": _truth(np.greater),
     "GreaterOrEqual": _truth(np.greater_equal),
     "Less": _truth(np.less),
@@ -240,7 +222,7 @@ _VALUES: Final[Mapping[str, Evaluation]] = {
     "Mod": _mod,
     "Mul": _arithmetic(np.multiply),
     "Neg": _arithmetic(np.negative),
-    "NonZero": _non_zero,
+    "NonZero": lambda op, given, shapes: [np.stack(np.nonzero(np.atleast_1d(given[0])))],
     "Not": _truth(np.logical_not),
     "Or": _truth(np.logical_or),
     "Pow": _pow,
@@ -264,6 +246,6 @@ _VALUES: Final[Mapping[str, Evaluation]] = {
     "Transpose": lambda op, given, shapes: [
         np.transpose(given[0], op.integers("perm", range(given[0].ndim - 1, -1, -1)))
     ],
-    "Where": _where,
+    "Where": lambda op, given, shapes: [np.asarray(np.where(given[0] != 0, given[1], given[2]))],
     "Xor": _truth(np.logical_xor),
 }
