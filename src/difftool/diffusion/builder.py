@@ -65,8 +65,7 @@ class ProgramBuilder:
         self._known: dict[float | None, tuple[float, float]] = {None: (1.0, 0.0)}
         self._levels: list[float] = []
         self._targets: list[tuple[float, float]] = []
-        self._rows: list[dict[Column, float]] = []
-        self._history: list[Sequence[float]] = []
+        self._rows: list[tuple[dict[Column, float], Sequence[float]]] = []
 
     def level(self, index: float | None) -> tuple[float, float]:
         """Return (alpha, sigma) of x at a schedule index, which may be fractional.
@@ -104,22 +103,20 @@ class ProgramBuilder:
             raise UsageError(f"the sampler makes more than {MAX_ROWS} steps", "take fewer")
         self._levels.append(level)
         self._targets.append(self.level(target))
-        self._history.append(c)
-        self._rows.append(
-            {
-                Column.A: a,
-                Column.B: b,
-                Column.G: g,
-                Column.D: d,
-                Column.E: push[0],
-                Column.F: push[1],
-                Column.LOGVAR_MIN: logvar[0],
-                Column.LOGVAR_MAX: logvar[1],
-                Column.SNR: snr,
-                Column.BATCH_SNR: batch_snr,
-                Column.GUIDANCE: 1.0,
-            }
-        )
+        values = {
+            Column.A: a,
+            Column.B: b,
+            Column.G: g,
+            Column.D: d,
+            Column.E: push[0],
+            Column.F: push[1],
+            Column.LOGVAR_MIN: logvar[0],
+            Column.LOGVAR_MAX: logvar[1],
+            Column.SNR: snr,
+            Column.BATCH_SNR: batch_snr,
+            Column.GUIDANCE: 1.0,
+        }
+        self._rows.append((values, c))
 
     def build(
         self,
@@ -138,11 +135,11 @@ class ProgramBuilder:
         levels = np.array(self._levels)
         # The conditioner runs once for each distinct level, however many rows share it.
         distinct, cond = np.unique(levels, return_inverse=True)
-        slots = max([1, *map(len, self._history)])  # step graphs need at least one slot
+        slots = max([1, *(len(c) for _, c in self._rows)])  # step graphs need at least one slot
         table = np.zeros((len(levels), Column.HISTORY + slots))
-        for index, (values, weights) in enumerate(zip(self._rows, self._history, strict=True)):
-            table[index, list(values)] = list(values.values())
-            table[index, Column.HISTORY : Column.HISTORY + len(weights)] = weights
+        for row, (values, c) in zip(table, self._rows, strict=True):
+            row[list(values)] = list(values.values())
+            row[Column.HISTORY : Column.HISTORY + len(c)] = c
         c_in, c_skip, c_out = self._spec.coefficients(levels)
         # The network was trained on x; the state x / alpha is scaled back before it reads it.
         scale = self._spec.schedule.at(levels)[0] if self._scaled else 1.0

@@ -1,7 +1,7 @@
 """Calls as plain data: the name of a sampler or network and its arguments, and their checks."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -59,6 +59,12 @@ class NetworkCall:
         return cls(value["kind"], dict(value["arguments"]))
 
 
+def require_known(what: str, name: Any, known: Collection[str]) -> None:
+    """Raise UsageError, with all names that are known, if this is none of them."""
+    if name not in tuple(known):  # not a lookup: a name from a file need not be hashable
+        raise UsageError(f"unknown {what} {quoted(name)}", f"one of: {', '.join(known)}")
+
+
 def require_types(what: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Raise UsageError for the first argument of `what` whose type does not fit its parameter.
 
@@ -67,19 +73,22 @@ def require_types(what: str, function: Callable[..., Any], arguments: Mapping[st
     """
     kinds = get_type_hints(function)
     for name, value in arguments.items():
-        if name in kinds and not _fits(value, kinds[name]):
+        if name in kinds and not fits(value, kinds[name]):
             raise UsageError(
                 f"{what}'s {name} is {quoted(value)}", f"give one of type {type_name(kinds[name])}"
             )
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    origin = get_origin(kind)
+def fits(value: Any, kind: Any) -> bool:
+    """Tell if a value from a file or a user is of a parameter's type, as `require_types` says."""
+    origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return any(_fits(value, choice) for choice in get_args(kind))
-    if origin is Sequence:
-        (inner,) = get_args(kind)
-        return isinstance(value, list | tuple) and all(_fits(item, inner) for item in value)
+        return any(fits(value, choice) for choice in inner)
+    if origin in (Sequence, tuple):  # a list will do for a tuple, as JSON has none
+        if not isinstance(value, list | tuple):
+            return False
+        kinds = [inner[0]] * len(value) if origin is Sequence or ... in inner else inner
+        return len(kinds) == len(value) and all(map(fits, value, kinds))
     if origin is not None:  # such as NDArray[float64]; its inner type is not checked
         return isinstance(value, origin)
     if kind in (int, float) and isinstance(value, bool):  # in Python a bool is an int

@@ -5,8 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.errors import UsageError, quoted
-
 Array = NDArray[np.float64]
 
 PARAMETERIZATIONS = ("epsilon", "x0", "v", "score", "scaled_score", "edm")
@@ -51,7 +49,4 @@ def coefficients(
             sigma_data**2 / (alpha * total),
             ratio * sigma_data / np.sqrt(total),
         )
-    raise UsageError(
-        f"unknown parameterization {quoted(parameterization)}",
-        f"one of: {', '.join(PARAMETERIZATIONS)}",
-    )
+    raise ValueError(parameterization)  # `ModelSpec` has refused it

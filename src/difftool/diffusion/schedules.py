@@ -9,8 +9,8 @@ from typing import Any, Final, ParamSpec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from difftool.diffusion.calls import require_types
-from difftool.errors import UsageError, quoted
+from difftool.diffusion.calls import require_known, require_types
+from difftool.errors import UsageError
 
 Array = NDArray[np.float64]
 _P = ParamSpec("_P")
@@ -231,27 +231,17 @@ def sub_vp_sde(
     return np.exp(log_alpha), -np.expm1(2 * log_alpha)
 
 
-_CONSTRUCTORS: Mapping[str, Callable[..., NoiseSchedule]] = {
-    "linear": linear,
-    "scaled_linear": scaled_linear,
-    "cosine": cosine,
-    "sigmoid": sigmoid,
-    "from_betas": from_betas,
-    "geometric": geometric,
-    "karras": karras,
-    "vp_sde": vp_sde,
-    "sub_vp_sde": sub_vp_sde,
-}
+_ALL: Final[tuple[Callable[..., NoiseSchedule], ...]] = (
+    linear, scaled_linear, cosine, sigmoid, from_betas, geometric, karras, vp_sde, sub_vp_sde
+)  # fmt: skip
+_CONSTRUCTORS: Final = {make.__name__: make for make in _ALL}
 
 
 def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
     """Read what `NoiseSchedule.to_dict` gave; UsageError if kind or argument is unknown."""
     arguments = dict(value)
     kind = arguments.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _CONSTRUCTORS:
-        raise UsageError(
-            f"unknown noise schedule {quoted(kind)}", f"one of: {', '.join(_CONSTRUCTORS)}"
-        )
+    require_known("noise schedule", kind, _CONSTRUCTORS)
     return _CONSTRUCTORS[kind](**arguments)
 
 

@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.diffusion.calls import require_known
 from difftool.diffusion.program import MAX_ROWS
 from difftool.diffusion.schedules import NoiseSchedule
-from difftool.errors import UsageError, quoted
+from difftool.errors import UsageError
 
 Array = NDArray[np.float64]
 
@@ -19,13 +20,15 @@ _RHO: Final = 7  # Karras et al. 2022, section 3
 
 def visited(
     schedule: NoiseSchedule,
-    steps: int,
+    steps: int | None,
     spacing: str = LINSPACE,
     *,
     evaluations: Callable[[int], int] = lambda steps: steps,
     asked: int | None = None,
 ) -> list[float]:
-    """Return `steps` schedule indices from most to least noise; a single one is the noisiest.
+    """Return `steps` schedule indices from most to least noise; None is one for each level.
+
+    A single index is the noisiest level.
 
     - "linspace": whole and evenly spaced, both ends included
     - "leading", "trailing": whole, L / steps apart, counted from the least or the most noise
@@ -42,9 +45,9 @@ def visited(
     Raises:
         UsageError: there is no such spacing, or too few or too many steps for it.
     """
-    if spacing not in _SPACINGS:
-        raise UsageError(f"unknown spacing {quoted(spacing)}", f"one of: {', '.join(_SPACINGS)}")
+    require_known("spacing", spacing, _SPACINGS)
     levels = len(schedule)
+    steps = levels if steps is None else steps
     limit = MAX_ROWS if spacing in BETWEEN_LEVELS else levels
     count = evaluations(steps) if asked is None else asked
     if not 1 <= steps <= limit:
@@ -71,38 +74,22 @@ def transitions(levels: list[float]) -> list[tuple[float, float | None]]:
     return list(zip(levels, [*levels[1:], None], strict=True))
 
 
-def _linspace(schedule: NoiseSchedule, steps: int) -> Array:
-    return np.linspace(0, len(schedule) - 1, steps).round()
-
-
-def _leading(schedule: NoiseSchedule, steps: int) -> Array:
-    return np.arange(steps, dtype=np.float64) * (len(schedule) // steps)
-
-
-def _trailing(schedule: NoiseSchedule, steps: int) -> Array:
-    levels = len(schedule)
-    return np.asarray((levels - np.arange(steps) * (levels / steps)).round() - 1)
-
-
-def _quadratic(schedule: NoiseSchedule, steps: int) -> Array:
-    return np.floor(np.linspace(0, np.sqrt(0.8 * len(schedule)), steps) ** 2)
-
-
-def _half_log_snr(schedule: NoiseSchedule, steps: int) -> Array:
-    least, most = schedule.half_log_snr[[0, -1]]
-    return schedule.find(np.linspace(least, most, steps))
-
-
 def _karras(schedule: NoiseSchedule, steps: int) -> Array:
     least, most = np.exp(-schedule.half_log_snr[[0, -1]] / _RHO)
     return schedule.find(-_RHO * np.log(np.linspace(least, most, steps)))
 
 
-_SPACINGS: Mapping[str, Callable[[NoiseSchedule, int], Array]] = {
-    LINSPACE: _linspace,
-    "leading": _leading,
-    "trailing": _trailing,
-    "quadratic": _quadratic,
-    "half_log_snr": _half_log_snr,
+_SPACINGS: Final[Mapping[str, Callable[[NoiseSchedule, int], Array]]] = {
+    LINSPACE: lambda schedule, steps: np.linspace(0, len(schedule) - 1, steps).round(),
+    "leading": lambda schedule, steps: np.arange(0.0, steps) * (len(schedule) // steps),
+    "trailing": lambda schedule, steps: (
+        (len(schedule) - np.arange(0.0, steps) * (len(schedule) / steps)).round() - 1
+    ),
+    "quadratic": lambda schedule, steps: np.floor(
+        np.linspace(0, np.sqrt(0.8 * len(schedule)), steps) ** 2
+    ),
+    "half_log_snr": lambda schedule, steps: schedule.find(
+        np.linspace(schedule.half_log_snr[0], schedule.half_log_snr[-1], steps)
+    ),
     "karras": _karras,
 }

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from difftool.diffusion.calls import fits, require_known
 from difftool.diffusion.parameterization import PARAMETERIZATIONS, Coefficients, coefficients
 from difftool.diffusion.schedules import NoiseSchedule, schedule_from_dict
 from difftool.errors import UsageError, quoted
@@ -17,18 +18,6 @@ MAX_ELEMENTS: Final = (1 << 31) - 1  # of one sample
 MAX_CLASSES: Final = 1_000_000
 
 _LEAST, _MOST = 1e-30, 1e30  # bounds of a scale: float32 holds it, its inverse and its products
-
-# The types that `from_dict` takes for the fields that are one value; a bool is not a number.
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "parameterization": (str,),
-    "cond": (str,),
-    "timestep_scale": (int, float),
-    "timestep_start": (int, float),
-    "learned_variance": (bool,),
-    "sigma_data": (int, float),
-    "classes": (int,),
-    "null_label": (bool,),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +55,8 @@ class ModelSpec:
             raise UsageError(
                 f"sample shape {self.shape} is too large", f"at most {MAX_ELEMENTS} elements"
             )
-        if self.parameterization not in PARAMETERIZATIONS:
-            known = ", ".join(PARAMETERIZATIONS)
-            raise UsageError(
-                f"unknown parameterization {quoted(self.parameterization)}", f"one of: {known}"
-            )
-        if self.cond not in CONDS:
-            raise UsageError(f"unknown cond {quoted(self.cond)}", f"one of: {', '.join(CONDS)}")
+        require_known("parameterization", self.parameterization, PARAMETERIZATIONS)
+        require_known("cond", self.cond, CONDS)
         if not 0 <= self.classes <= MAX_CLASSES:
             raise UsageError(f"{quoted(self.classes)} classes", f"a model has 0 to {MAX_CLASSES}")
         if self.null_label and not self.classes:
@@ -142,19 +126,20 @@ class ModelSpec:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "ModelSpec":
         """Read what `to_dict` gave; UsageError if a key is missing, unknown or mistyped."""
-        known = {field.name for field in fields(cls)}
-        if unknown := set(value) - known:
+        kinds = {**get_type_hints(cls), "schedule": Mapping}
+        if unknown := value.keys() - kinds.keys():
             raise UsageError(
-                f"unknown key {quoted(sorted(unknown)[0])} in a model spec", "check its source"
+                f"unknown key {quoted(min(unknown))} in a model spec", "check its source"
             )
         try:
+            for name, given in value.items():
+                if not fits(given, kinds[name]):
+                    raise TypeError(f"{name}: {quoted(given)}")
             arguments = dict(value)
-            for name in _TYPES.keys() & arguments.keys():
-                _require_type(name, arguments[name], _TYPES[name])
-            arguments["shape"] = tuple(_size(size) for size in value["shape"])
+            arguments["shape"] = tuple(value["shape"])
             arguments["schedule"] = schedule_from_dict(value["schedule"])
             if value.get("data_range") is not None:
-                arguments["data_range"] = _pair(value["data_range"])
+                arguments["data_range"] = tuple(map(float, value["data_range"]))
             return cls(**arguments)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise UsageError(
@@ -164,24 +149,3 @@ class ModelSpec:
 
 def _is_scale(value: float) -> bool:
     return _LEAST <= abs(value) <= _MOST
-
-
-def _require_type(name: str, value: Any, kinds: tuple[type, ...]) -> None:
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise TypeError(f"{name}: {quoted(value)}")
-    if isinstance(value, int | float) and not math.isfinite(value):
-        raise ValueError(f"{name}: {quoted(value)}")
-
-
-def _size(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"shape: {quoted(value)}")
-    return value
-
-
-def _pair(value: Any) -> tuple[float, float]:
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise TypeError(f"data_range: {quoted(value)}")
-    for number in value:
-        _require_type("data_range", number, (int, float))
-    return float(value[0]), float(value[1])

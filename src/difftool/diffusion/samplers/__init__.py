@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from difftool.diffusion.calls import SamplerCall, require_types
+from difftool.diffusion.calls import SamplerCall, require_known, require_types
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError, quoted
@@ -40,8 +40,7 @@ SAMPLERS: Final[Mapping[str, Callable[..., Program]]] = {
 
 def sampler_named(name: str) -> Callable[..., Program]:
     """Return the sampler of that name; UsageError if there is none."""
-    if name not in SAMPLERS:
-        raise UsageError(f"unknown sampler {quoted(name)}", f"one of: {', '.join(SAMPLERS)}")
+    require_known("sampler", name, SAMPLERS)
     return SAMPLERS[name]
 
 

@@ -4,10 +4,11 @@ import math
 from functools import partial
 
 from difftool.diffusion.builder import ProgramBuilder, sampler
+from difftool.diffusion.calls import require_known
 from difftool.diffusion.program import Program
 from difftool.diffusion.spacing import LINSPACE, transitions, visited
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError, quoted
+from difftool.errors import UsageError
 
 VARIANCES = ("small", "large", "learned")
 
@@ -28,8 +29,7 @@ def ddpm(
     range. `difftool.diffusion.spacing.visited` lists the values of `spacing`. The last row adds no
     noise.
     """
-    if variance not in VARIANCES:
-        raise UsageError(f"unknown variance {quoted(variance)}", f"one of: {', '.join(VARIANCES)}")
+    require_known("variance", variance, VARIANCES)
     if variance == "learned" and not spec.learned_variance:
         raise UsageError("this model has no learned variance", "use variance small or large")
     steps = len(spec.schedule) if steps is None else steps

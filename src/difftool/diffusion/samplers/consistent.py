@@ -28,7 +28,7 @@ def consistent_annealed(
     most 1. The last row is D. Levels are spaced as in the paper, also if there are more steps than
     levels. A VP model's state is x / alpha.
     """
-    levels = visited(spec.schedule, len(spec.schedule) if steps is None else steps, spacing)
+    levels = visited(spec.schedule, steps, spacing)
     builder = ProgramBuilder(spec, clip=False, scaled=True)
     states = [builder.level(level) for level in levels]
     eta = _eta(states, step_size)

@@ -19,10 +19,7 @@ def dpmpp_2m(
     `difftool.diffusion.spacing.visited` lists the values of `spacing`; `clip` keeps D in the data
     range.
     """
-    steps = steps_or(steps, 20, spec.schedule)
-    builder = ProgramBuilder(spec, clip=clip)
-    _add_second_order(builder, visited(spec.schedule, steps, spacing), eta=0.0)
-    return builder.build({"steps": steps})
+    return _second_order_program(spec, steps, 0.0, spacing, clip)
 
 
 @sampler
@@ -41,10 +38,7 @@ def dpmpp_2m_sde(
     """
     if not 0 <= eta <= 1:
         raise UsageError(f"eta {eta} is not in 0 .. 1", "0 is deterministic, 1 is the paper's SDE")
-    steps = steps_or(steps, 20, spec.schedule)
-    builder = ProgramBuilder(spec, clip=clip)
-    _add_second_order(builder, visited(spec.schedule, steps, spacing), eta)
-    return builder.build({"steps": steps})
+    return _second_order_program(spec, steps, eta, spacing, clip)
 
 
 @sampler
@@ -74,9 +68,13 @@ def dpmpp_3m(
     return builder.build({"steps": steps})
 
 
-def _add_second_order(builder: ProgramBuilder, levels: list[float], eta: float) -> None:
+def _second_order_program(
+    spec: ModelSpec, steps: int | None, eta: float, spacing: str, clip: bool
+) -> Program:
+    steps = steps_or(steps, 20, spec.schedule)
+    builder = ProgramBuilder(spec, clip=clip)
     earlier: Level | None = None
-    for level, target in transitions(levels):
+    for level, target in transitions(visited(spec.schedule, steps, spacing)):
         current, following = builder.level(level), builder.level(target)
         fresh = fresh_noise(current, following, eta)
         a, b = transfer(current, following, fresh)
@@ -85,6 +83,7 @@ def _add_second_order(builder: ProgramBuilder, levels: list[float], eta: float) 
             b, c = _second_order(b, [following, current, earlier])
         builder.row(level, target, a=a, b=b, c=c, d=fresh, push=KEEP_DENOISED)
         earlier = current
+    return builder.build({"steps": steps})
 
 
 def _second_order(b: float, levels: list[Level]) -> tuple[float, tuple[float]]:

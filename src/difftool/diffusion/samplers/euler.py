@@ -18,10 +18,7 @@ def euler(
     with eta=0. `difftool.diffusion.spacing.visited` lists the values of `spacing`; `clip` keeps D
     in the data range.
     """
-    steps = steps_or(steps, 50, spec.schedule)
-    builder = ProgramBuilder(spec, clip=clip)
-    _add_rows(builder, visited(spec.schedule, steps, spacing), eta=0.0)
-    return builder.build({"steps": steps})
+    return _program(spec, steps, 0.0, spacing, clip)
 
 
 @sampler
@@ -40,15 +37,15 @@ def euler_ancestral(
     """
     if not 0 <= eta <= 1:
         raise UsageError(f"eta {eta} is not in 0 .. 1", "0 is deterministic, 1 is DDPM")
+    return _program(spec, steps, eta, spacing, clip)
+
+
+def _program(spec: ModelSpec, steps: int | None, eta: float, spacing: str, clip: bool) -> Program:
     steps = steps_or(steps, 50, spec.schedule)
     builder = ProgramBuilder(spec, clip=clip)
-    _add_rows(builder, visited(spec.schedule, steps, spacing), eta=eta)
-    return builder.build({"steps": steps})
-
-
-def _add_rows(builder: ProgramBuilder, levels: list[float], eta: float) -> None:
-    for level, target in transitions(levels):
+    for level, target in transitions(visited(spec.schedule, steps, spacing)):
         current, following = builder.level(level), builder.level(target)
         fresh = eta * fresh_noise(current, following, eta=1.0)
         a, b = transfer(current, following, fresh)
         builder.row(level, target, a=a, b=b, d=fresh)
+    return builder.build({"steps": steps})

@@ -4,10 +4,11 @@ import math
 from typing import Final
 
 from difftool.diffusion.builder import ProgramBuilder, sampler
+from difftool.diffusion.calls import require_known
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.diffusion.start import Start, data, normal, parse_start, uniform
-from difftool.errors import UsageError, quoted
+from difftool.errors import UsageError
 
 CONVENTIONS = ("image", "paper")
 _STEPS: Final = 1000  # Song and Ermon 2019, section 5: 10 levels of 100 steps,
@@ -106,7 +107,4 @@ def _check(steps: int, step_size: float, convention: str) -> None:
         raise UsageError(f"{steps} steps", f"use 1 to {MAX_ROWS}")
     if not 0 < step_size < math.inf:
         raise UsageError(f"step size {step_size} is not positive", "the papers use 2e-5 to 0.1")
-    if convention not in CONVENTIONS:
-        raise UsageError(
-            f"unknown convention {quoted(convention)}", f"one of: {', '.join(CONVENTIONS)}"
-        )
+    require_known("convention", convention, CONVENTIONS)

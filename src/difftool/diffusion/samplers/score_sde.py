@@ -3,11 +3,12 @@
 import math
 
 from difftool.diffusion.builder import ProgramBuilder, sampler
+from difftool.diffusion.calls import require_known
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers.transfer import fresh_noise, transfer
 from difftool.diffusion.spacing import LINSPACE, transitions, visited
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError, quoted
+from difftool.errors import UsageError
 
 PREDICTORS = ("reverse_diffusion", "ancestral")
 CORRECTORS = ("fixed", "adaptive", "reference")
@@ -26,7 +27,7 @@ def reverse_diffusion(
     `clip`, which keeps D in the data range; the paper does not clip.
     """
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
-    for level, target in transitions(_visited(spec, steps, spacing)):
+    for level, target in transitions(visited(spec.schedule, steps, spacing)):
         _predict(builder, level, target, "reverse_diffusion")
     return builder.build(exact_noise=False)
 
@@ -42,7 +43,7 @@ def probability_flow(
     paper's runs. `euler` solves the same equation over sigma, and its rows meet the noise exactly.
     """
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
-    for level, target in transitions(_visited(spec, steps, spacing)):
+    for level, target in transitions(visited(spec.schedule, steps, spacing)):
         sigma, following = builder.level(level)[1], builder.level(target)[1]
         rate = 1.0 if target is None else (1 - (following / sigma) ** 2) / 2
         builder.row(level, target, a=1 - rate, b=rate)
@@ -76,14 +77,8 @@ def predictor_corrector(
     squared signal that the step to this level keeps. A VP model's state is x / alpha, and tau is
     the same there. `clip` is as in `reverse_diffusion`.
     """
-    if predictor not in PREDICTORS:
-        raise UsageError(
-            f"unknown predictor {quoted(predictor)}", f"one of: {', '.join(PREDICTORS)}"
-        )
-    if corrector not in CORRECTORS:
-        raise UsageError(
-            f"unknown corrector {quoted(corrector)}", f"one of: {', '.join(CORRECTORS)}"
-        )
+    require_known("predictor", predictor, PREDICTORS)
+    require_known("corrector", corrector, CORRECTORS)
     if corrections < 1 or snr <= 0:
         raise UsageError(
             f"{corrections} corrections with snr {snr}",
@@ -95,7 +90,7 @@ def predictor_corrector(
             f"{steps} steps do not divide by {each}, one prediction and {corrections} corrections",
             f"use a multiple of {each}",
         )
-    visits = len(spec.schedule) if steps is None else steps // each
+    visits = None if steps is None else steps // each
     levels = visited(spec.schedule, visits, spacing, evaluations=lambda levels: levels * each)
     builder = ProgramBuilder(spec, clip=clip, scaled=True)
     for level, target in transitions(levels):
@@ -130,7 +125,3 @@ def _correct(builder: ProgramBuilder, level: float, snr: float, corrector: str) 
     own, shared = (snr, 0.0) if corrector == "adaptive" else (0.0, snr)
     noise = math.sqrt(2) * sigma
     builder.row(level, level, a=0.0, b=1.0, d=noise, snr=own, batch_snr=shared)
-
-
-def _visited(spec: ModelSpec, steps: int | None, spacing: str) -> list[float]:
-    return visited(spec.schedule, len(spec.schedule) if steps is None else steps, spacing)
