@@ -99,10 +99,8 @@ def test_a_vp_models_langevin_state_is_scaled_to_unit_signal() -> None:
     [
         ddpm(VP),
         ddpm(VP, steps=37),
-        ddpm(VE),
         ddim(VP),
         ddim(VP, eta=0.7, raw_epsilon=True),
-        ddim(VE, steps=10),
         heun(EDM, churn=40, churn_min=0.05, churn_max=50),  # without inflation
         # From sigma / alpha of 2e4 at once: Heun's weights on D are millions, of opposite sign.
         *(sampler(COSINE, steps=n) for sampler in (heun, plms) for n in (3, 4, 5, 9)),

@@ -52,11 +52,6 @@ def test_a_table_is_the_papers_loop(
     assert gap(spec, program, loop, levels, denoise, draw=same_draws(), eta=eta) < 1e-10
 
 
-def test_dpmpp_2m_sde_without_noise_is_dpmpp_2m() -> None:
-    without = samplers.dpmpp_2m_sde(VP, eta=0).table
-    assert without == pytest.approx(samplers.dpmpp_2m(VP).table, rel=1e-12)
-
-
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("steps", [1, 40])
 @pytest.mark.parametrize(
