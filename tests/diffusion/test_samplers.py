@@ -24,7 +24,7 @@ from difftool.diffusion.samplers import (
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import CheckFailed, UsageError
 from tests.oracles import plain_loops
-from tests.oracles.analytic import COSINE, EDM, MODELS, START, VE, VP, gap, same_draws
+from tests.oracles.analytic import COSINE, EDM, MODELS, START, VE, VP, gap, same_draws, scaled
 from tests.oracles.plain_loops import Array
 
 
@@ -81,15 +81,8 @@ def test_langevin_is_one_level_of_annealed() -> None:
 def test_a_vp_models_langevin_state_is_scaled_to_unit_signal() -> None:
     """The network of a VP model runs annealed Langevin dynamics as if it were an NCSN."""
     program = annealed_langevin(VP, steps=1000, step_size=1e-6)
-    ratios = VP.schedule.sigma / VP.schedule.alpha
-
-    def denoise(y: Array, _: float, ratio: float) -> Array:
-        level = int(np.argmin(np.abs(ratios - ratio)))
-        alpha, sigma = float(VP.schedule.alpha[level]), float(VP.schedule.sigma[level])
-        return plain_loops.mixture_denoiser(alpha * y, alpha, sigma)
-
+    sigmas, denoise = scaled(VP, 1000, "linspace", clip=False)
     options = {"step_size": 1e-6, "each": 1, "image": True, "last": True}
-    sigmas = ratios[::-1].tolist()
     assert loop_gap(VP, program, plain_loops.annealed, sigmas, denoise, **options) < 1e-8
     assert validate(program).signal_error < 1e-12
 

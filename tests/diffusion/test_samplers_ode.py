@@ -1,15 +1,27 @@
-"""Deterministic samplers: the invariant, and the plain loops of their papers."""
+"""Deterministic samplers: the invariant, the plain loops of their papers, and their order."""
 
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from difftool.diffusion import samplers
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spacing import visited
+from difftool.diffusion.spec import ModelSpec
 from tests.oracles import analytic, plain_loops_ode
-from tests.oracles.analytic import COSINE, VP, denoiser, gap, levels_of, same_draws
+from tests.oracles.analytic import (
+    COSINE,
+    FREE,
+    START,
+    VP,
+    denoiser,
+    gap,
+    levels_of,
+    run_table,
+    same_draws,
+)
 from tests.oracles.plain_loops import Array
 
 MODELS = {**analytic.MODELS, "cosine": COSINE}
@@ -117,3 +129,56 @@ def test_euler_is_ddim_and_second_order_begins_as_euler(model: str) -> None:
     ancestral = samplers.euler_ancestral(spec, steps=10)
     assert ancestral.table == pytest.approx(samplers.ddim(spec, steps=10, eta=1).table, rel=1e-9)
     assert samplers.dpmpp_2m(spec, steps=10).table[0, :10] == pytest.approx(euler.table[0, :10])
+
+
+@pytest.fixture(scope="module", params=FREE)
+def problem(request: pytest.FixtureRequest) -> tuple[ModelSpec, Array, Array]:
+    """A model, a start, and the end of the ODE from there by 1000 classical Runge-Kutta steps."""
+    spec: ModelSpec = FREE[request.param]
+    denoise = denoiser(spec)
+    half_log_snr, steps = spec.schedule.half_log_snr, 1000
+    h = float(half_log_snr[0] - half_log_snr[-1]) / steps
+
+    def slope(y: Array, at: float) -> Array:
+        """dy / d(half_log_snr) of y = x / alpha: D - y."""
+        ratio = np.exp(-at)
+        alpha = 1 / np.hypot(1, ratio) if spec.schedule.variance_preserving else 1.0
+        return denoise(alpha * y, alpha, alpha * ratio) - y
+
+    start = START * float(samplers.euler(spec).start.high)
+    y = start / spec.schedule.alpha[-1]
+    for index in range(steps):
+        at = float(half_log_snr[-1]) + index * h
+        k1 = slope(y, at)
+        k2 = slope(y + h / 2 * k1, at + h / 2)
+        k3 = slope(y + h / 2 * k2, at + h / 2)
+        k4 = slope(y + h * k3, at + h)
+        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    alpha, sigma = float(spec.schedule.alpha[0]), float(spec.schedule.sigma[0])
+    return spec, start, denoise(alpha * y, alpha, sigma)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order", "least"),
+    [
+        ("euler", {}, 0.9),
+        ("ddim", {}, 0.9),
+        ("heun", {}, 1.8),
+        ("dpmpp_2m", {}, 1.8),
+        ("dpmpp_3m", {}, 1.8),
+        ("unipc", {"order": 1}, 1.8),
+        ("unipc", {"order": 2}, 1.8),
+        ("unipc", {"order": 3}, 2.6),
+    ],
+)
+def test_a_sampler_has_its_order(
+    sampler: str, order: dict[str, int], least: float, problem: tuple[ModelSpec, Array, Array]
+) -> None:
+    spec, start, exact = problem
+    counts = [32, 64, 128, 256]
+    errors = []
+    for steps in counts:
+        program = samplers.SAMPLERS[sampler](spec, steps=steps, spacing="half_log_snr", **order)
+        errors.append(np.sqrt(np.mean((run_table(spec, program, start) - exact) ** 2)))
+    slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert slope >= least

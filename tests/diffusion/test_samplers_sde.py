@@ -9,24 +9,20 @@ from difftool.diffusion.invariant import validate
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from tests.oracles import plain_loops_sde
-from tests.oracles.analytic import EDM, NCSNV2, VE, VP, denoiser, gap, levels_of, same_draws
-from tests.oracles.plain_loops import Array, Denoiser
+from tests.oracles.analytic import (
+    EDM,
+    NCSNV2,
+    VE,
+    VP,
+    denoiser,
+    gap,
+    levels_of,
+    same_draws,
+    scaled,
+)
+from tests.oracles.plain_loops import Array
 
 MODELS = {"vp": VP, "ncsnv2": NCSNV2, "edm": EDM}
-
-
-def scaled(
-    spec: ModelSpec, steps: int, spacing: str, *, clip: bool
-) -> tuple[list[float], Denoiser]:
-    """sigma / alpha of the levels visited, and D as a function of x / alpha."""
-    levels = levels_of(spec, steps, spacing)[:-1]
-    alphas = {sigma / alpha: (alpha, sigma) for alpha, sigma in levels}
-
-    def denoise(y: Array, _: float, ratio: float) -> Array:
-        alpha, sigma = alphas[ratio]
-        return denoiser(spec, clip=clip)(alpha * y, alpha, sigma)
-
-    return list(alphas), denoise
 
 
 @pytest.mark.parametrize("spacing", ["linspace", "karras"])

@@ -143,6 +143,20 @@ def levels_of(spec: ModelSpec, steps: int, spacing: str) -> list[tuple[float, fl
     return [*((float(alpha), float(sigma)) for alpha, sigma in visits), (1.0, 0.0)]
 
 
+def scaled(
+    spec: ModelSpec, steps: int, spacing: str, *, clip: bool
+) -> tuple[list[float], Denoiser]:
+    """Return sigma / alpha of the levels visited, and D as a function of x / alpha."""
+    levels = levels_of(spec, steps, spacing)[:-1]
+    alphas = {sigma / alpha: (alpha, sigma) for alpha, sigma in levels}
+
+    def denoise(y: Array, _: float, ratio: float) -> Array:
+        alpha, sigma = alphas[ratio]
+        return denoiser(spec, clip=clip)(alpha * y, alpha, sigma)
+
+    return list(alphas), denoise
+
+
 def gaussian_denoiser(mean: Any, covariance: Array) -> Denoiser:
     """Return the posterior mean of the data N(mean, covariance)."""
 

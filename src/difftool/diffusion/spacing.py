@@ -26,9 +26,9 @@ def visited(
     evaluations: Callable[[int], int] = lambda steps: steps,
     asked: int | None = None,
 ) -> list[float]:
-    """Return `steps` schedule indices from most to least noise; None is one for each level.
+    """Return `steps` schedule indices from most to least noise; a single one is the noisiest.
 
-    A single index is the noisiest level.
+    If `steps` is None there is one for each level.
 
     - "linspace": whole and evenly spaced, both ends included
     - "leading", "trailing": whole, L / steps apart, counted from the least or the most noise

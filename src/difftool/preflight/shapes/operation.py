@@ -1,11 +1,13 @@
 """A node with all that is known of its inputs, for the rules of sizes to ask."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from difftool.errors import ArtefactError
 from difftool.preflight.parts import AGAIN, Node, Tensor
 from difftool.preflight.shapes.sized import RANGES, Numbers, Shape, Sized
+
+T = TypeVar("T")
 
 SHAPE: Final = "graph-shape"
 OPERATOR: Final = "graph-operator"
@@ -89,28 +91,24 @@ class Operation:
 
     def integer(self, name: str, default: int | None = None) -> int:
         """Return a whole-number attribute; without a default it must be there."""
-        found = self.node.attributes.get(name, default)
-        if not isinstance(found, int):
-            raise self.refused(f"its attribute {name} is missing, or not a whole number")
-        return found
+        return self._attribute(name, int, "a whole number", default)
 
     def integers(self, name: str, default: Sequence[int] | None = None) -> list[int]:
         """Return an attribute that is a list; without a default it must be there."""
-        found = self.node.attributes.get(name)
-        if found is None and default is not None:
-            return list(default)
-        if not isinstance(found, tuple):
-            raise self.refused(f"its attribute {name} is missing, or not a list")
-        whole = [item for item in found if isinstance(item, int)]
-        if len(whole) < len(found):
+        usual = None if default is None else tuple(default)
+        found = self._attribute(name, tuple, "a list", usual)
+        if not all(isinstance(item, int) for item in found):
             raise self.refused(f"its attribute {name} holds something other than whole numbers")
-        return whole
+        return list(found)
 
     def text(self, name: str, default: str | None = None) -> str:
         """Return an attribute that is a text; without a default it must be there."""
+        return self._attribute(name, str, "a text", default)
+
+    def _attribute(self, name: str, kind: type[T], what: str, default: T | None) -> T:
         found = self.node.attributes.get(name, default)
-        if not isinstance(found, str):
-            raise self.refused(f"its attribute {name} is missing, or not a text")
+        if not isinstance(found, kind):
+            raise self.refused(f"its attribute {name} is missing, or not {what}")
         return found
 
     def tensor(self, name: str) -> Tensor | None:
