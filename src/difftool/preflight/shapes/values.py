@@ -1,7 +1,8 @@
 """The numbers of small values, which make up shapes, computed as the runtimes compute them.
 
 All whole numbers are int64 here. A result counts as unknown if its type cannot hold it, because
-runtimes differ then. The same goes for a number that is not finite and is cast to a whole one.
+runtimes differ then. The same goes for results of arithmetic that have more than 53 bits, and for a
+number that is not finite and is cast to a whole one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from difftool.preflight.shapes.sized import RANGES, REALS, Numbers, Shape, is_sm
 Evaluation = Callable[[Operation, list[Any], list[Shape]], Sequence[Numbers] | None]
 
 OF_SIZES: Final = ("Shape", "Size")  # operators that need only their inputs' sizes
-_LARGEST: Final = 2.0**62  # beyond it whole numbers may overflow
+_LARGEST: Final = 2.0**53  # runtimes compute some whole numbers in float64, which rounds from here
 
 
 def evaluate(op: Operation, made: Made) -> list[Numbers | None]:
@@ -57,13 +58,17 @@ def _is_whole(array: Numbers) -> bool:
     return array.dtype == np.int64
 
 
+def _is_exact(array: Numbers) -> bool:
+    return bool((np.abs(array.astype(np.float64)) < _LARGEST).all())
+
+
 def _arithmetic(function: Callable[..., Numbers]) -> Evaluation:
     """Evaluate a function of all inputs, but of whole numbers only if none can overflow."""
 
     def compute(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
         if all(map(_is_whole, given)):
             rough = function(*(array.astype(np.float64) for array in given))
-            if not (np.abs(rough) < _LARGEST).all():
+            if not _is_exact(rough):
                 return None
         return [np.asarray(function(*given))]
 
@@ -99,7 +104,7 @@ def _div(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] 
     a, b = given
     if not _is_whole(a):
         return [a / b]
-    if not b.all() or (np.abs(a.astype(np.float64)) >= _LARGEST).any():
+    if not b.all() or not _is_exact(a) or not _is_exact(b):
         return None
     return [np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)]  # ONNX rounds towards 0
 
@@ -113,10 +118,10 @@ def _mod(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] 
 
 def _pow(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
     a, b = given
-    if not _is_whole(a) or not _is_whole(b) or (b < 0).any():
+    if not _is_whole(a) or not _is_whole(b) or (b < 0).any() or not _is_exact(b):
         return None
     rough = np.power(a.astype(np.float64), b.astype(np.float64))
-    return [np.power(a, b)] if (np.abs(rough) < _LARGEST).all() else None
+    return [np.power(a, b)] if _is_exact(rough) else None
 
 
 def _cast(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
@@ -127,7 +132,7 @@ def _cast(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]
         return [(x != 0).astype(np.int64)]
     if _is_whole(x):
         return [x]
-    return [np.trunc(x).astype(np.int64)] if (np.abs(x) < _LARGEST).all() else None
+    return [np.trunc(x).astype(np.int64)] if _is_exact(x) else None
 
 
 def _clip(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers]:
@@ -169,7 +174,7 @@ def _reduction(function: Callable[..., Numbers]) -> Evaluation:
         if axes is None:
             return [x]
         over = tuple(axes)
-        if not (np.abs(function(np.abs(x.astype(np.float64)), axis=over)) < _LARGEST).all():
+        if not _is_exact(function(np.abs(x.astype(np.float64)), axis=over)):
             return None
         return [np.asarray(function(x, axis=over)).reshape(shapes[0])]
 
