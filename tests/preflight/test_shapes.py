@@ -9,7 +9,7 @@ import pytest
 from difftool.errors import ArtefactError
 from difftool.preflight.shapes.operation import Made
 from difftool.preflight.shapes.table import CONTRIBUTED, RULES
-from tests.oracles.single import Single, fixed, image, scalar
+from tests.oracles.single import Fixed, Single, fixed, image, scalar
 from tests.preflight.operators import CASES
 
 Draw = Callable[..., Any]
@@ -85,12 +85,6 @@ def scaled(draw: Draw) -> Single:
     return Single("Resize", [picture(draw), None, scales], {"mode": "linear"})
 
 
-def sized(draw: Draw) -> Single:
-    policy = ("stretch", "not_larger", "not_smaller")[draw(0, 3)]
-    settings = {"axes": [2, 3], "keep_aspect_ratio_policy": policy}
-    return Single("Resize", [picture(draw), None, None, fixed(*draw(1, 12, 2))], settings)
-
-
 def parted(draw: Draw) -> Single:
     count = draw(1, 5)
     return Single("Split", [image(draw(0, 9))], {"num_outputs": count}, outputs=count)
@@ -111,7 +105,9 @@ DRAWN: Final[Mapping[str, Callable[[Draw], Single]]] = {
         "Expand", [image(*draw(0, 3, draw(1, 4))), fixed(*draw(0, 3, draw(1, 4)))]
     ),
     "resize by scales": scaled,
-    "resize to sizes": sized,
+    "resize to sizes": lambda draw: Single(
+        "Resize", [picture(draw), None, None, fixed(*draw(1, 12, 2))], {"axes": [2, 3]}
+    ),
     "range": lambda draw: Single("Range", [scalar(bound) for bound in draw(-20, 20, 3)]),
     "range of reals": lambda draw: Single(
         "Range", [scalar(bound / 10, np.float32) for bound in draw(-30, 30, 3)]
@@ -165,8 +161,10 @@ def test_whole_numbers_are_computed_as_the_runtime_does(operator: str) -> None:
         inputs = [fixed(*rng.integers(-9, 9, 6), kind=kind) for _ in range(WHOLE[operator])]
         if operator in ("Div", "Mod"):
             inputs[1][inputs[1] == 0] = 5
+        if operator == "Div":
+            inputs = [abs(x).view(Fixed) for x in inputs]
         if operator == "Pow":
-            inputs[1] = abs(inputs[1]).view(type(inputs[1]))
+            inputs[1] = abs(inputs[1]).view(Fixed)
         computed(Single(operator, inputs))
 
 
@@ -187,6 +185,7 @@ TABLE: Final = fixed([1, 2, 3], [4, 5, 6])
         Single("Round", [REALS]),
         Single("Mul", [REALS, REALS]),
         Single("Div", [NUMBERS.astype(np.float32), scalar(3, np.float32)]),
+        Single("Div", [fixed(-8, 8, -8, -7), fixed(2, -4, -8, -2)]),
         Single("Clip", [NUMBERS, scalar(2), scalar(4)]),
         Single("Concat", [NUMBERS, fixed(7)], {"axis": 0}),
         Single("Constant", [], {"value_ints": [3, 4]}),
@@ -233,6 +232,8 @@ def test_numbers_are_those_of_the_runtime(case: Single) -> None:
         Single("Pow", [fixed(-1), fixed(2**53 + 1)]),
         Single("Div", [fixed(1), fixed(0)]),
         Single("Div", [fixed(5), fixed(-(2**63))]),
+        Single("Div", [fixed(-7), fixed(3)]),
+        Single("Mod", [fixed(2**53 + 1), fixed(-3)]),
         Single("Mod", [fixed(1), fixed(0)]),
         Single("ReduceProd", [fixed(*[10] * 30)]),
         Single("ReduceProd", [fixed(3, 3**38)]),
@@ -274,6 +275,30 @@ def test_numbers_that_runtimes_may_compute_differently_are_not_known(case: Singl
         Single("TopK", [image(3), fixed(4)], outputs=2),
         Single("Einsum", [image(2, 3), image(4, 5)], {"equation": "ij,jk->ik"}),
         Single("Einsum", [image(2, 3)], {"equation": "ij->ik"}),
+        # ONNX Runtime and OpenVINO make different sizes of these.
+        Single("Flatten", [image(0, 0)], {"axis": 2}),
+        Single("Squeeze", [image(2, 1), fixed(kind=np.int64)]),
+        Single("Unsqueeze", [image(2), fixed(kind=np.int64)]),
+        *(
+            Single("Slice", [image(3), fixed(2), fixed(2**bits - 1), fixed(0), fixed(-1)])
+            for bits in (31, 63)
+        ),
+        *(
+            Single(
+                "Resize",
+                [image(1, 1, 6, 8), None, None, fixed(5, 5)],
+                {"axes": [2, 3], "keep_aspect_ratio_policy": policy},
+            )
+            for policy in ("not_larger", "not_smaller")
+        ),
+        *(
+            Single(name, [image(2, 4, 6, 6)], {"kernel_shape": [3, 2], "ceil_mode": 1, **more}, 22)
+            for name in ("AveragePool", "MaxPool", "LpPool")
+            for more in (
+                {"strides": [4, 4], "pads": [0, 1, 1, 1]},
+                {"strides": [2, 2], "auto_pad": "SAME_UPPER"},
+            )
+        ),
     ],
     ids=repr,
 )

@@ -111,4 +111,6 @@ def _numbers(data: Any, kind: int, count: int) -> NDArray[Any] | None:
     exact = numbers.astype(WHOLE[kind]).astype(numbers.dtype)
     if (exact != numbers).any():
         raise Refused("holds a tensor of numbers that are not of its type", "graph-data")
+    if (numbers > np.iinfo(np.int64).max).any():
+        return None
     return numbers.astype(np.int64)

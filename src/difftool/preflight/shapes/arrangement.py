@@ -30,6 +30,7 @@ def flatten(op: Operation) -> Made:
     x = op.input(0)
     axis, rank = op.integer("axis", 1), len(x.shape)
     op.require(-rank <= axis <= rank, f"has no axis {axis}")
+    op.require(0 not in x.shape, "is empty")  # OpenVINO gives other sizes then
     axis += rank if axis < 0 else 0
     return [(x.kind, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))]
 
@@ -39,12 +40,14 @@ def squeeze(op: Operation) -> Made:
     if op.optional(1) is None:
         return [(x.kind, tuple(size for size in x.shape if size != 1))]
     axes = op.axes(op.whole(1), len(x.shape))
+    op.require(len(axes) > 0, "names no axis")  # ONNX Runtime drops all of size 1 then
     op.require(all(x.shape[axis] == 1 for axis in axes), "drops an axis of another size than 1")
     return [(x.kind, tuple(size for axis, size in enumerate(x.shape) if axis not in axes))]
 
 
 def unsqueeze(op: Operation) -> Made:
     x, axes = op.input(0), op.whole(1)
+    op.require(len(axes) > 0, "names no axis")  # OpenVINO adds one then
     rank = len(x.shape) + len(axes)
     new, old = set(op.axes(axes, rank)), iter(x.shape)
     return [(x.kind, tuple(1 if axis in new else next(old) for axis in range(rank)))]
@@ -107,6 +110,8 @@ def read_slices(op: Operation) -> list[tuple[int, range]]:
         op.axes(axes, len(x.shape)), starts, ends, steps, strict=True
     ):
         size = x.shape[axis]
+        # ONNX Runtime takes these two ends for "no end", also if steps go down.
+        op.require(step > 0 or end not in (2**31 - 1, 2**63 - 1), "has an end with two meanings")
         start, end = (place + size if place < 0 else place for place in (start, end))
         # Unlike in Python, a start before the first index means the first, even if steps go down.
         low, high = (0, size) if step > 0 else (-1, size - 1)

@@ -106,12 +106,13 @@ def _div(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] 
         return [a / b]
     if not b.all() or not _is_exact(a) or not _is_exact(b):
         return None
-    return [np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)]  # ONNX rounds towards 0
+    # ONNX Runtime rounds a negative quotient up, OpenVINO down.
+    return [a // b] if ((a % b == 0) | ((a < 0) == (b < 0))).all() else None
 
 
 def _mod(op: Operation, given: list[Any], shapes: list[Shape]) -> list[Numbers] | None:
     a, b = given
-    if not _is_whole(a) or not b.all():
+    if not _is_whole(a) or not b.all() or not _is_exact(a) or not _is_exact(b):
         return None
     return [np.fmod(a, b) if op.integer("fmod", 0) else np.mod(a, b)]
 

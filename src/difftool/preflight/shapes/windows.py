@@ -54,15 +54,16 @@ def window(op: Operation, kernel: Sequence[int]) -> Window:
 def covered(op: Operation, image: Shape, moved: Window, *, ceil: bool = False) -> Shape:
     """Return how often a window fits into each axis of an image."""
     if moved.auto in _SAME:
+        op.require(not ceil, "rounds up and pads to the same size")  # OpenVINO does both
         return tuple(-(-size // stride) for size, stride in zip(image, moved.strides, strict=True))
     found = []
     for size, reach, stride, pad, begin in zip(image, *moved[:4], strict=True):
         left = size + pad - reach
         op.require(left >= 0, "its window is larger than its image")
-        count = left // stride + 1
-        # With ceil a last window may hang over the end, but not lie beyond it altogether.
-        if ceil and left % stride and count * stride < size + begin:
-            count += 1
+        count = (-(-left // stride) if ceil else left // stride) + 1
+        # With ceil the last window may hang over the end. Runtimes differ if it lies beyond it.
+        beyond = ceil and (count - 1) * stride >= size + begin
+        op.require(not beyond, "has a window beyond its image")
         found.append(count)
     return tuple(found)
 
@@ -173,8 +174,9 @@ def resize(op: Operation) -> Made:
     if sizes is not None and sizes.shape != (0,):
         wanted = op.whole(3)
         op.require(len(wanted) == len(axes) and min(wanted, default=0) >= 0, "its sizes do not fit")
-        if op.opset >= 18:
-            wanted = _kept_aspect(op, [x.shape[axis] for axis in axes], wanted)
+        # OpenVINO knows no other policy, and takes the sizes as they are.
+        policy = op.text("keep_aspect_ratio_policy", "stretch") if op.opset >= 18 else "stretch"
+        op.require(policy == "stretch", "keeps its aspect")
         for axis, size in zip(axes, wanted, strict=True):
             shape[axis] = size
         return [(x.kind, tuple(shape))]
@@ -199,15 +201,3 @@ def grid_sample(op: Operation) -> Made:
         "its grid does not fit",
     )
     return [(x.kind, x.shape[:2] + grid.shape[1:-1])]
-
-
-def _kept_aspect(op: Operation, image: list[int], wanted: list[int]) -> list[int]:
-    """Return the wanted sizes, or the nearest ones that keep the image's proportions."""
-    policy = op.text("keep_aspect_ratio_policy", "stretch")
-    if policy == "stretch":
-        return wanted
-    op.require(policy in ("not_larger", "not_smaller"), "keeps its aspect in an unknown way")
-    op.require(min(image) > 0, "is empty")
-    choose = min if policy == "not_larger" else max
-    ratio = choose(np.float32(w) / np.float32(n) for w, n in zip(wanted, image, strict=True))
-    return [math.floor(float(ratio * np.float32(size)) + 0.5) for size in image]
