@@ -1,5 +1,6 @@
 """Models of one node, and their types and sizes by the onnx package and ONNX Runtime."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from difftool.alone import open_vino
 from difftool.preflight import Graph, GraphLimits, read_graph
 from difftool.preflight.shapes.footprint import Walk
 from difftool.preflight.shapes.operation import Made
-from difftool.preflight.shapes.sized import Sized
+from difftool.preflight.shapes.sized import Shape, Sized
 
 Array = NDArray[Any]
 
@@ -116,6 +118,12 @@ class Single:
         """Return the same of what ONNX Runtime computes."""
         return [(value.element_type(), tuple(value.shape())) for value in self.run()]
 
+    def of_openvino(self) -> list[Shape]:
+        """Return the sizes of the outputs as OpenVINO reads them; nothing if it knows none."""
+        model = _core().read_model(self.model().SerializeToString())
+        found = [output.get_partial_shape() for output in model.outputs]
+        return [] if any(p.is_dynamic for p in found) else [tuple(p.to_shape()) for p in found]
+
     def run(self) -> list[onnxruntime.OrtValue]:
         """Return what ONNX Runtime computes."""
         options = onnxruntime.SessionOptions()
@@ -126,6 +134,11 @@ class Single:
         )
         values = onnxruntime.OrtValue.ortvalue_from_numpy
         return session.run_with_ort_values(None, {n: values(x) for n, x in self.feed().items()})
+
+
+@functools.cache
+def _core() -> Any:
+    return open_vino().Core()
 
 
 def _kind(array: Array) -> int:

@@ -1,5 +1,7 @@
 """Rules of operators that keep their input's sizes: arithmetic, comparisons, norms, reductions."""
 
+from typing import Final
+
 from difftool.preflight.shapes.operation import Made, Operation
 from difftool.preflight.shapes.sized import BOOL, FLOAT, INT64, UINT8, Shape
 
@@ -129,11 +131,16 @@ def rms_norm(op: Operation) -> Made:
     return same(op)
 
 
+# OpenVINO ignores the attribute axes of these.
+_MISREAD: Final = ("ReduceL1", "ReduceLogSum", "ReduceLogSumExp")
+
+
 def reduced_axes(op: Operation) -> list[int] | None:
     """Return the axes over which a reduction goes; None if it leaves its input as it is."""
     rank = len(op.input(0).shape)
     if op.opset < 18 and op.node.operator != "ReduceSum":  # axes were an attribute then
         axes = op.integers("axes", ())
+        op.require(not axes or op.node.operator not in _MISREAD, "names axes as of old")
         return op.axes(axes, rank) or list(range(rank))
     axes = op.whole(1) if op.optional(1) is not None else []
     if not axes and op.integer("noop_with_empty_axes", 0):
