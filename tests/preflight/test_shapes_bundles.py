@@ -163,8 +163,8 @@ def test_bfloat16(tiny_bundle: Path) -> None:
 
 
 SMALL: Final[Mapping[str, dict[str, Any]]] = {
-    "ncsn": {"in_channels": 1, "levels": 5, "channels": 8},
-    "ncsnv2": {"in_channels": 1, "channels": 8},
+    "ncsn": {"in_channels": 1, "levels": 5, "channels": 2},
+    "ncsnv2": {"in_channels": 1, "channels": 2, "multipliers": [1, 1, 1]},
     "ncsnpp": {"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1},
     "linear_attention_unet": {
         "in_channels": 1, "out_channels": 1, "channels": 8, "multipliers": [1, 2],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from difftool.preflight.decode import Message, Refused
 from difftool.preflight.parts import Tensor
 
+_BOOL: Final = 9
 LARGEST_SIZE: Final = (1 << 31) - 1  # of one dimension
 MOST_DIMENSIONS: Final = 16
 _CHUNK: Final = 1 << 16  # numbers checked at once, to save memory
@@ -109,7 +110,7 @@ def _numbers(data: Any, kind: int, count: int) -> NDArray[Any] | None:
     numbers: NDArray[Any] = np.frombuffer(data, WHOLE[kind]) if raw else data
     # A list in the file is wider than the type: int32_data also holds the bytes of an int8 tensor.
     exact = numbers.astype(WHOLE[kind]).astype(numbers.dtype)
-    if (exact != numbers).any():
+    if (exact != numbers).any() or (kind == _BOOL and (numbers > 1).any()):
         raise Refused("holds a tensor of numbers that are not of its type", "graph-data")
     if (numbers > np.iinfo(np.int64).max).any():
         return None
