@@ -10,6 +10,7 @@ from tests.fixtures import (  # noqa: F401
     classes_bundle,
     classes_checkpoint,
     featured_bundle,
+    made_once,
     points_bundle,
     points_checkpoint,
     tiny_bundle,

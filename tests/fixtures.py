@@ -1,5 +1,6 @@
 """Tiny models with random weights, as checkpoints and bundles."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.features import Feature
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
+from difftool.files import locked
 
 IMAGE_SPEC = ModelSpec(
     shape=(1, 8, 8),
@@ -51,58 +53,81 @@ ENGINE_KEY = EngineKey(
 )
 
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> MakeOnce:
+    """Return a folder by its name; the first of pytest-xdist's processes makes it for all."""
+    root = tmp_path_factory.getbasetemp()
+    if hasattr(pytestconfig, "workerinput"):  # each process has a folder in a common one
+        root = root.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made, part = root / "once" / name, root / "once" / f"{name}.part"
+        with locked(root / "locks" / name, wait=True):
+            if not made.exists():
+                make(part)
+                part.rename(made)
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(made_once: MakeOnce) -> Path:
     """A run folder with one checkpoint of a DDPM for 8x8 grey images; 20 levels."""
-    return save_model(
-        tmp_path_factory.mktemp("tiny"), IMAGE_SPEC, IMAGE_NETWORK, SamplerCall("ddpm")
-    )
+    ddpm = SamplerCall("ddpm")
+    return made_once("tiny", lambda run: save_model(run, IMAGE_SPEC, IMAGE_NETWORK, ddpm))
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(tiny_checkpoint: Path, made_once: MakeOnce) -> Path:
     """The bundle of `tiny_checkpoint`; its default program is ddpm with 20 steps."""
-    return export_model(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny")
+    return export_once(made_once, "tiny", tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")
-def featured_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def featured_bundle(tiny_checkpoint: Path, made_once: MakeOnce) -> Path:
     """The bundle of `tiny_checkpoint` whose step graph holds known values and computes norms."""
-    return export_model(
-        tiny_checkpoint,
-        tmp_path_factory.mktemp("bundles") / "fused",
-        (Feature.KNOWN, Feature.NORMS),
-    )
+    return export_once(made_once, "fused", tiny_checkpoint, (Feature.KNOWN, Feature.NORMS))
 
 
 @pytest.fixture(scope="session")
-def classes_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classes_checkpoint(made_once: MakeOnce) -> Path:
     """The same as `tiny_checkpoint` of a model with 3 classes and a null label."""
-    return save_model(
-        tmp_path_factory.mktemp("classes"), CLASSES_SPEC, CLASSES_NETWORK, SamplerCall("ddpm")
-    )
+    ddpm = SamplerCall("ddpm")
+    return made_once("classes", lambda run: save_model(run, CLASSES_SPEC, CLASSES_NETWORK, ddpm))
 
 
 @pytest.fixture(scope="session")
-def classes_bundle(classes_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classes_bundle(classes_checkpoint: Path, made_once: MakeOnce) -> Path:
     """The bundle of `classes_checkpoint` whose step graph computes guidance."""
-    return export_model(
-        classes_checkpoint, tmp_path_factory.mktemp("bundles") / "classes", (Feature.GUIDANCE,)
-    )
+    return export_once(made_once, "classes", classes_checkpoint, (Feature.GUIDANCE,))
 
 
 @pytest.fixture(scope="session")
-def points_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def points_checkpoint(made_once: MakeOnce) -> Path:
     """A run folder with one checkpoint of an NCSN for points in the plane; 5 levels."""
     arguments = {"steps": 50, "step_size": 1e-4, "convention": "paper"}
     sampler = SamplerCall("annealed_langevin", arguments)
-    return save_model(tmp_path_factory.mktemp("points"), POINTS_SPEC, POINTS_NETWORK, sampler)
+    return made_once("points", lambda run: save_model(run, POINTS_SPEC, POINTS_NETWORK, sampler))
 
 
 @pytest.fixture(scope="session")
-def points_bundle(points_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def points_bundle(points_checkpoint: Path, made_once: MakeOnce) -> Path:
     """The bundle of `points_checkpoint`; its default program is annealed Langevin with 50 steps."""
-    return export_model(points_checkpoint, tmp_path_factory.mktemp("bundles") / "points")
+    return export_once(made_once, "points", points_checkpoint)
+
+
+def export_once(
+    made_once: MakeOnce, name: str, checkpoint: Path, features: tuple[Feature, ...] = ()
+) -> Path:
+    """Return a bundle, in a folder that holds nothing else."""
+    around = made_once(
+        f"{name}-bundle", lambda folder: export_model(checkpoint, folder / name, features)
+    )
+    return around / name
 
 
 def save_model(run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall) -> Path:

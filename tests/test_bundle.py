@@ -43,14 +43,6 @@ def test_a_bundle_says_what_it_is(tiny_bundle: Path) -> None:
         bundle.file("step.ts")
 
 
-@pytest.mark.parametrize("name", ["step.onnx", "conditioner.onnx"])
-def test_one_flipped_bit_is_found(copy: Path, name: str) -> None:
-    data = bytearray((copy / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (copy / name).write_bytes(data)
-    refused(copy, "differs from its digest")
-
-
 def test_a_missing_a_short_and_a_surplus_file_are_found(copy: Path) -> None:
     (copy / "notes.txt").write_text("mine")
     refused(copy, r"holds notes\.txt")
@@ -60,16 +52,6 @@ def test_a_missing_a_short_and_a_surplus_file_are_found(copy: Path) -> None:
     refused(copy, "differs from its digest")
     (copy / "step.onnx").unlink()
     refused(copy, r"lacks step\.onnx")
-
-
-def test_links_are_refused_whatever_they_point_to(copy: Path, tiny_bundle: Path) -> None:
-    (copy / "step.onnx").unlink()
-    (copy / "step.onnx").symlink_to(tiny_bundle / "step.onnx")
-    refused(copy, "is a link")
-    (copy / "step.onnx").unlink()
-    shutil.copy(tiny_bundle / "step.onnx", copy.parent / "elsewhere")
-    os.link(copy.parent / "elsewhere", copy / "step.onnx")
-    refused(copy, "is a link")
 
 
 @pytest.mark.parametrize("name", ["../step.onnx", "/etc/passwd", "a/b", "..", "", "a\0b"])
@@ -106,11 +88,6 @@ def test_wrong_manifests(
 def test_a_manifest_that_is_no_manifest_is_refused(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text)
     refused(copy)
-
-
-def test_an_enormous_manifest_is_not_read(copy: Path) -> None:
-    (copy / "bundle.json").write_bytes(b" " * (2 << 20))
-    refused(copy, "larger than")
 
 
 def test_what_is_judged_is_what_is_read(copy: Path) -> None:

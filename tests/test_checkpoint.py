@@ -1,31 +1,37 @@
 """Checkpoints come back as they were written, and damage is named before anything is built."""
 
-import errno
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from difftool import checkpoint as ckpt
-from difftool.errors import ArtefactError, ResourceError, UsageError
+from difftool.errors import ArtefactError, UsageError
 from difftool.files import sha256_of
 from difftool.networks.trained import export_weights, load_checkpoint
-from difftool.train.config import TrainConfig, apply_overrides
+from difftool.train.config import TrainConfig, parse
 from difftool.train.trainer import train
+from tests.recipes import POINTS
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(parse(POINTS), folder, progress=False)
+    return folder
 
 
 @pytest.fixture
-def run(points_config: TrainConfig, tmp_path: Path) -> Path:
+def run(trained: Path, tmp_path: Path) -> Path:
     """A run with checkpoints of steps 4 and 6."""
-    train(points_config, tmp_path / "run", progress=False)
-    return tmp_path / "run"
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -33,20 +39,10 @@ def newest(run: Path) -> Path:
     return ckpt.list_checkpoints(run)[-1]
 
 
-def edit_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def edit_config(folder: Path, change: Change) -> None:
     config = json.loads((folder / ckpt.CONFIG).read_text())
     change(config)
     (folder / ckpt.CONFIG).write_text(json.dumps(config))
-
-
-def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
-    """Change the averaged weights, and the manifest with them."""
-    path = folder / ckpt.EMA
-    tensors = load_file(path)
-    change(tensors)
-    save_file(tensors, path)
-    entry = {"size": path.stat().st_size, "sha256": sha256_of(path)}
-    edit_config(folder, lambda config: config["files"].update({ckpt.EMA: entry}))
 
 
 def test_a_run_keeps_its_newest_checkpoints(run: Path) -> None:
@@ -84,8 +80,9 @@ def test_weights_alone_do_not_resume(run: Path, points_config: TrainConfig, tmp_
 
 @pytest.mark.parametrize("name", [ckpt.EMA, ckpt.MODEL, ckpt.OPTIMIZER, ckpt.OPTIMIZER_JSON])
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
-def test_damage_is_named_and_the_one_before_is_found(run: Path, name: str, damage: str) -> None:
-    newest = ckpt.list_checkpoints(run)[-1]
+def test_damage_is_named_and_the_one_before_is_found(
+    run: Path, newest: Path, name: str, damage: str
+) -> None:
     data = bytearray((newest / name).read_bytes())
     data[len(data) // 2] ^= 1
     if damage == "delete":
@@ -99,12 +96,12 @@ def test_damage_is_named_and_the_one_before_is_found(run: Path, name: str, damag
 
 
 def test_tensors_that_do_not_fit_are_all_named(newest: Path) -> None:
-    def change(tensors: dict[str, torch.Tensor]) -> None:
-        del tensors["out.bias"]
-        tensors["extra"] = torch.zeros(2)
-        tensors["out.weight"] = torch.zeros(3, 8)
-
-    edit_weights(newest, change)
+    path = newest / ckpt.EMA
+    tensors = load_file(path)
+    del tensors["out.bias"]
+    save_file({**tensors, "extra": torch.zeros(2), "out.weight": torch.zeros(3, 8)}, path)
+    entry = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+    edit_config(newest, lambda config: config["files"].update({ckpt.EMA: entry}))
     with pytest.raises(ArtefactError) as caught:
         load_checkpoint(newest)
     for part in ("missing: out.bias", "surplus: extra", "out.weight [3, 8] for [2, 8]"):
@@ -128,9 +125,7 @@ def test_tensors_that_do_not_fit_are_all_named(newest: Path) -> None:
         (lambda c: c["files"].update({"../x": {"size": 0, "sha256": ""}}), "not a plain file name"),
     ],
 )
-def test_configurations(
-    newest: Path, change: Callable[[dict[str, Any]], None], message: str
-) -> None:
+def test_configurations(newest: Path, change: Change, message: str) -> None:
     edit_config(newest, change)
     with pytest.raises(ArtefactError, match=message) as caught:
         load_checkpoint(newest)
@@ -146,21 +141,6 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_a_full_disk(
-    run: Path, points_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    longer = apply_overrides(points_config, ["run.steps=8", "optimizer.decay=cosine"])
-    full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(os, "fsync", Mock(side_effect=full))
-    with pytest.raises(ResourceError, match="No space left") as caught:
-        train(longer, run, progress=False)
-    assert caught.value.exit_code == 5
-    monkeypatch.undo()
-    assert load_checkpoint(run).step == 6
-    names = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert names == ["step-000000004", "step-000000006"]
-
-
 def test_links_are_refused(newest: Path, tmp_path: Path) -> None:
     shutil.move(newest / ckpt.EMA, tmp_path / "elsewhere")
     (newest / ckpt.EMA).symlink_to(tmp_path / "elsewhere")
@@ -168,9 +148,9 @@ def test_links_are_refused(newest: Path, tmp_path: Path) -> None:
         load_checkpoint(newest)
 
 
-def test_what_somebody_put_into_an_old_checkpoint_stays(run: Path) -> None:
+def test_what_somebody_put_into_an_old_checkpoint_stays(run: Path, newest: Path) -> None:
     folder = run / "checkpoints"
-    old, newest = ckpt.list_checkpoints(run)[0], ckpt.list_checkpoints(run)[-1]
+    old = ckpt.list_checkpoints(run)[0]
     (old / "bundle").mkdir()
     (old / "bundle" / "bundle.json").write_text("{}")
     (folder / "step-by-step").mkdir()

@@ -16,13 +16,19 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
-# A documented training is shortened, not skipped.
-SHORT = ["--steps", "2", "--batch", "8"]
-
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
     for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
         yield match[1], match[2]
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Return a command that takes few steps; what takes long is shortened, not skipped."""
+    if words[1] == "train" and "--print-config" not in words:
+        return [*words, "--steps", "2", "--batch", "8"]
+    if words[1] in ("sample", "verify") and ("--steps" not in words or "1000" in words):
+        return [*words, "--steps", "20"]
+    return words
 
 
 def run_commands(text: str) -> None:
@@ -31,8 +37,7 @@ def run_commands(text: str) -> None:
         if not words or words[0] == "pip":
             continue
         assert words[0] == "difftool", f"not a command of ours: {line}"
-        training = words[1] == "train" and "--print-config" not in words
-        assert main([*words[1:], *(SHORT if training else [])]) == 0, line
+        assert main(shortened(words)[1:]) == 0, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -100,7 +100,7 @@ def test_a_link_stays_and_what_it_leads_to_gives_way(tmp_path: Path) -> None:
 
 
 def test_without_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_exchanged_at_once", lambda new, old: False)
+    monkeypatch.setattr(files, "exchanged_at_once", lambda new, old: False)
     replace_twice(tmp_path / "a")
     rename, calls = os.rename, []
 

@@ -288,7 +288,7 @@ def _move(temporary: Path, path: Path, *, replace: Listing | None) -> None:
 
 def _exchange(new: Path, old: Path) -> None:
     """Exchange two names, in one step if the system can."""
-    if _exchanged_at_once(new, old):
+    if exchanged_at_once(new, old):
         return
     aside = _temporary(old)
 
@@ -302,7 +302,7 @@ def _exchange(new: Path, old: Path) -> None:
         settle()
 
 
-def _exchanged_at_once(new: Path, old: Path) -> bool:
+def exchanged_at_once(new: Path, old: Path) -> bool:
     """Exchange two names in one step; return False if the system cannot."""
     import ctypes
 

@@ -19,7 +19,7 @@ from tests.cli.conftest import Command
 @pytest.fixture
 def shipped(points_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation whose shipped models are those beside `points_bundle`."""
-    monkeypatch.setattr(shipped_module, "_MODELS", points_bundle.parent)
+    monkeypatch.setattr(shipped_module, "MODELS", points_bundle.parent)
 
 
 @pytest.mark.usefixtures("shipped")
@@ -70,7 +70,7 @@ def test_a_backend_that_breaks(
 
 
 def test_without_models(difftool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped_module, "_MODELS", tmp_path / "models")
+    monkeypatch.setattr(shipped_module, "MODELS", tmp_path / "models")
     done = difftool("doctor", "--json")
     assert done.code == 1
     assert len(json.loads(done.out)["problems"]) == 2  # no models, so nothing to try a backend with

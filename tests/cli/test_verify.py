@@ -80,7 +80,7 @@ def test_a_report_stays_in_the_bundle(difftool: Command, copy: Path) -> None:
 def test_a_shipped_bundle_stays(
     difftool: Command, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipped, "_MODELS", copy.parent)
+    monkeypatch.setattr(shipped, "MODELS", copy.parent)
     before = tree(copy)
     for name in ("copy", copy):
         done = difftool("verify", name, "--backend", "openvino", "--store")

@@ -11,11 +11,10 @@ import pytest
 
 from difftool.bundle import STEP, TORCHSCRIPT, read_bundle
 from difftool.diffusion.samplers import ddim
-from difftool.errors import ResourceError
+from difftool.errors import ResourceError, is_out_of_memory
 from difftool.runtime import Model
 from difftool.runtime.backends.sessions import run_error
 from difftool.runtime.cuda.backend import DeviceBackend
-from difftool.runtime.memory import is_out_of_memory
 from difftool.runtime.shipped import find_bundle
 from tests.cli.conftest import command
 from tests.reliability.backends import opened, shipped_with_torchscript

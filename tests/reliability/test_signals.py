@@ -155,7 +155,7 @@ def stopped_whole(place: Path, prepare: Callable[[], Signals] = Signals) -> Call
             patch.setattr(os, "fsync", lambda descriptor: None)
             patch.setattr("tempfile.tempdir", str(place))
             if case.work is a_folder_without_an_exchange:
-                patch.setattr(files, "_exchanged_at_once", lambda new, old: False)
+                patch.setattr(files, "exchanged_at_once", lambda new, old: False)
             return next(interrupted(case))
 
     def interrupted(case: Case) -> Iterator[int]:

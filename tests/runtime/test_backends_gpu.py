@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from difftool.bundle import STEP, Bundle, EngineKey, read_bundle
+from difftool.bundle import STEP, Bundle
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.runtime import Model, load
@@ -26,7 +26,7 @@ from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.engines import Engine
 from difftool.runtime.opening import open_backend
 from difftool.runtime.variants import Variant
-from tests.fixtures import ENGINE_KEY
+from tests.runtime.conftest import ENGINE, Keep
 from tests.runtime.cuda.fake import FakeDevice
 
 PROFILE = (2, 4, 8)
@@ -63,7 +63,7 @@ class FakeTensorRt:
 
     def Runtime(self, logger: Any) -> Any:
         def deserialize(data: bytes) -> Any:
-            if data != b"an engine":
+            if data != ENGINE:
                 logger.log(self.ILogger.ERROR, "magic tag\n does not match")
                 return None
             return self.engine()
@@ -123,29 +123,17 @@ class FakeContext:
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path) -> Bundle:
-    return read_bundle(tiny_bundle)
-
-
-@pytest.fixture
 def trt(bundle: Bundle) -> FakeTensorRt:
     return FakeTensorRt(bundle, FakeDevice())
 
 
 @pytest.fixture
-def on_tensorrt(
-    bundle: Bundle, trt: FakeTensorRt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> OnTensorRt:
+def on_tensorrt(bundle: Bundle, trt: FakeTensorRt, cache: EngineCache, keep: Keep) -> OnTensorRt:
     """Open the bundle on the fake TensorRT."""
-    monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
 
-    def opened(variant: str = "tensorrt-rtx", data: bytes = b"an engine") -> Model:
-        own = {"onnx_sha256": bundle.manifest.files[STEP].sha256, "profile": PROFILE}
-        built = {"flavour": variant, "version": trt.__version__}
-        key = EngineKey.model_validate({**ENGINE_KEY.model_dump(), **own, **built})
-        cache = EngineCache()
-        record = cache.store(key, data, model="tiny", seconds=1.0)
-        engine = Engine(cache.path(record), key, record.sha256, record.size)
+    def opened(variant: str = "tensorrt-rtx", data: bytes = ENGINE) -> Model:
+        record = keep(data, flavour=variant, version=trt.__version__, profile=PROFILE)
+        engine = Engine(cache.path(record), record.key, record.sha256)
         made = TensorRtEngine(bundle, engine, Variant(variant, "1.7.1", trt), trt.device, "sm_89")
         return Model(bundle, DeviceBackend("tensorrt", bundle, trt.device, made))
 

@@ -1,15 +1,14 @@
 """The engine that runs: its key fits, it is whole, and it is ours or trusted."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from difftool.bundle import MANIFEST, Bundle, EngineKey, file_entries, read_bundle, write_manifest
+from difftool.bundle.amend import with_files
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.files import read_json
-from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.engines import (
     RECIPE,
     Engine,
@@ -21,38 +20,16 @@ from difftool.runtime.engines import (
     onnx_sha256,
     widening,
 )
-from tests.fixtures import ENGINE_KEY
+from tests.runtime.conftest import ENGINE, Keep, key_for
 
-ENGINE = b"an engine's bytes"
+pytestmark = pytest.mark.usefixtures("cache")
+
 WANTED = Wanted("tensorrt-rtx", "1.7", ("sm89", "NVIDIA Something"))
 
 
 @pytest.fixture
 def bundle(points_bundle: Path, tmp_path: Path) -> Bundle:
     return read_bundle(shutil.copytree(points_bundle, tmp_path / "points"))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> EngineCache:
-    return EngineCache(tmp_path / "cache")
-
-
-def key_for(bundle: Bundle, **changes: object) -> EngineKey:
-    own = {"onnx_sha256": onnx_sha256(bundle, "fp32"), "recipe": RECIPE, "gpus": ["sm89", "sm120"]}
-    return EngineKey.model_validate({**ENGINE_KEY.model_dump(), **own, **changes})
-
-
-Keep = Callable[..., None]
-
-
-@pytest.fixture
-def keep(bundle: Bundle, cache: EngineCache) -> Keep:
-    """Put an engine of the bundle into the cache, with these changes of its key."""
-
-    def store(**changes: object) -> None:
-        cache.store(key_for(bundle, **changes), ENGINE, model="points", seconds=1.0)
-
-    return store
 
 
 def with_engine(bundle: Bundle, key: EngineKey, data: bytes = ENGINE) -> Bundle:
@@ -65,45 +42,45 @@ def with_engine(bundle: Bundle, key: EngineKey, data: bytes = ENGINE) -> Bundle:
     return read_bundle(bundle.path)
 
 
-def test_an_engine_of_the_cache(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
-    assert find_engines(bundle, cache=cache) == []
+def test_an_engine_of_the_cache(bundle: Bundle, keep: Keep) -> None:
+    assert find_engines(bundle) == []
     keep()
-    (engine,) = find_engines(bundle, cache=cache)
+    (engine,) = find_engines(bundle)
     assert choose_engine([engine], WANTED, bundle) is engine
     assert engine.key == key_for(bundle)
     assert engine.read() == ENGINE
 
 
-def test_a_foreign_engine_is_trusted_by_its_digest(bundle: Bundle, cache: EngineCache) -> None:
+def test_a_foreign_engine_is_trusted_by_its_digest(bundle: Bundle) -> None:
     foreign = with_engine(bundle, key_for(bundle))
     sha256 = foreign.manifest.files["step.engine"].sha256
     with pytest.raises(ArtefactError, match=rf"was built elsewhere; its sha256 is {sha256}") as no:
-        find_engines(foreign, cache=cache)
+        find_engines(foreign)
     assert "`trust`" in no.value.hint
     with pytest.raises(ArtefactError, match="was built elsewhere"):
-        find_engines(foreign, cache=cache, trusted=["0" * 64])
-    (engine,) = find_engines(foreign, cache=cache, trusted=[sha256])
+        find_engines(foreign, trusted=["0" * 64])
+    (engine,) = find_engines(foreign, trusted=[sha256])
     assert engine.read() == ENGINE
 
 
-def test_an_own_engine_is_not_foreign(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
+def test_an_own_engine_is_not_foreign(bundle: Bundle, keep: Keep) -> None:
     own = with_engine(bundle, key_for(bundle))
     keep()
-    first, second = find_engines(own, cache=cache)
+    first, second = find_engines(own)
     assert first.path == own.path / "step.engine"
     assert second.sha256 == first.sha256
 
 
-def test_an_own_engine_is_preferred(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
+def test_an_own_engine_is_preferred(bundle: Bundle, keep: Keep) -> None:
     mixed = with_engine(bundle, key_for(bundle), b"from elsewhere")
     keep()
-    (engine,) = find_engines(mixed, cache=cache)
+    (engine,) = find_engines(mixed)
     assert engine.read() == ENGINE
 
 
-def test_changed_bytes_are_not_returned(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
+def test_changed_bytes_are_not_returned(bundle: Bundle, keep: Keep) -> None:
     keep()
-    (engine,) = find_engines(bundle, cache=cache)
+    (engine,) = find_engines(bundle)
     engine.path.write_bytes(ENGINE[::-1])
     with pytest.raises(ArtefactError, match="differs from its digest") as caught:
         engine.read()
@@ -114,19 +91,14 @@ def test_changed_bytes_are_not_returned(bundle: Bundle, cache: EngineCache, keep
 
 
 @pytest.mark.parametrize("changes", [{"recipe": RECIPE + 1}, {"onnx_sha256": "0" * 64}])
-def test_an_engine_of_another_graph(
-    bundle: Bundle, cache: EngineCache, keep: Keep, changes: dict[str, object]
-) -> None:
+def test_an_engine_of_another_graph(bundle: Bundle, keep: Keep, changes: dict[str, object]) -> None:
     keep(**changes)
-    assert find_engines(bundle, cache=cache) == []
+    assert find_engines(bundle) == []
 
 
 def test_a_precision_of_its_own_changes_what_the_key_holds(bundle: Bundle) -> None:
     assert onnx_sha256(bundle, "fp16") == bundle.manifest.files["step.onnx"].sha256
-    (bundle.path / "step.fp16.onnx").write_bytes(b"another graph")
-    manifest = read_json(bundle.path / MANIFEST)
-    write_manifest(bundle.path, {**manifest, "files": file_entries(bundle.path)})
-    changed = read_bundle(bundle.path)
+    changed = with_files(bundle, {"step.fp16.onnx": b"another graph"})
     assert onnx_sha256(changed, "fp16") == changed.manifest.files["step.fp16.onnx"].sha256
     assert onnx_sha256(changed, "bf16") == changed.manifest.files["step.onnx"].sha256
 
@@ -141,7 +113,7 @@ def test_a_precision_of_its_own_changes_what_the_key_holds(bundle: Bundle) -> No
     ],
 )
 def test_no_engine_fits(bundle: Bundle, changes: dict[str, object], reason: str) -> None:
-    engine = Engine(bundle.path / "e", key_for(bundle, **changes), "0" * 64, 1)
+    engine = Engine(bundle.path / "e", key_for(bundle, **changes), "0" * 64)
     with pytest.raises(MissingDependencyError) as caught:
         choose_engine([engine], WANTED, bundle)
     assert caught.value.message == f"no engine of {bundle.path} fits: {reason}"
@@ -157,7 +129,7 @@ def test_no_engine_at_all_says_how_to_get_one(bundle: Bundle) -> None:
 
 def test_an_engine_of_tensorrt_fits_the_gpu_of_its_name(bundle: Bundle) -> None:
     key = key_for(bundle, flavour="tensorrt", gpus=["NVIDIA H"])
-    engine = Engine(bundle.path / "e", key, "0" * 64, 1)
+    engine = Engine(bundle.path / "e", key, "0" * 64)
     assert choose_engine([engine], Wanted("tensorrt", "1.7", ("sm90", "NVIDIA H")), bundle)
     with pytest.raises(MissingDependencyError, match="it is for NVIDIA H"):
         choose_engine([engine], Wanted("tensorrt", "1.7", ("sm90", "NVIDIA B")), bundle)
@@ -165,7 +137,7 @@ def test_an_engine_of_tensorrt_fits_the_gpu_of_its_name(bundle: Bundle) -> None:
 
 def test_of_the_engines_that_fit_the_one_for_most_samples_is_taken(bundle: Bundle) -> None:
     small, large = (
-        Engine(bundle.path / "e", key_for(bundle, profile=[1, 4, most]), "0" * 64, 1)
+        Engine(bundle.path / "e", key_for(bundle, profile=[1, 4, most]), "0" * 64)
         for most in (8, 256)
     )
     assert choose_engine([small, large, small], WANTED, bundle) is large
@@ -180,9 +152,9 @@ def test_widening_names_the_same_engine_with_a_wider_profile(bundle: Bundle) -> 
     assert widening(bundle, on_site, 65).endswith("--gpu current --profile 1,65,65")
 
 
-def test_a_good_engine_without_a_gpu(bundle: Bundle, cache: EngineCache, keep: Keep) -> None:
+def test_a_good_engine_without_a_gpu(bundle: Bundle, keep: Keep) -> None:
     keep()
-    (engine,) = find_engines(bundle, cache=cache)
+    (engine,) = find_engines(bundle)
     error = no_gpu([engine, engine], "no GPU here")
     assert error.exit_code == 4
     assert error.message == "no GPU here; the engine is good, fp32 for sm89, sm120"

@@ -1,12 +1,11 @@
 """The backend that runs a bundle: by name, or the first that works; and why not another."""
 
 from collections.abc import Callable
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
-from difftool.bundle import Bundle, EngineKey, read_bundle
+from difftool.bundle import Bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, UsageError
 from difftool.runtime import Model, load, variants
 from difftool.runtime.backends import onnxruntime_cuda, tensorrt
@@ -14,17 +13,12 @@ from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.backends.table import BACKENDS
 from difftool.runtime.cuda import cuda_device
-from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.opening import open_backend
 from difftool.runtime.variants import Variant
 from tests.fixtures import ENGINE_KEY
+from tests.runtime.conftest import Keep
 
 AUTOMATIC = [row.name for row in BACKENDS if row.automatic]
-
-
-@pytest.fixture
-def bundle(tiny_bundle: Path) -> Bundle:
-    return read_bundle(tiny_bundle)
 
 
 @pytest.fixture
@@ -50,7 +44,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-@pytest.mark.parametrize("name", [None, "auto"])
+@pytest.mark.parametrize("name", [None, "auto", "auto:fp32"])
 def test_the_first_that_works(bundle: Bundle, gpu: list[str], name: str | None) -> None:
     assert open_backend(bundle, name, threads=1).name == "onnxruntime-cpu"
     assert gpu == AUTOMATIC[:-1]
@@ -101,6 +95,12 @@ def test_a_precision_that_a_backend_lacks_is_told_the_backends_that_have_it(bund
         )
 
 
+@pytest.mark.parametrize("name", [None, "onnxruntime-cpu", "openvino", "torchscript"])
+def test_zero_threads_are_refused_for_every_backend(bundle: Bundle, name: str | None) -> None:
+    with pytest.raises(UsageError, match="0 threads"):
+        open_backend(bundle, name, threads=0)
+
+
 def described(bundle: Bundle, **options: str) -> DifftoolError:
     with pytest.raises(DifftoolError) as caught:
         tensorrt.open_tensorrt(bundle, **options)
@@ -110,27 +110,9 @@ def described(bundle: Bundle, **options: str) -> DifftoolError:
 @pytest.fixture
 def rtx(monkeypatch: pytest.MonkeyPatch) -> Variant:
     """TensorRT for RTX, as far as choosing an engine goes."""
-    variant = Variant("tensorrt-rtx", "1.7.1", object())
+    variant = Variant("tensorrt-rtx", ENGINE_KEY.version, object())
     monkeypatch.setattr(tensorrt, "installed_variants", lambda: [variant])
     return variant
-
-
-Keep = Callable[..., None]
-
-
-@pytest.fixture
-def keep(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keep:
-    """Put an engine of the bundle into the cache, with these fields of its key."""
-    monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
-
-    def store(**fields: object) -> None:
-        own = {"onnx_sha256": bundle.manifest.files["step.onnx"].sha256, "version": "1.7.1"}
-        gpus = ["sm89", "sm120"]
-        key = {**ENGINE_KEY.model_dump(), **own, "gpus": gpus, **fields}
-        data = str(fields).encode()
-        EngineCache().store(EngineKey.model_validate(key), data, model="tiny", seconds=1.0)
-
-    return store
 
 
 @pytest.mark.usefixtures("no_gpu", "rtx")
@@ -202,13 +184,11 @@ def test_an_engine_for_another_gpu_or_version(bundle: Bundle, keep: Keep) -> Non
     assert "1.6" in described(bundle).message or "sm120" in described(bundle).message
 
 
-def test_a_backend_says_how_many_samples_it_likes_together(tiny_bundle: Path) -> None:
-    bundle = read_bundle(tiny_bundle)
-
+def test_a_backend_says_how_many_samples_it_likes_together(bundle: Bundle) -> None:
     class Likes(Reference):
         best_batch = 9
 
     like, plain = (kind(lambda x, cond: x, bundle.spec.shape) for kind in (Likes, Reference))
     assert Model(bundle, like).max_batch == 9
     assert Model(bundle, like, max_batch=2).max_batch == 2
-    assert Model(bundle, plain).max_batch == load(tiny_bundle).max_batch == 256
+    assert Model(bundle, plain).max_batch == load(bundle).max_batch == 256

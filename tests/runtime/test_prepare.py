@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import difftool
-from difftool.bundle import CONDITIONER, STEP, Limits, read_bundle
+from difftool.bundle import CONDITIONER, STEP, Bundle, Limits, read_bundle
 from difftool.bundle.amend import with_files
 from difftool.errors import ArtefactError, ResourceError
 
@@ -67,26 +67,26 @@ def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
-def changed(bundle: Path, file: str, change: Callable) -> Path:
+def changed(bundle: Path, file: str, change: Callable) -> Bundle:
     """Give the bundle another graph, with the right digests."""
     model = onnx.load(bundle / file)
     change(model.graph)
-    return with_files(read_bundle(bundle), {file: model.SerializeToString()}).path
+    return with_files(read_bundle(bundle), {file: model.SerializeToString()})
 
 
-def draw(bundle: Path, backend: str) -> None:
+def draw(bundle: Bundle, backend: str) -> None:
     model = difftool.load(bundle, backend=backend, threads=1)
     model.sample(difftool.samplers.dpmpp_2m(model.spec, steps=5), n=3)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("lie", LIES)
-def test_outputs_of_other_sizes_are_refused(copy: Path, lie: str, backend: str) -> None:
+def test_outputs_of_other_sizes_are_refused(copy: Path, lie: str) -> None:
     bundle = changed(copy, *LIES[lie])
-    with pytest.raises(ArtefactError) as caught:
-        draw(bundle, backend)
-    assert caught.value.code in CODES
-    assert "\n" not in caught.value.message
+    for backend in BACKENDS:
+        with pytest.raises(ArtefactError) as caught:
+            draw(bundle, backend)
+        assert caught.value.code in CODES, backend
+        assert "\n" not in caught.value.message
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

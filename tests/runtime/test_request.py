@@ -8,26 +8,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import difftool
 from difftool import edits
 from difftool.diffusion.builder import ProgramBuilder
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm, dpmpp_2m, unipc
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import Cancelled, UsageError
+from difftool.errors import UsageError
 from difftool.networks.trained import load_checkpoint
-from difftool.runtime import Model, Request, State, load
+from difftool.runtime import Model, Request, load
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
 from difftool.verify.eager import Eager
 from tests.fixtures import IMAGE_SPEC
 
+KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
+MASK = np.zeros((1, 8, 8), np.float32)
+MASK[:, :4] = 1
+
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path) -> Model:
-    return difftool.load(tiny_bundle, max_batch=2, threads=1)
+def plain(tiny_bundle: Path) -> Model:
+    return load(tiny_bundle, threads=1, max_batch=2)
+
+
+@pytest.fixture(scope="module")
+def fused(featured_bundle: Path) -> Model:
+    return load(featured_bundle, threads=1, max_batch=2)
 
 
 @pytest.mark.parametrize("method", [Model.sample, Model.stream])
@@ -37,14 +45,14 @@ def test_the_arguments_are_the_fields_of_a_request(method: object) -> None:
     assert [each.name for each in arguments] == [field.name for field in fields(Request)]
 
 
-def test_a_wrong_argument_is_no_argument(model: Model) -> None:
+def test_a_wrong_argument_is_no_argument(plain: Model) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'sead'"):
-        model.sample(sead=3)
+        plain.sample(sead=3)
 
 
-def test_a_request_is_run_as_its_arguments_are(model: Model) -> None:
+def test_a_request_is_run_as_its_arguments_are(plain: Model) -> None:
     request = Request(n=3, seed=5, first_sample=1, every=7)
-    runs = [model.run(request), model.stream(n=3, seed=5, first_sample=1, every=7)]
+    runs = [plain.run(request), plain.stream(n=3, seed=5, first_sample=1, every=7)]
     seen = [[(state.step, state.first, state.x.copy()) for state in run] for run in runs]
     assert [state[:2] for state in seen[0]] == [(s, f) for f in (1, 3) for s in (7, 14, 20)]
     for one, other in zip(*seen, strict=True):
@@ -59,35 +67,6 @@ def test_a_request_stays_as_it_was_made() -> None:
     np.testing.assert_array_equal(request.init, np.full((1, 8, 8), 0.5, np.float32))
     with pytest.raises(FrozenInstanceError):
         request.n = 2  # type: ignore[misc]
-
-
-def test_a_hook_sees_a_stream_too(model: Model) -> None:
-    seen: list[int] = []
-
-    def stop_at_the_second(state: State) -> bool:
-        seen.append(state.step)
-        return len(seen) < 2
-
-    states = model.stream(n=2, every=5, on_step=stop_at_the_second)
-    assert next(states).step == 5
-    with pytest.raises(Cancelled, match="step 10 of 20"):
-        next(states)
-    assert seen == [5, 10]
-
-
-KNOWN = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, 8, 8)
-MASK = np.zeros((1, 8, 8), np.float32)
-MASK[:, :4] = 1
-
-
-@pytest.fixture
-def plain(tiny_bundle: Path) -> Model:
-    return load(tiny_bundle, threads=1, max_batch=2)
-
-
-@pytest.fixture
-def fused(featured_bundle: Path) -> Model:
-    return load(featured_bundle, threads=1, max_batch=2)
 
 
 def adaptive(spec: ModelSpec, *, snr: float = 0.0, batch_snr: float = 0.0) -> Program:

@@ -8,26 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from difftool.bundle import MANIFEST, TORCHSCRIPT, file_entries, read_bundle, write_manifest
+from difftool.bundle import TORCHSCRIPT, read_bundle
+from difftool.bundle.amend import with_files
 from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.export import export
-from difftool.export.onnx import conditioner_width, step_module
-from difftool.export.torchscript import torchscript
-from difftool.files import read_json
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime import Model, load
 from difftool.runtime.edits import inpaint
-from difftool.runtime.engine_cache import VARIABLE, EngineCache
+from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.opening import open_backend
 from difftool.verify.compiled import jit_compiled
 from difftool.verify.eager import Eager
-
-
-def list_files(bundle: Path) -> None:
-    """Let a bundle's manifest say what is in its folder."""
-    write_manifest(bundle, {**read_json(bundle / MANIFEST), "files": file_entries(bundle)})
+from tests.reliability.backends import with_torchscript
 
 
 def sha256_of_code(bundle: Path) -> str:
@@ -41,18 +35,7 @@ def scripted(
 ) -> Path:
     """The tiny bundle with a step.ts that `export` did not make."""
     bundle = tmp_path_factory.mktemp("scripted") / "bundle"
-    shutil.copytree(tiny_bundle, bundle)
-    loaded = load_checkpoint(tiny_checkpoint)
-    module = step_module(loaded.network, loaded.spec)
-    width = conditioner_width(loaded.network, loaded.spec)
-    (bundle / TORCHSCRIPT).write_bytes(torchscript(module, loaded.spec, width))
-    list_files(bundle)
-    return bundle
-
-
-@pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    return with_torchscript(shutil.copytree(tiny_bundle, bundle), tiny_checkpoint).path
 
 
 def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
@@ -71,8 +54,10 @@ def test_torchscript_draws_the_samples_of_the_cpu(scripted: Path) -> None:
     np.testing.assert_allclose(*runs, atol=1e-5)
 
 
-@pytest.mark.usefixtures("own_cache")
-def test_known_values_or_none(tiny_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cache")
+def test_ones_own_needs_no_trust_and_takes_known_values_or_none(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     known = (Feature.KNOWN,)
     out = export(tiny_checkpoint, tmp_path / "own", features=known, torchscript=True).path
     edit = inpaint(np.full((1, 8, 8), 0.5, np.float32), np.eye(8, dtype=np.float32)[None])
@@ -81,6 +66,9 @@ def test_known_values_or_none(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for asked in (edit, None):
         runs = [model.sample(program, n=2, edit=asked) for model in models]
         np.testing.assert_allclose(*runs, atol=1e-5)
+    EngineCache().clear()
+    with pytest.raises(ArtefactError, match="was made elsewhere"):
+        load(out, backend="torchscript", threads=1)
 
 
 def test_it_is_opened_if_named_and_trusted(scripted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,16 +83,7 @@ def test_it_is_opened_if_named_and_trusted(scripted: Path, monkeypatch: pytest.M
         open_backend(bundle, "torchscript", threads=1, trusted=[sha256])
 
 
-@pytest.mark.usefixtures("own_cache")
-def test_ones_own_needs_no_trust(points_checkpoint: Path, tmp_path: Path) -> None:
-    bundle = export(points_checkpoint, tmp_path / "own", torchscript=True)
-    assert open_backend(bundle, "torchscript", threads=1).name == "torchscript"
-    EngineCache().clear()
-    with pytest.raises(ArtefactError, match="was made elsewhere"):
-        open_backend(bundle, "torchscript", threads=1)
-
-
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("cache")
 def test_an_export_does_without_a_cache_that_it_cannot_write(
     points_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,10 +95,8 @@ def test_an_export_does_without_a_cache_that_it_cannot_write(
 def test_none_or_a_damaged_one(scripted: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError, match=r"has no step\.ts .*`torchscript`"):
         load(tiny_bundle, backend="torchscript")
-    damaged = tmp_path / "damaged"
-    shutil.copytree(scripted, damaged)
-    (damaged / TORCHSCRIPT).write_bytes(b"not a program")
-    list_files(damaged)
+    damaged = Path(shutil.copytree(scripted, tmp_path / "damaged"))
+    with_files(read_bundle(damaged), {TORCHSCRIPT: b"not a program"})
     with pytest.raises(ArtefactError, match=r"torch refuses .*step\.ts"):
         load(damaged, backend="torchscript", trust=[sha256_of_code(damaged)])
 

@@ -17,21 +17,15 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from difftool.bundle.sizes import smallest_sizes
 from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import parse_json, read_limited, sha256_of, write_atomic
-from difftool.preflight import (
-    GraphLimits,
-    OnnxFile,
-    check_conditioner,
-    check_step,
-    read_graph,
-)
+from difftool.preflight import GraphLimits, OnnxFile, check_conditioner, check_step, read_graph
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -48,22 +42,23 @@ _NO_DIGEST: Final = "0" * 64
 _COPY: Final = "copy the whole folder again"
 _AGAIN: Final = "export it again"
 
-_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 _Lax = Field(strict=False)  # JSON has lists for tuples, and words for enums
 
 
-class FileEntry(BaseModel):
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FileEntry(_Entry):
     """One file of a bundle."""
 
-    model_config = _STRICT
     size: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class ProgramEntry(BaseModel):
+class ProgramEntry(_Entry):
     """The default program, as the call that compiles it."""
 
-    model_config = _STRICT
     sampler: str
     arguments: dict[str, Any]
 
@@ -73,26 +68,24 @@ class ProgramEntry(BaseModel):
         return SamplerCall(self.sampler, self.arguments)
 
 
-class NetworkEntry(BaseModel):
+class NetworkEntry(_Entry):
     """The exported network: its kind, constructor arguments and parameter count."""
 
-    model_config = _STRICT
     kind: str
     arguments: dict[str, Any]
     parameters: int
 
 
-class Provenance(BaseModel):
+class Provenance(_Entry):
     """The checkpoint of a bundle: step, weights, digest; and the versions that exported it."""
 
-    model_config = _STRICT
     step: int
     weights: Literal["ema", "raw"]
     weights_sha256: str
     versions: dict[str, str]
 
 
-class EngineKey(BaseModel):
+class EngineKey(_Entry):
     """All that an engine, a step graph compiled for GPUs, depends on.
 
     - `onnx_sha256`: the digest of its source in the bundle, which is the precision's own graph or
@@ -104,7 +97,6 @@ class EngineKey(BaseModel):
     - `refit`: True if its weights can be replaced
     """
 
-    model_config = _STRICT
     onnx_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     recipe: int
     flavour: Literal["tensorrt-rtx", "tensorrt"]
@@ -115,26 +107,24 @@ class EngineKey(BaseModel):
     refit: bool = False
 
 
-class Bounds(BaseModel):
+class Bounds(_Entry):
     """The allowed distance of a precision from the exact samples, set when its graph was made.
 
     - `step_error`: the largest |difference| of x after one row, over the largest |x|
     - `psnr`: the least PSNR of whole runs, in dB
     """
 
-    model_config = _STRICT
     step_error: float = Field(gt=0)
     psnr: float
 
 
-class Manifest(BaseModel):
+class Manifest(_Entry):
     """The content of `bundle.json`.
 
     A new field needs a default, and a changed meaning raises FORMAT. `digest` is the sha256 of the
     file itself with 64 zeros in place of the digest; the oldest bundles have none.
     """
 
-    model_config = _STRICT
     format: int
     spec: dict[str, Any]
     program: ProgramEntry
@@ -219,7 +209,10 @@ class Bundle:
         file = OnnxFile(path, data, graph)
         if not whole:
             # A runtime computes all that depends on constants when it loads the file; check that.
-            file.sizes(smallest_sizes(graph), self.limits.memory_bytes)
+            sizes = {name: _smallest(value.shape) for name, value in graph.inputs.items()}
+            if "table" in sizes:
+                sizes["table"] = (1, Column.HISTORY + 1)  # one slot of history
+            file.sizes(sizes, self.limits.memory_bytes)
         return file
 
     @property
@@ -302,6 +295,11 @@ def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
         for file in sorted(folder.iterdir())
         if file.name != MANIFEST
     }
+
+
+def _smallest(shape: tuple[int | None, ...] | None) -> tuple[int, ...]:
+    """Return a shape with 1 for every free size."""
+    return tuple(1 if size is None else size for size in shape or ())
 
 
 def _require_digest(path: Path, found: str, listed: str) -> None:

@@ -51,7 +51,7 @@ class Draws:
 
 
 def start_noise(program: Program, draws: Draws, init: Floats | None = None) -> Floats:
-    """Return x before the first row, float32 [N, *S]: draw 0, or `init` under it."""
+    """Return x before the first row, float32 [N, *S]: draw 0, or `init` under that noise."""
     start = program.start
     if init is not None:
         alpha, sigma = program.targets[0].astype(np.float32)

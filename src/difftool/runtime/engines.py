@@ -19,12 +19,11 @@ RECIPE: Final = 1  # raised when `compile.precision` or `compile.quantization` m
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that may run; `size` is in bytes."""
+    """An engine that may run."""
 
     path: Path
     key: EngineKey
     sha256: str
-    size: int
 
     def read(self) -> bytes:
         """Return the engine's bytes; ArtefactError if they differ from its digest."""
@@ -63,25 +62,27 @@ def onnx_sha256(bundle: Bundle, precision: str) -> str:
     return files.get(graph_name(precision), files[STEP]).sha256
 
 
-def find_engines(
-    bundle: Bundle, *, trusted: Collection[str] = (), cache: EngineCache | None = None
-) -> list[Engine]:
-    """Return the engines of a bundle: those in it first, then those in the cache.
+def find_engines(bundle: Bundle, *, trusted: Collection[str] = ()) -> list[Engine]:
+    """Return the engines of a bundle's graphs: those in it first, then those in the cache.
 
     `trusted` are sha256 digests. ArtefactError if the bundle has an engine that neither this user
     built nor `trusted` names, and the cache has none.
     """
-    cache = cache or EngineCache()
-    records = cache.records()
-    allowed = {record.sha256 for record in records} | set(trusted)
-    engines: list[Engine] = []
-    foreign: list[Engine] = []
-    for name, key in bundle.manifest.engines.items():
-        entry = bundle.manifest.files[name]
-        engine = Engine(bundle.file(name), key, entry.sha256, entry.size)
-        (engines if entry.sha256 in allowed else foreign).append(engine)
-    engines += [Engine(cache.path(kept), kept.key, kept.sha256, kept.size) for kept in records]
-    engines = [engine for engine in engines if _belongs(engine.key, bundle)]
+    cache = EngineCache()
+    kept = [Engine(cache.path(each), each.key, each.sha256) for each in cache.records()]
+    allowed = {engine.sha256 for engine in kept} | set(trusted)
+    inside = [
+        Engine(bundle.file(name), key, bundle.manifest.files[name].sha256)
+        for name, key in bundle.manifest.engines.items()
+    ]
+    foreign = [engine for engine in inside if engine.sha256 not in allowed]
+    engines = [
+        engine
+        for engine in (*inside, *kept)
+        if engine.sha256 in allowed
+        and engine.key.recipe == RECIPE
+        and engine.key.onnx_sha256 == onnx_sha256(bundle, engine.key.precision)
+    ]
     if foreign and not engines:
         raise ArtefactError(
             f"{foreign[0].path} was built elsewhere; its sha256 is {foreign[0].sha256}",
@@ -149,8 +150,3 @@ def differences(found: EngineKey, wanted: EngineKey) -> dict[str, tuple[Any, Any
     """Return the fields in which two keys differ: name -> (the first's value, the second's)."""
     pairs = {name: (getattr(found, name), getattr(wanted, name)) for name in EngineKey.model_fields}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _belongs(key: EngineKey, bundle: Bundle) -> bool:
-    """Tell if an engine was made from this bundle's graph, as this difftool makes it."""
-    return key.recipe == RECIPE and key.onnx_sha256 == onnx_sha256(bundle, key.precision)

@@ -1,7 +1,6 @@
 """Memory that runs out, in whatever words a library says it, as one error with a way out."""
 
-from difftool.errors import ResourceError
-from difftool.errors import is_out_of_memory as is_out_of_memory
+from difftool.errors import ArtefactError, DifftoolError, ResourceError, is_out_of_memory
 
 
 def no_memory(size: int) -> ResourceError:
@@ -14,3 +13,10 @@ def no_memory(size: int) -> ResourceError:
 def no_memory_for_model(name: object) -> ResourceError:
     """Return the error of a model that finds too little memory before there is a batch."""
     return ResourceError(f"no memory to open {name}", "free memory, or use a smaller model")
+
+
+def library_error(
+    error: Exception, memory: ResourceError, otherwise: ArtefactError
+) -> DifftoolError:
+    """Return our error for one of a library: `memory` if memory ran out, or else `otherwise`."""
+    return memory if is_out_of_memory(error) else otherwise

@@ -19,7 +19,7 @@ from difftool.runtime.edits import Edit, Inpaint
 from difftool.runtime.loop import run
 from difftool.runtime.memory import no_memory
 from difftool.runtime.opening import open_backend
-from difftool.runtime.protocols import Backend, Batch, LikesBatches
+from difftool.runtime.protocols import Backend, Batch, Known, LikesBatches
 from difftool.runtime.request import Request, takes_request
 from difftool.runtime.shipped import open_bundle
 from difftool.runtime.state import Hook, State
@@ -41,9 +41,9 @@ class Model:
     Any number of threads may sample one model at the same time: a call has its own buffers, and
     draws the samples that it would draw alone. A process forked after `load` must load its own.
 
-    `max_batch` samples run together; by default as many as the backend likes best, or as keep a
-    batch in a CPU's cache. Samples depend on it by rounding alone. `max_work` is how many numbers
-    one call may compute: samples times their numbers times steps.
+    `max_batch` samples run together; by default as many as the backend likes best, or else as many
+    as fit into a CPU's cache. Samples depend on it by rounding alone. `max_work` is how many
+    numbers one call may compute: samples times their numbers times steps.
     """
 
     def __init__(
@@ -145,14 +145,19 @@ class Model:
         self, batch: Batch, request: Request, program: Program, positions: NDArray[np.int64]
     ) -> Iterator[int]:
         """Run the samples at these positions in a batch, and yield the rows done."""
-        draws, init = request.draws(positions, self.spec), request.init_at(positions, self.spec)
-        edit, within, every = request.edit, request.within(positions), request.every
-        if edit is None:
-            return run(batch, program, draws, init=init, every=every)
+        within, edit = request.within(positions), request.edit
+        known: Known | None = None
         if isinstance(edit, Inpaint) and self._in_graph(edit):
-            known = edit.at(within, self.spec.shape)
-            return run(batch, program, draws, init=init, known=known, every=every)
-        return run(batch, program, draws, init=init, edit=lambda d: edit(d, within), every=every)
+            known, edit = edit.at(within, self.spec.shape), None
+        return run(
+            batch,
+            program,
+            request.draws(positions, self.spec),
+            init=request.init_at(positions, self.spec),
+            known=known,
+            edit=None if edit is None else lambda denoised: edit(denoised, within),
+            every=request.every,
+        )
 
     def _program(self, request: Request) -> Program:
         return self.default_program() if request.program is None else request.program

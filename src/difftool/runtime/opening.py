@@ -29,13 +29,15 @@ def open_backend(
 
     Raises:
         MissingDependencyError: something that the backend needs is missing; says how to get it.
-        UsageError: there is no backend of that name, or it does not compute in that precision.
+        UsageError: there is no backend of that name, it does not compute in that precision, or
+            `threads` is below 1.
         ArtefactError: the bundle has no graph of that precision.
     """
-    if name not in (None, "auto"):
-        kind, colon, named = str(name).partition(":")
-        return _open(bundle, find_backend(kind), named if colon else precision, threads, trusted)
-    *others, last = _automatic(precision)
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads", "use at least 1")
+    kind, colon, named = ("auto" if name is None else name).partition(":")
+    precision = named if colon else precision
+    *others, last = _automatic(precision) if kind == "auto" else [find_backend(kind)]
     for entry in others:
         if entry.gpu and not cuda_device.has_driver():  # nothing for a GPU need be loaded
             continue

@@ -1,4 +1,4 @@
-"""A bundle by any of the names that people call it by."""
+"""Find and open bundles, by folder or by the name of a shipped model."""
 
 from pathlib import Path
 from typing import Final
@@ -6,18 +6,18 @@ from typing import Final
 from difftool.bundle import Bundle, Limits, read_bundle
 from difftool.errors import ArtefactError
 
-_MODELS: Final = Path(__file__).parent.parent / "models"
+MODELS: Final = Path(__file__).parent.parent / "models"
 
 
 def shipped_models() -> list[str]:
     """Return the names of the models that come with the package."""
-    return sorted(folder.name for folder in _MODELS.glob("[!.]*/")) if _MODELS.is_dir() else []
+    return sorted(folder.name for folder in MODELS.glob("[!.]*/")) if MODELS.is_dir() else []
 
 
 def find_bundle(model: Path | str) -> Path:
     """Return the folder of a bundle given by path or shipped name."""
     if isinstance(model, str) and model in shipped_models():
-        return _MODELS / model
+        return MODELS / model
     if not Path(model).exists():
         raise ArtefactError(
             f"no bundle at {model}, and no shipped model of that name",

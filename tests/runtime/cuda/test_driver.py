@@ -58,11 +58,17 @@ def cpu(tiny_bundle: Path) -> Model:
 
 
 def assert_alike(
-    one: Model, other: Model, program: Program | None = None, *, atol: float = 1e-4, **asked: Any
+    one: Model,
+    other: Model,
+    program: Program | None = None,
+    *,
+    atol: float = 1e-4,
+    rtol: float = 1e-7,
+    **asked: Any,
 ) -> None:
     """Demand that two models draw the same samples."""
     runs = [model.sample(program, **asked) for model in (one, other)]
-    np.testing.assert_allclose(*runs, atol=atol)
+    np.testing.assert_allclose(*runs, atol=atol, rtol=rtol)
 
 
 @pytest.mark.parametrize("graphs", MODES)
@@ -137,10 +143,7 @@ def test_a_mean_over_the_batch_is_not_taken_over_padding(featured_bundle: Path) 
     program = adaptive(model.spec, batch_snr=0.2)
     with pytest.raises(UsageError, match="which the engine pads to 4"):
         model.sample(program, n=3)
-    cpu = load(featured_bundle, backend="onnxruntime-cpu", threads=1)
-    np.testing.assert_allclose(
-        model.sample(program, n=4), cpu.sample(program, n=4), atol=1e-3, rtol=1e-3
-    )
+    assert_alike(model, on_cpu(featured_bundle), program, n=4, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("bundle", ["tiny_bundle", "featured_bundle"])
@@ -289,6 +292,4 @@ def test_a_sample_between_two_gets_the_hosts_noise(tiny_bundle: Path, cpu: Model
 def test_points_need_no_conditioner_of_width(points_bundle: Path) -> None:
     """2 elements a sample fill half a block of noise."""
     model, _ = on_device(points_bundle)
-    cpu = load(points_bundle, backend="onnxruntime-cpu", threads=1)
-    runs = [o.sample(n=5, seed=1) for o in (model, cpu)]
-    np.testing.assert_allclose(*runs, atol=1e-3, rtol=1e-3)
+    assert_alike(model, on_cpu(points_bundle), n=5, seed=1, atol=1e-3, rtol=1e-3)

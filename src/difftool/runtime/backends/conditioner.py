@@ -35,7 +35,7 @@ class Conditioner:
         conds, labels = rows.conds.astype(np.float32), rows.labels
         if labels is None:
             return self._run({"cond": conds})
-        # One label at a time: a product of more rows may round otherwise, and a sample would then
+        # One label at a time: a product of more rows may round differently, and a sample would then
         # depend on the labels of its neighbours.
         ends = np.flatnonzero(np.diff(labels)) + 1
         parts = zip(np.split(conds, ends), np.split(labels, ends), strict=True)

@@ -20,7 +20,8 @@ class HostBatch:
     """Two bindings that read each other's outputs: x, history and row swap sides every step.
 
     `taken` are the inputs that the graph has; a network without a conditioner takes no cond_table.
-    With `one_row` the graph also takes one row number for all samples.
+    With `one_row` the graph also takes one row number for all samples. `denoised` is D [N, *S] of
+    the last row.
     """
 
     def __init__(
@@ -30,10 +31,15 @@ class HostBatch:
         same = (rows.first == rows.first[0]).all()
         self._first = rows.first[:1] if one_row and same else rows.first
         self._side = 0
-        self._x = [np.zeros(shape, np.float32) for _ in range(2)]
-        self._history = [np.zeros((begin.slots, *shape), np.float32) for _ in range(2)]
-        self._row = [np.zeros_like(self._first) for _ in range(2)]
-        self._denoised = np.zeros(shape, np.float32)
+        self._sides: list[Arrays] = [
+            {
+                "x": np.zeros(shape, np.float32),
+                "history": np.zeros((begin.slots, *shape), np.float32),
+                "row": np.zeros_like(self._first),
+            }
+            for _ in range(2)
+        ]
+        self.denoised: Floats = np.zeros(shape, np.float32)
         self._fixed = {
             "noise": np.zeros(shape, np.float32),
             "table": rows.table.astype(np.float32),
@@ -53,10 +59,10 @@ class HostBatch:
     ) -> None:
         """Begin at a row; see `difftool.runtime.protocols.Batch`."""
         self._side = 0
-        self._x[0][...] = x
-        self._history[0][...] = 0 if history is None else history
-        self._row[0][...] = self._first + row
-        self._denoised[...] = 0 if denoised is None else denoised
+        self.x[...] = x
+        self.history[...] = 0 if history is None else history
+        self._sides[0]["row"][...] = self._first + row
+        self.denoised[...] = 0 if denoised is None else denoised
         if known is not None or "known" in self._fixed:
             self._fixed["known"][...], self._fixed["mask"][...] = known or (0, 0)
 
@@ -70,31 +76,16 @@ class HostBatch:
     @property
     def x(self) -> Floats:
         """Return the state [N, *S] after the last row; a view."""
-        return self._x[self._side]
+        return self._sides[self._side]["x"]
 
     @property
     def history(self) -> Floats:
         """Return the history [K, N, *S] after the last row; a view."""
-        return self._history[self._side]
-
-    @property
-    def denoised(self) -> Floats:
-        """Return D [N, *S] of the last row; a view."""
-        return self._denoised
+        return self._sides[self._side]["history"]
 
     def _arrays(self, side: int, taken: Collection[str]) -> tuple[Arrays, Arrays]:
         """Return the arrays that a step from this side reads, and those that it writes."""
-        other = 1 - side
-        inputs: dict[str, NDArray[Any]] = {
-            "x": self._x[side],
-            "history": self._history[side],
-            "row": self._row[side],
-            **self._fixed,
-        }
-        outputs: dict[str, NDArray[Any]] = {
-            "x_next": self._x[other],
-            "history_next": self._history[other],
-            "row_next": self._row[other],
-            "denoised": self._denoised,
-        }
-        return {name: array for name, array in inputs.items() if name in taken}, outputs
+        inputs = {**self._sides[side], **self._fixed}
+        after = {f"{name}_next": array for name, array in self._sides[1 - side].items()}
+        reads = {name: array for name, array in inputs.items() if name in taken}
+        return reads, {**after, "denoised": self.denoised}

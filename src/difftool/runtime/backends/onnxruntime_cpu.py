@@ -7,7 +7,6 @@ from typing import Any
 from difftool.bundle import Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
-from difftool.errors import UsageError
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.backends.sessions import cpu_session, run_error
@@ -25,8 +24,6 @@ class OnnxRuntimeCpu:
     def __init__(
         self, bundle: Bundle, *, threads: int | None = None, precision: str = "fp32"
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"{threads} threads", "use at least 1")
         step = bundle.step(precision)
         self._prepare = Preparation(bundle, step)
         self.features = self._prepare.features

@@ -1,10 +1,10 @@
-"""OpenVINO on the CPU, in the precision that is asked for; left alone it may take bfloat16."""
+"""OpenVINO on the CPU, in the precision that is asked for; by itself it may choose bfloat16."""
 
 import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -15,13 +15,13 @@ from difftool.bundle import Bundle
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
-from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.log import logger
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.backends.table import Asked
-from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
+from difftool.runtime.memory import library_error, no_memory, no_memory_for_model
 
 _log = logger(__name__)
 
@@ -46,17 +46,13 @@ class OpenVino:
     def __init__(
         self, bundle: Bundle, *, threads: int | None = None, precision: str = "fp32"
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"{threads} threads", "use at least 1")
-        self.precision = precision
-        self._spec = bundle.spec
-        self._file = bundle.step(precision if precision == "int8" else "fp32")
-        self._core = _Core(threads)
-        self._prepare = Preparation(bundle, self._file, self._core.function)
+        file, core = bundle.step(precision if precision == "int8" else "fp32"), _Core(threads)
+        self._prepare = Preparation(bundle, file, core.function)
         self.features = self._prepare.features
-        part = _index_graph(self._core.read(self._file))
-        self._indices = None if part is None else self._core.compile(part, "f32")
-        self._steps: dict[tuple[int, int], Any] = {}
+        part = _index_graph(core.read(file))
+        self._indices = None if part is None else core.compile(part, "f32")
+        compiled = partial(_compiled_step, core, file, _HINTS[precision], bundle.spec.shape)
+        self._step = lru_cache(_KEPT)(compiled)
         self._compiling = threading.Lock()
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
@@ -67,24 +63,6 @@ class OpenVino:
         bind = partial(_bind, step, self._find_indices(begin.rows.table.astype(np.float32)))
         taken = {port.get_any_name() for port in step.inputs}
         return HostBatch(bind, taken, begin)
-
-    def _step(self, size: int, slots: int) -> Any:
-        """Return the step graph compiled for N samples and K slots, for tables of any length."""
-        key = size, slots
-        if key not in self._steps:
-            model = self._core.read(self._file)
-            _take_indices(model)
-            sample = [size, *self._spec.shape]
-            shapes = {name: sample for name in ("x", "noise", "known", "mask")}
-            shapes |= {"history": [slots, *sample], "row": [size]}
-            shapes["table"] = [-1, Column.HISTORY + slots]
-            taken = {port.get_any_name() for port in model.inputs}
-            model.reshape({name: shape for name, shape in shapes.items() if name in taken})
-            _log.debug("compiling the step graph for a batch of %d", size)
-            self._steps[key] = self._core.compile(model, _HINTS[self.precision], size)
-            if len(self._steps) > _KEPT:
-                del self._steps[next(iter(self._steps))]
-        return self._steps[key]
 
     def _find_indices(self, table: NDArray[np.float32]) -> Arrays:
         """Return what the step graph's index inputs are, for every row of a table."""
@@ -116,13 +94,9 @@ class _Core:
         try:
             return self._reader.convert(self._reader.load(io.BytesIO(file.data)))
         except Exception as error:  # the reader's errors share no base of their own
-            if is_out_of_memory(error):
-                raise no_memory_for_model(file.path) from error
-            raise ArtefactError(
-                f"OpenVINO refuses {file.path}: {_reason(error)}",
-                "export it again",
-                code="graph-refused",
-            ) from error
+            refused = f"OpenVINO refuses {file.path}: {_reason(error)}"
+            refusal = ArtefactError(refused, "export it again", code="graph-refused")
+            raise library_error(error, no_memory_for_model(file.path), refusal) from error
 
     def compile(self, model: Any, hint: str, size: int | None = None) -> Any:
         """Compile a graph to compute in `hint`; MissingDependencyError if this CPU cannot.
@@ -133,14 +107,10 @@ class _Core:
         try:
             compiled = self._core.compile_model(model, "CPU", options)
         except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                no = no_memory_for_model("the step graph") if size is None else no_memory(size)
-                raise no from error
-            raise ArtefactError(
-                f"OpenVINO cannot compile the step graph: {_reason(error)}",
-                "export it again",
-                code="graph-refused",
-            ) from error
+            none = no_memory_for_model("the step graph") if size is None else no_memory(size)
+            refused = f"OpenVINO cannot compile the step graph: {_reason(error)}"
+            refusal = ArtefactError(refused, "export it again", code="graph-refused")
+            raise library_error(error, none, refusal) from error
         # Without instructions for this precision, it silently takes another.
         if (actual := compiled.get_property("INFERENCE_PRECISION_HINT").to_string()) != hint:
             raise MissingDependencyError(
@@ -152,6 +122,22 @@ class _Core:
         """Return a graph with one output as a function of its inputs, in float32."""
         compiled = self.compile(self.read(file), "f32")
         return lambda inputs: _call(compiled, inputs)[0]
+
+
+def _compiled_step(
+    core: _Core, file: OnnxFile, hint: str, shape: tuple[int, ...], size: int, slots: int
+) -> Any:
+    """Return the step graph compiled for N samples and K slots, for tables of any length."""
+    model = core.read(file)
+    _take_indices(model)
+    sample = [size, *shape]
+    shapes = {name: sample for name in ("x", "noise", "known", "mask")}
+    shapes |= {"history": [slots, *sample], "row": [size]}
+    shapes["table"] = [-1, Column.HISTORY + slots]
+    taken = {port.get_any_name() for port in model.inputs}
+    model.reshape({name: shape for name, shape in shapes.items() if name in taken})
+    _log.debug("compiling the step graph for a batch of %d", size)
+    return core.compile(model, hint, size)
 
 
 def _load_plugin(core: Any) -> None:
@@ -227,11 +213,9 @@ def _bind(step: Any, indices: Arrays, inputs: Arrays, outputs: Arrays) -> Callab
         try:
             request.infer()
         except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise no_memory(len(arrays["x_next"])) from error
-            raise ArtefactError(
-                f"OpenVINO failed: {_reason(error)}", "verify the bundle", code="graph-failed"
-            ) from error
+            failed = f"OpenVINO failed: {_reason(error)}"
+            failure = ArtefactError(failed, "verify the bundle", code="graph-failed")
+            raise library_error(error, no_memory(len(arrays["x_next"])), failure) from error
 
     return run
 

@@ -6,6 +6,7 @@ how much memory a batch takes, and that the outputs fit the arrays that the loop
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from difftool.preflight import OnnxFile
 from difftool.runtime.backends.conditioner import Conditioner, Function
 
 Floats = NDArray[np.float32]
+Shape = tuple[int, ...]
 
 _KEPT: Final = 64  # sizes that were found to be right are not inferred again
 
@@ -31,7 +33,7 @@ class Prepared:
 
     rows: Rows
     cond_table: Floats
-    shape: tuple[int, ...]
+    shape: Shape
 
     @property
     def slots(self) -> int:
@@ -53,10 +55,11 @@ class Preparation:
         load: Callable[[OnnxFile], Function] | None = None,
     ) -> None:
         self.features = bundle.features
-        self._spec, self._limit = bundle.spec, bundle.limits.memory_bytes
-        self._step = step
+        self._spec = bundle.spec
         self._conditioner = Conditioner(bundle, load)
-        self._right: set[tuple[tuple[str, tuple[int, ...]], ...]] = set()
+        self._require_fit = (
+            None if step is None else lru_cache(_KEPT)(partial(_require_fit, step, bundle))
+        )
 
     def __call__(self, program: Program, size: int, labels: Labels | None) -> Prepared:
         """Prepare `size` samples of a program; the conditioner runs here, once.
@@ -69,53 +72,33 @@ class Preparation:
         require_features(self.features, program, labels)
         rows = lay_out_rows(program, self._spec, size, labels)
         table = self._conditioner.table(rows)
-        if self._step is not None:
-            slots, tables = program.history, (rows.table.shape, table.shape)
-            self._require(self._step, size, slots, *tables)
+        if self._require_fit is not None:
+            self._require_fit(size, program.history, rows.table.shape, table.shape)
         return Prepared(rows, table, (size, *self._spec.shape))
 
-    def _require(
-        self,
-        step: OnnxFile,
-        size: int,
-        slots: int,
-        table: tuple[int, ...],
-        cond_table: tuple[int, ...],
-    ) -> None:
-        """Refuse sizes with which a step takes too much memory, or gives outputs of other sizes."""
-        sample = (size, *self._spec.shape)
-        outputs = {
-            "x_next": sample,
-            "history_next": (slots, *sample),
-            "row_next": (size,),
-            "denoised": sample,
-        }
-        inputs = {
-            **dict.fromkeys(("x", "noise", "known", "mask"), sample),
-            "history": (slots, *sample),
-            "row": (size,),
-            "table": table,
-            "cond_table": cond_table,
-        }
-        key = tuple(inputs.items())
-        if key in self._right:
-            return
-        try:
-            found = step.sizes(inputs, self._limit)
-        except ArtefactError as error:
-            if error.code != "graph-memory" or size == 1:
-                raise
-            # If one sample takes too much as well, the bundle is to blame, and that is the error.
-            self._require(step, 1, slots, table, cond_table)
-            raise ResourceError(
-                f"a batch of {size} takes more than {self._limit} bytes of memory",
-                f"try `max_batch={size // 2}`, or raise the limit: `limits`",
-            ) from error
-        if wrong := [name for name in outputs if found[name] != outputs[name]]:
-            raise step.wrong(wrong[0], found[wrong[0]])
-        if len(self._right) >= _KEPT:
-            self._right.clear()
-        self._right.add(key)
+
+def _require_fit(
+    step: OnnxFile, bundle: Bundle, size: int, slots: int, table: Shape, cond_table: Shape
+) -> None:
+    """Refuse sizes with which a step takes too much memory, or gives outputs of other sizes."""
+    sample, limit = (size, *bundle.spec.shape), bundle.limits.memory_bytes
+    state = {"x": sample, "history": (slots, *sample), "row": (size,)}
+    fixed = dict.fromkeys(("noise", "known", "mask"), sample)
+    try:
+        found = step.sizes({**state, **fixed, "table": table, "cond_table": cond_table}, limit)
+    except ArtefactError as error:
+        if error.code != "graph-memory" or size == 1:
+            raise
+        # If one sample takes too much as well, the bundle is to blame, and that is the error.
+        _require_fit(step, bundle, 1, slots, table, cond_table)
+        raise ResourceError(
+            f"a batch of {size} takes more than {limit} bytes of memory",
+            f"try `max_batch={size // 2}`, or raise the limit: `limits`",
+        ) from error
+    outputs = {**{f"{name}_next": shape for name, shape in state.items()}, "denoised": sample}
+    for name, shape in outputs.items():
+        if found[name] != shape:
+            raise step.wrong(name, found[name])
 
 
 def require_features(features: frozenset[Feature], program: Program, labels: Labels | None) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from difftool.alone import onnx_runtime
 from difftool.errors import ArtefactError, DifftoolError, first_line
-from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
+from difftool.runtime.memory import library_error, no_memory, no_memory_for_model
 
 
 def cpu_session(data: bytes, name: object, threads: int | None) -> Any:
@@ -32,9 +32,8 @@ def open_session(
     try:
         session = onnx_runtime().InferenceSession(data, options, providers=providers)
     except Exception as error:
-        if is_out_of_memory(error):
-            raise no_memory_for_model(name) from error
-        raise refused(first_line(error)) from error
+        refusal = refused(first_line(error))
+        raise library_error(error, no_memory_for_model(name), refusal) from error
     # It keeps the file, to start anew with other providers after an error. Nobody asked for that,
     # and the file would be in memory twice.
     session.disable_fallback()
@@ -63,8 +62,6 @@ def cpu_options(threads: int | None) -> Any:
 
 def run_error(error: Exception, size: int) -> DifftoolError:
     """Return ONNX Runtime's error in running a batch of `size` as ours."""
-    if is_out_of_memory(error):
-        return no_memory(size)
-    return ArtefactError(
-        f"ONNX Runtime failed: {first_line(error)}", "verify the bundle", code="graph-failed"
-    )
+    failed = f"ONNX Runtime failed: {first_line(error)}"
+    failure = ArtefactError(failed, "verify the bundle", code="graph-failed")
+    return library_error(error, no_memory(size), failure)

@@ -20,7 +20,7 @@ from difftool.errors import ArtefactError, MissingDependencyError, first_line
 from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.backends.table import Asked
 from difftool.runtime.engine_cache import EngineCache
-from difftool.runtime.memory import is_out_of_memory, no_memory, no_memory_for_model
+from difftool.runtime.memory import library_error, no_memory, no_memory_for_model
 from difftool.runtime.protocols import Known
 
 if TYPE_CHECKING:
@@ -51,11 +51,8 @@ class TorchScript:
         try:
             step = torch.jit.load(io.BytesIO(data), map_location=self._device).eval()
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise no_memory_for_model(path) from error
-            raise ArtefactError(
-                f"torch refuses {path}: {first_line(error)}", "export it again"
-            ) from error
+            refusal = ArtefactError(f"torch refuses {path}: {first_line(error)}", "export it again")
+            raise library_error(error, no_memory_for_model(path), refusal) from error
         self._step: Step = _without_tf32(step) if self._device == "cuda" else step
         self._prepare = Preparation(bundle, None)
         self.features = self._prepare.features
@@ -118,10 +115,8 @@ class TorchBatch:
             with self._torch.inference_mode():
                 after = self._step(*before, drawn, *tables, *self._known)
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise no_memory(len(self._row)) from error
-            reason = first_line(error)
-            raise ArtefactError(f"torch failed: {reason}", "verify the bundle") from error
+            failure = ArtefactError(f"torch failed: {first_line(error)}", "verify the bundle")
+            raise library_error(error, no_memory(len(self._row)), failure) from error
         if [tuple(a.shape) for a in after] != [tuple(b.shape) for b in (*before, before[0])]:
             raise ArtefactError("torch gave outputs of other sizes", "export the bundle again")
         self._x, self._history, self._row, self._denoised = after

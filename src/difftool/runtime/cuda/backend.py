@@ -11,13 +11,13 @@ import numpy as np
 from difftool.bundle import Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
-from difftool.errors import ResourceError, UsageError
+from difftool.errors import ResourceError, UsageError, is_out_of_memory
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.prepare import Preparation
 from difftool.runtime.cuda.batch import DeviceBatch
 from difftool.runtime.cuda.device import Device, StepEngine
 from difftool.runtime.cuda.room import Extent, Graphs, Room
-from difftool.runtime.memory import is_out_of_memory, no_memory
+from difftool.runtime.memory import no_memory
 
 _FREE_ROOMS: Final = 2  # kept for the next batch of the same extent; each holds device memory
 

@@ -179,8 +179,8 @@ def has_driver() -> bool:
     return True
 
 
-def open_device(index: int = 0) -> CudaDevice:
-    """Open the GPU of this number.
+def open_device() -> CudaDevice:
+    """Open the first GPU.
 
     Raises:
         MissingDependencyError: cuda-core is not installed, or there is no GPU or no driver for it.
@@ -192,10 +192,10 @@ def open_device(index: int = 0) -> CudaDevice:
     except ImportError as error:
         raise MissingDependencyError.extra("cuda-core or cuda-bindings", "cuda") from error
     try:
-        device = Device(index)
+        device = Device(0)
         device.set_current()
         return CudaDevice(device)
-    except Exception as error:  # no driver, no GPU of this number: each has an error of its own
+    except Exception as error:  # no driver and no GPU: each has an error of its own
         raise MissingDependencyError(
             f"no NVIDIA GPU can be used here: {first_line(error)}", _NO_GPU
         ) from error
