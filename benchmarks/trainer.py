@@ -54,10 +54,9 @@ def compare(name: str, rounds: int, steps: int) -> list[Figure]:
 
 def training(state: TrainState, steps: int) -> Turn:
     """Make what takes `steps` steps as `train` takes them, and makes a record."""
-    window = Window(state)
 
     def run() -> None:
-        window.open()
+        window = Window(state)
         for _ in range(steps):
             window.add(*state.advance())
         window.close()

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from difftool import checkpoint as ckpt
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import sha256_of
-from difftool.networks.trained import export_weights, load_checkpoint
+from difftool.networks.trained import load_checkpoint
 from difftool.train.config import TrainConfig, parse
 from difftool.train.trainer import train
 from tests.recipes import POINTS
@@ -64,7 +65,18 @@ def test_both_weights_load(newest: Path) -> None:
 
 
 def test_weights_alone_do_not_resume(run: Path, points_config: TrainConfig, tmp_path: Path) -> None:
-    only = export_weights(run, tmp_path / "small" / "checkpoints" / "step-000000006")
+    only, loaded = tmp_path / "small" / "checkpoints" / "step-000000006", load_checkpoint(run)
+    save = partial(
+        ckpt.save_checkpoint,
+        only,
+        step=loaded.step,
+        spec=loaded.spec,
+        network=loaded.call,
+        sampler=loaded.sampler,
+        training=loaded.config["training"],
+        tensors={ckpt.EMA: loaded.network.state_dict()},
+    )
+    save()
     assert {path.name for path in only.iterdir()} == {ckpt.CONFIG, ckpt.EMA}
     x = torch.ones(3, 2)
     cond = torch.zeros(3)
@@ -73,7 +85,7 @@ def test_weights_alone_do_not_resume(run: Path, points_config: TrainConfig, tmp_
     with pytest.raises(ArtefactError, match=r"no model\.safetensors"):
         load_checkpoint(only, ema=False)
     with pytest.raises(UsageError, match="exists"):
-        export_weights(run, only)
+        save()
     with pytest.raises(ArtefactError, match="weights only"):
         train(points_config, tmp_path / "small", progress=False)
 

@@ -70,7 +70,7 @@ def _naive_kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 @pytest.mark.parametrize("block", [1, 1 << 22])
 def test_kernel_distance_is_a_sum_over_pairs(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "_BLOCK", block)
+    monkeypatch.setattr(distances, "BLOCK", block)
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(7, 4)), rng.normal(0.5, 1.5, size=(9, 4))
     expected = _naive_kernel_distance(x, y)

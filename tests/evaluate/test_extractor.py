@@ -58,7 +58,7 @@ def test_an_own_extractor_sees_channels_first_in_0_to_1(make_extractor: MakeExtr
 def test_batches_agree(make_extractor: MakeExtractor, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_extractor(nodes=(("Flatten", "x", "features"), ("Flatten", "x", "probabilities")))
     whole = open_extractor(path).view(_pixels(7))
-    monkeypatch.setattr(module, "_BATCH", 3)
+    monkeypatch.setattr(module, "BATCH", 3)
     parts = open_extractor(path).view(_pixels(7))
     np.testing.assert_array_equal(whole.features, parts.features)
     np.testing.assert_array_equal(parts.features, parts.probabilities)
@@ -115,11 +115,11 @@ def test_a_file_that_reads_others_is_refused(path: Path) -> None:
 
 def test_memory_is_foreseen(make_extractor: MakeExtractor, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many images run together as memory is allowed for; one must fit."""
-    monkeypatch.setattr(module, "_MOST_MEMORY", 1 << 20)
+    monkeypatch.setattr(module, "MOST_MEMORY", 1 << 20)
     opened = open_extractor(make_extractor())
     pixels = _pixels(20, 64, 64)
     assert opened.view(pixels).features.shape == (20, 4096)
-    assert opened._batch == 32
+    assert opened.batch == 32
     with pytest.raises(ArtefactError) as caught:
         opened.demand((3, 512, 512))
     assert caught.value.code == "graph-memory"

@@ -35,7 +35,7 @@ def _naive(samples: np.ndarray, data: np.ndarray, k: int) -> Manifold:
 def test_the_figures_are_those_of_the_definitions(
     n: int, m: int, k: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distances, "_BLOCK", block)
+    monkeypatch.setattr(distances, "BLOCK", block)
     rng = np.random.default_rng(n)
     samples, data = rng.normal(1.5, 1, (n, 3)), rng.normal(0, 1.2, (m, 3))
     found = compare_manifolds(samples, data, k=k)

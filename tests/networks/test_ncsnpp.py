@@ -11,7 +11,7 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from difftool.export.onnx import export_module
-from difftool.networks.ncsnpp_layers import DoubleConv, HalveConv, double, halve
+from difftool.networks.ncsnpp_layers import double, double_conv, halve, halve_conv
 
 LINE = torch.tensor([1.0, 3, 3, 1])
 
@@ -46,14 +46,14 @@ def test_without_the_filter_pixels_are_repeated_and_averaged() -> None:
 @torch.no_grad()
 def test_a_convolution_sees_what_the_filter_spills_over_the_edge() -> None:
     """As if the picture lay in an infinite plane of zeros."""
-    layer = DoubleConv(2, 3, fir=True)
+    layer = double_conv(2, 3, fir=True)
     x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     plane = double(2, fir=True)(F.pad(x, (3, 3, 3, 3)))
     whole = F.conv2d(plane, layer.conv.weight, layer.conv.bias, padding=1)
     assert torch.allclose(layer(x), whole[..., 6:-6, 6:-6], atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [HalveConv(2, 3, fir=True), DoubleConv(2, 3, fir=True)])
+@pytest.mark.parametrize("layer", [halve_conv(2, 3, fir=True), double_conv(2, 3, fir=True)])
 def test_the_exported_filters_are_the_same(layer: nn.Module, tmp_path: Path) -> None:
     x = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     axes = {"x": (Dim("batch"),)}

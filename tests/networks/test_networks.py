@@ -37,11 +37,11 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def small(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
+def small(kind: str, **more: Any) -> tuple[nn.Module, Tensor, Tensor]:
     """A network whose every weight acts (none is at its zero start), with an x and a cond."""
     arguments, shape = SMALL[kind]
     torch.manual_seed(0)
-    network = build_network(NetworkCall(kind, arguments)).eval()
+    network = build_network(NetworkCall(kind, arguments | more)).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -150,6 +150,12 @@ BASES: dict[str, dict[str, Any]] = {
         ("ncsn", {"in_channels": 1, "levels": 1, "channels": 1}, "channels is 1"),
         ("ncsnv2", {"in_channels": 0}, "in_channels is 0"),
         ("ncsnv2", {"in_channels": 1, "multipliers": [1, 2]}, "at least three"),
+        ("mlp", {"dimensions": 2, "layers": 2.0}, "network mlp's layers is"),
+        ("ncsn", {"in_channels": 3, "levels": "5"}, "network ncsn's levels is"),
+        ("ncsnv2", {"in_channels": 3, "multipliers": "1222"}, "network ncsnv2's multipliers is"),
+        ("ncsnpp", {"fir": 1}, "network ncsnpp's fir is"),
+        ("linear_attention_unet", {"heads": [1, "x"]}, "linear_attention_unet's heads is"),
+        ("unet", {"embedding": None}, "network unet's embedding is"),
         ("linear_attention_unet", {"channels": 3}, "channels is 3"),
         ("linear_attention_unet", {"channels": 7}, "channels is 7.*even"),
         ("linear_attention_unet", {"multipliers": []}, "the number of multipliers is 0"),

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from difftool import checkpoint as ckpt
-from difftool.train.config import TrainConfig, apply_overrides
+from difftool.train.config import TrainConfig, apply_overrides, parse
 from difftool.train.trainer import train
+from tests.recipes import POINTS
 
 
 def run(config: TrainConfig, folder: Path, *overrides: str, **options: Any) -> Path:
@@ -26,6 +27,14 @@ def labels_config(images_config: TrainConfig) -> TrainConfig:
 def parts_config(points_config: TrainConfig) -> TrainConfig:
     """An NCSN of points from two Gaussians, told nine times in ten which of them."""
     return apply_overrides(points_config, ["data.labels=label", "loss.label_dropout=0.1"])
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `points_config`, to read."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(parse(POINTS), folder)
+    return folder
 
 
 def digests(folder: Path) -> dict[str, Any]:

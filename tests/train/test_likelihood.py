@@ -125,7 +125,7 @@ def test_a_mixture_has_its_exact_density(name: str, dimensions: int) -> None:
     distance = (x0[:, None] - CENTERS[:, :dimensions]).square().sum(-1)
     expected = torch.logsumexp(WEIGHTS.log() - distance / (2 * variance), 1)
     expected -= dimensions / 2 * math.log(2 * math.pi * variance)
-    actual = log_likelihood(network_of(spec, mixture_denoiser), x0, spec, probes=0, steps=200)
+    actual = log_likelihood(network_of(spec, mixture_denoiser), x0, spec, probes=0, steps=100)
     np.testing.assert_allclose(actual, expected, atol=5e-3)
 
 

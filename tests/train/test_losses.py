@@ -12,24 +12,24 @@ from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.train import losses
 
-Loss = Callable[[losses.Network, Tensor, Tensor, Tensor, losses.Levels], Tensor]
+Loss = Callable[[losses.Network, Tensor, Tensor, losses.Levels], Tensor]
 
 
-def spec_of(parameterization: str, *, steps: int = 10, shape: tuple[int, ...] = (3,)) -> ModelSpec:
+def spec_of(parameterization: str, *, shape: tuple[int, ...] = (3,)) -> ModelSpec:
     return ModelSpec(
         shape=shape,
-        schedule=linear(steps=steps, beta_end=0.3),
+        schedule=linear(steps=10, beta_end=0.3),
         parameterization=parameterization,
         cond="timestep",
         sigma_data=0.7,
     )
 
 
-def one_level(sigma: float, x0: Tensor) -> tuple[Tensor, losses.Levels]:
-    """Each point's level, and the table, of a model of points with a single level."""
+def one_level(sigma: float, x0: Tensor) -> losses.Levels:
+    """The numbers of each point's level, in a model of points with a single level."""
     schedule = geometric(levels=1, sigma_min=sigma, sigma_max=sigma)
     spec = ModelSpec(shape=(2,), schedule=schedule, parameterization="score", cond="level")
-    return torch.zeros(len(x0), dtype=torch.int64), losses.level_table(spec)
+    return losses.level_table(spec).at(torch.zeros(len(x0), dtype=torch.int64), 2)
 
 
 def batch(size: int = 6, shape: tuple[int, ...] = (3,)) -> tuple[Tensor, Tensor, Tensor]:
@@ -40,13 +40,12 @@ def batch(size: int = 6, shape: tuple[int, ...] = (3,)) -> tuple[Tensor, Tensor,
 
 
 def sliced_along_axes(
-    network: losses.Network, x0: Tensor, levels: Tensor, noise: Tensor, table: losses.Levels
+    network: losses.Network, x0: Tensor, noise: Tensor, row: losses.Levels
 ) -> Tensor:
     """The sliced loss averaged over directions whose second moment is exactly the identity."""
     axes = torch.eye(x0.shape[1], dtype=x0.dtype) * x0.shape[1] ** 0.5
-    return torch.stack(
-        [losses.sliced(network, x0, levels, noise, table, axis.expand_as(x0)) for axis in axes]
-    ).mean(0)
+    along = [losses.sliced(network, x0, noise, row, axis.expand_as(x0)) for axis in axes]
+    return torch.stack(along).mean(0)
 
 
 def test_simple_is_the_plain_formula() -> None:
@@ -59,8 +58,8 @@ def test_simple_is_the_plain_formula() -> None:
     x = np.sqrt(alpha_bar) * x0.numpy() + np.sqrt(1 - alpha_bar) * noise.numpy()
     predicted = np.sin(x) + levels.numpy().reshape(-1, 1, 1, 1)
     expected = ((noise.numpy() - predicted) ** 2).mean(axis=(1, 2, 3))
-    table = losses.level_table(spec_of("epsilon", shape=(1, 4, 4)))
-    actual = losses.simple(network, x0, levels, noise, table)
+    row = losses.level_table(spec_of("epsilon", shape=(1, 4, 4))).at(levels, 4)
+    actual = losses.simple(network, x0, noise, row)
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
@@ -75,17 +74,16 @@ def test_targets_are_the_papers() -> None:
             "score": -noise / row.sigma,
             "scaled_score": -noise,
         }[parameterization]
-        found = losses.target(row, x0, noise)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(losses.target(x0, noise, row), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 def test_a_network_that_knows_the_data_has_no_loss(parameterization: str) -> None:
     x0, levels, noise = batch()
     spec = spec_of(parameterization)
-    table = losses.level_table(spec)
+    row = losses.level_table(spec).at(levels, 2)
     _, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients(levels.numpy()))
-    row, x = losses.perturb(x0.double(), levels, noise.double(), table)
+    x = losses.perturb(x0.double(), noise.double(), row)
     output = (x0 - skip * x) / out
 
     def network(scaled: Tensor, cond: Tensor) -> Tensor:
@@ -93,7 +91,7 @@ def test_a_network_that_knows_the_data_has_no_loss(parameterization: str) -> Non
         return output
 
     for loss in (losses.simple, losses.denoising):
-        assert loss(network, x0.double(), levels, noise.double(), table).max() < 1e-8
+        assert loss(network, x0.double(), noise.double(), row).max() < 1e-8
 
 
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
@@ -101,7 +99,7 @@ def test_a_wrong_score_costs_the_same_in_every_parameterization(parameterization
     """Here the score is -x / 2."""
     x0, levels, noise = batch()
     spec = spec_of(parameterization)
-    table = losses.level_table(spec)
+    row = losses.level_table(spec).at(levels, 2)
     alpha, sigma = (torch.from_numpy(c)[:, None] for c in spec.schedule.at(levels.numpy()))
     c_in, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients(levels.numpy()))
 
@@ -113,7 +111,7 @@ def test_a_wrong_score_costs_the_same_in_every_parameterization(parameterization
     x = alpha * x0 + sigma * noise
     difference = -x / 2 - (alpha * x0 - x) / sigma**2
     expected = sigma[:, 0] ** 2 / 2 * (difference**2).sum(1)
-    actual = losses.denoising(network, x0.double(), levels, noise.double(), table)
+    actual = losses.denoising(network, x0.double(), noise.double(), row)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -121,20 +119,19 @@ def test_a_wrong_score_costs_the_same_in_every_parameterization(parameterization
 def test_the_trace_of_a_linear_score_is_exact(loss: Loss) -> None:
     matrix, offset = torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), torch.tensor([0.3, -0.2])
     x0, _, noise = batch(shape=(2,))
-    levels, table = one_level(0.5, x0)
     score = (x0 + 0.5 * noise) @ matrix.T + offset
     expected = 0.25 * (1.5 + 0.5 * (score**2).sum(1))
-    actual = loss(lambda x, cond: x @ matrix.T + offset, x0, levels, noise, table)
+    actual = loss(lambda x, cond: x @ matrix.T + offset, x0, noise, one_level(0.5, x0))
     torch.testing.assert_close(actual, expected)
 
 
 def minimiser(loss: Loss, sigma: float, x0: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """The linear score A x + b of least loss: one Newton step, as the loss is quadratic in it."""
-    levels, table = one_level(sigma, x0)
+    row = one_level(sigma, x0)
 
     def total(parameters: Tensor) -> Tensor:
         matrix, offset = parameters[:4].view(2, 2), parameters[4:]
-        return loss(lambda x, cond: x @ matrix.T + offset, x0, levels, noise, table).mean()
+        return loss(lambda x, cond: x @ matrix.T + offset, x0, noise, row).mean()
 
     origin = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(total(origin), origin)
@@ -143,23 +140,14 @@ def minimiser(loss: Loss, sigma: float, x0: Tensor, noise: Tensor) -> tuple[Tens
     return best[:4].view(2, 2), best[4:]
 
 
-@pytest.fixture
-def gaussian() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The mean and covariance of a Gaussian, samples x0 of it, and noise."""
+@pytest.mark.parametrize("loss", [losses.denoising, losses.implicit, sliced_along_axes])
+def test_the_minimiser_is_the_score_of_the_noisy_gaussian(loss: Loss) -> None:
     generator = torch.Generator().manual_seed(1)
     factor = torch.tensor([[1.0, 0.0], [0.6, 0.5]], dtype=torch.float64)
     mean = torch.tensor([1.0, -2.0], dtype=torch.float64)
-    z = torch.randn(2, 40_000, 2, generator=generator, dtype=torch.float64)
-    return mean, factor @ factor.T, mean + z[0] @ factor.T, z[1]
-
-
-@pytest.mark.parametrize("loss", [losses.denoising, losses.implicit, sliced_along_axes])
-def test_the_minimiser_is_the_score_of_the_noisy_gaussian(
-    loss: Loss, gaussian: tuple[Tensor, Tensor, Tensor, Tensor]
-) -> None:
-    mean, covariance, x0, noise = gaussian
-    matrix, offset = minimiser(loss, 0.8, x0, noise)
-    expected = -torch.linalg.inv(covariance + 0.8**2 * torch.eye(2))
+    z, noise = torch.randn(2, 40_000, 2, generator=generator, dtype=torch.float64)
+    matrix, offset = minimiser(loss, 0.8, mean + z @ factor.T, noise)
+    expected = -torch.linalg.inv(factor @ factor.T + 0.8**2 * torch.eye(2))
     torch.testing.assert_close(matrix, expected, rtol=0.03, atol=0.03)
     torch.testing.assert_close(offset, -expected @ mean, rtol=0.03, atol=0.03)
 
@@ -168,8 +156,7 @@ def test_random_directions_agree_with_the_trace_on_average() -> None:
     generator = torch.Generator().manual_seed(2)
     x0 = torch.zeros(50_000, 2)
     directions = torch.randn(50_000, 2, generator=generator)
-    levels, table = one_level(1.0, x0)
-    arguments = (lambda x, cond: torch.tanh(2 * x), x0, levels, torch.zeros_like(x0), table)
+    arguments = (lambda x, cond: torch.tanh(2 * x), x0, torch.zeros_like(x0), one_level(1.0, x0))
     sliced = losses.sliced(*arguments, directions).mean()
     assert sliced.item() == pytest.approx(losses.implicit(*arguments).mean().item(), abs=0.05)
 
@@ -177,7 +164,6 @@ def test_random_directions_agree_with_the_trace_on_average() -> None:
 def test_score_losses_train_the_network() -> None:
     weight = torch.tensor(0.5, requires_grad=True)
     x0, _, noise = batch(shape=(2,))
-    levels, table = one_level(1.0, x0)
-    losses.implicit(lambda x, cond: weight * x, x0, levels, noise, table).mean().backward()
+    losses.implicit(lambda x, cond: weight * x, x0, noise, one_level(1.0, x0)).mean().backward()
     expected = 2 + 0.5 * ((x0 + noise) ** 2).sum(1).mean()
     torch.testing.assert_close(weight.grad, expected)

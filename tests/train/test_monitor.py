@@ -64,15 +64,17 @@ NO_RECORDS = [
 ]
 
 
-@pytest.mark.parametrize("line", NO_RECORDS, ids=lambda line: repr(line[:12]))
-def test_a_line_that_is_no_record_is_left_out_with_a_warning(
-    line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_lines_that_are_no_records_are_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / METRICS).write_bytes(b"\n".join((FIRST, line, SECOND, b"")))
+    (tmp_path / METRICS).write_bytes(b"\n".join((FIRST, *NO_RECORDS, SECOND, b"")))
     with Monitor(tmp_path, start=4, steps=10, progress=False):
         assert steps(tmp_path) == [1, 2]
     said = [record.getMessage() for record in caplog.records]
-    assert said == [f"{tmp_path / METRICS}: line 2 is not a record, and is left out"]
+    assert said == [
+        f"{tmp_path / METRICS}: line {number} is not a record, and is left out"
+        for number in range(2, 2 + len(NO_RECORDS))
+    ]
 
 
 @pytest.mark.parametrize("rest", [None, *NO_RECORDS], ids=lambda line: repr(line and line[:12]))

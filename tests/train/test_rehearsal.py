@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ResourceError, UsageError
-from difftool.networks import build_network
 from difftool.train.config import TrainConfig, apply_overrides, model_spec, network_call
 from difftool.train.data import Data
 from difftool.train.rehearsal import rehearse
@@ -79,20 +77,3 @@ def test_a_rehearsal_draws_nothing(images_config: TrainConfig) -> None:
     torch.manual_seed(5)
     rehearsed(images_config, images(1, 8, 8))
     assert torch.equal(torch.rand(3), expected)
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments"),
-    [
-        ("mlp", {"dimensions": 2, "layers": 2.0}),
-        ("ncsn", {"in_channels": 3, "levels": "5"}),
-        ("ncsnv2", {"in_channels": 3, "multipliers": "1222"}),
-        ("ncsnpp", {"in_channels": 3, "fir": 1}),
-        ("linear_attention_unet", {"in_channels": 1, "out_channels": 1, "heads": [1, "x"]}),
-        ("unet", {"in_channels": 1, "out_channels": 1, "embedding": None}),
-    ],
-)
-def test_an_argument_of_another_type_is_named(kind: str, arguments: dict[str, object]) -> None:
-    wrong = list(arguments)[-1]
-    with pytest.raises(UsageError, match=f"network {kind}'s {wrong} is"):
-        build_network(NetworkCall(kind, arguments))

@@ -28,6 +28,12 @@ def spec_of(parameterization: str = "epsilon", *, learned: bool = False) -> Mode
     )
 
 
+def rows_of(spec: ModelSpec, levels: Tensor) -> tuple[losses.Levels, variational.Posterior]:
+    tables = losses.level_table(spec), variational.posterior_table(spec)
+    row, posterior = (table.at(levels, 4) for table in tables)
+    return row, posterior
+
+
 def images(count: int = 5) -> Tensor:
     grey = torch.randint(0, 256, (count, 1, 2, 2), generator=torch.Generator().manual_seed(0))
     grey[0, 0, 0] = torch.tensor([0, 255])
@@ -108,11 +114,9 @@ def test_hybrid_is_simple_and_the_bound() -> None:
     x0, spec = images(STEPS), spec_of(learned=True)
     levels = torch.arange(STEPS)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
-    table, posterior = losses.level_table(spec), variational.posterior_table(spec)
-    actual = variational.hybrid(network, x0, levels, noise, table, posterior, spec, 0.5)
-    simple = losses.simple(
-        lambda x, cond: network(x, cond).chunk(2, 1)[0], x0, levels, noise, table
-    )
+    row, posterior = rows_of(spec, levels)
+    actual = variational.hybrid(network, x0, noise, row, levels, posterior, spec, 0.5)
+    simple = losses.simple(lambda x, cond: network(x, cond).chunk(2, 1)[0], x0, noise, row)
     for t in range(STEPS):
         pairs = zip(x0[t].flatten().tolist(), noise[t].flatten().tolist(), strict=True)
         cost = sum(nats(x_start, z, t, "learned", clip=False) for x_start, z in pairs)
@@ -124,27 +128,30 @@ def test_the_bound_trains_the_variance_alone() -> None:
     x0, spec = images(STEPS), spec_of(learned=True)
     output = torch.zeros_like(x0).requires_grad_()
     v = torch.zeros_like(x0).requires_grad_()
-    arguments = (x0, torch.arange(STEPS), torch.ones_like(x0), losses.level_table(spec))
+    levels, noise = torch.arange(STEPS), torch.ones_like(x0)
+    row, posterior = rows_of(spec, levels)
 
     def both(x: Tensor, cond: Tensor) -> Tensor:
         return torch.cat((output, v), 1)
 
-    posterior = variational.posterior_table(spec)
-    variational.hybrid(both, *arguments, posterior, spec, 1.0).sum().backward()
+    variational.hybrid(both, x0, noise, row, levels, posterior, spec, 1.0).sum().backward()
     assert (v.grad.flatten(1).norm(dim=1) > 0).all()
-    (expected,) = torch.autograd.grad(
-        losses.simple(lambda x, cond: output, *arguments).sum(), output
-    )
+    simple = losses.simple(lambda x, cond: output, x0, noise, row)
+    (expected,) = torch.autograd.grad(simple.sum(), output)
     torch.testing.assert_close(output.grad, expected)
 
 
 def test_what_the_bound_is_not_defined_for() -> None:
-    x0 = images()
-    with pytest.raises(UsageError, match="no learned variance"):
-        variational.bits_per_dim(network, x0, spec_of(), variance="learned")
-    with pytest.raises(UsageError, match="unknown variance 'tiny'"):
-        variational.bits_per_dim(network, x0, spec_of(), variance="tiny")
-    schedule = geometric(levels=4, sigma_min=0.1, sigma_max=1.0)
-    exploding = ModelSpec(shape=(2,), schedule=schedule, parameterization="score", cond="level")
-    with pytest.raises(UsageError, match="variance-preserving"):
-        variational.bits_per_dim(network, x0, exploding)
+    exploding = ModelSpec(
+        shape=(2,),
+        schedule=geometric(levels=4, sigma_min=0.1, sigma_max=1.0),
+        parameterization="score",
+        cond="level",
+    )
+    for spec, variance, message in (
+        (spec_of(), "learned", "no learned variance"),
+        (spec_of(), "tiny", "unknown variance 'tiny'"),
+        (exploding, "small", "variance-preserving"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            variational.bits_per_dim(network, images(), spec, variance=variance)

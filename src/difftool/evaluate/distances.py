@@ -11,7 +11,7 @@ from difftool.errors import UsageError
 Floats = NDArray[np.float64]
 Kernel = Callable[[Floats, Floats], Floats]  # (x [N, D], y [M, D]) -> [N, M]
 
-_BLOCK: Final = 1 << 22  # numbers of a matrix [N, M] in memory at once
+BLOCK: Final = 1 << 22  # numbers of a matrix [N, M] in memory at once
 
 
 class Gaussian(NamedTuple):
@@ -73,7 +73,7 @@ def squared_distances(x: Floats, y: Floats) -> Floats:
 
 def blocks(x: Floats, columns: int) -> Iterator[Floats]:
     """Return an iterator of blocks of x's rows, so small that [rows, columns] fits into memory."""
-    rows = max(1, _BLOCK // columns)
+    rows = max(1, BLOCK // columns)
     return (x[first : first + rows] for first in range(0, len(x), rows))
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.alone import onnx_runtime
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError, UsageError, first_line
 from difftool.files import read_limited
 from difftool.preflight import Graph, GraphLimits, OnnxFile, Value, read_graph
+from difftool.runtime.backends.sessions import cpu_options, open_session
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
@@ -26,11 +27,12 @@ Pixels = NDArray[np.uint8]
 FEATURES: Final = "features"
 PROBABILITIES: Final = "probabilities"
 
+BATCH: Final = 256  # images that run together at most
+MOST_MEMORY: Final = 8 << 30  # bytes of a batch
+
 _SHIPPED: Final = Path(__file__).parent.parent / "extractors"
 _LARGEST: Final = 2 << 30  # bytes of a file
-_MOST_MEMORY: Final = 8 << 30  # bytes of a batch
 _FLOAT32: Final = 1  # ONNX's number of it
-_BATCH: Final = 256  # images that run together
 _INTERFACE: Final = "an extractor has one float32 input [N, C, H, W] and an output features [N, F]"
 
 
@@ -61,7 +63,7 @@ class Extractor:
         self._axes = images.shape or ()
         self._session: Any = None
         self._shape: tuple[int, ...] | None = None  # the last shape that was checked
-        self._batch = _BATCH
+        self.batch = BATCH
         onnx_runtime()  # so that a missing ONNX Runtime is found at once
 
     def demand(self, shape: tuple[int, ...]) -> None:
@@ -80,9 +82,15 @@ class Extractor:
                 "give one for such images as `extractor`",
             )
         if shape != self._shape:
-            self._shape, self._batch = shape, self._affordable(shape)
+            self._shape, self.batch = shape, self._affordable(shape)
         if self._session is None:
-            self._session = _session(self._file, self._threads)
+            path, options = self._file.path, cpu_options(self._threads)
+
+            def refused(reason: str) -> ArtefactError:
+                return ArtefactError(f"ONNX Runtime refuses {path}: {reason}", _INTERFACE)
+
+            providers = ["CPUExecutionProvider"]
+            self._session = open_session(self._file.data, options, providers, path, refused)
 
     def view(self, pixels: Pixels) -> View:
         """Run the extractor on pixels uint8 [N, H, W, C].
@@ -93,7 +101,7 @@ class Extractor:
         """
         height, width, channels = pixels.shape[1:]
         self.demand((channels, height, width))
-        size = self._batch
+        size = self.batch
         batches = [self._run(pixels[first : first + size]) for first in range(0, len(pixels), size)]
         found = {
             name: np.concatenate([batch[index] for batch in batches]).astype(np.float64)
@@ -107,10 +115,10 @@ class Extractor:
 
     def _affordable(self, shape: tuple[int, ...]) -> int:
         """Return how many images of this shape may run together in the allowed memory."""
-        size = _BATCH
+        size = BATCH
         while True:
             try:
-                self._file.sizes({self._input: (size, *shape)}, _MOST_MEMORY)
+                self._file.sizes({self._input: (size, *shape)}, MOST_MEMORY)
                 return size
             except ArtefactError as error:
                 if error.code != "graph-memory" or size == 1:
@@ -122,9 +130,8 @@ class Extractor:
         try:
             return list(self._session.run(self._outputs, {self._input: batch}))
         except Exception as error:  # ONNX Runtime's errors share no base of their own
-            reason = str(error).splitlines()[0][:200]
             raise ArtefactError(
-                f"the extractor {self.name} failed: {reason}", _INTERFACE
+                f"the extractor {self.name} failed: {first_line(error)}", _INTERFACE
             ) from error
 
 
@@ -158,17 +165,3 @@ def _judged(data: bytes, path: Path) -> Graph:
         raise ArtefactError(
             error.message, "give one file of ONNX's own operators", code=error.code
         ) from error
-
-
-def _session(file: OnnxFile, threads: int | None) -> Any:
-    runtime = onnx_runtime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return runtime.InferenceSession(file.data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base of their own
-        reason = str(error).splitlines()[0][:200]
-        raise ArtefactError(f"ONNX Runtime refuses {file.path}: {reason}", _INTERFACE) from error

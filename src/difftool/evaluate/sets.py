@@ -27,29 +27,22 @@ def read_data(source: str, like: tuple[int, ...]) -> Samples:
     """
     if source.endswith(".npz"):
         found = data.read_samples(Path(source))
-        _require_shape(like, found.shape[1:], source)
-        return found
-    if source in data.toys.TOYS:
+    elif source in data.toys.TOYS:
         indices = np.arange(_FIRST_TOY_POINT, _FIRST_TOY_POINT + _TOY_POINTS)
-        points = data.toys.points(source, 0, indices).astype(np.float64)
-        _require_shape(like, points.shape[1:], source)
-        return points
-    if len(like) != 3:
+        found = data.toys.points(source, 0, indices).astype(np.float64)
+    elif len(like) == 3:
+        height, width, channels = like
+        size = height if height == width else None
+        mode = "L" if channels == 1 else "RGB"
+        found = data.load(source, size=size, mode=mode).values.transpose(0, 2, 3, 1)
+    else:
         raise UsageError(
             f"{source} holds images, and the samples are points",
             f"compare them with an npz file or one of: {', '.join(data.toys.TOYS)}",
         )
-    height, width, channels = like
-    size = height if height == width else None
-    mode = "L" if channels == 1 else "RGB"
-    found = data.load(source, size=size, mode=mode).values.transpose(0, 2, 3, 1)
-    _require_shape(like, found.shape[1:], source)
-    return found
-
-
-def _require_shape(shape: tuple[int, ...], other: tuple[int, ...], source: str) -> None:
-    if shape != other:
+    if found.shape[1:] != like:
         raise UsageError(
-            f"one sample has the shape {shape}, and one of {source} the shape {other}",
+            f"one sample has the shape {like}, and one of {source} the shape {found.shape[1:]}",
             "compare samples with the data that the model was trained on",
         )
+    return found

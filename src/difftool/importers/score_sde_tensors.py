@@ -15,14 +15,8 @@ from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ArtefactError
 from difftool.importers.tensors import Weights, find_size, outline, take_unet
 from difftool.networks.ncsnpp import NCSNpp
-from difftool.networks.ncsnpp_layers import (
-    DoubleConv,
-    FourierEmbedding,
-    HalveConv,
-    InputSkip,
-    ResidualBlock,
-)
-from difftool.networks.unet_layers import SelfAttention
+from difftool.networks.ncsnpp_layers import FourierEmbedding, InputSkip, ResidualBlock
+from difftool.networks.unet_layers import ResampleConv, SelfAttention
 
 PREFIX: Final = "all_modules."
 FREQUENCIES: Final = f"{PREFIX}0.W"  # the Fourier embedding's; a parameter that is never trained
@@ -50,8 +44,7 @@ _MODULES: Final = (  # each of these has a place in the list; containers have no
     nn.GroupNorm,
     ResidualBlock,
     SelfAttention,
-    HalveConv,
-    DoubleConv,
+    ResampleConv,
     InputSkip,
 )
 
@@ -258,7 +251,7 @@ def _source_name(
         if part == "shortcut":
             return f"{place}.NIN_0.{_NIN[kind]}" if nin else f"{place}.Conv_2.{kind}"
         return f"{place}.{_RESIDUAL[part]}.{kind}"
-    if isinstance(module, HalveConv | DoubleConv):
+    if isinstance(module, ResampleConv):
         return f"{place}.{'Conv2d_0' if fir else 'Conv_0'}.{kind}"
     if isinstance(module, InputSkip):
         return f"{place}.Conv.{kind}"

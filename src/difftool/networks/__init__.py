@@ -10,7 +10,7 @@ Each is a module with two methods. Its constructor takes keywords that JSON can 
 import inspect
 from typing import Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from difftool.diffusion.calls import NetworkCall, require_types
 from difftool.errors import UsageError, first_line, is_out_of_memory, quoted
@@ -64,6 +64,12 @@ def build_network(call: NetworkCall) -> nn.Module:
             f"network {kind} cannot be made: {first_line(error)}",
             "check that its numbers fit each other",
         ) from error
+
+
+def raw_output(network: nn.Module, x: Tensor, cond: Tensor, *label: Tensor) -> Tensor:
+    """Return F [N, *S] of x at cond [N] and, for a network with classes, label [N]."""
+    output: Tensor = network(x, network.condition(cond, *label))  # type: ignore[operator]
+    return output
 
 
 def num_parameters(network: nn.Module) -> int:

@@ -17,18 +17,6 @@ from difftool.networks.refinenet import (
 NCSN_MULTIPLIERS = (1, 2, 2, 2)
 
 
-class ConditionalNorms:
-    """A factory of conditional norms; `sizes` has the widths of their parts of c, three each."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def __call__(self, channels: int) -> ConditionalInstanceNormPlus:
-        norm = ConditionalInstanceNormPlus(channels, first=len(self.sizes))
-        self.sizes += [channels] * 3
-        return norm
-
-
 class NCSN(nn.Module):
     """NCSN's conditional RefineNet: x [N, in_channels, H, W] -> the score, same shape.
 
@@ -48,17 +36,22 @@ class NCSN(nn.Module):
         check_at_least(1, "in_channels", in_channels)
         check_at_least(1, "levels", levels)
         check_at_least(2, "channels", channels)  # InstanceNorm++ compares channels
-        norms = ConditionalNorms()
         self.centered = centered
+        self.sizes: list[int] = []  # of the parts of c, three for each norm
+
+        def norm(channels: int) -> ConditionalInstanceNormPlus:
+            first = len(self.sizes)
+            self.sizes += [channels] * 3
+            return ConditionalInstanceNormPlus(channels, first)
+
         self.net = RefineNet(
             in_channels,
             channels,
             NCSN_MULTIPLIERS,
-            norm=norms,
-            inner_norm=norms,
+            norm=norm,
+            inner_norm=norm,
             pool=nn.AvgPool2d(5, stride=1, padding=2),
         )
-        self.sizes = norms.sizes
         self.norms = nn.Embedding(levels, sum(self.sizes))
         self.reset_norms()
 

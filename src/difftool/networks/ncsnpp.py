@@ -1,6 +1,7 @@
 """NCSN++ and DDPM++ (Song et al. 2021, appendix H): the networks of score-based SDEs."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,18 @@ from difftool.networks.checks import (
 from difftool.networks.ncsnpp_layers import (
     RESCALE,
     FourierEmbedding,
+    InputSkip,
+    NoPyramid,
     OutputHead,
-    Parts,
+    OutputSkip,
+    OutputStart,
     ResidualBlock,
+    ResidualPyramid,
+    double,
+    double_conv,
+    group_count,
+    halve,
+    halve_conv,
 )
 from difftool.networks.unet_layers import (
     SelfAttention,
@@ -33,24 +43,6 @@ RESAMPLINGS = ("block", "conv")
 INPUTS = ("none", "input_skip", "residual")
 OUTPUTS = ("none", "output_skip", "residual")
 COMBINATIONS = ("sum", "cat")
-
-
-class DownLevel(nn.Module):
-    """A resolution on the way down; its parts are registered in the order in which they run."""
-
-    def __init__(
-        self, rows: nn.ModuleList, change: nn.Module | None = None, pyramid: nn.Module | None = None
-    ) -> None:
-        super().__init__()
-        self.rows, self.change, self.pyramid = rows, change, pyramid
-
-
-class UpLevel(nn.Module):
-    """A resolution on the way up; its parts are registered in the order in which they run."""
-
-    def __init__(self, rows: nn.ModuleList, pyramid: nn.Module, change: nn.Module | None) -> None:
-        super().__init__()
-        self.rows, self.pyramid, self.change = rows, pyramid, change
 
 
 class NCSNpp(nn.Module):
@@ -113,33 +105,82 @@ class NCSNpp(nn.Module):
         for multiplier in multipliers:
             check_at_least(1, "a multiplier", multiplier)
 
-        parts = Parts(
-            in_channels=in_channels,
-            head_channels=head_channels,
-            resample=resample,
-            fir=fir,
-            rescale=rescale,
-            input_pyramid=input_pyramid,
-            combine=combine,
-            output_pyramid=output_pyramid,
-        )
+        self.centered = centered
+        self.scale = RESCALE if rescale else 1.0  # of sums of two branches
+        block = partial(ResidualBlock, scale=self.scale)
+
+        def row(inputs: int, width: int, *, attention: bool) -> nn.ModuleList:
+            attend = partial(SelfAttention, heads=1, head_channels=head_channels, norm_eps=1e-6)
+            attentions = [attend(width, groups=group_count(width))] if attention else []
+            return nn.ModuleList([block(inputs, width), *attentions])
+
+        def shrink(width: int) -> nn.Module:
+            if resample == "block":
+                return block(width, width, halve(width, fir=fir))
+            return halve_conv(width, width, fir=fir)
+
+        def grow(width: int) -> nn.Module:
+            if resample == "block":
+                return block(width, width, double(width, fir=fir))
+            return double_conv(width, width, fir=fir)
+
+        def enter(pyramid: int, width: int) -> nn.Module:
+            """Make the part where an input pyramid of so many channels meets the features."""
+            if input_pyramid == "input_skip":
+                return InputSkip(pyramid, width, fir=fir, combine=combine)
+            if input_pyramid == "residual":
+                return ResidualPyramid(halve_conv(pyramid, width, fir=fir), self.scale)
+            return NoPyramid()
+
+        def leave(below: int | None, width: int) -> nn.Module:
+            """Make the part where features enter the output pyramid, so far of width `below`."""
+            if output_pyramid == "output_skip":
+                return OutputSkip(width, in_channels, fir=fir)
+            if output_pyramid == "residual" and below is not None:
+                return ResidualPyramid(double_conv(below, width, fir=fir), self.scale)
+            if output_pyramid == "residual":
+                return OutputStart(width)
+            return NoPyramid()
+
         widths = [channels * multiplier for multiplier in multipliers]
         hidden = 4 * channels
         fourier = embedding == "fourier"
-        self.centered = centered
-        self.scale = RESCALE if rescale else 1.0
         self.embedding = (
             FourierEmbedding(channels) if fourier else SinusoidalEmbedding(channels, "sin_cos")
         )
         self.embedding_mlp = embedding_mlp(2 * channels if fourier else channels, hidden, nn.SiLU())
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.down, skips = _down_levels(parts, channels, widths, blocks, attention)
-        bottom = skips[-1]
-        self.middle = parts.row(bottom, bottom, attention=True)
-        self.middle.extend(parts.row(bottom, bottom, attention=False))
-        self.up = _up_levels(parts, skips, widths, blocks, attention)
-        skips_only = output_pyramid == "output_skip"
-        self.out = None if skips_only else OutputHead(widths[0], in_channels)
+
+        # The parts of a level are registered in the order in which they run.
+        self.down, skips, pyramid = nn.ModuleList(), [channels], in_channels
+        joined = input_pyramid == "input_skip" and combine == "cat"
+        for level, width in enumerate(widths):
+            rows = nn.ModuleList()
+            for _ in range(blocks):
+                rows.append(row(skips[-1], width, attention=level in attention))
+                skips.append(width)
+            modules: dict[str, nn.Module] = {"rows": rows}
+            if level < len(widths) - 1:
+                modules |= {"change": shrink(width), "pyramid": enter(pyramid, width)}
+                skips.append(2 * width if joined else width)
+                pyramid = width if input_pyramid == "residual" else in_channels
+            self.down.append(nn.ModuleDict(modules))
+        bottom = inputs = skips[-1]
+        self.middle = row(bottom, bottom, attention=True)
+        self.middle.extend(row(bottom, bottom, attention=False))
+        self.up = nn.ModuleList()
+        below: int | None = None
+        for level, width in reversed(list(enumerate(widths))):
+            rows = nn.ModuleList()
+            for index in range(blocks + 1):
+                attend = index == blocks and level in attention
+                rows.append(row(inputs + skips.pop(), width, attention=attend))
+                inputs = width
+            change = {"change": grow(width)} if level > 0 else {}
+            pyramid_end = leave(below, width)
+            self.up.append(nn.ModuleDict({"rows": rows, "pyramid": pyramid_end, **change}))
+            below = width
+        self.out = None if output_pyramid == "output_skip" else OutputHead(widths[0], in_channels)
         self.projection_sizes = [b.projection_size for b in self.residual_blocks().values()]
         self.projections = nn.Linear(hidden, sum(self.projection_sizes))
         self.reset_parameters()
@@ -164,24 +205,24 @@ class NCSNpp(nn.Module):
         h = self.conv_in(x)
         skips, pyramid = [h], x
         for level in self.down:
-            assert isinstance(level, DownLevel)
-            for row in level.rows:
+            assert isinstance(level, nn.ModuleDict)
+            for row in level["rows"].children():
                 h = self._run(row.children(), h, projections)
                 skips.append(h)
-            if level.change is not None and level.pyramid is not None:
-                h = self._run([level.change], h, projections)
-                pyramid, h = level.pyramid(pyramid, h)
+            if "change" in level:
+                h = self._run([level["change"]], h, projections)
+                pyramid, h = level["pyramid"](pyramid, h)
                 skips.append(h)
         h = self._run(self.middle.children(), h, projections)
         output: Tensor | None = None
         for level in self.up:
-            assert isinstance(level, UpLevel)
-            for row in level.rows:
+            assert isinstance(level, nn.ModuleDict)
+            for row in level["rows"].children():
                 h = torch.cat((h, skips.pop()), dim=1)
                 h = self._run(row.children(), h, projections)
-            output, h = level.pyramid(output, h)
-            if level.change is not None:
-                h = self._run([level.change], h, projections)
+            output, h = level["pyramid"](output, h)
+            if "change" in level:
+                h = self._run([level["change"]], h, projections)
         if self.out is not None:
             output = self.out(h)
         assert output is not None
@@ -198,42 +239,3 @@ class NCSNpp(nn.Module):
             else:
                 h = module(h)
         return h
-
-
-def _down_levels(
-    parts: Parts, inputs: int, widths: Sequence[int], blocks: int, attention: Sequence[int]
-) -> tuple[nn.ModuleList, list[int]]:
-    """Make the levels on the way down; also return the widths of the skips to the way up."""
-    levels, skips, pyramid = nn.ModuleList(), [inputs], parts.in_channels
-    for level, width in enumerate(widths):
-        rows = nn.ModuleList()
-        for _ in range(blocks):
-            rows.append(parts.row(skips[-1], width, attention=level in attention))
-            skips.append(width)
-        if level == len(widths) - 1:
-            levels.append(DownLevel(rows))
-            continue
-        levels.append(DownLevel(rows, parts.down(width), parts.enter(pyramid, width)))
-        joined = parts.input_pyramid == "input_skip" and parts.combine == "cat"
-        skips.append(2 * width if joined else width)
-        if parts.input_pyramid == "residual":
-            pyramid = width
-    return levels, skips
-
-
-def _up_levels(
-    parts: Parts, skips: Sequence[int], widths: Sequence[int], blocks: int, attention: Sequence[int]
-) -> nn.ModuleList:
-    levels, skips, inputs, below = nn.ModuleList(), list(skips), skips[-1], None
-    for level, width in reversed(list(enumerate(widths))):
-        rows = nn.ModuleList()
-        for index in range(blocks + 1):
-            last = index == blocks
-            rows.append(
-                parts.row(inputs + skips.pop(), width, attention=last and level in attention)
-            )
-            inputs = width
-        change = parts.up(width) if level > 0 else None
-        levels.append(UpLevel(rows, parts.leave(below, width), change))
-        below = width
-    return levels

@@ -5,14 +5,13 @@ every resolution. On the way up it carries the output, to which every resolution
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from difftool.errors import UsageError
-from difftool.networks.unet_layers import SelfAttention
+from difftool.networks.unet_layers import ResampleConv
 
 FIR = (1.0, 3.0, 3.0, 1.0)
 RESCALE = math.sqrt(0.5)  # so that a sum of two has the variance of one
@@ -72,29 +71,17 @@ def double(channels: int, *, fir: bool, margin: int = 0) -> nn.Module:
     return nn.Sequential(nearest, Filter(channels, (1.0, 2.0, 1.0), padding=1 + margin))
 
 
-class HalveConv(nn.Module):
-    """A 3x3 convolution to half the resolution; without the filter it pads right and bottom."""
-
-    def __init__(self, inputs: int, outputs: int, *, fir: bool) -> None:
-        super().__init__()
-        # Either way the picture grows by one pixel, and the convolution takes every second one.
-        self.before = Filter(inputs, FIR, padding=2) if fir else nn.ZeroPad2d((0, 1, 0, 1))
-        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.before(x))
+def halve_conv(inputs: int, outputs: int, *, fir: bool) -> ResampleConv:
+    """Halve the resolution by a 3x3 convolution; without the filter, pad right and bottom."""
+    # Either way the picture grows by one pixel, and the convolution takes every second one.
+    before = Filter(inputs, FIR, padding=2) if fir else nn.ZeroPad2d((0, 1, 0, 1))
+    return ResampleConv(before, inputs, outputs, stride=2, padding=0)
 
 
-class DoubleConv(nn.Module):
-    """A 3x3 convolution at twice the resolution, which sees what the filter spills over edges."""
-
-    def __init__(self, inputs: int, outputs: int, *, fir: bool) -> None:
-        super().__init__()
-        self.before = double(inputs, fir=fir, margin=1)
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=0 if fir else 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.before(x))
+def double_conv(inputs: int, outputs: int, *, fir: bool) -> ResampleConv:
+    """Double the resolution before a 3x3 convolution, which sees what the filter spills over."""
+    before = double(inputs, fir=fir, margin=1)
+    return ResampleConv(before, inputs, outputs, padding=0 if fir else 1)
 
 
 class ResidualBlock(nn.Module):
@@ -109,11 +96,11 @@ class ResidualBlock(nn.Module):
         outputs: int,
         resample: nn.Module | None = None,
         *,
-        rescale: bool,
+        scale: float,
     ) -> None:
         super().__init__()
         self.projection_size = outputs
-        self.scale = RESCALE if rescale else 1.0
+        self.scale = scale
         self.resample = resample or nn.Identity()
         self.norm1 = group_norm(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
@@ -143,13 +130,12 @@ class InputSkip(nn.Module):
         return pyramid, torch.cat((part, h), dim=1) if self.cat else part + h
 
 
-class InputResidual(nn.Module):
-    """An input pyramid of features: pyramid and features both become their sum."""
+class ResidualPyramid(nn.Module):
+    """A pyramid of features: after `change`, pyramid and features both become their sum."""
 
-    def __init__(self, channels: int, width: int, *, fir: bool, rescale: bool) -> None:
+    def __init__(self, change: nn.Module, scale: float) -> None:
         super().__init__()
-        self.scale = RESCALE if rescale else 1.0
-        self.change = HalveConv(channels, width, fir=fir)
+        self.change, self.scale = change, scale
 
     def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         h = (self.change(pyramid) + h) * self.scale
@@ -179,19 +165,6 @@ class OutputSkip(nn.Module):
     def forward(self, pyramid: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
         part = self.head(h)
         return part if pyramid is None else self.resize(pyramid) + part, h
-
-
-class OutputResidual(nn.Module):
-    """An output pyramid of features: pyramid and features both become their sum."""
-
-    def __init__(self, inputs: int, width: int, *, fir: bool, rescale: bool) -> None:
-        super().__init__()
-        self.scale = RESCALE if rescale else 1.0
-        self.change = DoubleConv(inputs, width, fir=fir)
-
-    def forward(self, pyramid: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        h = (self.change(pyramid) + h) * self.scale
-        return h, h
 
 
 class OutputStart(nn.Module):
@@ -228,55 +201,3 @@ def group_count(width: int) -> int:
             "choose widths of 4 channels and more, and multiples of 32 from 128 on",
         )
     return groups
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """A factory of the parts of a network; its fields are arguments of `NCSNpp`."""
-
-    in_channels: int
-    head_channels: int | None
-    resample: str
-    fir: bool
-    rescale: bool
-    input_pyramid: str
-    combine: str
-    output_pyramid: str
-
-    def row(self, inputs: int, width: int, *, attention: bool) -> nn.ModuleList:
-        """Make a residual block and, with `attention`, an attention after it."""
-        row = nn.ModuleList([ResidualBlock(inputs, width, rescale=self.rescale)])
-        if attention:
-            groups, head = group_count(width), self.head_channels
-            row.append(
-                SelfAttention(width, heads=1, head_channels=head, groups=groups, norm_eps=1e-6)
-            )
-        return row
-
-    def down(self, width: int) -> nn.Module:
-        if self.resample == "block":
-            return ResidualBlock(width, width, halve(width, fir=self.fir), rescale=self.rescale)
-        return HalveConv(width, width, fir=self.fir)
-
-    def up(self, width: int) -> nn.Module:
-        if self.resample == "block":
-            return ResidualBlock(width, width, double(width, fir=self.fir), rescale=self.rescale)
-        return DoubleConv(width, width, fir=self.fir)
-
-    def enter(self, channels: int, width: int) -> nn.Module:
-        """Make the part where an input pyramid of `channels` channels meets the features."""
-        if self.input_pyramid == "input_skip":
-            return InputSkip(channels, width, fir=self.fir, combine=self.combine)
-        if self.input_pyramid == "residual":
-            return InputResidual(channels, width, fir=self.fir, rescale=self.rescale)
-        return NoPyramid()
-
-    def leave(self, below: int | None, width: int) -> nn.Module:
-        """Make the part where features enter the output pyramid; `below` is its width so far."""
-        if self.output_pyramid == "output_skip":
-            return OutputSkip(width, self.in_channels, fir=self.fir)
-        if self.output_pyramid == "residual":
-            if below is None:
-                return OutputStart(width)
-            return OutputResidual(below, width, fir=self.fir, rescale=self.rescale)
-        return NoPyramid()

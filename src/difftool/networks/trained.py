@@ -14,11 +14,10 @@ from difftool.checkpoint import (
     find_checkpoint,
     read_config,
     read_tensors,
-    save_checkpoint,
 )
 from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError
+from difftool.errors import ArtefactError, first_line
 from difftool.networks import build_network
 
 _KINDS: Final = {EMA: "ema", MODEL: "raw"}
@@ -64,9 +63,8 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
         with torch.device("meta"):
             sizes = build_network(call).state_dict()
     except Exception as error:  # a network may raise anything for arguments that make no sense
-        reason = str(error).partition("\n")[0][:200]
         raise ArtefactError(
-            f"{folder / CONFIG} does not describe a model: {reason}",
+            f"{folder / CONFIG} does not describe a model: {first_line(error)}",
             "if it was edited, undo that; else use another checkpoint",
         ) from error
     tensors = read_tensors(folder / weights, sizes)
@@ -74,19 +72,3 @@ def load_checkpoint(path: Path | str, *, ema: bool = True) -> Checkpoint:
     network.load_state_dict(tensors)
     network.eval().requires_grad_(False)
     return Checkpoint(spec, network, call, sampler, config, config["step"], folder, _KINDS[weights])
-
-
-def export_weights(source: Path | str, out: Path, *, ema: bool = True) -> Path:
-    """Write a small checkpoint, with one set of weights and nothing to resume from."""
-    checkpoint = load_checkpoint(source, ema=ema)
-    save_checkpoint(
-        out,
-        step=checkpoint.step,
-        spec=checkpoint.spec,
-        network=checkpoint.call,
-        sampler=checkpoint.sampler,
-        training=checkpoint.config["training"],
-        tensors={EMA if checkpoint.weights == "ema" else MODEL: checkpoint.network.state_dict()},
-        source=checkpoint.config.get("source"),
-    )
-    return out

@@ -4,7 +4,7 @@ The time projections of all blocks are slices of a single linear layer. So `UNet
 all of them at once, before the sampling loop, and the loop needs no time embedding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,11 +24,10 @@ from difftool.networks.checks import (
 )
 from difftool.networks.labels import add_label, label_table
 from difftool.networks.unet_layers import (
-    Downsample,
+    ResampleConv,
     ResidualBlock,
     SelfAttention,
     SinusoidalEmbedding,
-    Upsample,
     embedding_mlp,
     modules_of_kind,
     reset_as_ddpm,
@@ -38,8 +37,6 @@ EMBEDDINGS = ("sin_cos", "cos_sin")
 PADDINGS = ("asymmetric", "symmetric")
 RESAMPLINGS = ("conv", "block")
 _WHOLE: Final = 1e-9  # the relative distance of a width from a whole number, due to rounding
-
-RowFactory = Callable[[int, int], nn.ModuleList]  # takes input width and level
 
 
 class UNet(nn.Module):
@@ -134,26 +131,25 @@ class UNet(nn.Module):
             dropout=dropout,
             scale_shift=scale_shift,
         )
-        attend = partial(
-            SelfAttention,
-            heads=heads,
-            head_channels=head_channels,
-            norm_eps=norm_eps,
-        )
+        attend = partial(SelfAttention, heads=heads, head_channels=head_channels, norm_eps=norm_eps)
 
         def row(inputs: int, level: int, attention: Sequence[int]) -> nn.ModuleList:
             attentions = [attend(widths[level], groups=groups)] if level in attention else []
             return nn.ModuleList([block(inputs, widths[level]), *attentions])
 
-        def downsample(width: int) -> nn.Module:
+        def halve(width: int) -> nn.Module:
             if resample == "block":
                 return block(width, width, nn.AvgPool2d(2))
-            return Downsample(width, downsample_padding)
+            if downsample_padding == "symmetric":
+                return ResampleConv(nn.Identity(), width, width, stride=2)
+            padding = nn.ZeroPad2d((0, 1, 0, 1))  # right and bottom only, as TensorFlow's SAME
+            return ResampleConv(padding, width, width, stride=2, padding=0)
 
-        def upsample(width: int) -> nn.Module:
+        def double(width: int) -> nn.Module:
+            nearest = nn.Upsample(scale_factor=2.0)
             if resample == "block":
-                return block(width, width, nn.Upsample(scale_factor=2.0))
-            return Upsample(width)
+                return block(width, width, nearest)
+            return ResampleConv(nearest, width, width)
 
         hidden = 4 * embedding_channels
         self.embedding = SinusoidalEmbedding(embedding_channels, embedding, frequency_shift)
@@ -161,13 +157,25 @@ class UNet(nn.Module):
         self.label_embedding = label_table(classes, null_label, hidden)
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
 
-        down_row = partial(row, attention=attention)
-        self.down, skips = _down_rows(down_row, downsample, channels, widths, blocks)
-        bottom = widths[-1]
+        self.down, skips = nn.ModuleList(), [channels]
+        for level, width in enumerate(widths):
+            for _ in range(blocks):
+                self.down.append(row(skips[-1], level, attention))
+                skips.append(width)
+            if level < len(widths) - 1:
+                self.down.append(nn.ModuleList([halve(width)]))
+                skips.append(width)
+        bottom = inputs = widths[-1]
         middle = [block(bottom, bottom), attend(bottom, groups=middle_groups)]
         self.middle = nn.ModuleList([*middle, block(bottom, bottom)])
-        up_row = partial(row, attention=up_attention)
-        self.up = _up_rows(up_row, upsample, skips, widths, blocks)
+        self.up = nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(blocks + 1):
+                layers = row(inputs + skips.pop(), level, up_attention)
+                self.up.append(layers)
+                inputs = width
+            if level > 0:
+                layers.append(double(width))
         self.norm_out = nn.GroupNorm(groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
         # One layer for the projections of all blocks, so that `condition` runs outside the loop.
@@ -205,43 +213,6 @@ class UNet(nn.Module):
         for row in self.up:
             h = _run(row, torch.cat((h, skips.pop()), dim=1), projections)
         return self.conv_out(F.silu(self.norm_out(h)))
-
-
-def _down_rows(
-    row: RowFactory,
-    downsample: Callable[[int], nn.Module],
-    channels: int,
-    widths: Sequence[int],
-    blocks: int,
-) -> tuple[nn.ModuleList, list[int]]:
-    """Make the rows on the way down; also return the widths of the skips to the way up."""
-    rows, skips = nn.ModuleList(), [channels]
-    for level, width in enumerate(widths):
-        for _ in range(blocks):
-            rows.append(row(skips[-1], level))
-            skips.append(width)
-        if level < len(widths) - 1:
-            rows.append(nn.ModuleList([downsample(width)]))
-            skips.append(width)
-    return rows, skips
-
-
-def _up_rows(
-    row: RowFactory,
-    upsample: Callable[[int], nn.Module],
-    skips: Sequence[int],
-    widths: Sequence[int],
-    blocks: int,
-) -> nn.ModuleList:
-    rows, skips, inputs = nn.ModuleList(), list(skips), widths[-1]
-    for level in reversed(range(len(widths))):
-        for index in range(blocks + 1):
-            layers = row(inputs + skips.pop(), level)
-            inputs = widths[level]
-            if level > 0 and index == blocks:
-                layers.append(upsample(inputs))
-            rows.append(layers)
-    return rows
 
 
 def _run(row: nn.Module, h: Tensor, projections: Iterator[Tensor]) -> Tensor:

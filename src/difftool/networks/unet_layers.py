@@ -159,27 +159,15 @@ class SelfAttention(nn.Module):
         return x + self.out(h.transpose(2, 3).flatten(1, 2).unflatten(2, size))
 
 
-class Downsample(nn.Module):
-    """A strided convolution that halves the resolution.
+class ResampleConv(nn.Module):
+    """A 3x3 convolution of what `before` makes of a picture."""
 
-    "asymmetric" pads on the right and bottom only, as TensorFlow's SAME does.
-    """
-
-    def __init__(self, channels: int, padding: str) -> None:
+    def __init__(
+        self, before: nn.Module, inputs: int, outputs: int, *, stride: int = 1, padding: int = 1
+    ) -> None:
         super().__init__()
-        self.asymmetric = padding == "asymmetric"
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if self.asymmetric else 1)
+        self.before = before
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
-
-
-class Upsample(nn.Module):
-    """Nearest neighbours and a convolution, which double the resolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(self.before(x))

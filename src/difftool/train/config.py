@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import schedule_from_dict
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError, quoted, short
+from difftool.errors import ArtefactError, UsageError, quoted, short
+from difftool.files import read_limited
 
 Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]  # float32 holds it
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -212,17 +213,9 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
 def read_toml(path: Path | str) -> TrainConfig:
     """Read a configuration from a TOML file of at most 1 MiB."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise UsageError(
-                f"{path} is larger than {_MOST_BYTES} bytes", "check that it is the right file"
-            )
-        return parse(tomllib.loads(data.decode()))
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror}", "check its name and permissions"
-        ) from error
+        return parse(tomllib.loads(read_limited(path, _MOST_BYTES).decode()))
+    except ArtefactError as error:
+        raise UsageError(error.message, error.hint) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is not valid TOML: {str(error)[:100]}", "--print-config writes one that is"
@@ -282,9 +275,7 @@ def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
     Of the former it gets only those that its constructor takes. UsageError if the model has
     classes but the network takes no labels.
     """
-    from difftool.networks import (
-        NETWORKS,
-    )  # not at the top, so that configurations are read without PyTorch
+    from difftool.networks import NETWORKS  # here, so that configurations load without PyTorch
 
     channels, kind = spec.shape[0], config.network.kind
     takes = {name: inspect.signature(network).parameters for name, network in NETWORKS.items()}

@@ -52,16 +52,7 @@ class Data:
 
 def load_data(config: DataConfig, seed: int) -> Data:
     """Load the data that `config` names; it raises as `difftool.data.load` does."""
-    items = data.load(
-        config.source,
-        split=config.split,
-        column=config.column,
-        labels=config.labels,
-        size=config.size,
-        mode=config.mode,
-        count=config.count,
-        seed=seed,
-    )
+    items = data.load(**config.model_dump(exclude={"flip", "dequantize"}), seed=seed)
     images = items.values.ndim == 4
     return Data(
         torch.from_numpy(items.values),

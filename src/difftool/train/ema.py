@@ -14,21 +14,16 @@ class Ema:
     """
 
     def __init__(self, network: nn.Module, *, decay: float, warmup: bool) -> None:
-        self.decay = decay
-        self.warmup = warmup
+        self.decay, self.warmup = decay, warmup
         # Detached tensors share memory with the parameters, so they follow every step.
         self.parameters = {name: value.detach() for name, value in network.named_parameters()}
         self.average = {name: value.clone() for name, value in self.parameters.items()}
 
-    def decay_at(self, updates: int) -> float:
-        """Return d for the update after `updates` earlier ones."""
-        return min(self.decay, (1 + updates) / (10 + updates)) if self.warmup else self.decay
-
     def update(self, updates: int) -> None:
-        """Add the parameters' present values to the average."""
-        torch._foreach_lerp_(
-            list(self.average.values()), list(self.parameters.values()), 1 - self.decay_at(updates)
-        )
+        """Add the parameters' present values to the average, after `updates` earlier ones."""
+        decay = min(self.decay, (1 + updates) / (10 + updates)) if self.warmup else self.decay
+        average, parameters = list(self.average.values()), list(self.parameters.values())
+        torch._foreach_lerp_(average, parameters, 1 - decay)
 
     def load(self, average: Mapping[str, Tensor]) -> None:
         """Continue from an earlier average."""

@@ -1,7 +1,8 @@
-"""Training losses: pure functions of (network, x0, levels, noise, table) to one number a sample.
+"""Training losses: pure functions of (network, x0, noise, row) to one number a sample.
 
 `Network` is any function of x [N, *S] and cond [N] that returns the raw output F; x0 and noise are
-[N, *S], levels int64 [N], losses [N]. A noisy sample is x = alpha * x0 + sigma * noise.
+[N, *S], `row` has the numbers of each sample's level, and losses are [N]. A noisy sample is
+x = alpha * x0 + sigma * noise.
 """
 
 from collections.abc import Callable
@@ -59,33 +60,31 @@ def level_table(spec: ModelSpec, device: torch.device | str = "cpu") -> Levels:
     return Levels(*(torch.tensor(column, dtype=torch.float32, device=device) for column in columns))
 
 
-def simple(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
+def simple(network: Network, x0: Tensor, noise: Tensor, row: Levels) -> Tensor:
     """Return L_simple, the mean square of F - F* (Ho et al. 2020, eq. 14).
 
     The paper's networks predict epsilon; here it works for any parameterization.
     """
-    _, error = _output_error(network, x0, levels, noise, table)
-    return error.square().flatten(1).mean(1)
+    return _output_error(network, x0, noise, row).square().flatten(1).mean(1)
 
 
-def denoising(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
+def denoising(network: Network, x0: Tensor, noise: Tensor, row: Levels) -> Tensor:
     """Return the loss of denoising score matching times sigma^2 (Song and Ermon 2019, eqs. 5, 6).
 
     It is sigma^2 / 2 * |score(x, sigma) - (alpha * x0 - x) / sigma^2|^2. Over several levels this
     is NCSN's annealed loss; over one level it is Vincent's (2011).
     """
-    row, error = _output_error(network, x0, levels, noise, table)
-    return 0.5 * _sum((row.gain * error).square())
+    return 0.5 * _sum((row.gain * _output_error(network, x0, noise, row)).square())
 
 
-def implicit(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> Tensor:
+def implicit(network: Network, x0: Tensor, noise: Tensor, row: Levels) -> Tensor:
     """Return the loss of implicit score matching (Hyvarinen 2005) times sigma^2.
 
     It is sigma^2 * (tr(grad score) + |score|^2 / 2) at noisy samples. The exact trace takes one
     backward pass for each dimension, so it is for points and not for images.
     """
-    row, x = perturb(x0, levels, noise, table)
-    score = network_score(network, x.requires_grad_(), row)
+    x = perturb(x0, noise, row).requires_grad_()
+    score = _score(network, x, row)
     trace = torch.zeros(len(x), device=x.device)
     for i in range(x[0].numel()):
         slope = _gradient(score.flatten(1)[:, i].sum(), x)
@@ -93,46 +92,35 @@ def implicit(network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table:
     return row.sigma.flatten() ** 2 * (trace + 0.5 * _sum(score.square()))
 
 
-def sliced(
-    network: Network,
-    x0: Tensor,
-    levels: Tensor,
-    noise: Tensor,
-    table: Levels,
-    directions: Tensor,
-) -> Tensor:
+def sliced(network: Network, x0: Tensor, noise: Tensor, row: Levels, directions: Tensor) -> Tensor:
     """Return the loss of sliced score matching, variance reduced, times sigma^2.
 
     It is sigma^2 * (v^T grad(score) v + |score|^2 / 2) at noisy samples, for directions v [N, *S]
     (Song et al. 2019, eq. 8). Its mean over v ~ N(0, I) is the implicit loss.
     """
-    row, x = perturb(x0, levels, noise, table)
-    score = network_score(network, x.requires_grad_(), row)
-    slope = _gradient((score * directions).sum(), x)
-    curvature = _sum(slope * directions)
+    x = perturb(x0, noise, row).requires_grad_()
+    score = _score(network, x, row)
+    curvature = _sum(_gradient((score * directions).sum(), x) * directions)
     return row.sigma.flatten() ** 2 * (curvature + 0.5 * _sum(score.square()))
 
 
-def perturb(x0: Tensor, levels: Tensor, noise: Tensor, table: Levels) -> tuple[Levels, Tensor]:
-    """Return the rows of `levels`, and x = alpha * x0 + sigma * noise."""
-    row = table.at(levels, x0.ndim)
-    return row, row.alpha * x0 + row.sigma * noise
+def perturb(x0: Tensor, noise: Tensor, row: Levels) -> Tensor:
+    """Return x = alpha * x0 + sigma * noise."""
+    return row.alpha * x0 + row.sigma * noise
 
 
-def target(row: Levels, x0: Tensor, noise: Tensor) -> Tensor:
+def target(x0: Tensor, noise: Tensor, row: Levels) -> Tensor:
     """Return F*, the raw output that makes D = x0."""
     return row.from_x0 * x0 + row.from_noise * noise
 
 
-def _output_error(
-    network: Network, x0: Tensor, levels: Tensor, noise: Tensor, table: Levels
-) -> tuple[Levels, Tensor]:
-    """Return the rows of `levels`, and F - F*."""
-    row, x = perturb(x0, levels, noise, table)
-    return row, network(row.c_in * x, row.cond) - target(row, x0, noise)
+def _output_error(network: Network, x0: Tensor, noise: Tensor, row: Levels) -> Tensor:
+    """Return F - F*."""
+    output = network(row.c_in * perturb(x0, noise, row), row.cond)
+    return output - target(x0, noise, row)
 
 
-def network_score(network: Network, x: Tensor, row: Levels) -> Tensor:
+def _score(network: Network, x: Tensor, row: Levels) -> Tensor:
     """Return the network's score at x, (alpha * D - x) / sigma^2."""
     denoised = row.c_skip * x + row.c_out * network(row.c_in * x, row.cond)
     return (row.alpha * denoised - x) / row.sigma**2

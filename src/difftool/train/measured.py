@@ -1,13 +1,14 @@
 """Measure the negative log likelihood of data under a checkpoint's model."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from difftool import data as datasets
@@ -90,25 +91,38 @@ def measure_likelihood(
     if n < 1 or max_batch < 1:
         raise UsageError(f"{n} samples in batches of {max_batch}", "both start at 1")
     loaded = load_checkpoint(checkpoint, ema=ema)
-    items = _items(loaded, data, split, n, seed)
+    spec, items = loaded.spec, _items(loaded, data, split, n, seed)
+    images = items.dtype == np.uint8
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     settings: dict[str, Any]
     if method == "bound":
-        steps = len(loaded.spec.schedule)
+        steps = len(spec.schedule)
         settings = {"variance": _variance(loaded)}
-        measured = _bound(loaded)
     else:
         steps = flow.STEPS if steps is None else steps
-        usual = 0 if items[0].numel() <= _FEW else 1
+        usual = 0 if items[0].size <= _FEW else 1
         settings = {"steps": steps, "probes": usual if probes is None else probes}
-        measured = _ode(loaded)
-    counted = _Counted(on_step, max(steps, 1) * -(-n // max_batch))
-    measure = partial(measured, **settings, seed=seed, on_step=counted)
-    costs = torch.cat(
-        [
-            measure(batch, samples=number * max_batch + np.arange(len(batch))).double().cpu()
-            for number, batch in enumerate(items.split(max_batch))
-        ]
-    )
+    network = flow.without_label(loaded.network.to(device), spec)
+    total, done = max(steps, 1) * -(-n // max_batch), itertools.count(1)
+
+    def measured(first: int) -> Tensor:
+        """Return the costs of a batch, in `unit`."""
+        batch = items[first : first + max_batch]
+        options: dict[str, Any] = {
+            **settings,
+            "seed": seed,
+            "samples": np.arange(first, first + len(batch)),
+            "on_step": lambda: on_step(next(done), total),
+        }
+        if method == "bound":
+            x0 = torch.from_numpy(datasets.prepared(batch, spec.data_range)).to(device)
+            return variational.bits_per_dim(network, x0, spec, **options)
+        values = torch.from_numpy(batch).to(device)
+        if images:
+            return flow.bits_per_dim(network, values, spec, **options)
+        return -flow.log_likelihood(network, values, spec, **options)
+
+    costs = torch.cat([measured(first).double().cpu() for first in range(0, n, max_batch)])
     if broken := int((~costs.isfinite()).sum()):
         raise CheckFailed(
             f"{broken} of {n} likelihoods are not finite", "take more `steps`, or train longer"
@@ -116,7 +130,7 @@ def measure_likelihood(
     return Likelihood(
         negative_log_likelihood=float(costs.mean()),
         standard_error=float(costs.std() / n**0.5) if n > 1 else None,
-        unit="nats/sample" if items.is_floating_point() else "bits/dim",
+        unit="bits/dim" if images else "nats/sample",
         n=n,
         seed=seed,
         method=method,
@@ -127,18 +141,7 @@ def measure_likelihood(
     )
 
 
-class _Counted:
-    """A counter of steps, which reports their number."""
-
-    def __init__(self, on_step: Callable[[int, int], None], total: int) -> None:
-        self._on_step, self._done, self._total = on_step, 0, total
-
-    def __call__(self) -> None:
-        self._done += 1
-        self._on_step(self._done, self._total)
-
-
-def _items(loaded: Checkpoint, source: str, split: str, n: int, seed: int) -> Tensor:
+def _items(loaded: Checkpoint, source: str, split: str, n: int, seed: int) -> NDArray[Any]:
     """Return the first n items of the data, prepared as for training; they must fit the model."""
     trained = (loaded.config["training"] or {}).get("data", {})
     fitted = {key: trained[key] for key in ("column", "size", "mode") if key in trained}
@@ -151,7 +154,7 @@ def _items(loaded: Checkpoint, source: str, split: str, n: int, seed: int) -> Te
         )
     if len(found) < n:
         raise UsageError(f"{quoted(source)} has {len(found)} samples, not {n}", "lower `n`")
-    return torch.from_numpy(found)
+    return found
 
 
 def _variance(loaded: Checkpoint) -> str:
@@ -161,34 +164,3 @@ def _variance(loaded: Checkpoint) -> str:
     sampler = loaded.sampler
     chosen = sampler.arguments.get("variance") if sampler.name == "ddpm" else None
     return chosen or "small"
-
-
-def _ode(loaded: Checkpoint) -> Callable[..., Tensor]:
-    """Return the function that measures each item of a batch by the probability-flow ODE."""
-    spec, network, device = loaded.spec, *_on_device(loaded)
-
-    def ode(items: Tensor, **settings: Any) -> Tensor:
-        items = items.to(device)
-        if items.is_floating_point():
-            return -flow.log_likelihood(network, items, spec, **settings)
-        return flow.bits_per_dim(network, items, spec, **settings)
-
-    return ode
-
-
-def _bound(loaded: Checkpoint) -> Callable[..., Tensor]:
-    """Return the function that measures each item of a batch by the variational bound."""
-    spec, network, device = loaded.spec, *_on_device(loaded)
-
-    def bound(items: Tensor, **settings: Any) -> Tensor:
-        low, high = spec.data_range or (0.0, 1.0)
-        x0 = items.to(device) / 255 * (high - low) + low
-        with torch.inference_mode():
-            return variational.bits_per_dim(network, x0, spec, **settings)
-
-    return bound
-
-
-def _on_device(loaded: Checkpoint) -> tuple[flow.Network, str]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return flow.without_label(loaded.network.to(device), loaded.spec), device

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from difftool.diffusion.spec import ModelSpec
+from difftool.networks import raw_output
 from difftool.train import draws, losses, variational
 from difftool.train.config import TrainConfig
 
@@ -25,24 +26,20 @@ class Conditioned(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor, label: Tensor | None = None) -> Tensor:
         known = (cond,) if label is None else (cond, label)
-        cast = torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext()
-        with cast:
-            output = self.network(x, self.network.condition(*known))  # type: ignore[operator]
-        result: Tensor = output.float()
-        return result
+        with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            return raw_output(self.network, x, *known).float()
 
 
 class Objective:
     """A loss of (network, x0, labels, step, slots), with all that is drawn for each slot."""
 
     def __init__(self, config: TrainConfig, spec: ModelSpec, device: torch.device) -> None:
+        self.loss, self.seed = config.loss, config.run.seed
         self.spec, self.device = spec, device
-        self.kind, self.vlb_weight = config.loss.kind, config.loss.vlb_weight
-        self.seed, self.label_dropout = config.run.seed, config.loss.label_dropout
         self.table = losses.level_table(spec, device)
-        self.posterior: variational.Posterior | None = None
-        if spec.learned_variance:
-            self.posterior = variational.posterior_table(spec, device)
+        self.posterior = (
+            variational.posterior_table(spec, device) if spec.learned_variance else None
+        )
 
     def __call__(
         self,
@@ -56,20 +53,24 @@ class Objective:
 
         The network is a function of x and cond and, if there are labels int64 [N], of label.
         """
+        of_step, shape = (self.seed, step, slots), self.spec.shape
         if labels is not None:
-            dropped = draws.drops(self.seed, step, slots, self.label_dropout)
+            dropped = draws.drops(*of_step, self.loss.label_dropout)
             labels = torch.where(dropped, self.spec.classes, labels)
             network = partial(network, label=labels.to(self.device))
-        noise = draws.normal(self.seed, step, slots, self.spec.shape).to(self.device)
-        levels = draws.levels(self.seed, step, slots, len(self.spec.schedule)).to(self.device)
-        arguments = (network, x0, levels, noise, self.table)
+        noise = draws.normal(*of_step, shape).to(self.device)
+        levels = draws.levels(*of_step, len(self.spec.schedule)).to(self.device)
+        row = self.table.at(levels, x0.ndim)
         if self.posterior is not None:
-            return variational.hybrid(*arguments, self.posterior, self.spec, self.vlb_weight)
-        if self.kind == "sliced":
-            directions = draws.projections(self.seed, step, slots, self.spec.shape)
-            return losses.sliced(*arguments, directions.to(self.device))
-        if self.kind == "implicit":
-            return losses.implicit(*arguments)
-        if self.kind == "denoising":
-            return losses.denoising(*arguments)
-        return losses.simple(*arguments)
+            posterior = self.posterior.at(levels, x0.ndim)
+            weight = self.loss.vlb_weight
+            return variational.hybrid(network, x0, noise, row, levels, posterior, self.spec, weight)
+        if self.loss.kind == "sliced":
+            directions = draws.projections(*of_step, shape).to(self.device)
+            return losses.sliced(network, x0, noise, row, directions)
+        plain = {
+            "simple": losses.simple,
+            "denoising": losses.denoising,
+            "implicit": losses.implicit,
+        }
+        return plain[self.loss.kind](network, x0, noise, row)

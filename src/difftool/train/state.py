@@ -2,9 +2,9 @@
 
 import contextlib
 import math
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from difftool.train.rehearsal import rehearse
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _EDITED = "if it was edited, undo that; else use an earlier checkpoint"
-# The keys that may change when a run is resumed.
-FREE = {
-    "data": ("source",),
-    "sampler": ("name", "arguments"),
-    "run": ("steps", "log_every", "checkpoint_every", "keep", "sample_every"),
+# The settings that may change when a run is resumed; True stands for all of a section.
+FREE: Final[Mapping[str, Any]] = {
+    "data": {"source"},
+    "sampler": True,
+    "run": {"steps", "log_every", "checkpoint_every", "keep", "sample_every"},
 }
 
 
@@ -93,7 +93,7 @@ class TrainState:
             x0 = x0.contiguous(memory_format=torch.channels_last)
         return self.objective(self.model, x0, labels, self.step, slots).mean()
 
-    def save(self, run: Path) -> Path:
+    def save(self, run: Path) -> None:
         """Write the checkpoint of this step into a run folder."""
         folder = run / "checkpoints" / f"step-{self.step:09d}"
         moments = {
@@ -119,7 +119,6 @@ class TrainState:
             replace=ckpt.all_files,  # a damaged one, if the run was resumed before it
         )
         ckpt.prune(folder, self.config.run.keep)
-        return folder
 
     def restore(self, folder: Path) -> None:
         """Continue from a checkpoint of the same run."""
@@ -188,19 +187,12 @@ def _check_same_run(saved: dict[str, Any] | None, config: TrainConfig, folder: P
     if saved is None:
         raise ArtefactError(f"{folder} has no record of its training", "start a run of its own")
     try:
-        saved = parse(saved).model_dump(mode="json")  # adds the defaults of newer settings
+        before = parse(saved).model_dump(mode="json", exclude=FREE)  # with newer settings' defaults
     except UsageError as error:
         raise ArtefactError(f"{folder}: {error.message}", _EDITED) from error
-    present = config.model_dump(mode="json")
-    for section, value in present.items():
-        free = FREE.get(section, ())
-        old, new = _without(saved.get(section), free), _without(value, free)
-        if old != new:
+    for section, value in config.model_dump(mode="json", exclude=FREE).items():
+        if before[section] != value:
             raise UsageError(
                 f"{folder} was trained with another configuration of {section}",
                 "give the same one, or another output folder",
             )
-
-
-def _without(value: Any, keys: Collection[str]) -> Any:
-    return {k: v for k, v in value.items() if k not in keys} if isinstance(value, dict) else value

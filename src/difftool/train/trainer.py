@@ -117,9 +117,6 @@ class Window:
 
     def __init__(self, state: TrainState) -> None:
         self.state = state
-        self.open()
-
-    def open(self) -> None:
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.since = time.perf_counter()
@@ -170,7 +167,7 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
                     state.save(run)
                 if preview and draw and main:
                     preview.draw(state.step, state.network, state.ema.average)
-                window.open()
+                window = Window(state)
             if stop and state.step < settings.steps:
                 message = f"stopped after step {state.step} of {settings.steps}"
                 raise Cancelled(message, "resume to go on")

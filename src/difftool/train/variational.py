@@ -73,9 +73,9 @@ def posterior_table(spec: ModelSpec, device: torch.device | str = "cpu") -> Post
 def hybrid(
     network: Network,
     x0: Tensor,
-    levels: Tensor,
     noise: Tensor,
-    table: Levels,
+    row: Levels,
+    levels: Tensor,
     posterior: Posterior,
     spec: ModelSpec,
     vlb_weight: float,
@@ -84,18 +84,18 @@ def hybrid(
 
     The network returns [F, v] on twice the channels; v interpolates the log variance (eq. 15). The
     bound sees F as a constant, so it trains v alone. L_vlb is in bits per dimension, and its sum
-    over levels is estimated by L times the term of the drawn level.
+    over levels is estimated by L times the term of the drawn level. `row` and `posterior` are those
+    of `levels` [N].
     """
-    row, x = perturb(x0, levels, noise, table)
+    x = perturb(x0, noise, row)
     output, v = network(row.c_in * x, row.cond).chunk(2, 1)
-    simple = (output - target(row, x0, noise)).square().flatten(1).mean(1)
+    simple = (output - target(x0, noise, row)).square().flatten(1).mean(1)
     denoised = row.c_skip * x + row.c_out * output.detach()
-    step = posterior.at(levels, x0.ndim)
-    cost = _cost(x0, x, denoised, _interpolate(step, v), step, levels, spec)
-    return simple + vlb_weight * len(table.alpha) * cost
+    cost = _cost(x0, x, denoised, _interpolate(posterior, v), posterior, levels, spec)
+    return simple + vlb_weight * len(spec.schedule) * cost
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def bits_per_dim(
     network: Network,
     x0: Tensor,
@@ -104,7 +104,7 @@ def bits_per_dim(
     variance: str = "small",
     seed: int = 0,
     samples: NDArray[np.int64] | None = None,
-    on_step: Callable[[], None] | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Return the variational bound of data x0 [N, *S], in bits per dimension; [N].
 
@@ -124,16 +124,15 @@ def bits_per_dim(
     total = _prior(x0, spec)
     for level in range(len(spec.schedule)):
         levels = torch.full((len(x0),), level, device=x0.device)
-        noise = philox.normal(seed, level, indices, spec.shape)
-        row, x = perturb(x0, levels, torch.from_numpy(noise).to(x0.device), table)
+        row, step = table.at(levels, x0.ndim), posterior.at(levels, x0.ndim)
+        noise = torch.from_numpy(philox.normal(seed, level, indices, spec.shape)).to(x0.device)
+        x = perturb(x0, noise, row)
         output, *v = network(row.c_in * x, row.cond).chunk(2 if spec.learned_variance else 1, 1)
         denoised = (row.c_skip * x + row.c_out * output).clamp(*_range(spec))
-        step = posterior.at(levels, x0.ndim)
         fixed = step.small if variance == "small" else step.large
         logvar = _interpolate(step, *v) if variance == "learned" else fixed
         total += _cost(x0, x, denoised, logvar, step, levels, spec)
-        if on_step is not None:
-            on_step()
+        on_step()
     return total
 
 
