@@ -13,7 +13,7 @@ from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.export import export
-from difftool.export.onnx import conditioner_width, step_module
+from difftool.export.step import StepModule
 from difftool.export.torchscript import torchscript
 from difftool.files import read_json
 from difftool.networks.trained import load_checkpoint
@@ -43,9 +43,7 @@ def scripted(
     bundle = tmp_path_factory.mktemp("scripted") / "bundle"
     shutil.copytree(tiny_bundle, bundle)
     loaded = load_checkpoint(tiny_checkpoint)
-    module = step_module(loaded.network, loaded.spec)
-    width = conditioner_width(loaded.network, loaded.spec)
-    (bundle / TORCHSCRIPT).write_bytes(torchscript(module, loaded.spec, width))
+    (bundle / TORCHSCRIPT).write_bytes(torchscript(StepModule(loaded.network, loaded.spec)))
     list_files(bundle)
     return bundle
 
@@ -134,7 +132,7 @@ def test_torch_compiles_the_step_module(
     bundle = read_bundle(tiny_bundle)
     for sampler in (ddpm, unipc):
         program = sampler(loaded.spec, steps=5)
-        compiled = jit_compiled(loaded.spec, slots=program.history, mode="max-autotune")
+        compiled = jit_compiled(slots=program.history, mode="max-autotune")
         backends = [Eager(loaded.network, loaded.spec, compiled=each) for each in (None, compiled)]
         runs = [Model(bundle, backend, max_batch=4).sample(program, n=3) for backend in backends]
         np.testing.assert_allclose(*runs, atol=1e-6)
