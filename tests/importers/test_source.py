@@ -227,14 +227,14 @@ YAML = (
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        *((text, "") for text in YAML),
+        *((text, None) for text in YAML),
         *((content, "cannot read") for content in ("a: [", "[" * 5000, b"\xff\xfe\x00")),
         ("- 1\n- 2\n", "is not a configuration"),
         ("a: 1\n" * 300_000, "is larger than"),
     ],
 )
 def test_yaml_that_is_no_plain_configuration_is_refused(
-    content: str | bytes, message: str, config: Config
+    content: str | bytes, message: str | None, config: Config
 ) -> None:
     with pytest.raises(ArtefactError, match=message) as caught:
         config(content)
