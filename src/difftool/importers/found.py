@@ -8,7 +8,15 @@ from typing import Any, Final
 from difftool.checkpoint import EMA, MODEL, save_checkpoint
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import sha256_of
-from difftool.importers import diffusers, improved, lucidrains, ncsn, ncsnv2, pesser, score_sde
+from difftool.importers import (
+    diffusers,
+    improved,
+    lucidrains,
+    ncsn,
+    ncsnv2,
+    pesser,
+    score_sde,
+)
 from difftool.importers.check import check
 from difftool.importers.format import Format, Imported
 from difftool.importers.hub import Origin, hub_id
