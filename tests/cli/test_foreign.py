@@ -48,7 +48,7 @@ def hub(
         )
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-        monkeypatch.setattr("difftool.importers.hub._TIMEOUT", PATIENCE)
+        monkeypatch.setattr("difftool.importers.hub.TIMEOUT", PATIENCE)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         cache = tmp_path_factory.mktemp("cache") / "hub"
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))

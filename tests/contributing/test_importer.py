@@ -12,6 +12,7 @@ IMPORTER = '''
 """An imaginary format: a multilayer perceptron of points, as `linear_0.weight` and so on."""
 
 import re
+from functools import partial
 from typing import Final
 
 from difftool.diffusion.calls import NetworkCall, SamplerCall
@@ -20,20 +21,19 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.importers.format import Format, Imported
 from difftool.importers.settings import Setting, Settings
 from difftool.importers.source import Source
-from difftool.importers.tensors import Wanted, as_weights, find_size, outline, take
+from difftool.importers.tensors import as_weights, find_size, take
 
 LEVELS: Final = Setting("levels", int, default=10)
 SIGMA_MAX: Final = Setting("sigma_max", float, usual="5")
 
 
 def _recognizes(source: Source) -> bool:
-    state = as_weights(source.content)
-    return state is not None and "linear_0.weight" in state
+    return "linear_0.weight" in as_weights(source.content)
 
 
 def _read(source: Source, settings: Settings) -> Imported:
     chosen = settings.choose(LEVELS, SIGMA_MAX)
-    state = as_weights(source.content) or {}
+    state = as_weights(source.content)
     dimensions = find_size(state, "linear_0.weight", axis=1)
     layers = len({name.partition(".")[0] for name in state})
     arguments = {
@@ -42,10 +42,6 @@ def _read(source: Source, settings: Settings) -> Imported:
         "layers": layers,
     }
     network = NetworkCall("mlp", arguments)
-    wanted = {
-        name: Wanted(_theirs(name, layers), tuple(value.shape))
-        for name, value in outline(network).state_dict().items()
-    }
     schedule = geometric(
         levels=chosen[LEVELS], sigma_min=0.1, sigma_max=chosen[SIGMA_MAX]
     )
@@ -54,7 +50,7 @@ def _read(source: Source, settings: Settings) -> Imported:
             shape=(dimensions,), schedule=schedule, parameterization="scaled_score", cond="level"
         ),
         network=network,
-        tensors=take(state, wanted),
+        tensors=take(state, network, partial(_theirs, layers=layers)),
         sampler=SamplerCall("euler", {"steps": 5}),
         weights="raw",
         chosen=chosen,

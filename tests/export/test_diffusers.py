@@ -12,9 +12,8 @@ from difftool.diffusion import noise
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.importers.diffusers_unet import namer
-from difftool.importers.tensors import take_unet
+from difftool.importers.tensors import take
 from difftool.networks.trained import Checkpoint, load_checkpoint
-from difftool.networks.unet import UNet
 from tests.oracles.diffusers_models import give_noise
 
 diffusers = pytest.importorskip("diffusers")
@@ -51,7 +50,6 @@ def _give_weights(network: torch.nn.Module, source: Checkpoint) -> torch.nn.Modu
     The importer leads from theirs to ours. So their weights are numbered, the numbers are imported,
     and where a number arrives stands the weight that belongs in its place.
     """
-    assert isinstance(source.network, UNet)
     state = network.state_dict()
     total = sum(value.numel() for value in state.values())
     numbers = torch.arange(total, dtype=torch.float32)  # which has them all, below 2^24
@@ -61,7 +59,7 @@ def _give_weights(network: torch.nn.Module, source: Checkpoint) -> torch.nn.Modu
         name: part.reshape(value.shape)
         for (name, value), part in zip(state.items(), numbers.split(sizes), strict=True)
     }
-    arrived = take_unet(numbered, source.network, namer(1), apart=True)
+    arrived = take(numbered, source.call, namer(1), apart=True)
     weights = torch.full((total,), float("nan"))
     ours = source.network.state_dict()
     for name, number in arrived.items():

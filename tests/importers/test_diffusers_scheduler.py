@@ -1,4 +1,4 @@
-"""Whole runs of imported models, against the library's pipelines on the same noise."""
+"""Whole runs of imported models, and of a bundle, against the library's on the same noise."""
 
 from pathlib import Path
 from typing import Any
@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+import difftool
+from difftool.cli import main
+from difftool.diffusion import noise as draws
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.samplers import compile_program
 from difftool.importers.format import Imported
-from difftool.verify.eager import Eager
-from tests.importers.conftest import RUN, network_of, read
+from difftool.runtime.protocols import Floats
+from tests.importers.conftest import RUN, eager, read, run
 from tests.oracles import diffusers_models as models
-from tests.oracles.diffusers_models import SMALL
+from tests.oracles.diffusers_models import CIFAR, SMALL
 
 diffusers = pytest.importorskip("diffusers")
 # Their schedulers hand tensors to numpy in a way that numpy 2 would rather have go.
@@ -28,12 +30,7 @@ RUNS: dict[str, tuple[str, int, int, dict[str, Any]]] = {  # scheduler, levels, 
     "ddpm fixed_large": (DDPM, 20, 20, {"variance_type": "fixed_large"}),
     "ddpm fixed_small_log": (DDPM, 20, 20, {"variance_type": "fixed_small_log"}),
     "ddpm learned_range": (DDPM, 20, 20, {"variance_type": "learned_range"}),
-    "ddpm x0, not clipped": (
-        DDPM,
-        20,
-        20,
-        {"prediction_type": "sample", "clip_sample": False},
-    ),
+    "ddpm x0, not clipped": (DDPM, 20, 20, {"prediction_type": "sample", "clip_sample": False}),
     "ddpm v": (DDPM, 20, 20, {"prediction_type": "v_prediction"}),
     "ddim": (DDIM, 100, 50, {}),
     "ddim of few steps": (DDIM, 10, 10, {}),
@@ -43,11 +40,15 @@ RUNS: dict[str, tuple[str, int, int, dict[str, Any]]] = {  # scheduler, levels, 
 }
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(("kind", "levels", "steps", "settings"), RUNS.values(), ids=RUNS)
 def test_the_default_program_is_the_pipeline(
-    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    levels: int,
+    steps: int,
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kind, levels, steps, settings = RUNS[run]
     settings = settings | {"num_train_timesteps": levels}
     learned = settings.get("variance_type") == "learned_range"
     theirs = models.unet(SMALL | {"out_channels": 6 if learned else 3})
@@ -101,6 +102,47 @@ def test_a_run_by_label(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.abs(other - x.numpy()).max() > 0.1
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """google/ddpm-cifar10-32, narrower: imported, exported and verified on the command line."""
+    folder = tmp_path_factory.mktemp("cifar10")
+    models.save(folder / "model", CIFAR, {"variance_type": "fixed_large"})
+    model, checkpoint, bundle = (str(folder / name) for name in ("model", "checkpoint", "bundle"))
+    assert main(["import", model, "--out", checkpoint]) == 0
+    assert main(["export", checkpoint, "--out", bundle]) == 0
+    assert main(["verify", bundle, checkpoint, "--steps", "2", "--n", "1"]) == 0
+    return bundle
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "arguments"),
+    [
+        (DDPM, {"variance_type": "fixed_large"}, {"variance": "large"}),
+        (DDIM, {}, {"raw_epsilon": True}),
+    ],
+)
+def test_samples_of_the_bundle_are_those_of_the_pipeline(
+    kind: str,
+    settings: dict[str, Any],
+    arguments: dict[str, Any],
+    bundle: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps, model = 3, difftool.load(bundle, threads=1)
+    default = model.default_program().call
+    assert (default.name, default.arguments["variance"]) == ("ddpm", "large")
+    arguments = {"steps": steps, "spacing": "leading", **arguments}
+    program = compile_program(model.spec, SamplerCall(kind[:4].lower(), arguments))
+    # The start noise, then each row's, as this runtime draws them.
+    noise = [draws.normal(5, draw, np.arange(1), model.spec.shape) for draw in range(steps + 1)]
+    drawn = torch.from_numpy(np.stack(noise))
+    images = _pipeline(kind, settings, models.unet(CIFAR), drawn, tmp_path, monkeypatch)
+    ours = model.sample(program, n=1, seed=5)
+    assert (np.abs(ours) < 0.99).mean() > 0.2  # most is not clipped
+    assert np.abs(ours.clip(-1, 1) - images).max() < 1e-3
+
+
 def _noise(steps: int) -> Tensor:
     """Return the noise that a run starts from, and that of each step."""
     return torch.randn(steps + 1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -113,8 +155,8 @@ def _pipeline(
     noise: Tensor,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> NDArray[np.float32]:
-    """The images of a pipeline, in -1 .. 1, given noise in the order in which it asks for it.
+) -> Floats:
+    """Return a pipeline's images, in -1 .. 1, given noise in the order in which it asks for it.
 
     The pipeline is saved to a folder.
     """
@@ -123,21 +165,15 @@ def _pipeline(
     pipeline.set_progress_bar_config(disable=True)
     pipeline.save_pretrained(folder)
     models.give_noise(monkeypatch, iter(noise))
-    run = pipeline(batch_size=2, num_inference_steps=len(noise) - 1, output_type="np")
-    images: NDArray[np.float32] = run.images
+    result = pipeline(
+        batch_size=noise.shape[1], num_inference_steps=len(noise) - 1, output_type="np"
+    )
+    images: Floats = result.images
     return images.transpose(0, 3, 1, 2) * 2 - 1
 
 
-def _run(
-    imported: Imported, noise: Tensor, labels: Labels | None = None, **changes: int
-) -> NDArray[np.float32]:
-    """The samples of the default program, or of a change to it."""
-    program = compile_program(
-        imported.spec, imported.sampler.changed_by(SamplerCall(arguments=changes))
-    )
-    assert len(program) == len(noise) - 1
-    batch = Eager(network_of(imported), imported.spec).batch(program, 2, labels)
-    batch.start(noise[0].numpy())
-    for drawn in noise[1:]:
-        batch.step(drawn.numpy())
-    return batch.x
+def _run(imported: Imported, noise: Tensor, labels: Labels | None = None, **changes: int) -> Floats:
+    """Return the samples of the default program, or of a change to it."""
+    call = imported.sampler.changed_by(SamplerCall(arguments=changes))
+    start, *drawn = noise.numpy()
+    return run(eager(imported), compile_program(imported.spec, call), start, drawn, labels)

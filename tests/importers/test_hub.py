@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from difftool.errors import ArtefactError
-from difftool.importers.hub import choose, is_hub_id, located
+from difftool.importers.hub import choose, hub_id, located
 
 DDPM = ["config.json", "model_index.json", "scheduler_config.json"]
 NO_WEIGHTS = [[], ["m.pkl"], ["vae/m.bin"], ["../m.bin"], ["a/b/m.pt"]]
@@ -72,7 +72,7 @@ def test_what_is_taken_for_an_id(
 ) -> None:
     (tmp_path / "here/model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert is_hub_id(name) == is_one
+    assert bool(hub_id(name)) == is_one
     if not is_one:
         with located(name) as found:
             assert found == (Path(name), None)

@@ -9,7 +9,6 @@ import torch
 
 from difftool.bundle import read_bundle
 from difftool.diffusion.builder import ProgramBuilder
-from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.export import export
@@ -18,7 +17,7 @@ from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Floats
 from difftool.verify.eager import Eager
-from tests.importers.conftest import Save, near, words
+from tests.importers.conftest import Save, near, run, words
 from tests.oracles.plain_score_sde import Plain
 
 RUNS = ("ncsn_v1_mnist28", "improved_diffusion_learned_sigma")  # a whole run is recorded
@@ -84,7 +83,7 @@ def test_the_levels_are_the_recorded_ones(loaded: Checkpoint, recorded: Arrays) 
         sigmas = loaded.spec.schedule.sigma[::-1]
         assert np.allclose(sigmas, recorded["sigmas"], rtol=1e-5, atol=0)
     elif "timestep_map" in recorded:
-        visited = default_program(loaded).conds / loaded.spec.conds(1)
+        visited = compile_program(loaded.spec, loaded.sampler).conds / loaded.spec.conds(1)
         assert np.array_equal(visited.round(), recorded["timestep_map"])
     else:
         assert str(loaded.spec.schedule) == "linear(steps=1000, beta_start=0.0001, beta_end=0.02)"
@@ -93,30 +92,14 @@ def test_the_levels_are_the_recorded_ones(loaded: Checkpoint, recorded: Arrays) 
 @pytest.mark.parametrize("checkpoint", RUNS, indirect=True)
 def test_a_whole_run(backend: Backend, loaded: Checkpoint, recorded: Arrays) -> None:
     if "loop_noise" in recorded:  # learned variance; the default program is that of the flags
-        program, prefix = default_program(loaded), "loop"
+        program, prefix = compile_program(loaded.spec, loaded.sampler), "loop"
     else:
-        program, prefix = annealed(loaded.spec, recorded), "ald"
+        steps, size = int(recorded["ald_steps_each"]), float(recorded["ald_step_lr"])
+        steps *= len(loaded.spec.schedule)
+        program = annealed_langevin(loaded.spec, steps=steps, step_size=size, denoise=False)
+        prefix = "ald"
     start, noise, expected = (recorded[f"{prefix}_{part}"] for part in ("init", "noise", "final"))
-    batch = backend.batch(program, len(start))
-    batch.start(start)
-    assert len(program) == len(noise)
-    for drawn in noise:
-        batch.step(drawn)
-    assert near(batch.x, expected, WHOLE_RUN)
-
-
-def default_program(loaded: Checkpoint) -> Program:
-    return compile_program(loaded.spec, loaded.sampler)
-
-
-def annealed(spec: ModelSpec, recorded: Arrays) -> Program:
-    """The recorded Langevin run."""
-    return annealed_langevin(
-        spec,
-        steps=int(recorded["ald_steps_each"]) * len(spec.schedule),
-        step_size=float(recorded["ald_step_lr"]),
-        denoise=False,
-    )
+    assert near(run(backend, program, start, noise), expected, WHOLE_RUN)
 
 
 def network_output(backend: Backend, spec: ModelSpec, x: Floats, levels: list[int]) -> Floats:

@@ -9,9 +9,7 @@ import torch
 
 from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError, UsageError
-from difftool.importers import find
-from difftool.importers.settings import SettingsMissing
-from tests.importers.conftest import ONE, Save, near, output_of, read, words
+from tests.importers.conftest import Save, missing, near, output_of, read
 from tests.oracles.plain_openai import Shape
 
 SAID = {"diffusion_steps": 1000, "noise_schedule": "linear", "image_size": 8}
@@ -65,22 +63,8 @@ def test_the_network_is_that_of_the_file(shape: Shape, flags: dict[str, Any], sa
     assert imported.spec.learned_variance is (shape.outputs == 6)
 
 
-def test_the_two_orders_differ(save: Save) -> None:
-    path = save(Shape().random_state())
-    x, timesteps = torch.randn(1, 3, 8, 8), torch.zeros(1)
-    said = {**SAID, "num_head_channels": 16}
-    old, new = (
-        output_of(read(path, **said, use_new_attention_order=order), x, timesteps)
-        for order in (False, True)
-    )
-    assert not near(new, old, 100 * ONE)
-
-
 def test_all_that_must_be_said_is_asked_for_at_once(save: Save) -> None:
-    path = save(Shape(widths=(32, 32, 64)).random_state())
-    with pytest.raises(SettingsMissing) as caught:
-        read(path)
-    assert [setting.name for setting in caught.value.missing] == [
+    assert missing(save(Shape(widths=(32, 32, 64)).random_state())) == [
         "image_size",
         "num_heads",
         "use_new_attention_order",
@@ -88,7 +72,6 @@ def test_all_that_must_be_said_is_asked_for_at_once(save: Save) -> None:
         "noise_schedule",
         "rescale_timesteps",
     ]
-    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -97,9 +80,7 @@ def test_all_that_must_be_said_is_asked_for_at_once(save: Save) -> None:
 )
 def test_the_widths_tell_the_image_size(widths: tuple[int, ...], size: int, save: Save) -> None:
     path = save(Shape(widths=widths, updown=False).random_state())
-    with pytest.raises(SettingsMissing) as caught:
-        read(path)
-    assert "image_size" not in [setting.name for setting in caught.value.missing]
+    assert "image_size" not in missing(path)
     if size == 32:
         spec = read(path, num_heads=1, diffusion_steps=1000, noise_schedule="linear").spec
         assert spec.shape == (3, size, size)
@@ -155,6 +136,7 @@ def test_timesteps_are_rescaled_to_a_thousand(save: Save) -> None:
         ({"num_heads": 1, "timestep_respacing": "10,10"}, UsageError, "timestep_respacing"),
         ({"num_heads": 1, "image_size": 9}, ArtefactError, "cannot take samples of"),
         ({"num_heads": 3}, ArtefactError, "do not split into equal attention heads"),
+        ({"num_heads": 1, "timestep_respacing": "9" * 5000}, UsageError, "timestep_respacing"),
     ],
 )
 def test_flags_without_a_meaning(
@@ -173,7 +155,5 @@ def test_a_network_that_enlarges_pictures_is_refused(save: Save) -> None:
 
 def test_the_image_size_of_the_flags_comes_first(save: Save) -> None:
     path = save(Shape(updown=False).random_state(), "image_size: 16\nnum_heads: 2\n")
-    source = find(path)
-    assert source.read(words(SAID)).spec.shape == (3, 8, 8)
-    said = {"diffusion_steps": "1000", "noise_schedule": "linear"}
-    assert source.read(said).spec.shape == (3, 16, 16)
+    assert read(path, **SAID).spec.shape == (3, 8, 8)
+    assert read(path, diffusion_steps=1000, noise_schedule="linear").spec.shape == (3, 16, 16)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from difftool.errors import ArtefactError
-from difftool.importers.settings import SettingsMissing
-from tests.importers.conftest import Save, near, network_of, read
+from difftool.diffusion.calls import SamplerCall
+from tests.importers.conftest import Save, missing, near, network_of, read, refusal
 from tests.oracles.plain_ncsnv2 import DEEPER, DEEPEST, NCSNV2, State, Variant
 
 CONFIG = """
@@ -62,13 +61,8 @@ def test_without_an_average_the_weights_are_taken(save: Save) -> None:
 
 def test_the_published_sampler_is_the_default_program(save: Save) -> None:
     imported = read(save(listed(NCSNV2.random_state()), CONFIG))
-    assert imported.sampler.name == "annealed_langevin"
-    assert imported.sampler.arguments == {
-        "steps": 60,
-        "step_size": 6.2e-6,
-        "convention": "image",
-        "denoise": True,
-    }
+    arguments = {"steps": 60, "step_size": 6.2e-6, "convention": "image", "denoise": True}
+    assert imported.sampler == SamplerCall("annealed_langevin", arguments)
     assert imported.spec.data_range == (0, 1)
     assert imported.chosen.assumed == ("model.sigma_dist", "model.spec_norm")
 
@@ -80,12 +74,9 @@ def test_rescaled_data_lie_around_zero(save: Save) -> None:
     assert imported.network.arguments["centered"] is True
 
 
-def test_levels_are_taken_from_the_file_where_nothing_says_them(save: Save) -> None:
+def test_levels_are_taken_from_the_file_if_nothing_else_says_them(save: Save) -> None:
     path = save(listed(NCSNV2.random_state()))
-    with pytest.raises(SettingsMissing) as caught:
-        read(path)
-    missing = [setting.name for setting in caught.value.missing]
-    assert missing == ["data.image_size", "sampling.step_lr"]
+    assert missing(path) == ["data.image_size", "sampling.step_lr"]
     imported = read(path, **{"data.image_size": 16, "sampling.step_lr": 1e-5})
     assert str(imported.spec.schedule) == "geometric(levels=12, sigma_min=0.01, sigma_max=50)"
 
@@ -110,15 +101,14 @@ def test_evenly_spaced_levels(save: Save) -> None:
     ],
 )
 def test_a_configuration_of_something_else(old: str, new: str, message: str, save: Save) -> None:
-    with pytest.raises(ArtefactError, match=message):
-        read(save(listed(NCSNV2.random_state()), CONFIG.replace(old, new)))
+    path = save(listed(NCSNV2.random_state()), CONFIG.replace(old, new))
+    assert message in refusal(path)
 
 
 def test_ncsn_asks_for_its_levels(shared: Path, save: Save) -> None:
     content = torch.load(shared / "golden/ncsn_v1_mnist28/checkpoint.pth", weights_only=True)
     path = save(content)
-    with pytest.raises(SettingsMissing, match=r"model\.sigma_begin, model\.sigma_end"):
-        read(path, image_size=28)
+    assert missing(path, image_size=28) == ["model.sigma_begin", "model.sigma_end"]
     imported = read(path, image_size=28, sigma_begin=1, sigma_end=0.01)
     assert imported.spec.shape == (1, 28, 28)
     assert imported.network.arguments == {"in_channels": 1, "levels": 10, "channels": 8}

@@ -1,6 +1,5 @@
 """Hostile and broken files: refused with a reason, and nothing in them runs."""
 
-import os
 import pickle
 import sys
 import types
@@ -16,19 +15,9 @@ from safetensors.torch import save_file
 from difftool.errors import ArtefactError
 from difftool.importers import find
 from difftool.importers.source import load, read_config, tensor_files
-from tests.importers.conftest import Save
+from tests.importers.conftest import Planted, Save
 
 Config = Callable[[str | bytes], dict[str, Any]]
-
-
-class Planted:
-    """Becomes a call when it is unpickled."""
-
-    def __init__(self, command: str) -> None:
-        self._command = command
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (self._command,)
 
 
 @pytest.fixture
@@ -87,20 +76,28 @@ def test_source_code_in_a_pickle_is_named(
         load(path)
 
 
+@pytest.mark.parametrize("write", [torch.save, save_file])
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])
-def test_a_truncated_file_is_refused(kept: float, save: Save) -> None:
-    path = save({"a": torch.zeros(1000)})
+def test_a_truncated_file_is_refused(kept: float, write: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    write({"a": torch.zeros(1000)}, path)
+    assert torch.equal(load(path)["a"], torch.zeros(1000))
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
     with pytest.raises(ArtefactError, match="is not a whole file"):
         load(path)
 
 
-def test_a_truncated_safetensors_file_is_refused(tmp_path: Path) -> None:
+def test_a_broken_archive_in_a_folder_is_refused(save: Save) -> None:
+    path = save({"a": torch.zeros(1)})
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x00"))  # its directory
+    with pytest.raises(ArtefactError, match="is not a whole file"):
+        find(path.parent)
+
+
+def test_the_first_byte_of_a_pickle_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "model"
-    save_file({"a": torch.zeros(1000)}, path)
-    assert torch.equal(load(path)["a"], torch.zeros(1000))
-    path.write_bytes(path.read_bytes()[:-8])
+    path.write_bytes(b"\x80")
     with pytest.raises(ArtefactError, match="is not a whole file"):
         load(path)
 
@@ -144,21 +141,6 @@ def test_a_dumped_namespace_is_a_dictionary(config: Config) -> None:
     assert type(value) is type(value["data"]) is dict
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"a: [", "cannot read"),
-        (b"\xff\xfe\x00", "cannot read"),
-        (b"- 1\n- 2\n", "is not a configuration"),
-        (b"[" * 5000, "cannot read"),
-        (b"a: 1\n" * 300_000, "is larger than"),
-    ],
-)
-def test_what_is_no_configuration(content: bytes, message: str, config: Config) -> None:
-    with pytest.raises(ArtefactError, match=message):
-        config(content)
-
-
 def test_a_folder_is_searched_for_the_one_file_of_tensors(save: Save, tmp_path: Path) -> None:
     path = save({"a": torch.zeros(1)}, "a: 1", name="any.name")
     np.savez(path.parent / "io.npz", x=np.zeros(3))  # a zip, too
@@ -200,10 +182,11 @@ def test_a_format_that_is_insisted_on_must_fit(save: Save) -> None:
     "tensor",
     [
         torch.zeros(2, dtype=torch.complex64),
+        torch.zeros(2, dtype=torch.float8_e4m3fn),
         torch.zeros(2, 2).to_sparse(),
         torch.zeros(2, device="meta"),
     ],
-    ids=["complex", "sparse", "meta"],
+    ids=["complex", "float8", "sparse", "meta"],
 )
 def test_tensors_of_another_kind_are_no_weights(tensor: torch.Tensor, save: Save) -> None:
     with pytest.raises(ArtefactError, match="of no format"):
@@ -217,35 +200,44 @@ def doubling(levels: int) -> str:
     return "\n".join(lines)
 
 
+YAML = (
+    "when: !!timestamp 99999-99-99",
+    "when: !!timestamp 2001-99-99",
+    "flag: !!bool maybe",
+    "count: !!int ''",
+    "count: !!int x",
+    "rate: !!float x",
+    "both: !!omap x",
+    "both: !!pairs [x]",
+    "all: !!set x",
+    "{[a]: 1}",
+    "{{a: b}: 1}",
+    "a: &a [*a]",
+    "a: *a",
+    "<<: x",
+    "a: 1\n- b",
+    "\x00",
+    doubling(40),
+    "a: &a {b: 1, c: 2}\nd:\n" + "  <<: *a\n" * 20_000,
+    "- x\n" * 20_000,
+    "long: 1" + ":1" * 400_000,  # a number, in base 60
+)
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("content", "message"),
     [
-        "when: !!timestamp 99999-99-99",
-        "when: !!timestamp 2001-99-99",
-        "flag: !!bool maybe",
-        "count: !!int ''",
-        "count: !!int x",
-        "rate: !!float x",
-        "both: !!omap x",
-        "both: !!pairs [x]",
-        "all: !!set x",
-        "{[a]: 1}",
-        "{{a: b}: 1}",
-        "a: &a [*a]",
-        "a: *a",
-        "<<: x",
-        "a: 1\n- b",
-        "\x00",
-        "[" * 5000,
-        doubling(40),
-        "a: &a {b: 1, c: 2}\nd:\n" + "  <<: *a\n" * 20_000,
-        "- x\n" * 20_000,
-        "long: 1" + ":1" * 400_000,  # a number, in base 60
+        *((text, None) for text in YAML),
+        *((content, "cannot read") for content in ("a: [", "[" * 5000, b"\xff\xfe\x00")),
+        ("- 1\n- 2\n", "is not a configuration"),
+        ("a: 1\n" * 300_000, "is larger than"),
     ],
 )
-def test_yaml_that_is_no_plain_configuration_is_refused(text: str, config: Config) -> None:
-    with pytest.raises(ArtefactError) as caught:
-        config(text)
+def test_yaml_that_is_no_plain_configuration_is_refused(
+    content: str | bytes, message: str | None, config: Config
+) -> None:
+    with pytest.raises(ArtefactError, match=message) as caught:
+        config(content)
     assert len(str(caught.value).splitlines()) == 1
 
 

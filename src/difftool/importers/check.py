@@ -9,13 +9,7 @@ import torch
 
 from difftool.diffusion import noise
 from difftool.diffusion.samplers import compile_program
-from difftool.errors import (
-    ArtefactError,
-    ResourceError,
-    UsageError,
-    first_line,
-    is_out_of_memory,
-)
+from difftool.errors import ArtefactError, ResourceError, UsageError, first_line, is_out_of_memory
 from difftool.importers.format import Imported
 from difftool.networks import MISFITS, build_network
 

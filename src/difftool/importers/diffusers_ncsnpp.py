@@ -6,12 +6,13 @@ by name.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from difftool.diffusion.calls import NetworkCall
 from difftool.importers.diffusers_unet import (
+    ALWAYS,
     Config,
     check_values,
     dividing,
@@ -19,9 +20,8 @@ from difftool.importers.diffusers_unet import (
     refusal,
     whole,
 )
-from difftool.importers.tensors import Weights, outline, replace_words, take_unet
+from difftool.importers.tensors import replace_words
 from difftool.networks.checks import MOST_LAYERS
-from difftool.networks.ncsnpp import NCSNpp
 from difftool.networks.ncsnpp_layers import group_count
 
 _SKIP: Final = re.compile(r"(Attn)?Skip(Down|Up)Block2D")
@@ -29,16 +29,13 @@ _CHANNELS: Final = 3  # the pyramids always have so many
 _ATTENTION_GROUPS: Final = 32  # the attention in blocks always has so many
 # Options for which our network has only these values.
 _IMPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
+    **ALWAYS,
     "in_channels": (_CHANNELS,),
     "out_channels": (_CHANNELS,),
     "center_input_sample": (False, True),
     "time_embedding_type": ("positional", "fourier"),
-    "mid_block_type": ("UNetMidBlock2D",),
-    "act_fn": ("silu", "swish"),
     "norm_eps": (1e-6,),
     "resnet_time_scale_shift": ("default",),
-    "add_attention": (True,),
-    "class_embed_type": (None,),
     "num_class_embeds": (None,),
 }
 
@@ -48,8 +45,11 @@ def is_ncsnpp(config: Config) -> bool:
     return all(_SKIP.fullmatch(b) for b in (*config["down_block_types"], *config["up_block_types"]))
 
 
-def ncsnpp_arguments(config: Config) -> dict[str, Any]:
-    """Return our network's constructor arguments; ArtefactError names an option that it lacks."""
+def ncsnpp_network(config: Config) -> tuple[NetworkCall, Callable[[str], str]]:
+    """Return our network, and the function from its tensors' names to the library's present ones.
+
+    ArtefactError names an option that our network lacks.
+    """
     widths = level_widths(config)
     if any(width % widths[0] for width in widths):
         raise refusal(config, "block_out_channels", "they must be multiples of the first")
@@ -66,7 +66,7 @@ def ncsnpp_arguments(config: Config) -> dict[str, Any]:
     if head_channels is not None:
         attended = [widths[level] for level in {*attention, len(widths) - 1}]
         head_channels = dividing(config, "attention_head_dim", attended)
-    return {
+    arguments = {
         "in_channels": _CHANNELS,
         "channels": widths[0],
         "multipliers": [width // widths[0] for width in widths],
@@ -78,14 +78,7 @@ def ncsnpp_arguments(config: Config) -> dict[str, Any]:
         "embedding": "fourier" if fourier else "positional",
         "centered": not config["center_input_sample"],
     }
-
-
-def take_ncsnpp(state: Weights, arguments: Mapping[str, Any]) -> Weights:
-    """Return the tensors of the network with these arguments, from the library's present names."""
-    network = outline(NetworkCall("ncsnpp", arguments))
-    assert isinstance(network, NCSNpp)
-    last = len(arguments["multipliers"]) - 1
-    return take_unet(state, network, partial(_source_name, last=last), apart=True)
+    return NetworkCall("ncsnpp", arguments), partial(_source_name, last=len(widths) - 1)
 
 
 def _attention(config: Config, levels: int) -> list[int]:

@@ -1,7 +1,7 @@
-"""Read DDPMScheduler and DDIMScheduler of diffusers, which count timesteps."""
+"""Read a model of diffusers with DDPMScheduler or DDIMScheduler, which count timesteps."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -9,8 +9,12 @@ import numpy as np
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.program import MAX_ROWS
 from difftool.diffusion.schedules import NoiseSchedule, cosine, from_betas, linear, scaled_linear
+from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
+from difftool.importers.diffusers_unet import Config, open_size, refusal, sizes
 from difftool.importers.settings import Chosen, Setting, Settings, Value
+
+Model = tuple[Chosen, ModelSpec, SamplerCall]  # the settings, the spec and the default program
 
 _DDIM: Final = "DDIMScheduler"
 CLASSES: Final = ("DDPMScheduler", _DDIM, "GaussianDDPMScheduler")  # the last is an old name
@@ -61,10 +65,6 @@ _FIXED: Final[Mapping[str, Value]] = {
 _BETAS: Final = "trained_betas"
 # Without thresholding the first two have no effect; the last is from early versions.
 _WITHOUT_EFFECT: Final = ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format")
-_SCHEDULES: Final[Mapping[str, Callable[..., NoiseSchedule]]] = {
-    "linear": linear,
-    "scaled_linear": scaled_linear,
-}
 _PARAMETERIZATIONS: Final = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 _VARIANCES: Final = {
     "fixed_small": "small",
@@ -74,9 +74,41 @@ _VARIANCES: Final = {
 }
 
 
-def check(config: Mapping[str, Any]) -> None:
-    """Raise ArtefactError for options that these classes lack or that are not imported."""
-    check_options(config, _SETTINGS, _FIXED, (_BETAS, *_WITHOUT_EFFECT))
+def read_counting(
+    config: Config, rules: Mapping[str, Any], settings: Settings, classes: int
+) -> Model:
+    """Read a model; `config` has the options of its network, and `rules` its scheduler's."""
+    # The class first, so that an unknown one is reported as such. DDIM's has no variance.
+    is_ddim = settings.peek(SCHEDULER) == _DDIM
+    check_options(rules, _SETTINGS, _FIXED, (_BETAS, *_WITHOUT_EFFECT))
+    chosen = settings.choose(*open_size(config), *(_SETTINGS[:-1] if is_ddim else _SETTINGS))
+    variance = "" if is_ddim else _VARIANCES[chosen[VARIANCE]]
+    learned = variance == "learned"
+    channels = config["in_channels"]
+    if config["time_embedding_type"] != "positional":
+        raise refusal(config, "time_embedding_type", f"{chosen[SCHEDULER]} counts timesteps")
+    if config["out_channels"] != channels * (1 + learned):
+        raise refusal(
+            config,
+            "out_channels",
+            "it must be as in_channels; twice as many with DDPMScheduler and its variance_type "
+            "learned_range",
+        )
+    spec = ModelSpec(
+        shape=(channels, *sizes(config, chosen)),
+        schedule=_schedule(rules.get(_BETAS), chosen),
+        parameterization=_PARAMETERIZATIONS[chosen[PREDICTION]],
+        cond="timestep",
+        data_range=(-1.0, 1.0),
+        learned_variance=learned,
+        classes=classes,
+    )
+    # As the library's pipelines run by default.
+    arguments = {"clip": chosen[CLIP], "spacing": chosen[SPACING]}
+    if is_ddim:
+        steps = min(_STEPS, chosen[STEPS])
+        return chosen, spec, SamplerCall("ddim", {"steps": steps, "raw_epsilon": True, **arguments})
+    return chosen, spec, SamplerCall("ddpm", {"variance": variance, **arguments})
 
 
 def check_options(
@@ -108,42 +140,6 @@ def check_levels(steps: int) -> None:
         raise ArtefactError(f"num_train_timesteps is {steps}", f"it must be at most {MAX_ROWS}")
 
 
-def known_settings(settings: Settings) -> tuple[Setting, ...]:
-    """Return the settings of the scheduler's class; DDIM's has no variance."""
-    return _SETTINGS[:-1] if settings.peek(SCHEDULER) == _DDIM else _SETTINGS
-
-
-def make_schedule(config: Mapping[str, Any], chosen: Chosen) -> NoiseSchedule:
-    """Make the noise schedule; ArtefactError if its numbers make none."""
-    check_levels(chosen[STEPS])
-    betas = config.get(_BETAS)
-    try:
-        return _schedule(betas, chosen)
-    except UsageError as error:
-        names = (BETA_START.name, BETA_END.name) if betas is None else (_BETAS,)
-        raise ArtefactError(f"{' or '.join(names)}: {error.message}", error.hint) from error
-
-
-def parameterization(chosen: Chosen) -> str:
-    """Return the parameterization of the network."""
-    return _PARAMETERIZATIONS[chosen[PREDICTION]]
-
-
-def learns_variance(chosen: Chosen) -> bool:
-    """Tell if half of the network's channels are for the log variance."""
-    return chosen.values.get(VARIANCE.name) == "learned_range"
-
-
-def make_sampler(chosen: Chosen) -> SamplerCall:
-    """Return the sampler of the scheduler's class, as the library's pipelines run it by default."""
-    arguments = {"clip": chosen[CLIP], "spacing": chosen[SPACING]}
-    if chosen[SCHEDULER] == _DDIM:
-        steps = min(_STEPS, chosen[STEPS])
-        return SamplerCall("ddim", {"steps": steps, "raw_epsilon": True, **arguments})
-    variance = _VARIANCES[chosen[VARIANCE]]
-    return SamplerCall("ddpm", {"variance": variance, **arguments})
-
-
 def differences(chosen: Chosen) -> tuple[str, ...]:
     """Return notes on the sampler's differences from the library with fewer steps than levels."""
     spacing, variance = chosen[SPACING], chosen.values.get(VARIANCE.name)
@@ -162,19 +158,30 @@ def differences(chosen: Chosen) -> tuple[str, ...]:
 
 
 def _schedule(betas: Any, chosen: Chosen) -> NoiseSchedule:
+    """Make the noise schedule; ArtefactError if its numbers make none."""
     steps, kind = chosen[STEPS], chosen[BETA_SCHEDULE]
     first, last = chosen[BETA_START], chosen[BETA_END]
-    if betas is not None:
-        if not isinstance(betas, list) or not all(type(b) in (int, float) for b in betas):
-            raise ArtefactError(f"{_BETAS} is not a list of numbers", "copy the file again")
-        if len(betas) != steps:
-            raise ArtefactError(
-                f"{_BETAS} has {len(betas)} numbers for num_train_timesteps={steps}",
-                "they must be as many",
-            )
-        return from_betas(betas)
-    if kind == "squaredcos_cap_v2":
-        return cosine(steps=steps)
-    if kind == "sigmoid":
-        return from_betas(first + (last - first) / (1 + np.exp(-np.linspace(-6, 6, steps))))
-    return _SCHEDULES[kind](steps=steps, beta_start=first, beta_end=last)
+    check_levels(steps)
+    names = _BETAS if betas is not None else f"{BETA_START.name} or {BETA_END.name}"
+    try:
+        if betas is not None:
+            return from_betas(_trained(betas, steps))
+        if kind == "squaredcos_cap_v2":
+            return cosine(steps=steps)
+        if kind == "sigmoid":
+            return from_betas(first + (last - first) / (1 + np.exp(-np.linspace(-6, 6, steps))))
+        make = linear if kind == "linear" else scaled_linear
+        return make(steps=steps, beta_start=first, beta_end=last)
+    except UsageError as error:
+        raise ArtefactError(f"{names}: {error.message}", error.hint) from error
+
+
+def _trained(betas: Any, steps: int) -> list[float]:
+    if not isinstance(betas, list) or not all(type(b) in (int, float) for b in betas):
+        raise ArtefactError(f"{_BETAS} is not a list of numbers", "copy the file again")
+    if len(betas) != steps:
+        raise ArtefactError(
+            f"{_BETAS} has {len(betas)} numbers for num_train_timesteps={steps}",
+            "they must be as many",
+        )
+    return betas

@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ArtefactError, quoted
 from difftool.importers.layout import CLASS
+from difftool.importers.settings import Chosen, Setting
 from difftool.importers.tensors import Weights, replace_words
 from difftool.networks.checks import MOST_LAYERS
 
 Config = Mapping[str, Any]
 
+SIZE: Final = Setting(
+    "sample_size", int, usual="such as 32", also=("unet.sample_size", "unet.image_size")
+)
+_LARGEST: Final = 10_000  # pixels of a side
 # The last two are old names.
 CLASSES: Final = ("UNet2DModel", "UNetUnconditionalModel", "UNetModel")
 # Every option, with its default.
@@ -46,20 +52,23 @@ _DEFAULTS: Final[Config] = {
     "num_class_embeds": None,
     "num_train_timesteps": None,
 }
-# Options for which our U-Net has only these values.
+# Options for which our networks have only these values, and those for which our U-Net has.
+ALWAYS: Final[Mapping[str, tuple[Any, ...]]] = {
+    "mid_block_type": ("UNetMidBlock2D",),
+    "act_fn": ("silu", "swish"),
+    "add_attention": (True,),
+    "class_embed_type": (None,),
+}
 _IMPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
+    **ALWAYS,
     "center_input_sample": (False,),
     "time_embedding_type": ("positional",),
     "flip_sin_to_cos": (False, True),
-    "mid_block_type": ("UNetMidBlock2D",),
     "mid_block_scale_factor": (1,),
     "downsample_padding": (0, 1),
     "downsample_type": ("conv", "resnet"),
     "upsample_type": ("conv", "resnet"),
-    "act_fn": ("silu", "swish"),
     "resnet_time_scale_shift": ("default", "scale_shift"),
-    "add_attention": (True,),
-    "class_embed_type": (None,),
 }
 _OLD_OPTIONS: Final = {
     "image_size": "sample_size",
@@ -139,20 +148,38 @@ def present_names(state: Weights) -> Weights:
     return renamed
 
 
-def network_arguments(config: Config) -> dict[str, Any]:
-    """Return our U-Net's constructor arguments; ArtefactError names an option that it lacks."""
+def open_size(config: Config) -> list[Setting]:
+    """Return the size as a setting, unless the configuration has height and width."""
+    return [] if isinstance(config["sample_size"], list | tuple) else [SIZE]
+
+
+def sizes(config: Config, chosen: Chosen) -> Sequence[int]:
+    """Return height and width; ArtefactError if they are not sizes."""
+    found = [chosen[SIZE]] * 2 if SIZE.name in chosen.values else config["sample_size"]
+    if len(found) != 2 or not all(type(n) is int and 0 < n <= _LARGEST for n in found):
+        hint = f"it must be one size, or height and width, of 1 to {_LARGEST}"
+        raise refusal({SIZE.name: found}, SIZE.name, hint)
+    return found
+
+
+def unet_network(config: Config) -> tuple[NetworkCall, Callable[[str], str]]:
+    """Return our U-Net, and the function from its tensors' names to the library's present ones.
+
+    ArtefactError names an option that our U-Net lacks.
+    """
     widths = level_widths(config)
     channels = widths[0]
     attention, up_attention = _attention(config, len(widths))
     check_values(config, {**_IMPORTED, "time_embedding_dim": (None, 4 * channels)})
     if channels % 2 or channels < 4:
         raise refusal(config, "block_out_channels", "the first must be even and at least 4")
-    arguments = {
+    blocks = whole(config, "layers_per_block", most=MOST_LAYERS)
+    arguments: dict[str, Any] = {
         "in_channels": whole(config, "in_channels"),
         "out_channels": whole(config, "out_channels"),
         "channels": channels,
         "multipliers": [w / channels if w % channels else w // channels for w in widths],
-        "blocks": whole(config, "layers_per_block", most=MOST_LAYERS),
+        "blocks": blocks,
         "attention": attention,
         "dropout": _number(config, "dropout", below=1),
         "norm_eps": _number(config, "norm_eps", below=1),
@@ -174,7 +201,7 @@ def network_arguments(config: Config) -> dict[str, Any]:
         )
     if config["num_class_embeds"] is not None:
         arguments["classes"] = whole(config, "num_class_embeds")
-    return arguments
+    return NetworkCall("unet", arguments), namer(blocks)
 
 
 def namer(blocks: int) -> Callable[[str], str]:
@@ -200,13 +227,13 @@ def check_values(config: Config, imported: Mapping[str, tuple[Any, ...]]) -> Non
 def level_widths(config: Config) -> list[int]:
     """Return the width of each level; ArtefactError if there are none, or more or fewer blocks."""
     widths = config["block_out_channels"]
-    are_whole = isinstance(widths, list | tuple) and all(type(w) is int and w > 0 for w in widths)
-    if not are_whole or not widths:
+    listed = widths if isinstance(widths, list | tuple) else []
+    if not listed or not all(type(w) is int and 0 < w <= sys.maxsize for w in listed):
         raise refusal(config, "block_out_channels", "it must be a list of widths")
     for name in ("down_block_types", "up_block_types"):
-        if len(config[name]) != len(widths):
-            raise refusal(config, name, f"it must have {len(widths)}, as block_out_channels")
-    return list(widths)
+        if len(config[name]) != len(listed):
+            raise refusal(config, name, f"it must have {len(listed)}, as block_out_channels")
+    return [*listed]
 
 
 def _attention(config: Config, levels: int) -> tuple[list[int], list[int]]:

@@ -19,7 +19,7 @@ from difftool.importers import (
 )
 from difftool.importers.check import check
 from difftool.importers.format import Format, Imported
-from difftool.importers.hub import Origin, is_hub_id
+from difftool.importers.hub import Origin, hub_id
 from difftool.importers.layout import is_layout, unet_folder
 from difftool.importers.settings import Settings, SettingsMissing
 from difftool.importers.source import Source, open_source, tensor_files
@@ -62,10 +62,8 @@ class Found:
         settings = Settings(said or {}, self.source.beside)
         try:
             return check(self.format.read(self.source, settings))
-        except SettingsMissing:
-            raise
         except UsageError as error:
-            if said:
+            if said or isinstance(error, SettingsMissing):
                 raise
             # The user gave nothing, so the fault is in the files.
             raise ArtefactError(error.message, error.hint) from error
@@ -95,13 +93,15 @@ def find(
         UsageError: there is no format of that name.
         ArtefactError: the path cannot be read safely, or is of no known format.
     """
-    if isinstance(format, str) and format not in FORMATS:
+    if format is None:
+        wanted = FORMATS
+    elif isinstance(format, Format):
+        wanted = {format.title: format}
+    elif format in FORMATS:
+        wanted = {format: FORMATS[format]}
+    else:
         raise UsageError(f"unknown format {quoted(format)}", f"one of: {', '.join(FORMATS)}")
     source = open_source(Path(path))
-    wanted = FORMATS
-    if format is not None:
-        own = format if isinstance(format, Format) else FORMATS[format]
-        wanted = {own.title if isinstance(format, Format) else format: own}
     for name, known in wanted.items():
         if known.recognizes(source):
             return Found(name, known, source, origin)
@@ -117,7 +117,7 @@ def is_foreign(path: Path | str) -> bool:
     path = Path(path)
     if path.is_dir():
         return is_layout(path) or bool(tensor_files(path))
-    return path.is_file() or is_hub_id(path)
+    return path.is_file() or hub_id(path) is not None
 
 
 def write(found: Found, imported: Imported, out: Path, *, replace: Listing | None = None) -> None:

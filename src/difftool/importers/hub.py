@@ -19,7 +19,7 @@ _STATES: Final = {"optimizer", "rng_state", "scaler", "scheduler", "training_arg
 _FOLDERS: Final = ("", *layout.UNET_FOLDERS)
 _NAMES: Final = {*CONFIGS, layout.PIPELINE_FILE, layout.SCHEDULER_FILE}
 _ID: Final = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w-][\w./-]*))?", re.A)
-_TIMEOUT: Final = 10.0  # seconds to wait for an answer
+TIMEOUT: Final = 10.0  # seconds to wait for an answer
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Origin:
     revision: str
 
 
-def is_hub_id(path: Path | str) -> bool:
-    """Tell if a path that does not exist here reads as owner/name or owner/name@revision."""
+def hub_id(path: Path | str) -> re.Match[str] | None:
+    """Match a path that does not exist here and reads as owner/name or owner/name@revision."""
     path = Path(path)
-    return not path.exists() and _ID.fullmatch(path.as_posix()) is not None
+    return None if path.exists() else _ID.fullmatch(path.as_posix())
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def located(path: Path | str) -> Iterator[tuple[Path, Origin | None]]:
             or the model has no weights that could be imported, or several.
         OSError: the disk is full or must not be written to.
     """
-    match = None if Path(path).exists() else _ID.fullmatch(Path(path).as_posix())
+    match = hub_id(path)
     if match is None:
         yield Path(path), None
         return
@@ -119,7 +119,7 @@ def _look_up(id: str, revision: str | None) -> tuple[Origin, list[str]]:
     disable_progress_bars()
     logging.set_verbosity_error()  # `_refuse` reports what goes wrong
     try:
-        info = HfApi().model_info(id, revision=revision, timeout=_TIMEOUT)
+        info = HfApi().model_info(id, revision=revision, timeout=TIMEOUT)
     except Exception as error:  # the HTTP library, and so its errors, depend on the hub's version
         _refuse(id, revision, error)
     files = [file.rfilename for file in info.siblings or ()]

@@ -72,7 +72,7 @@ def import_checkpoint(
     """
     replace = listed_files if force else None
     folder = destination(out, replace=replace)
-    with reading(source, format=format, settings=settings) as (found, imported):
+    with _read(source, format, settings) as (found, imported):
         write(found, imported, folder, replace=replace)
         return describe(found, imported, path=Path(out))
 
@@ -114,23 +114,18 @@ def as_checkpoint(
         return
     with temporary_folder() as folder:
         checkpoint = folder / "checkpoint"
-        with reading(path, format=format, settings=settings, on_found=on_found) as (found, model):
-            write(found, model, checkpoint)
+        with _read(path, format, settings) as (found, imported):
+            if on_found is not None:
+                on_found(found)
+            write(found, imported, checkpoint)
         yield checkpoint
 
 
 @contextlib.contextmanager
-def reading(
-    path: Path | str,
-    *,
-    format: str | Format | None = None,
-    settings: Mapping[str, str] | None = None,
-    on_found: Callable[[Found], None] | None = None,
+def _read(
+    path: Path | str, format: str | Format | None, settings: Mapping[str, str] | None
 ) -> Iterator[tuple[Found, Imported]]:
     """Yield a model and its source; files that were fetched stay until the end of the block."""
     with located(path) as (local, origin):
         found = find(local, format, origin)
-        model = found.read(settings)
-        if on_found is not None:
-            on_found(found)
-        yield found, model
+        yield found, found.read(settings)

@@ -11,24 +11,16 @@ from difftool.diffusion.schedules import NoiseSchedule, cosine, linear
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.importers.format import Format, Imported
-from difftool.importers.settings import Chosen, Setting, Settings
+from difftool.importers.settings import Chosen, Setting, Settings, fixed
 from difftool.importers.source import Source
-from difftool.importers.tensors import (
-    Weights,
-    as_weights,
-    find_size,
-    outline,
-    replace_words,
-    take_unet,
-)
-from difftool.networks.unet import UNet
+from difftool.importers.tensors import Weights, as_weights, find_size, replace_words, take
 
 IMAGE_SIZE: Final = Setting("image_size", int, usual="such as 64")
 HEADS: Final = Setting(
     "num_heads", int, usual="4 in improved-diffusion and guided-diffusion at 128 pixels, else 1"
 )
 HEAD_CHANNELS: Final = Setting("num_head_channels", int, default=-1)
-HEADS_UPSAMPLE: Final = Setting("num_heads_upsample", int, default=-1, choices=(-1,))
+HEADS_UPSAMPLE: Final = fixed("num_heads_upsample", -1)
 NEW_ORDER: Final = Setting("use_new_attention_order", bool, default=False)
 STEPS: Final = Setting(
     "diffusion_steps", int, usual="4000 in improved-diffusion, 1000 in guided-diffusion"
@@ -63,23 +55,21 @@ _SIGNS: Final = {
 
 
 def _recognizes(source: Source) -> bool:
-    state = as_weights(source.content)
-    return state is not None and state.keys() >= _SIGNS
+    return as_weights(source.content).keys() >= _SIGNS
 
 
 def _read(source: Source, settings: Settings) -> Imported:
-    state = as_weights(source.content) or {}
-    arguments = network_arguments(state)
+    state = as_weights(source.content)
+    arguments = _network_arguments(state)
     chosen = _choose(settings, arguments)
     if chosen[HEAD_CHANNELS] != -1:
         arguments["head_channels"] = chosen[HEAD_CHANNELS]
     else:
         arguments["heads"] = chosen[HEADS]
-    network = outline(NetworkCall("unet", arguments))
-    assert isinstance(network, UNet)
-    tensors = take_unet(state, network, source_name, apart=False)
+    network = NetworkCall("unet", arguments)
+    tensors = take(state, network, _source_name)
     if not chosen[NEW_ORDER]:
-        tensors = stacked(tensors, arguments.get("heads"), arguments.get("head_channels"))
+        tensors = _stacked(tensors, arguments.get("heads"), arguments.get("head_channels"))
     in_channels, size = arguments["in_channels"], chosen[IMAGE_SIZE]
     learned = arguments["out_channels"] == 2 * in_channels
     steps = chosen[STEPS]
@@ -94,7 +84,7 @@ def _read(source: Source, settings: Settings) -> Imported:
             learned_variance=learned,
             classes=arguments["classes"],
         ),
-        network=NetworkCall("unet", arguments),
+        network=network,
         tensors=tensors,
         sampler=_sampler(chosen, learned),
         weights="raw",
@@ -104,7 +94,7 @@ def _read(source: Source, settings: Settings) -> Imported:
     )
 
 
-def network_arguments(state: Weights) -> dict[str, Any]:
+def _network_arguments(state: Weights) -> dict[str, Any]:
     """Return the constructor arguments of these tensors' U-Net, except for attention heads."""
     levels, blocks = _levels_and_blocks(state)
     channels = find_size(state, "input_blocks.0.0.weight")
@@ -141,7 +131,7 @@ def network_arguments(state: Weights) -> dict[str, Any]:
     }
 
 
-def stacked(tensors: Weights, heads: int | None, head_channels: int | None) -> Weights:
+def _stacked(tensors: Weights, heads: int | None, head_channels: int | None) -> Weights:
     """Reorder attention from q, k, v of each head to all heads' q, then all k, then all v."""
 
     def stack(value: Tensor) -> Tensor:
@@ -151,7 +141,7 @@ def stacked(tensors: Weights, heads: int | None, head_channels: int | None) -> W
     return {name: stack(t) if ".qkv." in name else t for name, t in tensors.items()}
 
 
-def source_name(name: str) -> str:
+def _source_name(name: str) -> str:
     """Return the format's name of a tensor of our U-Net."""
     words = {
         "embedding_mlp": "time_embed",
@@ -242,7 +232,7 @@ def _schedule(chosen: Chosen) -> NoiseSchedule:
 def _sampler(chosen: Chosen, learned: bool) -> SamplerCall:
     """Return the published sampler: DDPM on all or some steps, or "ddim" and a number of steps."""
     text = chosen[RESPACING]
-    found = re.fullmatch(r"(ddim)?(\d+)", text)
+    found = re.fullmatch(r"(ddim)?(\d{1,9})", text)
     if text and found is None:
         raise UsageError(
             f"{RESPACING.name} is {quoted(text)}, for which difftool has no sampler",

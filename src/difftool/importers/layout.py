@@ -7,9 +7,9 @@
 Each part has a configuration, which names its class.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 CLASS: Final = "_class_name"
 UNET: Final = "unet"
@@ -34,11 +34,6 @@ def unet_folder(folder: Path) -> Path:
     """Return the folder of the U-Net: the folder itself, or one in a pipeline or training."""
     parts = (folder, *(folder / name for name in UNET_FOLDERS))
     return next((part for part in parts if (part / UNET_FILE).is_file()), folder)
-
-
-def is_part(config: Mapping[str, Any]) -> bool:
-    """Tell if a configuration describes a part."""
-    return CLASS in config
 
 
 def part_files(folder: Path) -> dict[str, Path]:

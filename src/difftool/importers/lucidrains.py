@@ -14,18 +14,9 @@ from difftool.diffusion.schedules import NoiseSchedule, cosine, from_betas, line
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError
 from difftool.importers.format import Format, Imported
-from difftool.importers.settings import Chosen, Setting, Settings
+from difftool.importers.settings import Chosen, Setting, Settings, fixed
 from difftool.importers.source import Source
-from difftool.importers.tensors import (
-    Weights,
-    as_step,
-    as_weights,
-    find_size,
-    outline,
-    replace_words,
-    take_unet,
-)
-from difftool.networks.linear_attention_unet import LinearAttentionUNet
+from difftool.importers.tensors import Weights, as_step, as_weights, find_size, replace_words, take
 
 IMAGE_SIZE: Final = Setting("image_size", int, usual="as given to GaussianDiffusion")
 SAMPLING_STEPS: Final = Setting("sampling_timesteps", int)
@@ -33,8 +24,8 @@ ETA: Final = Setting("ddim_sampling_eta", float, default=0.0)
 GROUPS: Final = Setting("resnet_block_groups", int, default=8)
 # Options of the library that leave no trace in the file, and for which we have one value.
 FIXED: Final = (
-    Setting("auto_normalize", bool, default=True, choices=(True,)),
-    Setting("sinusoidal_pos_emb_theta", float, default=10000.0, choices=(10000.0,)),
+    fixed("auto_normalize", True),
+    fixed("sinusoidal_pos_emb_theta", 10000.0),
 )
 
 # The first version whose attention has a memory, and the first that does not exist yet.
@@ -59,43 +50,34 @@ _BUFFERS: Final = {
 
 
 def _recognizes(source: Source) -> bool:
-    state = _states(source.content).get("raw")
-    return state is not None and state.keys() >= _SIGNS
+    content = source.content
+    return isinstance(content, Mapping) and as_weights(content.get("model")).keys() >= _SIGNS
 
 
-def _states(content: Any) -> dict[str, Weights]:
-    """Return the tensors of GaussianDiffusion, "raw", and their moving average, "ema"."""
-    states = {}
-    if isinstance(content, Mapping):
-        if raw := as_weights(content.get("model")):
-            states["raw"] = raw
-        ema = as_weights(content.get("ema")) or {}
-        prefix = "ema_model."
-        if any(name.startswith(prefix) for name in ema) and _has_begun(ema):
-            states["ema"] = {
-                name.removeprefix(prefix): value
-                for name, value in ema.items()
-                if name.startswith(prefix)
-            }
-    return states
-
-
-def _has_begun(ema: Weights) -> bool:
-    """Tell if averaging has begun; before that the "average" is the initial network."""
-    return "initted" not in ema or bool(ema["initted"].all())
+def _average(content: Mapping[str, Any]) -> Weights:
+    """Return the moving average; nothing until it has begun, when it is the initial network."""
+    ema = as_weights(content.get("ema"))
+    if "initted" in ema and not bool(ema["initted"].all()):
+        return {}
+    prefix = "ema_model."
+    return {n.removeprefix(prefix): value for n, value in ema.items() if n.startswith(prefix)}
 
 
 def _read(source: Source, settings: Settings) -> Imported:
     version = _version(source.content)
-    states = _states(source.content)
-    weights = "ema" if "ema" in states else "raw"
-    state = states[weights]
+    average = _average(source.content)
+    state = average or as_weights(source.content["model"])
     unet = {name.removeprefix("model."): v for name, v in state.items() if name not in _BUFFERS}
     schedule = _schedule(state)
-    arguments = network_arguments(unet)
-    chosen = _choose(settings, len(schedule), grouped="groups" in arguments)
-    if "groups" in arguments:
+    arguments = _network_arguments(unet)
+    # Only the norms of version 1 are in groups.
+    grouped = "downs.0.0.block1.norm.weight" in unet
+    sampling = replace(SAMPLING_STEPS, default=len(schedule))
+    chosen = settings.choose(IMAGE_SIZE, sampling, ETA, *([GROUPS] if grouped else []), *FIXED)
+    if grouped:
         arguments["groups"] = chosen[GROUPS]
+    network = NetworkCall("linear_attention_unet", arguments)
+    name = partial(_source_name, levels=len(arguments["multipliers"]))
     channels, size = arguments["in_channels"], chosen[IMAGE_SIZE]
     learned = arguments["out_channels"] == 2 * channels
     return Imported(
@@ -108,10 +90,10 @@ def _read(source: Source, settings: Settings) -> Imported:
             data_range=(-1.0, 1.0),
             learned_variance=learned,
         ),
-        network=NetworkCall("linear_attention_unet", arguments),
-        tensors=take_lucidrains(unet, arguments),
+        network=network,
+        tensors=take(_with_convolutions(unet), network, name),
         sampler=_sampler(chosen, len(schedule), learned),
-        weights=weights,
+        weights="ema" if average else "raw",
         chosen=chosen,
         files=source.files,
         step=as_step(source.content.get("step")),
@@ -122,7 +104,7 @@ def _read(source: Source, settings: Settings) -> Imported:
 def _version(content: Mapping[str, Any]) -> str:
     """Return the library's version; ArtefactError if that version has another network."""
     version = content.get("version")
-    numbers = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    numbers = re.match(r"(\d{1,3})\.(\d{1,3})", version) if isinstance(version, str) else None
     if not numbers or not _SINCE <= (int(numbers[1]), int(numbers[2])) < _BEFORE:
         raise ArtefactError(
             f"version {version} of denoising-diffusion-pytorch has saved it, and difftool imports "
@@ -132,12 +114,7 @@ def _version(content: Mapping[str, Any]) -> str:
     return str(version)
 
 
-def _choose(settings: Settings, steps: int, *, grouped: bool) -> Chosen:
-    sampling = replace(SAMPLING_STEPS, default=steps)
-    return settings.choose(IMAGE_SIZE, sampling, ETA, *([GROUPS] if grouped else []), *FIXED)
-
-
-def network_arguments(state: Weights) -> dict[str, Any]:
+def _network_arguments(state: Weights) -> dict[str, Any]:
     """Return the constructor arguments of these tensors' U-Net."""
     if "time_mlp.0.weights" in state:
         raise ArtefactError(
@@ -145,7 +122,8 @@ def network_arguments(state: Weights) -> dict[str, Any]:
             "does not import",
             "import one with the usual time embedding",
         )
-    levels = 1 + max(int(m[1]) for name in state if (m := re.match(r"downs\.(\d+)\.", name)))
+    found = [int(m[1]) for name in state if (m := re.match(r"downs\.(\d{1,3})\.", name))]
+    levels = 1 + max(found, default=0)
     channels = find_size(state, "time_mlp.1.weight", axis=1)
     widths = [
         find_size(state, f"downs.{level}.3.{'1.' if level < levels - 1 else ''}bias")
@@ -155,7 +133,7 @@ def network_arguments(state: Weights) -> dict[str, Any]:
     memories = [_shape(state, f"downs.{level}.2.mem_kv", 4) for level in range(levels)]
     full = [level for level in range(levels) if f"downs.{level}.2.to_out.weight" in state]
     in_channels, out_channels = _ends(state)
-    arguments = {
+    return {
         "in_channels": in_channels,
         "out_channels": out_channels,
         "channels": channels,
@@ -166,8 +144,6 @@ def network_arguments(state: Weights) -> dict[str, Any]:
         "head_channels": [shape[3 if i in full else 2] for i, shape in enumerate(memories)],
         "memory": memories[0][2 if 0 in full else 3],
     }
-    grouped = "downs.0.0.block1.norm.weight" in state
-    return {**arguments, "groups": GROUPS.default} if grouped else arguments
 
 
 def _ends(state: Weights) -> tuple[int, int]:
@@ -187,23 +163,19 @@ def _ends(state: Weights) -> tuple[int, int]:
     return takes, gives
 
 
-def take_lucidrains(state: Weights, arguments: Mapping[str, Any]) -> Weights:
-    """Return the tensors of the U-Net with these arguments.
+def _with_convolutions(state: Weights) -> Weights:
+    """Return the tensors with 2x2 convolutions of stride 2.
 
-    The library halves by pixel unshuffling and a 1x1 convolution, [out, 4 * in, 1, 1]. Ours is a
-    2x2 convolution of stride 2, which has the same weights in another shape.
+    The library halves by pixel unshuffling and a 1x1 convolution, [out, 4 * in, 1, 1]. Ours has the
+    same weights in another shape.
     """
-    network = outline(NetworkCall("linear_attention_unet", arguments))
-    assert isinstance(network, LinearAttentionUNet)
     halves = re.compile(r"downs\.\d+\.3\.1\.weight")
-    state = {
+    return {
         name: value.reshape(len(value), -1, 2, 2)
-        if halves.fullmatch(name) and value.shape[1] % 4 == 0
+        if halves.fullmatch(name) and value.ndim > 1 and value.numel() and value.shape[1] % 4 == 0
         else value
         for name, value in state.items()
     }
-    levels = len(arguments["multipliers"])
-    return take_unet(state, network, partial(_source_name, levels=levels), apart=False)
 
 
 def _source_name(name: str, levels: int) -> str:

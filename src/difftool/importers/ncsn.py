@@ -2,32 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
-
-import torch
 
 from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.schedules import geometric
 from difftool.diffusion.spec import ModelSpec
 from difftool.importers.format import Format, Imported
-from difftool.importers.settings import Chosen, Setting, Settings
+from difftool.importers.settings import Chosen, Setting, Settings, fixed
 from difftool.importers.source import Source
-from difftool.importers.tensors import (
-    Wanted,
-    Weights,
-    as_weights,
-    find_size,
-    outline,
-    replace_words,
-    take,
-)
-from difftool.networks.ncsn import NCSN
-from difftool.networks.refinenet import ConditionalInstanceNormPlus
+from difftool.importers.tensors import as_weights, find_size, replace_words, take
 
 IMAGE_SIZE: Final = Setting(
     "data.image_size", int, usual="28 for MNIST, 32 for CIFAR-10", also=("image_size",)
 )
-LOGIT: Final = Setting("data.logit_transform", bool, default=False, choices=(False,))
+LOGIT: Final = fixed("data.logit_transform", False)
 SIGMA_BEGIN: Final = Setting("model.sigma_begin", float, usual="1", also=("sigma_begin",))
 SIGMA_END: Final = Setting("model.sigma_end", float, usual="0.01", also=("sigma_end",))
 # In the published code these two are literals in a test function.
@@ -37,66 +26,36 @@ STEPS_EACH: Final = Setting("sampling.n_steps_each", int, default=100)
 _STAGES: Final = ("1", "2", "3", "4")
 
 
-def first_weights(source: Source) -> Weights | None:
-    """Return the weights: the first item of a list, or the whole content."""
-    return as_weights(source.first)
-
-
 def _recognizes(source: Source) -> bool:
-    state = first_weights(source)
-    return state is not None and {"begin_conv.weight", "normalizer.embed.weight"} <= state.keys()
+    return as_weights(source.first).keys() >= {"begin_conv.weight", "normalizer.embed.weight"}
 
 
 def _read(source: Source, settings: Settings) -> Imported:
     chosen = settings.choose(IMAGE_SIZE, SIGMA_BEGIN, SIGMA_END, LOGIT, STEP_SIZE, STEPS_EACH)
-    state = first_weights(source) or {}
+    state = as_weights(source.first)
     channels = find_size(state, "begin_conv.weight")
     in_channels = find_size(state, "end_conv.bias", "end_conv.weight")
     levels = find_size(state, "normalizer.embed.weight")
     arguments = {"in_channels": in_channels, "levels": levels, "channels": channels}
-    network = outline(NetworkCall("ncsn", arguments))
-    assert isinstance(network, NCSN)
+    network = NetworkCall("ncsn", arguments)
     size = chosen[IMAGE_SIZE]
     return Imported(
         spec=ModelSpec(
             shape=(in_channels, size, size),
             schedule=geometric(
-                levels=levels,
-                sigma_min=chosen[SIGMA_END],
-                sigma_max=chosen[SIGMA_BEGIN],
+                levels=levels, sigma_min=chosen[SIGMA_END], sigma_max=chosen[SIGMA_BEGIN]
             ),
             parameterization="score",
             cond="level",
             data_range=(0.0, 1.0),
         ),
-        network=NetworkCall("ncsn", arguments),
-        tensors=take_ncsn(state, network),
+        network=network,
+        tensors=take(state, network, partial(refinenet_name, stages=_STAGES, refines=_STAGES)),
         sampler=annealed_langevin(chosen, levels, denoise=False),
         weights="raw",
         chosen=chosen,
         files=source.files,
     )
-
-
-def take_ncsn(state: Weights, network: NCSN) -> Weights:
-    """Return the tensors of an NCSN; here the tables of all conditional norms are one."""
-    norms = {
-        name: module.channels
-        for name, module in network.named_modules()
-        if isinstance(module, ConditionalInstanceNormPlus)
-    }
-    wanted = {
-        name: Wanted(refinenet_name(name, _STAGES, _STAGES), tuple(value.shape))
-        for name, value in network.state_dict().items()
-        if name != "norms.weight"
-    }
-    levels = network.norms.num_embeddings
-    for name, channels in norms.items():
-        theirs = f"{refinenet_name(name, _STAGES, _STAGES)}.embed.weight"
-        wanted[name] = Wanted(theirs, (levels, 3 * channels))
-    taken = take(state, wanted)
-    taken["norms.weight"] = torch.cat([taken.pop(name) for name in norms], dim=1)
-    return taken
 
 
 def annealed_langevin(chosen: Chosen, levels: int, *, denoise: bool) -> SamplerCall:

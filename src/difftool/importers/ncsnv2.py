@@ -1,77 +1,73 @@
 """Read ermongroup/ncsnv2: NCSNv2, NCSNv2Deeper and NCSNv2Deepest of Song and Ermon 2020."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.schedules import NoiseSchedule, geometric, karras
 from difftool.diffusion.spec import ModelSpec
 from difftool.importers import ncsn
 from difftool.importers.format import Format, Imported
-from difftool.importers.settings import Chosen, Setting, Settings
+from difftool.importers.settings import Chosen, Setting, Settings, fixed
 from difftool.importers.source import Source
 from difftool.importers.tensors import (
-    Wanted,
     Weights,
-    as_decimal,
     as_weights,
     check_sigmas,
     find_size,
     listed_step,
-    outline,
     take,
+    with_sigmas,
 )
 
 RESCALED: Final = Setting("data.rescaled", bool, default=False)
 LEVELS: Final = Setting("model.num_classes", int, usual="232 for CIFAR-10", also=("num_classes",))
 SIGMA_BEGIN: Final = replace(ncsn.SIGMA_BEGIN, usual="50 for CIFAR-10")
-DIST: Final = Setting(
-    "model.sigma_dist", str, default="geometric", choices=("geometric", "uniform")
+DIST: Final = Setting("model.sigma_dist", str, "geometric", choices=("geometric", "uniform"))
+STEP_SIZE: Final = replace(
+    ncsn.STEP_SIZE, default=None, usual="6.2e-6 for CIFAR-10, 3.3e-6 for CelebA"
 )
-STEP_SIZE: Final = Setting(
-    ncsn.STEP_SIZE.name, float, usual="6.2e-6 for CIFAR-10, 3.3e-6 for CelebA"
-)
-STEPS_EACH: Final = Setting(ncsn.STEPS_EACH.name, int, default=5)
+STEPS_EACH: Final = replace(ncsn.STEPS_EACH, default=5)
 DENOISE: Final = Setting("sampling.denoise", bool, default=True)
 # Options of the published code for which our network has one value.
 FIXED: Final = (
     ncsn.LOGIT,
-    Setting("model.normalization", str, default="InstanceNorm++", choices=("InstanceNorm++",)),
-    Setting("model.nonlinearity", str, default="elu", choices=("elu",)),
-    Setting("model.spec_norm", bool, default=False, choices=(False,)),
+    fixed("model.normalization", "InstanceNorm++"),
+    fixed("model.nonlinearity", "elu"),
+    fixed("model.spec_norm", False),
 )
 
 _EMA: Final = 4  # its place in the list
 
 
 def _recognizes(source: Source) -> bool:
-    state = ncsn.first_weights(source)
-    return state is not None and {"begin_conv.weight", "normalizer.alpha"} <= state.keys()
+    return as_weights(source.first).keys() >= {"begin_conv.weight", "normalizer.alpha"}
 
 
 def _read(source: Source, settings: Settings) -> Imported:
-    state = ncsn.first_weights(source) or {}
+    state = as_weights(source.first)
     sigmas = state.pop("sigmas", None)
-    levels, begin, end = LEVELS, SIGMA_BEGIN, ncsn.SIGMA_END
-    if sigmas is not None and sigmas.ndim == 1 and len(sigmas):
-        levels = replace(levels, default=len(sigmas))
-        begin = replace(begin, default=as_decimal(sigmas[0]))
-        end = replace(end, default=as_decimal(sigmas[-1]))
+    levels = with_sigmas(sigmas, LEVELS, SIGMA_BEGIN, ncsn.SIGMA_END)
     chosen = settings.choose(
-        ncsn.IMAGE_SIZE, levels, begin, end, DIST, RESCALED, STEP_SIZE, STEPS_EACH, DENOISE, *FIXED
+        ncsn.IMAGE_SIZE, *levels, DIST, RESCALED, STEP_SIZE, STEPS_EACH, DENOISE, *FIXED
     )
     schedule = _schedule(chosen)
     if sigmas is not None:
         check_sigmas(sigmas, schedule)
     ema = as_weights(source.item(_EMA))
-    weights = state if ema is None else ema
     in_channels = find_size(state, "end_conv.bias", "end_conv.weight")
-    arguments: dict[str, Any] = {
+    multipliers = _multipliers(state)
+    arguments = {
         "in_channels": in_channels,
         "channels": find_size(state, "begin_conv.weight"),
-        "multipliers": _multipliers(state),
+        "multipliers": multipliers,
         "centered": chosen[RESCALED],
     }
+    network = NetworkCall("ncsnv2", arguments)
+    stages, refines = _numbers(len(multipliers))
+    name = partial(ncsn.refinenet_name, stages=stages, refines=refines)
     size = chosen[ncsn.IMAGE_SIZE]
     return Imported(
         spec=ModelSpec(
@@ -81,24 +77,14 @@ def _read(source: Source, settings: Settings) -> Imported:
             cond="level",
             data_range=(-1.0, 1.0) if chosen[RESCALED] else (0.0, 1.0),
         ),
-        network=NetworkCall("ncsnv2", arguments),
-        tensors=take_ncsnv2(weights, arguments),
+        network=network,
+        tensors=take(ema or state, network, name),
         sampler=ncsn.annealed_langevin(chosen, len(schedule), denoise=chosen[DENOISE]),
-        weights="raw" if ema is None else "ema",
+        weights="ema" if ema else "raw",
         chosen=chosen,
         files=source.files,
         step=listed_step(source),
     )
-
-
-def take_ncsnv2(state: Weights, arguments: dict[str, Any]) -> Weights:
-    """Return the tensors of the NCSNv2 with these arguments."""
-    stages, refines = _numbers(len(arguments["multipliers"]))
-    wanted = {
-        name: Wanted(ncsn.refinenet_name(name, stages, refines), tuple(value.shape))
-        for name, value in outline(NetworkCall("ncsnv2", arguments)).state_dict().items()
-    }
-    return take(state, wanted)
 
 
 def _multipliers(state: Weights) -> list[int]:
@@ -122,11 +108,12 @@ def _numbers(count: int) -> tuple[list[str], list[str]]:
 
 
 def _schedule(chosen: Chosen) -> NoiseSchedule:
-    levels = chosen[LEVELS]
-    least, most = chosen[ncsn.SIGMA_END], chosen[SIGMA_BEGIN]
+    spaced: Callable[..., NoiseSchedule] = geometric
     if chosen[DIST] == "uniform":
-        return karras(levels=levels, sigma_min=least, sigma_max=most, rho=1)
-    return geometric(levels=levels, sigma_min=least, sigma_max=most)
+        spaced = partial(karras, rho=1)
+    return spaced(
+        levels=chosen[LEVELS], sigma_min=chosen[ncsn.SIGMA_END], sigma_max=chosen[SIGMA_BEGIN]
+    )
 
 
 FORMAT: Final = Format(

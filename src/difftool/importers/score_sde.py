@@ -11,16 +11,10 @@ from difftool.diffusion.schedules import geometric, linear, sub_vp_sde, vp_sde
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, quoted
 from difftool.importers.format import Format, Imported
-from difftool.importers.score_sde_tensors import (
-    PREFIX,
-    SIGMAS,
-    averaged,
-    network_arguments,
-    take_score_sde,
-)
-from difftool.importers.settings import Chosen, Setting, Settings
+from difftool.importers.score_sde_tensors import PREFIX, averaged, network_arguments, take_listed
+from difftool.importers.settings import Chosen, Setting, Settings, fixed
 from difftool.importers.source import Source
-from difftool.importers.tensors import Weights, as_decimal, as_step, as_weights, check_sigmas
+from difftool.importers.tensors import Weights, as_step, as_weights, check_sigmas, with_sigmas
 
 IMAGE_SIZE: Final = Setting(
     "data.image_size", int, usual="32 for CIFAR-10, 256 for LSUN and faces, 1024 for FFHQ"
@@ -59,55 +53,51 @@ STEPS_EACH: Final = Setting("sampling.n_steps_each", int, default=1)
 FLOW: Final = Setting("sampling.probability_flow", bool, default=False)
 # Options of the published code for which our network and samplers have one value.
 FIXED: Final = (
-    Setting("model.name", str, default="ncsnpp", choices=("ncsnpp",)),
-    Setting("model.conditional", bool, default=True, choices=(True,)),
-    Setting("model.normalization", str, default="GroupNorm", choices=("GroupNorm",)),
-    Setting("model.nonlinearity", str, default="swish", choices=("swish",)),
-    Setting("model.resamp_with_conv", bool, default=True, choices=(True,)),
+    fixed("model.name", "ncsnpp"),
+    fixed("model.conditional", True),
+    fixed("model.normalization", "GroupNorm"),
+    fixed("model.nonlinearity", "swish"),
+    fixed("model.resamp_with_conv", True),
 )
 
 _LAST_LABEL: Final = 999  # the input of a VP network at time 1, for any number of steps
 _TIME_MIN: Final = 1e-3  # the last time of the authors' VP samplers
 
 
-def _state(source: Source) -> Weights | None:
-    return as_weights(source.content.get("model")) if isinstance(source.content, Mapping) else None
+def _state(source: Source) -> Weights:
+    return as_weights(source.content.get("model")) if isinstance(source.content, Mapping) else {}
 
 
-def _shadow(content: Mapping[str, Any]) -> list[Tensor] | None:
+def _shadow(content: Mapping[str, Any]) -> list[Tensor]:
     """Return the moving averages, which have no names."""
     ema = content.get("ema")
     shadow = ema.get("shadow_params") if isinstance(ema, Mapping) else None
-    named = as_weights({str(n): value for n, value in enumerate(shadow or [])})
-    return list(named.values()) if named else None
+    listed = shadow if isinstance(shadow, list | tuple) else []
+    return [*as_weights({str(n): value for n, value in enumerate(listed)}).values()]
 
 
 def _recognizes(source: Source) -> bool:
-    return any(name.startswith(f"{PREFIX}0.") for name in _state(source) or {})
+    return any(name.startswith(f"{PREFIX}0.") for name in _state(source))
 
 
 def _read(source: Source, settings: Settings) -> Imported:
-    state = _state(source) or {}
+    state = _state(source)
+    sigmas = state.pop("sigmas", None)
     arguments = network_arguments(state)
-    chosen = _choose(settings, arguments, state.get(SIGMAS))
-    arguments |= {
-        "fir": chosen[FIR],
-        "rescale": chosen[RESCALE],
-        "centered": chosen[CENTERED],
-    }
+    chosen = _choose(settings, arguments, sigmas)
+    arguments |= {"fir": chosen[FIR], "rescale": chosen[RESCALE], "centered": chosen[CENTERED]}
     _check_config(source.beside, arguments, chosen)
     spec = _spec(chosen, arguments)
-    if SIGMAS in state and spec.parameterization != "epsilon":
-        check_sigmas(state[SIGMAS], spec.schedule)
+    if sigmas is not None and spec.parameterization != "epsilon":
+        check_sigmas(sigmas, spec.schedule)
     shadow = _shadow(source.content)
-    taken = dict(state) if shadow is None else averaged(state, shadow)
-    taken.pop(SIGMAS, None)
+    network = NetworkCall("ncsnpp", arguments)
     return Imported(
         spec=spec,
-        network=NetworkCall("ncsnpp", arguments),
-        tensors=take_score_sde(taken, arguments),
+        network=network,
+        tensors=take_listed(averaged(state, shadow) if shadow else state, network),
         sampler=_sampler(chosen),
-        weights="raw" if shadow is None else "ema",
+        weights="ema" if shadow else "raw",
         chosen=chosen,
         files=source.files,
         step=as_step(source.content.get("step")),
@@ -130,13 +120,9 @@ def _choose(settings: Settings, arguments: dict[str, Any], sigmas: Tensor | None
     fir = FIR
     if "fir" in arguments:
         fir = replace(FIR, default=arguments["fir"], choices=(arguments["fir"],))
-    least, most, levels = SIGMA_MIN, SIGMA_MAX, LEVELS
-    if sigmas is not None and sigmas.ndim == 1 and len(sigmas):
-        levels = replace(levels, default=len(sigmas))
-        least = replace(least, default=as_decimal(sigmas[-1]))
-        most = replace(most, default=as_decimal(sigmas[0]))
-    elif not exploding:
-        most = replace(most, default=50.0)  # it has no effect then
+    # For other SDEs it has no effect, and need not be said.
+    most = SIGMA_MAX if exploding else replace(SIGMA_MAX, default=50.0)
+    levels, most, least = with_sigmas(sigmas, LEVELS, most, SIGMA_MIN)
     return settings.choose(
         IMAGE_SIZE,
         sde,
@@ -161,43 +147,37 @@ def _choose(settings: Settings, arguments: dict[str, Any], sigmas: Tensor | None
 
 def _spec(chosen: Chosen, arguments: Mapping[str, Any]) -> ModelSpec:
     size, levels = chosen[IMAGE_SIZE], chosen[LEVELS]
-    shape = (arguments["in_channels"], size, size)
-    data_range = (-1.0, 1.0) if chosen[CENTERED] else (0.0, 1.0)
+    common: dict[str, Any] = {
+        "shape": (arguments["in_channels"], size, size),
+        "data_range": (-1.0, 1.0) if chosen[CENTERED] else (0.0, 1.0),
+    }
     if chosen[SDE] == "vesde":
         return ModelSpec(
-            shape=shape,
+            **common,
             schedule=geometric(
                 levels=levels, sigma_min=chosen[SIGMA_MIN], sigma_max=chosen[SIGMA_MAX]
             ),
             parameterization="scaled_score" if chosen[BY_SIGMA] else "score",
             cond="quarter_log_sigma" if chosen[CONTINUOUS] else "level",
-            data_range=data_range,
         )
     least, most = chosen[BETA_MIN], chosen[BETA_MAX]
+    common |= {"parameterization": "epsilon", "cond": "timestep"}
     if not chosen[CONTINUOUS]:
-        return ModelSpec(
-            shape=shape,
-            schedule=linear(steps=levels, beta_start=least / levels, beta_end=most / levels),
-            parameterization="epsilon",
-            cond="timestep",
-            data_range=data_range,
-        )
+        betas = {"beta_start": least / levels, "beta_end": most / levels}
+        return ModelSpec(**common, schedule=linear(steps=levels, **betas))
     sde = vp_sde if chosen[SDE] == "vpsde" else sub_vp_sde
     return ModelSpec(
-        shape=shape,
+        **common,
         schedule=sde(levels=levels, beta_min=least, beta_max=most, time_min=_TIME_MIN),
-        parameterization="epsilon",
-        cond="timestep",
         timestep_scale=_LAST_LABEL * (1 - _TIME_MIN) / max(levels - 1, 1),
         timestep_start=_LAST_LABEL * _TIME_MIN,
-        data_range=data_range,
     )
 
 
 def _sampler(chosen: Chosen) -> SamplerCall:
     """Return the authors' sampler, on all levels and without clipping."""
-    predictor, corrector = chosen[PREDICTOR], chosen[CORRECTOR]
-    ancestral = predictor == "ancestral_sampling"
+    corrector = chosen[CORRECTOR]
+    ancestral = chosen[PREDICTOR] == "ancestral_sampling"
     arguments: dict[str, Any] = {"clip": False}
     if corrector != "none":
         arguments |= {
@@ -210,8 +190,7 @@ def _sampler(chosen: Chosen) -> SamplerCall:
     if ancestral:
         variance = "small" if chosen[SDE] == "vesde" else "large"
         return SamplerCall("ddpm", {"variance": variance, **arguments})
-    flow = chosen[FLOW]
-    return SamplerCall("probability_flow" if flow else "reverse_diffusion", arguments)
+    return SamplerCall("probability_flow" if chosen[FLOW] else "reverse_diffusion", arguments)
 
 
 def _check_config(beside: Mapping[str, Any], arguments: Mapping[str, Any], chosen: Chosen) -> None:

@@ -7,21 +7,19 @@ modules, numbered in the order in which they run, have the same places.
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
 
 from difftool.diffusion.calls import NetworkCall
 from difftool.errors import ArtefactError
-from difftool.importers.tensors import Weights, find_size, outline, take_unet
-from difftool.networks.ncsnpp import NCSNpp
+from difftool.importers.tensors import Weights, find_size, outline, take
 from difftool.networks.ncsnpp_layers import FourierEmbedding, InputSkip, ResidualBlock
 from difftool.networks.unet_layers import ResampleConv, SelfAttention
 
 PREFIX: Final = "all_modules."
-FREQUENCIES: Final = f"{PREFIX}0.W"  # the Fourier embedding's; a parameter that is never trained
-SIGMAS: Final = "sigmas"
-
+_FREQUENCIES: Final = f"{PREFIX}0.W"  # the Fourier embedding's; a parameter that is never trained
 _RESIDUAL: Final = {
     "norm1": "GroupNorm_0",
     "conv1": "Conv_0",
@@ -60,27 +58,24 @@ class Part(NamedTuple):
     name: str
 
 
-def take_score_sde(state: Weights, arguments: Mapping[str, Any]) -> Weights:
-    """Return the tensors of the network with these arguments; in the file NIN's are transposed."""
-    network = outline(NetworkCall("ncsnpp", arguments))
-    assert isinstance(network, NCSNpp)
+_END: Final = Part("unknown", "")  # after the last module
+
+
+def take_listed(state: Weights, call: NetworkCall) -> Weights:
+    """Return the tensors of the network that `call` builds; in the file NIN's are transposed."""
     state = {
         name: value.T if re.search(r"\.NIN_\d\.W$", name) and value.ndim == 2 else value
         for name, value in state.items()
     }
-    places = {name: (f"{PREFIX}{n}", m) for n, (name, m) in enumerate(_listed(network, ""))}
-    nin = arguments["resample"] == "conv"
-    source_name = partial(_source_name, places=places, fir=arguments["fir"], nin=nin)
-    return take_unet(state, network, source_name, apart=True)
+    places = {name: (f"{PREFIX}{n}", m) for n, (name, m) in enumerate(_listed(outline(call), ""))}
+    nin = call.arguments["resample"] == "conv"
+    source_name = partial(_source_name, places=places, fir=call.arguments["fir"], nin=nin)
+    return take(state, call, source_name, apart=True)
 
 
 def averaged(state: Weights, shadow: list[Tensor]) -> Weights:
-    """Return the state with its moving averages in place of the trained tensors.
-
-    The averages have no names. Their order is that of the trained parameters, which include neither
-    buffers nor the frequencies.
-    """
-    names = [name for name in state if name not in (SIGMAS, FREQUENCIES)]
+    """Return the state with its moving averages, which are in the order of the trained tensors."""
+    names = [name for name in state if name != _FREQUENCIES]
     if len(names) != len(shadow):
         raise ArtefactError(
             f"the file has {len(shadow)} moving averages for {len(names)} trained tensors",
@@ -95,18 +90,17 @@ def network_arguments(state: Weights) -> dict[str, Any]:
     They never tell "rescale" and "centered", and not always "fir".
     """
     parts = _parts(state)
-    first = next((n for n, part in enumerate(parts) if part.kind == "conv"), len(parts))
-    if first == len(parts):
+    first = next((n for n, part in enumerate(parts) if part.kind == "conv"), None)
+    if first is None:
         raise ArtefactError(
             "the tensors describe no network; no convolution", "check that the file is whole"
         )
-    conv_in = parts[first].name
-    channels = find_size(state, f"{conv_in}.weight", f"{conv_in}.bias")
-    in_channels = find_size(state, f"{conv_in}.weight", axis=1)
+    channels = _size(state, parts[first], "weight", "bias")
+    in_channels = _size(state, parts[first], "weight", axis=1)
     arguments: dict[str, Any] = {
         "in_channels": in_channels,
         "channels": channels,
-        "embedding": "fourier" if FREQUENCIES in state else "positional",
+        "embedding": "fourier" if _FREQUENCIES in state else "positional",
         **_down(state, parts[first + 1 :], channels),
         **_output(state, parts, in_channels),
     }
@@ -120,35 +114,31 @@ def network_arguments(state: Weights) -> dict[str, Any]:
 def _down(state: Weights, parts: list[Part], channels: int) -> dict[str, Any]:
     """Return the arguments that the way down tells; `parts` follow the first convolution."""
     blocks = _count_blocks(state, parts)
-    rest = iter(parts)
+    rest = chain(parts, repeat(_END))
     part, width = next(rest), channels
     widths: list[int] = []
     attention: set[int] = set()
     nin = any(p.kind == "residual" and f"{p.name}.NIN_0.W" in state for p in parts)
-    found = {
-        "input_pyramid": "none",
-        "combine": "sum",
-        "resample": "conv" if nin else "block",
-    }
+    found = {"input_pyramid": "none", "combine": "sum", "resample": "conv" if nin else "block"}
     while True:
         for _ in range(blocks):
             width = _outputs(state, part) if part.kind == "residual" else width
-            part = next(rest, part)
+            part = next(rest)
             if part.kind == "attention":
                 attention.add(len(widths))
-                part = next(rest, part)
+                part = next(rest)
         widths.append(width)
         if not _changes(state, part):
             break
-        part = next(rest, part)
+        part = next(rest)
         if part.kind == "combine":
             found["input_pyramid"] = "input_skip"
-            part = next(rest, part)
+            part = next(rest)
             if part.kind == "residual" and _inputs(state, part) == 2 * width:
                 found["combine"] = "cat"
         elif part.kind == "resample":
             found["input_pyramid"] = "residual"
-            part = next(rest, part)
+            part = next(rest)
     return found | {
         "blocks": blocks,
         "multipliers": [width // channels for width in widths],
@@ -174,9 +164,7 @@ def _output(state: Weights, parts: list[Part], in_channels: int) -> dict[str, An
     norms = [n for n, part in enumerate(parts) if part.kind == "norm"]
     if len(norms) < 2 or norms[0] + 1 == len(parts):
         return {"output_pyramid": "none"}
-    outputs = find_size(
-        state, *(f"{parts[norms[0] + 1].name}.{what}" for what in ("bias", "weight"))
-    )
+    outputs = _size(state, parts[norms[0] + 1], "bias", "weight")
     return {"output_pyramid": "output_skip" if outputs == in_channels else "residual"}
 
 
@@ -184,7 +172,7 @@ def _parts(state: Weights) -> list[Part]:
     """Return the modules that have tensors, in their order."""
     inside: dict[int, set[str]] = {}
     for name in state:
-        if found := re.match(rf"{re.escape(PREFIX)}(\d+)\.(.+)", name):
+        if found := re.match(rf"{re.escape(PREFIX)}(\d{{1,3}})\.(.+)", name):
             inside.setdefault(int(found[1]), set()).add(found[2])
     return [
         Part(_kind(state, f"{PREFIX}{place}", inside[place]), f"{PREFIX}{place}")
@@ -204,7 +192,7 @@ def _kind(state: Weights, name: str, inside: set[str]) -> str:
         return "combine"
     if "W" in words:
         return "fourier"
-    axes = state[f"{name}.weight"].ndim if "weight" in words else 0
+    axes = state[f"{name}.weight"].ndim if f"{name}.weight" in state else 0
     return {1: "norm", 2: "linear", 4: "conv"}.get(axes, "unknown")
 
 
@@ -217,12 +205,17 @@ def _changes(state: Weights, part: Part) -> bool:
 
 
 def _inputs(state: Weights, part: Part) -> int:
-    return find_size(state, *(f"{part.name}.GroupNorm_0.{what}" for what in ("weight", "bias")))
+    return _size(state, part, "GroupNorm_0.weight", "GroupNorm_0.bias")
 
 
 def _outputs(state: Weights, part: Part) -> int:
-    parts = ("GroupNorm_1.weight", "GroupNorm_1.bias", "Conv_0.bias", "Conv_1.bias", "Dense_0.bias")
-    return find_size(state, *(f"{part.name}.{what}" for what in parts))
+    tensors = "GroupNorm_1.weight", "GroupNorm_1.bias", "Conv_0.bias", "Conv_1.bias", "Dense_0.bias"
+    return _size(state, part, *tensors)
+
+
+def _size(state: Weights, part: Part, *tensors: str, axis: int = 0) -> int:
+    """Return the size of the first of these tensors of a module that is there."""
+    return find_size(state, *(f"{part.name}.{tensor}" for tensor in tensors), axis=axis)
 
 
 def _listed(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
@@ -244,7 +237,7 @@ def _source_name(
     place, module = places[ours]
     part, _, kind = name.removeprefix(f"{ours}.").rpartition(".")
     if isinstance(module, FourierEmbedding):
-        return FREQUENCIES
+        return _FREQUENCIES
     if isinstance(module, SelfAttention):
         return f"{place}.{_ATTENTION[part]}.{_NIN[kind] if part != 'norm' else kind}"
     if isinstance(module, ResidualBlock):

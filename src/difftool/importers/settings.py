@@ -30,6 +30,16 @@ class Setting:
     choices: tuple[Value, ...] = ()
     also: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return all names by which the value may be given."""
+        return (self.name, *self.also)
+
+
+def fixed(name: str, value: Value, *also: str) -> Setting:
+    """Return a setting that is imported with one value only, which is its default."""
+    return Setting(name, type(value), value, choices=(value,), also=also)
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -57,7 +67,7 @@ class Settings:
     """The given values: `said` by the user, which goes before the configuration file `beside`."""
 
     def __init__(self, said: Mapping[str, str], beside: Mapping[str, Any]) -> None:
-        self._said = dict(said)
+        self._said: Mapping[str, Any] = dict(said)
         self._beside = _flat(beside)
 
     def peek(self, setting: Setting) -> Any:
@@ -67,12 +77,10 @@ class Settings:
             UsageError: the user's value has another kind or cannot be imported.
             ArtefactError: the file's value has another kind or cannot be imported.
         """
-        for name in (setting.name, *setting.also):
-            if name in self._said:
-                return _checked(setting, self._said[name], UsageError)
-        for name in (setting.name, *setting.also):
-            if self._beside.get(name) is not None:
-                return _checked(setting, self._beside[name], ArtefactError)
+        for given, error in ((self._said, UsageError), (self._beside, ArtefactError)):
+            for name in setting.names:
+                if name in given:
+                    return _checked(setting, given[name], error)
         return setting.default
 
     def choose(self, *settings: Setting) -> Chosen:
@@ -82,7 +90,7 @@ class Settings:
             SettingsMissing: some must be given; the error names all of them.
             UsageError: the format has no such setting; or as `peek`.
         """
-        known = {name for setting in settings for name in (setting.name, *setting.also)}
+        known = {name for setting in settings for name in setting.names}
         for name in self._said:
             if name not in known:
                 names = ", ".join(setting.name for setting in settings)
@@ -90,9 +98,8 @@ class Settings:
         values = {setting.name: self.peek(setting) for setting in settings}
         if missing := [setting for setting in settings if values[setting.name] is None]:
             raise SettingsMissing(missing)
-        sources = self._said.keys() | {k for k, v in self._beside.items() if v is not None}
-        assumed = [s.name for s in settings if sources.isdisjoint((s.name, *s.also))]
-        return Chosen(values, tuple(assumed))
+        given = self._said.keys() | self._beside.keys()
+        return Chosen(values, tuple(s.name for s in settings if given.isdisjoint(s.names)))
 
 
 def _checked(setting: Setting, value: Any, error: type[DifftoolError]) -> Value:
@@ -123,19 +130,19 @@ def _converted(kind: type[Value], value: Any) -> Value | None:
         return None
     try:
         number = float(value)
-        if not math.isfinite(number):
-            return None
-        return number if kind is float else int(value) if number == int(value) else None
+        if kind is float:
+            return number if math.isfinite(number) else None
+        return int(value) if number == int(value) else None
     except (ValueError, OverflowError):
         return None
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings: {"model": {"ngf": 8}} becomes {"model.ngf": 8}."""
+    """Flatten nested mappings: {"model": {"ngf": 8, "ema": None}} becomes {"model.ngf": 8}."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
-        else:
+        elif value is not None:
             flat[f"{prefix}{key}"] = value
     return flat

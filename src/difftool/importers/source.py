@@ -21,7 +21,7 @@ from difftool.importers.plain_yaml import read_yaml
 CONFIGS: Final = ("config.yml", "config.yaml", "config.json", "flags.json")
 
 _PICKLE: Final = b"\x80"  # the first byte of a pickle of protocol 2 or later
-_TORCH_PROTOCOL: Final = 2  # the protocol of torch.save
+_TORCH_PROTOCOL: Final = b"\x02"  # the protocol of torch.save, which is a pickle's second byte
 _START: Final = 1 << 16  # bytes at a file's start that are searched
 
 
@@ -68,7 +68,7 @@ def open_source(path: Path) -> Source:
     config = next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
     configs: tuple[Path, ...] = () if config is None else (config,)
     beside = read_config(config)
-    if layout.is_part(beside):
+    if layout.CLASS in beside:
         parts = layout.part_files(folder)
         configs = tuple(parts.values())
         beside = {part: read_config(file) for part, file in parts.items()}
@@ -114,11 +114,14 @@ def read_config(path: Path | None) -> Mapping[str, Any]:
 
 
 def _holds_tensors(path: Path) -> bool:
-    if zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            return file.read(1) == _PICKLE or _is_safetensors(path)
+    try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
-    with open(path, "rb") as file:
-        return file.read(1) == _PICKLE or _is_safetensors(path)
+    except Exception:  # a broken archive; `load` says why it is refused
+        return True
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -143,7 +146,7 @@ def _refusal(path: Path, reason: str) -> ArtefactError | None:
             f"{path} asks to run {found[1]} when it is loaded, which weights need not do",
             "do not use it, unless you know its author; a state_dict of tensors needs no code",
         )
-    if start[:1] == _PICKLE and start[1] > _TORCH_PROTOCOL:
+    if start[:1] == _PICKLE and start[1:2] > _TORCH_PROTOCOL:
         return ArtefactError(
             f"{path} is a pickle of protocol {start[1]}, which may run anything when it is loaded",
             "save the state_dict of its network with torch.save, and import that",
