@@ -1,6 +1,8 @@
 """difftool bench: measure how fast a bundle runs here, alone and against peers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from difftool.runtime import Backend, Timing, Verification
     from difftool.verify import Side
 
+    Opening = Callable[..., Backend]  # `open_backend`, given all but name and precision
+
 EXAMPLES = """\b
 Examples:
   difftool bench
@@ -28,16 +32,8 @@ _SIZES: Final = "1,2,4,8,16,32"
 _GATE_STEPS: Final = 20  # of the runs whose outputs are compared
 _VERDICT: Final = ("passed", "step_error", "step_tolerance", "psnr_db", "psnr_tolerance_db")
 _HEADINGS: Final = (
-    "batch",
-    "on",
-    "first ms",
-    "ms/step",
-    "quartiles",
-    "p90",
-    "p99",
-    "ms/image",
-    "images/s",
-    "ratio",
+    *("batch", "on", "first ms", "ms/step", "quartiles", "p90", "p99"),
+    *("ms/image", "images/s", "ratio"),
 )
 
 
@@ -83,18 +79,22 @@ def bench(
     A ratio is a peer's time divided by that of the model.
     """
     from difftool.runtime import best_size, measure, open_backend, open_bundle, peak_memory
-    from difftool.verify import Report, Side
+    from difftool.verify import EXACT, TORCH, Report, Side
 
     sizes = _sizes(batch)
     trusted = tuple(trust or ())
     bundle = open_bundle(model)
     asked = options.sampler_call(sampler, steps, eta, assignments)
     program = options.choose_program(bundle, asked)
-    opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trusted)
-    own = Side(opened, precision)
-    peers = _peers(against, bundle, checkpoint, threads, trusted)
+    open_named = partial(open_backend, bundle, threads=threads, trusted=trusted)
+    own = Side(open_named(backend, precision=precision), precision)
+    open_torch = partial(_torch, bundle, checkpoint, threads, open_named)
+    names = (part.strip() for part in (against or "").split(","))
+    peers = [_peer(name, open_named, open_torch) for name in names if name]
     sides = {str(side): side for side in (own, *peers)}
-    reference = _reference(peers, bundle, checkpoint, threads)
+    reference = next((peer for peer in peers if peer.backend.name == TORCH), None)
+    if reference is None:
+        reference = Side(open_named(EXACT) if checkpoint is None else open_torch(), "fp32")
 
     short = _short(bundle, asked, program)
     parity = _parity(sides, reference, short, bundle, quiet=json)
@@ -111,15 +111,11 @@ def bench(
         "model": model,
         "program": program.name,
         "nfe": program.nfe,
-        "backend": opened.name,
+        "backend": own.backend.name,
         "precision": precision,
         "threads": threads or "all",
         "rounds": rounds,
-        "parity": {
-            "reference": str(reference),
-            "program": short.name,
-            **verdicts,
-        },
+        "parity": {"reference": str(reference), "program": short.name, **verdicts},
         "results": [
             _result(name, subject, found, program.nfe, valid=valid)
             for found in timings
@@ -150,43 +146,25 @@ def _sizes(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _peers(
-    against: str | None,
-    bundle: "Bundle",
-    checkpoint: Path | None,
-    threads: int | None,
-    trusted: "Collection[str]",
-) -> "list[Side]":
-    from difftool.runtime import open_backend
+def _peer(name: str, open_named: "Opening", open_torch: "Callable[[], Backend]") -> "Side":
     from difftool.verify import TORCH, Side
 
-    peers = []
-    for name in (part.strip() for part in (against or "").split(",") if part.strip()):
-        kind, _, precision = name.partition(":")
-        precision = precision or "fp32"
-        if name == "diffusers":
-            raise UsageError(
-                "difftool bench does not run diffusers", "run benchmarks/against_peers.py"
-            )
-        if name == TORCH:
-            peers.append(Side(_torch(bundle, checkpoint, threads, trusted), precision))
-        else:
-            opened = open_backend(
-                bundle, kind, threads=threads, precision=precision, trusted=trusted
-            )
-            peers.append(Side(opened, precision))
-    return peers
+    if name == "diffusers":
+        raise UsageError("difftool bench does not run diffusers", "run benchmarks/against_peers.py")
+    if name == TORCH:
+        return Side(open_torch(), "fp32")
+    kind, _, precision = name.partition(":")
+    precision = precision or "fp32"
+    return Side(open_named(kind, precision=precision), precision)
 
 
 def _torch(
-    bundle: "Bundle", checkpoint: Path | None, threads: int | None, trusted: "Collection[str]" = ()
+    bundle: "Bundle", checkpoint: Path | None, threads: int | None, open_named: "Opening"
 ) -> "Backend":
     """Open the checkpoint in PyTorch, or else the bundle's TorchScript."""
-    from difftool.runtime import open_backend
-
     if checkpoint is None:
         try:
-            return open_backend(bundle, "torchscript", threads=threads, trusted=trusted)
+            return open_named("torchscript")
         except MissingDependencyError as error:
             raise UsageError(
                 "torch needs the checkpoint that the bundle was exported from",
@@ -201,21 +179,6 @@ def _torch(
         torch.set_num_threads(threads)
     loaded = load_origin(bundle, checkpoint)
     return Eager(loaded.network, loaded.spec, bundle.features)
-
-
-def _reference(
-    peers: "Sequence[Side]", bundle: "Bundle", checkpoint: Path | None, threads: int | None
-) -> "Side":
-    """Return the side to compare with: PyTorch, or else step.onnx on ONNX Runtime."""
-    from difftool.runtime import open_backend
-    from difftool.verify import EXACT, TORCH, Side
-
-    for peer in peers:
-        if peer.backend.name == TORCH:
-            return peer
-    if checkpoint is not None:
-        return Side(_torch(bundle, checkpoint, threads), "fp32")
-    return Side(open_backend(bundle, EXACT, threads=threads), "fp32")
 
 
 def _short(bundle: "Bundle", asked: SamplerCall, program: "Program") -> "Program":
@@ -240,20 +203,20 @@ def _parity(
 ) -> "dict[str, Verification]":
     from difftool.verify import verify_sides
 
-    with progress(len(sides) * len(program), quiet=quiet) as advance:
+    done, total = count(1), len(sides) * len(program)
+    with progress(quiet=quiet) as tell:
+
+        def on_row(*_: int) -> None:
+            tell(next(done), total)
+
         return {
-            name: verify_sides(bundle, side, reference, program, n=1, on_row=lambda *_: advance())
+            name: verify_sides(bundle, side, reference, program, n=1, on_row=on_row)
             for name, side in sides.items()
         }
 
 
 def _result(
-    name: str,
-    subject: str,
-    found: "Mapping[str, Timing]",
-    nfe: int,
-    *,
-    valid: Mapping[str, bool],
+    name: str, subject: str, found: "Mapping[str, Timing]", nfe: int, *, valid: Mapping[str, bool]
 ) -> dict[str, Any]:
     """Return the figures of one side at one batch size; none if its outputs are INVALID."""
     import numpy as np
