@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,37 +28,29 @@ DRIVER = Path(__file__).with_name("draw.mjs")
 Draw = Callable[..., dict[str, Any]]
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A server of files that does not write of every request."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
-def draw(node: str, chromium: str, modules: Path, tmp_path: Path) -> Iterator[Draw]:
+def draw(node: str, chromium: str, modules: Path, tmp_path: Path) -> Draw:
     """Write the page of a model, open it and draw; returns what the driver found."""
-    servers: list[ThreadingHTTPServer] = []
 
     def run(model: str | Path, *, stop: bool = False, **fields: Any) -> dict[str, Any]:
         bundle = read_bundle(find_bundle(model))
         site = tmp_path / "site"
         web(bundle, site, runtime=modules, title=Path(model).name)
-        handler = functools.partial(Quiet, directory=site)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/"
-        task = {
-            "modules": str(modules),
-            "chromium": chromium,
-            "url": url,
-            "fields": {"live": True, **fields},
-            "stop": stop,
-            "screenshot": str(tmp_path / "page.png"),
-        }
-        command = [node, str(DRIVER), json.dumps(task)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=site)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            url = f"http://127.0.0.1:{server.server_port}/"
+            task = {
+                "modules": str(modules),
+                "chromium": chromium,
+                "url": url,
+                "fields": {"live": True, **fields},
+                "stop": stop,
+                "screenshot": str(tmp_path / "page.png"),
+            }
+            command = [node, str(DRIVER), json.dumps(task)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            server.shutdown()
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         assert found["faults"] == []
@@ -66,10 +58,7 @@ def draw(node: str, chromium: str, modules: Path, tmp_path: Path) -> Iterator[Dr
         assert [asked for asked in found["requests"] if not asked.startswith(own)] == []
         return found
 
-    yield run
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return run
 
 
 def assert_drawn(found: dict[str, Any], model: Model, samples: np.ndarray) -> None:

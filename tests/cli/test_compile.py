@@ -12,7 +12,7 @@ import difftool as library
 from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.files import sha256_of
-from tests.cli.conftest import Command, tree
+from tests.cli.conftest import Command, Refusal, tree
 
 NO_TENSORRT = "import sys; sys.modules['tensorrt'] = sys.modules['tensorrt_rtx'] = None"
 INSTALL = (
@@ -88,11 +88,10 @@ def test_export_adds_an_engine(difftool: Command, points_checkpoint: Path, tmp_p
     ],
 )
 def test_refused_engines(
-    difftool: Command, lines: Lines, tmp_path: Path, options: tuple[str, ...], wrong: str
+    refuses: Refusal, lines: Lines, options: tuple[str, ...], wrong: str
 ) -> None:
     for line in lines:
-        difftool(*line, "--trt", *options).refused(2, wrong)
-    assert tree(tmp_path) == {}
+        refuses([*line, "--trt", *options], 2, wrong)
 
 
 def test_options_of_an_engine_want_one(difftool: Command, points_checkpoint: Path) -> None:
@@ -181,7 +180,6 @@ def test_a_packed_program(difftool: Command, tiny_bundle: Path, tmp_path: Path) 
     ],
 )
 def test_refused_samplers(
-    difftool: Command, tiny_bundle: Path, options: tuple[str, ...], code: int, hint: str
+    refuses: Refusal, tiny_bundle: Path, options: tuple[str, ...], code: int, hint: str
 ) -> None:
-    difftool("compile", tiny_bundle, *options).refused(code, "", hint)
-    assert tree(Path()) == {}
+    refuses(["compile", tiny_bundle, *options], code, "", hint)

@@ -9,7 +9,7 @@ import pytest
 
 from difftool.diffusion.samplers import SAMPLERS
 from difftool.runtime.shipped import find_bundle
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Refusal
 
 LEVELS = {"ddpm-mnist": 1000, "ncsn-mnist": 10, "points": 5}
 
@@ -77,9 +77,8 @@ def test_the_shipped_models_correct_by_norms(
     ],
     indirect=["model"],
 )
-def test_a_refusal_says_what_would_do(model: Path, line: str, hint: str, difftool: Command) -> None:
-    difftool("sample", model, "--sampler", *line.split()).refused(2, "", hint)
-    assert list(Path().iterdir()) == []
+def test_a_refusal_says_what_would_do(model: Path, line: str, hint: str, refuses: Refusal) -> None:
+    refuses(["sample", model, "--sampler", *line.split()], 2, "", hint)
 
 
 def test_every_sampler_is_listed_with_its_arguments_and_source(difftool: Command) -> None:
