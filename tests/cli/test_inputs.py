@@ -118,6 +118,7 @@ def test_the_white_of_a_mask_is_filled(tmp_path: Path) -> None:
         (["--grey", "three.npz"], 2, "needs a model of colour images"),
         (["--between", "0"], 2, "does not name two samples"),
         (["--between", "0,-1"], 2, "does not name two samples"),
+        (["--between", "0," + "1" * 5000], 2, "does not name two samples"),
     ],
 )
 def test_bad_inputs(

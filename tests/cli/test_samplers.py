@@ -74,6 +74,7 @@ def test_the_shipped_models_correct_by_norms(
         ("ncsn-mnist", "heun --steps 50", "use 1 to 19 steps; annealed_langevin takes more"),
         ("ncsn-mnist", "repaint --steps 92", "use 1 to 91 steps; annealed_langevin takes more"),
         ("points", "predictor_corrector --arg corrector=adaptive", "export it again: --with norms"),
+        ("points", "ddim --arg clip=" + "[" * 5000, "give one of type bool"),
     ],
     indirect=["model"],
 )

@@ -140,10 +140,10 @@ def bench(
 
 
 def _sizes(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    sizes = options.numbers(text)
+    if not sizes or 0 in sizes:
         raise UsageError(f"--batch {text!r} names no sizes", f"write them like {_SIZES}")
-    return sorted({int(part) for part in parts})
+    return sorted(set(sizes))
 
 
 def _peer(name: str, open_named: "Opening", open_torch: "Callable[[], Backend]") -> "Side":

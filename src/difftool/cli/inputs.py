@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from difftool.cli.options import numbers
 from difftool.diffusion import ModelSpec
 from difftool.errors import ArtefactError, UsageError
 from difftool.runtime import Edit, is_image
@@ -63,8 +64,13 @@ def read_inputs(
         found.edit = colorize(_grey(read_samples(grey, spec), spec))
         found.record |= {"grey": str(grey)}
     if between is not None:
-        found.between = _pair(between)
-        found.record |= {"between": list(found.between)}
+        ends = numbers(between)
+        if len(ends) != 2:
+            raise UsageError(
+                f"--between {between!r} does not name two samples", "write --between 0,1"
+            )
+        found.between = ends[0], ends[1]
+        found.record |= {"between": ends}
     if init is not None:
         found.init = read_samples(init, spec)
         found.strength = _STRENGTH if strength is None else strength
@@ -172,10 +178,3 @@ def _reading(path: Path, what: str, hint: str) -> Iterator[None]:
         raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
     except Exception as error:  # Pillow's and numpy's errors have no common base
         raise ArtefactError(f"{path} cannot be read as {what}", hint) from error
-
-
-def _pair(text: str) -> tuple[int, int]:
-    first, comma, second = text.partition(",")
-    if not comma or not first.strip().isdecimal() or not second.strip().isdecimal():
-        raise UsageError(f"--between {text!r} does not name two samples", "write --between 0,1")
-    return int(first), int(second)

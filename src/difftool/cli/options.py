@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "ddpm-mnist"
 MAX_WORK = 10**12  # as in difftool.runtime.model, which --help must not import
 SOURCES = "a folder of images, a parquet file, a hub name, digits, or a 2-D toy"
+_NUMBER = re.compile(r"\d{1,10}")
 NEW_FOLDER = "Folder to make, complete or not at all."  # the help of --out
 
 
@@ -127,6 +128,12 @@ def assigned(words: Iterable[str] | None, option: str) -> dict[str, str]:
     return values
 
 
+def numbers(text: str) -> list[int]:
+    """Return the numbers of "1,8,64"; none if one of them is not whole, or has over 10 digits."""
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(map(_NUMBER.fullmatch, parts)) else []
+
+
 def sampler_call(
     sampler: str | None, steps: int | None, eta: float | None, assignments: Iterable[str] | None
 ) -> SamplerCall:
@@ -221,5 +228,5 @@ def _read_labels(part: str, text: str, spec: "ModelSpec") -> range:
 def _read_value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         return text

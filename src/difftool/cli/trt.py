@@ -4,6 +4,7 @@ from typing import Annotated
 
 from typer import Option
 
+from difftool.cli.options import numbers
 from difftool.errors import UsageError
 
 Precision = Annotated[
@@ -32,8 +33,7 @@ PROFILE = "1,8,64"
 
 def profile_from(text: str) -> tuple[int, int, int]:
     """Read the three sizes of "min,opt,max"; UsageError if they are not three numbers."""
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+    sizes = numbers(text)
+    if len(sizes) != 3:
         raise UsageError(f"--profile {text!r} is not three numbers", "write it like 1,8,64")
-    least, expected, most = (int(part) for part in parts)
-    return least, expected, most
+    return sizes[0], sizes[1], sizes[2]
