@@ -12,7 +12,7 @@ import pytest
 
 from difftool.cli import main
 
-# As if PyTorch were not installed, which other libraries look for, too.
+# Hides PyTorch, also from the libraries that look for it without an import.
 WITHOUT_TORCH = """
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
@@ -27,7 +27,7 @@ ENTRY = "import sys; from difftool.cli import main; sys.exit(main())"
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left behind."""
+    """The end of a command: its exit code, and what it printed."""
 
     code: int
     out: str
@@ -98,13 +98,13 @@ def command(arguments: Sequence[object], setup: str = "") -> list[str]:
     return [sys.executable, "-c", f"{setup}\n{ENTRY}", *map(str, arguments)]
 
 
-def tree(folder: Path) -> dict[str, object]:
+def tree(folder: Path) -> dict[str, bytes | Path]:
     """Return all below a folder: files with their content, links with their aim, and folders."""
     return {
         str(path): path.readlink()
         if path.is_symlink()
         else path.read_bytes()
         if path.is_file()
-        else None
+        else b""
         for path in folder.rglob("*")
     }

@@ -34,7 +34,7 @@ class HubServer(ThreadingHTTPServer):
 
     @property
     def endpoint(self) -> str:
-        """What HF_ENDPOINT is to be."""
+        """The value of HF_ENDPOINT that leads here."""
         return f"http://127.0.0.1:{self.server_port}"
 
     @property

@@ -1,4 +1,4 @@
-"""What all commands share: help, version, errors, exit codes, and what is imported when."""
+"""Help, version, errors, exit codes and late imports, which all commands share."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def test_help_lists_every_command(difftool: Command) -> None:
     done = difftool("--help")
     assert (done.code, done.err) == (0, "")
     assert all(f"\n  {name} " in done.out for name in COMMANDS)
-    assert difftool().out == done.out  # nothing asked is help asked
+    assert difftool().out == done.out  # a line without words asks for help
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *INNER])
@@ -79,7 +79,7 @@ def test_a_shell_is_told_how_a_line_goes_on(line: str, answers: str, spawn: Comm
 
 
 def test_completion_is_installed(tmp_path: Path) -> None:
-    """It is that of the shell that runs the command."""
+    """The shell that runs the command gets it."""
     install = shlex.join(command(["--install-completion"]))
     ask = "source .bashrc; complete -p difftool"
     done = subprocess.run(

@@ -93,8 +93,7 @@ def test_people_get_an_outline(difftool: Command, digits: Path) -> None:
     assert "sure" in lines
 
 
-def test_images_of_another_size(difftool: Command, digits: Path, tmp_path: Path) -> None:
-    """They get the samples' size and mode."""
+def test_images_of_another_size_are_scaled(difftool: Command, digits: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for index in range(8):
         noise = np.random.default_rng(index).integers(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -21,7 +21,7 @@ FLAGS = {"num_heads": 1, "diffusion_steps": 1000, "noise_schedule": "linear", "i
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What somebody publishes: weights and their flags, and much that nobody may fetch."""
+    """A published model: weights and their flags, and much that nobody may fetch."""
     folder = tmp_path_factory.mktemp("model")
     torch.save(SMALL.random_state(), folder / "ema.pt")
     torch.save({}, folder / "optimizer.pt")
@@ -58,7 +58,7 @@ def hub(
 def test_import_in_a_process_of_its_own(
     spawn: Command, hub: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With nothing but the hub's own environment variables set."""
+    """Only the hub's own environment variables are set."""
     monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))

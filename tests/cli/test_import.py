@@ -19,7 +19,7 @@ SMALL = Shape(widths=(32,), attention=(), updown=False, outputs=3)
 
 
 class Planted:
-    """What is unpickled to a call."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self._command = f"touch {marker}"

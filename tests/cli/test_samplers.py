@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from difftool.cli import options
 from difftool.diffusion.samplers import SAMPLERS
+from difftool.runtime import Model, load
 from difftool.runtime.shipped import find_bundle
 from tests.cli.conftest import Command, Refusal
 
@@ -32,16 +34,18 @@ RUNS = [
 ]
 
 
-def draws(difftool: Command, model: Path, *line: object) -> None:
-    """Demand finite samples in silence; `line` may ask for more than one."""
-    done = difftool("sample", model, "-n", 1, "--threads", 1, "--out", "a.npy", *line)
-    assert (done.code, done.err) == (0, "")
-    assert np.isfinite(np.load("a.npy")).all()
+@pytest.fixture(scope="module")
+def opened(points_bundle: Path) -> dict[str, Model]:
+    return {name: load(points_bundle if name == "points" else name, threads=1) for name in LEVELS}
 
 
-@pytest.mark.parametrize(("model", "sampler", "steps"), RUNS, indirect=["model"])
-def test_every_name_draws_samples(model: Path, sampler: str, steps: int, difftool: Command) -> None:
-    draws(difftool, model, "--sampler", sampler, "--steps", steps)
+@pytest.mark.parametrize(("name", "sampler", "steps"), RUNS)
+def test_every_name_draws_samples(
+    name: str, sampler: str, steps: int, opened: dict[str, Model]
+) -> None:
+    call = options.sampler_call(sampler, steps, None, None)
+    program = options.choose_program(opened[name].bundle, call)
+    assert np.isfinite(opened[name].sample(program, n=1)).all()
 
 
 @pytest.mark.parametrize("model", LEVELS, indirect=True)
@@ -59,7 +63,9 @@ def test_the_shipped_models_correct_by_norms(
     model: Path, corrector: str, difftool: Command
 ) -> None:
     line = ("--sampler", "predictor_corrector", "--steps", 4, "--arg", f"corrector={corrector}")
-    draws(difftool, model, *line, "-n", 2)
+    done = difftool("sample", model, *line, "-n", 2, "--threads", 1, "--out", "a.npy")
+    assert (done.code, done.err) == (0, "")
+    assert np.isfinite(np.load("a.npy")).all()
 
 
 @pytest.mark.parametrize(
