@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,11 @@ def test_without_torch(
         assert "torch" not in done.err  # the doctor needs none of it
 
 
-def test_sampling_without_onnxruntime(spawn: Command, points_bundle: Path) -> None:
-    done = spawn("sample", points_bundle, setup="import sys; sys.modules['onnxruntime'] = None")
+def test_sampling_without_onnxruntime(
+    difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = difftool("sample", points_bundle)
     done.refused(4, "onnxruntime is not installed", "run: pip install 'difftool[cpu]'")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,8 @@ import difftool as library
 from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.files import sha256_of
-from tests.cli.conftest import Command, Refusal, tree
+from tests.cli.conftest import Command, Refusal
 
-NO_TENSORRT = "import sys; sys.modules['tensorrt'] = sys.modules['tensorrt_rtx'] = None"
 INSTALL = (
     "run: pip install 'difftool[trt-rtx]', or for GPUs of data centres: "
     "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'"
@@ -99,11 +99,11 @@ def test_options_of_an_engine_want_one(difftool: Command, points_checkpoint: Pat
     done.refused(2, "", "hint: add --trt")
 
 
-def test_without_tensorrt(spawn: Command, lines: Lines, tmp_path: Path) -> None:
+def test_without_tensorrt(refuses: Refusal, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
     for line in lines:
-        done = spawn(*line, "--trt", "--gpu", "sm89", setup=NO_TENSORRT)
-        done.refused(4, "error: TensorRT is not installed", INSTALL)
-    assert tree(tmp_path) == {}
+        refuses([*line, "--trt", "--gpu", "sm89"], 4, "error: TensorRT is not installed", INSTALL)
 
 
 def draw(path: Path, **given: np.ndarray) -> np.ndarray:
