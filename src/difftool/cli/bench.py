@@ -1,6 +1,7 @@
 """difftool bench: measure how fast a bundle runs here, alone and against peers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -185,11 +186,9 @@ def _short(bundle: "Bundle", asked: SamplerCall, program: "Program") -> "Program
     """Return the same program in fewer steps, if the sampler has one."""
     for steps in (_GATE_STEPS, len(bundle.spec.schedule)):
         if steps < program.nfe:
-            try:
-                shorter = SamplerCall(asked.name, {**asked.arguments, "steps": steps})
+            shorter = SamplerCall(asked.name, {**asked.arguments, "steps": steps})
+            with suppress(UsageError):  # not every sampler takes every number of steps
                 return options.choose_program(bundle, shorter)
-            except UsageError:  # not every sampler takes every number of steps
-                continue
     return program
 
 
@@ -243,13 +242,13 @@ def _result(
 def _print(record: Mapping[str, Any]) -> None:
     shown = ("model", "program", "nfe", "threads", "rounds", "parity")
     report({key: record[key] for key in shown}, as_json=False)
-    _print_table([_HEADINGS, *(_cells(result) for result in record["results"])])
+    rows = [_HEADINGS, *(_cells(result) for result in record["results"])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
     peak = record["peak_memory_mib"]
-    last = {
-        "best max_batch": record["best_max_batch"],
-        "peak memory": None if peak is None else f"{peak:.0f} MiB",
-    }
-    report(last, as_json=False)
+    memory = None if peak is None else f"{peak:.0f} MiB"
+    report({"best max_batch": record["best_max_batch"], "peak memory": memory}, as_json=False)
 
 
 def _cells(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -269,10 +268,3 @@ def _cells(result: Mapping[str, Any]) -> tuple[str, ...]:
         f"{result['images_per_second']:.4g}",
         f"{result['ratio']:.3g}" if "ratio" in result else "",
     )
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
