@@ -28,15 +28,27 @@ DRIVER = Path(__file__).with_name("draw.mjs")
 Draw = Callable[..., dict[str, Any]]
 
 
+@pytest.fixture(scope="module")
+def site(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | Path], Path]:
+    """Write the page of a model, once for all tests, and return its folder."""
+
+    @functools.cache
+    def write(model: str | Path) -> Path:
+        folder = tmp_path_factory.mktemp("page") / "site"
+        web(read_bundle(find_bundle(model)), folder, runtime=modules, title=Path(model).name)
+        return folder
+
+    return write
+
+
 @pytest.fixture
-def draw(node: str, chromium: str, modules: Path, tmp_path: Path) -> Draw:
-    """Write the page of a model, open it and draw; returns what the driver found."""
+def draw(
+    node: str, chromium: str, modules: Path, site: Callable[..., Path], tmp_path: Path
+) -> Draw:
+    """Open the page of a model and draw; returns what the driver found."""
 
     def run(model: str | Path, *, stop: bool = False, **fields: Any) -> dict[str, Any]:
-        bundle = read_bundle(find_bundle(model))
-        site = tmp_path / "site"
-        web(bundle, site, runtime=modules, title=Path(model).name)
-        handler = functools.partial(SimpleHTTPRequestHandler, directory=site)
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=site(model))
         with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}/"
