@@ -1,4 +1,4 @@
-"""Node, Chromium and what npm installs; where one is missing the test says which. CI has all."""
+"""Node, Chromium and what npm installs. A test names the one that is missing; CI has all."""
 
 import os
 import shutil

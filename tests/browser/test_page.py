@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,37 +28,41 @@ DRIVER = Path(__file__).with_name("draw.mjs")
 Draw = Callable[..., dict[str, Any]]
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A server of files that does not write of every request."""
+@pytest.fixture(scope="module")
+def site(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | Path], Path]:
+    """Write the page of a model, once for all tests, and return its folder."""
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+    @functools.cache
+    def write(model: str | Path) -> Path:
+        folder = tmp_path_factory.mktemp("page") / "site"
+        web(read_bundle(find_bundle(model)), folder, runtime=modules, title=Path(model).name)
+        return folder
+
+    return write
 
 
 @pytest.fixture
-def draw(node: str, chromium: str, modules: Path, tmp_path: Path) -> Iterator[Draw]:
-    """Write the page of a model, open it and draw; returns what the driver found."""
-    servers: list[ThreadingHTTPServer] = []
+def draw(
+    node: str, chromium: str, modules: Path, site: Callable[..., Path], tmp_path: Path
+) -> Draw:
+    """Open the page of a model and draw; returns what the driver found."""
 
     def run(model: str | Path, *, stop: bool = False, **fields: Any) -> dict[str, Any]:
-        bundle = read_bundle(find_bundle(model))
-        site = tmp_path / "site"
-        web(bundle, site, runtime=modules, title=Path(model).name)
-        handler = functools.partial(Quiet, directory=site)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/"
-        task = {
-            "modules": str(modules),
-            "chromium": chromium,
-            "url": url,
-            "fields": {"live": True, **fields},
-            "stop": stop,
-            "screenshot": str(tmp_path / "page.png"),
-        }
-        command = [node, str(DRIVER), json.dumps(task)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=site(model))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            url = f"http://127.0.0.1:{server.server_port}/"
+            task = {
+                "modules": str(modules),
+                "chromium": chromium,
+                "url": url,
+                "fields": {"live": True, **fields},
+                "stop": stop,
+                "screenshot": str(tmp_path / "page.png"),
+            }
+            command = [node, str(DRIVER), json.dumps(task)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            server.shutdown()
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         assert found["faults"] == []
@@ -66,10 +70,7 @@ def draw(node: str, chromium: str, modules: Path, tmp_path: Path) -> Iterator[Dr
         assert [asked for asked in found["requests"] if not asked.startswith(own)] == []
         return found
 
-    yield run
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return run
 
 
 def assert_drawn(found: dict[str, Any], model: Model, samples: np.ndarray) -> None:

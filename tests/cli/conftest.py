@@ -1,7 +1,6 @@
 """Running a command: in this process if that is enough, or in one of its own."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import pytest
 
 from difftool.cli import main
 
-# As if PyTorch were not installed, which other libraries look for, too.
+# Hides PyTorch, also from the libraries that look for it without an import.
 WITHOUT_TORCH = """
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
@@ -28,7 +27,7 @@ ENTRY = "import sys; from difftool.cli import main; sys.exit(main())"
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left behind."""
+    """The end of a command: its exit code, and what it printed."""
 
     code: int
     out: str
@@ -50,6 +49,7 @@ class Done:
 
 
 Command = Callable[..., Done]
+Refusal = Callable[..., None]
 
 
 @pytest.fixture
@@ -66,6 +66,18 @@ def difftool(
         return Done(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def refuses(difftool: Command) -> Refusal:
+    """Demand that a command line is refused, and that nothing in `tmp_path` changes."""
+
+    def check(line: Sequence[object], code: int, message: str, hint: str = "") -> None:
+        before = tree(Path())
+        difftool(*line).refused(code, message, hint)
+        assert tree(Path()) == before
+
+    return check
 
 
 @pytest.fixture
@@ -86,10 +98,13 @@ def command(arguments: Sequence[object], setup: str = "") -> list[str]:
     return [sys.executable, "-c", f"{setup}\n{ENTRY}", *map(str, arguments)]
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder with its content, and every folder with none."""
-    found = {}
-    for parent, folders, files in os.walk(folder):
-        found |= {os.path.join(parent, name): b"" for name in folders}
-        found |= {os.path.join(parent, name): Path(parent, name).read_bytes() for name in files}
-    return found
+def tree(folder: Path) -> dict[str, bytes | Path]:
+    """Return all below a folder: files with their content, links with their aim, and folders."""
+    return {
+        str(path): path.readlink()
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else b""
+        for path in folder.rglob("*")
+    }

@@ -10,102 +10,85 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = (".pt", ".safetensors")
 
 
-class HubServer:
-    """Serves the folders of `models`, by id, on a port of its own; to be used as a context.
+class HubServer(ThreadingHTTPServer):
+    """A server of the folders of `models`, by id, on a port of its own, to the end of a context.
 
     `asked` collects what was asked for. With `cut`, the body of a large file ends in its middle.
     """
 
     def __init__(self, models: Mapping[str, Path]) -> None:
-        self.models = dict(models)
+        self.models, self.cut = dict(models), False
         self.asked: list[str] = []
-        self.cut = False
-        handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = Thread(target=self._server.serve_forever, args=(0.05,))
+        super().__init__(("127.0.0.1", 0), _Handler)
+        Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
 
     @property
     def endpoint(self) -> str:
-        """What HF_ENDPOINT is to be."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        """The value of HF_ENDPOINT that leads here."""
+        return f"http://127.0.0.1:{self.server_port}"
 
     @property
     def fetched(self) -> set[str]:
         """The names of the files that were asked for."""
         return {path.partition(f"/resolve/{COMMIT}/")[2] for path in self.asked} - {""}
 
-    def __enter__(self) -> "HubServer":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
 
 class _Handler(BaseHTTPRequestHandler):
-    hub: HubServer
+    server: HubServer
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
-
-    def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.hub.asked.append(path)
+        self.server.asked.append(path)
         if path.startswith("/api/models/"):
             id, _, revision = path.removeprefix("/api/models/").partition("/revision/")
             self._model(id, revision)
         elif path.startswith("/store/"):
-            self._stored(self.hub.models[path.removeprefix("/store/").rpartition("@")[0]], path)
+            self._stored(self.server.models[path.removeprefix("/store/").rpartition("@")[0]], path)
         else:
             id, _, rest = path.removeprefix("/").partition("/resolve/")
             commit, _, name = rest.partition("/")
             self._file(id, commit, name)
 
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Print nothing."""
+
     def _model(self, id: str, revision: str) -> None:
         if id == "owner/gated":
             self._send(403, {"X-Error-Code": "GatedRepo"})
-        elif id not in self.hub.models:
+        elif id not in self.server.models:
             self._send(404, {"X-Error-Code": "RepoNotFound"})
         elif revision not in ("", "main", "v1", COMMIT):
             self._send(404, {"X-Error-Code": "RevisionNotFound"})
         else:
-            folder = self.hub.models[id]
+            folder = self.server.models[id]
             files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
             siblings = [{"rfilename": file} for file in sorted(files)]
             model = {"id": id, "sha": COMMIT, "siblings": siblings}
             self._send(200, {"Content-Type": "application/json"}, json.dumps(model).encode())
 
     def _file(self, id: str, commit: str, name: str) -> None:
-        if id not in self.hub.models or commit != COMMIT:
+        if id not in self.server.models or commit != COMMIT:
             self._send(404, {"X-Error-Code": "RepoNotFound"})
             return
-        data = (self.hub.models[id] / name).read_bytes()
+        data = (self.server.models[id] / name).read_bytes()
         headers = {"X-Repo-Commit": COMMIT}
         tag = f'"{hashlib.sha256(data).hexdigest()}"'
         if name.endswith(LARGE):
             linked = {"X-Linked-ETag": tag, "X-Linked-Size": str(len(data))}
-            elsewhere = self.hub.endpoint.replace("127.0.0.1", "localhost")  # another host
+            elsewhere = self.server.endpoint.replace("127.0.0.1", "localhost")  # another host
             place = f"{elsewhere}/store/{id}@{name}"
             self._send(302, headers | linked | {"Location": place})
         else:
@@ -116,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(503, {})
             return
         data = (folder / path.rpartition("@")[2]).read_bytes()
-        self._send(200, {}, data, sent=len(data) // 2 if self.hub.cut else len(data))
+        self._send(200, {}, data, sent=len(data) // 2 if self.server.cut else len(data))
 
     def _send(
         self, status: int, headers: Mapping[str, str], body: bytes = b"", sent: int | None = None

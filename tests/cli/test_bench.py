@@ -97,6 +97,7 @@ def test_people_get_a_table(difftool: Command, tiny_bundle: Path) -> None:
         (("--against", "abacus"), "unknown backend"),
         (("--batch", "0"), "names no sizes"),
         (("--batch", "one"), "names no sizes"),
+        (("--batch", "1" * 5000), "names no sizes"),
         (("--rounds", "0"), "both start at 1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,8 @@ import difftool as library
 from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.files import sha256_of
-from tests.cli.conftest import Command, tree
+from tests.cli.conftest import Command, Refusal
 
-NO_TENSORRT = "import sys; sys.modules['tensorrt'] = sys.modules['tensorrt_rtx'] = None"
 INSTALL = (
     "run: pip install 'difftool[trt-rtx]', or for GPUs of data centres: "
     "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'"
@@ -88,11 +88,10 @@ def test_export_adds_an_engine(difftool: Command, points_checkpoint: Path, tmp_p
     ],
 )
 def test_refused_engines(
-    difftool: Command, lines: Lines, tmp_path: Path, options: tuple[str, ...], wrong: str
+    refuses: Refusal, lines: Lines, options: tuple[str, ...], wrong: str
 ) -> None:
     for line in lines:
-        difftool(*line, "--trt", *options).refused(2, wrong)
-    assert tree(tmp_path) == {}
+        refuses([*line, "--trt", *options], 2, wrong)
 
 
 def test_options_of_an_engine_want_one(difftool: Command, points_checkpoint: Path) -> None:
@@ -100,11 +99,11 @@ def test_options_of_an_engine_want_one(difftool: Command, points_checkpoint: Pat
     done.refused(2, "", "hint: add --trt")
 
 
-def test_without_tensorrt(spawn: Command, lines: Lines, tmp_path: Path) -> None:
+def test_without_tensorrt(refuses: Refusal, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
     for line in lines:
-        done = spawn(*line, "--trt", "--gpu", "sm89", setup=NO_TENSORRT)
-        done.refused(4, "error: TensorRT is not installed", INSTALL)
-    assert tree(tmp_path) == {}
+        refuses([*line, "--trt", "--gpu", "sm89"], 4, "error: TensorRT is not installed", INSTALL)
 
 
 def draw(path: Path, **given: np.ndarray) -> np.ndarray:
@@ -181,7 +180,6 @@ def test_a_packed_program(difftool: Command, tiny_bundle: Path, tmp_path: Path) 
     ],
 )
 def test_refused_samplers(
-    difftool: Command, tiny_bundle: Path, options: tuple[str, ...], code: int, hint: str
+    refuses: Refusal, tiny_bundle: Path, options: tuple[str, ...], code: int, hint: str
 ) -> None:
-    difftool("compile", tiny_bundle, *options).refused(code, "", hint)
-    assert tree(Path()) == {}
+    refuses(["compile", tiny_bundle, *options], code, "", hint)

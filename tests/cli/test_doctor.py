@@ -1,6 +1,7 @@
 """difftool doctor: a true account of the installation, and an exit code that says if it works."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,11 @@ def test_without_models(difftool: Command, tmp_path: Path, monkeypatch: pytest.M
     assert len(json.loads(done.out)["problems"]) == 2  # no models, so nothing to try a backend with
 
 
-def test_a_backend_that_is_not_installed(spawn: Command, points_bundle: Path) -> None:
-    setup = "import sys; sys.modules['onnxruntime'] = None"
-    done = spawn("doctor", points_bundle, "--json", setup=setup)
+def test_a_backend_that_is_not_installed(
+    difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = difftool("doctor", points_bundle, "--json")
     state = json.loads(done.out)["backends"]["onnxruntime-cpu"]["state"]
     assert state == "onnxruntime is not installed (run: pip install 'difftool[cpu]')"
     assert done.code == 1  # there is no other

@@ -1,6 +1,5 @@
 """difftool eval: what it compares, what it prints, and what it refuses."""
 
-import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,8 +93,7 @@ def test_people_get_an_outline(difftool: Command, digits: Path) -> None:
     assert "sure" in lines
 
 
-def test_images_of_another_size(difftool: Command, digits: Path, tmp_path: Path) -> None:
-    """They get the samples' size and mode."""
+def test_images_of_another_size_are_scaled(difftool: Command, digits: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for index in range(8):
         noise = np.random.default_rng(index).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -125,13 +123,8 @@ def test_inception_figures_stand_beside_the_others(
     }
 
 
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
 TWICE = ("--samples", "digits.npz", "--against", "digits.npz")
+POINTS = ("--samples", "points.npz", "--against", "moons")
 BAD = {
     "no data": (("--samples", "digits.npz"), 2, "Missing option '--against'"),
     "absent data": (("--against", "absent.npz"), 3, "no file at absent.npz"),
@@ -156,16 +149,8 @@ BAD = {
     ),
     "no extractor": ((*TWICE, "--extractor", "text.npz"), 3, "text.npz is not ONNX"),
     "absent extractor": ((*TWICE, "--extractor", "resnet"), 3, "no extractor at resnet"),
-    "extractor of points": (
-        ("--samples", "points.npz", "--against", "moons", "--extractor", "text.npz"),
-        2,
-        "points have no extractor",
-    ),
-    "images for points": (
-        ("--samples", "points.npz", "--against", "digits"),
-        2,
-        "digits holds images",
-    ),
+    "extractor of points": ((*POINTS, "--extractor", "text.npz"), 2, "points have no extractor"),
+    "images for points": ((*POINTS[:3], "digits"), 2, "digits holds images"),
     "endless points": (
         ("--samples", "endless.npz", "--against", "moons"),
         1,
@@ -185,7 +170,8 @@ def test_bad_input_is_one_line(name: str, difftool: Command, digits: Path, tmp_p
     np.savez(tmp_path / "small.npz", images=images)
     np.savez(tmp_path / "points.npz", samples=points)
     np.savez(tmp_path / "endless.npz", samples=points + np.inf)
-    (tmp_path / "array.npz").write_bytes(_npy(points))
+    with open(tmp_path / "array.npz", "wb") as file:
+        np.save(file, points)
     np.savez_compressed(tmp_path / "damaged.npz", images=images)
     content = bytearray((tmp_path / "damaged.npz").read_bytes())
     content[60:80] = bytes(20)

@@ -11,7 +11,7 @@ import torch
 from difftool.bundle import read_bundle
 from difftool.files import sha256_of
 from difftool.networks.trained import load_checkpoint
-from tests.cli.conftest import Command, tree
+from tests.cli.conftest import Command, Refusal, tree
 from tests.oracles.plain_openai import Shape
 
 SAY = ["--set", "num_heads=1", "--set", "diffusion_steps=1000", "--set", "noise_schedule=linear"]
@@ -19,7 +19,7 @@ SMALL = Shape(widths=(32,), attention=(), updown=False, outputs=3)
 
 
 class Planted:
-    """What is unpickled to a call."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self._command = f"touch {marker}"
@@ -80,11 +80,16 @@ def test_export_takes_another_s_files(difftool: Command, weights: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "command", [["import", "--out", "mine"], ["export", "--out", "b"], ["inspect"]]
+    ("trap", "reason"),
+    [
+        ("pickle", "asks to run posix.system"),
+        ("yaml", "asks for the tag python/object/apply:os.system"),
+        ("cut", "is not a whole file"),
+        ("other", "holds model, and is of no format"),
+    ],
 )
-@pytest.mark.parametrize("trap", ["pickle", "yaml", "cut", "other"])
 def test_a_file_that_is_not_safe_is_refused(
-    trap: str, command: list[str], difftool: Command, shared: Path, tmp_path: Path
+    trap: str, reason: str, refuses: Refusal, shared: Path, tmp_path: Path
 ) -> None:
     """Exit code 3, nothing executed, nothing written."""
     source, marker = tmp_path / "source", tmp_path / "ran"
@@ -102,17 +107,13 @@ def test_a_file_that_is_not_safe_is_refused(
         file.write_bytes(file.read_bytes()[:-1000])
     else:
         torch.save({"model": {"a": torch.zeros(2)}}, file)
-    before = tree(tmp_path)
-    done = difftool(command[0], file, *command[1:])
-    reason = {
-        "pickle": "asks to run posix.system",
-        "yaml": "asks for the tag python/object/apply:os.system",
-        "cut": "is not a whole file",
-        "other": "holds model, and is of no format",
-    }
-    done.refused(3, reason[trap])
+    for line in (
+        ["import", file, "--out", "mine"],
+        ["export", file, "--out", "b"],
+        ["inspect", file],
+    ):
+        refuses(line, 3, reason)
     assert not marker.exists()
-    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -132,12 +133,9 @@ def test_a_file_that_is_not_safe_is_refused(
     ],
 )
 def test_bad_lines(
-    line: str, code: int, message: str, difftool: Command, weights: Path, tiny_checkpoint: Path
+    line: str, code: int, message: str, refuses: Refusal, weights: Path, tiny_checkpoint: Path
 ) -> None:
-    before = tree(weights.parent)
-    filled = line.format(weights=weights, checkpoint=tiny_checkpoint)
-    difftool(*filled.split()).refused(code, message)
-    assert tree(weights.parent) == before
+    refuses(line.format(weights=weights, checkpoint=tiny_checkpoint).split(), code, message)
 
 
 def test_a_checkpoint_gives_way_to_another_by_force(difftool: Command, weights: Path) -> None:

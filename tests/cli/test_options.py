@@ -8,7 +8,7 @@ import pytest
 from difftool.cli.options import class_labels
 from difftool.errors import UsageError
 from difftool.runtime import load
-from tests.cli.conftest import Command, tree
+from tests.cli.conftest import Command, Refusal
 from tests.fixtures import CLASSES_SPEC
 
 
@@ -53,19 +53,18 @@ def test_without_them_nothing_is_said_of_them(difftool: Command, classes_bundle:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "message", "hint"),
     [
-        (("--labels", "4"), "no class 4 in a model of 3"),
-        (("--labels", "cat"), "is not a list of labels"),
-        (("--guidance-scale", "nan"), "guidance_scale nan"),
+        (("--labels", "4"), "no class 4 in a model of 3", ""),
+        (("--labels", "cat"), "is not a list of labels", ""),
+        (("--labels", "2-0"), "counts down", "write 0-2"),
+        (("--guidance-scale", "nan"), "guidance_scale nan", ""),
     ],
 )
 def test_refusals_write_nothing(
-    difftool: Command, classes_bundle: Path, tmp_path: Path, options: tuple[str, str], message: str
+    refuses: Refusal, classes_bundle: Path, options: tuple[str, str], message: str, hint: str
 ) -> None:
-    difftool("sample", classes_bundle, "-n", 2, *options).refused(2, message)
-    difftool("sample", classes_bundle, "--labels", "2-0").refused(2, "counts down", "write 0-2")
-    assert tree(tmp_path) == {}
+    refuses(["sample", classes_bundle, "-n", 2, *options], 2, message, hint)
 
 
 def test_models_without_classes_refuse_labels(difftool: Command, points_bundle: Path) -> None:

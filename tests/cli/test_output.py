@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from difftool.bundle import read_bundle
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, tree
 from tests.places import furnish
 
 FEW = ["--sampler", "ddim", "--steps", "2"]
@@ -36,7 +36,7 @@ def test_a_bundle_is_replaced_from_within(
     assert "step.int8.onnx" in read_bundle(place / "bundle").manifest.files
 
 
-def test_a_page_from_within(
+def test_a_page_and_an_export_are_replaced_from_within(
     difftool: Command, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert difftool(*web("bundle", "site")).code == 0
@@ -44,11 +44,6 @@ def test_a_page_from_within(
     done = difftool(*web("../bundle", ".", "--force", "--runtime", "../dist"))
     assert (done.code, done.err) == (0, "")
     assert (place / "site" / "index.html").is_file()
-
-
-def test_an_export_from_within(
-    difftool: Command, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.chdir(place / "bundle")
     done = difftool("export", "../run", "--out", ".", "--force")
     assert (done.code, done.err) == (0, "")
@@ -98,9 +93,9 @@ NO_FILE = [word for word in NOWHERE.values() if word not in ("bundle/..", "file"
 
 def refused(difftool: Command, place: Path, *line: object) -> None:
     """Demand that nothing changes, and that stderr is an error and a hint; training says more."""
-    before = everything(place)
+    before = tree(place)
     done = difftool(*line)
-    assert everything(place) == before
+    assert tree(place) == before
     assert done.code in (2, 5), done
     said = [text.split()[0] for text in done.err.splitlines() if not text.startswith("training ")]
     assert said == ["error:", "hint:"], done.err
@@ -136,15 +131,3 @@ def test_the_input_may_be_the_output_of_its_own_kind(difftool: Command, place: P
     assert difftool(*web("bundle", "bundle", "--force")).code == 2
     assert difftool("quantize", "bundle", "--out", "bundle", "--force", *FEW).code == 0
     assert "step.int8.onnx" in read_bundle(place / "bundle").manifest.files
-
-
-def everything(folder: Path) -> dict[str, object]:
-    """Return all below a folder: files with their content, links with their aim, and folders."""
-    return {
-        str(path): path.readlink()
-        if path.is_symlink()
-        else path.read_bytes()
-        if path.is_file()
-        else None
-        for path in folder.rglob("*")
-    }

@@ -1,8 +1,11 @@
 """difftool quantize: int8 for a bundle, or nothing at all."""
 
+import contextlib
+import io
+import json
 import shutil
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,32 +14,36 @@ from difftool.bundle import read_bundle
 from difftool.cli import main
 from difftool.compile.quantization import bundle as quantize
 from difftool.errors import CheckFailed
-from tests.cli.conftest import Command, tree
+from tests.cli.conftest import Command, Refusal, tree
 
 
 @pytest.fixture(scope="module")
-def int8_bundle(classes_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of 20 steps that has been quantized where it stands."""
-    path = shutil.copytree(classes_bundle, tmp_path_factory.mktemp("int8") / "bundle")
-    assert main(["quantize", str(path), "--sampler", "ddim", "--steps", "8"]) == 0
-    return Path(path)
+def reported(classes_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The report of a command that makes a bundle of 20 steps with int8."""
+    out, printed = str(tmp_path_factory.mktemp("int8") / "bundle"), io.StringIO()
+    line = ["quantize", str(classes_bundle), "--sampler", "ddim", "--steps", "8", "--out", out]
+    with contextlib.redirect_stdout(printed):
+        assert main([*line, "--seed", "3", "--json"]) == 0
+    return json.loads(printed.getvalue())
 
 
-def test_it_is_reported(difftool: Command, int8_bundle: Path) -> None:
-    again = ["--sampler", "ddim", "--steps", 8, "--out", "copy", "--seed", 3, "--json"]
-    value = difftool("quantize", int8_bundle, *again).json()
-    assert value["bundle"].endswith("copy")
-    assert value["calibration"] == {
+@pytest.fixture
+def int8_bundle(reported: Any) -> Path:
+    return Path(reported["bundle"])
+
+
+def test_it_is_reported(reported: Any, int8_bundle: Path) -> None:
+    assert reported["calibration"] == {
         "source": "self",
         "program": "ddim(steps=8, eta=0.0, clip=True, raw_epsilon=False)",
         "rows": 8,
         "samples": 16,
         "seed": 3,
     }
-    assert {"conv_in", "conv_out"} <= set(value["fp32_layers"])
-    assert value["int8_layers"] + len(value["fp32_layers"]) == 18
-    assert value["over_own_ranges"]["worst"] < value["over_own_ranges"]["limit"]
-    assert value["bounds"] == read_bundle("copy").manifest.bounds["int8"].model_dump()
+    assert {"conv_in", "conv_out"} <= set(reported["fp32_layers"])
+    assert reported["int8_layers"] + len(reported["fp32_layers"]) == 18
+    assert reported["over_own_ranges"]["worst"] < reported["over_own_ranges"]["limit"]
+    assert reported["bounds"] == read_bundle(int8_bundle).manifest.bounds["int8"].model_dump()
 
 
 def test_it_is_sampled_and_verified(difftool: Command, int8_bundle: Path) -> None:
@@ -48,11 +55,13 @@ def test_it_is_sampled_and_verified(difftool: Command, int8_bundle: Path) -> Non
     assert difftool("verify", int8_bundle, "--precision", "int8").code == 0
 
 
-def test_data_calibrate_it(difftool: Command, classes_bundle: Path) -> None:
+def test_data_calibrate_it_in_its_place(difftool: Command, classes_bundle: Path) -> None:
     pytest.importorskip("sklearn")
-    few = ["--sampler", "ddim", "--steps", 5, "--out", "copy", "--json"]
-    value = difftool("quantize", classes_bundle, "--calibrate", "digits", *few).json()
-    assert value["calibration"]["source"] == "digits"
+    shutil.copytree(classes_bundle, "b")
+    few = ["--sampler", "ddim", "--steps", 5, "--json"]
+    value = difftool("quantize", "b", "--calibrate", "digits", *few).json()
+    assert (value["bundle"], value["calibration"]["source"]) == ("b", "digits")
+    assert "step.int8.onnx" in read_bundle("b").manifest.files
 
 
 def test_int8_is_not_replaced_unasked(difftool: Command, int8_bundle: Path) -> None:
@@ -62,13 +71,6 @@ def test_int8_is_not_replaced_unasked(difftool: Command, int8_bundle: Path) -> N
     assert tree(int8_bundle) == before
 
 
-def test_no_bundle_no_replacement(difftool: Command, classes_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter").write_text("dear")
-    done = difftool("quantize", classes_bundle, "--out", "mine", "--force")
-    assert (done.code, (tmp_path / "mine" / "letter").read_text()) == (2, "dear")
-
-
 def test_a_precision_that_is_not_there(difftool: Command, classes_bundle: Path) -> None:
     done = difftool("sample", classes_bundle, "--precision", "int8", "-n", 1)
     done.refused(3, "", f"hint: make it: difftool quantize {classes_bundle}")
@@ -76,18 +78,15 @@ def test_a_precision_that_is_not_there(difftool: Command, classes_bundle: Path) 
     done.refused(2, "error: unknown precision 'int4'")
 
 
-@pytest.mark.parametrize(
-    ("error", "code"), [(CheckFailed("int8 fails", "stay with fp32"), 1), (KeyboardInterrupt, 130)]
-)
-def test_a_failure_or_an_interrupt_leaves_nothing(
-    difftool: Command, classes_bundle: Path, error: BaseException, code: int
+def test_a_failure_leaves_nothing(
+    refuses: Refusal, classes_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(*_: object) -> None:
+        raise CheckFailed("int8 fails", "stay with fp32")
+
+    monkeypatch.setattr(quantize, "require_covered", fail)
     shutil.copytree(classes_bundle, "b")
-    before = tree(Path())
-    few = ["--sampler", "ddim", "--steps", 2]
-    with patch.object(quantize, "require_covered", side_effect=error):
-        assert difftool("quantize", "b", *few).code == code
-    assert tree(Path()) == before
+    refuses(["quantize", "b", "--sampler", "ddim", "--steps", 2], 1, "int8 fails")
 
 
 def test_without_onnx(spawn: Command, classes_bundle: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_script_draws_every_picture(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_pages_figures_are_the_measured_ones() -> None:
-    """A number of three decimals is one that was measured, and all that were are there."""
+    """Its numbers of three decimals are the measured ones, and it shows all of these."""
     page = (DOCS / "score-matching.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\b\d\.\d{3}\b", page)) == {f"{v:.3f}" for v in _figures().values()}
 

@@ -25,7 +25,7 @@ from difftool.cli import (
     verify,
     web,
 )
-from difftool.cli.console import outline
+from difftool.cli.console import report
 
 app = Typer(
     rich_markup_mode=None,
@@ -60,7 +60,7 @@ def difftool(
 
         found = versions([*RUNTIME, *needed_by(BACKENDS)])
         del found["difftool"]
-        print("\n".join(outline({name: each or "not installed" for name, each in found.items()})))
+        report({name: each or "not installed" for name, each in found.items()}, as_json=False)
     raise Exit
 
 

@@ -1,6 +1,9 @@
 """difftool bench: measure how fast a bundle runs here, alone and against peers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from difftool.runtime import Backend, Timing, Verification
     from difftool.verify import Side
 
+    Opening = Callable[..., Backend]  # `open_backend`, given all but name and precision
+
 EXAMPLES = """\b
 Examples:
   difftool bench
@@ -28,16 +33,8 @@ _SIZES: Final = "1,2,4,8,16,32"
 _GATE_STEPS: Final = 20  # of the runs whose outputs are compared
 _VERDICT: Final = ("passed", "step_error", "step_tolerance", "psnr_db", "psnr_tolerance_db")
 _HEADINGS: Final = (
-    "batch",
-    "on",
-    "first ms",
-    "ms/step",
-    "quartiles",
-    "p90",
-    "p99",
-    "ms/image",
-    "images/s",
-    "ratio",
+    *("batch", "on", "first ms", "ms/step", "quartiles", "p90", "p99"),
+    *("ms/image", "images/s", "ratio"),
 )
 
 
@@ -83,18 +80,22 @@ def bench(
     A ratio is a peer's time divided by that of the model.
     """
     from difftool.runtime import best_size, measure, open_backend, open_bundle, peak_memory
-    from difftool.verify import Report, Side
+    from difftool.verify import EXACT, TORCH, Report, Side
 
     sizes = _sizes(batch)
     trusted = tuple(trust or ())
     bundle = open_bundle(model)
     asked = options.sampler_call(sampler, steps, eta, assignments)
     program = options.choose_program(bundle, asked)
-    opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trusted)
-    own = Side(opened, precision)
-    peers = _peers(against, bundle, checkpoint, threads, trusted)
+    open_named = partial(open_backend, bundle, threads=threads, trusted=trusted)
+    own = Side(open_named(backend, precision=precision), precision)
+    open_torch = partial(_torch, bundle, checkpoint, threads, open_named)
+    names = (part.strip() for part in (against or "").split(","))
+    peers = [_peer(name, open_named, open_torch) for name in names if name]
     sides = {str(side): side for side in (own, *peers)}
-    reference = _reference(peers, bundle, checkpoint, threads)
+    reference = next((peer for peer in peers if peer.backend.name == TORCH), None)
+    if reference is None:
+        reference = Side(open_named(EXACT) if checkpoint is None else open_torch(), "fp32")
 
     short = _short(bundle, asked, program)
     parity = _parity(sides, reference, short, bundle, quiet=json)
@@ -111,15 +112,11 @@ def bench(
         "model": model,
         "program": program.name,
         "nfe": program.nfe,
-        "backend": opened.name,
+        "backend": own.backend.name,
         "precision": precision,
         "threads": threads or "all",
         "rounds": rounds,
-        "parity": {
-            "reference": str(reference),
-            "program": short.name,
-            **verdicts,
-        },
+        "parity": {"reference": str(reference), "program": short.name, **verdicts},
         "results": [
             _result(name, subject, found, program.nfe, valid=valid)
             for found in timings
@@ -144,49 +141,31 @@ def bench(
 
 
 def _sizes(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    sizes = options.numbers(text)
+    if not sizes or 0 in sizes:
         raise UsageError(f"--batch {text!r} names no sizes", f"write them like {_SIZES}")
-    return sorted({int(part) for part in parts})
+    return sorted(set(sizes))
 
 
-def _peers(
-    against: str | None,
-    bundle: "Bundle",
-    checkpoint: Path | None,
-    threads: int | None,
-    trusted: "Collection[str]",
-) -> "list[Side]":
-    from difftool.runtime import open_backend
+def _peer(name: str, open_named: "Opening", open_torch: "Callable[[], Backend]") -> "Side":
     from difftool.verify import TORCH, Side
 
-    peers = []
-    for name in (part.strip() for part in (against or "").split(",") if part.strip()):
-        kind, _, precision = name.partition(":")
-        precision = precision or "fp32"
-        if name == "diffusers":
-            raise UsageError(
-                "difftool bench does not run diffusers", "run benchmarks/against_peers.py"
-            )
-        if name == TORCH:
-            peers.append(Side(_torch(bundle, checkpoint, threads, trusted), precision))
-        else:
-            opened = open_backend(
-                bundle, kind, threads=threads, precision=precision, trusted=trusted
-            )
-            peers.append(Side(opened, precision))
-    return peers
+    if name == "diffusers":
+        raise UsageError("difftool bench does not run diffusers", "run benchmarks/against_peers.py")
+    if name == TORCH:
+        return Side(open_torch(), "fp32")
+    kind, _, precision = name.partition(":")
+    precision = precision or "fp32"
+    return Side(open_named(kind, precision=precision), precision)
 
 
 def _torch(
-    bundle: "Bundle", checkpoint: Path | None, threads: int | None, trusted: "Collection[str]" = ()
+    bundle: "Bundle", checkpoint: Path | None, threads: int | None, open_named: "Opening"
 ) -> "Backend":
     """Open the checkpoint in PyTorch, or else the bundle's TorchScript."""
-    from difftool.runtime import open_backend
-
     if checkpoint is None:
         try:
-            return open_backend(bundle, "torchscript", threads=threads, trusted=trusted)
+            return open_named("torchscript")
         except MissingDependencyError as error:
             raise UsageError(
                 "torch needs the checkpoint that the bundle was exported from",
@@ -203,30 +182,13 @@ def _torch(
     return Eager(loaded.network, loaded.spec, bundle.features)
 
 
-def _reference(
-    peers: "Sequence[Side]", bundle: "Bundle", checkpoint: Path | None, threads: int | None
-) -> "Side":
-    """Return the side to compare with: PyTorch, or else step.onnx on ONNX Runtime."""
-    from difftool.runtime import open_backend
-    from difftool.verify import EXACT, TORCH, Side
-
-    for peer in peers:
-        if peer.backend.name == TORCH:
-            return peer
-    if checkpoint is not None:
-        return Side(_torch(bundle, checkpoint, threads), "fp32")
-    return Side(open_backend(bundle, EXACT, threads=threads), "fp32")
-
-
 def _short(bundle: "Bundle", asked: SamplerCall, program: "Program") -> "Program":
     """Return the same program in fewer steps, if the sampler has one."""
     for steps in (_GATE_STEPS, len(bundle.spec.schedule)):
         if steps < program.nfe:
-            try:
-                shorter = SamplerCall(asked.name, {**asked.arguments, "steps": steps})
+            shorter = SamplerCall(asked.name, {**asked.arguments, "steps": steps})
+            with suppress(UsageError):  # not every sampler takes every number of steps
                 return options.choose_program(bundle, shorter)
-            except UsageError:  # not every sampler takes every number of steps
-                continue
     return program
 
 
@@ -240,20 +202,20 @@ def _parity(
 ) -> "dict[str, Verification]":
     from difftool.verify import verify_sides
 
-    with progress(len(sides) * len(program), quiet=quiet) as advance:
+    done, total = count(1), len(sides) * len(program)
+    with progress(quiet=quiet) as tell:
+
+        def on_row(*_: int) -> None:
+            tell(next(done), total)
+
         return {
-            name: verify_sides(bundle, side, reference, program, n=1, on_row=lambda *_: advance())
+            name: verify_sides(bundle, side, reference, program, n=1, on_row=on_row)
             for name, side in sides.items()
         }
 
 
 def _result(
-    name: str,
-    subject: str,
-    found: "Mapping[str, Timing]",
-    nfe: int,
-    *,
-    valid: Mapping[str, bool],
+    name: str, subject: str, found: "Mapping[str, Timing]", nfe: int, *, valid: Mapping[str, bool]
 ) -> dict[str, Any]:
     """Return the figures of one side at one batch size; none if its outputs are INVALID."""
     import numpy as np
@@ -280,13 +242,13 @@ def _result(
 def _print(record: Mapping[str, Any]) -> None:
     shown = ("model", "program", "nfe", "threads", "rounds", "parity")
     report({key: record[key] for key in shown}, as_json=False)
-    _print_table([_HEADINGS, *(_cells(result) for result in record["results"])])
+    rows = [_HEADINGS, *(_cells(result) for result in record["results"])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
     peak = record["peak_memory_mib"]
-    last = {
-        "best max_batch": record["best_max_batch"],
-        "peak memory": None if peak is None else f"{peak:.0f} MiB",
-    }
-    report(last, as_json=False)
+    memory = None if peak is None else f"{peak:.0f} MiB"
+    report({"best max_batch": record["best_max_batch"], "peak memory": memory}, as_json=False)
 
 
 def _cells(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -306,10 +268,3 @@ def _cells(result: Mapping[str, Any]) -> tuple[str, ...]:
         f"{result['images_per_second']:.4g}",
         f"{result['ratio']:.3g}" if "ratio" in result else "",
     )
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())

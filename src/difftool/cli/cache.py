@@ -68,8 +68,7 @@ def why(
             "reason": _reason(hit, nearest is None, bool(differs)),
             "nearest": nearest.name if nearest else None,
             "differs": {
-                field: {"kept": _plain(there), "wanted": _plain(asked)}
-                for field, (there, asked) in differs.items()
+                field: {"kept": there, "wanted": asked} for field, (there, asked) in differs.items()
             },
         },
         as_json=json,
@@ -112,8 +111,8 @@ def _listed(record: "Record") -> dict[str, Any]:
     return {
         "model": record.model,
         "precision": key.precision,
-        "gpus": list(key.gpus),
-        "profile": list(key.profile),
+        "gpus": key.gpus,
+        "profile": key.profile,
         "by": f"{key.flavour} {key.version}",
         "bytes": record.size,
         "created": record.created,
@@ -126,10 +125,6 @@ def _reason(hit: bool, empty: bool, differs: bool) -> str:
     if empty:
         return "the cache is empty"
     return "no engine has this key" if differs else "the engine is damaged; it will be built again"
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _named(name: str, records: "list[Record]") -> "Record":

@@ -1,10 +1,11 @@
 """The way of one command line from its words to its exit code."""
 
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 
-from difftool.cli.console import flush, listening, print_error, silence_stdout
+from difftool.cli.console import listening, print_error
 from difftool.cli.faults import CLOSED_PIPE, as_fault
 from difftool.cli.signals import Signals
 
@@ -21,12 +22,13 @@ def command(words: Sequence[str], signals: Signals) -> int:
         signals.begin()
         with listening(verbose=verbose):
             code = _run(arguments or ["--help"])
-            flush()
+            sys.stdout.flush()  # while an error can still be reported
         signals.raised = False
         return code
     except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         signals.raised = False
-        silence_stdout()
+        # The interpreter flushes stdout once more at its end, which now cannot fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except (Exception, KeyboardInterrupt) as error:
         signals.raised = False

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from difftool.cli import options, trt
-from difftool.cli.console import report
+from difftool.cli.console import report, waiting
 from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
 from difftool.outputs import require_free
@@ -35,11 +35,9 @@ def compile_(
     assignments: options.Assignments = None,
     out: Annotated[
         Path | None,
-        Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="File to write; by default sampler.onnx with --portable, and with --trt only the "
+        options.out(
+            "FILE",
+            "File to write; by default sampler.onnx with --portable, and with --trt only the "
             "cache.",
         ),
     ] = None,
@@ -60,7 +58,7 @@ def compile_(
         from difftool.compile import tensorrt as make
 
         sizes = trt.profile_from(profile)
-        with trt.building("compiling", quiet=json) as tell:
+        with waiting("compiling", quiet=json) as tell:
             engine = make(
                 model,
                 gpus=gpu.split(","),
@@ -70,7 +68,19 @@ def compile_(
                 force=force,
                 on_build=tell,
             )
-        report({"engine": str(engine.path), **trt.described(engine)}, as_json=json)
+        record = engine.record
+        report(
+            {
+                "engine": str(engine.path),
+                "name": record.name,
+                "sha256": record.sha256,
+                "bytes": record.size,
+                "seconds": record.seconds,
+                "built": engine.built,
+                "key": record.key.model_dump(mode="json"),
+            },
+            as_json=json,
+        )
         return
     if (gpu, profile) != (trt.GPU, trt.PROFILE):
         raise UsageError("--gpu and --profile need --trt", "leave them out, or use --trt")

@@ -3,20 +3,13 @@
 import contextlib
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from difftool.cli.faults import in_options
 from difftool.errors import DifftoolError
-
-
-class Advance(Protocol):
-    """A function to call after some more `steps`."""
-
-    def __call__(self, steps: int = 1) -> None: ...
 
 
 def report(record: Mapping[str, Any], *, as_json: bool) -> None:
@@ -54,7 +47,7 @@ def print_error(error: DifftoolError, *, as_json: bool) -> None:
             code = {"code": error.code} if error.code else {}
             record = {"error": message, "hint": hint, **code, "exit_code": error.exit_code}
             report(record, as_json=True)
-            flush()
+            sys.stdout.flush()
 
 
 def narrate(line: str) -> None:
@@ -85,22 +78,25 @@ def listening(*, verbose: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def waiting(what: str, *, quiet: bool) -> Iterator[None]:
-    """Show a spinner on a terminal during work of unknown length."""
+def waiting(what: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a spinner and `what` on a terminal, during work of unknown length.
+
+    Yield a function to call with the work's phase, step and steps, which are shown then.
+    """
     if quiet or not is_terminal():
-        yield
+        yield lambda phase, done, total: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
-        yield
+    with Console(stderr=True).status(what) as status:
+        yield lambda phase, done, total: status.update(f"{phase}: {done} of {total}")
 
 
 @contextlib.contextmanager
-def progress(total: int, *, quiet: bool) -> Iterator[Advance]:
-    """Yield a function to call after some of `total` steps; a terminal shows the progress."""
+def progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call with the steps done and their total; a terminal shows a bar then."""
     if quiet or not is_terminal():
-        yield lambda steps=1: None
+        yield lambda done, total: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -120,51 +116,22 @@ def progress(total: int, *, quiet: bool) -> Iterator[Advance]:
         TextColumn("left"),
         console=Console(stderr=True),
     )
-    task = bar.add_task("", total=total, speed=0.0)
-    begin, done = time.perf_counter(), 0
+    task, begin = bar.add_task("", speed=0.0), time.perf_counter()
 
-    def advance(steps: int = 1) -> None:
-        nonlocal done
-        done += steps
-        bar.update(task, completed=done, speed=done / (time.perf_counter() - begin))
+    def tell(done: int, total: int) -> None:
+        bar.start()  # does nothing from the second call on
+        speed = done / (time.perf_counter() - begin)
+        bar.update(task, completed=done, total=total, speed=speed)
 
-    with bar:
-        yield advance
-
-
-@contextlib.contextmanager
-def telling(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function to call with the steps done and the total; a terminal shows a bar."""
-    with contextlib.ExitStack() as stack:
-        told = 0
-        advance: Advance | None = None
-
-        def tell(done: int, total: int) -> None:
-            nonlocal told, advance
-            if advance is None:
-                advance = stack.enter_context(progress(total, quiet=quiet))
-            advance(done - told)
-            told = done
-
+    try:
         yield tell
+    finally:
+        bar.stop()
 
 
 def is_terminal() -> bool:
     """Tell whether stderr is a terminal, so that a progress bar makes sense."""
     return sys.stderr.isatty()
-
-
-def flush() -> None:
-    """Write out what was printed, while an error can still be reported."""
-    sys.stdout.flush()
-
-
-def silence_stdout() -> None:
-    """Point stdout to nowhere, so that the interpreter's last flush does not fail.
-
-    For a stdout whose reader has closed it.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _text(value: Any) -> str:

@@ -41,10 +41,17 @@ def doctor(
     """
     problems: list[str] = []
     rows = _rows(problems)
+    affinity = getattr(os, "sched_getaffinity", None)  # only Linux tells what this process may use
+    machine = {
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+    }
     report(
         {
             "versions": versions([*RUNTIME, *MAKING, *needed_by(rows.values())]),
-            "machine": _machine(),
+            "machine": machine,
             "onnxruntime_providers": _providers(),
             "models": _models(problems),
             **_backends(model, rows, problems),
@@ -67,16 +74,6 @@ def _rows(problems: list[str]) -> "dict[str, BackendEntry]":
         except MissingDependencyError as error:
             problems.append(str(error))
     return rows
-
-
-def _machine() -> dict[str, Any]:
-    affinity = getattr(os, "sched_getaffinity", None)  # only Linux tells what this process may use
-    return {
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "usable_cores": len(affinity(0)) if affinity else os.cpu_count(),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-    }
 
 
 def _providers() -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -24,6 +24,9 @@ Examples:
 """
 
 _COUNT: Final = 1000
+
+# Samples to read or draw: the shape of one, [H, W, C] or [2], report entries, and how to get them.
+_Source = tuple[tuple[int, ...], dict[str, Any], Callable[[], "Samples"]]
 
 
 def evaluate(
@@ -92,44 +95,28 @@ def evaluate(
             "--seed": seed,
             "--backend": backend,
         }
-        _refuse(given)
-        source = _file(samples, n)
+        for name, value in given.items():
+            if value is not None:
+                raise UsageError(
+                    f"{name} and --samples are both given", "either draw samples or read a file"
+                )
+        shape, record, draw = _file(samples, n)
     else:
         asked = options.sampler_call(sampler, steps, eta, assignments)
-        source = _model(
-            model or options.DEFAULT_MODEL,
-            asked,
-            n=_COUNT if n is None else n,
-            seed=seed or 0,
-            backend=backend,
-            quiet=json,
-        )
+        n = _COUNT if n is None else n
+        name = model or options.DEFAULT_MODEL
+        shape, record, draw = _model(name, asked, n, seed or 0, backend, quiet=json)
     with waiting("reading the data", quiet=json):
-        judge = Evaluator(source.shape, against, extractor=extractor, inception=inception)
-    found = judge.evaluate(source.draw())
-    record = {**source.record, "against": against, "against_n": found.against_n}
+        judge = Evaluator(shape, against, extractor=extractor, inception=inception)
+    found = judge.evaluate(draw())
+    record |= {"against": against, "against_n": found.against_n}
     report({**record, **found.to_dict()}, as_json=json)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Samples to draw or read: the shape of one, [H, W, C] or [2], and their report entries."""
-
-    shape: tuple[int, ...]
-    record: dict[str, Any]
-    draw: Callable[[], "Samples"]
-
-
 def _model(
-    name: str,
-    asked: SamplerCall,
-    *,
-    n: int,
-    seed: int,
-    backend: str | None,
-    quiet: bool,
+    name: str, asked: SamplerCall, n: int, seed: int, backend: str | None, *, quiet: bool
 ) -> _Source:
-    """Return samples that a model will draw."""
+    """Return samples that a model will draw when the data is known to fit."""
     from difftool.data import finite
     from difftool.runtime import is_image, load, to_uint8
 
@@ -139,9 +126,11 @@ def _model(
     shape = opened.spec.shape
 
     def draw() -> "Samples":
-        total = len(program) * math.ceil(n / opened.max_batch)
-        with progress(total, quiet=quiet) as advance:
-            drawn = opened.sample(program, n=n, seed=seed, on_step=lambda _: advance())
+        done, total = count(1), len(program) * math.ceil(n / opened.max_batch)
+        with progress(quiet=quiet) as tell:
+            drawn = opened.sample(
+                program, n=n, seed=seed, on_step=lambda _: tell(next(done), total)
+            )
         finite(drawn, f"a sample of {program.name}")
         return to_uint8(drawn, opened.spec) if image else drawn.astype("float64")
 
@@ -155,7 +144,7 @@ def _model(
         "seed": seed,
         "backend": opened.backend.name,
     }
-    return _Source((*shape[1:], shape[0]) if image else shape, record, draw)
+    return (*shape[1:], shape[0]) if image else shape, record, draw
 
 
 def _file(path: Path, n: int | None) -> _Source:
@@ -176,13 +165,4 @@ def _file(path: Path, n: int | None) -> _Source:
         "n": len(values) if n is None else n,
         "seed": None,
     }
-    return _Source(values.shape[1:], record, lambda: values[:n])
-
-
-def _refuse(given: dict[str, Any]) -> None:
-    """Raise UsageError if an option about drawing samples is given together with --samples."""
-    names = [name for name, value in given.items() if value is not None]
-    if names:
-        raise UsageError(
-            f"{names[0]} and --samples are both given", "either draw samples or read a file"
-        )
+    return values.shape[1:], record, lambda: values[:n]

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from difftool.cli import options, trt
-from difftool.cli.console import report
+from difftool.cli.console import report, waiting
 from difftool.cli.foreign import As, Sets, checkpoint_from
 from difftool.diffusion import Feature
 from difftool.errors import UsageError
@@ -31,15 +31,7 @@ def export(
             "PATH that difftool import takes.",
         ),
     ],
-    out: Annotated[
-        Path,
-        Option(
-            "--out",
-            "-o",
-            metavar="BUNDLE",
-            help="Folder to make, complete or not at all.",
-        ),
-    ],
+    out: Annotated[Path, options.out("BUNDLE", options.NEW_FOLDER)],
     raw: options.Raw = False,
     torchscript: Annotated[
         bool, Option("--torchscript", help="Add step.ts, the step graph as TorchScript.")
@@ -88,7 +80,7 @@ def export(
         raise UsageError("--precision, --gpu and --profile need --trt", "add --trt")
     with (
         checkpoint_from(checkpoint, format, sets, quiet=json) as taken,
-        trt.building("exporting", quiet=json) as tell,
+        waiting("exporting", quiet=json) as tell,
     ):
         bundle = make(
             taken,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from difftool.cli.console import narrate
-from difftool.errors import UsageError
+from difftool.cli.options import assigned
 
 if TYPE_CHECKING:
     from difftool.diffusion import ModelSpec
@@ -32,17 +32,6 @@ Sets = Annotated[
 ]
 
 
-def settings_from(sets: Iterable[str] | None) -> dict[str, str]:
-    """Return the settings that --set assigns; UsageError if one is not name=value."""
-    settings = {}
-    for assignment in sets or ():
-        name, equals, text = assignment.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--set {assignment!r} is no name=value", "write --set name=value")
-        settings[name] = text
-    return settings
-
-
 def checkpoint_from(
     path: Path, format: str | None, sets: Iterable[str] | None, *, quiet: bool
 ) -> AbstractContextManager[Path]:
@@ -53,7 +42,7 @@ def checkpoint_from(
         if not quiet:
             narrate(f"importing {path}: {found.title}")
 
-    return as_checkpoint(path, format=format, settings=settings_from(sets), on_found=tell)
+    return as_checkpoint(path, format=format, settings=assigned(sets, "--set"), on_found=tell)
 
 
 def imported_record(model: "ImportedModel") -> dict[str, Any]:

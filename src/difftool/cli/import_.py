@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from difftool.cli import options
 from difftool.cli.console import report, waiting
-from difftool.cli.foreign import As, Sets, imported_record, settings_from
+from difftool.cli.foreign import As, Sets, imported_record
 from difftool.outputs import require_place
 
 EXAMPLES = """\b
@@ -29,15 +29,7 @@ def import_(
             "Hugging Face hub.",
         ),
     ],
-    out: Annotated[
-        Path,
-        Option(
-            "--out",
-            "-o",
-            metavar="CHECKPOINT",
-            help="Folder to make, complete or not at all.",
-        ),
-    ],
+    out: Annotated[Path, options.out("CHECKPOINT", options.NEW_FOLDER)],
     format: As = None,
     sets: Sets = None,
     force: options.Force = False,
@@ -52,7 +44,7 @@ def import_(
     from difftool.importers import import_checkpoint
 
     require_place(out)
-    settings = settings_from(sets)
+    settings = options.assigned(sets, "--set")
     with waiting("importing", quiet=json):
         made = import_checkpoint(path, out, format=format, settings=settings, force=force)
     report({"checkpoint": str(made.path), **imported_record(made)}, as_json=json)

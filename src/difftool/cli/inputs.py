@@ -1,5 +1,7 @@
 """Read the pictures, samples and masks that options of `difftool sample` name."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from difftool.cli.options import numbers
 from difftool.diffusion import ModelSpec
 from difftool.errors import ArtefactError, UsageError
 from difftool.runtime import Edit, is_image
@@ -19,7 +22,7 @@ _ARRAYS: Final = (".npy", ".npz")
 _STRENGTH: Final = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass
 class Inputs:
     """Arguments for `Model.sample`, the share of noise levels to run, and entries of the report."""
 
@@ -53,23 +56,26 @@ def read_inputs(
         )
     if known is not None and grey is not None:
         raise UsageError("--known and --grey are both given", "give one of them")
-    edit: Edit | None = None
-    record: dict[str, Any] = {}
+    found = Inputs()
     if known is not None and fill is not None:
-        edit = inpaint(read_samples(known, spec), 1 - fill_mask(fill, spec))
-        record |= {"known": str(known), "fill": fill}
+        found.edit = inpaint(read_samples(known, spec), 1 - fill_mask(fill, spec))
+        found.record |= {"known": str(known), "fill": fill}
     if grey is not None:
-        edit = colorize(_grey(read_samples(grey, spec), spec))
-        record |= {"grey": str(grey)}
-    ends = None
+        found.edit = colorize(_grey(read_samples(grey, spec), spec))
+        found.record |= {"grey": str(grey)}
     if between is not None:
-        ends = _pair(between)
-        record |= {"between": list(ends)}
-    if init is None:
-        return Inputs(None, edit, ends, 1.0, record)
-    strength = _STRENGTH if strength is None else strength
-    record |= {"init": str(init), "strength": strength}
-    return Inputs(read_samples(init, spec), edit, ends, strength, record)
+        ends = numbers(between)
+        if len(ends) != 2:
+            raise UsageError(
+                f"--between {between!r} does not name two samples", "write --between 0,1"
+            )
+        found.between = ends[0], ends[1]
+        found.record |= {"between": ends}
+    if init is not None:
+        found.init = read_samples(init, spec)
+        found.strength = _STRENGTH if strength is None else strength
+        found.record |= {"init": str(init), "strength": found.strength}
+    return found
 
 
 def read_samples(path: Path, spec: ModelSpec) -> Floats:
@@ -97,7 +103,6 @@ def fill_mask(where: str, spec: ModelSpec) -> Floats:
 
     `where` is a word such as "left", a picture whose white is filled, or a file with an array.
     """
-    mask = np.zeros(spec.shape, np.float32)
     path = Path(where)
     if path.suffix.lower() in _ARRAYS:
         given = _array(path)
@@ -117,15 +122,16 @@ def fill_mask(where: str, spec: ModelSpec) -> Floats:
         "bottom": np.s_[:, height // 2 :],
         "center": np.s_[:, height // 4 : -(height // 4), width // 4 : -(width // 4)],
     }
+    mask = np.zeros(spec.shape, np.float32)
     if where in parts:
         mask[parts[where]] = 1
-        return mask
-    if not path.exists():
+    elif path.exists():
+        mask += _picture(path, spec).mean(axis=0) >= 128
+    else:
         raise UsageError(
             f"--fill {where!r} is no part and no file", f"give {', '.join(parts)}, or a mask's file"
         )
-    white = _picture(path, spec).mean(axis=0) >= 128
-    return mask + white.astype(np.float32)
+    return mask
 
 
 def _grey(samples: Floats, spec: ModelSpec) -> Floats:
@@ -140,42 +146,35 @@ def _grey(samples: Floats, spec: ModelSpec) -> Floats:
 def _picture(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
     """Read a picture's pixels, uint8 [C, H, W]."""
     channels, height, width = spec.shape
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
-                raise ArtefactError(f"{path} has more than 8 bits a channel", "save it with 8 bits")
-            fitted = ImageOps.fit(
-                ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB"),
-                (width, height),
-                Image.Resampling.LANCZOS,
-            )
-    except ArtefactError:
-        raise
-    except FileNotFoundError as error:
-        raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
-    except Exception as error:  # Pillow's decoders raise whatever they meet
-        raise ArtefactError(f"{path} cannot be read as a picture", "give a PNG or JPEG") from error
+    with _reading(path, "a picture", "give a PNG or JPEG"), Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
+            raise ArtefactError(f"{path} has more than 8 bits a channel", "save it with 8 bits")
+        fitted = ImageOps.fit(
+            ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB"),
+            (width, height),
+            Image.Resampling.LANCZOS,
+        )
     pixels = np.asarray(fitted)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def _array(path: Path) -> NDArray[Any]:
-    try:
+    with _reading(path, "an array", "give a file that difftool sample wrote"):
         loaded = np.load(path, allow_pickle=False)
         array = loaded["samples"] if path.suffix.lower() == ".npz" else loaded
-    except FileNotFoundError as error:
-        raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
-    except Exception as error:  # zip, header and key errors have no common base
-        raise ArtefactError(
-            f"{path} cannot be read as an array", "give a file that difftool sample wrote"
-        ) from error
     if array.dtype.kind not in "fiub":
         raise ArtefactError(f"{path} holds {array.dtype}, not numbers", "give float32")
     return np.asarray(array)
 
 
-def _pair(text: str) -> tuple[int, int]:
-    first, comma, second = text.partition(",")
-    if not comma or not first.strip().isdecimal() or not second.strip().isdecimal():
-        raise UsageError(f"--between {text!r} does not name two samples", "write --between 0,1")
-    return int(first), int(second)
+@contextlib.contextmanager
+def _reading(path: Path, what: str, hint: str) -> Iterator[None]:
+    """Turn any error of a library that reads a file into an ArtefactError."""
+    try:
+        yield
+    except ArtefactError:
+        raise
+    except FileNotFoundError as error:
+        raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
+    except Exception as error:  # Pillow's and numpy's errors have no common base
+        raise ArtefactError(f"{path} cannot be read as {what}", hint) from error

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from difftool.cli import options
-from difftool.cli.console import report, telling
+from difftool.cli.console import progress, report
 
 EXAMPLES = """\b
 Examples:
@@ -76,7 +76,7 @@ def likelihood(
 
     from difftool.train import measure_likelihood
 
-    with telling(quiet=json) as tell:
+    with progress(quiet=json) as tell:
         found = measure_likelihood(
             checkpoint,
             data,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "ddpm-mnist"
 MAX_WORK = 10**12  # as in difftool.runtime.model, which --help must not import
 SOURCES = "a folder of images, a parquet file, a hub name, digits, or a 2-D toy"
+_NUMBER = re.compile(r"\d{1,10}")
+NEW_FOLDER = "Folder to make, complete or not at all."  # the help of --out
 
 
 class Format(StrEnum):
@@ -110,11 +112,30 @@ Force = Annotated[bool, Option("--force", help="Replace the output if it exists.
 Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout, and no progress.")]
 
 
+def out(metavar: str, help: str) -> Any:
+    """Return the option --out."""
+    return Option("--out", "-o", metavar=metavar, help=help)
+
+
+def assigned(words: Iterable[str] | None, option: str) -> dict[str, str]:
+    """Return the values by name that words such as "name=value" of a repeatable option assign."""
+    values = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{option} {word!r} is no name=value", f"write {option} name=value")
+        values[name] = value
+    return values
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of "1,8,64"; none if one of them is not whole, or has over 10 digits."""
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(map(_NUMBER.fullmatch, parts)) else []
+
+
 def sampler_call(
-    sampler: str | None,
-    steps: int | None,
-    eta: float | None,
-    assignments: Iterable[str] | None,
+    sampler: str | None, steps: int | None, eta: float | None, assignments: Iterable[str] | None
 ) -> SamplerCall:
     """Return the call that the options ask for; its name is empty if they name no sampler.
 
@@ -122,12 +143,7 @@ def sampler_call(
     """
     if sampler == "":
         raise UsageError("--sampler is empty", "see: difftool samplers")
-    arguments: dict[str, Any] = {}
-    for assignment in assignments or ():
-        name, equals, text = assignment.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--arg {assignment!r} is no name=value", "write --arg name=value")
-        arguments[name] = _read_value(text)
+    arguments = {name: _read_value(text) for name, text in assigned(assignments, "--arg").items()}
     if steps is not None:
         arguments["steps"] = steps
     if eta is not None:
@@ -212,5 +228,5 @@ def _read_labels(part: str, text: str, spec: "ModelSpec") -> range:
 def _read_value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         return text

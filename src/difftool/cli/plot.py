@@ -24,11 +24,9 @@ plot = Typer(help="Draw a model's scores, trajectories, program or schedule.")
 
 Out = Annotated[
     Path | None,
-    Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        help="File to write, ending in .png, .svg or .pdf; by default the command's name and .png.",
+    options.out(
+        "FILE",
+        "File to write, ending in .png, .svg or .pdf; by default the command's name and .png.",
     ),
 ]
 

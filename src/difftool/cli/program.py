@@ -4,8 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
-
 from difftool.cli import options
 from difftool.cli.console import report
 from difftool.outputs import require_free
@@ -28,12 +26,10 @@ def program(
     assignments: options.Assignments = None,
     out: Annotated[
         Path | None,
-        Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="Save the program to this file: the exact table as JSON, or, if the name ends in "
-            ".bin, the arrays that sampler.onnx takes.",
+        options.out(
+            "FILE",
+            "Save the program to this file: the exact table as JSON, or, if the name ends in .bin, "
+            "the arrays that sampler.onnx takes.",
         ),
     ] = None,
     force: options.Force = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Option
 
 from difftool.cli import options
-from difftool.cli.console import report, telling
+from difftool.cli.console import progress, report
 from difftool.outputs import require_place
 
 EXAMPLES = """\b
@@ -37,11 +37,8 @@ def quantize(
     seed: options.Seed = 0,
     out: Annotated[
         Path | None,
-        Option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            help="Write a new bundle with int8 to this folder, and leave BUNDLE as it is.",
+        options.out(
+            "FOLDER", "Write a new bundle with int8 to this folder, and leave BUNDLE as it is."
         ),
     ] = None,
     force: options.Force = False,
@@ -61,7 +58,7 @@ def quantize(
         require_place(out)
     opened, program = options.open_program(bundle, sampler, steps, eta, assignments)
     data = None if calibrate == _SELF else calibrate
-    with telling(quiet=json) as tell:
+    with progress(quiet=json) as tell:
         made = make(
             opened, out=out, data=data, program=program, seed=seed, force=force, on_step=tell
         )

@@ -93,11 +93,8 @@ def sample(
     ] = None,
     out: Annotated[
         Path | None,
-        Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="File to write; by default samples.png for images, samples.npz for other data.",
+        options.out(
+            "FILE", "File to write; by default samples.png for images, samples.npz for other data."
         ),
     ] = None,
     format: Annotated[
@@ -168,10 +165,10 @@ def sample(
     # A device runs without a stop between two calls of on_step. A film needs every row.
     every = 1 if film else max(1, len(program) // _LOOKS)
     begin = time.perf_counter()
-    with progress(total, quiet=json) as advance:
+    with progress(quiet=json) as tell:
 
         def on_step(state: State) -> None:
-            advance((state.step - 1) % every + 1)
+            tell(state.first // opened.max_batch * len(program) + state.step, total)
             if film:
                 film.show(state)
 

@@ -73,12 +73,7 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        Option(
-            "--out",
-            "-o",
-            metavar="RUN",
-            help="Folder of the run; by default runs/ and the configuration's name.",
-        ),
+        options.out("RUN", "Folder of the run; by default runs/ and the configuration's name."),
     ] = None,
     resume: Annotated[
         bool, Option(help="Continue the run if there is one, or refuse to and start only new ones.")

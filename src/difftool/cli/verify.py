@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Argument, Exit, Option
 
 from difftool.cli import options
-from difftool.cli.console import report, telling
+from difftool.cli.console import progress, report
 from difftool.cli.foreign import As, Sets, checkpoint_from
 from difftool.errors import UsageError
 
@@ -129,7 +129,7 @@ def verify(
             extractor=extractor,
             draws=draws,
             trusted=trust or (),
-            on_step=stack.enter_context(telling(quiet=json)),
+            on_step=stack.enter_context(progress(quiet=json)),
         )
     record = found.to_dict()
     if store:

@@ -26,10 +26,7 @@ MAKING: Final = (
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
     """Return the versions of Python, difftool and these packages; None for a missing package."""
-    found: dict[str, str | None] = {
-        "python": platform.python_version(),
-        "difftool": __version__,
-    }
+    found: dict[str, str | None] = {"python": platform.python_version(), "difftool": __version__}
     for package in packages:
         try:
             found[package] = metadata.version(package)

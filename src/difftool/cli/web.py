@@ -31,15 +31,7 @@ def web(
             help="Folder that holds onnxruntime-web, as npm installs it; its files are copied.",
         ),
     ] = Path("node_modules"),
-    out: Annotated[
-        Path,
-        Option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            help="Folder to make, complete or not at all.",
-        ),
-    ] = Path("site"),
+    out: Annotated[Path, options.out("FOLDER", options.NEW_FOLDER)] = Path("site"),
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:

@@ -1,21 +1,20 @@
 """Draw a program's coefficients and noise levels over its rows."""
 
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
-from difftool.plot.style import COLOURS, blank, grid, titled
+from difftool.plot.style import COLOURS, blank, grid, marks, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
-_MARKED = 60  # a program of fewer rows has a mark on each
 _UPDATE = (Column.A, Column.B, Column.G, Column.D)
 
 
@@ -28,7 +27,7 @@ def draw_program(program: Program) -> "Figure":
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    mark: dict[str, Any] = {"marker": "."} if len(program) < _MARKED else {}
+    mark = marks(len(program))
     rows = np.arange(len(program) + 1)
     with blank(8.0, 3.5) as figure:
         left, right = figure.subplots(1, 2)

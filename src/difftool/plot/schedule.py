@@ -1,14 +1,12 @@
 """Draw a noise schedule."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from difftool.diffusion.schedules import NoiseSchedule
-from difftool.plot.style import COLOURS, blank, grid, titled
+from difftool.plot.style import COLOURS, blank, grid, marks, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_MARKED = 60  # a schedule of fewer levels has a mark on each
 
 
 def draw_schedule(schedule: NoiseSchedule) -> "Figure":
@@ -19,7 +17,7 @@ def draw_schedule(schedule: NoiseSchedule) -> "Figure":
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    mark: dict[str, Any] = {"marker": "."} if len(schedule) < _MARKED else {}
+    mark = marks(len(schedule))
     with blank(8.0, 3.3) as figure:
         left, right = figure.subplots(1, 2)
         figure.suptitle(titled(str(schedule)), fontsize=9)

@@ -20,6 +20,7 @@ LEARNED: Final = "#c8443a"  # outputs of networks
 COLOURS: Final = (DATA, LEARNED, "#4d9a5b", "#c98a1b", "#7b5aa6", "#5f6b78")
 RAMP: Final = "viridis"  # time, from early to late
 
+_MOST_MARKS: Final = 60  # on a line
 _STYLE: Final[Mapping[str, Any]] = {
     "axes.edgecolor": INK,
     "axes.grid": False,
@@ -79,6 +80,11 @@ def grid(*axes: "Axes") -> None:
     for axis in axes:
         axis.grid(True)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+
+
+def marks(points: int) -> dict[str, Any]:
+    """Return the arguments of a line of so many points, with a mark on each if these are few."""
+    return {"marker": "."} if points < _MOST_MARKS else {}
 
 
 def titled(text: str) -> str:

@@ -10,7 +10,7 @@ from difftool.errors import UsageError
 from difftool.plot.plane import fit_window, paths, show
 from difftool.plot.style import blank, styled, titled
 from difftool.runtime.draws import Draws, start_noise
-from difftool.runtime.images import is_image, to_uint8
+from difftool.runtime.images import grid, is_image, to_uint8
 from difftool.runtime.model import Model
 
 if TYPE_CHECKING:
@@ -98,20 +98,16 @@ def draw_paths(states: Floats, title: str) -> "Figure":
 
 def draw_strip(frames: Pixels, labels: list[str]) -> "Figure":
     """Draw images uint8 [T, N, H, W, C], with a column for each of T under its label."""
-    columns, rows, height, width, channels = frames.shape
-    tile_y, tile_x = height + _GAP, width + _GAP
-    sheet = np.full((rows * tile_y - _GAP, columns * tile_x - _GAP, channels), 255, np.uint8)
-    for column in range(columns):
-        for row in range(rows):
-            y, x = row * tile_y, column * tile_x
-            sheet[y : y + height, x : x + width] = frames[column, row]
+    columns, _, height, width, channels = frames.shape
+    images = frames.swapaxes(0, 1).reshape(-1, height, width, channels)
+    sheet = grid(images, columns=columns, padding=_GAP)[_GAP:-_GAP, _GAP:-_GAP]
     with blank(_WIDTH, _WIDTH * sheet.shape[0] / sheet.shape[1] + 0.45) as figure:
         axis = figure.subplots()
         look: dict[str, Any] = {"interpolation": "nearest"}
         if channels == 1:
             sheet, look = sheet[..., 0], {**look, "cmap": "gray", "vmin": 0, "vmax": 255}
         axis.imshow(sheet, **look)
-        centres = np.arange(columns) * tile_x + (width - 1) / 2
+        centres = np.arange(columns) * (width + _GAP) + (width - 1) / 2
         axis.set_xticks(centres, labels, fontsize=8)
         axis.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
         axis.set_yticks([])
