@@ -25,3 +25,11 @@ def furnish(place: Path, copies: Mapping[str, Path]) -> Path:
     for name in RUNTIME:
         (place / "dist" / name).write_text(name)
     return place
+
+
+def inside(folder: Path) -> dict[str, bytes]:
+    """Return each file below a folder with its content, and each folder with none."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b""
+        for path in folder.rglob("*")
+    }
