@@ -1,7 +1,6 @@
 """D3 and D4: every backend computes the same model; a row at a time, and over a thousand."""
 
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,30 +25,14 @@ from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws
 from difftool.runtime.protocols import Backend
 from difftool.runtime.shipped import find_bundle
-from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened, with_torchscript
+from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened
 from tests.reliability.criteria import Cases
 from tests.verify.defects import copied
 
-ROOT = Path(__file__).resolve().parents[2]
 STEP_ERROR = 1e-4
 PSNR = 40.0
 SHIPPED = ("ddpm-mnist", "ncsn-mnist")
 EXACT = "onnxruntime-cpu"
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
-    """A shipped model by name, with a step.ts."""
-    made: dict[str, Bundle] = {}
-
-    def bundle(name: str) -> Bundle:
-        if name not in made:
-            copy = tmp_path_factory.mktemp("shipped") / name
-            shutil.copytree(find_bundle(name), copy)
-            made[name] = with_torchscript(copy, ROOT / "checkpoints" / name)
-        return made[name]
-
-    return bundle
 
 
 @dataclass(frozen=True)
