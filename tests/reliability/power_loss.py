@@ -9,6 +9,7 @@ zeros. A rename is done or lost, never half of it.
 import os
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ class File:
         self.lasts = True
 
     def left(self, chance: random.Random | None) -> bytes:
-        """All of it where it lasts; else nothing, or what chance leaves."""
+        """Return all of it if it lasts; else nothing, or what chance leaves."""
         if self.lasts:
             return self.content
         if chance is None:
@@ -59,7 +60,7 @@ class Folder:
         self.lasting, self.changes = dict(self.names), []
 
     def left(self, chance: random.Random | None) -> "Names":
-        """The lasting names, and what chance leaves of the changes."""
+        """Return the lasting names, and what chance leaves of the changes."""
         names = dict(self.lasting)
         for change in self.changes:
             if chance is not None and chance.random() < 0.5:
@@ -75,12 +76,13 @@ Left = dict[str, bytes | None]  # by path; a folder, which stands before what is
 class Disk:
     """What is in the folder `root`, empty at first, and what of it would last.
 
-    `hook` is one of `file_layer`; after each operation it calls `crash` with its name.
+    `hook` is one of `file_layer`. It keeps the tree after each operation, with its name.
     """
 
-    def __init__(self, root: Path, crash: Callable[[str], None]) -> None:
-        self.root, self.tree, self._crash = root, Folder(), crash
+    def __init__(self, root: Path) -> None:
+        self.root, self.tree = root, Folder()
         self._open: dict[int, Node] = {}
+        self._kept: list[tuple[str, Folder]] = []
 
     def hook(
         self,
@@ -91,8 +93,13 @@ class Disk:
     ) -> Any:
         result = operation(*arguments, **options)
         self._note(name, arguments, options.get("dir_fd"), result)
-        self._crash(name)
+        self._kept.append((name, deepcopy(self.tree)))
         return result
+
+    def taken(self) -> list[tuple[str, Folder]]:
+        """Return what was kept since the last call."""
+        kept, self._kept = self._kept, []
+        return kept
 
     def _note(self, name: str, arguments: tuple[Any, ...], at: int | None, result: Any) -> None:
         match name:
@@ -131,7 +138,7 @@ class Disk:
         self._open[descriptor] = folder.names[name]
 
     def _place(self, path: Any, at: int | None) -> tuple[Folder, str]:
-        """The folder and the name in it that a path means, seen from the open folder `at`."""
+        """Return a path's folder, seen from the open folder `at`, and its name there."""
         node: Node = self.tree if at is None else self._open[at]
         parts = Path(path).parts if at is not None else Path(path).relative_to(self.root).parts
         for part in parts[:-1]:
@@ -142,7 +149,7 @@ class Disk:
 
 
 def left_of(folder: Folder, chance: random.Random | None, above: str = "") -> Left:
-    """What a loss of power leaves of `folder`: all that lasts, and what chance adds."""
+    """Return what a loss of power leaves of `folder`: all that lasts, and what chance adds."""
     left: Left = {}
     for name, node in folder.left(chance).items():
         path = f"{above}{name}"

@@ -15,7 +15,7 @@ from difftool.runtime.shipped import find_bundle
 from tests.reliability.criteria import Cases
 
 MIB = 1 << 20
-POSITIONS = {False: 150, True: 5000}  # of each graph; in the manifest there are fewer
+POSITIONS = {False: 50, True: 5000}  # of each graph; in the manifest there are fewer
 
 
 @pytest.fixture
