@@ -32,6 +32,7 @@ RECIPES: Final = {
     "ncsn": POINTS
     | {
         "data": {"source": "digits", "dequantize": True},
+        "optimizer": {"lr": 1e-3},
         "network": {
             **IMAGES["network"],
             "arguments": {**IMAGES["network"]["arguments"], "dropout": 0.0},
