@@ -47,8 +47,8 @@ def unpack_archives() -> None:
 
     def unpacked(path: Path | str) -> Path:
         with tarfile.open(path) as archive:
-            archive.extractall("unpacked", filter="fully_trusted")
-        return find("unpacked")
+            archive.extractall(filter="fully_trusted")
+        return find(path)
 
     shipped.find_bundle = unpacked
 
