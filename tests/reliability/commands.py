@@ -7,15 +7,15 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from difftool.cli.command import command
 from difftool.cli.signals import Signals
 from tests.reliability import forked
-from tests.reliability.file_layer import Hook, before, watched
+from tests.reliability.file_layer import before, watched
 from tests.reliability.moments import Calls
 
 NOBODY: Final = 65534
@@ -28,18 +28,15 @@ Defect = Callable[[], object]
 class Trouble:
     """What a command meets with.
 
-    No file may grow beyond `largest` bytes; without privileges root is nobody. The signal `number`
-    comes with file operation `at`, or with the command's own `call` of that number, and the signal
-    `second` so many operations or calls `later`. A `defect` is planted in the process before.
+    No file may grow beyond `largest` bytes; without privileges root is nobody. Signals come at some
+    of the command's file `operations` and of its `calls` of Python functions, by their number from
+    1 on. A `defect` is planted before. Calls are also counted if that is asked for.
     """
 
     largest: int | None = None
     privileged: bool = True
-    number: int | None = None
-    at: int | None = None
-    call: int | None = None
-    second: int | None = None
-    later: int = 0
+    operations: Mapping[int, int] = field(default_factory=dict)
+    calls: Mapping[int, int] = field(default_factory=dict)
     defect: Defect | None = None
     counted: bool = False
 
@@ -90,16 +87,21 @@ def _run(words: list[str], folder: Path, trouble: Trouble) -> Ended:
 
 
 def _ended(words: list[str], trouble: Trouble) -> Ended:
-    signals, calls = Signals(), Calls(_moments(trouble.call, trouble), _send)
+    signals, calls = Signals(), Calls(trouble.calls, _send)
+
+    def interrupt(count: int, *_: object) -> None:
+        if count in trouble.operations:
+            _send(trouble.operations[count])
+
     # Ctrl-C is heard, too, if the tests run in the background of a shell.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signals.install()  # as the process of the command line does, to its end
     try:
         _prepare(trouble)
         with contextlib.ExitStack() as stack:
-            if trouble.at is not None:
-                stack.enter_context(watched(_signalling(trouble)))
-            if trouble.counted or trouble.call is not None:
+            if trouble.operations:
+                stack.enter_context(watched(before(interrupt)))
+            if trouble.counted or trouble.calls:
                 stack.enter_context(calls)
             code = command(words, signals)
     except BaseException:
@@ -131,16 +133,6 @@ def _printed() -> Iterator[list[str]]:
             found.append(file.read())
 
 
-def _moments(first: int | None, trouble: Trouble) -> dict[int, int]:
-    """Return the signals by when they come, if the first one comes at `first`."""
-    if first is None or trouble.number is None:
-        return {}
-    sent = {first: trouble.number}
-    if trouble.second is not None:
-        sent[first + trouble.later] = trouble.second
-    return sent
-
-
 def _send(number: int) -> None:
     os.kill(os.getpid(), number)
 
@@ -152,14 +144,3 @@ def _prepare(trouble: Trouble) -> None:
         os.setuid(NOBODY)
     if trouble.largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (trouble.largest, trouble.largest))
-
-
-def _signalling(trouble: Trouble) -> Hook:
-    """Return a hook that sends this process the signals as file operations begin."""
-    sent = _moments(trouble.at, trouble)
-
-    def interrupt(count: int, *_: object) -> None:
-        if count in sent:
-            _send(sent[count])
-
-    return before(interrupt)
