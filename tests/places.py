@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from difftool.compile.sampler_onnx.site import RUNTIME
-from tests.oracles.plain_openai import Shape
 
 IMPORT = (
     "import weights.pt --set image_size=8 --set num_heads=1 --set diffusion_steps=1000 "
@@ -16,6 +15,8 @@ IMPORT = (
 def furnish(place: Path, copies: Mapping[str, Path]) -> Path:
     """Make a folder of copies, by name, with somebody's `weights.pt` and a page's `dist`."""
     import torch
+
+    from tests.oracles.plain_openai import Shape
 
     for name, path in copies.items():
         shutil.copytree(path, place / name)
