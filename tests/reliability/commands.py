@@ -56,7 +56,7 @@ class Ended:
 
     @property
     def error_code(self) -> str:
-        """The stable word in the first line of stderr, "" if there is none."""
+        """Return the stable word in the first line of stderr, "" if there is none."""
         first = self.err.partition("\n")[0]
         return first[first.rindex("[") + 1 : -1] if first.endswith("]") else ""
 

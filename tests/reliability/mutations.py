@@ -59,14 +59,14 @@ _BOMBS: Final = {
 
 
 def truncation(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A file ends early."""
+    """End a file early."""
     path = bundle / rng.choice(GRAPHS if rehashed else FILES)
     os.truncate(path, rng.randrange(path.stat().st_size))
     _make_digests(bundle, rehashed)
 
 
 def bit_flip(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A bit of a file is another."""
+    """Flip a bit of a file."""
     path = bundle / rng.choice(GRAPHS if rehashed else FILES)
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
@@ -75,7 +75,7 @@ def bit_flip(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def size_lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """The manifest gives a file another size."""
+    """Let the manifest give a file another size."""
     entry = rng.choice(GRAPHS)
     size = (bundle / entry).stat().st_size
     lie = rng.choice([size - 1, size + 1, 2 * size, *_SIZES])
@@ -83,7 +83,7 @@ def size_lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def type_confusion(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A value of the manifest, or of a graph, is of another type."""
+    """Give a value of the manifest, or of a graph, another type."""
     if rehashed and rng.random() < 0.5:
         _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _confuse(m, rng))
         return
@@ -97,7 +97,7 @@ def type_confusion(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def duplicate_keys(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A key of the manifest stands twice, or a name of a graph."""
+    """Repeat a key of the manifest, or a name of a graph."""
     if rehashed and rng.random() < 0.5:
         _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _twice(m.graph, rng))
         return
@@ -108,7 +108,7 @@ def duplicate_keys(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def deep_json(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A value of the manifest nests ten thousand deep, or a graph's graphs do."""
+    """Nest a value of the manifest ten thousand deep, or a graph's graphs."""
     if rehashed and rng.random() < 0.2:
         _append_to_graph(bundle, STEP, _deep_node(rng.choice(["If", "Add"]), 2_000))
         return
@@ -120,7 +120,7 @@ def deep_json(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def escape(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A file is a link, or is elsewhere, or its data is."""
+    """Make a file a link, or put it or its data elsewhere."""
     name = rng.choice(GRAPHS)
     outside = bundle.parent / "outside"
     way = rng.randrange(6 if rehashed else 5)
@@ -145,7 +145,7 @@ def escape(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def wild_sizes(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A dimension, or a count of levels or steps, is huge or negative."""
+    """Make a dimension, or a count of levels or steps, huge or negative."""
     size = rng.choice(_SIZES)
     if rehashed and rng.random() < 0.6:
         # protobuf's own library takes no more than 64 bits
@@ -167,7 +167,7 @@ def wild_sizes(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def wrong_names(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A tensor of a graph has another name where it is made, or where it is used."""
+    """Rename a tensor of a graph, either as it is made or as it is used."""
 
     def change(model: onnx.ModelProto) -> None:
         graph = model.graph
@@ -182,7 +182,7 @@ def wrong_names(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A weight is NaN or infinite."""
+    """Make a weight NaN or infinite."""
 
     def change(model: onnx.ModelProto) -> None:
         weights = model.graph.initializer
@@ -195,7 +195,7 @@ def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def wild_values(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A range, a scale, a count or a digest of the manifest is one that cannot be."""
+    """Give the manifest a range, a scale, a count or a digest that cannot be."""
     name = rng.choice([name for name in _SANE if name != "digest" or not rehashed])
     value = rng.choice([value for value in _WILD if not _SANE[name](value)])
     place = (lambda m: m) if name == "digest" else (lambda m: m["spec"])
@@ -203,7 +203,7 @@ def wild_values(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def hidden(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A field that some parsers see and others skip, or one that is written in a longer form."""
+    """Add a field that some parsers see and others skip, or write one in a longer form."""
     path = bundle / rng.choice(GRAPHS)
     file = taken_apart(path.read_bytes())
     parts, index, _ = rng.choice(list(file.all()))
@@ -226,13 +226,13 @@ def hidden(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """An output is of other sizes than the graph says."""
+    """Give an output other sizes than the graph says."""
     name, change = LIES[rng.choice([lie for lie in LIES if lie not in _TRUE_OF_ONE])]
     _edit_graph(bundle, name, rehashed, lambda model: change(model.graph))
 
 
 def bomb(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A few bytes of a graph make terabytes when a runtime loads it, or when it runs."""
+    """Let a few bytes of a graph make terabytes when a runtime loads it, or when it runs."""
     operator = rng.choice(list(_BOMBS))
 
     def change(model: onnx.ModelProto) -> None:
@@ -290,7 +290,7 @@ def _edit_graph(
 
 
 def _typed(manifest: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """The places of the manifest whose type is given: all but free arguments."""
+    """Return the places of the manifest whose type is given: all but free arguments."""
     found: list[tuple[dict[str, Any], str]] = []
 
     def walk(value: dict[str, Any]) -> None:
@@ -340,7 +340,7 @@ def _resize(graph: onnx.GraphProto, rng: random.Random, size: int) -> None:
 
 
 def _deep_node(operator: str, depth: int) -> bytes:
-    """A node of a graph that holds a graph that holds a node, and so on."""
+    """Return a node of a graph that holds a graph that holds a node, and so on."""
     node = helper.make_node(operator, ["x"], ["y"]).SerializeToString()
     for _ in range(depth):
         graph = _field(1, node)

@@ -132,7 +132,7 @@ def _prepared(method: str, kind: str, folder: Path, defect: Defect | None) -> Sa
 
 
 def kills(method: str, kind: str, folder: Path, defect: Defect | None = None) -> Iterator[Outcome]:
-    """A save that is killed at its first file operation, at its second ..., and one that is not.
+    """Kill a save at its first file operation, one at its second ..., and one not at all.
 
     Each happens in a fork of this process, which has but one thread.
     """
@@ -167,7 +167,7 @@ def _killed(save: Save, run: Path, at: int, share: float) -> str | None:
 def power_losses(
     method: str, kind: str, folder: Path, draws: int, defect: Defect | None = None
 ) -> Iterator[Outcome]:
-    """What the power's going may leave at each file operation of two saves on an empty disk.
+    """Yield what a loss of power at each file operation of two saves on an empty disk may leave.
 
     It leaves all that lasts, or that and what one of `draws` chances adds. What differs in hidden
     names alone is loaded once.
@@ -213,7 +213,7 @@ def errors(
     every: int = 1,
     defect: Defect | None = None,
 ) -> Iterator[Outcome]:
-    """A save in which all fails from some operation on, with one in `every` of the errnos each."""
+    """Let all fail in a save from some operation on, with one in `every` of the errnos each."""
     save = _prepared(method, kind, folder, defect)
     for at in itertools.count(1):
         for number in numbers[at % every :: every]:

@@ -47,7 +47,7 @@ class Traced:
     written: set[Path]
 
     def outside(self, folder: Path) -> set[Path]:
-        """What was written outside of a folder."""
+        """Return what was written outside of a folder."""
         return {path for path in self.written if not path.is_relative_to(folder)}
 
 

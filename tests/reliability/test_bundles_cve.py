@@ -69,25 +69,25 @@ class Attempt:
 
 
 def graph(bundle: Path, file: Path) -> None:
-    """The step graph keeps its weights in the place that the file names."""
+    """Let the step graph keep its weights in the place that the file names."""
     shutil.copy(file, bundle / STEP)
 
 
 def linked_graph(bundle: Path, file: Path) -> None:
-    """The step graph is a symbolic link to one outside."""
+    """Make the step graph a symbolic link to one outside."""
     shutil.copy(file, bundle.parent / "graph.onnx")
     (bundle / STEP).unlink()
     (bundle / STEP).symlink_to(bundle.parent / "graph.onnx")
 
 
 def hard_link(bundle: Path, file: Path) -> None:
-    """The graph's weights are a file of the bundle, which is a hard link to one outside."""
+    """Make the graph's weights a file of the bundle that is a hard link to one outside."""
     shutil.copy(file, bundle / STEP)
     os.link(bundle.parent / "secret.bin", bundle / "weights.bin")
 
 
 def listed_outside(bundle: Path, file: Path) -> None:
-    """The manifest lists a file outside the bundle."""
+    """Put the file outside the bundle, where `check` lists it."""
     shutil.copy(file, bundle.parent / "other.tar")
 
 

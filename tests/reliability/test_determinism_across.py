@@ -49,7 +49,7 @@ class Pair:
 
 
 def programs_of(bundle: Bundle) -> list[Program]:
-    """Short ones of several families: with and without noise, of one slot of history and more."""
+    """Return short ones of several families, with and without noise, of little and much history."""
     spec = bundle.spec
     if spec.schedule.alpha.min() == 1:
         langevin = annealed_langevin(spec, steps=2 * len(spec.schedule), step_size=2e-5)
@@ -59,9 +59,9 @@ def programs_of(bundle: Bundle) -> list[Program]:
 
 
 def same_rows(pair: Pair) -> float:
-    """The check of D3: from the reference's state and with its noise, a row ends where its does.
+    """Check D3: from the reference's state and with its noise, a row ends as the reference's does.
 
-    Says how far from there, as part of the largest number.
+    Return how far from there, as part of the largest number.
     """
     spec = pair.bundle.spec
     errors = compare(pair.candidate, pair.reference, pair.program, spec, n=1, seed=5).errors
@@ -103,7 +103,7 @@ def test_swapped_halves_of_the_time_embedding_are_seen(tmp_path: Path) -> None:
 
 
 def same_samples(pair: Pair, draws: MakeDraws = Draws) -> float:
-    """The check of D4: each runs on its own, with the noise that it draws itself. Says the PSNR."""
+    """Check D4: each runs on its own, with the noise that it draws itself. Return the PSNR."""
     spec = pair.bundle.spec
     expected = final(pair.reference, spec, pair.program, 1, [3])
     found = final(pair.candidate, spec, pair.program, 1, [3], draws)

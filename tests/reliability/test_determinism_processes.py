@@ -40,7 +40,7 @@ class Split:
 
 
 def splits(count: int) -> Iterator[Split]:
-    """Random ones, for two to four workers of which some may have nothing to do."""
+    """Yield random ones, for two to four workers; some may have nothing to do."""
     random = np.random.default_rng(0)
     for _ in range(count):
         cuts = random.choice(np.arange(1, SAMPLES), int(random.integers(1, 9)), replace=False)
@@ -68,7 +68,7 @@ def alone(backend: str) -> Digests:
 
 
 def same_set(backend: str, expected: Digests) -> Callable[[Split], None]:
-    """The check of D5."""
+    """Return the check of D5."""
 
     def check(split: Split, seed_of: Callable[[int], int] = lambda worker: SEED) -> None:
         found = drawn(split, backend, seed_of)

@@ -29,7 +29,7 @@ Call = tuple[str, int, int, int]  # sampler, seed, first sample, how many
 
 
 def calls(count: int) -> list[Call]:
-    """Random calls, of programs of one slot of history and of three."""
+    """Return random calls, of programs of one slot of history and of three."""
     random = np.random.default_rng(0)
     names = random.choice(["ddpm", "unipc"], count).tolist()
     return [
@@ -39,7 +39,7 @@ def calls(count: int) -> list[Call]:
 
 
 def answer(model: Model, call: Call) -> Floats:
-    """Samples of a call: of every third through `stream`, with others' rows in between."""
+    """Draw the samples of a call: of every third through `stream`, with others' rows in between."""
     name, seed, first, n = call
     program = difftool.samplers.compile_program(model.spec, SamplerCall(name, {"steps": 3}))
     if seed % 3:
@@ -49,7 +49,7 @@ def answer(model: Model, call: Call) -> Floats:
 
 
 def same_under_load(model: Model, work: list[Call], expected: list[Floats]) -> None:
-    """Many threads that begin together get what one would get; AssertionError if not."""
+    """Check that many threads that begin together get what one would get."""
     ready = threading.Barrier(THREADS)
 
     def begin() -> None:
@@ -74,7 +74,7 @@ def test_one_model_and_many_threads(
 
 
 def same_tables(name: str, work: list[int]) -> None:
-    """Many threads compute the conditioner's tables for programs of so many steps."""
+    """Check the tables that many threads compute for programs of so many steps."""
     bundle = read_bundle(find_bundle("ddpm-mnist"))
     conditioner = opened(bundle, name)._prepare._conditioner  # type: ignore[attr-defined]
     rows = {n: lay_out_rows(ddpm(bundle.spec, steps=n), bundle.spec, 1, None) for n in set(work)}

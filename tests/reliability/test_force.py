@@ -36,7 +36,7 @@ def listed(out: Path) -> list[Path]:
 
 
 def make_a_folder_of_a_file(out: Path) -> None:
-    """A name of ours is a folder with something in it."""
+    """Make a file of ours a folder with something in it."""
     name = listed(out)[0]
     name.unlink()
     put(name, {"letter": "dear"})

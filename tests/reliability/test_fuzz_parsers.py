@@ -51,7 +51,7 @@ def folders() -> Iterator[None]:
 
 
 def fuzz(target: str, length: Sequence[str], seeds: Path, folder: Path, defect: str = "") -> int:
-    """How many inputs were run; AssertionError where one of them broke the parser."""
+    """Return how many inputs were run; AssertionError if one of them broke the parser."""
     found = folder / "found"
     found.mkdir()
     line = [sys.executable, HERE / "fuzzer.py", target, *length, *_LIMITS]
@@ -72,7 +72,7 @@ def fuzz(target: str, length: Sequence[str], seeds: Path, folder: Path, defect: 
 
 
 def _finding(said: str) -> str:
-    """The traceback, and where the input lies."""
+    """Return the traceback, and the place of the input."""
     start = said.find("=== Uncaught Python exception")
     return said[start if start >= 0 else -3000 :][:3000]
 

@@ -87,7 +87,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names(*modules: ModuleType) -> list[str]:
-    """Of all settings of a format."""
+    """Return the names of all settings of a format."""
     found = [item for module in modules for item in vars(module).values()]
     found += [item for module in modules for item in getattr(module, "FIXED", ())]
     return sorted({item.name for item in found if isinstance(item, Setting)})

@@ -77,7 +77,7 @@ def test_memory_that_grows_is_seen() -> None:
 
 
 def limit(more: int) -> None:
-    """A model has as much address space as after a small run, and so many MiB more."""
+    """Give a model as much address space as it has after a small run, and so many MiB more."""
 
     def limited(*arguments: Any, **options: Any) -> Model:
         opened = load(*arguments, **options)

@@ -194,7 +194,7 @@ def stopped_whole(place: Path, prepare: Callable[[], Signals] = Signals) -> Call
 
 
 def every_case(place: Path, nightly: bool) -> Iterator[Case]:
-    """A signal at some lines of every work, in full at all, and a second at a call after it."""
+    """Yield a signal at some lines of every work, in full at all, and a second one after it."""
     chance = random.Random(0)
     for work in WORKS:
         lines = stopped_whole(place)(Case(work, 0))
@@ -220,7 +220,7 @@ class Hasty(Signals):
 
 @contextlib.contextmanager
 def undoing_once(undo: Callable[[], None]) -> Iterator[None]:
-    """The other half of it: what is cut short is not done again."""
+    """Undo as it should not be: what is cut short is not done again."""
     try:
         yield
     except BaseException:
@@ -319,7 +319,7 @@ def spawned(line: str, setup: str, entry: str, place: Path) -> subprocess.Comple
 
 
 def moments(nightly: bool) -> Iterator[Moment]:
-    """Early ones, while the libraries are imported; others come soon after, or near the end."""
+    """Yield early ones, while libraries are imported; others come soon after, or near the end."""
     chance = random.Random(0)
     early = ("difftool.cli.command", "typer", "difftool.cli.app", "difftool.cli.web", "numpy")
     for index, module in enumerate(early):

@@ -55,7 +55,7 @@ def installed(lines: dict[str, str]) -> list[Any]:
 def place(
     tmp_path: Path, tiny_bundle: Path, tiny_checkpoint: Path, points_checkpoint: Path
 ) -> Path:
-    """A folder with models, and something at every place where something is to be written."""
+    """A folder with models, and with something at every place that a command writes to."""
     copies = {
         "images.bundle": tiny_bundle,
         "points.bundle": tiny_bundle,  # any bundle may be replaced
@@ -75,7 +75,7 @@ def place(
 
 
 def troubles(line: str, calls: int, nightly: bool) -> Iterator[Trouble]:
-    """Signals at one of a command's `calls` and at some file operation, of both kinds.
+    """Yield signals at one of a command's `calls` and at some file operation, of both kinds.
 
     One signal alone, and one that another follows.
     """
@@ -98,7 +98,7 @@ def troubles(line: str, calls: int, nightly: bool) -> Iterator[Trouble]:
 def assert_stopped_whole(
     ended: Ended, place: dict[str, bytes], before: dict[str, bytes], after: dict[str, bytes]
 ) -> None:
-    """It was stopped and `place` is as `before`, or it is as `after` an undisturbed run."""
+    """Demand that it left `before` and was stopped, or `after`, as an undisturbed run does."""
     assert ended.code == 0 or (ended.code, ended.err) == (130, "error: interrupted\n"), ended
     allowed = (after,) if ended.code == 0 else (before, after)
     changed = {name for name in before | place if before.get(name) != place.get(name)}

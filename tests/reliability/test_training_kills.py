@@ -117,7 +117,7 @@ def test_killed_at_any_call(method: str, nightly: bool, cases: Cases, tmp_path: 
 
 
 def drop_the_data_position() -> None:
-    """A run that goes on begins with the data anew."""
+    """Let a run that goes on begin with the data anew."""
     restore, batch_indices = TrainState.restore, data.batch_indices
     begin = 0
 

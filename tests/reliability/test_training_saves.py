@@ -35,7 +35,7 @@ def test_killed_at_any_file_operation(cases: Cases, nightly: bool, tmp_path: Pat
 
 
 def write_in_place() -> None:
-    """Checkpoints are written where they shall stand, over what stands there."""
+    """Write checkpoints over what is there, without a temporary name."""
 
     @contextlib.contextmanager
     def in_place(path: Path, *, replace: Listing | None = None) -> Iterator[Path]:
@@ -64,7 +64,7 @@ def test_power_lost_at_any_file_operation(cases: Cases, nightly: bool, tmp_path:
 
 
 def skip_the_folders_fsync() -> None:
-    """Names are not made to last."""
+    """Do not make names last."""
     files._sync_directory = lambda path: None
 
 
@@ -83,7 +83,7 @@ def test_an_error_at_any_file_operation(cases: Cases, nightly: bool, tmp_path: P
 
 
 def swallow_errors() -> None:
-    """A disk that is full is nobody's business."""
+    """Tell nobody that a disk is full."""
     save = TrainState.save
 
     def silent(state: TrainState, run: Path) -> Path:

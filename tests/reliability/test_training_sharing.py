@@ -29,7 +29,7 @@ def codes_of(function: Callable[..., None], *arguments: object) -> list[int]:
 
 
 def replace_again_and_again(path: Path, rounds: int, writer: int, enough: Path | None) -> None:
-    """So many times, and then on until there is the file `enough`."""
+    """Replace a folder so many times, and then on until there is the file `enough`."""
     index = 0
     while index < rounds or (enough and not enough.exists()):
         index += 1
