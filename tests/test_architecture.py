@@ -6,13 +6,13 @@ statements; these tests see what is really loaded.
 
 import json
 import runpy
-import subprocess
-import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import grimp
 import pytest
+
+from tests.fresh import python
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "difftool"
@@ -53,20 +53,13 @@ for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
 """
 
 
-def run_python(code: str, *arguments: str) -> str:
-    """The standard output of `code` in an interpreter of its own."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def module_name(file: Path) -> str:
     parts = file.relative_to(SOURCE.parent).with_suffix("").parts
     return ".".join(parts).removesuffix(".__init__")
 
 
 def test_loading_the_runtime_loads_no_other_room() -> None:
-    loaded = json.loads(run_python(LIST_MODULES))
+    loaded = json.loads(python("-c", LIST_MODULES).stdout)
     assert "difftool.runtime" in loaded
     rooms = {"difftool.train", "difftool.export", "difftool.cli"}
     libraries = {"torch", "onnx", "onnxscript", "safetensors", "rich", "typer"}
@@ -86,8 +79,8 @@ def test_loading_the_runtime_loads_no_other_room() -> None:
 )
 def test_every_module_imports_with_few_libraries(room: str, libraries: list[str]) -> None:
     """A backend's library is first imported when that backend is asked for."""
-    imported = run_python(IMPORT_ROOM_WITH_LITTLE, f"difftool.{room}", *libraries).split()
-    assert set(imported) == {module_name(file) for file in (SOURCE / room).rglob("*.py")}
+    done = python("-c", IMPORT_ROOM_WITH_LITTLE, f"difftool.{room}", *libraries)
+    assert set(done.stdout.split()) == {module_name(file) for file in (SOURCE / room).rglob("*.py")}
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

@@ -4,15 +4,14 @@ Each example adds something called `mine`, uses it in processes of their own, an
 that it changed with those that begin the items of its list.
 """
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from difflib import ndiff
 from pathlib import Path
 
 import pytest
+
+from tests.fresh import python
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "mine"  # what the lists call NAME
@@ -68,17 +67,10 @@ class Project:
         assert old not in after
         (self.root / path).write_text(before + new + after, encoding="utf-8")
 
-    def python(self, *arguments: str, folder: Path | None = None) -> str:
+    def python(self, *arguments: object, folder: Path | None = None) -> str:
         """Run the interpreter on the copy, in its root by default; return what it printed."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=folder or self.root,
-            env={**os.environ, "PYTHONPATH": str(self.root / "src")},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        env = {"PYTHONPATH": str(self.root / "src")}
+        return python(*arguments, folder=folder or self.root, env=env).stdout
 
     def difftool(self, folder: Path, *lines: str) -> str:
         """Run command lines in a folder, one after another; return what they printed."""
@@ -119,7 +111,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def skip(folder: str, names: list[str]) -> set[str]:
         inside = Path(folder).relative_to(ROOT)
-        return {name for name in names if name == "__pycache__" or str(inside / name) in LINKED}
+        # Compiled files are taken along, but not those that another process is just writing.
+        return {name for name in names if ".pyc." in name or str(inside / name) in LINKED}
 
     for name in COPIED:
         if (ROOT / name).is_dir():

@@ -1,45 +1,38 @@
-"""An option of `difftool sample`, added to a copy of the package as CONTRIBUTING.md says."""
+"""An option of `difftool sample` takes few edits, in two files."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pytest
 
 from difftool.cli import main
-from tests.contributing.conftest import listed
+from tests.contributing.conftest import Project, listed
 
-SOURCE: Final = Path(__file__).resolve().parents[2] / "src" / "difftool"
-MOST_EDITS: Final = 4
-
+MOST_EDITS = 4
+REQUEST, SAMPLE = "src/difftool/runtime/request.py", "src/difftool/cli/sample.py"
 # --reach, how far along the way of --between to go: file, what stands there once, what then does.
-EDITS: Final = [
+EDITS = (
     (
-        "runtime/request.py",
+        REQUEST,
         "    deterministic: bool = False\n",
         '    reach: float = 1.0\n    """How far along the way of `between` to go."""\n\n'
         "    deterministic: bool = False\n",
     ),
-    ("runtime/request.py", "* (np.pi / 2)", "* (np.pi / 2) * self.reach"),
+    (REQUEST, "* (np.pi / 2)", "* (np.pi / 2) * self.reach"),
     (
-        "cli/sample.py",
+        SAMPLE,
         "    between: Annotated[\n",
         '    reach: Annotated[float, Option(metavar="SHARE", help="How far to go.")] = 1.0,\n'
         "    between: Annotated[\n",
     ),
     (
-        "cli/sample.py",
+        SAMPLE,
         "            between=inputs.between,\n",
         "            between=inputs.between,\n            reach=reach,\n",
     ),
-]
-
-DRAW: Final = """
+)
+DRAW = """
 import sys
 import numpy
 import difftool
@@ -49,40 +42,24 @@ numpy.save("half.npy", model.sample(n=3, between=(0, 1), reach=0.5))
 """
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """The folder of a copy of the package in which the edits were made; without large files."""
-    left_out = shutil.ignore_patterns("models", "extractors", "page", "__pycache__")
-    copy = shutil.copytree(SOURCE, tmp_path / "package" / "difftool", ignore=left_out)
-    for name, old, new in EDITS:
-        text = (copy / name).read_text(encoding="utf-8")
-        assert text.count(old) == 1, f"{name} holds {text.count(old)} times {old!r}"
-        (copy / name).write_text(text.replace(old, new), encoding="utf-8")
-    return copy.parent
+@pytest.fixture(scope="module")
+def option(project: Project) -> Project:
+    for edit in EDITS:
+        project.replace(*edit)
+    return project
 
 
-def run(package: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """A process beside a package, which it imports."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=package.parent,
-        env={**os.environ, "PYTHONPATH": str(package)},
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_a_new_option_takes_few_edits(package: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_the_list_names_all_files_of_the_package(option: Project) -> None:
     assert len(EDITS) <= MOST_EDITS
-    files = {f"src/difftool/{name}" for name, _, _ in EDITS}
-    assert files == {file for file in listed("An option") if file.startswith("src/")}
-    line = ("sample", tiny_bundle, "-n", 3, "--between", "0,1", "--reach", 0.5, "--threads", 1)
-    done = run(package, "-m", "difftool", *line, "--out", "command.npy", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["reach"] == 0.5
-    assert "--reach SHARE" in run(package, "-m", "difftool", "sample", "--help").stdout
-    done = run(package, "-c", DRAW, tiny_bundle)
-    assert done.returncode == 0, done.stderr
+    assert option.changed() == {file for file in listed("An option") if file.startswith("src/")}
+
+
+def test_commands_and_calls_find_it(option: Project, tiny_bundle: Path, tmp_path: Path) -> None:
+    line = f"sample {tiny_bundle} -n 3 --between 0,1 --reach 0.5 --threads 1"
+    said = option.difftool(tmp_path, "sample --help", f"{line} --out command.npy --json")
+    assert "--reach SHARE" in said
+    assert json.loads(said[said.index("\n{") :])["reach"] == 0.5
+    option.python("-c", DRAW, tiny_bundle, folder=tmp_path)
     command, half, whole = (np.load(tmp_path / f"{n}.npy") for n in ("command", "half", "whole"))
     np.testing.assert_array_equal(command, half)
     np.testing.assert_allclose(half, whole[:3], atol=1e-4)

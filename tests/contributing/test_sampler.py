@@ -110,8 +110,8 @@ def test_commands_find_it(sampler: Project, tmp_path: Path) -> None:
 
 
 def test_tests_find_it(sampler: Project) -> None:
-    """Those of all samplers are only collected: they take long."""
-    own, table = "tests/diffusion/test_mine.py", "test_the_table_of_samplers_is_that_of_the_code"
-    sampler.test(own, f"tests/test_docs.py::{table}")
-    said = sampler.test("tests/cli/test_samplers.py", "--collect-only")
-    assert "::test_a_name_is_enough[mine-" in said
+    own, every = "tests/diffusion/test_mine.py", "tests/cli/test_samplers.py"
+    chosen = "table_of_samplers or papers_loop or (name_is_enough and mine)"
+    said = sampler.test(own, every, "tests/test_docs.py", "-rA", "-k", chosen)
+    assert f"PASSED {every}::test_a_name_is_enough[mine-" in said
+    assert "PASSED tests/test_docs.py::test_the_table_of_samplers" in said

@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
 
 
 def unet(config: dict[str, Any]) -> Any:
-    """The library's network, with biases and norms that are not as they start."""
+    """Return the library's network, with biases and norms that are not as they start."""
     torch.manual_seed(0)
     network = pytest.importorskip("diffusers").UNet2DModel(**config).eval()
     with torch.no_grad():

@@ -19,7 +19,7 @@ SPREAD = 0.05
 
 
 def mixture_denoiser(x: Array, alpha: float, sigma: float) -> Array:
-    """The posterior mean of a mixture of five Gaussians in 4-D: nonlinear, known exactly."""
+    """Return the posterior mean of a mixture of five Gaussians in 4-D: nonlinear, known exactly."""
     variance = alpha**2 * SPREAD + sigma**2
     distance = ((x[:, None] - alpha * CENTERS) ** 2).sum(-1)
     weights = np.exp(-(distance - distance.min(1, keepdims=True)) / (2 * variance))

@@ -99,7 +99,7 @@ class Plain:
         return self.conv(f"{name}.Conv_0", F.pad(h, (0, 1, 0, 1)), outputs, stride=2, padding=0)
 
     def up_conv(self, name: str, h: Tensor, outputs: int) -> Tensor:
-        """The published one flips a tensor in a way that PyTorch refuses; this is what it means."""
+        """Do what the published one means, which flips a tensor in a way that PyTorch refuses."""
         if not self.fir:
             return self.conv(f"{name}.Conv_0", self.up(h), outputs)
         scale = 1 / math.sqrt(9 * h.shape[1])
@@ -208,7 +208,7 @@ class Plain:
 
 
 def filtered(h: Tensor) -> Tensor:
-    """Every 4x4 window weighted by (1, 3, 3, 1) in both directions, of sum 1; no padding."""
+    """Weight every 4x4 window by (1, 3, 3, 1) in both directions, of sum 1; no padding."""
     line = torch.tensor([1.0, 3, 3, 1]) / 8
     count, width, *size = h.shape
     single = h.reshape(count * width, 1, *size)
@@ -218,7 +218,7 @@ def filtered(h: Tensor) -> Tensor:
 
 
 def spread(h: Tensor) -> Tensor:
-    """A zero behind every pixel, in both directions."""
+    """Put a zero behind every pixel, in both directions."""
     wide = torch.zeros(*h.shape[:2], 2 * h.shape[2], 2 * h.shape[3])
     wide[..., ::2, ::2] = h
     return wide

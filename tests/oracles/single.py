@@ -31,17 +31,17 @@ class Fixed(np.ndarray):
 
 
 def fixed(*numbers: Any, kind: Any = np.int64) -> Array:
-    """A list of numbers that is a constant of the graph."""
+    """Return a list of numbers that is a constant of the graph."""
     return np.array(numbers, kind).view(Fixed)
 
 
 def scalar(number: Any, kind: Any = np.int64) -> Array:
-    """One number that is a constant of the graph."""
+    """Return one number that is a constant of the graph."""
     return np.array(number, kind).view(Fixed)
 
 
 def image(*shape: int, kind: Any = np.float32) -> Array:
-    """Numbers 0, 1, 2, 3, 0, ... in a shape."""
+    """Return the numbers 0, 1, 2, 3, 0, ... in a shape."""
     return (np.arange(np.prod(shape, dtype=int)) % 4).reshape(shape).astype(kind)
 
 
@@ -61,7 +61,7 @@ class Single:
         return f"{self.operator}-{self.opset} {shapes} {dict(self.attributes)}"
 
     def model(self) -> onnx.ModelProto:
-        """The model; its inputs are x0, x1 and so on, its outputs y0, y1 and so on."""
+        """Return the model; its inputs are x0, x1 and so on, its outputs y0, y1 and so on."""
         names = ["" if x is None else f"x{i}" for i, x in enumerate(self.inputs)]
         results = [f"y{i}" for i in range(self.outputs)]
         node = helper.make_node(

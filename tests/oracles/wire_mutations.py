@@ -32,7 +32,7 @@ class Part:
     after: bytes = b""
 
     def written(self) -> bytes:
-        """The field's bytes."""
+        """Return the field's bytes."""
         key = (self.tag or varint)(self.number << 3 | self.wire)
         if isinstance(self.value, int):
             return self.before + key + (self.size or varint)(self.value) + self.after
@@ -51,7 +51,7 @@ class File:
         return b"".join(part.written() for part in self.parts)
 
     def all(self) -> Iterator[tuple[list[Part], int, str]]:
-        """Each field: the list that it is in, its place there, and the message's kind."""
+        """Yield the list that each field is in, its place there, and the message's kind."""
 
         def walk(parts: list[Part], kind: str) -> Iterator[tuple[list[Part], int, str]]:
             for index, part in enumerate(parts):
@@ -63,7 +63,7 @@ class File:
 
 
 def taken_apart(data: bytes) -> File:
-    """The fields of a file that is as it should be."""
+    """Return the fields of a file that is as it should be."""
 
     def parts(view: memoryview, kind: str) -> list[Part]:
         found = []
@@ -82,7 +82,7 @@ def taken_apart(data: bytes) -> File:
 
 
 def varint(value: int, longer: int = 0) -> bytes:
-    """A number of the wire, in so many bytes more than it takes."""
+    """Return a number of the wire, in so many bytes more than it takes."""
     out = []
     value &= (1 << 70) - 1
     while True:
@@ -95,7 +95,7 @@ def varint(value: int, longer: int = 0) -> bytes:
 
 
 def mutated(data: bytes, seed: int) -> bytes:
-    """The file with one to three changes, as the seed says."""
+    """Return the file with one to three changes, as the seed says."""
     rng = random.Random(seed)
     file = taken_apart(data)
     places = list(file.all())
@@ -112,7 +112,7 @@ def mutated(data: bytes, seed: int) -> bytes:
 
 
 def _wide_tag(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A known field under a number that is the same in its low bits; beside it, or in its place."""
+    """Give a known field a number that has the same low bits; next to it, or in its place."""
     wide = rng.choice(WIDE)
     twin = _copy(parts[index])
     twin.tag = lambda key: varint(key | wide << rng.choice((0, 3)))
@@ -123,7 +123,7 @@ def _wide_tag(rng: random.Random, parts: list[Part], index: int, kind: str) -> N
 
 
 def _long_number(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A tag, a length or a value in more bytes than it takes, up to beyond what there may be."""
+    """Write a tag or a length in more bytes than it takes, up to more than there may be."""
     longer = rng.choice((1, 1, 2, 4, 8, 9, 12))
     if rng.random() < 0.5:
         parts[index].tag = lambda key: varint(key, longer)
@@ -132,7 +132,7 @@ def _long_number(rng: random.Random, parts: list[Part], index: int, kind: str) -
 
 
 def _wild_number(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A value, a length or a packed list with numbers of 32, 64 or more bits."""
+    """Give a value, a length or a packed list numbers of 32, 64 or more bits."""
     wild = rng.choice(
         (0, 1, 127, 128, 1 << 31, 1 << 32, (1 << 32) + 1, 1 << 63, (1 << 64) - 1, 1 << 64)
     )
@@ -148,7 +148,7 @@ def _wild_number(rng: random.Random, parts: list[Part], index: int, kind: str) -
 
 
 def _unknown(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A field that ONNX has not, or not here, of any type."""
+    """Add a field that ONNX has not, or not here, of any type."""
     number = rng.choice((rng.randrange(1, 40), rng.randrange(40, 20_000), (1 << 29) - 1, 1 << 29))
     wire = rng.choice((VARINT, BYTES, BYTES, 1, 5))
     value: int | bytes = rng.randbytes({1: 8, 5: 4}.get(wire, rng.randrange(6)))
@@ -156,7 +156,7 @@ def _unknown(rng: random.Random, parts: list[Part], index: int, kind: str) -> No
 
 
 def _group(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A group around a field, or an end of one that has no begin."""
+    """Put a group around a field, or an end of one that has no begin."""
     number = rng.choice((rng.randrange(1, 30), parts[index].number))
     if rng.random() < 0.8:
         parts[index].before = varint(number << 3 | _GROUP)
@@ -165,7 +165,7 @@ def _group(rng: random.Random, parts: list[Part], index: int, kind: str) -> None
 
 
 def _twice(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A field again, whole or without a part of it: one reader takes the last, one merges them."""
+    """Repeat a field, whole or in part: one reader takes the last, one merges them."""
     twin = _copy(parts[index])
     if twin.inner:
         twin.inner.pop(rng.randrange(len(twin.inner)))
@@ -175,12 +175,12 @@ def _twice(rng: random.Random, parts: list[Part], index: int, kind: str) -> None
 
 
 def _moved(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A field at another place of its message, which means the same."""
+    """Move a field to another place of its message, which means the same."""
     parts.insert(rng.randrange(len(parts)), parts.pop(index))
 
 
 def _repacked(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A list of numbers one by one, in two lists, empty, or one number as a list."""
+    """Write a list of numbers one by one, in two lists or empty, or one number as a list."""
     part = parts[index]
     known = MESSAGES[kind].get(part.number)
     if not isinstance(known, Field) or not known.numbers:
@@ -200,7 +200,7 @@ def _repacked(rng: random.Random, parts: list[Part], index: int, kind: str) -> N
 
 
 def _retyped(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A field of another wire type, or with another field's number."""
+    """Give a field another wire type, or another field's number."""
     part = parts[index]
     if rng.random() < 0.5:
         part.number = rng.choice(list(MESSAGES[kind]))
@@ -209,14 +209,14 @@ def _retyped(rng: random.Random, parts: list[Part], index: int, kind: str) -> No
 
 
 def _text(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """Bytes that are no text, that end a text for some, or that are longer."""
+    """Add bytes that are no text, that end a text for some, or that make it longer."""
     part = parts[index]
     if isinstance(part.value, bytes) and part.inner is None:
         part.value += rng.choice((b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"x", b"\0x"))
 
 
 def _dropped(rng: random.Random, parts: list[Part], index: int, kind: str) -> None:
-    """A field that is not there."""
+    """Leave a field out."""
     parts.pop(index)
 
 

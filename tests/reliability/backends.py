@@ -30,7 +30,7 @@ NAMES = ("numpy", "onnxruntime-cpu", "openvino", "torchscript")
 
 
 def opened(bundle: Bundle, name: str, threads: int = 1) -> Backend:
-    """One of NAMES on a bundle, which for torchscript has a step.ts."""
+    """Open one of NAMES on a bundle, which for torchscript has a step.ts."""
     if name == "numpy":
         return NumpyGraph(bundle, "fp32")
     code = bundle.manifest.files.get(TORCHSCRIPT)
@@ -39,14 +39,14 @@ def opened(bundle: Bundle, name: str, threads: int = 1) -> Backend:
 
 
 def with_torchscript(bundle: Path, checkpoint: Path) -> Bundle:
-    """The bundle, which is changed, with a step.ts of the checkpoint it came from."""
+    """Give a bundle a step.ts of the checkpoint that it came from."""
     loaded, opened = load_checkpoint(checkpoint), read_bundle(bundle)
     module = StepModule(loaded.network, loaded.spec, opened.features)
     return with_files(opened, {TORCHSCRIPT: torchscript(module)})
 
 
 def shipped_with_torchscript(name: str, folder: Path) -> Bundle:
-    """A copy in `folder` of a shipped model, with a step.ts."""
+    """Return a copy in `folder` of a shipped model, with a step.ts."""
     copy = shutil.copytree(find_bundle(name), folder / name)
     return with_torchscript(copy, ROOT / "checkpoints" / name)
 
@@ -59,7 +59,7 @@ def final(
     samples: list[int],
     draws: MakeDraws = Draws,
 ) -> Floats:
-    """Where these samples of a seed end, run as one batch in these slots; float32 [N, *S]."""
+    """Return these samples of a seed, drawn as one batch in these slots; float32 [N, *S]."""
     indices = np.array(samples)
     labels = Labels(indices % spec.classes) if spec.classes else None
     batch = backend.batch(program, len(samples), labels)
@@ -69,7 +69,7 @@ def final(
 
 
 def ulps(x: Floats, reference: Floats) -> float:
-    """The largest difference, in units in the last place of the reference's largest number."""
+    """Return the largest difference, in units in the last place of the largest reference."""
     if np.array_equal(x, reference):
         return 0.0
     unit = np.spacing(np.abs(reference).max())

@@ -1,6 +1,6 @@
 """Command lines that are wrong, made from the tree of commands itself: every option, in every way.
 
-A line holds {bundle}, {checkpoint} and {points} where such a thing stands, and may name these in
+A line holds {bundle}, {checkpoint} and {points} for things of that kind, and may name these in
 the folder it is run in: `folder`, `taken.png`, and `garbage.bin`, which is no file of any format.
 """
 
@@ -96,7 +96,7 @@ _CONTRADICTIONS: Final = (
 
 
 def bad_lines() -> list[list[str]]:
-    """All of them, as words; the order is that of the commands."""
+    """Return all of them, as words; the order is that of the commands."""
     from typer.main import get_command
 
     from difftool.cli.app import app
@@ -108,7 +108,7 @@ def bad_lines() -> list[list[str]]:
 
 
 def _leaves(command: Any, path: list[str]) -> Iterator[tuple[list[str], Any]]:
-    """Every command that runs, with the words that lead to it."""
+    """Yield every command that runs, with the words that lead to it."""
     inner = getattr(command, "commands", None)
     if not inner:
         yield path, command
@@ -141,7 +141,7 @@ def _of_command(command: Any) -> Iterator[list[str]]:
 
 
 def _values(option: Any) -> tuple[str, ...]:
-    """What an option cannot take."""
+    """Return values that an option cannot take."""
     if option.is_flag:
         return ("3",)
     known = next((_WRONG[name] for name in option.opts if name in _WRONG), ())

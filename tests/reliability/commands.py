@@ -1,117 +1,136 @@
 """Commands in processes of their own, which may be short of disk or privileges, or interrupted."""
 
 import contextlib
-import io
 import os
 import resource
+import signal
+import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from difftool.cli import command as module
 from difftool.cli.command import command
 from difftool.cli.signals import Signals
 from tests.reliability import forked
-from tests.reliability.file_layer import Hook, before, watched
+from tests.reliability.file_layer import before, watched
 from tests.reliability.moments import Calls
-from tests.reliability.training_defects import Defect
 
 NOBODY: Final = 65534
+_RAISED: Final = 70  # the exit code of a command that raised, which it never should
+
+Defect = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Trouble:
     """What a command meets with.
 
-    No file may grow beyond `largest` bytes; without privileges root is nobody. The signal `number`
-    comes with file operation `at`, or with the command's own `call` of that number, and the signal
-    `second` so many operations or calls `later`.
+    No file may grow beyond `largest` bytes; without privileges root is nobody. Signals come at some
+    of the command's file `operations` and of its `calls` of Python functions, by their number from
+    1 on. A `defect` is planted before. Calls are also counted if that is asked for.
     """
 
     largest: int | None = None
     privileged: bool = True
-    number: int | None = None
-    at: int | None = None
-    call: int | None = None
-    second: int | None = None
-    later: int = 0
+    operations: Mapping[int, int] = field(default_factory=dict)
+    calls: Mapping[int, int] = field(default_factory=dict)
     defect: Defect | None = None
+    counted: bool = False
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and after how many calls; a `code` of -1 is an exception."""
+    """How a command ended; its work in calls of Python functions, if they were counted.
+
+    Work is not told in time, since that is another on a machine that has much to do.
+    """
 
     code: int
     out: str
     err: str
     calls: int = 0
+    peak: int = 0  # the process's memory, KiB
+
+    @property
+    def error_code(self) -> str:
+        """Return the stable word in the first line of stderr, "" if there is none."""
+        first = self.err.partition("\n")[0]
+        return first[first.rindex("[") + 1 : -1] if first.endswith("]") else ""
 
 
-def run(line: str, folder: Path, trouble: Trouble | None = None) -> Ended:
-    """Run a command line in `folder`."""
-    trouble = trouble or Trouble()
-    process, ours = forked.connected(_run, line.split(), folder, trouble)
-    with ours:
-        try:
-            assert ours.poll(forked.PATIENCE), f"{line} hangs"
-            ended = ours.recv()
-        finally:
-            process.kill()
-            process.join()
-    assert isinstance(ended, Ended)
-    return ended
+def run(line: str | Sequence[object], folder: Path, trouble: Trouble | None = None) -> Ended:
+    """Run a command line in `folder`; AssertionError if a signal or a crash ends its process."""
+    words = line.split() if isinstance(line, str) else [str(word) for word in line]
+    return forked.call(_run, words, folder, trouble or Trouble())
 
 
-def _run(answer: Connection, line: list[str], folder: Path, trouble: Trouble) -> None:
+def require_one_error(ended: Ended, codes: Iterable[int]) -> None:
+    """AssertionError unless a command ended with one of the codes, and one line and a hint."""
+    assert "Traceback" not in ended.err, ended.err
+    assert ended.code in codes, f"exit code {ended.code}: {ended.err}{ended.out[:200]}"
+    error, *hints = ended.err.splitlines() or ["nothing on stderr"]
+    assert error.startswith("error: "), ended.err or error
+    assert len(hints) <= 1, ended.err
+    assert all(hint.startswith("hint: ") for hint in hints), ended.err
+
+
+def _run(words: list[str], folder: Path, trouble: Trouble) -> Ended:
     os.chdir(folder)
     tempfile.tempdir = str(folder)
-    _prepare(trouble)
-    out, err = io.StringIO(), io.StringIO()
-    code, signals = -1, Signals()
+    with _printed() as printed:
+        ended = _ended(words, trouble)
+    out, err = printed
+    return replace(ended, out=out, err=err)
+
+
+def _ended(words: list[str], trouble: Trouble) -> Ended:
+    signals, calls = Signals(), Calls(trouble.calls, _send)
+
+    def interrupt(count: int, *_: object) -> None:
+        if count in trouble.operations:
+            _send(trouble.operations[count])
+
+    # Ctrl-C is heard, too, if the tests run in the background of a shell.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signals.install()  # as the process of the command line does, to its end
     try:
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            watched(_signalling(trouble)),
-            _counted(trouble) as calls,
-        ):
-            code = command(line, signals)
+        _prepare(trouble)
+        with contextlib.ExitStack() as stack:
+            if trouble.operations:
+                stack.enter_context(watched(before(interrupt)))
+            if trouble.counted or trouble.calls:
+                stack.enter_context(calls)
+            code = command(words, signals)
+    except BaseException:
+        traceback.print_exc()
+        code = _RAISED
     finally:
         signals.ignore()
-        answer.send(Ended(code, out.getvalue(), err.getvalue(), calls.count))
+    return Ended(code, "", "", calls.count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 @contextlib.contextmanager
-def _counted(trouble: Trouble) -> Iterator[Calls]:
-    """Counts the calls of the command itself, and sends this process the signals at some of them.
+def _printed() -> Iterator[list[str]]:
+    """Collect all that the process prints: Python and libraries, on stdout and on stderr.
 
-    Before and after them it is the interpreter that a signal would end, and not the command.
+    Pipes hold it, because no limit of a file's size is theirs.
     """
-    calls = Calls(_moments(trouble.call, trouble), _send)
-    run = module._run
-
-    def counted(arguments: list[str]) -> int:
-        with calls:
-            return run(arguments)
-
-    module._run = counted
-    yield calls
-    module._run = run
-
-
-def _moments(first: int | None, trouble: Trouble) -> dict[int, int]:
-    """The signals by when they come, if the first one comes at `first`."""
-    if first is None or trouble.number is None:
-        return {}
-    sent = {first: trouble.number}
-    if trouble.second is not None:
-        sent[first + trouble.later] = trouble.second
-    return sent
+    readers, found = [], list[str]()
+    for descriptor in (1, 2):
+        reader, writer = os.pipe()
+        os.dup2(writer, descriptor)
+        os.close(writer)
+        readers.append(reader)
+    yield found
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for descriptor, reader in zip((1, 2), readers, strict=True):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # so that what is read has an end
+        with open(reader, errors="replace") as file:
+            found.append(file.read())
 
 
 def _send(number: int) -> None:
@@ -125,14 +144,3 @@ def _prepare(trouble: Trouble) -> None:
         os.setuid(NOBODY)
     if trouble.largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (trouble.largest, trouble.largest))
-
-
-def _signalling(trouble: Trouble) -> Hook:
-    """Sends this process the signals as file operations begin."""
-    sent = _moments(trouble.at, trouble)
-
-    def interrupt(count: int, *_: object) -> None:
-        if count in sent:
-            _send(sent[count])
-
-    return before(interrupt)

@@ -63,7 +63,7 @@ def dying(at: int, share: float) -> Hook:
 
 
 def operation_of(code: int) -> str | None:
-    """At which operation a process with this exit code died; None where it ended well."""
+    """Return at which operation a process with this exit code died; None if it ended well."""
     return None if code == 0 else (*OPERATIONS, EXCHANGE)[code - 1]
 
 
@@ -86,7 +86,7 @@ def raising(at: int, number: int, failures: list[str]) -> Hook:
 
 
 def unseen(folder: Path, action: Callable[[], object]) -> list[str]:
-    """What `action` changed below `folder` past `watched`, by the interpreter's own account.
+    """Return what `action` changed below `folder` past `watched`; the interpreter itself tells.
 
     It cannot be taken back: for a process of its own.
     """

@@ -1,11 +1,13 @@
-"""Processes that begin with everything imported, so that hundreds of them can be killed.
+"""Processes that begin with everything imported, so that hundreds of them can be run or killed.
 
 A server imports the libraries once and forks; what it forks has no threads of pytest's in it.
 """
 
+import gc
 import multiprocessing
-import multiprocessing.connection
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -15,62 +17,71 @@ PATIENCE = 500  # seconds, which no machine needs: against what hangs
 _CONTEXT: ForkServerContext = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
-        "pytest",
-        "sklearn.datasets",
-        "torch._dynamo",  # this and the next three are what a training imports on demand
-        "torch._meta_registrations",
-        "torch.distributed.fsdp",
-        "torch.distributed.tensor",
-        "difftool.train.trainer",
+        *("pytest", "sklearn.datasets", "onnxruntime", "onnxscript", "typer.main"),
+        # What a training or an export imports on demand.
+        *("torch._dynamo", "torch._meta_registrations", "torch.onnx._internal.exporter._core"),
+        *("torch.distributed.fsdp", "torch.distributed.tensor"),
+        *("difftool.cli.app", "difftool.cli.inputs", "difftool.cli.output"),
+        *("difftool.runtime.model", "difftool.runtime.backends.onnxruntime_cpu"),
+        *("difftool.runtime.cuda.cuda_device", "difftool.importers.importing"),
+        *("difftool.train.trainer", "difftool.export.bundle", "difftool.verify.compared"),
+        *("difftool.compile.quantization.bundle", "difftool.compile.engine.target"),
+        *("difftool.plot", "difftool.evaluate.evaluation"),
     ]
 )
 
 
 def start(function: Callable[..., None], *arguments: object) -> ForkServerProcess:
-    """A process that runs a function of a module."""
+    """Start a process that runs a function of a module."""
     process = _CONTEXT.Process(target=_single_threaded, args=(function, *arguments))
     process.start()
     return process
 
 
 def barrier(parties: int) -> Barrier:
-    """At which so many of these processes wait for each other."""
+    """Return a barrier at which so many of these processes wait for each other."""
     return _CONTEXT.Barrier(parties)
 
 
-def connected(
-    function: Callable[..., None], *arguments: object
-) -> tuple[ForkServerProcess, multiprocessing.connection.Connection]:
-    """The same, of a function whose first argument is the other end of a connection."""
-    ours, theirs = _CONTEXT.Pipe()
-    process = start(function, theirs, *arguments)
+def each(function: Callable[..., Iterator[Any]], *arguments: object) -> Generator[Any, None, None]:
+    """Yield what a generator yields in a process of its own; AssertionError if that dies."""
+    ours, theirs = _CONTEXT.Pipe(duplex=False)
+    process = start(_send_each, theirs, function, *arguments)
     theirs.close()
-    return process, ours
-
-
-def call(function: Callable[..., Any], *arguments: object) -> Any:
-    """What a function returns in a process of its own; AssertionError where that died."""
-    process, ours = connected(_answer, function, *arguments)
     with ours:
         try:
-            assert ours.poll(PATIENCE), "the process hangs"
-            return ours.recv()
+            while True:
+                assert ours.poll(PATIENCE), "the process hangs"
+                yield ours.recv()
         except EOFError:
             process.join()
-            raise AssertionError(f"the process ended with {process.exitcode}") from None
+            if process.exitcode:
+                raise AssertionError(f"the process ended with {process.exitcode}") from None
         finally:
             process.kill()
             process.join()
 
 
-def _answer(
-    theirs: multiprocessing.connection.Connection, function: Callable[..., Any], *arguments: object
+def call(function: Callable[..., Any], *arguments: object) -> Any:
+    """Return what a function returns in a process of its own; AssertionError if that dies."""
+    with closing(each(_once, function, *arguments)) as found:
+        return next(found)
+
+
+def _once(function: Callable[..., Any], *arguments: object) -> Iterator[Any]:
+    yield function(*arguments)
+
+
+def _send_each(
+    theirs: Connection, function: Callable[..., Iterator[Any]], *arguments: object
 ) -> None:
-    theirs.send(function(*arguments))
+    for item in function(*arguments):
+        theirs.send(item)
 
 
 def _single_threaded(function: Callable[..., None], *arguments: object) -> None:
     import torch
 
+    gc.freeze()  # so that a collection does not write to pages that the processes share
     torch.set_num_threads(1)
     function(*arguments)

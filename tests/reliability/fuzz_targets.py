@@ -17,7 +17,7 @@ SEPARATOR: Final = b"\0"  # in the checkpoint's bytes: between config.json and t
 
 
 def manifest(data: bytes) -> None:
-    """A bundle's manifest, up to its default program."""
+    """Read a bundle's manifest, up to its default program."""
     from difftool.bundle import read_bundle
 
     folder = _folder("bundle")
@@ -26,7 +26,7 @@ def manifest(data: bytes) -> None:
 
 
 def graph(data: bytes) -> None:
-    """An ONNX file, before a runtime sees it."""
+    """Read an ONNX file as it is read before a runtime sees it."""
     from difftool.preflight import GraphLimits, check_conditioner, check_step, read_graph
 
     found = read_graph(memoryview(data), "graph", control_flow=True, limits=GraphLimits())
@@ -38,7 +38,7 @@ def graph(data: bytes) -> None:
 
 
 def config(data: bytes) -> None:
-    """A training's configuration, up to its model."""
+    """Read a training's configuration, up to its model."""
     from difftool.train.config import model_spec, network_call, read_toml, to_toml
 
     path = _folder("config") / "config.toml"
@@ -50,7 +50,7 @@ def config(data: bytes) -> None:
 
 
 def recipe(data: bytes) -> None:
-    """A training's configuration, up to a step that is rehearsed on points or on small images."""
+    """Read a training's configuration, and rehearse a step on points or on small images."""
     from difftool.train.config import model_spec, network_call, read_toml
     from difftool.train.ncsnv2 import resolve
     from difftool.train.rehearsal import rehearse
@@ -65,7 +65,7 @@ def recipe(data: bytes) -> None:
 
 
 def image(data: bytes) -> None:
-    """An image of a data set."""
+    """Read an image of a data set."""
     from difftool.data.images import stack
 
     for mode in ("L", "RGB", None):
@@ -73,7 +73,7 @@ def image(data: bytes) -> None:
 
 
 def yaml(data: bytes) -> None:
-    """A configuration beside weights, and settings from it."""
+    """Read a configuration that lies next to weights, and settings from it."""
     from difftool.importers import ncsnv2
     from difftool.importers.settings import Setting, Settings
     from difftool.importers.source import read_config
@@ -85,7 +85,7 @@ def yaml(data: bytes) -> None:
 
 
 def checkpoint(data: bytes) -> None:
-    """A checkpoint: config.json, and weights whose digest is right whatever they are."""
+    """Read a checkpoint: config.json, and weights whose digest is right whatever they are."""
     from difftool.checkpoint import EMA
     from difftool.files import sha256_of
     from difftool.networks.trained import load_checkpoint
@@ -110,7 +110,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {f.__name__: f for f in _AL
 
 @cache
 def _small_data(kind: str) -> "Data":
-    """Points, or images of 8x8 pixels."""
+    """Return points, or images of 8x8 pixels."""
     import torch
 
     from difftool.train.data import Data
@@ -128,6 +128,6 @@ def _toys() -> Collection[str]:
 
 @cache
 def _folder(name: str) -> Path:
-    """A folder for the files of a target; in memory, where the system has such."""
+    """Make a folder for the files of a target; in memory if the system has such."""
     memory = Path("/dev/shm")
     return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=memory if memory.is_dir() else None))

@@ -1,6 +1,6 @@
 """Fuzz one target, guided by what of difftool its inputs reach; `python fuzzer.py TARGET ...`.
 
-The other arguments are libFuzzer's. It ends with 0 where nothing but a DifftoolError came out.
+The other arguments are libFuzzer's. It ends with 0 if nothing but a DifftoolError came out.
 With DEFECT in the environment, the code in it is run first, to seed one.
 """
 
@@ -24,7 +24,7 @@ _WORDS = (
 
 
 def mutate(data: bytes, most: int, seed: int) -> bytes:
-    """Bytes a little different, at most so many."""
+    """Change bytes a little, to at most so many."""
     rng = random.Random(seed)
     places = list(_VALUE.finditer(data))
     if not places or rng.random() < 0.5:

@@ -31,8 +31,15 @@ class Calls:
         trace: TracebackType | None,
     ) -> None:
         sys.settrace(None)
+        sys.setprofile(None)
 
     def _see(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event != "call":
+            return
         self.count += 1
         if self.count in self._moments and self._act is not None:
+            # Python ends a trace that raises, as one does that a signal interrupts. A profile
+            # then goes on counting, to the next moment.
+            sys.settrace(None)
+            sys.setprofile(self._see)
             self._act(self._moments[self.count])

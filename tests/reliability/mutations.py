@@ -1,9 +1,11 @@
-"""Eleven ways to spoil a bundle, each from a seed, with its digests left alone or made anew.
+"""Fourteen ways to spoil a bundle, each from a seed, with its digests left alone or made anew.
 
-`CLASSES` maps a name to a function of (bundle's folder, generator, whether to hash anew). Where the
-digests are made anew, the parser behind them is what is met.
+`WAYS` maps a name to a function of (bundle's folder, generator, whether to hash anew). If the
+digests are made anew, the parser behind them is what is met. The last three ways are about what
+the graphs hide, what they say, and what they take.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -19,7 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from difftool.bundle import CONDITIONER, MANIFEST, STEP, file_entries, write_manifest
 from difftool.files import read_json
-from tests.reliability.sealing import seal
+from difftool.preflight.wire import BYTES
+from tests.oracles.wire_mutations import WIDE, Part, taken_apart, varint
+from tests.runtime.test_prepare import LIES
 
 GRAPHS: Final = (STEP, CONDITIONER)
 FILES: Final = (*GRAPHS, MANIFEST)
@@ -42,27 +46,36 @@ _SANE: Final[dict[str, Callable[[Any], bool]]] = {  # of these, what makes anoth
     "digest": lambda value: value == "",
 }
 
-Mutation = Callable[[Path, random.Random, bool], None]
+_DIGEST: Final = re.compile(r'(?<="digest": ")[0-9a-f]{64}(?=")')
+_TRUE_OF_ONE: Final = ("x of the first", "row of one")  # sample, which is what is drawn
+_HUGE: Final = [1 << 20, 1 << 20]
+# An operator's inputs, of which it makes a trillion numbers.
+_BOMBS: Final = {
+    "ConstantOfShape": (_HUGE,),
+    "Expand": (1, _HUGE),
+    "Tile": ([[1]], _HUGE),
+    "Range": (0, 1 << 40, 1),
+}
 
 
 def truncation(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A file ends early."""
+    """End a file early."""
     path = bundle / rng.choice(GRAPHS if rehashed else FILES)
     os.truncate(path, rng.randrange(path.stat().st_size))
-    make_digests(bundle, rehashed)
+    _make_digests(bundle, rehashed)
 
 
 def bit_flip(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A bit of a file is another."""
+    """Flip a bit of a file."""
     path = bundle / rng.choice(GRAPHS if rehashed else FILES)
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     path.write_bytes(data)
-    make_digests(bundle, rehashed)
+    _make_digests(bundle, rehashed)
 
 
 def size_lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """The manifest gives a file another size."""
+    """Let the manifest give a file another size."""
     entry = rng.choice(GRAPHS)
     size = (bundle / entry).stat().st_size
     lie = rng.choice([size - 1, size + 1, 2 * size, *_SIZES])
@@ -70,9 +83,9 @@ def size_lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def type_confusion(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A value of the manifest, or of a graph, is of another type."""
+    """Give a value of the manifest, or of a graph, another type."""
     if rehashed and rng.random() < 0.5:
-        edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _confuse(m, rng))
+        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _confuse(m, rng))
         return
 
     def change(manifest: dict[str, Any]) -> None:
@@ -84,9 +97,9 @@ def type_confusion(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def duplicate_keys(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A key of the manifest stands twice, or a name of a graph."""
+    """Repeat a key of the manifest, or a name of a graph."""
     if rehashed and rng.random() < 0.5:
-        edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _twice(m.graph, rng))
+        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _twice(m.graph, rng))
         return
     text = (bundle / MANIFEST).read_text()
     lines = [line for line in re.findall(r'"\w+": [^{\[\n]+', text) if line.endswith(",")]
@@ -95,7 +108,7 @@ def duplicate_keys(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def deep_json(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A value of the manifest nests ten thousand deep, or a graph's graphs do."""
+    """Nest a value of the manifest ten thousand deep, or a graph's graphs."""
     if rehashed and rng.random() < 0.2:
         _append_to_graph(bundle, STEP, _deep_node(rng.choice(["If", "Add"]), 2_000))
         return
@@ -107,12 +120,12 @@ def deep_json(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def escape(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A file is a link, or is elsewhere, or its data is."""
+    """Make a file a link, or put it or its data elsewhere."""
     name = rng.choice(GRAPHS)
     outside = bundle.parent / "outside"
     way = rng.randrange(6 if rehashed else 5)
     if way == 5:
-        edit_graph(bundle, name, rehashed, lambda m: _outside(m.graph, rng))
+        _edit_graph(bundle, name, rehashed, lambda m: _outside(m.graph, rng))
         return
     if way in (0, 1):
         shutil.move(bundle / name, outside)
@@ -132,12 +145,12 @@ def escape(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def wild_sizes(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A dimension, or a count of levels or steps, is huge or negative."""
+    """Make a dimension, or a count of levels or steps, huge or negative."""
     size = rng.choice(_SIZES)
     if rehashed and rng.random() < 0.6:
         # protobuf's own library takes no more than 64 bits
         wild = max(min(size, 2**63 - 1), -(2**63)) or 2**31
-        edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _resize(m.graph, rng, wild))
+        _edit_graph(bundle, rng.choice(GRAPHS), rehashed, lambda m: _resize(m.graph, rng, wild))
         return
 
     def change(manifest: dict[str, Any]) -> None:
@@ -154,7 +167,7 @@ def wild_sizes(bundle: Path, rng: random.Random, rehashed: bool) -> None:
 
 
 def wrong_names(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A tensor of a graph has another name where it is made, or where it is used."""
+    """Rename a tensor of a graph, either as it is made or as it is used."""
 
     def change(model: onnx.ModelProto) -> None:
         graph = model.graph
@@ -165,11 +178,11 @@ def wrong_names(bundle: Path, rng: random.Random, rehashed: bool) -> None:
             node = rng.choice([node for node in graph.node if node.input])
             node.input[rng.randrange(len(node.input))] = f"nothing{rng.random()}"
 
-    edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
+    _edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
 
 
 def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A weight is NaN or infinite."""
+    """Make a weight NaN or infinite."""
 
     def change(model: onnx.ModelProto) -> None:
         weights = model.graph.initializer
@@ -178,27 +191,71 @@ def nan_weights(bundle: Path, rng: random.Random, rehashed: bool) -> None:
         values.reshape(-1)[rng.randrange(values.size)] = rng.choice([np.nan, np.inf, -np.inf])
         tensor.raw_data = values.tobytes()
 
-    edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
+    _edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
 
 
 def wild_values(bundle: Path, rng: random.Random, rehashed: bool) -> None:
-    """A range, a scale, a count or a digest of the manifest is one that cannot be."""
+    """Give the manifest a range, a scale, a count or a digest that cannot be."""
     name = rng.choice([name for name in _SANE if name != "digest" or not rehashed])
     value = rng.choice([value for value in _WILD if not _SANE[name](value)])
     place = (lambda m: m) if name == "digest" else (lambda m: m["spec"])
     _edit(bundle, rehashed, lambda m: place(m).update({name: value}))
 
 
-CLASSES: Final[dict[str, Mutation]] = {
-    function.__name__: function
-    for function in (
+def hidden(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """Add a field that some parsers see and others skip, or write one in a longer form."""
+    path = bundle / rng.choice(GRAPHS)
+    file = taken_apart(path.read_bytes())
+    parts, index, _ = rng.choice(list(file.all()))
+    part = parts[index]
+    way = rng.randrange(4)
+    if way == 0:
+        wide = rng.choice(WIDE)
+        unseen = Part(1, BYTES, rng.randbytes(4), tag=lambda key: varint(key | wide << 3))
+        parts.insert(index, unseen)
+    elif way == 1:
+        parts.insert(index, Part(rng.randrange(100, 20_000), BYTES, rng.randbytes(4)))
+    elif way == 2:
+        number = rng.randrange(1, 30)
+        part.before, part.after = varint(number << 3 | 3), varint(number << 3 | 4)
+    else:
+        longer = rng.choice((1, 2, 4))
+        part.tag = lambda key: varint(key, longer)
+    path.write_bytes(file.written())
+    _make_digests(bundle, rehashed)
+
+
+def lie(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """Give an output other sizes than the graph says."""
+    name, change = LIES[rng.choice([lie for lie in LIES if lie not in _TRUE_OF_ONE])]
+    _edit_graph(bundle, name, rehashed, lambda model: change(model.graph))
+
+
+def bomb(bundle: Path, rng: random.Random, rehashed: bool) -> None:
+    """Let a few bytes of a graph make terabytes when a runtime loads it, or when it runs."""
+    operator = rng.choice(list(_BOMBS))
+
+    def change(model: onnx.ModelProto) -> None:
+        inputs = []
+        for value in _BOMBS[operator]:
+            inputs.append(f"bomb_{len(inputs)}")
+            array = np.array(value, np.int64)
+            model.graph.initializer.append(numpy_helper.from_array(array, inputs[-1]))
+        model.graph.node.append(helper.make_node(operator, inputs, ["bomb"]))
+
+    _edit_graph(bundle, rng.choice(GRAPHS), rehashed, change)
+
+
+WAYS: Final[dict[str, Callable[[Path, random.Random, bool], None]]] = {
+    way.__name__: way
+    for way in (
         *(truncation, bit_flip, size_lie, type_confusion, duplicate_keys, deep_json, escape),
-        *(wild_sizes, wrong_names, nan_weights, wild_values),
+        *(wild_sizes, wrong_names, nan_weights, wild_values, hidden, lie, bomb),
     )
 }
 
 
-def make_digests(bundle: Path, rehashed: bool) -> None:
+def _make_digests(bundle: Path, rehashed: bool) -> None:
     """Make the digests of all files anew, as an attacker would."""
     if rehashed:
         manifest = read_json(bundle / MANIFEST)
@@ -206,7 +263,12 @@ def make_digests(bundle: Path, rehashed: bool) -> None:
 
 
 def _write(bundle: Path, text: str, rehashed: bool) -> None:
-    (bundle / MANIFEST).write_bytes(seal(text) if rehashed else text.encode())
+    """Write the manifest's text; to hash it anew, with the digest that it should have."""
+    found = _DIGEST.findall(text)
+    if rehashed and found:
+        digest = hashlib.sha256(text.replace(found[-1], "0" * 64).encode()).hexdigest()
+        text = _DIGEST.sub(digest, text)
+    (bundle / MANIFEST).write_bytes(text.encode())
 
 
 def _edit(bundle: Path, rehashed: bool, change: Callable[[dict[str, Any]], object]) -> None:
@@ -218,17 +280,17 @@ def _edit(bundle: Path, rehashed: bool, change: Callable[[dict[str, Any]], objec
         (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2))
 
 
-def edit_graph(
+def _edit_graph(
     bundle: Path, name: str, rehashed: bool, change: Callable[[onnx.ModelProto], None]
 ) -> None:
     model = onnx.load(bundle / name)
     change(model)
     (bundle / name).write_bytes(model.SerializeToString())
-    make_digests(bundle, rehashed)
+    _make_digests(bundle, rehashed)
 
 
 def _typed(manifest: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """The places of the manifest whose type is given: all but free arguments."""
+    """Return the places of the manifest whose type is given: all but free arguments."""
     found: list[tuple[dict[str, Any], str]] = []
 
     def walk(value: dict[str, Any]) -> None:
@@ -278,7 +340,7 @@ def _resize(graph: onnx.GraphProto, rng: random.Random, size: int) -> None:
 
 
 def _deep_node(operator: str, depth: int) -> bytes:
-    """A node of a graph that holds a graph that holds a node, and so on."""
+    """Return a node of a graph that holds a graph that holds a node, and so on."""
     node = helper.make_node(operator, ["x"], ["y"]).SerializeToString()
     for _ in range(depth):
         graph = _field(1, node)
@@ -293,13 +355,8 @@ def _append_to_graph(bundle: Path, name: str, node: bytes) -> None:
     graph = model.graph.SerializeToString() + _field(1, node)
     model.ClearField("graph")
     (bundle / name).write_bytes(model.SerializeToString() + _field(7, graph))
-    make_digests(bundle, True)
+    _make_digests(bundle, True)
 
 
 def _field(number: int, data: bytes) -> bytes:
-    size, length = len(data), b""
-    while True:
-        length += bytes([size & 0x7F | (0x80 if size > 0x7F else 0)])
-        size >>= 7
-        if not size:
-            return bytes([number << 3 | 2]) + length + data
+    return Part(number, BYTES, data).written()

@@ -1,4 +1,4 @@
-"""A disk that loses what was not fsynced: a journal of file operations, and what may be left of it.
+"""A disk that loses what was not fsynced: what may be left of it after each file operation.
 
 As far as POSIX promises: what is done to a folder lasts once that folder is fsynced, and until then
 each change since the last fsync may be lost, whichever came first; a file's content lasts once the
@@ -9,10 +9,9 @@ zeros. A rename is done or lost, never half of it.
 import os
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
-
-from tests.reliability.file_layer import EXCHANGE
 
 SECTOR: Final = 512
 
@@ -30,7 +29,7 @@ class File:
         self.lasts = True
 
     def left(self, chance: random.Random | None) -> bytes:
-        """All of it where it lasts; else nothing, or what chance leaves."""
+        """Return all of it if it lasts; else nothing, or what chance leaves."""
         if self.lasts:
             return self.content
         if chance is None:
@@ -59,7 +58,7 @@ class Folder:
         self.lasting, self.changes = dict(self.names), []
 
     def left(self, chance: random.Random | None) -> "Names":
-        """The lasting names, and what chance leaves of the changes."""
+        """Return the lasting names, and what chance leaves of the changes."""
         names = dict(self.lasting)
         for change in self.changes:
             if chance is not None and chance.random() < 0.5:
@@ -75,12 +74,13 @@ Left = dict[str, bytes | None]  # by path; a folder, which stands before what is
 class Disk:
     """What is in the folder `root`, empty at first, and what of it would last.
 
-    `hook` is one of `file_layer`; after each operation it calls `crash` with its name.
+    `hook` is one of `file_layer`. It keeps the tree after each operation, with its name.
     """
 
-    def __init__(self, root: Path, crash: Callable[[str], None]) -> None:
-        self.root, self.tree, self._crash = root, Folder(), crash
-        self._open: dict[int, Node] = {}
+    def __init__(self, root: Path) -> None:
+        self.root, self.tree = root, Folder()
+        self._nodes: dict[int, Node] = {os.stat(root).st_ino: self.tree}
+        self._kept: list[tuple[str, Folder]] = []
 
     def hook(
         self,
@@ -90,59 +90,45 @@ class Disk:
         options: dict[str, Any],
     ) -> Any:
         result = operation(*arguments, **options)
-        self._note(name, arguments, options.get("dir_fd"), result)
-        self._crash(name)
+        if name == "write":
+            file = self._nodes[os.fstat(arguments[0]).st_ino]
+            assert isinstance(file, File)
+            file.write(bytes(arguments[1])[:result])
+        elif name == "fsync":
+            self._nodes[os.fstat(arguments[0]).st_ino].sync()
+        nodes = {os.stat(self.root).st_ino: self.tree}
+        changed = self._look(self.root, self.tree, nodes)
+        assert changed <= 1, "a rename between folders is not in this model"
+        self._nodes = nodes
+        self._kept.append((name, deepcopy(self.tree)))
         return result
 
-    def _note(self, name: str, arguments: tuple[Any, ...], at: int | None, result: Any) -> None:
-        match name:
-            case "open":
-                self._opened(*arguments[:2], at, result)
-            case "close":
-                self._open.pop(arguments[0], None)
-            case "write":
-                node = self._open[arguments[0]]
-                assert isinstance(node, File)
-                node.write(bytes(arguments[1])[:result])
-            case "fsync":
-                self._open[arguments[0]].sync()
-            case "mkdir":
-                folder, made = self._place(arguments[0], at)
-                folder.change({made: Folder()})
-            case "rmdir" | "unlink":
-                folder, gone = self._place(arguments[0], at)
-                folder.change({gone: None})
-            case "rename" | "replace":
-                (source, old), (folder, new) = (self._place(path, at) for path in arguments)
-                assert source is folder, "a rename between folders is not in this model"
-                folder.change({old: None, new: folder.names[old]})
-            case _ if name == EXCHANGE and result:
-                (source, one), (folder, other) = (self._place(path, at) for path in arguments)
-                assert source is folder
-                folder.change({one: folder.names[other], other: folder.names[one]})
+    def taken(self) -> list[tuple[str, Folder]]:
+        """Return what was kept since the last call."""
+        kept, self._kept = self._kept, []
+        return kept
 
-    def _opened(self, path: Any, flags: int, at: int | None, descriptor: int) -> None:
-        if at is None and Path(path) == self.root:
-            self._open[descriptor] = self.tree
-            return
-        folder, name = self._place(path, at)
-        if flags & os.O_CREAT and name not in folder.names:
-            folder.change({name: File()})
-        self._open[descriptor] = folder.names[name]
+    def _look(self, path: Path, folder: Folder, nodes: dict[int, Node]) -> int:
+        """Note which names were given or taken away, and put all nodes into `nodes` by their inode.
 
-    def _place(self, path: Any, at: int | None) -> tuple[Folder, str]:
-        """The folder and the name in it that a path means, seen from the open folder `at`."""
-        node: Node = self.tree if at is None else self._open[at]
-        parts = Path(path).parts if at is not None else Path(path).relative_to(self.root).parts
-        for part in parts[:-1]:
-            assert isinstance(node, Folder)
-            node = node.names[part]
-        assert isinstance(node, Folder)
-        return node, parts[-1]
+        Return in how many folders.
+        """
+        found, changed = dict[str, Node](), 0
+        for entry in os.scandir(path):
+            inode = entry.stat(follow_symlinks=False).st_ino
+            node = self._nodes.get(inode) or (Folder() if entry.is_dir() else File())
+            found[entry.name] = nodes[inode] = node
+            if isinstance(node, Folder):
+                changed += self._look(path / entry.name, node, nodes)
+        change: dict[str, Node | None] = {name: None for name in folder.names.keys() - found.keys()}
+        change |= {name: n for name, n in found.items() if folder.names.get(name) is not n}
+        if change:
+            folder.change(change)
+        return changed + bool(change)
 
 
 def left_of(folder: Folder, chance: random.Random | None, above: str = "") -> Left:
-    """What a loss of power leaves of `folder`: all that lasts, and what chance adds."""
+    """Return what a loss of power leaves of `folder`: all that lasts, and what chance adds."""
     left: Left = {}
     for name, node in folder.left(chance).items():
         path = f"{above}{name}"

@@ -9,9 +9,8 @@ import itertools
 import os
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,24 +22,22 @@ from difftool.train.data import load_data
 from difftool.train.state import TrainState
 from tests.recipes import IMAGES, POINTS
 from tests.reliability import forked
+from tests.reliability.commands import Defect
 from tests.reliability.file_layer import dying, operation_of, raising, unseen, watched
-from tests.reliability.power_loss import Disk, left_of, write
-from tests.reliability.training_defects import Defect
+from tests.reliability.power_loss import Disk, Folder, left_of, write
 
 KINDS: Final = ("next", "again")
 BEFORE: Final = 2  # the step of the checkpoint that is there
 AFTER: Final = 4
 _SAVED_AGAIN = 10  # one in so many losses
 
-SMALL: Final = {
-    "ddpm": {**IMAGES, "run": {**IMAGES["run"], "keep": 1}},
-    "ncsn": {**POINTS, "run": {**POINTS["run"], "keep": 1}},
-}
+_KEEP_ONE: Final = {"run": {**POINTS["run"], "keep": 1}}
+SMALL: Final = {"ddpm": IMAGES | _KEEP_ONE, "ncsn": POINTS | _KEEP_ONE}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What went wrong in a save, and what was lost by it; None where nothing was."""
+    """What went wrong in a save, and what was lost by it; None if nothing was."""
 
     where: str
     problem: str | None
@@ -85,10 +82,10 @@ class Save:
     def problem(
         self, run: Path, allowed: list[dict[str, str] | None], *, again: bool = True
     ) -> str | None:
-        """What is wrong with a run after a save, be it whole or cut short; None where nothing is.
+        """Return what is wrong with a run after a save, whole or cut short; None if nothing is.
 
-        One of the `allowed` must be found, where None is no checkpoint at all, and must load; saved
-        `again` it must be the same, and alone.
+        One of the `allowed` must be found, of which None is no checkpoint at all, and must load.
+        If it is saved `again` it must be the same, and alone.
         """
         if None in allowed and not ckpt.list_checkpoints(run):
             return None
@@ -108,62 +105,37 @@ class Save:
 
 
 def saved(run: Path) -> dict[str, str]:
-    """The digests of the checkpoint that a run would go on from."""
+    """Return the digests of the checkpoint that a run would go on from."""
     config = ckpt.read_config(ckpt.find_checkpoint(run))
     return {name: entry["sha256"] for name, entry in config["files"].items()}
 
 
-def kills(method: str, kind: str, folder: Path, defect: Defect | None = None) -> Iterator[Outcome]:
-    """A save that is killed at its first file operation, at its second ..., and one that is not."""
-    yield from _outcomes(_serve_kills, method, kind, folder, defect)
-
-
-def power_losses(
-    method: str, kind: str, folder: Path, draws: int, defect: Defect | None = None
+def of_each(
+    failing: Callable[..., Iterator[Outcome]], nightly: bool, folder: Path, *arguments: Any
 ) -> Iterator[Outcome]:
-    """What the power's going may leave at each file operation of two saves; `draws` at random."""
-    yield from _outcomes(_serve_losses, method, kind, folder, draws, defect)
+    """Yield the outcomes of every method and kind of save, each in a process of its own.
 
-
-def errors(
-    method: str,
-    kind: str,
-    folder: Path,
-    numbers: Sequence[int],
-    every: int = 1,
-    defect: Defect | None = None,
-) -> Iterator[Outcome]:
-    """A save in which all fails from some operation on, with one in `every` of the errnos each."""
-    yield from _outcomes(_serve_errors, method, kind, folder, numbers, every, defect)
-
-
-def _outcomes(serve: Any, *arguments: Any) -> Iterator[Outcome]:
-    process, server = forked.connected(serve, *arguments)
-    try:
-        while True:
-            assert server.poll(forked.PATIENCE), "the save hangs"
-            outcome = server.recv()
-            if outcome is None:
-                return
-            yield outcome
-    finally:
-        process.kill()
-        process.join()
+    In full those are of every kind for every method, in the short tier of one kind for each.
+    """
+    pairs = itertools.product(SMALL, KINDS) if nightly else zip(SMALL, KINDS, strict=True)
+    for method, kind in pairs:
+        yield from forked.each(failing, method, kind, folder / f"{method}-{kind}", *arguments)
 
 
 def _prepared(method: str, kind: str, folder: Path, defect: Defect | None) -> Save:
     folder.mkdir()
-    os.fsync = _nothing  # it makes no difference where no power goes, or where that is a model
+    os.fsync = _nothing  # it makes no difference if no power goes, or if that is a model
     save = Save(method, kind, folder)
     if defect is not None:
         defect()
     return save
 
 
-def _serve_kills(
-    asked: Connection, method: str, kind: str, folder: Path, defect: Defect | None
-) -> None:
-    """Each save happens in a fork of this process, which has but one thread."""
+def kills(method: str, kind: str, folder: Path, defect: Defect | None = None) -> Iterator[Outcome]:
+    """Kill a save at its first file operation, one at its second ..., and one not at all.
+
+    Each happens in a fork of this process, which has but one thread.
+    """
     save = _prepared(method, kind, folder, defect)
     for at in itertools.count(1):
         for share in (0.0, 0.5):  # of a write that is cut short
@@ -171,13 +143,12 @@ def _serve_kills(
             died = _killed(save, work, at, share)
             allowed: list[Any] = [save.after] if died is None else [save.before, save.after]
             where = f"{method} {kind}, killed at {at}, {died} {share}"
-            asked.send(Outcome(where, save.problem(work, allowed)))
+            yield Outcome(where, save.problem(work, allowed))
             shutil.rmtree(work)
             if died != "write":
                 break
         if died is None:
-            break
-    asked.send(None)
+            return
 
 
 def _killed(save: Save, run: Path, at: int, share: float) -> str | None:
@@ -193,75 +164,69 @@ def _killed(save: Save, run: Path, at: int, share: float) -> str | None:
     return operation_of(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
-def _serve_losses(
-    asked: Connection, method: str, kind: str, folder: Path, draws: int, defect: Defect | None
-) -> None:
-    """The disk is empty at first. Its losses: all that does not last, and `draws` chances of it.
+def power_losses(
+    method: str, kind: str, folder: Path, draws: int, defect: Defect | None = None
+) -> Iterator[Outcome]:
+    """Yield what a loss of power at each file operation of two saves on an empty disk may leave.
 
-    What differs in hidden names alone is loaded once.
+    It leaves all that lasts, or that and what one of `draws` chances adds. What differs in hidden
+    names alone is loaded once.
     """
     save = _prepared(method, kind, folder, defect)
-    chance = random.Random(f"{method} {kind}")
-    allowed: list[Any] = [None]
-    problems: dict[str, str | None] = {}
-    count = 0
+    (root := folder / "disk").mkdir()
+    disk, state = Disk(root), save.fresh_state()
+    moments: list[tuple[str, Folder, list[Any]]] = []
 
-    def lose(name: str) -> None:
-        nonlocal count
-        count += 1
+    def record(action: Callable[[], object], allowed: list[Any]) -> None:
+        with watched(disk.hook):
+            action()
+        moments.extend((name, tree, allowed) for name, tree in disk.taken())
+
+    record(lambda: write_atomic(root / "run" / "config.toml", b""), [None])
+    steps = ((None, save.before, save.to_the_first), (save.before, save.after, save.to_the_second))
+    for earlier, later, train_to_it in steps:
+        train_to_it(state)
+        record(lambda: state.save(root / "run"), [earlier, later])
+        moments.append(("the end", moments[-1][1], [later]))
+
+    chance = random.Random(f"{method} {kind}")
+    problems: dict[str, str | None] = {}
+    for at, (name, tree, allowed) in enumerate(moments, 1):
         for draw in range(draws + 1):
-            left = left_of(disk.tree, chance if draw else None)
+            left = left_of(tree, chance if draw else None)
             seen = {path: content for path, content in left.items() if "/." not in path}
             key = repr((allowed, sorted(seen.items())))
-            again = draw == 1 and count % _SAVED_AGAIN == 0
+            again = draw == 1 and at % _SAVED_AGAIN == 0
             if again or key not in problems:
                 work = folder / "work"
                 write(left, work)
                 problems[key] = save.problem(work / "run", allowed, again=again)
                 shutil.rmtree(work)
-            where = f"{method} {kind}, lost after {count}, {name}, {draw}"
-            asked.send(Outcome(where, problems[key]))
-
-    (root := folder / "disk").mkdir()
-    disk = Disk(root, lose)
-    state = save.fresh_state()
-    with watched(disk.hook):
-        write_atomic(root / "run" / "config.toml", b"")
-    steps = ((save.before, save.to_the_first), (save.after, save.to_the_second))
-    for after, train_to_it in steps:
-        train_to_it(state)
-        allowed.append(after)
-        with watched(disk.hook):
-            state.save(root / "run")
-        allowed[:] = [after]
-        lose("the end")
-    asked.send(None)
+            yield Outcome(f"{method} {kind}, lost after {at}, {name}, {draw}", problems[key])
 
 
-def _serve_errors(
-    asked: Connection,
+def errors(
     method: str,
     kind: str,
     folder: Path,
     numbers: Sequence[int],
-    every: int,
-    defect: Defect | None,
-) -> None:
+    every: int = 1,
+    defect: Defect | None = None,
+) -> Iterator[Outcome]:
+    """Let all fail in a save from some operation on, with one in `every` of the errnos each."""
     save = _prepared(method, kind, folder, defect)
     for at in itertools.count(1):
         for number in numbers[at % every :: every]:
             work = shutil.copytree(save.run, folder / "work")
             name, problem = _failed(save, work, at, number)
-            where = f"{method} {kind}, {errno.errorcode[number]} from {at}, {name}"
-            asked.send(Outcome(where, problem))
+            yield Outcome(f"{method} {kind}, {errno.errorcode[number]} from {at}, {name}", problem)
             shutil.rmtree(work)
         if name is None:
-            break
-    asked.send(None)
+            return
 
 
 def _failed(save: Save, run: Path, at: int, number: int) -> tuple[str | None, str | None]:
-    """At which operation a save failed first, and what was wrong after it."""
+    """Return at which operation a save failed first, and what was wrong after it."""
     failures: list[str] = []
     error: DifftoolError | None = None
     try:
@@ -286,6 +251,6 @@ def _nothing(descriptor: int) -> None:
 
 
 def unseen_in_a_save(method: str, folder: Path) -> list[str]:
-    """The file operations of a save that the hooks do not see."""
+    """Return the file operations of a save that the hooks do not see."""
     save = Save(method, "next", folder)
     return unseen(save.run, lambda: save.state.save(save.run))

@@ -15,7 +15,7 @@ from difftool.runtime.shipped import find_bundle
 from tests.reliability.criteria import Cases
 
 MIB = 1 << 20
-POSITIONS = {False: 150, True: 5000}  # of each graph; in the manifest there are fewer
+POSITIONS = {False: 50, True: 5000}  # of each graph; in the manifest there are fewer
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def check(path: Path, position: int, change: int) -> None:
-    """AssertionError where the bundle is read with one byte of a file changed."""
+    """AssertionError if the bundle is read with one byte of a file changed."""
     with open(path, "r+b") as file:
         file.seek(position)
         (byte,) = file.read(1)
@@ -46,7 +46,7 @@ def check(path: Path, position: int, change: int) -> None:
 
 
 def positions(size: int, count: int, rng: random.Random) -> list[int]:
-    """Both ends, both sides of whole MiBs, and others at random."""
+    """Return both ends, both sides of whole MiBs, and others at random."""
     edges = [0, size - 1, *(at for m in range(MIB, size, MIB) for at in (m - 1, m))]
     return [*edges, *(rng.randrange(size) for _ in range(count))]
 

@@ -3,72 +3,50 @@
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from difftool.cli import command as module
+from tests.reliability import commands
 from tests.reliability.bad_lines import bad_lines
+from tests.reliability.commands import Trouble, require_one_error
 from tests.reliability.criteria import Cases
-from tests.reliability.warm import RUNTIME, Warm, one_error
 
 COUNT: Final = {False: 50, True: 500}
 CODES: Final = (2, 3, 4, 5)
-HEAVY: Final = (
-    "difftool.importers.importing",
-    "difftool.train.trainer",
-    "difftool.export.bundle",
-    "difftool.verify.compared",
-    "difftool.compile.quantization.bundle",
-    "difftool.compile.engine.target",
-    "difftool.plot",
-    "difftool.evaluate.evaluation",
-)
 # What a training says before it reads its data.
 NARRATION: Final = re.compile(r"\Atraining \S+ into \S+\n")
-BROKEN_HANDLER: Final = """
-import difftool.cli.command
-def broken(error, arguments):
-    raise error
-difftool.cli.command.as_fault = broken
-"""
 
-Check = Callable[[list[str]], None]
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    with Warm([*RUNTIME, *HEAVY]) as process:
-        yield process
+Check = Callable[..., None]
 
 
 @pytest.fixture
-def check(
-    warm: Warm, tmp_path: Path, tiny_bundle: Path, tiny_checkpoint: Path, points_bundle: Path
-) -> Callable[..., None]:
-    """Run a line in a folder; AssertionError where it ends in another way than it should."""
+def check(tmp_path: Path, tiny_bundle: Path, tiny_checkpoint: Path, points_bundle: Path) -> Check:
+    """Run a line in a folder; AssertionError if it ends in another way than it should."""
     places = {"bundle": tiny_bundle, "checkpoint": tiny_checkpoint, "points": points_bundle}
 
-    def run(line: list[str], setup: str = "") -> None:
+    def run(line: list[str], trouble: Trouble | None = None) -> None:
         place = tmp_path / "place"
         shutil.rmtree(place, ignore_errors=True)
         (place / "folder").mkdir(parents=True)
         (place / "taken.png").write_text("mine")
         (place / "garbage.bin").write_bytes(bytes(range(256)))
         before = sorted(place.rglob("*"))
-        ran = warm([word.format(**places) for word in line], place, setup=setup)
-        ran = replace(ran, err=NARRATION.sub("", ran.err))
-        one_error(ran, CODES)
-        assert re.fullmatch(r"error: \S.{3,}", ran.err.splitlines()[0]), ran.err
+        ended = commands.run([word.format(**places) for word in line], place, trouble)
+        ended = replace(ended, err=NARRATION.sub("", ended.err))
+        require_one_error(ended, CODES)
+        assert re.fullmatch(r"error: \S.{3,}", ended.err.splitlines()[0]), ended.err
         assert sorted(place.rglob("*")) == before, "something was written"
 
     return run
 
 
 def lines(count: int) -> list[list[str]]:
-    """So many of all lines, of all commands alike."""
+    """Return so many of all lines, of all commands alike."""
     found = bad_lines()
     random.Random(0).shuffle(found)
     assert len(found) >= count
@@ -81,11 +59,18 @@ def test_a_wrong_line_ends_with_one_line(check: Check, cases: Cases, nightly: bo
 
 
 def test_every_command_is_among_them() -> None:
-    commands = {line[0] for line in lines(COUNT[True])}
-    assert {"train", "import", "export", "sample", "verify", "plot", "cache"} <= commands
+    found = {line[0] for line in lines(COUNT[True])}
+    assert {"train", "import", "export", "sample", "verify", "plot", "cache"} <= found
+
+
+def break_the_handler() -> None:
+    def broken(error: BaseException, _: object) -> None:
+        raise error
+
+    module.as_fault = broken  # type: ignore[assignment]
 
 
 @pytest.mark.seeded("command line")
-def test_a_traceback_is_seen(check: Callable[..., None]) -> None:
+def test_a_traceback_is_seen(check: Check) -> None:
     with pytest.raises(AssertionError, match="Traceback"):
-        check(["sample", "nowhere"], BROKEN_HANDLER)
+        check(["sample", "nowhere"], Trouble(defect=break_the_handler))

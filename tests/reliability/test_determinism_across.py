@@ -1,7 +1,6 @@
 """D3 and D4: every backend computes the same model; a row at a time, and over a thousand."""
 
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,30 +25,14 @@ from difftool.runtime.comparison import compare
 from difftool.runtime.draws import Draws
 from difftool.runtime.protocols import Backend
 from difftool.runtime.shipped import find_bundle
-from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened, with_torchscript
+from tests.reliability.backends import NAMES, Floats, MakeDraws, final, opened
 from tests.reliability.criteria import Cases
 from tests.verify.defects import copied
 
-ROOT = Path(__file__).resolve().parents[2]
 STEP_ERROR = 1e-4
 PSNR = 40.0
 SHIPPED = ("ddpm-mnist", "ncsn-mnist")
 EXACT = "onnxruntime-cpu"
-
-
-@pytest.fixture(scope="module")
-def scripted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
-    """A shipped model by name, with a step.ts."""
-    made: dict[str, Bundle] = {}
-
-    def bundle(name: str) -> Bundle:
-        if name not in made:
-            copy = tmp_path_factory.mktemp("shipped") / name
-            shutil.copytree(find_bundle(name), copy)
-            made[name] = with_torchscript(copy, ROOT / "checkpoints" / name)
-        return made[name]
-
-    return bundle
 
 
 @dataclass(frozen=True)
@@ -66,7 +49,7 @@ class Pair:
 
 
 def programs_of(bundle: Bundle) -> list[Program]:
-    """Short ones of several families: with and without noise, of one slot of history and more."""
+    """Return short ones of several families, with and without noise, of little and much history."""
     spec = bundle.spec
     if spec.schedule.alpha.min() == 1:
         langevin = annealed_langevin(spec, steps=2 * len(spec.schedule), step_size=2e-5)
@@ -76,9 +59,9 @@ def programs_of(bundle: Bundle) -> list[Program]:
 
 
 def same_rows(pair: Pair) -> float:
-    """The check of D3: from the reference's state and with its noise, a row ends where its does.
+    """Check D3: from the reference's state and with its noise, a row ends as the reference's does.
 
-    Says how far from there, as part of the largest number.
+    Return how far from there, as part of the largest number.
     """
     spec = pair.bundle.spec
     errors = compare(pair.candidate, pair.reference, pair.program, spec, n=1, seed=5).errors
@@ -120,7 +103,7 @@ def test_swapped_halves_of_the_time_embedding_are_seen(tmp_path: Path) -> None:
 
 
 def same_samples(pair: Pair, draws: MakeDraws = Draws) -> float:
-    """The check of D4: each runs on its own, with the noise that it draws itself. Says the PSNR."""
+    """Check D4: each runs on its own, with the noise that it draws itself. Return the PSNR."""
     spec = pair.bundle.spec
     expected = final(pair.reference, spec, pair.program, 1, [3])
     found = final(pair.candidate, spec, pair.program, 1, [3], draws)

@@ -66,7 +66,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def schedules(bundle: Bundle, count: int, sizes: tuple[int, ...] = SIZES[:2]) -> Iterator[Schedule]:
-    """Random ones, of programs with and without noise and history.
+    """Yield random ones, of programs with and without noise and history.
 
     A size after the other, as OpenVINO compiles its graph for each.
     """
@@ -80,7 +80,7 @@ def schedules(bundle: Bundle, count: int, sizes: tuple[int, ...] = SIZES[:2]) ->
 
 
 def same_in_any_company(backend: Backend, bundle: Bundle) -> Callable[[Schedule], float]:
-    """The check of D1, which says by how many ULP the slot moves the sample."""
+    """Return the check of D1, which returns by how many ULP the slot moves the sample."""
 
     def drawn(case: Schedule, slot: int, neighbours: list[int]) -> Floats:
         samples = [*neighbours[:slot], case.sample, *neighbours[slot:]]
@@ -139,14 +139,14 @@ Range = tuple[int, int]  # the first sample, and how many
 
 
 def ranges(count: int, seed: int = 0) -> list[Range]:
-    """Random ranges of 40 samples."""
+    """Return random ranges of 40 samples."""
     random = np.random.default_rng(seed)
     firsts = random.integers(0, 40, count).tolist()
     return [(first, int(random.integers(1, 41 - first))) for first in firsts]
 
 
 def same_in_any_number(model: Model) -> Callable[[Range], None]:
-    """The check of D2: a range of samples against one run of all."""
+    """Return the check of D2: a range of samples against one run of all."""
     program = ddpm(model.spec, steps=6)
     whole = model.sample(program, n=40, seed=2, deterministic=True)
 
@@ -167,7 +167,7 @@ def test_deterministic_in_any_number(name: str, odd: Bundle, cases: Cases, night
 
 
 def near_in_any_batch(model: Model) -> Callable[[Model], None]:
-    """The check of D2 without `deterministic`: pixels of another model, which batches otherwise."""
+    """Return the check of D2 without `deterministic`: pixels of a model that batches otherwise."""
     program = ddpm(model.spec)
     expected = model.sample(program, n=24, seed=3)
     low, high = model.spec.data_range or (0.0, 1.0)

@@ -1,15 +1,17 @@
 """D5: one process or several, in any chunks: the same set of (index, sha256 of the sample)."""
 
-import json
-import subprocess
-import sys
+import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
 import pytest
 
+import difftool
+from difftool.diffusion.samplers import ddpm
+from tests.reliability import forked
 from tests.reliability.criteria import Cases
 
 Chunk = tuple[int, int]  # the first sample, and how many
@@ -18,20 +20,16 @@ Digests = set[tuple[int, str]]
 SEED, SAMPLES, BATCH = 11, 24, 5
 BACKENDS = ("onnxruntime-cpu", "openvino")
 
-# What a worker runs: samples of a seed, a chunk after the other.
-WORKER = """
-import hashlib, json, sys
-import difftool
 
-backend, batch, seed, chunks = sys.argv[1], *map(json.loads, sys.argv[2:])
-model = difftool.load("ddpm-mnist", backend=backend, threads=1, max_batch=batch)
-program = difftool.samplers.ddpm(model.spec, steps=4)
-found = []
-for first, n in chunks:
-    drawn = model.sample(program, n=n, seed=seed, first_sample=first, deterministic=True)
-    found += [(first + i, hashlib.sha256(x.tobytes()).hexdigest()) for i, x in enumerate(drawn)]
-print(json.dumps(found))
-"""
+def digests(backend: str, seed: int, chunks: tuple[Chunk, ...]) -> Digests:
+    """Draw samples of a seed, a chunk after the other."""
+    model = difftool.load("ddpm-mnist", backend=backend, threads=1, max_batch=BATCH)
+    program = ddpm(model.spec, steps=4)
+    found = set()
+    for first, n in chunks:
+        drawn = model.sample(program, n=n, seed=seed, first_sample=first, deterministic=True)
+        found |= {(first + i, hashlib.sha256(x.tobytes()).hexdigest()) for i, x in enumerate(drawn)}
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Split:
 
 
 def splits(count: int) -> Iterator[Split]:
-    """Random ones, for two to four workers of which some may have nothing to do."""
+    """Yield random ones, for two to four workers; some may have nothing to do."""
     random = np.random.default_rng(0)
     for _ in range(count):
         cuts = random.choice(np.arange(1, SAMPLES), int(random.integers(1, 9)), replace=False)
@@ -52,20 +50,16 @@ def splits(count: int) -> Iterator[Split]:
         yield Split(tuple(map(tuple, workers)))
 
 
-def start(backend: str, seed: int, chunks: tuple[Chunk, ...]) -> subprocess.Popen[str]:
-    arguments = (backend, str(BATCH), str(seed), json.dumps(chunks))
-    command = [sys.executable, "-c", WORKER, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
 def drawn(
     split: Split, backend: str, seed_of: Callable[[int], int] = lambda worker: SEED
 ) -> Digests:
     """Return what the workers draw, each in a process of its own and all at the same time."""
-    running = [start(backend, seed_of(i), chunks) for i, chunks in enumerate(split.workers)]
-    answers = [worker.communicate()[0] for worker in running]
-    assert all(worker.returncode == 0 for worker in running)
-    return {(index, digest) for answer in answers for index, digest in json.loads(answer)}
+
+    def work(worker: int) -> Digests:
+        return forked.call(digests, backend, seed_of(worker), split.workers[worker])
+
+    with ThreadPoolExecutor() as pool:
+        return set().union(*pool.map(work, range(len(split.workers))))
 
 
 def alone(backend: str) -> Digests:
@@ -74,7 +68,7 @@ def alone(backend: str) -> Digests:
 
 
 def same_set(backend: str, expected: Digests) -> Callable[[Split], None]:
-    """The check of D5."""
+    """Return the check of D5."""
 
     def check(split: Split, seed_of: Callable[[int], int] = lambda worker: SEED) -> None:
         found = drawn(split, backend, seed_of)

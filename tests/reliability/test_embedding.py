@@ -1,10 +1,8 @@
 """The embedding API in a host program: many threads, and forks."""
 
 import contextlib
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,9 +17,10 @@ from difftool.diffusion.samplers import ddpm
 from difftool.runtime import Model
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.shipped import find_bundle
-from tests.reliability.backends import ROOT, Floats, opened, shipped_with_torchscript
+from tests.fresh import python
+from tests.reliability.backends import ROOT, Floats, opened
 from tests.reliability.forked import PATIENCE
-from tests.runtime.cuda.fake import FakeBuffer, FakeDevice, FakeEngine
+from tests.runtime.cuda.fake import FakeDevice, FakeEngine
 
 THREADS = 8
 BACKENDS = ("onnxruntime-cpu", "openvino", "torchscript")
@@ -30,7 +29,7 @@ Call = tuple[str, int, int, int]  # sampler, seed, first sample, how many
 
 
 def calls(count: int) -> list[Call]:
-    """Random calls, of programs of one slot of history and of three."""
+    """Return random calls, of programs of one slot of history and of three."""
     random = np.random.default_rng(0)
     names = random.choice(["ddpm", "unipc"], count).tolist()
     return [
@@ -40,7 +39,7 @@ def calls(count: int) -> list[Call]:
 
 
 def answer(model: Model, call: Call) -> Floats:
-    """Samples of a call: of every third through `stream`, with others' rows in between."""
+    """Draw the samples of a call: of every third through `stream`, with others' rows in between."""
     name, seed, first, n = call
     program = difftool.samplers.compile_program(model.spec, SamplerCall(name, {"steps": 3}))
     if seed % 3:
@@ -50,7 +49,7 @@ def answer(model: Model, call: Call) -> Floats:
 
 
 def same_under_load(model: Model, work: list[Call], expected: list[Floats]) -> None:
-    """Many threads that begin together get what one would get; AssertionError if not."""
+    """Check that many threads that begin together get what one would get."""
     ready = threading.Barrier(THREADS)
 
     def begin() -> None:
@@ -63,22 +62,19 @@ def same_under_load(model: Model, work: list[Call], expected: list[Floats]) -> N
     assert not wrong, f"{len(wrong)} of {len(work)} calls differ, such as {wrong[0]}"
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return shipped_with_torchscript("ddpm-mnist", tmp_path_factory.mktemp("threads"))
-
-
 @pytest.mark.timeout(3600)  # by night
 @pytest.mark.parametrize("name", BACKENDS)
-def test_one_model_and_many_threads(name: str, bundle: Bundle, nightly: bool) -> None:
+def test_one_model_and_many_threads(
+    name: str, scripted: Callable[[str], Bundle], nightly: bool
+) -> None:
     """The second model is new: what is made at the first call is made in many threads at once."""
-    work = calls(800 if nightly else 16)
+    work, bundle = calls(800 if nightly else 16), scripted("ddpm-mnist")
     alone, shared = (Model(bundle, opened(bundle, name), max_batch=4) for _ in range(2))
     same_under_load(shared, work, [answer(alone, call) for call in work])
 
 
 def same_tables(name: str, work: list[int]) -> None:
-    """Many threads compute the conditioner's tables for programs of so many steps."""
+    """Check the tables that many threads compute for programs of so many steps."""
     bundle = read_bundle(find_bundle("ddpm-mnist"))
     conditioner = opened(bundle, name)._prepare._conditioner  # type: ignore[attr-defined]
     rows = {n: lay_out_rows(ddpm(bundle.spec, steps=n), bundle.spec, 1, None) for n in set(work)}
@@ -126,9 +122,19 @@ same_tables("openvino", TABLES)
 
 
 def test_one_request_for_all_threads_is_seen() -> None:
-    done = subprocess.run([sys.executable, "-c", SHARED, str(ROOT)], capture_output=True, text=True)
+    done = python("-c", SHARED, ROOT, fails=True)
     said = ("tables are others'", "cond_table of the sizes")  # by what is compared, or before
     assert done.returncode < 0 or any(each in done.stderr for each in said), done.stderr
+
+
+def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of `Guarded` that does the same with nobody else on the stream."""
+
+    def alone(device: "Guarded", *arguments: Any) -> Any:
+        with device.only():
+            return method(device, *arguments)
+
+    return alone
 
 
 class Guarded(FakeDevice):
@@ -138,7 +144,7 @@ class Guarded(FakeDevice):
     awaited: threading.Event | None = None  # keeps the first on the stream until another comes
 
     @contextlib.contextmanager
-    def _only(self) -> Iterator[None]:
+    def only(self) -> Iterator[None]:
         before, me = self._owner, threading.get_ident()
         if self.awaited and before not in (None, me):
             self.awaited.set()
@@ -151,21 +157,10 @@ class Guarded(FakeDevice):
         finally:
             self._owner = before
 
-    def upload(self, buffer: FakeBuffer, array: Any) -> None:
-        with self._only():
-            super().upload(buffer, array)
-
-    def download(self, buffer: FakeBuffer, out: Any) -> None:
-        with self._only():
-            super().download(buffer, out)
-
-    def enqueue(self, name: str, work: Any) -> None:
-        with self._only():
-            super().enqueue(name, work)
-
-    def capture(self, enqueue: Any) -> Any:
-        with self._only():
-            return super().capture(enqueue)
+    upload = guarded(FakeDevice.upload)
+    download = guarded(FakeDevice.download)
+    enqueue = guarded(FakeDevice.enqueue)
+    capture = guarded(FakeDevice.capture)
 
 
 def on_guarded_device(device: Guarded) -> Model:
@@ -221,7 +216,7 @@ print(status, draw(model) == expected)
 
 @pytest.mark.parametrize("name", BACKENDS[:2])
 def test_a_fork_loads_its_own(name: str) -> None:
-    done = subprocess.run([sys.executable, "-c", FORK, name], capture_output=True, text=True)
+    done = python("-c", FORK, name, fails=True)
     *refused, again, parent = done.stdout.splitlines()
     assert len(refused) == 2, done.stdout + done.stderr
     for line in refused:

@@ -25,13 +25,51 @@ LINES = {
 }
 
 
+def put(out: Path, files: Mapping[str, str]) -> None:
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(content)
+
+
+def listed(out: Path) -> list[Path]:
+    return [path for path in sorted(out.rglob("*")) if path.suffix in (".onnx", ".safetensors")]
+
+
+def make_a_folder_of_a_file(out: Path) -> None:
+    """Make a file of ours a folder with something in it."""
+    name = listed(out)[0]
+    name.unlink()
+    put(name, {"letter": "dear"})
+
+
+def make_a_link_of_a_file(out: Path) -> None:
+    name = listed(out)[0]
+    name.rename(out.parent / "elsewhere")
+    name.symlink_to(out.parent / "elsewhere")
+
+
+def put_a_file_into_a_folder_of_ours(out: Path) -> None:
+    inside = next((path for path in sorted(out.iterdir()) if path.is_dir()), out)
+    put(inside, {"drawing.png": "picture"})
+
+
 THESIS = {"thesis.tex": "years of work"}
 REPOSITORY = {".git/objects/pack": "history"}
 RUN = {"checkpoints/step-000000001/model.safetensors": "weights"}
 SPEC, FILES = '{"format": 1, "spec": {}}', '{"format": 1, "files": {}}'
-# What else is in an output's folder: files with their content.
-FOREIGN_FILES = {"a thesis": THESIS, "a repository": REPOSITORY, "a run": RUN}
-FOREIGN_FILES["a hidden file"] = {".env": "key"}
+# What is done to an output's folder.
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "a thesis": lambda out: put(out, THESIS),
+    "a repository": lambda out: put(out, REPOSITORY),
+    "a run": lambda out: put(out, RUN),
+    "a hidden file": lambda out: put(out, {".env": "key"}),
+    "an empty folder": lambda out: (out / "data").mkdir(),
+    "a link": lambda out: (out / "data").symlink_to("../elsewhere"),
+    "a pipe": lambda out: os.mkfifo(out / "pipe"),
+    "a folder that is listed": make_a_folder_of_a_file,
+    "a link that is listed": make_a_link_of_a_file,
+    "a file in a folder of ours": put_a_file_into_a_folder_of_ours,
+}
 # Folders that are somebody's own; the first one's configuration has the words of ours.
 SOMEONES_OWN = {
     "a project": {
@@ -44,56 +82,6 @@ SOMEONES_OWN = {
     "a training": {**RUN, "config.toml": ""},
     "nothing": {},
 }
-
-
-def an_empty_folder(out: Path) -> None:
-    (out / "data").mkdir()
-
-
-def a_link(out: Path) -> None:
-    (out / "data").symlink_to("../elsewhere")
-
-
-def a_pipe(out: Path) -> None:
-    os.mkfifo(out / "pipe")
-
-
-def listed(out: Path) -> list[Path]:
-    return [path for path in sorted(out.rglob("*")) if path.suffix in (".onnx", ".safetensors")]
-
-
-def a_folder_that_is_listed(out: Path) -> None:
-    """A name of ours, but a folder, with something in it."""
-    name = listed(out)[0]
-    name.unlink()
-    name.mkdir()
-    (name / "letter").write_text("dear")
-
-
-def a_link_that_is_listed(out: Path) -> None:
-    name = listed(out)[0]
-    name.rename(out.parent / "elsewhere")
-    name.symlink_to(out.parent / "elsewhere")
-
-
-def a_file_in_a_folder_of_ours(out: Path) -> None:
-    inside = next((path for path in sorted(out.iterdir()) if path.is_dir()), out)
-    (inside / "drawing.png").write_bytes(b"picture")
-
-
-FOREIGN: dict[str, Callable[[Path], None]] = {
-    function.__name__: function
-    for function in (
-        *(an_empty_folder, a_link, a_pipe, a_folder_that_is_listed, a_link_that_is_listed),
-        a_file_in_a_folder_of_ours,
-    )
-}
-
-
-def put(out: Path, files: Mapping[str, str]) -> None:
-    for name, content in files.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text(content)
 
 
 @dataclass(frozen=True)
@@ -110,14 +98,7 @@ class Case:
             put(place / "out", SOMEONES_OWN[self.foreign])
             return
         shutil.copytree(place / "old" / self.command, place / "out")
-        if self.foreign in FOREIGN_FILES:
-            put(place / "out", FOREIGN_FILES[self.foreign])
-        else:
-            FOREIGN[self.foreign](place / "out")
-
-
-def every_case() -> list[Case]:
-    return [Case(*pair) for pair in product(LINES, (*FOREIGN_FILES, *FOREIGN, *SOMEONES_OWN))]
+        FOREIGN[self.foreign](place / "out")
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +154,8 @@ def listing(folder: Path) -> dict[str, object]:
 
 @pytest.mark.criterion("K5")
 def test_other_files_stay(place: Path, cases: Cases, capsys: pytest.CaptureFixture[str]) -> None:
-    cases.run(refused(place, capsys), every_case())
+    every = [Case(*pair) for pair in product(LINES, (*FOREIGN, *SOMEONES_OWN))]
+    cases.run(refused(place, capsys), every)
 
 
 @pytest.mark.seeded("K5")

@@ -144,7 +144,7 @@ def test_a_bundle_is_as_large_as_allowed(copy: Path, monkeypatch: pytest.MonkeyP
 
 
 def chain(nodes: int, doc: str = "") -> bytes:
-    """A graph of so many nodes, and of at least as many bytes as `doc`."""
+    """Return a graph of so many nodes, and of at least as many bytes as `doc`."""
     made = [helper.make_node("Neg", [f"t{i}"], [f"t{i + 1}"]) for i in range(nodes)]
     value = helper.make_tensor_value_info("t0", 1, ["n"])
     graph = helper.make_graph(made, "chain", [value], [], doc_string=doc)

@@ -3,14 +3,13 @@
 import json
 import logging
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from difftool.cli import main
 from difftool.log import logger
+from tests.fresh import python
 
 DRAW = """
 import difftool
@@ -22,9 +21,8 @@ SAMPLE = ["sample", "ddpm-mnist", "--sampler", "ddim", "--steps", "2", "-n", "1"
 
 
 def said(code: str) -> tuple[str, str]:
-    """What `code` prints on stdout and stderr, in an interpreter of its own."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    """Return what `code` prints on stdout and stderr, in an interpreter of its own."""
+    done = python("-c", code)
     return done.stdout, done.stderr
 
 

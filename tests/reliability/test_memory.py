@@ -1,23 +1,28 @@
 """Memory: it does not grow from call to call, and when it runs out the batch to try is named."""
 
-import subprocess
+import resource
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from difftool.bundle import STEP, TORCHSCRIPT, read_bundle
+from difftool import runtime
+from difftool.bundle import STEP, TORCHSCRIPT, Bundle, read_bundle
 from difftool.diffusion.samplers import ddim
 from difftool.errors import ResourceError, is_out_of_memory
 from difftool.runtime import Model
 from difftool.runtime.backends.sessions import run_error
 from difftool.runtime.cuda.backend import DeviceBackend
+from difftool.runtime.model import load
 from difftool.runtime.shipped import find_bundle
-from tests.cli.conftest import command
-from tests.reliability.backends import opened, shipped_with_torchscript
+from tests.fresh import python
+from tests.reliability import commands
+from tests.reliability.backends import opened
+from tests.reliability.commands import Trouble
 from tests.runtime.cuda.fake import FakeBuffer, FakeDevice, FakeEngine
 
 MIB = 1 << 20
@@ -49,13 +54,7 @@ def growth(backend: str, count: int, leak: int = 0) -> float:
 
     AssertionError if that is more than allocators may keep.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", CALLS, backend, "100", str(count), str(leak)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    before, after = map(int, done.stdout.split())
+    before, after = map(int, python("-c", CALLS, backend, 100, count, leak).stdout.split())
     grown = after - before
     assert grown <= MOST_GROWTH, f"{grown / MIB:.1f} MiB more after {count} calls"
     return grown / MIB
@@ -76,25 +75,18 @@ def test_memory_that_grows_is_seen() -> None:
         growth("onnxruntime-cpu", 100, leak=LEAK)
 
 
-# As much address space as after a small run, and 60 or 200 MiB more.
-LIMITED = """
-import resource, sys
-import difftool
-from difftool.runtime import model
+def limit(more: int) -> None:
+    """Give a model as much address space as it has after a small run, and so many MiB more."""
 
-def limit(load):
-    def limited(*arguments, **options):
+    def limited(*arguments: Any, **options: Any) -> Model:
         opened = load(*arguments, **options)
-        opened.sample(difftool.samplers.ddim(opened.spec, steps=1), n=1)
-        with open("/proc/self/statm") as file:
-            now = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (now + ({more} << 20),) * 2)
+        opened.sample(ddim(opened.spec, steps=1), n=1)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        now = pages * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + more * MIB,) * 2)
         return opened
-    return limited
 
-import difftool.runtime
-difftool.runtime.load = limit(model.load)
-"""
+    runtime.load = limited
 
 
 @linux
@@ -102,21 +94,21 @@ difftool.runtime.load = limit(model.load)
     ("backend", "size", "more"),
     [("onnxruntime-cpu", 1024, 60), ("openvino", 512, 200), ("torchscript", 4096, 100)],
 )
-def test_a_batch_without_the_memory(backend: str, size: int, more: int, tmp_path: Path) -> None:
+def test_a_batch_without_the_memory(
+    backend: str, size: int, more: int, scripted: Callable[[str], Bundle], tmp_path: Path
+) -> None:
     """For real: in a process that may not have more; what is written is two lines, and no file."""
-    model, trust = "ddpm-mnist", []
-    if backend == "torchscript":
-        bundle = shipped_with_torchscript(model, tmp_path / "bundle")
-        model, trust = str(bundle.path), ["--trust", bundle.manifest.files[TORCHSCRIPT].sha256]
-    line = f"sample {model} --backend {backend} --max-batch {size} -n {size} --threads 1 --steps 2"
-    arguments = [*line.split(), *trust, "--sampler", "ddim", "--out", tmp_path / "grid.png"]
-    setup = LIMITED.replace("{more}", str(more))
-    done = subprocess.run(command(arguments, setup), capture_output=True, text=True, cwd=tmp_path)
-    assert done.stderr.splitlines() == [
+    bundle = scripted("ddpm-mnist")
+    trust = f"--trust {bundle.manifest.files[TORCHSCRIPT].sha256} --sampler ddim --steps 2"
+    line = f"sample {bundle.path} --backend {backend} --max-batch {size} -n {size} --threads 1"
+    ended = commands.run(
+        f"{line} {trust} --out grid.png", tmp_path, Trouble(defect=partial(limit, more))
+    )
+    assert ended.err.splitlines() == [
         f"error: no memory for a batch of {size}",
         f"hint: try max_batch {size // 2}",
     ]
-    assert (done.returncode, done.stdout) == (5, "")
+    assert (ended.code, ended.out) == (5, "")
     assert not list(tmp_path.glob("*grid*"))
 
 

@@ -1,30 +1,27 @@
 """The same command on the same files writes the same bytes, in any process."""
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import tree
-from tests.places import IMPORT, furnish
+from tests.fresh import python
+from tests.places import IMPORT, furnish, inside
 
-GROUPS = {
-    "from weights": ("export points --out points.bundle --torchscript", f"{IMPORT} --out imported"),
-    "from a bundle": (
-        "quantize images.bundle --sampler ddim --steps 4 --out int8.bundle",
-        "sample int8.bundle -n 2 --precision int8 --out samples.npz",
-        "compile images.bundle --portable --out sampler.onnx",
-        "web images.bundle --runtime dist --out site",
-        "program images.bundle --out program.json",
-    ),
-}
+LINES = (
+    "export points --out points.bundle --torchscript",
+    f"{IMPORT} --out imported",
+    "quantize images.bundle --sampler ddim --steps 4 --out int8.bundle",
+    "sample int8.bundle -n 2 --precision int8 --out samples.npz",
+    "compile images.bundle --portable --out sampler.onnx",
+    "web images.bundle --runtime dist --out site",
+    "program images.bundle --out program.json",
+)
 # What `compile --trt` makes of step.onnx before TensorRT sees it.
 PRECISIONS = ("fp16", "bf16", "int8", "fp8")
 
-# Beside the hash seed, which sets go by, two processes differ in their threads and their clock.
+# Besides the hash seed, which sets go by, two processes differ in their threads and their clock.
 WRITE = f"""
 import os, sys, time
 
@@ -49,26 +46,19 @@ for precision in {PRECISIONS!r}:
 """
 
 
-def written(folder: Path, threads: int, lines: tuple[str, ...]) -> dict[str, bytes]:
+def written(folder: Path, threads: int) -> dict[str, bytes]:
     """Return all that is in `folder` after a process has run the lines there."""
-    done = subprocess.run(
-        [sys.executable, "-c", WRITE, str(threads), *lines],
-        cwd=folder,
-        env={**os.environ, "PYTHONHASHSEED": str(threads), "OMP_NUM_THREADS": str(threads)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return {str(Path(name).relative_to(folder)): data for name, data in tree(folder).items()}
+    env = {"PYTHONHASHSEED": str(threads), "OMP_NUM_THREADS": str(threads)}
+    python("-c", WRITE, threads, *LINES, folder=folder, env=env)
+    return inside(folder)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, to choose a process's cores")
-@pytest.mark.parametrize("lines", GROUPS.values(), ids=GROUPS)
 def test_two_processes_write_the_same_bytes(
-    lines: tuple[str, ...], tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path
+    tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path
 ) -> None:
     copies = {"images.bundle": tiny_bundle, "points": points_checkpoint}
     shutil.copytree(furnish(tmp_path / "1", copies), tmp_path / "2")
-    first, second = (written(tmp_path / str(threads), threads, lines) for threads in (1, 2))
+    first, second = (written(tmp_path / str(threads), threads) for threads in (1, 2))
     differing = {name for name in first | second if first.get(name) != second.get(name)}
     assert not differing, f"of {len(first)} files these differ: {sorted(differing)}"

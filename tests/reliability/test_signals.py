@@ -5,6 +5,7 @@ first import to their end.
 """
 
 import contextlib
+import functools
 import gc
 import inspect
 import itertools
@@ -28,7 +29,8 @@ from difftool import files, owned, undo
 from difftool.cli.signals import Signals
 from difftool.errors import ResourceError
 from difftool.files import atomic_directory, temporary_folder, write_atomic
-from tests.places import IMPORT, furnish
+from tests.fresh import python
+from tests.places import IMPORT, furnish, inside
 from tests.reliability.criteria import Cases
 from tests.reliability.file_layer import before, watched
 
@@ -143,12 +145,19 @@ class Interrupting:
 def stopped_whole(place: Path, prepare: Callable[[], Signals] = Signals) -> Callable[[Case], int]:
     """Check that work ends interrupted, or done, with all that was there or all that is new."""
 
-    def fresh() -> Path:
+    def renew() -> None:
         shutil.rmtree(place, ignore_errors=True)
         (place / "folder" / "in").mkdir(parents=True)
         for name in ("file", "folder/a", "folder/in/b"):
             (place / name).write_bytes(b"old")
-        return place
+
+    @functools.cache
+    def old_and_new(work: Callable[[Path], None]) -> list[dict[str, bytes]]:
+        renew()
+        old = inside(place)
+        with contextlib.suppress(KeyError, ResourceError):
+            work(place)
+        return [old, inside(place)]
 
     def check(case: Case) -> int:
         with pytest.MonkeyPatch.context() as patch:
@@ -159,13 +168,10 @@ def stopped_whole(place: Path, prepare: Callable[[], Signals] = Signals) -> Call
             return next(interrupted(case))
 
     def interrupted(case: Case) -> Iterator[int]:
-        # A generator: where a trace raises, Python may go on as if it handled an exception, and
-        # what a generator handles is forgotten with it.
-        old = inside(fresh())
-        with contextlib.suppress(KeyError, ResourceError):
-            case.work(place)
-        new = inside(place)
-        fresh()
+        # A generator: if a trace raises, Python may go on as if it handled an exception, and what
+        # a generator handles is forgotten with it.
+        allowed = old_and_new(case.work)
+        renew()
         signals, done = prepare(), False
         signals.install()
         try:
@@ -177,25 +183,18 @@ def stopped_whole(place: Path, prepare: Callable[[], Signals] = Signals) -> Call
             signals.raised = False  # as the command line does
         finally:
             signals.restore()
-        if inside(place) not in (old, new):
+        if inside(place) not in allowed:
             gc.collect()  # as the process of the command line does
         found = inside(place)
-        assert found in (old, new), f"left: {sorted(found)}"
-        assert found == new or not done or signals.came, "nobody is told"
+        assert found in allowed, f"left: {sorted(found)}"
+        assert found == allowed[1] or not done or signals.came, "nobody is told"
         yield interrupting.lines
 
     return check
 
 
-def inside(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b""
-        for path in folder.rglob("*")
-    }
-
-
 def every_case(place: Path, nightly: bool) -> Iterator[Case]:
-    """A signal at some lines of every work, in full at all, and a second at a call after it."""
+    """Yield a signal at some lines of every work, in full at all, and a second one after it."""
     chance = random.Random(0)
     for work in WORKS:
         lines = stopped_whole(place)(Case(work, 0))
@@ -221,7 +220,7 @@ class Hasty(Signals):
 
 @contextlib.contextmanager
 def undoing_once(undo: Callable[[], None]) -> Iterator[None]:
-    """The other half of it: what is cut short is not done again."""
+    """Undo as it should not be: what is cut short is not done again."""
     try:
         yield
     except BaseException:
@@ -313,19 +312,14 @@ def place(tmp_path: Path, tiny_bundle: Path, points_checkpoint: Path) -> Path:
 
 def spawned(line: str, setup: str, entry: str, place: Path) -> subprocess.CompletedProcess[str]:
     (temporary := place.with_name("temporary")).mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", f"{HEARD}\n{setup}\n{ENTRIES[entry]}", *line.split()],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TMPDIR": str(temporary)},
-    )
+    code, env = f"{HEARD}\n{setup}\n{ENTRIES[entry]}", {"TMPDIR": str(temporary)}
+    done = python("-c", code, *line.split(), folder=place, env=env, fails=True)
     assert not list(temporary.glob(".difftool*")), "a temporary folder is left"
     return done
 
 
 def moments(nightly: bool) -> Iterator[Moment]:
-    """Early ones, while the libraries are imported; others come soon after, or near the end."""
+    """Yield early ones, while libraries are imported; others come soon after, or near the end."""
     chance = random.Random(0)
     early = ("difftool.cli.command", "typer", "difftool.cli.app", "difftool.cli.web", "numpy")
     for index, module in enumerate(early):
@@ -390,7 +384,7 @@ finally:
     import json
     print(json.dumps(sorted(seen[0])), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     names = json.loads(done.stderr)
     assert [name for name in names if name.partition(".")[0] == "difftool"] == [
         "difftool",

@@ -1,8 +1,10 @@
 """Processes that write to the same place at the same time leave one whole result."""
 
 import os
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
+from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -15,11 +17,19 @@ from tests.fixtures import ENGINE_KEY
 from tests.reliability import commands, forked, saves
 
 WRITERS = 4
-ROUNDS, ALL_ROUNDS = 30, 500
+ROUNDS = {False: 30, True: 500}
+
+
+def codes_of(function: Callable[..., None], *arguments: object) -> list[int]:
+    """Return the exit codes of writers that run at the same time, each told its number last."""
+    writers = [forked.start(function, *arguments, number) for number in range(WRITERS)]
+    for writer in writers:
+        writer.join()
+    return [int(writer.exitcode or 0) for writer in writers]
 
 
 def replace_again_and_again(path: Path, rounds: int, writer: int, enough: Path | None) -> None:
-    """So many times, and then on until there is the file `enough`."""
+    """Replace a folder so many times, and then on until there is the file `enough`."""
     index = 0
     while index < rounds or (enough and not enough.exists()):
         index += 1
@@ -31,7 +41,7 @@ def replace_again_and_again(path: Path, rounds: int, writer: int, enough: Path |
 def test_a_folder_is_there_and_whole_while_many_replace_it(tmp_path: Path, nightly: bool) -> None:
     path, enough = tmp_path / "place" / "folder", tmp_path / "enough"
     replace_again_and_again(path, 1, 0, None)
-    rounds = ALL_ROUNDS if nightly else ROUNDS
+    rounds = ROUNDS[nightly]
     writers = [
         forked.start(replace_again_and_again, path, rounds, writer, enough)
         for writer in range(WRITERS)
@@ -48,8 +58,8 @@ def test_a_folder_is_there_and_whole_while_many_replace_it(tmp_path: Path, night
     assert list(path.parent.iterdir()) == [path]
 
 
-def write_once(path: Path, writer: int, all_have_begun: Barrier) -> None:
-    """Finish a folder that was begun before any other writer ended; exit code 2 where refused."""
+def write_once(path: Path, all_have_begun: Barrier, writer: int) -> None:
+    """Finish a folder that was begun before any other writer ended; exit code 2 if refused."""
     try:
         with atomic_directory(path) as folder:
             (folder / "a").write_text(str(writer))
@@ -59,12 +69,9 @@ def write_once(path: Path, writer: int, all_have_begun: Barrier) -> None:
 
 
 def test_of_many_that_may_not_replace_one_wins(tmp_path: Path) -> None:
-    path, barrier = tmp_path / "folder", forked.barrier(WRITERS)
-    writers = [forked.start(write_once, path, writer, barrier) for writer in range(WRITERS)]
-    for writer in writers:
-        writer.join()
-    codes = [writer.exitcode for writer in writers]
-    assert sorted(map(int, codes)) == [0] + [2] * (WRITERS - 1)
+    path = tmp_path / "folder"
+    codes = codes_of(write_once, path, forked.barrier(WRITERS))
+    assert sorted(codes) == [0] + [2] * (WRITERS - 1)
     assert (path / "a").read_text() == str(codes.index(0))
     assert list(tmp_path.iterdir()) == [path]
 
@@ -82,11 +89,7 @@ def use_the_cache(folder: Path, rounds: int, writer: int) -> None:
 
 
 def test_a_cache_that_many_write_to(tmp_path: Path, nightly: bool) -> None:
-    rounds = ALL_ROUNDS if nightly else ROUNDS
-    writers = [forked.start(use_the_cache, tmp_path, rounds, writer) for writer in range(WRITERS)]
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    assert codes_of(use_the_cache, tmp_path, ROUNDS[nightly]) == [0] * WRITERS
     cache = EngineCache(tmp_path)
     record = cache.store(ENGINE_KEY, b"last", model="m", seconds=1.0)
     assert cache.find(ENGINE_KEY) == record
@@ -110,23 +113,20 @@ def test_commands_that_write_to_the_same_place(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*given, "new.bundle"])
 
 
-def hold(asked: Connection, folder: Path) -> None:
+def hold(folder: Path) -> Iterator[str]:
     with locked(folder, wait=False):
-        asked.send("held")
-        asked.recv()  # which never comes
+        yield "held"
+        signal.pause()  # until it is killed
 
 
 def test_a_run_has_one_training_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(to_toml(parse(saves.SMALL["ncsn"])))
     (tmp_path / "run").mkdir()
-    holder, answers = forked.connected(hold, tmp_path / "run")
-    assert answers.recv() == "held"
     line = "train ncsn --config recipe.toml --out run"
-    refused = commands.run(line, tmp_path)
-    assert refused.code == 2, refused
-    assert "another process is at work in run" in refused.err
-    assert list((tmp_path / "run").iterdir()) == []
-    holder.kill()
-    holder.join()
-    answers.close()
+    with closing(forked.each(hold, tmp_path / "run")) as holder:
+        assert next(holder) == "held"
+        refused = commands.run(line, tmp_path)
+        assert refused.code == 2, refused
+        assert "another process is at work in run" in refused.err
+        assert list((tmp_path / "run").iterdir()) == []
     assert commands.run(line, tmp_path).code == 0

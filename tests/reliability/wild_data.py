@@ -42,7 +42,7 @@ class Source:
 
 
 def sources(folder: Path, seeds: int) -> Iterator[Source]:
-    """Every one with every option; of images with damaged bytes so many."""
+    """Yield every one with every option; so many images with damaged bytes are among them."""
     made = {name: _folder(folder / name, files) for name, files in _images().items()}
     made |= {name: _folder(folder / name, [data]) for name, data in _damaged(seeds)}
     made |= _tables(folder)
@@ -58,7 +58,7 @@ def sources(folder: Path, seeds: int) -> Iterator[Source]:
 
 
 def _images() -> dict[str, list[bytes]]:
-    """Files by the name of their folder."""
+    """Return files by the name of their folder."""
     good = _encoded(Image.new("L", (6, 4)))
     wide = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2000
     palette = Image.new("P", (6, 4))
@@ -87,7 +87,7 @@ def _images() -> dict[str, list[bytes]]:
 
 
 def _damaged(count: int) -> Iterator[tuple[str, bytes]]:
-    """Images of several formats, of which some bytes are others."""
+    """Yield images of several formats with some bytes changed."""
     rng = random.Random(0)
     picture = Image.effect_noise((16, 12), 50)
     for index in range(count):
@@ -99,7 +99,7 @@ def _damaged(count: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _tables(folder: Path) -> dict[str, str]:
-    """Parquet files by name."""
+    """Write Parquet files; return their paths by name."""
     image = {"bytes": _encoded(Image.new("L", (6, 4))), "path": None}
     nothing = {"bytes": None, "path": None}
     absent = {"bytes": None, "path": "/nowhere/a.png"}
@@ -150,7 +150,7 @@ def _array(values: Any) -> bytes:
 
 
 def _header(width: int, height: int) -> bytes:
-    """A PNG that says it is of a size, and holds a single byte."""
+    """Return a PNG that says it is of a size, and holds a single byte."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + data))

@@ -41,7 +41,7 @@ class Recipe:
 
 
 def small(name: str, images: Path) -> TrainConfig:
-    """A preset with a narrow network, and 4 images of `images` instead of a data set on the hub."""
+    """Return a preset with a narrow network, and with 4 images instead of a data set on the hub."""
     config = preset(name)
     width = {"unet": config.network.arguments.get("groups", 32), "mlp": None}
     channels = width.get(config.network.kind, 4)
@@ -54,7 +54,7 @@ def small(name: str, images: Path) -> TrainConfig:
 
 
 def all_recipes() -> Iterator[Recipe]:
-    """Every key with every value, and data that the network is not made for."""
+    """Yield every key with every value, and data that the network is not made for."""
     for name in preset_names():
         config = preset(name)
         for key in keys(config):
@@ -66,7 +66,7 @@ def all_recipes() -> Iterator[Recipe]:
 
 
 def recipes(count: int) -> list[Recipe]:
-    """So many: half of them of one override, the others of two."""
+    """Return so many: half of them of one override, the others of two."""
     rng = random.Random(0)
     known = list(all_recipes())
     rng.shuffle(known)
@@ -78,7 +78,7 @@ def recipes(count: int) -> list[Recipe]:
 
 
 def keys(config: TrainConfig) -> list[str]:
-    """What can be set of a configuration, and a section as a whole."""
+    """Return the keys that can be set in a configuration, and those of its sections."""
     arguments = {
         "network.arguments": inspect.signature(NETWORKS[config.network.kind]).parameters,
         "sampler.arguments": list(inspect.signature(SAMPLERS[config.sampler.name]).parameters)[1:],
