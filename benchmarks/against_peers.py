@@ -13,24 +13,11 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from statistics import median
 
 import torch
-from common.candidates import (
-    BF16,
-    EAGER,
-    FP32_PEERS,
-    INT8,
-    NAMES,
-    OURS,
-    PIPELINE,
-    Runner,
-    Unavailable,
-)
-from common.inside import open_backend
-from common.inside_torch import compare
+from common.candidates import BF16, EAGER, FP32_PEERS, INT8, OURS, PIPELINE, Runner, Unavailable
 from common.machine import instructions
 from common.models import CASES, Case, Prepared, Setting, prepare
 from common.operators import profile
@@ -39,26 +26,28 @@ from common.peers import CANDIDATES, quantized, reference, tolerance
 from common.report import Figure, finish, parser, timed
 from common.timing import interleave, ratios
 
+from difftool.runtime import compare, open_backend
+
 FASTEST, FASTEST_INT8 = "fastest fp32 peer", "fastest difftool int8"
 
 Open = Callable[[Setting], Runner]
 
-# (model, batch, numerator, denominator) -> at most, at least
-LIMITS: dict[tuple[str, int, str, str], tuple[float | None, float | None]] = {
-    **{("cifar10", size, OURS, FASTEST): (1.03, None) for size in (1, 4, 16)},
-    ("cifar10", 1, PIPELINE, OURS): (None, 1.35),
-    ("ddpm-mnist", 1, PIPELINE, OURS): (None, 4.0),
-    **{("cifar10", size, EAGER, BF16): (None, 2.0) for size in (1, 4, 16)},
-    **{("cifar10", size, EAGER, FASTEST_INT8): (None, 4.0) for size in (1, 16)},
+# (model, batch, numerator, denominator) -> limit
+LIMITS: Mapping[tuple[str, int, str, str], Mapping[str, float]] = {
+    **{("cifar10", size, OURS, FASTEST): {"at_most": 1.03} for size in (1, 4, 16)},
+    ("cifar10", 1, PIPELINE, OURS): {"at_least": 1.35},
+    ("ddpm-mnist", 1, PIPELINE, OURS): {"at_least": 4.0},
+    **{("cifar10", size, EAGER, BF16): {"at_least": 2.0} for size in (1, 4, 16)},
+    **{("cifar10", size, EAGER, FASTEST_INT8): {"at_least": 4.0} for size in (1, 16)},
 }
 # What a candidate is made for; on a CPU without it the limit is not for what is measured.
 NEEDS = {BF16: "BF16", FASTEST_INT8: "VNNI"}
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=7, threads=True, work=True)
+    arguments = parser(__doc__, "out", "threads", "work", rounds=7)
     arguments.add_argument("--only", action="append", choices=CASES, help="a model; repeatable")
-    arguments.add_argument("--candidate", action="append", choices=NAMES, help="repeatable")
+    arguments.add_argument("--candidate", action="append", choices=CANDIDATES, help="repeatable")
     arguments.add_argument("--batch", action="append", type=int, help="a batch; repeatable")
     arguments.add_argument("--seconds", type=float, default=0.5, help="of this runtime's round")
     arguments.add_argument("--compile-seconds", type=int, default=900, help="for torch.compile")
@@ -72,13 +61,12 @@ def main() -> int:
 def measure(case: Case, options: Namespace) -> int:
     """Measure a model at its batches, print and write the figures; the exit code."""
     prepared = prepare(case, options.work)
-    names = options.candidate or NAMES
-    opens = {name: CANDIDATES[name] for name in names}
+    opens = {name: CANDIDATES[name] for name in options.candidate or CANDIDATES}
     figures: list[Figure] = []
     for size in options.batch or case.batches:
         setting = Setting(prepared, size, options.threads, "cpu", options.compile_seconds)
         figures += at_batch(setting, opens, options)
-    if any("int8" in name for name in names):
+    if any("int8" in name for name in opens):
         figures += int8_gate(prepared, options.threads)
     program = prepared.bundle.default_program().name
     return finish(f"peers-{case.name}", figures, options, model=case.name, program=program)
@@ -98,8 +86,7 @@ def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) ->
     figures += timed({f"{title}: {n}": s for n, s in seconds.items()}, "ms/step", 1e3 / count)
     compared = comparisons(setting.prepared.case.name, setting.size, seconds)
     figures += compared
-    reached = all(not f.limit or f.verdict == "pass" for f in compared)
-    if options.profile or not reached:
+    if options.profile or any(figure.limit and figure.verdict != "pass" for figure in compared):
         figures += profiles(setting)
     return figures
 
@@ -122,9 +109,9 @@ def opened(setting: Setting, opens: Mapping[str, Open]) -> tuple[dict[str, Runne
         figures.append(Figure(f"{title}: {name}, error", [error], at_most=own))
         if error <= limit:
             runners[name] = runner
-            continue
-        absent = f"INVALID: {error:.2g} from PyTorch"
-        figures.append(Figure(f"{title}: {name}", [], absent=absent))
+        else:
+            absent = f"INVALID: {error:.2g} from PyTorch"
+            figures.append(Figure(f"{title}: {name}", [], absent=absent))
     return runners, figures
 
 
@@ -149,20 +136,13 @@ def comparisons(
     pairs = [(OURS, FASTEST), (PIPELINE, OURS), *((EAGER, n) for n in (OURS, BF16, FASTEST_INT8))]
     figures = []
     for above, below in pairs:
-        at_most, at_least = LIMITS.get((model, size, above, below), (None, None))
-        measured, limited = above in known and below in known, bool(at_most or at_least)
-        if not measured and not limited:
-            continue
-        why = _not_judged(below, instructions() if has is None else has)
-        values = ratios(known[above], known[below]) if measured else []
-        figure = Figure(
-            f"batch {size}: {above} / {below}", values, at_most=at_most, at_least=at_least
-        )
-        if not measured:
-            figure = replace(figure, absent=why or "not measured")
-        elif limited:
-            figure = replace(figure, unjudged=why)
-        figures.append(figure)
+        name, limit = f"batch {size}: {above} / {below}", LIMITS.get((model, size, above, below))
+        why = _not_judged(below, instructions() if has is None else has) if limit else ""
+        if above in known and below in known:
+            values = ratios(known[above], known[below])
+            figures.append(Figure(name, values, unjudged=why, **(limit or {})))
+        elif limit:
+            figures.append(Figure(name, [], absent=why or "not measured", **limit))
     return figures
 
 
@@ -177,7 +157,7 @@ def int8_gate(prepared: Prepared, threads: int | None) -> list[Figure]:
     except Unavailable as reason:
         return [Figure(name, [], absent=str(reason))]
     backend = open_backend(bundle, None, threads=threads, precision="int8")
-    found = compare(backend, reference(prepared), bundle.default_program(), prepared.spec, 1)
+    found = compare(backend, reference(prepared), bundle.default_program(), bundle.spec, 1)
     limit = tolerance("int8", prepared)
     return [Figure(name, [found.step_error], at_most=limit)]
 
@@ -200,8 +180,7 @@ def profiles(setting: Setting) -> list[Figure]:
 def _not_judged(candidate: str, has: Sequence[str]) -> str:
     """Why no limit holds for a candidate on a CPU; empty if it does."""
     needed = NEEDS.get(candidate)
-    missing = needed is not None and needed not in has
-    return f"not judged: this CPU has no {needed}" if missing else ""
+    return "" if needed in (None, *has) else f"not judged: this CPU has no {needed}"
 
 
 if __name__ == "__main__":

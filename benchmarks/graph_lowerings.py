@@ -13,12 +13,14 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 from common import inside_torch
 from common.inside import Column
+from common.inside_torch import CHOSEN
 from common.lowerings import (
     affine_by_mul_and_add,
     norm_by_layer_norm,
@@ -30,9 +32,9 @@ from common.report import Figure, finish, parser, timed
 from common.sessions import options as session_options
 from common.sessions import session
 from common.timing import interleave, ratios, repeated
-from onnxruntime import GraphOptimizationLevel, SessionOptions
+from onnxruntime import GraphOptimizationLevel
 
-from difftool.export.lowerings import CHOSEN, Lowerings
+from difftool.train import Checkpoint, load_checkpoint
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], list[np.ndarray]]
@@ -56,8 +58,8 @@ GROUP_NORMS = {
 NETWORKS: Mapping[str, Callable[[Path], Path]] = {
     "ddpm-mnist": CASES["ddpm-mnist"].checkpoint,
     "cifar10": CASES["cifar10"].checkpoint,
-    "ncsnv2": untrained("ncsnv2-cifar10", (3, 32, 32), channels=32),
-    "toy": untrained("toy", (2,)),
+    "ncsnv2": partial(untrained, "ncsnv2-cifar10", (3, 32, 32), channels=32),
+    "toy": partial(untrained, "toy", (2,)),
 }
 BATCHES = {"ddpm-mnist": (1, 16), "cifar10": (1, 4), "ncsnv2": (1,), "toy": (1024,)}
 
@@ -71,7 +73,7 @@ def main() -> int:
     figures: list[Figure] = []
     for name in options.network or NETWORKS:
         work = options.work / "lowerings"
-        loaded = inside_torch.load_checkpoint(NETWORKS[name](work / name))
+        loaded = load_checkpoint(NETWORKS[name](work / name))
         graphs = export_all(loaded, work / f"{name}-graphs")
         for batch in BATCHES[name]:
             for runtime, runs in opened(graphs, inputs(loaded, batch), options.threads).items():
@@ -81,14 +83,15 @@ def main() -> int:
     return finish("graph_lowerings", figures, options)
 
 
-def export_all(loaded: inside_torch.Checkpoint, folder: Path) -> dict[str, Path]:
+def export_all(loaded: Checkpoint, folder: Path) -> dict[str, Path]:
     """Export the step graph in each lowering that its network has a use for, by name."""
     folder.mkdir(parents=True, exist_ok=True)
     module = inside_torch.step_module(loaded.network, loaded.spec)
     width = inside_torch.conditioner_width(loaded.network, loaded.spec)
 
-    def export(name: str, lowerings: Lowerings) -> Path:
+    def export(name: str, translations: Mapping, rewrites: tuple = ()) -> Path:
         path = folder / f"{name}.onnx"
+        lowerings = inside_torch.Lowerings(translations=translations, rewrites=rewrites)
         inside_torch.export_step(module, loaded.spec, width, path, lowerings)
         return path
 
@@ -98,25 +101,22 @@ def export_all(loaded: inside_torch.Checkpoint, folder: Path) -> dict[str, Path]
         found[name] = folder / f"{name.replace(' ', '_')}.onnx"
         ir.save(model, found[name])
 
-    own = export("own", Lowerings(translations={}, rewrites=()))
-    chosen = export("chosen", CHOSEN)
+    own, chosen = export("own", {}), export("chosen", CHOSEN.translations, CHOSEN.rewrites)
     found = {ALL_CHOSEN: chosen, OWN: own}
     operators = {node.op_type for node in ir.load(own).graph}
     for function, mark in EXPORTERS.items():
         if mark in operators:
             kept = {f: t for f, t in CHOSEN.translations.items() if f".{function}." not in str(f)}
-            lowerings = Lowerings(translations=kept, rewrites=CHOSEN.rewrites)
-            found[f"exporter's {mark}"] = export(mark, lowerings)
+            found[f"exporter's {mark}"] = export(mark, kept, CHOSEN.rewrites)
     if any(node.op_type == "BatchNormalization" for node in ir.load(chosen).graph):
-        doubled = export("doubled", Lowerings(translations=CHOSEN.translations, rewrites=()))
-        found["doubled images"] = doubled
+        doubled = found["doubled images"] = export("doubled", CHOSEN.translations)
         rewritten(doubled, "transposed convolution", upsampling_by_transposed_conv)
         for name, rewrite in GROUP_NORMS.items():
             rewritten(chosen, name, rewrite)
     return found
 
 
-def inputs(loaded: inside_torch.Checkpoint, batch: int) -> Arrays:
+def inputs(loaded: Checkpoint, batch: int) -> Arrays:
     """Make inputs of a step in which every term of the row counts."""
     rng = np.random.default_rng(0)
     shape = (batch, *loaded.spec.shape)
@@ -140,25 +140,26 @@ def opened(graphs: Mapping[str, Path], feeds: Arrays, threads: int) -> dict[str,
 
     Without blocked layouts ONNX Runtime is what it is on Arm and in WebAssembly.
     """
-    first = dict(list(graphs.items())[:2])
+    both = {name: graphs[name] for name in (ALL_CHOSEN, OWN)}
+
+    def opened_by(open_one: Callable[..., Run], paths: Mapping[str, Path]) -> dict[str, Run]:
+        return {name: open_one(path, feeds, threads) for name, path in paths.items()}
+
     found = {
-        runtime: {name: in_onnxruntime(path, feeds, threads, off) for name, path in paths.items()}
-        for runtime, paths, off in (
-            ("onnxruntime", graphs, ""),
-            ("without blocks", first, "NchwcTransformer"),
-        )
+        "onnxruntime": opened_by(in_onnxruntime, graphs),
+        "without blocks": opened_by(partial(in_onnxruntime, blocks=False), both),
     }
     if importlib.util.find_spec("openvino"):
-        openvino = {name: in_openvino(path, feeds, threads) for name, path in first.items()}
-        found["openvino"] = openvino
+        found["openvino"] = opened_by(in_openvino, both)
     return found
 
 
-def in_onnxruntime(path: Path, feeds: Arrays, threads: int, off: str) -> Run:
-    """Open a graph in ONNX Runtime, with one of its optimizers off."""
+def in_onnxruntime(path: Path, feeds: Arrays, threads: int, *, blocks: bool = True) -> Run:
+    """Open a graph in ONNX Runtime, with or without layouts of channels in blocks."""
     settings = session_options(threads)
-    if off:
-        settings.add_session_config_entry("optimization.disable_specified_optimizers", off)
+    if not blocks:
+        without = "optimization.disable_specified_optimizers"
+        settings.add_session_config_entry(without, "NchwcTransformer")
     graph = session(path, settings)
     taken = {node.name: feeds[node.name] for node in graph.get_inputs()}
     return lambda: graph.run(None, taken)
@@ -213,13 +214,9 @@ def starts(name: str, path: Path, rounds: int) -> list[Figure]:
     session(path, saving)
     as_it_is = session_options(1)
     as_it_is.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-
-    def opening(file: Path, options: SessionOptions) -> Callable[[], object]:
-        return lambda: session(file, options)
-
     candidates = {
-        f"{name}: session of the step graph": opening(path, session_options(1)),
-        f"{name}: session of the copy": opening(copy, as_it_is),
+        f"{name}: session of the step graph": partial(session, path, session_options(1)),
+        f"{name}: session of the copy": partial(session, copy, as_it_is),
     }
     seconds = interleave(candidates, rounds=rounds, clock=time.process_time)
     return timed(seconds, "ms", 1e3)

@@ -12,7 +12,7 @@ LIMIT = 250  # MB
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, "out")
     arguments.add_argument("models", nargs="*", default=MODELS, help="names, or folders of bundles")
     options = arguments.parse_args()
     figures = [

@@ -6,18 +6,19 @@ its size is judged, and that `difftool.load` works there, without torch.
 
 import importlib.metadata
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
 from common.machine import ROOT
 from common.process import run
 from common.report import Figure, finish, parser, timed
-from common.timing import differences, interleave, ratios
+from common.timing import interleave, ratios
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 HELP_LIMIT, IMPORT_LIMIT, SIZE_LIMIT = 0.3, 0.25, 250  # seconds, seconds, MB
 COLD_LIMIT = 5.0  # times as long through diffusers
@@ -32,7 +33,7 @@ from diffusers.utils import logging
 logging.disable_progress_bar()
 sys.path.insert(0, sys.argv[1])
 from common.in_diffusers import pipeline
-from difftool.networks.trained import load_checkpoint
+from difftool.train import load_checkpoint
 pipeline(load_checkpoint(sys.argv[2])).save_pretrained(sys.argv[3])
 """
 DRAW = """
@@ -47,7 +48,7 @@ pipe(batch_size=1, num_inference_steps=int(sys.argv[2])).images[0].save(sys.argv
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=15)
+    arguments = parser(__doc__, "out", rounds=15)
     arguments.add_argument("--cold-rounds", type=int, default=5, help="of the first image")
     arguments.add_argument("--install", action="store_true", help="measure a new environment")
     options = arguments.parse_args()
@@ -77,15 +78,14 @@ def in_new_environment(rounds: int) -> list[Figure]:
 def start_times(python: Path, rounds: int) -> list[Figure]:
     """Measure the seconds that whole processes take."""
     difftool = python.with_name("difftool")
-    seconds = interleave(
-        {
-            "help": lambda: run([difftool, "--help"]),
-            "base": lambda: run([python, "-c", BASE]),
-            "runtime": lambda: run([python, "-c", f"{BASE}; import difftool.runtime"]),
-        },
-        rounds=rounds,
-    )
-    above = differences(seconds["runtime"], seconds["base"])
+    commands = {
+        "help": [difftool, "--help"],
+        "base": [python, "-c", BASE],
+        "runtime": [python, "-c", f"{BASE}; import difftool.runtime"],
+    }
+    turns = {name: partial(run, command) for name, command in commands.items()}
+    seconds = interleave(turns, rounds=rounds)
+    above = [both - base for both, base in zip(seconds["runtime"], seconds["base"], strict=True)]
     return [
         Figure("difftool --help", seconds["help"], unit="s", at_most=HELP_LIMIT),
         Figure(BASE, seconds["base"], unit="s"),
@@ -103,11 +103,11 @@ def cold_starts(python: Path, rounds: int) -> list[Figure]:
         folder = Path(name)
         image, theirs = folder / "image.png", folder / "pipeline"
         sample = [python.with_name("difftool"), "sample", "-n", "1", "--steps", str(STEPS)]
-        candidates = {"difftool": lambda: run([*sample, "--force", "--out", image])}
+        candidates = {"difftool": partial(run, [*sample, "--force", "--out", image])}
         if size is not None:
             here, checkpoint = Path(__file__).parent, ROOT / "checkpoints/ddpm-mnist"
             run([python, "-c", SAVE, here, checkpoint, theirs])
-            candidates["diffusers"] = lambda: run([python, "-c", DRAW, theirs, str(STEPS), image])
+            candidates["diffusers"] = partial(run, [python, "-c", DRAW, theirs, str(STEPS), image])
         seconds = interleave(candidates, rounds=rounds)
     figures = timed({f"{name}: first image": values for name, values in seconds.items()}, "s")
     if size is None:
@@ -132,7 +132,7 @@ def installed_megabytes(names: Sequence[str]) -> float | None:
     found: dict[str, Distribution] = {}
     waiting = list(names)
     while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        name = canonicalize_name(waiting.pop())
         if name in found:
             continue
         try:

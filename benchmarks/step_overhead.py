@@ -13,8 +13,6 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
-from common.inside import STEP
-from common.inside_torch import load_checkpoint
 from common.machine import ROOT
 from common.models import Case, Prepared, Setting
 from common.operators import step_inputs
@@ -27,6 +25,8 @@ from common.timing import Turn, interleave, ratios, repeated
 
 import difftool
 from difftool import Model
+from difftool.bundle import STEP
+from difftool.train import load_checkpoint
 
 TO_NETWORK, TO_GRAPH = "loop / bare network", "loop / bare step graph"
 RATIO_LIMIT = 1.05
@@ -34,7 +34,7 @@ AGREEMENT_LIMIT = 1e-4  # of the state's scale; a time only counts for the same 
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=20, threads=True)
+    arguments = parser(__doc__, "out", "threads", rounds=20)
     arguments.add_argument("--model", default="ddpm-mnist", help="name, or folder of a bundle")
     arguments.add_argument("--checkpoint", type=Path, help="where it came from")
     arguments.add_argument("--steps", type=int, default=250, help="in each round")

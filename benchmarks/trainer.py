@@ -11,14 +11,11 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from common.inside_torch import preset
+from common.inside_train import Data, TrainState, Window
 from common.report import Figure, finish, parser, timed
 from common.timing import Turn, interleave, ratios
 
-from difftool.train.config import apply_overrides
-from difftool.train.data import Data
-from difftool.train.state import TrainState
-from difftool.train.trainer import Window
+from difftool.train import apply_overrides, preset
 
 RATIO_LIMIT = 0.9
 SHAPES = {"digits": (1, 8, 8), "ddpm-mnist-small": (1, 28, 28)}  # of what a preset trains on
@@ -26,7 +23,7 @@ ITEMS, BATCH = 4096, 64
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=15)
+    arguments = parser(__doc__, "out", rounds=15)
     arguments.add_argument("presets", nargs="*", default=list(SHAPES), metavar="PRESET")
     arguments.add_argument("--steps", type=int, default=10, help="in each round")
     options = arguments.parse_args()

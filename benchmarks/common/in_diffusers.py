@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from common.candidates import Runner, Unavailable
-from common.inside import Reference
-from common.inside_torch import Checkpoint, UNet, namer
+from common.inside_torch import UNet, namer
 from common.models import Setting
+from difftool.runtime import Reference
+from difftool.train import Checkpoint
 
 
 def pipeline_runner(setting: Setting, dtype: torch.dtype = torch.float32) -> Runner:

@@ -1,15 +1,15 @@
 """Which samplers are compared on each shipped model, and what was measured of them."""
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import inside
 from common.report import RESULTS
-from difftool import ModelSpec, Program
+from difftool import Bundle, ModelSpec, Program
+from difftool.diffusion import SamplerCall, compile_program
+from difftool.errors import UsageError
+from difftool.files import read_json, write_json
+from difftool.runtime import open_bundle
 
 NFE = (10, 20, 50, 100, 250, 1000)
 # A solver of the ODE gives the same samples with more evaluations than
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
     def program(self, spec: ModelSpec) -> Program:
         """Compile the cell's program."""
         arguments = {"steps": self.nfe, **self.line.arguments(self.nfe)}
-        return inside.compile_program(spec, inside.SamplerCall(self.line.sampler, arguments))
+        return compile_program(spec, SamplerCall(self.line.sampler, arguments))
 
 
 def cells(model: str) -> list[Cell]:
@@ -80,22 +80,20 @@ GRID: Mapping[str, list[Line]] = {
         Line("ddpm, large variance", "ddpm", _ancestral("large")),
         Line("ddpm, small variance", "ddpm", _ancestral("small")),
         Line("dpmpp_2m_sde", "dpmpp_2m_sde", _TRAILING),
-        Line("ddim", "ddim", _TRAILING, _DDPM_CONVERGED),
-        Line("plms", "plms", _TRAILING, _DDPM_CONVERGED),
-        Line("heun", "heun", _TRAILING, _DDPM_CONVERGED),
-        Line("dpmpp_2m", "dpmpp_2m", _TRAILING, _DDPM_CONVERGED),
-        Line("dpmpp_3m", "dpmpp_3m", _TRAILING, _DDPM_CONVERGED),
-        Line("unipc", "unipc", _TRAILING, _DDPM_CONVERGED),
+        *(
+            Line(name, name, _TRAILING, _DDPM_CONVERGED)
+            for name in ("ddim", "plms", "heun", "dpmpp_2m", "dpmpp_3m", "unipc")
+        ),
     ],
     "ncsn-mnist": [
         Line("annealed_langevin", "annealed_langevin", _langevin),
         Line("consistent_annealed", "consistent_annealed", _always()),
         Line("predictor_corrector", "predictor_corrector", _KARRAS),
         Line("euler_ancestral", "euler_ancestral", _KARRAS),
-        Line("ddim", "ddim", _KARRAS, _NCSN_CONVERGED),
-        Line("heun", "heun", _KARRAS, _NCSN_CONVERGED),
-        Line("dpmpp_2m", "dpmpp_2m", _KARRAS, _NCSN_CONVERGED),
-        Line("unipc", "unipc", _KARRAS, _NCSN_CONVERGED),
+        *(
+            Line(name, name, _KARRAS, _NCSN_CONVERGED)
+            for name in ("ddim", "heun", "dpmpp_2m", "unipc")
+        ),
     ],
 }
 
@@ -116,7 +114,7 @@ class Setup(NamedTuple):
     extractor_sha256: str
 
 
-def model_key(bundle: inside.Bundle, program: Program, setup: Setup) -> Record:
+def model_key(bundle: Bundle, program: Program, setup: Setup) -> Record:
     """Give what makes two cells the same measurement."""
     weights = bundle.manifest.provenance.weights_sha256
     return {"weights_sha256": weights, "program": program.name, **setup._asdict()}
@@ -129,20 +127,17 @@ def real_key(setup: Setup) -> Record:
 
 def find(records: list[Record], key: Record) -> Record | None:
     """Find the record of a measurement, or None."""
-    for record in records:
-        if all(record[name] == value for name, value in key.items()):
-            return record
-    return None
+    return next((record for record in records if key.items() <= record.items()), None)
 
 
 def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], Record]:
     """Collect every model's cells with their records, and the record of real images."""
     real = find(records, real_key(setup))
     if real is None:
-        raise inside.UsageError("nothing is measured with the shipped extractor", "measure first")
+        raise UsageError("nothing is measured with the shipped extractor", "measure first")
     models: dict[str, Measured] = {}
     for name in GRID:
-        bundle = inside.read_bundle(inside.find_bundle(name))
+        bundle = open_bundle(name)
         models[name] = {
             (cell.line.label, cell.nfe): find(
                 records, model_key(bundle, cell.program(bundle.spec), setup)
@@ -154,20 +149,9 @@ def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], R
 
 def read_records(path: Path) -> list[Record]:
     """Read all cells that are measured."""
-    return inside.read_json(path) if path.exists() else []
+    return read_json(path) if path.exists() else []
 
 
 def keep(path: Path, record: Record) -> None:
     """Add a record to the results."""
-    inside.write_json(path, [*read_records(path), record])
-
-
-@contextlib.contextmanager
-def alone(results: Path) -> Iterator[None]:
-    """Keep other processes from the results and the page."""
-    folder = os.open(results.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)  # and the lock with it
+    write_json(path, [*read_records(path), record])

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 Clock = Callable[[], float]  # seconds
@@ -31,15 +32,12 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Measure the seconds of each candidate in each round; the first round is not counted."""
 
-    def stopped(turn: Turn) -> Callable[[], float]:
-        def seconds() -> float:
-            begin = clock()
-            turn()
-            return clock() - begin
+    def seconds_of(turn: Turn) -> float:
+        begin = clock()
+        turn()
+        return clock() - begin
 
-        return seconds
-
-    turns = {name: stopped(turn) for name, turn in candidates.items()}
+    turns = {name: partial(seconds_of, turn) for name, turn in candidates.items()}
     taken = take_turns(turns, rounds=rounds + 1)
     return {name: seconds[1:] for name, seconds in taken.items()}
 
@@ -57,11 +55,6 @@ def repeated(call: Turn, count: int) -> Turn:
 def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
     """Divide round by round, so that a round that is slow for both counts no more than others."""
     return [value / divisor for value, divisor in zip(values, base, strict=True)]
-
-
-def differences(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Subtract round by round."""
-    return [value - other for value, other in zip(values, base, strict=True)]
 
 
 @contextlib.contextmanager

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from common.candidates import Runner
 from common.in_diffusers import pipeline_runner
-from common.inside import Draws, PreparedRows, lay_out_rows, open_backend, start_noise
+from common.inside import PreparedRows, lay_out_rows
 from common.inside_torch import Step, StepModule, TorchBatch, jit_compiled, step_module
 from common.models import Setting
 from common.peers import loop_runner
 from common.timing import deadline
 from torch import Tensor, nn
 
+from difftool.runtime import Draws, open_backend, start_noise
 from gpu.timing import BURST, synchronize
 
 _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -38,12 +39,19 @@ def set_tf32(allowed: bool) -> None:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
+def _around(setting: Setting, precision: str) -> dict[str, Callable[[], None]]:
+    """Give what a runner of torch does before its turn, and how it waits for its steps."""
+    return {
+        "enter": lambda: set_tf32(precision == "tf32"),
+        "wait": lambda: synchronize(setting.device),
+    }
+
+
 def diffusers_pipeline(setting: Setting, precision: str) -> Runner:
     """Open diffusers' DDPMPipeline."""
     return replace(
         pipeline_runner(setting, _TYPES.get(precision, torch.float32)),
-        wait=lambda: synchronize(setting.device),
-        enter=lambda: set_tf32(precision == "tf32"),
+        **_around(setting, precision),
         least=10 if setting.size == 1 else 4,  # what a call costs is small beside 1000 steps
     )
 
@@ -172,8 +180,7 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
         TorchBatch(kept, PreparedRows(rows, cond_table, shape), device),
         loop(built, step),
         built.reset,
-        wait=lambda: synchronize(device),
-        enter=lambda: set_tf32(precision == "tf32"),
+        **_around(setting, precision),
         most=len(program),
         burst=burst,
     )
@@ -237,8 +244,4 @@ def torchscript(setting: Setting, precision: str) -> Runner:
     """Open the runtime's own backend of that name, which takes its noise from the host."""
     set_tf32(False)
     backend = open_backend(setting.bundle, "torchscript", threads=None)
-    return replace(
-        loop_runner(backend, setting),
-        wait=lambda: synchronize(setting.device),
-        enter=lambda: set_tf32(False),
-    )
+    return replace(loop_runner(backend, setting), **_around(setting, precision))

@@ -6,11 +6,13 @@ from itertools import islice
 
 import numpy as np
 from common.candidates import Runner
-from common.inside import Bounds, noise, open_device, row_noise
-from common.inside_torch import Eager, Side, widest_bounds
+from common.inside import noise, open_device, row_noise
+from common.inside_torch import widest_bounds
 from common.models import Setting
 from common.parity import SingleSteps
 
+from difftool.bundle import Bounds
+from difftool.verify import Eager, Side
 from gpu.in_torch import set_tf32
 
 LAST_ROWS = 40  # of a run, if a whole one takes too long or proves little
@@ -70,12 +72,7 @@ def noise_ulps() -> float:
     samples, elements, seed, draws = np.arange(64), 3072, 7, [4, 900, 0xFFFFFFFF]
     found = device.allocate((len(samples), elements), np.float32)
     row = np.arange(len(samples)) % len(draws)
-    arrays = [
-        row.astype(np.int64),
-        np.array(draws, np.uint32),
-        samples.astype(np.uint32),
-        np.array([seed], np.uint64),
-    ]
+    arrays = np.int64(row), np.uint32(draws), np.uint32(samples), np.uint64([seed])
     buffers = []
     for array in arrays:
         buffers.append(device.allocate(array.shape, array.dtype))
@@ -85,10 +82,6 @@ def noise_ulps() -> float:
     device.launch("difftool_noise", arguments, len(samples) * elements // 4)
     values = np.empty(found.shape, np.float32)
     device.download(found, values)
-    expected = np.stack(
-        [
-            noise.normal(seed, draws[at], [sample], (elements,))[0]
-            for at, sample in zip(row, samples, strict=True)
-        ]
-    )
+    normals = noise.normal(seed, draws, samples, (elements,))  # of every draw and sample
+    expected = normals[row, samples]
     return float((np.abs(values - expected) / np.spacing(np.abs(expected))).max())

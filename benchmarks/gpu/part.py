@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from common.candidates import Runner
-from common.inside import DifftoolError, first_line
 from common.timing import Clock
 
+from difftool.errors import DifftoolError, first_line
 from gpu.candidates import HALVES, Kind, in_precision, stages
 from gpu.timing import MATMUL, free_bytes, heat, launches, matmul_rate, synchronize
 
@@ -188,7 +188,7 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
     case = {**CASES, TINY.name: TINY}[request.model]
     prepared = prepare(case, Path(request.work), torchscript=True)
     if request.job == "prepare":
-        flops = _flops(prepared.checkpoint.network, prepared.spec.shape)
+        flops = _flops(prepared.checkpoint.network, prepared.bundle.spec.shape)
         emit("model", flops=flops, program=prepared.bundle.default_program().name)
         for precision in HALVES:
             in_precision(prepared.bundle, precision, prepared.folder)

@@ -22,7 +22,7 @@ SMALL = {"channels": 8, "groups": 4, "multipliers": [1, 2], "attention": [1], "b
 
 def test_a_network_of_diffusers_with_our_weights_is_our_network(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
-    source = load_checkpoint(untrained("ddpm-cifar10", (3, 16, 16), **SMALL)(tmp_path))
+    source = load_checkpoint(untrained("ddpm-cifar10", (3, 16, 16), tmp_path, **SMALL))
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     timestep = torch.tensor([3.0, 700.0])
     with torch.inference_mode():
