@@ -129,6 +129,7 @@ def comparisons(
 
     `has` are the instructions of the CPU, by default of this one.
     """
+    has = instructions() if has is None else has
     known = dict(seconds)
     for name, group in ((FASTEST, FP32_PEERS), (FASTEST_INT8, INT8)):
         if rivals := [seconds[rival] for rival in group if rival in seconds]:
@@ -137,7 +138,8 @@ def comparisons(
     figures = []
     for above, below in pairs:
         name, limit = f"batch {size}: {above} / {below}", LIMITS.get((model, size, above, below))
-        why = _not_judged(below, instructions() if has is None else has) if limit else ""
+        needed = NEEDS.get(below) if limit else None
+        why = "" if needed in (None, *has) else f"not judged: this CPU has no {needed}"
         if above in known and below in known:
             values = ratios(known[above], known[below])
             figures.append(Figure(name, values, unjudged=why, **(limit or {})))
@@ -175,12 +177,6 @@ def profiles(setting: Setting) -> list[Figure]:
         shares = {f"{title}, {kind}: {ms / whole:.0%}": [ms] for kind, ms in found.items()}
         figures += timed(shares, "ms/step")
     return figures
-
-
-def _not_judged(candidate: str, has: Sequence[str]) -> str:
-    """Why no limit holds for a candidate on a CPU; empty if it does."""
-    needed = NEEDS.get(candidate)
-    return "" if needed in (None, *has) else f"not judged: this CPU has no {needed}"
 
 
 if __name__ == "__main__":

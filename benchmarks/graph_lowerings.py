@@ -12,7 +12,7 @@ saves of what it made of it.
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from common.lowerings import (
     upsampling_by_transposed_conv,
 )
 from common.models import CASES, untrained
+from common.parity import relative_error
 from common.report import Figure, finish, parser, timed
 from common.sessions import options as session_options
 from common.sessions import session
@@ -55,13 +56,12 @@ GROUP_NORMS = {
     "affine map by Mul and Add": affine_by_mul_and_add,
 }
 
-NETWORKS: Mapping[str, Callable[[Path], Path]] = {
-    "ddpm-mnist": CASES["ddpm-mnist"].checkpoint,
-    "cifar10": CASES["cifar10"].checkpoint,
-    "ncsnv2": partial(untrained, "ncsnv2-cifar10", (3, 32, 32), channels=32),
-    "toy": partial(untrained, "toy", (2,)),
+NETWORKS: Mapping[str, tuple[Callable[[Path], Path], Sequence[int]]] = {  # and their batches
+    "ddpm-mnist": (CASES["ddpm-mnist"].checkpoint, (1, 16)),
+    "cifar10": (CASES["cifar10"].checkpoint, (1, 4)),
+    "ncsnv2": (partial(untrained, "ncsnv2-cifar10", (3, 32, 32), channels=32), (1,)),
+    "toy": (partial(untrained, "toy", (2,)), (1024,)),
 }
-BATCHES = {"ddpm-mnist": (1, 16), "cifar10": (1, 4), "ncsnv2": (1,), "toy": (1024,)}
 
 
 def main() -> int:
@@ -72,10 +72,10 @@ def main() -> int:
 
     figures: list[Figure] = []
     for name in options.network or NETWORKS:
-        work = options.work / "lowerings"
-        loaded = load_checkpoint(NETWORKS[name](work / name))
+        (find, batches), work = NETWORKS[name], options.work / "lowerings"
+        loaded = load_checkpoint(find(work / name))
         graphs = export_all(loaded, work / f"{name}-graphs")
-        for batch in BATCHES[name]:
+        for batch in batches:
             for runtime, runs in opened(graphs, inputs(loaded, batch), options.threads).items():
                 label = f"{name}, batch {batch}, {runtime}"
                 figures += compare(label, runs, options.threads, options.rounds)
@@ -179,7 +179,7 @@ def in_openvino(path: Path, feeds: Arrays, threads: int) -> Run:
 def compare(label: str, runs: Mapping[str, Run], threads: int, rounds: int) -> list[Figure]:
     """Compare all lowerings with the chosen ones: first what they give, then their times."""
     expected = runs[ALL_CHOSEN]()
-    worst = max(difference(run(), expected) for run in runs.values())
+    worst = max(max(map(relative_error, run(), expected)) for run in runs.values())
     begin = time.perf_counter()
     runs[ALL_CHOSEN]()
     calls = max(1, round(ROUND_SECONDS / (time.perf_counter() - begin)))
@@ -189,21 +189,15 @@ def compare(label: str, runs: Mapping[str, Run], threads: int, rounds: int) -> l
     seconds = interleave(repeats, rounds=rounds, clock=clock)
     base = seconds[ALL_CHOSEN]
     limit = BEST if label.endswith("onnxruntime") else None
-    others = [lowering for lowering in seconds if lowering != ALL_CHOSEN]
     return [
         Figure(f"{label}: difference", [worst], at_most=AGREEMENT_LIMIT),
         *timed({f"{label}: {ALL_CHOSEN}": base}, "ms", 1e3 / calls),
         *(
-            Figure(f"{label}: {name} / chosen", ratios(seconds[name], base), at_least=limit)
-            for name in others
+            Figure(f"{label}: {name} / chosen", ratios(found, base), at_least=limit)
+            for name, found in seconds.items()
+            if name != ALL_CHOSEN
         ),
     ]
-
-
-def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Measure the largest of all outputs, of the largest number in the same output."""
-    pairs = zip(found, expected, strict=True)
-    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1)) for a, b in pairs)
 
 
 def starts(name: str, path: Path, rounds: int) -> list[Figure]:

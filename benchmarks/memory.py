@@ -27,7 +27,7 @@ def peak(model: str) -> float:
     difftool = Path(sys.executable).with_name("difftool")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "sample.npy"
-        return run([difftool, "sample", model, "-n", "1", "--out", out]).peak / 1e6
+        return run([difftool, "sample", model, "-n", "1", "--out", out]) / 1e6
 
 
 if __name__ == "__main__":

@@ -26,16 +26,7 @@ STEPS = 10  # of the first image
 BASE = "import numpy, onnxruntime"
 WITHOUT_TORCH = "import difftool, sys; difftool.load; assert 'torch' not in sys.modules"
 
-# Writes a pipeline of the shipped DDPM to a folder, and draws one image from such a folder.
-SAVE = """
-import sys
-from diffusers.utils import logging
-logging.disable_progress_bar()
-sys.path.insert(0, sys.argv[1])
-from common.in_diffusers import pipeline
-from difftool.train import load_checkpoint
-pipeline(load_checkpoint(sys.argv[2])).save_pretrained(sys.argv[3])
-"""
+# Draws one image from the folder of a pipeline.
 DRAW = """
 import sys
 from diffusers import DDPMPipeline
@@ -71,7 +62,11 @@ def in_new_environment(rounds: int) -> list[Figure]:
         run([python, "-m", "pip", "install", "-q", "-c", constraints, f"{ROOT}[cpu]"])
         run([python, "-c", WITHOUT_TORCH])
         name = "environment with difftool[cpu] alone"
-        size = Figure(name, [megabytes(folder)], unit="MB", at_most=SIZE_LIMIT)
+        files = [
+            path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink()
+        ]
+        megabytes = sum(path.stat().st_size for path in files) / 1e6
+        size = Figure(name, [megabytes], unit="MB", at_most=SIZE_LIMIT)
         return [*start_times(python, rounds), size]
 
 
@@ -105,8 +100,7 @@ def cold_starts(python: Path, rounds: int) -> list[Figure]:
         sample = [python.with_name("difftool"), "sample", "-n", "1", "--steps", str(STEPS)]
         candidates = {"difftool": partial(run, [*sample, "--force", "--out", image])}
         if size is not None:
-            here, checkpoint = Path(__file__).parent, ROOT / "checkpoints/ddpm-mnist"
-            run([python, "-c", SAVE, here, checkpoint, theirs])
+            save_pipeline(theirs)
             candidates["diffusers"] = partial(run, [python, "-c", DRAW, theirs, str(STEPS), image])
         seconds = interleave(candidates, rounds=rounds)
     figures = timed({f"{name}: first image": values for name, values in seconds.items()}, "s")
@@ -121,10 +115,13 @@ def cold_starts(python: Path, rounds: int) -> list[Figure]:
     ]
 
 
-def megabytes(folder: str) -> float:
-    """Measure the size of all files in a folder."""
-    files = (path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in files) / 1e6
+def save_pipeline(folder: Path) -> None:
+    """Write diffusers' pipeline of the shipped DDPM."""
+    from common.in_diffusers import pipeline
+
+    from difftool.train import load_checkpoint
+
+    pipeline(load_checkpoint(ROOT / "checkpoints/ddpm-mnist")).save_pretrained(folder)
 
 
 def installed_megabytes(names: Sequence[str]) -> float | None:

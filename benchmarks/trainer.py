@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from common.inside_train import Data, TrainState, Window
 from common.report import Figure, finish, parser, timed
-from common.timing import Turn, interleave, ratios
+from common.timing import Turn, interleave, ratios, repeated
 
 from difftool.train import apply_overrides, preset
 
@@ -71,19 +71,18 @@ def bare_loop(state: TrainState, steps: int) -> Turn:
     alpha = torch.tensor(schedule.alpha, dtype=torch.float32).view(-1, 1, 1, 1)
     sigma = torch.tensor(schedule.sigma, dtype=torch.float32).view(-1, 1, 1, 1)
 
-    def run() -> None:
-        for _ in range(steps):
-            x0 = images[torch.randint(len(images), (BATCH,))] / 127.5 - 1
-            timestep = torch.randint(len(schedule), (BATCH,))
-            noise = torch.randn(x0.shape)
-            x = alpha[timestep] * x0 + sigma[timestep] * noise
-            prediction = network(x, network.condition(timestep.float()))
-            loss = F.mse_loss(prediction, noise)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    def step() -> None:
+        x0 = images[torch.randint(len(images), (BATCH,))] / 127.5 - 1
+        timestep = torch.randint(len(schedule), (BATCH,))
+        noise = torch.randn(x0.shape)
+        x = alpha[timestep] * x0 + sigma[timestep] * noise
+        prediction = network(x, network.condition(timestep.float()))
+        loss = F.mse_loss(prediction, noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
-    return run
+    return repeated(step, steps)
 
 
 if __name__ == "__main__":

@@ -89,11 +89,6 @@ class Setting:
         return self.bundle.default_program()
 
 
-def shipped(name: str, folder: Path) -> Path:
-    """Find a model that comes with difftool."""
-    return ROOT / "checkpoints" / name
-
-
 def untrained(name: str, shape: tuple[int, ...], folder: Path, **changes: Any) -> Path:
     """Write a preset's model with random weights, the same on every call, once.
 
@@ -124,8 +119,8 @@ CASES = {
     case.name: case
     for case in (
         Case("cifar10", partial(untrained, "ddpm-cifar10", (3, 32, 32), dropout=0.0), (1, 4, 16)),
-        Case("ddpm-mnist", partial(shipped, "ddpm-mnist"), (1, 16, 64), trained=True),
-        Case("ncsn-mnist", partial(shipped, "ncsn-mnist"), (1, 16, 64), trained=True),
+        Case("ddpm-mnist", lambda _: ROOT / "checkpoints/ddpm-mnist", (1, 16, 64), trained=True),
+        Case("ncsn-mnist", lambda _: ROOT / "checkpoints/ncsn-mnist", (1, 16, 64), trained=True),
         Case("ncsnv2-cifar10", partial(untrained, "ncsnv2-cifar10", (3, 32, 32)), (1, 4)),
     )
 }

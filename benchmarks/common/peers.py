@@ -28,11 +28,6 @@ TOLERANCES = {"bf16": 3e-2, "int8": 1e-1}
 FP32_TOLERANCE = 1e-4
 
 
-def torch_eager(setting: Setting) -> Runner:
-    """Open the step module in PyTorch: it is spared the time embedding, as this runtime is."""
-    return loop_runner(reference(setting.prepared), setting)
-
-
 def torch_compile(setting: Setting, compiler: Callable[..., Any] = jit_compiled) -> Runner:
     """Compile the step module for this batch; Unavailable if that takes longer than is allowed."""
     compiled = compiler(setting.spec, slots=setting.program.history)
@@ -74,12 +69,12 @@ def openvino_plain(setting: Setting, hint: str) -> Runner:
     return _evaluations(lambda inputs: next(iter(request.infer(inputs).values())), taken, setting)
 
 
-def difftool(setting: Setting, precision: str, backend: str | None = None) -> Runner:
+def difftool(setting: Setting, precision: str, name: str | None = None) -> Runner:
     """Open this runtime, on the backend that it chooses by itself if none is named."""
     bundle = quantized(setting.prepared) if precision == "int8" else setting.bundle
     try:
-        opened = open_backend(bundle, backend, threads=setting.threads, precision=precision)
-        return loop_runner(opened, setting)
+        backend = open_backend(bundle, name, threads=setting.threads, precision=precision)
+        return loop_runner(backend, setting)
     except DifftoolError as error:
         raise Unavailable(str(error)) from error
 
@@ -90,7 +85,7 @@ CANDIDATES: dict[str, Callable[[Setting], Runner]] = {
     INT8[0]: lambda setting: difftool(setting, "int8"),
     INT8[1]: lambda setting: difftool(setting, "int8", "openvino"),
     PIPELINE: pipeline_runner,
-    EAGER: torch_eager,
+    EAGER: lambda setting: loop_runner(reference(setting.prepared), setting),
     COMPILE: torch_compile,
     PLAIN[0]: onnxruntime_plain,
     PLAIN[1]: lambda setting: openvino_plain(setting, "f32"),

@@ -21,9 +21,9 @@ The figure is the Frechet distance between samples and MNIST's 10,000 test image
 of the shipped extractor ([evaluation](evaluation.md) explains both). Less is better. The distance
 depends on the number of samples, so compare it with the same number of real images, which the
 extractor was not trained on: they reach
-{floor:.2f}. It cannot be compared with FID, which uses other features.
+{frechet_distance:.2f}. It cannot be compared with FID, which uses other features.
 
-Setup: n {n}, seed {seed}, extractor `mnist` ({extractor}), ONNX Runtime on the CPU.
+Setup: n {n}, seed {seed}, extractor `mnist` ({extractor_sha256:.12}), ONNX Runtime on the CPU.
 
 ![Frechet distance by number of evaluations]({image})
 """
@@ -61,13 +61,7 @@ Langevin dynamics forgets where it started.
 
 def page(models: Mapping[str, Measured], real: Record) -> str:
     """Write the page, from the cells of each model and what real images reach."""
-    introduction = _INTRODUCTION.format(
-        n=real["n"],
-        seed=real["seed"],
-        extractor=real["extractor_sha256"][:12],
-        floor=real["frechet_distance"],
-        image=IMAGE,
-    )
+    introduction = _INTRODUCTION.format(**real, image=IMAGE)
     return "\n".join([introduction, *(_section(*item) for item in models.items())])
 
 

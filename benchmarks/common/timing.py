@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -59,10 +58,7 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError after so many seconds; in the main thread alone, and not on Windows."""
-    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Raise TimeoutError after so many seconds; only for the main thread, and not on Windows."""
 
     def late(*_: Any) -> None:
         raise TimeoutError(f"not ready within {seconds:.0f} s")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -119,9 +120,7 @@ def _in_torch(name: str, *, needs_gpu: bool = False) -> Open:
     def opened(setting: "Setting", precision: str) -> Runner:
         if needs_gpu and setting.device == "cpu":
             raise Unavailable("this needs a GPU")
-        from gpu import in_torch
-
-        runner: Runner = getattr(in_torch, name)(setting, precision)
+        runner: Runner = getattr(import_module("gpu.in_torch"), name)(setting, precision)
         return runner
 
     return opened

@@ -186,26 +186,27 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
     )
 
 
+def _repeated(once: Callable[[], object]) -> Callable[[int], None]:
+    @torch.inference_mode()
+    def steps(count: int) -> None:
+        for _ in range(count):
+            once()
+
+    return steps
+
+
 def _rebound(built: _Built, step: Step) -> Callable[[int], None]:
     """Take what a step returns as the next one's state."""
 
-    def steps(count: int) -> None:
-        with torch.inference_mode():
-            for _ in range(count):
-                built.state[:] = step(*built.inputs())[:3]
+    def once() -> None:
+        built.state[:] = step(*built.inputs())[:3]
 
-    return steps
+    return _repeated(once)
 
 
 def _copied(built: _Built, step: Step) -> Callable[[int], None]:
     """Copy what a step returns into the state, since the next step may overwrite it."""
-
-    def steps(count: int) -> None:
-        with torch.inference_mode():
-            for _ in range(count):
-                _copy(step(*built.inputs()), built.state)
-
-    return steps
+    return _repeated(lambda: _copy(step(*built.inputs()), built.state))
 
 
 def _captured_step(built: _Built, capture: Capture) -> Step:
@@ -227,12 +228,7 @@ def _captured_step(built: _Built, capture: Capture) -> Step:
 def _captured_loop(built: _Built, step: Step, capture: Capture) -> Callable[[int], None]:
     with torch.no_grad():
         graph, _ = capture(lambda: _copy(built.module(*built.inputs()), built.state))
-
-    def steps(count: int) -> None:
-        for _ in range(count):
-            graph.replay()
-
-    return steps
+    return _repeated(graph.replay)
 
 
 def _copy(values: Any, into: Sequence[Tensor]) -> None:

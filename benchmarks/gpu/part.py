@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ class _Group:
         )
         self._doing("", "", "timing all candidates")
         for name, times in timed.items():
-            self._cell(names[name], **asdict(times))
+            self._cell(names[name], **times)
 
     def _launches(self) -> None:
         for key, runner in self.runners.items():
