@@ -13,13 +13,14 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import median
 
 import torch
 from common.candidates import BF16, EAGER, FP32_PEERS, INT8, OURS, PIPELINE, Runner, Unavailable
 from common.machine import instructions
-from common.models import CASES, Case, Prepared, Setting, prepare
+from common.models import CASES, Case, Setting, prepare
 from common.operators import profile
 from common.parity import SingleSteps
 from common.peers import CANDIDATES, quantized, reference, tolerance
@@ -60,16 +61,16 @@ def main() -> int:
 
 def measure(case: Case, options: Namespace) -> int:
     """Measure a model at its batches, print and write the figures; the exit code."""
-    prepared = prepare(case, options.work)
+    limits = {"threads": options.threads, "compile_seconds": options.compile_seconds}
+    setting = replace(prepare(case, options.work), **limits)
     opens = {name: CANDIDATES[name] for name in options.candidate or CANDIDATES}
     figures: list[Figure] = []
     for size in options.batch or case.batches:
-        setting = Setting(prepared, size, options.threads, "cpu", options.compile_seconds)
-        figures += at_batch(setting, opens, options)
+        figures += at_batch(replace(setting, size=size), opens, options)
     if any("int8" in name for name in opens):
-        figures += int8_gate(prepared, options.threads)
-    program = prepared.bundle.default_program().name
-    return finish(f"peers-{case.name}", figures, options, model=case.name, program=program)
+        figures += int8_gate(setting)
+    setup = {"model": case.name, "program": setting.program.name}
+    return finish(f"peers-{case.name}", figures, options, **setup)
 
 
 def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) -> list[Figure]:
@@ -79,12 +80,10 @@ def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) ->
     if not runners:
         return figures
     count = steps_of_a_round(runners, options.seconds)
-    seconds = interleave(
-        {name: partial(runner.steps, count) for name, runner in runners.items()},
-        rounds=options.rounds,
-    )
+    turns = {name: partial(runner.steps, count) for name, runner in runners.items()}
+    seconds = interleave(turns, rounds=options.rounds)
     figures += timed({f"{title}: {n}": s for n, s in seconds.items()}, "ms/step", 1e3 / count)
-    compared = comparisons(setting.prepared.case.name, setting.size, seconds)
+    compared = comparisons(setting.case.name, setting.size, seconds)
     figures += compared
     if options.profile or any(figure.limit and figure.verdict != "pass" for figure in compared):
         figures += profiles(setting)
@@ -94,7 +93,7 @@ def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) ->
 def opened(setting: Setting, opens: Mapping[str, Open]) -> tuple[dict[str, Runner], list[Figure]]:
     """Open the candidates that work here and land where PyTorch does; figures say how near."""
     title = f"batch {setting.size}"
-    batch = reference(setting.prepared).batch(setting.program, setting.size)
+    batch = reference(setting).batch(setting.program, setting.size)
     exact = SingleSteps(batch, setting.spec, setting.program, setting.size)
     runners, figures = {}, []
     for name, open_one in opens.items():
@@ -104,7 +103,7 @@ def opened(setting: Setting, opens: Mapping[str, Open]) -> tuple[dict[str, Runne
         except Unavailable as reason:
             figures.append(Figure(f"{title}: {name}", [], absent=str(reason)))
             continue
-        limit = tolerance(name, setting.prepared)
+        limit = tolerance(name, setting)
         own = limit if name.startswith("difftool") else None  # a peer's failure is not ours
         figures.append(Figure(f"{title}: {name}, error", [error], at_most=own))
         if error <= limit:
@@ -148,27 +147,26 @@ def comparisons(
     return figures
 
 
-def int8_gate(prepared: Prepared, threads: int | None) -> list[Figure]:
+def int8_gate(setting: Setting) -> list[Figure]:
     """Measure the error of int8 over the default program, held to the bundle's own bound.
 
     That bound speaks of this program: fewer steps are larger ones, and so are their errors.
     """
     name = "int8 over the default program, error"
     try:
-        bundle = quantized(prepared)
+        bundle = quantized(setting)
     except Unavailable as reason:
         return [Figure(name, [], absent=str(reason))]
-    backend = open_backend(bundle, None, threads=threads, precision="int8")
-    found = compare(backend, reference(prepared), bundle.default_program(), bundle.spec, 1)
-    limit = tolerance("int8", prepared)
-    return [Figure(name, [found.step_error], at_most=limit)]
+    backend = open_backend(bundle, None, threads=setting.threads, precision="int8")
+    found = compare(backend, reference(setting), setting.program, setting.spec, 1)
+    return [Figure(name, [found.step_error], at_most=tolerance("int8", setting))]
 
 
 def profiles(setting: Setting) -> list[Figure]:
     """Say where a step's time goes on ONNX Runtime, in fp32 and, if there is one, in int8."""
     bundles = {"fp32": setting.bundle}
     with contextlib.suppress(Unavailable):
-        bundles["int8"] = quantized(setting.prepared)
+        bundles["int8"] = quantized(setting)
     figures = []
     for precision, bundle in bundles.items():
         found = profile(bundle, precision, setting.size, steps=5, threads=setting.threads)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from common import inside_torch
+from common import inside_torch, sessions
 from common.inside import Column
 from common.inside_torch import CHOSEN
 from common.lowerings import (
@@ -30,8 +30,6 @@ from common.lowerings import (
 from common.models import CASES, untrained
 from common.parity import relative_error
 from common.report import Figure, finish, parser, timed
-from common.sessions import options as session_options
-from common.sessions import session
 from common.timing import interleave, ratios, repeated
 from onnxruntime import GraphOptimizationLevel
 
@@ -156,11 +154,11 @@ def opened(graphs: Mapping[str, Path], feeds: Arrays, threads: int) -> dict[str,
 
 def in_onnxruntime(path: Path, feeds: Arrays, threads: int, *, blocks: bool = True) -> Run:
     """Open a graph in ONNX Runtime, with or without layouts of channels in blocks."""
-    settings = session_options(threads)
+    settings = sessions.options(threads)
     if not blocks:
         without = "optimization.disable_specified_optimizers"
         settings.add_session_config_entry(without, "NchwcTransformer")
-    graph = session(path, settings)
+    graph = sessions.session(path, settings)
     taken = {node.name: feeds[node.name] for node in graph.get_inputs()}
     return lambda: graph.run(None, taken)
 
@@ -203,14 +201,14 @@ def compare(label: str, runs: Mapping[str, Run], threads: int, rounds: int) -> l
 def starts(name: str, path: Path, rounds: int) -> list[Figure]:
     """Time the opening of a session of the graph, and of ONNX Runtime's optimized copy of it."""
     copy = path.with_name("optimized.onnx")
-    saving = session_options(1)
+    saving = sessions.options(1)
     saving.optimized_model_filepath = str(copy)
-    session(path, saving)
-    as_it_is = session_options(1)
+    sessions.session(path, saving)
+    as_it_is = sessions.options(1)
     as_it_is.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
     candidates = {
-        f"{name}: session of the step graph": partial(session, path, session_options(1)),
-        f"{name}: session of the copy": partial(session, copy, as_it_is),
+        f"{name}: session of the step graph": partial(sessions.session, path, sessions.options(1)),
+        f"{name}: session of the copy": partial(sessions.session, copy, as_it_is),
     }
     seconds = interleave(candidates, rounds=rounds, clock=time.process_time)
     return timed(seconds, "ms", 1e3)

@@ -53,8 +53,8 @@ def ode(name: str, model: Checkpoint, images: Tensor, steps: int) -> list[Figure
 def variational_bound(name: str, model: Checkpoint, images: Tensor) -> Figure:
     """Measure the variational bound of test images."""
     network = likelihood.without_label(model.network, model.spec)
-    x0 = images.float() / 127.5 - 1
-    bits = variational.bits_per_dim(network, x0, model.spec, variance="large")
+    clean = images.float() / 127.5 - 1
+    bits = variational.bits_per_dim(network, clean, model.spec, variance="large")
     return Figure(f"{name}, variational bound", bits.tolist(), unit=UNIT)
 
 

@@ -39,8 +39,7 @@ def write_pages() -> list[Path]:
             write_atomic(path, text.encode())
             changed.append(path)
     if QUALITY in changed:
-        models, real = _samplers()
-        samplers_page.plot(models, real, QUALITY.parent / samplers_page.IMAGE)
+        samplers_page.plot(*_samplers(), QUALITY.parent / samplers_page.IMAGE)
     return changed
 
 

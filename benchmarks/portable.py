@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+from common import sessions
 from common.report import Figure, finish, parser, timed
-from common.sessions import options as session_options
-from common.sessions import session
 from common.timing import interleave, ratios
 
 import difftool
@@ -47,7 +46,7 @@ def measure(
     """Say whether the two agree, what each takes, and the ratio."""
     with tempfile.TemporaryDirectory() as folder:
         made = difftool.compile.portable(model.bundle, f"{folder}/sampler.onnx", program=program)
-        graph = session(made.path, session_options(threads))
+        graph = sessions.session(made.path, sessions.options(threads))
     inputs = safetensors.numpy.load(pack_program(program))
     feeds = {"seed": np.zeros(1, np.uint64), "n": np.array([n]), **inputs}
 
@@ -59,12 +58,11 @@ def measure(
 
     difference = float(np.abs(portable() - loop()).max())
     seconds = interleave({"sampler.onnx": portable, "sampling loop": loop}, rounds=rounds)
+    ratio = ratios(seconds["sampler.onnx"], seconds["sampling loop"])
     return [
         Figure("difference of the samples", [difference], at_most=AGREEMENT_LIMIT),
         *timed(seconds, "ms/step", 1e3 / len(program)),
-        Figure(
-            RATIO, ratios(seconds["sampler.onnx"], seconds["sampling loop"]), at_most=RATIO_LIMIT
-        ),
+        Figure(RATIO, ratio, at_most=RATIO_LIMIT),
     ]
 
 

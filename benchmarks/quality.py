@@ -50,13 +50,8 @@ def main() -> int:
     for name, drawn in samples.items():
         limits = (LEAST_SURE[name], RAREST, COMMONEST)
         figures += graded(name, evaluator.evaluate(drawn).figures, *limits)
-    setup = {
-        "n": options.n,
-        "confidence": SURE,
-        "test images": len(images),
-        "extractor": extractor.sha256[:12],
-    }
-    return finish("quality", figures, options, **setup)
+    setup = {"n": options.n, "confidence": SURE, "test images": len(images)}
+    return finish("quality", figures, options, **setup, extractor=extractor.sha256[:12])
 
 
 def digits(name: str, path: Path, n: int) -> Pixels:

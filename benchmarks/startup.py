@@ -4,13 +4,12 @@ With --install starts are measured in a new environment that holds `difftool[cpu
 its size is judged, and that `difftool.load` works there, without torch.
 """
 
-import importlib.metadata
 import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import Distribution, PackageNotFoundError
+from importlib import metadata
 from pathlib import Path
 
 from common.machine import ROOT
@@ -126,15 +125,15 @@ def save_pipeline(folder: Path) -> None:
 
 def installed_megabytes(names: Sequence[str]) -> float | None:
     """Sum the MB of packages and of all that they require; None if one of them is missing."""
-    found: dict[str, Distribution] = {}
+    found: dict[str, metadata.Distribution] = {}
     waiting = list(names)
     while waiting:
         name = canonicalize_name(waiting.pop())
         if name in found:
             continue
         try:
-            found[name] = importlib.metadata.distribution(name)
-        except PackageNotFoundError:
+            found[name] = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
             if name in names:
                 return None
             continue  # what another platform needs, say

@@ -13,14 +13,13 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
+from common import sessions
 from common.machine import ROOT
-from common.models import Case, Prepared, Setting
+from common.models import Case, Setting
 from common.operators import step_inputs
 from common.parity import SingleSteps
 from common.peers import onnxruntime_plain
 from common.report import Figure, finish, parser, timed
-from common.sessions import options as session_options
-from common.sessions import session
 from common.timing import Turn, interleave, ratios, repeated
 
 import difftool
@@ -54,9 +53,9 @@ def measure(
     program = model.default_program()
     with tempfile.TemporaryDirectory() as folder:
         case = Case(checkpoint.name, lambda work: checkpoint)
-        prepared = Prepared(case, load_checkpoint(checkpoint), model.bundle, Path(folder))
-        network = onnxruntime_plain(Setting(prepared, 1, threads))
-    graph = session(model.bundle.file(STEP), session_options(threads))
+        loaded, place = load_checkpoint(checkpoint), Path(folder)
+        network = onnxruntime_plain(Setting(case, loaded, model.bundle, place, threads=threads))
+    graph = sessions.session(model.bundle.file(STEP), sessions.options(threads))
     inputs = step_inputs(graph, model.bundle, 1)
     bare = SingleSteps(network.batch, model.spec, program, 1)
     difference = bare.error(model.backend.batch(program, 1))

@@ -16,7 +16,7 @@ from difftool.train import Checkpoint
 
 def pipeline_runner(setting: Setting, dtype: torch.dtype = torch.float32) -> Runner:
     """Open diffusers' DDPMPipeline, called as its page says."""
-    pipe = pipeline(setting.prepared.checkpoint)
+    pipe = pipeline(setting.checkpoint)
     pipe.to(setting.device)
     pipe.unet.to(dtype)
 

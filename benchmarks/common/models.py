@@ -46,29 +46,17 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A case on disk."""
+class Setting:
+    """What a candidate is opened for: a model on disk, and a batch of it.
+
+    `checkpoint` is loaded, `bundle` what it was exported to, and `device` torch's.
+    """
 
     case: Case
     checkpoint: Checkpoint
     bundle: Bundle
     folder: Path
-
-    def plain_graph(self) -> Path:
-        """Export network(x, timestep) as ONNX, once, with a dynamic batch as the step graph has."""
-        path = self.folder / "network.onnx"
-        if not path.is_file():
-            inputs = {"x": torch.zeros(2, *self.bundle.spec.shape), "timestep": torch.zeros(2)}
-            export_plain(Bare(self.checkpoint.network), inputs, ("F",), path)
-        return path
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a candidate is opened for: a model on disk, and a batch. `device` is torch's."""
-
-    prepared: Prepared
-    size: int
+    size: int = 1
     threads: int | None = None
     device: str = "cpu"
     compile_seconds: float = 900.0
@@ -79,14 +67,17 @@ class Setting:
         return self.bundle.spec
 
     @property
-    def bundle(self) -> Bundle:
-        """The model's, as it was exported."""
-        return self.prepared.bundle
-
-    @property
     def program(self) -> Program:
         """The program that is run: the bundle's default."""
         return self.bundle.default_program()
+
+    def plain_graph(self) -> Path:
+        """Export network(x, timestep) as ONNX, once, with a dynamic batch as the step graph has."""
+        path = self.folder / "network.onnx"
+        if not path.is_file():
+            inputs = {"x": torch.zeros(2, *self.spec.shape), "timestep": torch.zeros(2)}
+            export_plain(Bare(self.checkpoint.network), inputs, ("F",), path)
+        return path
 
 
 def untrained(name: str, shape: tuple[int, ...], folder: Path, **changes: Any) -> Path:
@@ -127,13 +118,13 @@ CASES = {
 TINY = Case("tiny", partial(untrained, "ddpm-mnist-small", (1, 8, 8), **_TINY))  # for dry runs
 
 
-def prepare(case: Case, work: Path, *, torchscript: bool = False) -> Prepared:
+def prepare(case: Case, work: Path, *, torchscript: bool = False) -> Setting:
     """Make the files of a case in `work`, if they are not there yet."""
     folder = work / f"{case.name}-{digest()}{'-torchscript' * torchscript}"
     path, bundle = case.checkpoint(folder), folder / "bundle"
     if not bundle.is_dir():
         export(path, bundle, torchscript=torchscript)
-    return Prepared(case, load_checkpoint(path), read_bundle(bundle), folder)
+    return Setting(case, load_checkpoint(path), read_bundle(bundle), folder)
 
 
 class Bare(nn.Module):
@@ -151,8 +142,7 @@ def export_plain(
     module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], path: Path
 ) -> None:
     """Write a module as ONNX as anyone would, with a dynamic batch, in the step graph's opset."""
-    axes = dict.fromkeys(inputs, (torch.export.Dim("batch"),))
-    examples = tuple(inputs.values())
+    axes, examples = dict.fromkeys(inputs, (torch.export.Dim("batch"),)), tuple(inputs.values())
     inside_torch.export_module(module.eval(), examples, axes, outputs, path, AS_EXPORTED)
 
 

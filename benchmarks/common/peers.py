@@ -10,7 +10,7 @@ import numpy as np
 from common.candidates import BF16, COMPILE, EAGER, INT8, OURS, PIPELINE, PLAIN, Runner, Unavailable
 from common.in_diffusers import pipeline_runner
 from common.inside_torch import jit_compiled
-from common.models import Prepared, Setting, short_program
+from common.models import Setting, short_program
 from common.sessions import options, session
 from common.timing import deadline, repeated
 from difftool import Bundle
@@ -31,7 +31,7 @@ FP32_TOLERANCE = 1e-4
 def torch_compile(setting: Setting, compiler: Callable[..., Any] = jit_compiled) -> Runner:
     """Compile the step module for this batch; Unavailable if that takes longer than is allowed."""
     compiled = compiler(setting.spec, slots=setting.program.history)
-    network = setting.prepared.checkpoint.network
+    network = setting.checkpoint.network
     runner = loop_runner(Eager(network, setting.spec, compiled=compiled), setting)
     try:
         with deadline(setting.compile_seconds):
@@ -43,7 +43,7 @@ def torch_compile(setting: Setting, compiler: Callable[..., Any] = jit_compiled)
 
 def onnxruntime_plain(setting: Setting) -> Runner:
     """Open ONNX Runtime on network(x, timestep): nothing is sampled, only evaluated."""
-    graph = session(setting.prepared.plain_graph(), options(setting.threads))
+    graph = session(setting.plain_graph(), options(setting.threads))
     taken = [node.name for node in graph.get_inputs()]
     return _evaluations(lambda inputs: graph.run(None, inputs)[0], taken, setting)
 
@@ -55,7 +55,7 @@ def openvino_plain(setting: Setting, hint: str) -> Runner:
     except ImportError as error:
         raise Unavailable("openvino is not installed") from error
     core = openvino.Core()
-    model = core.read_model(setting.prepared.plain_graph())
+    model = core.read_model(setting.plain_graph())
     taken = [port.get_any_name() for port in model.inputs]
     shape = [setting.size, *setting.spec.shape]
     model.reshape(dict(zip(taken, (shape, [setting.size]), strict=False)))
@@ -71,7 +71,7 @@ def openvino_plain(setting: Setting, hint: str) -> Runner:
 
 def difftool(setting: Setting, precision: str, name: str | None = None) -> Runner:
     """Open this runtime, on the backend that it chooses by itself if none is named."""
-    bundle = quantized(setting.prepared) if precision == "int8" else setting.bundle
+    bundle = quantized(setting) if precision == "int8" else setting.bundle
     try:
         backend = open_backend(bundle, name, threads=setting.threads, precision=precision)
         return loop_runner(backend, setting)
@@ -85,7 +85,7 @@ CANDIDATES: dict[str, Callable[[Setting], Runner]] = {
     INT8[0]: lambda setting: difftool(setting, "int8"),
     INT8[1]: lambda setting: difftool(setting, "int8", "openvino"),
     PIPELINE: pipeline_runner,
-    EAGER: lambda setting: loop_runner(reference(setting.prepared), setting),
+    EAGER: lambda setting: loop_runner(reference(setting), setting),
     COMPILE: torch_compile,
     PLAIN[0]: onnxruntime_plain,
     PLAIN[1]: lambda setting: openvino_plain(setting, "f32"),
@@ -93,23 +93,22 @@ CANDIDATES: dict[str, Callable[[Setting], Runner]] = {
 }
 
 
-def tolerance(name: str, prepared: Prepared) -> float:
+def tolerance(name: str, setting: Setting) -> float:
     """Say how far a candidate's step may be from PyTorch's; in int8 the bundle may have a bound."""
     if "int8" in name:
-        bounds = read_bundle(prepared.bundle.path).manifest.bounds
+        bounds = read_bundle(setting.bundle.path).manifest.bounds
         return bounds["int8"].step_error if "int8" in bounds else TOLERANCES["int8"]
     return next((limit for key, limit in TOLERANCES.items() if key in name), FP32_TOLERANCE)
 
 
-def reference(prepared: Prepared) -> Eager:
+def reference(setting: Setting) -> Eager:
     """Open PyTorch, whose outputs count."""
-    bundle = prepared.bundle
-    return Eager(prepared.checkpoint.network, bundle.spec, bundle.features)
+    return Eager(setting.checkpoint.network, setting.spec, setting.bundle.features)
 
 
-def quantized(prepared: Prepared) -> Bundle:
+def quantized(setting: Setting) -> Bundle:
     """Add int8 to the bundle, once."""
-    bundle = read_bundle(prepared.bundle.path)
+    bundle = read_bundle(setting.bundle.path)
     if step_name("int8") in bundle.manifest.files:
         return bundle
     # A run that passes all noise levels, or 100 of them if a sampler may leave some out.

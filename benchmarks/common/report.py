@@ -16,10 +16,9 @@ from common.machine import ROOT, machine
 RESULTS = ROOT / "benchmarks/results"
 HEADINGS = ("figure", "median", "quartiles", "limit", "verdict")
 _FOLDER: Mapping[str, Any] = {"type": Path, "metavar": "FOLDER"}
-_MNIST = ROOT.parent / "shared/data/mnist"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {  # that several benchmarks have
     "out": {**_FOLDER, "help": "write NAME.json and NAME.md"},
-    "data": {**_FOLDER, "default": _MNIST, "help": "MNIST's parquet files"},
+    "data": {**_FOLDER, "default": ROOT.parent / "shared/data/mnist", "help": "MNIST's files"},
     "work": {**_FOLDER, "default": ROOT / "runs/bench", "help": "what is made once"},
     "threads": {"type": int, "help": "all cores by default"},
 }

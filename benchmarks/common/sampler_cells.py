@@ -114,15 +114,11 @@ class Setup(NamedTuple):
     extractor_sha256: str
 
 
-def model_key(bundle: Bundle, program: Program, setup: Setup) -> Record:
-    """Give what makes two cells the same measurement."""
-    weights = bundle.manifest.provenance.weights_sha256
-    return {"weights_sha256": weights, "program": program.name, **setup._asdict()}
-
-
-def real_key(setup: Setup) -> Record:
-    """Give the same for real images."""
-    return {"weights_sha256": None, "program": None, **setup._asdict()}
+def key_of(setup: Setup, bundle: Bundle | None = None, program: Program | None = None) -> Record:
+    """Give what makes two cells the same measurement, or two of real images."""
+    weights = None if bundle is None else bundle.manifest.provenance.weights_sha256
+    name = None if program is None else program.name
+    return {"weights_sha256": weights, "program": name, **setup._asdict()}
 
 
 def find(records: list[Record], key: Record) -> Record | None:
@@ -132,7 +128,7 @@ def find(records: list[Record], key: Record) -> Record | None:
 
 def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], Record]:
     """Collect every model's cells with their records, and the record of real images."""
-    real = find(records, real_key(setup))
+    real = find(records, key_of(setup))
     if real is None:
         raise UsageError("nothing is measured with the shipped extractor", "measure first")
     models: dict[str, Measured] = {}
@@ -140,7 +136,7 @@ def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], R
         bundle = open_bundle(name)
         models[name] = {
             (cell.line.label, cell.nfe): find(
-                records, model_key(bundle, cell.program(bundle.spec), setup)
+                records, key_of(setup, bundle, cell.program(bundle.spec))
             )
             for cell in cells(name)
         }

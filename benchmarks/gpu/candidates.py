@@ -57,11 +57,10 @@ def tensorrt(setting: "Setting", precision: str, *, graphs: inside.Graphs) -> Ru
             raise TimeoutError(f"no engine within {limit:.0f} s, at {phase}")
 
     # A cache for each batch: of several engines that fit the runtime would take the widest.
-    cache = setting.prepared.folder / f"engines-{size}"
+    cache = setting.folder / f"engines-{size}"
     with patch.dict(os.environ, {inside.ENGINES_VARIABLE: str(cache)}):
-        difftool.compile.tensorrt(
-            bundle, precision=precision, profile=(size, size, size), on_build=watch
-        )
+        profile = (size, size, size)
+        difftool.compile.tensorrt(bundle, precision=precision, profile=profile, on_build=watch)
         return on_device(inside.open_tensorrt(bundle, precision, graphs=graphs), setting)
 
 
@@ -69,7 +68,7 @@ def onnxruntime(
     setting: "Setting", precision: str, *, name: str = "onnxruntime-cuda", graphs: bool = True
 ) -> Runner:
     """Open the step graph in ONNX Runtime; in 16 bits, that of the graph for engines."""
-    bundle = in_precision(setting.bundle, precision, setting.prepared.folder)
+    bundle = in_precision(setting.bundle, precision, setting.folder)
     backend = inside.open_onnxruntime(bundle, name, tf32=precision == "tf32", graphs=graphs)
     with deadline(setting.compile_seconds):
         return on_device(backend, setting, burst=BURST if graphs else 2)

@@ -153,7 +153,7 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
     """Build the module, what takes a step, and what takes many of them."""
     program, spec, device = setting.program, setting.spec, setting.device
     set_tf32(precision == "tf32")
-    network = copy.deepcopy(setting.prepared.checkpoint.network).to(device).eval()
+    network = copy.deepcopy(setting.checkpoint.network).to(device).eval()
     if precision in _TYPES:
         network = InHalf(network, _TYPES[precision])
     module = step_module(network, spec, setting.bundle.features).to(device)

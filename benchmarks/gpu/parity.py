@@ -28,12 +28,12 @@ class Reference:
     def __init__(self, setting: Setting) -> None:
         self._spec, self._bundle, program = setting.spec, setting.bundle, setting.program
         set_tf32(False)
-        network = copy.deepcopy(setting.prepared.checkpoint.network)
+        network = copy.deepcopy(setting.checkpoint.network)
         features = setting.bundle.features
         self._backend = Eager(network, setting.spec, features, device=setting.device)
         batch = self._backend.batch(program, setting.size)
         self._steps = SingleSteps(batch, setting.spec, program, setting.size)
-        whole = setting.prepared.case.trained and setting.size == 1
+        whole = setting.case.trained and setting.size == 1
         self._first = 0 if whole else max(0, len(program) - LAST_ROWS)
         self._rows = len(program) - self._first
         self._begin = self._steps.state(self._first)

@@ -130,7 +130,7 @@ class _Group:
         if ours and runner.free:
             psnr = self.reference.psnr(runner)
             found |= {"psnr": _finite(min(psnr, 1e3)), "psnr_ran": True}  # JSON has no infinity
-            if self.setting.prepared.case.trained or precision == "fp32":
+            if self.setting.case.trained or precision == "fp32":
                 found["psnr_limit"] = limits.psnr
         return found
 
@@ -183,13 +183,13 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
     if request.job == "machine":
         _machine(request, emit, clock)
         return
-    from common.models import CASES, TINY, Setting, prepare
+    from common.models import CASES, TINY, prepare
 
     case = {**CASES, TINY.name: TINY}[request.model]
     prepared = prepare(case, Path(request.work), torchscript=True)
     if request.job == "prepare":
-        flops = _flops(prepared.checkpoint.network, prepared.bundle.spec.shape)
-        emit("model", flops=flops, program=prepared.bundle.default_program().name)
+        flops = _flops(prepared.checkpoint.network, prepared.spec.shape)
+        emit("model", flops=flops, program=prepared.program.name)
         for precision in HALVES:
             in_precision(prepared.bundle, precision, prepared.folder)
         return
@@ -197,7 +197,7 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
     for index, size in enumerate(waiting):
         # What is left is shared by the batches that are left.
         until = clock() + (end - clock()) / (len(waiting) - index)
-        setting = Setting(prepared, size, device=request.device)
+        setting = replace(prepared, size=size, device=request.device)
         group = _Group(setting, request, emit, clock, until)
         group.measure(count_launches=index == len(waiting) - 1)
         emit("done", batch=size)

@@ -16,9 +16,8 @@ from common.sampler_cells import (
     cells,
     find,
     keep,
-    model_key,
+    key_of,
     read_records,
-    real_key,
 )
 from common.samplers_page import finding, page, plot
 from PIL import Image
@@ -83,7 +82,7 @@ def test_options_choose_cells_and_cheap_ones_come_first() -> None:
 
 def test_a_cell_is_found_again_under_the_same_digests_only(bundle: Bundle, tmp_path: Path) -> None:
     program = cells("ddpm-mnist")[0].program(bundle.spec)
-    key = model_key(bundle, program, SETUP)
+    key = key_of(SETUP, bundle, program)
     assert find(read_records(tmp_path / "none.json"), key) is None
     path = tmp_path / "results.json"
     keep(path, {"model": "other", **key, "n": 7})
@@ -129,6 +128,6 @@ def test_results_name_no_machine() -> None:
     text = KEPT.read_text(encoding="utf-8")
     assert "/" not in text
     records = json.loads(text)
-    key = real_key(SETUP)
+    key = key_of(SETUP)
     assert find(records, key) is not None
     assert REAL in {record["model"] for record in records}
