@@ -1,4 +1,4 @@
-"""What a sampling step takes, next to everything else that runs the same network on this CPU.
+"""Measure a sampling step here and in all else that runs the same network on this CPU.
 
 All candidates of a model and batch take turns in one process. Each first takes steps from the same
 states and noise as PyTorch; one that lands elsewhere is INVALID and not timed. The networks for
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def measure(case: Case, options: Namespace) -> int:
-    """Measure a model at its batches, print and write the figures; the exit code."""
+    """Measure a model at its batches, print and write the figures, and give the exit code."""
     limits = {"threads": options.threads, "compile_seconds": options.compile_seconds}
     setting = replace(prepare(case, options.work), **limits)
     opens = {name: CANDIDATES[name] for name in options.candidate or CANDIDATES}

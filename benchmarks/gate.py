@@ -1,4 +1,4 @@
-"""Whether the ratios of the committed results are still reached, in a short run.
+"""Check in a short run that the ratios of the committed results are still reached.
 
 Ratios, not times: they depend little on the machine, so this says something on another one, too.
 """

@@ -1,4 +1,4 @@
-"""Which lowerings of the step graph's operators run fastest, on the runtimes that are installed.
+"""Measure which lowerings of the step graph's operators run fastest, on all installed runtimes.
 
 Each network's step graph is exported in the chosen lowerings, as PyTorch's exporter has it on its
 own, and in the chosen ones but for one. All take turns in one process; a ratio above 1 is slower

@@ -1,4 +1,4 @@
-"""What int8 does to the samples of the shipped DDPM: their Frechet distance, next to fp32's.
+"""Measure what int8 does to samples of the shipped DDPM: their Frechet distance and fp32's.
 
     python benchmarks/int8_quality.py --out benchmarks/results
 

@@ -1,4 +1,4 @@
-"""The likelihood of MNIST's test images under the shipped checkpoints, in bits per dimension.
+"""Measure the likelihood of MNIST's test images under the shipped checkpoints, in bits/dim.
 
     python benchmarks/likelihood.py -n 32
 

@@ -1,4 +1,4 @@
-"""Peak memory of `difftool sample -n 1`, for the shipped models."""
+"""Measure the peak memory of `difftool sample -n 1`, for the shipped models."""
 
 import sys
 import tempfile

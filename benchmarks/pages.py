@@ -1,4 +1,4 @@
-"""Write every page that shows figures anew, from the committed results. Nothing is measured.
+"""Write every page that shows figures from the committed results; nothing is measured.
 
 These are the pages in benchmarks/results, docs/benchmarks.md, docs/quality.md with its plot, and
 the table in README.md.

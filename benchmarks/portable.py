@@ -1,4 +1,4 @@
-"""What a step of `sampler.onnx` takes, relative to the sampling loop of `Model.sample`.
+"""Measure a step of `sampler.onnx`, relative to the sampling loop of `Model.sample`.
 
 Both run the same program from the same noise, in turns, in one process with the same threads. Their
 samples are compared first; a time only counts for the same computation.

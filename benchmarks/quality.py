@@ -1,4 +1,4 @@
-"""How good generated MNIST digits are, as a classifier of real ones sees them.
+"""Measure how good generated MNIST digits are, as a classifier of real ones sees them.
 
     difftool sample ddpm-mnist -n 1000 --out ddpm.npz
     difftool sample ncsn-mnist -n 1000 --out ncsn.npz

@@ -1,4 +1,4 @@
-"""How good samples are that a sampler draws with few network evaluations.
+"""Measure how good the samples are that a sampler draws with few network evaluations.
 
     python benchmarks/samplers.py                      # measure every cell that is missing
     python benchmarks/samplers.py --only ncsn-mnist --nfe 10 20 --sampler ddim

@@ -1,4 +1,4 @@
-"""How fast `difftool` starts, how little it needs, and how soon its first image is there.
+"""Measure how fast `difftool` starts, how little it needs, and how soon its first image is there.
 
 With --install starts are measured in a new environment that holds `difftool[cpu]` alone; only then
 its size is judged, and that `difftool.load` works there, without torch.

@@ -1,4 +1,4 @@
-"""What a sampling step costs above the bare network, at batch 1.
+"""Measure what a sampling step costs above the bare network, at batch 1.
 
 Three candidates take turns in one process, with the same threads:
 
@@ -77,7 +77,7 @@ def measure(
 
 
 def sampling(model: Model, steps: int) -> Turn:
-    """Make what goes on by `steps` in the loop of `Model.sample`, sample after sample."""
+    """Make a turn of `steps` in the loop of `Model.sample`, which goes on sample after sample."""
     program = model.default_program()
     runs = (model.stream(program, n=1, first_sample=i) for i in itertools.count())
     states = itertools.chain.from_iterable(runs)

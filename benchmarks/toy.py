@@ -1,4 +1,4 @@
-"""Annealed Langevin dynamics of points in the plane, next to the loop that one writes in PyTorch.
+"""Measure annealed Langevin dynamics of points in the plane, here and as a loop in PyTorch.
 
 The network is the small MLP of the preset `toy`, with random weights; 10,000 points take 1000 steps
 (Song and Ermon 2019, figure 3 c). Both have the same threads. That they compute the same is

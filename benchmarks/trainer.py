@@ -1,4 +1,4 @@
-"""How much of a bare PyTorch loop's speed the trainer reaches.
+"""Measure how much of a bare PyTorch loop's speed the trainer reaches.
 
 Both have the same network, batch, precision, memory layout and fused Adam, and random images
 in memory. The bare loop is the shortest that trains a DDPM. The trainer adds an average of the
@@ -50,7 +50,7 @@ def compare(name: str, rounds: int, steps: int) -> list[Figure]:
 
 
 def training(state: TrainState, steps: int) -> Turn:
-    """Make what takes `steps` steps as `train` takes them, and makes a record."""
+    """Make a turn of `steps` steps as `train` takes them, with a record at the end."""
     window = Window(state)
 
     def run() -> None:
@@ -63,7 +63,7 @@ def training(state: TrainState, steps: int) -> Turn:
 
 
 def bare_loop(state: TrainState, steps: int) -> Turn:
-    """Make the same for a copy of the state's network, in plain PyTorch."""
+    """Make a turn of as many steps of a copy of the state's network, in plain PyTorch."""
     network = copy.deepcopy(state.network)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     images = state.data.items

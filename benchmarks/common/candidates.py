@@ -1,4 +1,4 @@
-"""What takes part in a comparison of sampling steps: names, and what is open at one batch."""
+"""The candidates of a comparison of sampling steps: their names, and one that is open."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

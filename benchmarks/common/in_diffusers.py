@@ -96,7 +96,7 @@ def unet(source: Checkpoint) -> nn.Module:
 
 
 def _theirs(arguments: dict[str, Any]) -> bool:
-    """Tell whether they have a U-Net of such arguments."""
+    """Tell if they have a U-Net of such arguments."""
     return (
         arguments.get("heads", 1) == 1
         and arguments.get("resample", "conv") == "conv"
@@ -106,7 +106,7 @@ def _theirs(arguments: dict[str, Any]) -> bool:
 
 
 def _state(ours: UNet, name: Callable[[str], str]) -> dict[str, torch.Tensor]:
-    """Our weights by their names, as the importer has them, and each of a fused layer apart."""
+    """Name our weights as theirs, by the importer's names, and split those of fused layers."""
     state = {}
     for kind in ("weight", "bias"):
         parts = getattr(ours.projections, kind).split(ours.projection_sizes)

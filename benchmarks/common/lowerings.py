@@ -55,7 +55,7 @@ def upsampling_by_transposed_conv(graph: ir.Graph) -> None:
 
 
 def _transposed(kernels: np.ndarray) -> np.ndarray:
-    """Kernels by parity [2, 2, O, I, 2, 2] as one of a transposed convolution [I, O, 4, 4].
+    """Join kernels by parity [2, 2, O, I, 2, 2] to that of a transposed convolution [I, O, 4, 4].
 
     Pixel 2i + p of the result sees pixel j = i + p - 1 + a of the image, through tap
     2i + p + 1 - 2j.

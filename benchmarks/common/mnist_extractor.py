@@ -27,7 +27,7 @@ _SHIFT = 2  # pixels that training images are moved by at most: strokes count, n
 
 
 class Classifier(nn.Module):
-    """Pixels float32 [N, 1, 28, 28] in 0 .. 1 to features and probabilities; 0.12 M parameters."""
+    """A network from pixels float32 [N, 1, 28, 28] in 0 .. 1; it has 0.12 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         self.logits = nn.Linear(FEATURES, 10)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, FEATURES] and probabilities [N, 10]; in training logits instead of these."""
+        """Compute features [N, FEATURES] and probabilities [N, 10], or in training the logits."""
         features = self.hidden(self.convolutions(pixels))
         logits = self.logits(self.dropout(features))
         return features, logits if self.training else logits.softmax(1)
@@ -85,7 +85,7 @@ def _block(channels: int, width: int, *, pool: bool = False) -> list[nn.Module]:
 
 
 def _shift(pixels: Tensor) -> Tensor:
-    """A batch moved by one random whole number of pixels each way; the border is black."""
+    """Move a batch by one random whole number of pixels each way; the border is black."""
     down, right = torch.randint(0, 2 * _SHIFT + 1, (2,)).tolist()
     height, width = pixels.shape[-2:]
     return F.pad(pixels, (_SHIFT,) * 4)[..., down : down + height, right : right + width]

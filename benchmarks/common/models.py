@@ -1,4 +1,4 @@
-"""What is measured, each prepared once in a folder: checkpoint, bundle, plain graph.
+"""The models that are measured: checkpoint, bundle and plain graph, made once in a folder.
 
 The networks for CIFAR-10 have random weights: a step takes as long, whatever they are.
 """
@@ -47,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a candidate is opened for: a model on disk, and a batch of it.
+    """A model on disk, and the batch of it that a candidate is opened for.
 
     `checkpoint` is loaded, `bundle` what it was exported to, and `device` torch's.
     """
@@ -63,12 +63,12 @@ class Setting:
 
     @property
     def spec(self) -> ModelSpec:
-        """The model's."""
+        """Give the model's spec."""
         return self.bundle.spec
 
     @property
     def program(self) -> Program:
-        """The program that is run: the bundle's default."""
+        """Give the program that is run: the bundle's default."""
         return self.bundle.default_program()
 
     def plain_graph(self) -> Path:
@@ -163,7 +163,7 @@ def digest() -> str:
 
 
 def _not_zero(key: str, value: Tensor) -> Tensor:
-    """Weights that begin as zeros, as the last of a branch do, drawn at random."""
+    """Draw weights that begin as zeros, such as the last of a branch, at random."""
     if value.ndim < 2 or value.any() or not key.endswith("weight"):
         return value
     return nn.init.xavier_uniform_(value.clone(), gain=_BRANCH_GAIN)

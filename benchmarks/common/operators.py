@@ -1,4 +1,4 @@
-"""Where the time of a step graph goes, operator by operator, as ONNX Runtime itself counts it."""
+"""The time of a step graph, operator by operator, as ONNX Runtime itself counts it."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""Whether a candidate computes what PyTorch computes in float32."""
+"""Compare what a candidate computes with what PyTorch computes in float32."""
 
 import numpy as np
 

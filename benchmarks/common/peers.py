@@ -132,7 +132,7 @@ def loop_runner(backend: Backend, setting: Setting) -> Runner:
 
 
 def _evaluations(evaluate: Evaluate, taken: list[str], setting: Setting) -> Runner:
-    """A bare network, run again and again on one batch; compared through steps made of it."""
+    """Run a bare network again and again on one batch; it is compared through steps made of it."""
     spec, program = setting.spec, setting.program
 
     def inputs(x: Floats, timestep: Floats) -> dict[str, Floats]:

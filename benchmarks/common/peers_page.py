@@ -75,7 +75,7 @@ def page(results: Results) -> str:
 
 
 def _toy(record: Record) -> list[str]:
-    """The points in the plane, and what their products alone would leave of a step."""
+    """Write of the points in the plane, and what their products alone would leave of a step."""
     setup, found = record["setup"], {f.name: f.median for f in figures_in(record)}
     start, ratio = "on onnxruntime-cpu, ", found["torch loop / difftool"]
     times = {n.removeprefix(start): ms for n, ms in found.items() if n.startswith(start)}
@@ -100,7 +100,7 @@ def _toy(record: Record) -> list[str]:
 
 
 def _goals(results: Results) -> str:
-    """Every figure that has a limit."""
+    """List every figure that has a limit."""
     rows = [
         [
             name.removeprefix("peers-"),
@@ -119,7 +119,7 @@ def _goals(results: Results) -> str:
 
 
 def _times(record: Record, *, ratios: bool) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of a table: candidates by batches, in ms or as multiples of ours."""
+    """Give headings and rows of a table: candidates by batches, in ms or as multiples of ours."""
     found = {
         (int(match[1]), match[2]): figure
         for figure in figures_in(record)
@@ -143,7 +143,7 @@ def _cell(figure: Figure | None, base: Figure | None) -> str:
 
 
 def _reasons(record: Record) -> list[str]:
-    """Why candidates have no time."""
+    """Say why candidates have no time."""
     lines = [
         f"- {figure.name}: {figure.absent}"
         for figure in figures_in(record)
@@ -153,7 +153,7 @@ def _reasons(record: Record) -> list[str]:
 
 
 def _profiles(record: Record) -> list[str]:
-    """Where the time goes, of what was profiled."""
+    """Say where the time goes, if that was profiled."""
     pattern = r"batch (\d+): (\w+) on onnxruntime-cpu, (\w+): (\d+%)"
     rows = [
         [match[1], match[2], match[3], number(figure.median), match[4]]

@@ -1,4 +1,4 @@
-"""Running a command in a process of its own."""
+"""Run a command in a process of its own."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a benchmark found: figures with limits, as a table, an exit code, JSON and Markdown.
+"""The figures of a benchmark and their limits: as a table, an exit code, JSON and Markdown.
 
 Little is imported until a report is made: a process that measures its children's memory must itself
 be small.
@@ -27,7 +27,7 @@ Record = Mapping[str, Any]  # what the JSON of a benchmark holds
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, once or in several rounds; their median counts.
+    """A figure that was measured, once or in several rounds, of which the median counts.
 
     With a limit it passes or fails; without one it only informs. `absent` says why there are no
     values, `unjudged` why the limit is not for these; neither is a failure.
@@ -44,12 +44,12 @@ class Figure:
 
     @property
     def median(self) -> float | None:
-        """The median, or the only value; None if there is none."""
+        """Give the median, or the only value; None if there is none."""
         return statistics.median(self.values) if self.values else None
 
     @property
     def quartiles(self) -> tuple[float, float] | None:
-        """The first and the third, of several values."""
+        """Give the first and the third, of several values."""
         if len(self.values) < 2:
             return None
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
@@ -57,13 +57,13 @@ class Figure:
 
     @property
     def limit(self) -> str:
-        """The limit in words; empty if there is none."""
+        """Give the limit in words; empty if there is none."""
         bounds = {"at most": self.at_most, "at least": self.at_least}
         return ", ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
 
     @property
     def verdict(self) -> str:
-        """ "pass", "FAIL", or empty if there is nothing to judge. NaN fails."""
+        """Give "pass", "FAIL", or nothing if there is nothing to judge. NaN fails."""
         if not self.limit or self.median is None or self.unjudged:
             return ""
         high_enough = self.at_least is None or self.at_least <= self.median
@@ -121,7 +121,7 @@ def parser(
 def finish(
     name: str, figures: Sequence[Figure], options: argparse.Namespace, **setup: object
 ) -> int:
-    """Print the figures, and write them to the folder `--out`; the exit code, 1 if one failed.
+    """Print the figures, and write them to the folder `--out`; give the exit code.
 
     `setup` says what they depend on; threads and rounds join it from the options.
     """

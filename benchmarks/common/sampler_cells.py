@@ -1,4 +1,4 @@
-"""Which samplers are compared on each shipped model, and what was measured of them."""
+"""The samplers that are compared on each shipped model, and what was measured of them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,13 +53,13 @@ def _always(**arguments: Any) -> Callable[[int], Arguments]:
 
 
 def _ancestral(variance: str) -> Callable[[int], Arguments]:
-    """DDPM's sampler; on all levels every spacing is the same, and the default has no name."""
+    """Give arguments of `ddpm`; on all levels spacings are alike, and the default has no name."""
     spaced = {"variance": variance, "spacing": "trailing"}
     return lambda nfe: {"variance": variance} if nfe == NFE[-1] else spaced
 
 
 def _langevin(nfe: int) -> Arguments:
-    """The shipped default at 1000 evaluations; before, the best of three step sizes, tried once."""
+    """Give the shipped default at 1000 evaluations; before, the best of three sizes, tried once."""
     return {"step_size": 2e-5 if nfe == NFE[-1] else 5e-5 if nfe == 250 else 1e-4}
 
 
@@ -107,7 +107,7 @@ Measured = Mapping[tuple[str, int], Record | None]
 
 
 class Setup(NamedTuple):
-    """What all cells of a page have in common."""
+    """The settings that all cells of a page have in common."""
 
     n: int
     seed: int

@@ -1,4 +1,4 @@
-"""Comparing speeds on a machine that others use too: the candidates take turns."""
+"""Compare speeds on a machine that others use too: the candidates take turns."""
 
 import contextlib
 import signal

@@ -82,7 +82,7 @@ def compiled(setting: Setting, precision: str, compiler: Callable = jit_compiled
 
 
 def cuda_graph(work: Callable[[], Any]) -> tuple[Any, Any]:
-    """Capture work as a CUDA graph; returns that, and what the work returned.
+    """Capture work as a CUDA graph; give that, and what the work returned.
 
     The work runs before, beside the main stream. There cuDNN tries its algorithms, of which the
     graph keeps the fastest.
@@ -210,7 +210,7 @@ def _copied(built: _Built, step: Step) -> Callable[[int], None]:
 
 
 def _captured_step(built: _Built, capture: Capture) -> Step:
-    """A graph of the step alone, for noise from elsewhere."""
+    """Capture a graph of the step alone, for noise from elsewhere."""
     places = (*built.state, built.noise, *(table.clone() for table in built.tables))
     replay: list[Any] = []
 

@@ -80,7 +80,7 @@ def main(description: str = "", arguments: Sequence[str] | None = None) -> int:
 def measure(
     options: Namespace, parts: Sequence[Part], launch: Launch, hardware: dict[str, Any], device: str
 ) -> int:
-    """Measure all parts, print the figures and write what was found; the exit code."""
+    """Measure all parts, print the figures, write what was found, and give the exit code."""
     end = time.monotonic() + 60 * options.minutes
     options.work.mkdir(parents=True, exist_ok=True)
     base = Request("", str(options.work), device, rounds=options.rounds)
@@ -194,7 +194,7 @@ def gpu() -> dict[str, Any]:
 def _prepare(
     results: Results, base: Request, names: Iterable[str], launch: Launch, end: float
 ) -> dict[str, str]:
-    """Export all models, beside each other; returns those that cannot be, and why."""
+    """Export all models at the same time, and list those that cannot be, and why."""
     models = list(dict.fromkeys(names))
     left = max(LEAST, end - time.monotonic())
 
@@ -209,7 +209,7 @@ def _prepare(
 def _run(
     results: Results, model: str, request: Request, launch: Launch, timeout: float
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Do a request and take in its journal; how it went wrong, if it did, and its events."""
+    """Do a request and take in its journal; give how it went wrong, if it did, and its events."""
     batches = "-".join(map(str, request.batches))
     journal = Path(request.work) / f"gpu-{request.job}-{model}-{batches}.jsonl"
     journal.unlink(missing_ok=True)

@@ -64,7 +64,7 @@ def page(record: Record) -> str:
 
 
 def _reasons(cells: Sequence[CellRecord]) -> str:
-    """The candidates of a group without any time, by their reasons."""
+    """List the candidates of a group without any time by their reasons."""
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         name = f"{cell['candidate']} {cell['precision']}"

@@ -1,4 +1,4 @@
-"""Whether a candidate on the GPU computes what PyTorch computes in float32, and numpy's normals."""
+"""Compare a candidate on the GPU with PyTorch in float32, and its normals with numpy's."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ LAST_ROWS = 40  # of a run, if a whole one takes too long or proves little
 
 
 class Reference:
-    """What PyTorch computes: single steps from states of a perfect run, and a run from one.
+    """PyTorch's results: single steps from states of a perfect run, and a run from one.
 
     One sample of a trained model takes the whole program, all else its last rows. TF32 must be off
     while it runs.

@@ -32,7 +32,7 @@ Emit = Callable[..., None]
 
 @dataclass(frozen=True)
 class Request:
-    """What a part does.
+    """The work of a part.
 
     - `job`: "prepare" exports a model, "machine" measures the GPU itself and its kernels, "speed"
       opens all candidates at each batch, checks them and times them
@@ -91,7 +91,7 @@ class _Group:
         self._doing("", "", "")
 
     def _open(self, kind: Kind, precision: str) -> tuple[str, str] | None:
-        """Its name, or None if it cannot be timed, which its cell says."""
+        """Open a candidate and give its name; None if it cannot be timed, and its cell says why."""
         key = (kind.name, precision)
         if [self.setting.size, *key] in self.request.skipped:
             return None
@@ -217,7 +217,7 @@ def _machine(request: Request, emit: Emit, clock: Clock) -> None:
 
 
 def _flops(network: Any, shape: tuple[int, ...]) -> int:
-    """Of the network for one sample: products and convolutions, a multiply-add as two."""
+    """Count the FLOPs of the network for one sample: a multiply-add is two."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

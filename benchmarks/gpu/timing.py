@@ -56,7 +56,7 @@ def heat(
 
 
 def _round(runner: Runner, count: int, clock: Clock) -> tuple[float, float | None]:
-    """Seconds of a step, and of the host's part in one, which a few steps of their own show."""
+    """Measure seconds of a step, and of the host's part in one, for which it takes a few more."""
 
     def seconds(count: int, *, done: bool) -> float:
         runner.start()
