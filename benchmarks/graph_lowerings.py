@@ -63,11 +63,10 @@ NETWORKS: Mapping[str, tuple[Callable[[Path], Path], Sequence[int]]] = {  # and 
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=15, work=True)
+    arguments = parser(__doc__, "out", "work", rounds=15)
     arguments.add_argument("--network", choices=NETWORKS, action="append", help="all by default")
     arguments.add_argument("--threads", type=int, default=1)
     options = arguments.parse_args()
-
     figures: list[Figure] = []
     for name in options.network or NETWORKS:
         (find, batches), work = NETWORKS[name], options.work / "lowerings"

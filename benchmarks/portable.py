@@ -30,7 +30,6 @@ def main() -> int:
     arguments.add_argument("--steps", type=int, default=250, help="in each round")
     arguments.add_argument("--samples", type=int, default=1, help="in a batch")
     options = arguments.parse_args()
-
     model = difftool.load(
         options.model, backend="onnxruntime-cpu", threads=options.threads, max_batch=options.samples
     )

@@ -38,7 +38,6 @@ def main() -> int:
     arguments.add_argument("--checkpoint", type=Path, help="where it came from")
     arguments.add_argument("--steps", type=int, default=250, help="in each round")
     options = arguments.parse_args()
-
     checkpoint = options.checkpoint or ROOT / "checkpoints" / options.model
     model = difftool.load(options.model, threads=options.threads)
     figures = measure(model, checkpoint, options.threads, options.rounds, options.steps)

@@ -4,6 +4,7 @@ The networks for CIFAR-10 have random weights: a step takes as long, whatever th
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -155,10 +156,9 @@ def short_program(bundle: Bundle, steps: int) -> Program:
 def digest() -> str:
     """Hash all that decides what `prepare` makes."""
     digest = hashlib.sha256(repr([version(name) for name in _PACKAGES]).encode())
-    for pattern in SOURCES:
-        for file in sorted((ROOT / "src/difftool").glob(pattern)):
-            digest.update(file.read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    found = (sorted((ROOT / "src/difftool").glob(pattern)) for pattern in SOURCES)
+    for file in (Path(__file__), *itertools.chain.from_iterable(found)):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
