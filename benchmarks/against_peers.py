@@ -1,4 +1,4 @@
-"""What a sampling step takes, next to everything else that runs the same network on this CPU.
+"""Measure a sampling step here and in all else that runs the same network on this CPU.
 
 All candidates of a model and batch take turns in one process. Each first takes steps from the same
 states and noise as PyTorch; one that lands elsewhere is INVALID and not timed. The networks for
@@ -18,47 +18,37 @@ from functools import partial
 from statistics import median
 
 import torch
-from common.candidates import (
-    BF16,
-    EAGER,
-    FP32_PEERS,
-    INT8,
-    NAMES,
-    OURS,
-    PIPELINE,
-    Runner,
-    Unavailable,
-)
-from common.inside import open_backend
-from common.inside_torch import compare
+from common.candidates import BF16, EAGER, FP32_PEERS, INT8, OURS, PIPELINE, Runner, Unavailable
 from common.machine import instructions
-from common.models import CASES, Case, Prepared, Setting, prepare
+from common.models import CASES, Case, Setting, prepare
 from common.operators import profile
 from common.parity import SingleSteps
 from common.peers import CANDIDATES, quantized, reference, tolerance
 from common.report import Figure, finish, parser, timed
 from common.timing import interleave, ratios
 
+from difftool.runtime import compare, open_backend
+
 FASTEST, FASTEST_INT8 = "fastest fp32 peer", "fastest difftool int8"
 
 Open = Callable[[Setting], Runner]
 
-# (model, batch, numerator, denominator) -> at most, at least
-LIMITS: dict[tuple[str, int, str, str], tuple[float | None, float | None]] = {
-    **{("cifar10", size, OURS, FASTEST): (1.03, None) for size in (1, 4, 16)},
-    ("cifar10", 1, PIPELINE, OURS): (None, 1.35),
-    ("ddpm-mnist", 1, PIPELINE, OURS): (None, 4.0),
-    **{("cifar10", size, EAGER, BF16): (None, 2.0) for size in (1, 4, 16)},
-    **{("cifar10", size, EAGER, FASTEST_INT8): (None, 4.0) for size in (1, 16)},
+# (model, batch, numerator, denominator) -> limit
+LIMITS: Mapping[tuple[str, int, str, str], Mapping[str, float]] = {
+    **{("cifar10", size, OURS, FASTEST): {"at_most": 1.03} for size in (1, 4, 16)},
+    ("cifar10", 1, PIPELINE, OURS): {"at_least": 1.35},
+    ("ddpm-mnist", 1, PIPELINE, OURS): {"at_least": 4.0},
+    **{("cifar10", size, EAGER, BF16): {"at_least": 2.0} for size in (1, 4, 16)},
+    **{("cifar10", size, EAGER, FASTEST_INT8): {"at_least": 4.0} for size in (1, 16)},
 }
 # What a candidate is made for; on a CPU without it the limit is not for what is measured.
 NEEDS = {BF16: "BF16", FASTEST_INT8: "VNNI"}
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=7, threads=True, work=True)
+    arguments = parser(__doc__, "out", "threads", "work", rounds=7)
     arguments.add_argument("--only", action="append", choices=CASES, help="a model; repeatable")
-    arguments.add_argument("--candidate", action="append", choices=NAMES, help="repeatable")
+    arguments.add_argument("--candidate", action="append", choices=CANDIDATES, help="repeatable")
     arguments.add_argument("--batch", action="append", type=int, help="a batch; repeatable")
     arguments.add_argument("--seconds", type=float, default=0.5, help="of this runtime's round")
     arguments.add_argument("--compile-seconds", type=int, default=900, help="for torch.compile")
@@ -70,18 +60,17 @@ def main() -> int:
 
 
 def measure(case: Case, options: Namespace) -> int:
-    """Measure a model at its batches, print and write the figures; the exit code."""
-    prepared = prepare(case, options.work)
-    names = options.candidate or NAMES
-    opens = {name: CANDIDATES[name] for name in names}
+    """Measure a model at its batches, print and write the figures, and give the exit code."""
+    limits = {"threads": options.threads, "compile_seconds": options.compile_seconds}
+    setting = replace(prepare(case, options.work), **limits)
+    opens = {name: CANDIDATES[name] for name in options.candidate or CANDIDATES}
     figures: list[Figure] = []
     for size in options.batch or case.batches:
-        setting = Setting(prepared, size, options.threads, "cpu", options.compile_seconds)
-        figures += at_batch(setting, opens, options)
-    if any("int8" in name for name in names):
-        figures += int8_gate(prepared, options.threads)
-    program = prepared.bundle.default_program().name
-    return finish(f"peers-{case.name}", figures, options, model=case.name, program=program)
+        figures += at_batch(replace(setting, size=size), opens, options)
+    if any("int8" in name for name in opens):
+        figures += int8_gate(setting)
+    setup = {"model": case.name, "program": setting.program.name}
+    return finish(f"peers-{case.name}", figures, options, **setup)
 
 
 def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) -> list[Figure]:
@@ -91,15 +80,12 @@ def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) ->
     if not runners:
         return figures
     count = steps_of_a_round(runners, options.seconds)
-    seconds = interleave(
-        {name: partial(runner.steps, count) for name, runner in runners.items()},
-        rounds=options.rounds,
-    )
+    turns = {name: partial(runner.steps, count) for name, runner in runners.items()}
+    seconds = interleave(turns, rounds=options.rounds)
     figures += timed({f"{title}: {n}": s for n, s in seconds.items()}, "ms/step", 1e3 / count)
-    compared = comparisons(setting.prepared.case.name, setting.size, seconds)
+    compared = comparisons(setting.case.name, setting.size, seconds)
     figures += compared
-    reached = all(not f.limit or f.verdict == "pass" for f in compared)
-    if options.profile or not reached:
+    if options.profile or any(figure.limit and figure.verdict != "pass" for figure in compared):
         figures += profiles(setting)
     return figures
 
@@ -107,7 +93,7 @@ def at_batch(setting: Setting, opens: Mapping[str, Open], options: Namespace) ->
 def opened(setting: Setting, opens: Mapping[str, Open]) -> tuple[dict[str, Runner], list[Figure]]:
     """Open the candidates that work here and land where PyTorch does; figures say how near."""
     title = f"batch {setting.size}"
-    batch = reference(setting.prepared).batch(setting.program, setting.size)
+    batch = reference(setting).batch(setting.program, setting.size)
     exact = SingleSteps(batch, setting.spec, setting.program, setting.size)
     runners, figures = {}, []
     for name, open_one in opens.items():
@@ -117,14 +103,14 @@ def opened(setting: Setting, opens: Mapping[str, Open]) -> tuple[dict[str, Runne
         except Unavailable as reason:
             figures.append(Figure(f"{title}: {name}", [], absent=str(reason)))
             continue
-        limit = tolerance(name, setting.prepared)
+        limit = tolerance(name, setting)
         own = limit if name.startswith("difftool") else None  # a peer's failure is not ours
         figures.append(Figure(f"{title}: {name}, error", [error], at_most=own))
         if error <= limit:
             runners[name] = runner
-            continue
-        absent = f"INVALID: {error:.2g} from PyTorch"
-        figures.append(Figure(f"{title}: {name}", [], absent=absent))
+        else:
+            absent = f"INVALID: {error:.2g} from PyTorch"
+            figures.append(Figure(f"{title}: {name}", [], absent=absent))
     return runners, figures
 
 
@@ -142,6 +128,7 @@ def comparisons(
 
     `has` are the instructions of the CPU, by default of this one.
     """
+    has = instructions() if has is None else has
     known = dict(seconds)
     for name, group in ((FASTEST, FP32_PEERS), (FASTEST_INT8, INT8)):
         if rivals := [seconds[rival] for rival in group if rival in seconds]:
@@ -149,44 +136,37 @@ def comparisons(
     pairs = [(OURS, FASTEST), (PIPELINE, OURS), *((EAGER, n) for n in (OURS, BF16, FASTEST_INT8))]
     figures = []
     for above, below in pairs:
-        at_most, at_least = LIMITS.get((model, size, above, below), (None, None))
-        measured, limited = above in known and below in known, bool(at_most or at_least)
-        if not measured and not limited:
-            continue
-        why = _not_judged(below, instructions() if has is None else has)
-        values = ratios(known[above], known[below]) if measured else []
-        figure = Figure(
-            f"batch {size}: {above} / {below}", values, at_most=at_most, at_least=at_least
-        )
-        if not measured:
-            figure = replace(figure, absent=why or "not measured")
-        elif limited:
-            figure = replace(figure, unjudged=why)
-        figures.append(figure)
+        name, limit = f"batch {size}: {above} / {below}", LIMITS.get((model, size, above, below))
+        needed = NEEDS.get(below) if limit else None
+        why = "" if needed in (None, *has) else f"not judged: this CPU has no {needed}"
+        if above in known and below in known:
+            values = ratios(known[above], known[below])
+            figures.append(Figure(name, values, unjudged=why, **(limit or {})))
+        elif limit:
+            figures.append(Figure(name, [], absent=why or "not measured", **limit))
     return figures
 
 
-def int8_gate(prepared: Prepared, threads: int | None) -> list[Figure]:
+def int8_gate(setting: Setting) -> list[Figure]:
     """Measure the error of int8 over the default program, held to the bundle's own bound.
 
     That bound speaks of this program: fewer steps are larger ones, and so are their errors.
     """
     name = "int8 over the default program, error"
     try:
-        bundle = quantized(prepared)
+        bundle = quantized(setting)
     except Unavailable as reason:
         return [Figure(name, [], absent=str(reason))]
-    backend = open_backend(bundle, None, threads=threads, precision="int8")
-    found = compare(backend, reference(prepared), bundle.default_program(), prepared.spec, 1)
-    limit = tolerance("int8", prepared)
-    return [Figure(name, [found.step_error], at_most=limit)]
+    backend = open_backend(bundle, None, threads=setting.threads, precision="int8")
+    found = compare(backend, reference(setting), setting.program, setting.spec, 1)
+    return [Figure(name, [found.step_error], at_most=tolerance("int8", setting))]
 
 
 def profiles(setting: Setting) -> list[Figure]:
     """Say where a step's time goes on ONNX Runtime, in fp32 and, if there is one, in int8."""
     bundles = {"fp32": setting.bundle}
     with contextlib.suppress(Unavailable):
-        bundles["int8"] = quantized(setting.prepared)
+        bundles["int8"] = quantized(setting)
     figures = []
     for precision, bundle in bundles.items():
         found = profile(bundle, precision, setting.size, steps=5, threads=setting.threads)
@@ -195,13 +175,6 @@ def profiles(setting: Setting) -> list[Figure]:
         shares = {f"{title}, {kind}: {ms / whole:.0%}": [ms] for kind, ms in found.items()}
         figures += timed(shares, "ms/step")
     return figures
-
-
-def _not_judged(candidate: str, has: Sequence[str]) -> str:
-    """Why no limit holds for a candidate on a CPU; empty if it does."""
-    needed = NEEDS.get(candidate)
-    missing = needed is not None and needed not in has
-    return f"not judged: this CPU has no {needed}" if missing else ""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether the ratios of the committed results are still reached, in a short run.
+"""Check in a short run that the ratios of the committed results are still reached.
 
 Ratios, not times: they depend little on the machine, so this says something on another one, too.
 """
@@ -11,16 +11,17 @@ import step_overhead
 import torch
 import toy
 from common.machine import ROOT
-from common.report import RESULTS, Figure, finish, parser, read_record
+from common.report import RESULTS, Figure, finish, parser
 
 import difftool
+from difftool.files import read_json
 
 TOLERANCE = 1.15  # times worse than committed
 MODEL = "ddpm-mnist"
 
 
 def main() -> int:
-    options = parser(__doc__, rounds=5, threads=True, work=True).parse_args()
+    options = parser(__doc__, "out", "threads", "work", rounds=5).parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     model = difftool.load(MODEL, threads=options.threads)
@@ -39,9 +40,9 @@ def main() -> int:
 
 def committed(benchmark: str, name: str, folder: Path = RESULTS) -> float | None:
     """Look up the median of a figure in the committed results; None if there is none."""
-    record = read_record(folder / f"{benchmark}.json") or {"figures": []}
-    medians = {figure["name"]: figure["median"] for figure in record["figures"]}
-    return medians.get(name)
+    path = folder / f"{benchmark}.json"
+    figures = read_json(path)["figures"] if path.is_file() else []
+    return next((figure["median"] for figure in figures if figure["name"] == name), None)
 
 
 def held(figures: Iterable[Figure], name: str, before: float | None, *, lower: bool) -> Figure:

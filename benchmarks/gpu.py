@@ -1,4 +1,4 @@
-"""What a sampling step takes on a GPU, next to everything else that runs the same network there.
+"""Measure a sampling step on a GPU, here and in all else that runs the same network there.
 
 First every backend must land where PyTorch lands in float32; then all take turns. A library that is
 missing, and what there was no time for, is a row that says so. Exits 4 if there is no GPU.

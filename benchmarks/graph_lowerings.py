@@ -1,4 +1,4 @@
-"""Which lowerings of the step graph's operators run fastest, on the runtimes that are installed.
+"""Measure which lowerings of the step graph's operators run fastest, on all installed runtimes.
 
 Each network's step graph is exported in the chosen lowerings, as PyTorch's exporter has it on its
 own, and in the chosen ones but for one. All take turns in one process; a ratio above 1 is slower
@@ -12,13 +12,15 @@ saves of what it made of it.
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from common import inside_torch
+from common import inside_torch, sessions
 from common.inside import Column
+from common.inside_torch import CHOSEN
 from common.lowerings import (
     affine_by_mul_and_add,
     norm_by_layer_norm,
@@ -26,13 +28,12 @@ from common.lowerings import (
     upsampling_by_transposed_conv,
 )
 from common.models import CASES, untrained
+from common.parity import relative_error
 from common.report import Figure, finish, parser, timed
-from common.sessions import options as session_options
-from common.sessions import session
 from common.timing import interleave, ratios, repeated
-from onnxruntime import GraphOptimizationLevel, SessionOptions
+from onnxruntime import GraphOptimizationLevel
 
-from difftool.export.lowerings import CHOSEN, Lowerings
+from difftool.train import Checkpoint, load_checkpoint
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], list[np.ndarray]]
@@ -53,27 +54,25 @@ GROUP_NORMS = {
     "affine map by Mul and Add": affine_by_mul_and_add,
 }
 
-NETWORKS: Mapping[str, Callable[[Path], Path]] = {
-    "ddpm-mnist": CASES["ddpm-mnist"].checkpoint,
-    "cifar10": CASES["cifar10"].checkpoint,
-    "ncsnv2": untrained("ncsnv2-cifar10", (3, 32, 32), channels=32),
-    "toy": untrained("toy", (2,)),
+NETWORKS: Mapping[str, tuple[Callable[[Path], Path], Sequence[int]]] = {  # and their batches
+    "ddpm-mnist": (CASES["ddpm-mnist"].checkpoint, (1, 16)),
+    "cifar10": (CASES["cifar10"].checkpoint, (1, 4)),
+    "ncsnv2": (partial(untrained, "ncsnv2-cifar10", (3, 32, 32), channels=32), (1,)),
+    "toy": (partial(untrained, "toy", (2,)), (1024,)),
 }
-BATCHES = {"ddpm-mnist": (1, 16), "cifar10": (1, 4), "ncsnv2": (1,), "toy": (1024,)}
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=15, work=True)
+    arguments = parser(__doc__, "out", "work", rounds=15)
     arguments.add_argument("--network", choices=NETWORKS, action="append", help="all by default")
     arguments.add_argument("--threads", type=int, default=1)
     options = arguments.parse_args()
-
     figures: list[Figure] = []
     for name in options.network or NETWORKS:
-        work = options.work / "lowerings"
-        loaded = inside_torch.load_checkpoint(NETWORKS[name](work / name))
+        (find, batches), work = NETWORKS[name], options.work / "lowerings"
+        loaded = load_checkpoint(find(work / name))
         graphs = export_all(loaded, work / f"{name}-graphs")
-        for batch in BATCHES[name]:
+        for batch in batches:
             for runtime, runs in opened(graphs, inputs(loaded, batch), options.threads).items():
                 label = f"{name}, batch {batch}, {runtime}"
                 figures += compare(label, runs, options.threads, options.rounds)
@@ -81,13 +80,14 @@ def main() -> int:
     return finish("graph_lowerings", figures, options)
 
 
-def export_all(loaded: inside_torch.Checkpoint, folder: Path) -> dict[str, Path]:
+def export_all(loaded: Checkpoint, folder: Path) -> dict[str, Path]:
     """Export the step graph in each lowering that its network has a use for, by name."""
     folder.mkdir(parents=True, exist_ok=True)
     module = inside_torch.StepModule(loaded.network, loaded.spec)
 
-    def export(name: str, lowerings: Lowerings) -> Path:
+    def export(name: str, translations: Mapping, rewrites: tuple = ()) -> Path:
         path = folder / f"{name}.onnx"
+        lowerings = inside_torch.Lowerings(translations=translations, rewrites=rewrites)
         inside_torch.export_step(module, path, lowerings)
         return path
 
@@ -97,25 +97,22 @@ def export_all(loaded: inside_torch.Checkpoint, folder: Path) -> dict[str, Path]
         found[name] = folder / f"{name.replace(' ', '_')}.onnx"
         ir.save(model, found[name])
 
-    own = export("own", Lowerings(translations={}, rewrites=()))
-    chosen = export("chosen", CHOSEN)
+    own, chosen = export("own", {}), export("chosen", CHOSEN.translations, CHOSEN.rewrites)
     found = {ALL_CHOSEN: chosen, OWN: own}
     operators = {node.op_type for node in ir.load(own).graph}
     for function, mark in EXPORTERS.items():
         if mark in operators:
             kept = {f: t for f, t in CHOSEN.translations.items() if f".{function}." not in str(f)}
-            lowerings = Lowerings(translations=kept, rewrites=CHOSEN.rewrites)
-            found[f"exporter's {mark}"] = export(mark, lowerings)
+            found[f"exporter's {mark}"] = export(mark, kept, CHOSEN.rewrites)
     if any(node.op_type == "BatchNormalization" for node in ir.load(chosen).graph):
-        doubled = export("doubled", Lowerings(translations=CHOSEN.translations, rewrites=()))
-        found["doubled images"] = doubled
+        doubled = found["doubled images"] = export("doubled", CHOSEN.translations)
         rewritten(doubled, "transposed convolution", upsampling_by_transposed_conv)
         for name, rewrite in GROUP_NORMS.items():
             rewritten(chosen, name, rewrite)
     return found
 
 
-def inputs(loaded: inside_torch.Checkpoint, batch: int) -> Arrays:
+def inputs(loaded: Checkpoint, batch: int) -> Arrays:
     """Make inputs of a step in which every term of the row counts."""
     rng = np.random.default_rng(0)
     shape = (batch, *loaded.spec.shape)
@@ -139,26 +136,27 @@ def opened(graphs: Mapping[str, Path], feeds: Arrays, threads: int) -> dict[str,
 
     Without blocked layouts ONNX Runtime is what it is on Arm and in WebAssembly.
     """
-    first = dict(list(graphs.items())[:2])
+    both = {name: graphs[name] for name in (ALL_CHOSEN, OWN)}
+
+    def opened_by(open_one: Callable[..., Run], paths: Mapping[str, Path]) -> dict[str, Run]:
+        return {name: open_one(path, feeds, threads) for name, path in paths.items()}
+
     found = {
-        runtime: {name: in_onnxruntime(path, feeds, threads, off) for name, path in paths.items()}
-        for runtime, paths, off in (
-            ("onnxruntime", graphs, ""),
-            ("without blocks", first, "NchwcTransformer"),
-        )
+        "onnxruntime": opened_by(in_onnxruntime, graphs),
+        "without blocks": opened_by(partial(in_onnxruntime, blocks=False), both),
     }
     if importlib.util.find_spec("openvino"):
-        openvino = {name: in_openvino(path, feeds, threads) for name, path in first.items()}
-        found["openvino"] = openvino
+        found["openvino"] = opened_by(in_openvino, both)
     return found
 
 
-def in_onnxruntime(path: Path, feeds: Arrays, threads: int, off: str) -> Run:
-    """Open a graph in ONNX Runtime, with one of its optimizers off."""
-    settings = session_options(threads)
-    if off:
-        settings.add_session_config_entry("optimization.disable_specified_optimizers", off)
-    graph = session(path, settings)
+def in_onnxruntime(path: Path, feeds: Arrays, threads: int, *, blocks: bool = True) -> Run:
+    """Open a graph in ONNX Runtime, with or without layouts of channels in blocks."""
+    settings = sessions.options(threads)
+    if not blocks:
+        without = "optimization.disable_specified_optimizers"
+        settings.add_session_config_entry(without, "NchwcTransformer")
+    graph = sessions.session(path, settings)
     taken = {node.name: feeds[node.name] for node in graph.get_inputs()}
     return lambda: graph.run(None, taken)
 
@@ -177,7 +175,7 @@ def in_openvino(path: Path, feeds: Arrays, threads: int) -> Run:
 def compare(label: str, runs: Mapping[str, Run], threads: int, rounds: int) -> list[Figure]:
     """Compare all lowerings with the chosen ones: first what they give, then their times."""
     expected = runs[ALL_CHOSEN]()
-    worst = max(difference(run(), expected) for run in runs.values())
+    worst = max(max(map(relative_error, run(), expected)) for run in runs.values())
     begin = time.perf_counter()
     runs[ALL_CHOSEN]()
     calls = max(1, round(ROUND_SECONDS / (time.perf_counter() - begin)))
@@ -187,38 +185,28 @@ def compare(label: str, runs: Mapping[str, Run], threads: int, rounds: int) -> l
     seconds = interleave(repeats, rounds=rounds, clock=clock)
     base = seconds[ALL_CHOSEN]
     limit = BEST if label.endswith("onnxruntime") else None
-    others = [lowering for lowering in seconds if lowering != ALL_CHOSEN]
     return [
         Figure(f"{label}: difference", [worst], at_most=AGREEMENT_LIMIT),
         *timed({f"{label}: {ALL_CHOSEN}": base}, "ms", 1e3 / calls),
         *(
-            Figure(f"{label}: {name} / chosen", ratios(seconds[name], base), at_least=limit)
-            for name in others
+            Figure(f"{label}: {name} / chosen", ratios(found, base), at_least=limit)
+            for name, found in seconds.items()
+            if name != ALL_CHOSEN
         ),
     ]
-
-
-def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Measure the largest of all outputs, of the largest number in the same output."""
-    pairs = zip(found, expected, strict=True)
-    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1)) for a, b in pairs)
 
 
 def starts(name: str, path: Path, rounds: int) -> list[Figure]:
     """Time the opening of a session of the graph, and of ONNX Runtime's optimized copy of it."""
     copy = path.with_name("optimized.onnx")
-    saving = session_options(1)
+    saving = sessions.options(1)
     saving.optimized_model_filepath = str(copy)
-    session(path, saving)
-    as_it_is = session_options(1)
+    sessions.session(path, saving)
+    as_it_is = sessions.options(1)
     as_it_is.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-
-    def opening(file: Path, options: SessionOptions) -> Callable[[], object]:
-        return lambda: session(file, options)
-
     candidates = {
-        f"{name}: session of the step graph": opening(path, session_options(1)),
-        f"{name}: session of the copy": opening(copy, as_it_is),
+        f"{name}: session of the step graph": partial(sessions.session, path, sessions.options(1)),
+        f"{name}: session of the copy": partial(sessions.session, copy, as_it_is),
     }
     seconds = interleave(candidates, rounds=rounds, clock=time.process_time)
     return timed(seconds, "ms", 1e3)

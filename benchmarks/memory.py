@@ -1,4 +1,4 @@
-"""Peak memory of `difftool sample -n 1`, for the shipped models."""
+"""Measure the peak memory of `difftool sample -n 1`, for the shipped models."""
 
 import sys
 import tempfile
@@ -12,7 +12,7 @@ LIMIT = 250  # MB
 
 
 def main() -> int:
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, "out")
     arguments.add_argument("models", nargs="*", default=MODELS, help="names, or folders of bundles")
     options = arguments.parse_args()
     figures = [
@@ -27,7 +27,7 @@ def peak(model: str) -> float:
     difftool = Path(sys.executable).with_name("difftool")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "sample.npy"
-        return run([difftool, "sample", model, "-n", "1", "--out", out]).peak / 1e6
+        return run([difftool, "sample", model, "-n", "1", "--out", out]) / 1e6
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write every page that shows figures anew, from the committed results. Nothing is measured.
+"""Write every page that shows figures from the committed results; nothing is measured.
 
 These are the pages in benchmarks/results, docs/benchmarks.md, docs/quality.md with its plot, and
 the table in README.md.
@@ -9,18 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common import peers_page, samplers_page
-from common.inside import open_extractor, write_atomic
 from common.machine import ROOT
 from common.markdown import figures_page, with_block
-from common.report import RESULTS, parser, read_record
+from common.report import RESULTS, parser
 from common.sampler_cells import KEPT, SEED, Measured, N, Record, Setup, collect, read_records
 from gpu.page import page as gpu_page
+
+from difftool.evaluate import open_extractor
+from difftool.files import read_json, write_atomic
 
 QUALITY = ROOT / "docs/quality.md"
 
 
 def main() -> int:
-    parser(__doc__, out=False).parse_args()
+    parser(__doc__).parse_args()
     for path in write_pages():
         print(f"wrote {path.relative_to(ROOT)}")
     return 0
@@ -37,14 +39,13 @@ def write_pages() -> list[Path]:
             write_atomic(path, text.encode())
             changed.append(path)
     if QUALITY in changed:
-        models, real = _samplers()
-        samplers_page.plot(models, real, QUALITY.parent / samplers_page.IMAGE)
+        samplers_page.plot(*_samplers(), QUALITY.parent / samplers_page.IMAGE)
     return changed
 
 
 def pages() -> Iterator[tuple[Path, str]]:
     """Give every page and what it should say."""
-    records = {path.stem: read_record(path) for path in sorted(RESULTS.glob("*.json"))}
+    records = {path.stem: read_json(path) for path in sorted(RESULTS.glob("*.json"))}
     records.pop(KEPT.stem, None)
     for name, record in records.items():
         write = gpu_page if name == "gpu" else figures_page

@@ -1,4 +1,4 @@
-"""How good samples are that a sampler draws with few network evaluations.
+"""Measure how good the samples are that a sampler draws with few network evaluations.
 
     python benchmarks/samplers.py                      # measure every cell that is missing
     python benchmarks/samplers.py --only ncsn-mnist --nfe 10 20 --sampler ddim
@@ -16,70 +16,58 @@ import sys
 import time
 from pathlib import Path
 
-from common.inside import Extractor, ImageFigures, View, compare_images, open_extractor
-from common.mnist import FOLDER, HELD_OUT, channels_last, load_mnist
+from common import sampler_cells
+from common.mnist import Pixels, channels_last, load_mnist, unseen
 from common.report import parser
-from common.sampler_cells import (
-    GRID,
-    KEPT,
-    NFE,
-    REAL,
-    SEED,
-    Cell,
-    N,
-    Record,
-    Setup,
-    alone,
-    cells,
-    find,
-    keep,
-    model_key,
-    read_records,
-    real_key,
-)
+from common.sampler_cells import GRID, KEPT, NFE, Cell, Record, find, keep, read_records
 from pages import write_pages
 
 import difftool
-from difftool import to_uint8
+from difftool.evaluate import Evaluator, open_extractor
+from difftool.files import locked
 
 
 def main() -> int:
     options = parse()
     extractor = open_extractor("mnist", threads=1)
-    setup = Setup(options.n, options.seed, extractor.sha256)
-    test = extractor.view(channels_last(load_mnist(options.data, "test").images))
-    measure_real(options, setup, extractor, test)
+    setup = sampler_cells.Setup(options.n, options.seed, extractor.sha256)
+    test = channels_last(load_mnist(options.data, "test").values)
+    evaluator = Evaluator(test.shape[1:], test, extractor=extractor)
+    key = sampler_cells.key_of(setup)
+    if find(read_records(options.results), key) is None:
+        figures = compared(evaluator, unseen(options.data, setup.n))
+        with locked(options.results.parent, wait=True):
+            keep(options.results, {"model": sampler_cells.REAL, **key, **figures})
+    evaluator.evaluate(test[: setup.n])  # no cell's time has that of looking at the test set in it
     models = {name: difftool.load(name, threads=1) for name in options.only}
     for cell in chosen(options.only, options.nfe, options.sampler):
         model = models[cell.model]
         program = cell.program(model.spec)
-        key = model_key(model.bundle, program, setup)
+        key = sampler_cells.key_of(setup, model.bundle, program)
         if find(read_records(options.results), key) is not None:
             continue
         begin = time.perf_counter()
         samples = model.sample(program, n=setup.n, seed=setup.seed)
-        figures = compare_images(extractor.view(to_uint8(samples, model.spec)), test)
-        seconds = time.perf_counter() - begin
+        figures = compared(evaluator, difftool.to_uint8(samples, model.spec))
+        seconds = round(time.perf_counter() - begin, 1)
         labels = {"model": cell.model, "sampler": cell.line.label, "nfe": len(program)}
-        with alone(options.results):
-            record = {**labels, **key, **flat(figures), "seconds": round(seconds, 1)}
-            keep(options.results, record)
+        with locked(options.results.parent, wait=True):
+            keep(options.results, {**labels, **key, **figures, "seconds": seconds})
             if options.results == KEPT:
                 write_pages()
-        said = f"{figures.frechet_distance:.3f} ({seconds:.0f} s)"
+        said = f"{figures['frechet_distance']:.3f} ({seconds:.0f} s)"
         print(f"{cell.model} {cell.line.label} {cell.nfe}: {said}", flush=True)
     return 0
 
 
 def parse() -> argparse.Namespace:
-    arguments = parser(__doc__, out=False)
-    arguments.add_argument("--data", type=Path, default=FOLDER)
+    arguments = parser(__doc__, "data")
     arguments.add_argument("--results", type=Path, default=KEPT, metavar="FILE.json")
     arguments.add_argument("--only", nargs="+", choices=list(GRID), default=list(GRID))
     arguments.add_argument("--nfe", nargs="+", type=int, choices=NFE, default=list(NFE))
     arguments.add_argument("--sampler", nargs="+", metavar="LABEL", help="lines of the table")
-    arguments.add_argument("-n", type=int, default=N)
-    arguments.add_argument("--seed", type=int, default=SEED)
+    arguments.add_argument("-n", type=int, default=sampler_cells.N)
+    arguments.add_argument("--seed", type=int, default=sampler_cells.SEED)
     return arguments.parse_args()
 
 
@@ -88,27 +76,15 @@ def chosen(models: list[str], nfe: list[int], labels: list[str] | None) -> list[
     found = [
         cell
         for model in models
-        for cell in cells(model)
+        for cell in sampler_cells.cells(model)
         if cell.nfe in nfe and (labels is None or cell.line.label in labels)
     ]
     return sorted(found, key=lambda cell: cell.nfe)
 
 
-def measure_real(
-    options: argparse.Namespace, setup: Setup, extractor: Extractor, test: View
-) -> None:
-    """Measure as many real images as there are samples, which the extractor has not seen."""
-    key = real_key(setup)
-    if find(read_records(options.results), key) is None:
-        images = load_mnist(options.data, "train").images[-HELD_OUT:][: setup.n]
-        figures = compare_images(extractor.view(channels_last(images)), test)
-        with alone(options.results):
-            keep(options.results, {"model": REAL, **key, **flat(figures)})
-
-
-def flat(figures: ImageFigures) -> Record:
-    """Give the figures of a record."""
-    assert figures.classes is not None
+def compared(evaluator: Evaluator, images: Pixels) -> Record:
+    """Compare images with the test set, and give the figures of a record."""
+    figures = evaluator.evaluate(images).figures
     return {
         "frechet_distance": figures.frechet_distance,
         "kernel_distance": figures.kernel_distance,

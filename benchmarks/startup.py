@@ -1,23 +1,23 @@
-"""How fast `difftool` starts, how little it needs, and how soon its first image is there.
+"""Measure how fast `difftool` starts, how little it needs, and how soon its first image is there.
 
 With --install starts are measured in a new environment that holds `difftool[cpu]` alone; only then
 its size is judged, and that `difftool.load` works there, without torch.
 """
 
-import importlib.metadata
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import Distribution, PackageNotFoundError
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 from common.machine import ROOT
 from common.process import run
 from common.report import Figure, finish, parser, timed
-from common.timing import differences, interleave, ratios
+from common.timing import interleave, ratios
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 HELP_LIMIT, IMPORT_LIMIT, SIZE_LIMIT = 0.3, 0.25, 250  # seconds, seconds, MB
 COLD_LIMIT = 5.0  # times as long through diffusers
@@ -25,16 +25,7 @@ STEPS = 10  # of the first image
 BASE = "import numpy, onnxruntime"
 WITHOUT_TORCH = "import difftool, sys; difftool.load; assert 'torch' not in sys.modules"
 
-# Writes a pipeline of the shipped DDPM to a folder, and draws one image from such a folder.
-SAVE = """
-import sys
-from diffusers.utils import logging
-logging.disable_progress_bar()
-sys.path.insert(0, sys.argv[1])
-from common.in_diffusers import pipeline
-from difftool.networks.trained import load_checkpoint
-pipeline(load_checkpoint(sys.argv[2])).save_pretrained(sys.argv[3])
-"""
+# Draws one image from the folder of a pipeline.
 DRAW = """
 import sys
 from diffusers import DDPMPipeline
@@ -47,7 +38,7 @@ pipe(batch_size=1, num_inference_steps=int(sys.argv[2])).images[0].save(sys.argv
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=15)
+    arguments = parser(__doc__, "out", rounds=15)
     arguments.add_argument("--cold-rounds", type=int, default=5, help="of the first image")
     arguments.add_argument("--install", action="store_true", help="measure a new environment")
     options = arguments.parse_args()
@@ -70,22 +61,25 @@ def in_new_environment(rounds: int) -> list[Figure]:
         run([python, "-m", "pip", "install", "-q", "-c", constraints, f"{ROOT}[cpu]"])
         run([python, "-c", WITHOUT_TORCH])
         name = "environment with difftool[cpu] alone"
-        size = Figure(name, [megabytes(folder)], unit="MB", at_most=SIZE_LIMIT)
+        files = [
+            path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink()
+        ]
+        megabytes = sum(path.stat().st_size for path in files) / 1e6
+        size = Figure(name, [megabytes], unit="MB", at_most=SIZE_LIMIT)
         return [*start_times(python, rounds), size]
 
 
 def start_times(python: Path, rounds: int) -> list[Figure]:
     """Measure the seconds that whole processes take."""
     difftool = python.with_name("difftool")
-    seconds = interleave(
-        {
-            "help": lambda: run([difftool, "--help"]),
-            "base": lambda: run([python, "-c", BASE]),
-            "runtime": lambda: run([python, "-c", f"{BASE}; import difftool.runtime"]),
-        },
-        rounds=rounds,
-    )
-    above = differences(seconds["runtime"], seconds["base"])
+    commands = {
+        "help": [difftool, "--help"],
+        "base": [python, "-c", BASE],
+        "runtime": [python, "-c", f"{BASE}; import difftool.runtime"],
+    }
+    turns = {name: partial(run, command) for name, command in commands.items()}
+    seconds = interleave(turns, rounds=rounds)
+    above = [both - base for both, base in zip(seconds["runtime"], seconds["base"], strict=True)]
     return [
         Figure("difftool --help", seconds["help"], unit="s", at_most=HELP_LIMIT),
         Figure(BASE, seconds["base"], unit="s"),
@@ -103,11 +97,10 @@ def cold_starts(python: Path, rounds: int) -> list[Figure]:
         folder = Path(name)
         image, theirs = folder / "image.png", folder / "pipeline"
         sample = [python.with_name("difftool"), "sample", "-n", "1", "--steps", str(STEPS)]
-        candidates = {"difftool": lambda: run([*sample, "--force", "--out", image])}
+        candidates = {"difftool": partial(run, [*sample, "--force", "--out", image])}
         if size is not None:
-            here, checkpoint = Path(__file__).parent, ROOT / "checkpoints/ddpm-mnist"
-            run([python, "-c", SAVE, here, checkpoint, theirs])
-            candidates["diffusers"] = lambda: run([python, "-c", DRAW, theirs, str(STEPS), image])
+            save_pipeline(theirs)
+            candidates["diffusers"] = partial(run, [python, "-c", DRAW, theirs, str(STEPS), image])
         seconds = interleave(candidates, rounds=rounds)
     figures = timed({f"{name}: first image": values for name, values in seconds.items()}, "s")
     if size is None:
@@ -121,23 +114,26 @@ def cold_starts(python: Path, rounds: int) -> list[Figure]:
     ]
 
 
-def megabytes(folder: str) -> float:
-    """Measure the size of all files in a folder."""
-    files = (path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in files) / 1e6
+def save_pipeline(folder: Path) -> None:
+    """Write diffusers' pipeline of the shipped DDPM."""
+    from common.in_diffusers import pipeline
+
+    from difftool.train import load_checkpoint
+
+    pipeline(load_checkpoint(ROOT / "checkpoints/ddpm-mnist")).save_pretrained(folder)
 
 
 def installed_megabytes(names: Sequence[str]) -> float | None:
     """Sum the MB of packages and of all that they require; None if one of them is missing."""
-    found: dict[str, Distribution] = {}
+    found: dict[str, metadata.Distribution] = {}
     waiting = list(names)
     while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        name = canonicalize_name(waiting.pop())
         if name in found:
             continue
         try:
-            found[name] = importlib.metadata.distribution(name)
-        except PackageNotFoundError:
+            found[name] = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
             if name in names:
                 return None
             continue  # what another platform needs, say

@@ -1,4 +1,4 @@
-"""What a sampling step costs above the bare network, at batch 1.
+"""Measure what a sampling step costs above the bare network, at batch 1.
 
 Three candidates take turns in one process, with the same threads:
 
@@ -13,20 +13,19 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
-from common.inside import STEP
-from common.inside_torch import load_checkpoint
+from common import sessions
 from common.machine import ROOT
-from common.models import Case, Prepared, Setting
+from common.models import Case, Setting
 from common.operators import step_inputs
 from common.parity import SingleSteps
 from common.peers import onnxruntime_plain
 from common.report import Figure, finish, parser, timed
-from common.sessions import options as session_options
-from common.sessions import session
 from common.timing import Turn, interleave, ratios, repeated
 
 import difftool
 from difftool import Model
+from difftool.bundle import STEP
+from difftool.train import load_checkpoint
 
 TO_NETWORK, TO_GRAPH = "loop / bare network", "loop / bare step graph"
 RATIO_LIMIT = 1.05
@@ -34,12 +33,11 @@ AGREEMENT_LIMIT = 1e-4  # of the state's scale; a time only counts for the same 
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=20, threads=True)
+    arguments = parser(__doc__, "out", "threads", rounds=20)
     arguments.add_argument("--model", default="ddpm-mnist", help="name, or folder of a bundle")
     arguments.add_argument("--checkpoint", type=Path, help="where it came from")
     arguments.add_argument("--steps", type=int, default=250, help="in each round")
     options = arguments.parse_args()
-
     checkpoint = options.checkpoint or ROOT / "checkpoints" / options.model
     model = difftool.load(options.model, threads=options.threads)
     figures = measure(model, checkpoint, options.threads, options.rounds, options.steps)
@@ -54,9 +52,9 @@ def measure(
     program = model.default_program()
     with tempfile.TemporaryDirectory() as folder:
         case = Case(checkpoint.name, lambda work: checkpoint)
-        prepared = Prepared(case, load_checkpoint(checkpoint), model.bundle, Path(folder))
-        network = onnxruntime_plain(Setting(prepared, 1, threads))
-    graph = session(model.bundle.file(STEP), session_options(threads))
+        loaded, place = load_checkpoint(checkpoint), Path(folder)
+        network = onnxruntime_plain(Setting(case, loaded, model.bundle, place, threads=threads))
+    graph = sessions.session(model.bundle.file(STEP), sessions.options(threads))
     inputs = step_inputs(graph, model.bundle, 1)
     bare = SingleSteps(network.batch, model.spec, program, 1)
     difference = bare.error(model.backend.batch(program, 1))
@@ -78,7 +76,7 @@ def measure(
 
 
 def sampling(model: Model, steps: int) -> Turn:
-    """Make what goes on by `steps` in the loop of `Model.sample`, sample after sample."""
+    """Make a turn of `steps` in the loop of `Model.sample`, which goes on sample after sample."""
     program = model.default_program()
     runs = (model.stream(program, n=1, first_sample=i) for i in itertools.count())
     states = itertools.chain.from_iterable(runs)

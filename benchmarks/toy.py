@@ -1,4 +1,4 @@
-"""Annealed Langevin dynamics of points in the plane, next to the loop that one writes in PyTorch.
+"""Measure annealed Langevin dynamics of points in the plane, here and as a loop in PyTorch.
 
 The network is the small MLP of the preset `toy`, with random weights; 10,000 points take 1000 steps
 (Song and Ermon 2019, figure 3 c). Both have the same threads. That they compute the same is
@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common.inside import noise
-from common.inside_torch import Checkpoint, export, load_checkpoint
 from common.models import untrained
 from common.operators import profile
 from common.parity import relative_error
@@ -21,6 +19,9 @@ from common.timing import interleave, ratios
 from torch import Tensor
 
 from difftool import Model, Program, load, samplers
+from difftool.export import export
+from difftool.runtime import Draws
+from difftool.train import Checkpoint, load_checkpoint
 
 RATIO = "torch loop / difftool"
 LIMIT = 5.0
@@ -31,7 +32,7 @@ Normal = Callable[[int], Tensor]  # of a draw's index; [N, 2]
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=5, threads=True, work=True)
+    arguments = parser(__doc__, "out", "threads", "work", rounds=5)
     arguments.add_argument("--points", type=int, default=10_000)
     arguments.add_argument("--steps", type=int, default=1000)
     arguments.add_argument("--backend", help="this runtime's; its own choice by default")
@@ -51,7 +52,7 @@ def main() -> int:
 
 def prepare(work: Path, backend: str | None, threads: int | None) -> tuple[Model, Checkpoint]:
     """Open the network in this runtime and in PyTorch; its bundle is exported anew."""
-    checkpoint = untrained("toy", (2,))(work / "toy")
+    checkpoint = untrained("toy", (2,), work / "toy")
     bundle = export(checkpoint, work / "toy/bundle", force=True).path
     return load(bundle, backend=backend, threads=threads), load_checkpoint(checkpoint)
 
@@ -61,19 +62,17 @@ def compare(source: Checkpoint, model: Model, points: int, steps: int, rounds: i
     program = samplers.annealed_langevin(
         model.spec, steps=steps, step_size=STEP_SIZE, convention="paper", denoise=False
     )
-    candidates = {
-        "difftool": lambda: model.sample(program, n=points),
-        "torch loop": lambda: torch_loop(
-            source, program, points, lambda draw: torch.randn(points, 2)
-        ),
-    }
+
+    def loop() -> Tensor:
+        return torch_loop(source, program, points, lambda draw: torch.randn(points, 2))
+
+    candidates = {"difftool": lambda: model.sample(program, n=points), "torch loop": loop}
     seconds = interleave(candidates, rounds=rounds)
-    ratio = ratios(seconds["torch loop"], seconds["difftool"])
     difference = disagreement(source, model, program)
     return [
         Figure("difference on the same noise", [difference], at_most=AGREEMENT_LIMIT),
         *timed(seconds, "s"),
-        Figure(RATIO, ratio, at_least=LIMIT),
+        Figure(RATIO, ratios(seconds["torch loop"], seconds["difftool"]), at_least=LIMIT),
     ]
 
 
@@ -91,9 +90,8 @@ def torch_loop(source: Checkpoint, program: Program, points: int, normal: Normal
         for _ in range(len(program) // len(sigmas)):
             draw += 1
             output = network(x / spread, network.condition(cond))
-            denoised = (
-                spec.sigma_data / spread
-            ) ** 2 * x + sigma * spec.sigma_data / spread * output
+            skip, out = (spec.sigma_data / spread) ** 2, sigma * spec.sigma_data / spread
+            denoised = skip * x + out * output
             score = (denoised - x) / sigma**2
             x = x + alpha / 2 * score + alpha**0.5 * normal(draw)
     return x
@@ -102,12 +100,10 @@ def torch_loop(source: Checkpoint, program: Program, points: int, normal: Normal
 def disagreement(source: Checkpoint, model: Model, program: Program, points: int = 64) -> float:
     """Measure how far apart the two end from the same noise, of the largest coordinate."""
 
-    def same(draw: int) -> Tensor:
-        return torch.from_numpy(noise.normal(0, draw, np.arange(points), model.spec.shape))
-
+    draws = Draws(0, np.arange(points), model.spec.shape)
     ours = model.sample(program, n=points, seed=0)
-    theirs = torch_loop(source, program, points, same).numpy()
-    return relative_error(ours, theirs)
+    theirs = torch_loop(source, program, points, lambda draw: torch.from_numpy(draws.normal(draw)))
+    return relative_error(ours, theirs.numpy())
 
 
 if __name__ == "__main__":

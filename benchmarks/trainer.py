@@ -1,4 +1,4 @@
-"""How much of a bare PyTorch loop's speed the trainer reaches.
+"""Measure how much of a bare PyTorch loop's speed the trainer reaches.
 
 Both have the same network, batch, precision, memory layout and fused Adam, and random images
 in memory. The bare loop is the shortest that trains a DDPM. The trainer adds an average of the
@@ -11,14 +11,11 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from common.inside_torch import preset
+from common.inside_train import Data, TrainState, Window
 from common.report import Figure, finish, parser, timed
-from common.timing import Turn, interleave, ratios
+from common.timing import Turn, interleave, ratios, repeated
 
-from difftool.train.config import apply_overrides
-from difftool.train.data import Data
-from difftool.train.state import TrainState
-from difftool.train.trainer import Window
+from difftool.train import apply_overrides, preset
 
 RATIO_LIMIT = 0.9
 SHAPES = {"digits": (1, 8, 8), "ddpm-mnist-small": (1, 28, 28)}  # of what a preset trains on
@@ -26,7 +23,7 @@ ITEMS, BATCH = 4096, 64
 
 
 def main() -> int:
-    arguments = parser(__doc__, rounds=15)
+    arguments = parser(__doc__, "out", rounds=15)
     arguments.add_argument("presets", nargs="*", default=list(SHAPES), metavar="PRESET")
     arguments.add_argument("--steps", type=int, default=10, help="in each round")
     options = arguments.parse_args()
@@ -53,7 +50,7 @@ def compare(name: str, rounds: int, steps: int) -> list[Figure]:
 
 
 def training(state: TrainState, steps: int) -> Turn:
-    """Make what takes `steps` steps as `train` takes them, and makes a record."""
+    """Make a turn of `steps` steps as `train` takes them, with a record at the end."""
 
     def run() -> None:
         window = Window(state)
@@ -65,7 +62,7 @@ def training(state: TrainState, steps: int) -> Turn:
 
 
 def bare_loop(state: TrainState, steps: int) -> Turn:
-    """Make the same for a copy of the state's network, in plain PyTorch."""
+    """Make a turn of as many steps of a copy of the state's network, in plain PyTorch."""
     network = copy.deepcopy(state.network)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     images = state.data.items
@@ -73,19 +70,18 @@ def bare_loop(state: TrainState, steps: int) -> Turn:
     alpha = torch.tensor(schedule.alpha, dtype=torch.float32).view(-1, 1, 1, 1)
     sigma = torch.tensor(schedule.sigma, dtype=torch.float32).view(-1, 1, 1, 1)
 
-    def run() -> None:
-        for _ in range(steps):
-            x0 = images[torch.randint(len(images), (BATCH,))] / 127.5 - 1
-            timestep = torch.randint(len(schedule), (BATCH,))
-            noise = torch.randn(x0.shape)
-            x = alpha[timestep] * x0 + sigma[timestep] * noise
-            prediction = network(x, network.condition(timestep.float()))
-            loss = F.mse_loss(prediction, noise)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    def step() -> None:
+        x0 = images[torch.randint(len(images), (BATCH,))] / 127.5 - 1
+        timestep = torch.randint(len(schedule), (BATCH,))
+        noise = torch.randn(x0.shape)
+        x = alpha[timestep] * x0 + sigma[timestep] * noise
+        prediction = network(x, network.condition(timestep.float()))
+        loss = F.mse_loss(prediction, noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
-    return run
+    return repeated(step, steps)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pictures of README.md, docs/models.md and docs/tasks.md.
+"""Draw the pictures of README.md, docs/models.md and docs/tasks.md.
 
 python docs/pictures.py
 """
@@ -25,7 +25,7 @@ SCALE = 2  # screen pixels a pixel
 
 
 def draw_grids() -> None:
-    """Each model's first 64 samples of seed 0, and the README's 36 of each side by side."""
+    """Draw each model's first 64 samples of seed 0, and for the README 36 of each side by side."""
     halves = []
     for name in MODELS:
         model = difftool.load(name)
@@ -37,7 +37,7 @@ def draw_grids() -> None:
 
 
 def draw_tasks() -> None:
-    """Nine digits, their upper halves, two fillings, starts from them, and a way between two."""
+    """Draw digits, their upper halves, two fillings, starts from them, and a way between two."""
     model = difftool.load("ddpm-mnist")
     count = 9
     digits = model.sample(n=count, seed=0)
@@ -57,7 +57,7 @@ def draw_tasks() -> None:
 
 
 def draw_curves() -> None:
-    """Each model's training loss against images seen, from the records kept in docs/data."""
+    """Draw each model's training loss by steps, from the records kept in docs/data."""
     figure, axes = pyplot.subplots(1, len(MODELS), figsize=(9, 3), layout="constrained")
     for axis, name in zip(axes, MODELS, strict=True):
         lines = (DOCS / "data" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()

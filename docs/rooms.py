@@ -28,7 +28,7 @@ COLOURS = {"torch": "#fdf0e3", "other": "#e4f3e8", "numpy": "#e3edfb"}
 
 
 def floors() -> list[list[str]]:
-    """The rooms from the top floor down, as the layers of import-linter name them."""
+    """Return the rooms from the top floor down, as the layers of import-linter name them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (layers,) = (
         contract["layers"]
@@ -40,7 +40,7 @@ def floors() -> list[list[str]]:
 
 
 def imports(rooms: list[str]) -> dict[str, set[str]]:
-    """For each room, the rooms that it imports, inside of functions too."""
+    """Return for each room the rooms that it imports, inside of functions too."""
     graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
     found: dict[str, set[str]] = {room: set() for room in rooms}
     for module in graph.modules:
@@ -52,7 +52,7 @@ def imports(rooms: list[str]) -> dict[str, set[str]]:
 
 
 def libraries(room: str) -> tuple[set[str], set[str]]:
-    """The libraries that a room cannot be imported without, and those that it takes on demand."""
+    """Return the libraries that a room is never imported without, and those it takes on demand."""
     needed: set[str] = set()
     every: set[str] = set()
     for file in _files(room):
@@ -63,7 +63,7 @@ def libraries(room: str) -> tuple[set[str], set[str]]:
 
 
 def direct(inner: dict[str, set[str]]) -> list[tuple[str, str]]:
-    """The arrows that say all: an import is left out if a longer way leads there, too."""
+    """Return the arrows: an import is left out if a longer way leads there, too."""
     reached: dict[str, set[str]] = {}
 
     def reach(room: str) -> set[str]:
@@ -80,14 +80,14 @@ def direct(inner: dict[str, set[str]]) -> list[tuple[str, str]]:
 
 
 def purpose(room: str) -> str:
-    """The first sentence of a room's docstring."""
+    """Return the first sentence of a room's docstring."""
     text = ast.get_docstring(ast.parse(_files(room)[0].read_text(encoding="utf-8"))) or ""
     sentence = text.partition("\n\n")[0].replace("\n", " ")
     return min((sentence.partition(mark)[0] for mark in (";", ". ")), key=len).rstrip(".")
 
 
 def draw() -> str:
-    """The picture, as SVG."""
+    """Return the picture, as SVG."""
     rows = floors()
     inner = imports([room for floor in rows for room in floor])
     boxes: dict[str, Box] = {}
@@ -125,13 +125,13 @@ def _room(module: str) -> str:
 
 
 def _files(room: str) -> list[Path]:
-    """A room's files; the first is the one that says what the room is for."""
+    """Return a room's files; the first is the one that says what the room is for."""
     folder = ROOT / "src" / PACKAGE / room
     return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
 
 
 def _libraries(nodes: Iterable[ast.AST]) -> set[str]:
-    """What the import statements among some nodes name, but Python's own library and ours."""
+    """Return what import statements among nodes name, without Python's own library and ours."""
     names: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Import):

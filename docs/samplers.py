@@ -1,4 +1,4 @@
-"""The table of samplers in docs/sampling.md, from their signatures and docstrings.
+"""Write the table of samplers in docs/sampling.md, from their signatures and docstrings.
 
 python docs/samplers.py
 """

@@ -1,9 +1,10 @@
-"""What takes part in a comparison of sampling steps: names, and what is open at one batch."""
+"""The candidates of a comparison of sampling steps: their names, and one that is open."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from common.inside import Batch, DifftoolError
+from difftool import DifftoolError
+from difftool.runtime import Batch
 
 # On a CPU; the three of PyTorch take part on a GPU, too.
 OURS = "difftool fp32"
@@ -17,10 +18,6 @@ FP32_PEERS = (EAGER, COMPILE, *PLAIN[:2])
 
 class Unavailable(DifftoolError):
     """A candidate cannot be measured here; the message says why."""
-
-
-def _nothing() -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -40,13 +37,13 @@ class Runner:
 
     batch: Batch
     steps: Callable[[int], object]
-    begin: Callable[[], None] = _nothing
-    wait: Callable[[], None] = _nothing
-    enter: Callable[[], None] = _nothing
+    begin: Callable[[], object] = lambda: None
+    wait: Callable[[], object] = lambda: None
+    enter: Callable[[], object] = lambda: None
     most: int = 1000
     least: int = 2
     burst: int = 2
-    graphs: Callable[[], str] = field(default=lambda: "off")
+    graphs: Callable[[], str] = lambda: "off"
     free: bool = False
 
     def start(self, count: int = 0) -> None:

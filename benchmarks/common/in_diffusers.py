@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from common.candidates import Runner, Unavailable
-from common.inside import Reference
-from common.inside_torch import Checkpoint, UNet, namer
+from common.inside_torch import UNet, namer
 from common.models import Setting
+from difftool.runtime import Reference
+from difftool.train import Checkpoint
 
 
 def pipeline_runner(setting: Setting, dtype: torch.dtype = torch.float32) -> Runner:
     """Open diffusers' DDPMPipeline, called as its page says."""
-    pipe = pipeline(setting.prepared.checkpoint)
+    pipe = pipeline(setting.checkpoint)
     pipe.to(setting.device)
     pipe.unet.to(dtype)
 
@@ -95,7 +96,7 @@ def unet(source: Checkpoint) -> nn.Module:
 
 
 def _theirs(arguments: dict[str, Any]) -> bool:
-    """Tell whether they have a U-Net of such arguments."""
+    """Tell if they have a U-Net of such arguments."""
     return (
         arguments.get("heads", 1) == 1
         and arguments.get("resample", "conv") == "conv"
@@ -105,7 +106,7 @@ def _theirs(arguments: dict[str, Any]) -> bool:
 
 
 def _state(ours: UNet, name: Callable[[str], str]) -> dict[str, torch.Tensor]:
-    """Our weights by their names, as the importer has them, and each of a fused layer apart."""
+    """Name our weights as theirs, by the importer's names, and split those of fused layers."""
     state = {}
     for kind in ("weight", "bias"):
         parts = getattr(ours.projections, kind).split(ours.projection_sizes)

@@ -1,4 +1,4 @@
-"""Where a benchmark runs. Needs the standard library alone, and nothing of `common`."""
+"""The machine that a benchmark runs on; imports the standard library alone."""
 
 import importlib.metadata
 import os
@@ -47,7 +47,7 @@ def version(package: str) -> str | None:
 
 
 def _cpuinfo(key: str) -> list[str]:
-    """What Linux says of the CPU under a key, once for each core."""
+    """Read what Linux says of the CPU under a key, once for each core."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return [line.partition(":")[2].strip() for line in lines if line.startswith(key)]

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from common.machine import ROOT
-from common.mnist import FOLDER, HELD_OUT, Labelled, load_mnist
-from common.models import onnx_of
+from common.mnist import HELD_OUT, load_mnist
+from common.models import export_plain
 from common.report import parser
 
 SHIPPED = ROOT / "src/difftool/extractors/mnist.onnx"
@@ -28,7 +27,7 @@ _SHIFT = 2  # pixels that training images are moved by at most: strokes count, n
 
 
 class Classifier(nn.Module):
-    """Pixels float32 [N, 1, 28, 28] in 0 .. 1 to logits [N, 10]; 0.12 M parameters."""
+    """A network from pixels float32 [N, 1, 28, 28] in 0 .. 1; it has 0.12 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,64 +40,43 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(0.2)
         self.logits = nn.Linear(FEATURES, 10)
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """The penultimate layer [N, FEATURES]."""
-        return self.hidden(self.convolutions(pixels))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.logits(self.dropout(self.features(pixels)))
-
-
-class Extractor(nn.Module):
-    """What is exported: features [N, FEATURES] and probabilities [N, 10] of pixels."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.classifier.features(pixels)
-        return features, self.classifier.logits(features).softmax(1)
+        """Compute features [N, FEATURES] and probabilities [N, 10], or in training the logits."""
+        features = self.hidden(self.convolutions(pixels))
+        logits = self.logits(self.dropout(features))
+        return features, logits if self.training else logits.softmax(1)
 
 
 def main() -> int:
-    arguments = parser(__doc__, out=False)
-    arguments.add_argument("--data", type=Path, default=FOLDER)
+    arguments = parser(__doc__, "data")
     arguments.add_argument("--out", type=Path, default=SHIPPED, metavar="FILE.onnx")
     options = arguments.parse_args()
     data = load_mnist(options.data, "train")
-    classifier = train(Labelled(*(part[:-HELD_OUT] for part in data)))
+    seen = (torch.from_numpy(part[:-HELD_OUT]) for part in (data.values, data.labels))
+    classifier = train(*seen)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    export(classifier, options.out)
+    inputs = {"pixels": torch.zeros(2, 1, 28, 28)}
+    export_plain(classifier, inputs, ("features", "probabilities"), options.out)
     return 0
 
 
-def train(data: Labelled) -> Classifier:
+def train(images: Tensor, labels: Tensor) -> Classifier:
     """Train a classifier from seed 0; the same for the same data, torch and thread count."""
     torch.manual_seed(0)
-    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     classifier = Classifier()
     steps = _EPOCHS * -(-len(images) // _BATCH)
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=1e-2)
     course = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_LR, total_steps=steps)
     for epoch in range(_EPOCHS):
         for index in torch.randperm(len(images)).split(_BATCH):
-            loss = F.cross_entropy(classifier(_shift(images[index] / 255)), labels[index])
+            _, logits = classifier(_shift(images[index] / 255))
+            loss = F.cross_entropy(logits, labels[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             course.step()
         print(f"trained {epoch + 1} of {_EPOCHS} epochs", file=sys.stderr, flush=True)
-    return classifier.eval()
-
-
-def export(classifier: Classifier, path: Path) -> None:
-    """Write the extractor as one ONNX file with a dynamic batch."""
-    inputs = {"pixels": torch.zeros(2, 1, 28, 28)}
-    program = onnx_of(Extractor(classifier), inputs, ["features", "probabilities"])
-    # Each node carries the stack trace of its line of Python, with the paths of this machine.
-    ClearMetadataAndDocStringPass()(program.model)
-    program.save(str(path), external_data=False)
+    return classifier
 
 
 def _block(channels: int, width: int, *, pool: bool = False) -> list[nn.Module]:
@@ -107,7 +85,7 @@ def _block(channels: int, width: int, *, pool: bool = False) -> list[nn.Module]:
 
 
 def _shift(pixels: Tensor) -> Tensor:
-    """A batch moved by one random whole number of pixels each way; the border is black."""
+    """Move a batch by one random whole number of pixels each way; the border is black."""
     down, right = torch.randint(0, 2 * _SHIFT + 1, (2,)).tolist()
     height, width = pixels.shape[-2:]
     return F.pad(pixels, (_SHIFT,) * 4)[..., down : down + height, right : right + width]

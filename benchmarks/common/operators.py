@@ -1,4 +1,4 @@
-"""Where the time of a step graph goes, operator by operator, as ONNX Runtime itself counts it."""
+"""The time of a step graph, operator by operator, as ONNX Runtime itself counts it."""
 
 import json
 import tempfile
@@ -10,8 +10,11 @@ from statistics import median
 import numpy as np
 from onnxruntime import InferenceSession
 
-from common.inside import Bundle, Conditioner, cpu_options, lay_out_rows, step_name, takes_one_row
+from common.inside import cpu_options, takes_one_row
 from common.sessions import session
+from difftool import Bundle
+from difftool.bundle import step_name
+from difftool.runtime import Preparation
 
 SMALL = 0.01  # of the whole: what takes less is counted together
 
@@ -49,17 +52,16 @@ def by_operator(events: list[Mapping], steps: int) -> dict[str, float]:
 
 def step_inputs(graph: InferenceSession, bundle: Bundle, size: int) -> dict[str, np.ndarray]:
     """Make what a step graph takes, in the middle of the default program."""
-    program, shape = bundle.default_program(), bundle.spec.shape
-    rows = lay_out_rows(program, bundle.spec, size, None)
+    program = bundle.default_program()
+    begin = Preparation(bundle, None)(program, size, None)
     generator = np.random.default_rng(0)
     inputs = {
-        "x": generator.standard_normal((size, *shape), np.float32),
-        "history": np.zeros((program.history, size, *shape), np.float32),
-        "row": rows.first[: 1 if takes_one_row(graph) else size] + len(program) // 2,
-        "noise": generator.standard_normal((size, *shape), np.float32),
-        "table": rows.table.astype(np.float32),
-        "cond_table": Conditioner(bundle).table(rows),
-        "known": np.zeros((size, *shape), np.float32),
-        "mask": np.zeros((size, *shape), np.float32),
+        "x": generator.standard_normal(begin.shape, np.float32),
+        "history": np.zeros((begin.slots, *begin.shape), np.float32),
+        "row": begin.rows.first[: 1 if takes_one_row(graph) else size] + len(program) // 2,
+        "noise": generator.standard_normal(begin.shape, np.float32),
+        "table": begin.rows.table.astype(np.float32),
+        "cond_table": begin.cond_table,
+        **dict.fromkeys(("known", "mask"), np.zeros(begin.shape, np.float32)),
     }
     return {node.name: inputs[node.name] for node in graph.get_inputs()}

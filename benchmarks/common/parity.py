@@ -1,9 +1,9 @@
-"""Whether a candidate computes what PyTorch computes in float32."""
+"""Compare what a candidate computes with what PyTorch computes in float32."""
 
 import numpy as np
 
-from common.inside import Batch, Draws
 from difftool import ModelSpec, Program
+from difftool.runtime import Batch, Draws
 
 ROWS = 8  # that single steps are taken of
 
@@ -20,18 +20,13 @@ class SingleSteps:
         self._spec, self._program = spec, program
         self.draws = Draws(1, np.arange(size), spec.shape)
         rows = np.unique(np.linspace(0, len(program) - 1, ROWS).astype(int)).tolist()
-        self._steps: list[tuple[int, Floats, Floats, Floats]] = []
-        for row in rows:
-            x, drawn = self.state(row), self.draws.normal(row + 1)
-            self._steps.append((row, x, drawn, _step(reference, x, row, drawn)))
+        self._given = [(row, self.state(row), self.draws.normal(row + 1)) for row in rows]
+        self._expected = [_step(reference, *given) for given in self._given]
 
     def error(self, batch: Batch) -> float:
         """Give the largest |difference| of x over the largest |x| after any step; NaN stays."""
-        errors = [
-            relative_error(_step(batch, x, row, drawn), expected)
-            for row, x, drawn, expected in self._steps
-        ]
-        return float(np.max(errors))
+        found = (_step(batch, *given) for given in self._given)
+        return float(np.max([*map(relative_error, found, self._expected)]))
 
     def state(self, row: int) -> Floats:
         """Draw random data under the noise of a row, float32 [N, *S]."""
@@ -49,7 +44,7 @@ def relative_error(found: Floats, expected: Floats) -> float:
     return float(np.abs(found - exact).max() / np.abs(exact).max())
 
 
-def _step(batch: Batch, x: Floats, row: int, drawn: Floats) -> Floats:
+def _step(batch: Batch, row: int, x: Floats, drawn: Floats) -> Floats:
     batch.start(x, row=row)
     batch.step(drawn)
     return np.array(batch.x)

@@ -1,7 +1,5 @@
 """The candidates on a CPU: this runtime, and its peers, which run the same network."""
 
-import contextlib
-import io
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -9,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from common import inside
 from common.candidates import BF16, COMPILE, EAGER, INT8, OURS, PIPELINE, PLAIN, Runner, Unavailable
 from common.in_diffusers import pipeline_runner
-from common.inside_torch import Eager, jit_compiled
-from common.models import Prepared, Setting
+from common.inside_torch import jit_compiled
+from common.models import Setting, short_program
 from common.sessions import options, session
 from common.timing import deadline, repeated
+from difftool import Bundle
+from difftool.bundle import read_bundle, step_name
+from difftool.compile import quantize
+from difftool.errors import DifftoolError
+from difftool.runtime import Backend, Draws, Reference, open_backend, run
+from difftool.verify import Eager
 
 Floats = np.ndarray
 Evaluate = Callable[[dict[str, Floats]], Floats]  # of inputs by their names
@@ -25,18 +28,11 @@ TOLERANCES = {"bf16": 3e-2, "int8": 1e-1}
 FP32_TOLERANCE = 1e-4
 
 
-def torch_eager(setting: Setting) -> Runner:
-    """Open the step module in PyTorch: it is spared the time embedding, as this runtime is."""
-    return loop_runner(reference(setting.prepared), setting)
-
-
 def torch_compile(setting: Setting, compiler: Callable[..., Any] = jit_compiled) -> Runner:
     """Compile the step module for this batch; Unavailable if that takes longer than is allowed."""
-    prepared = setting.prepared
     compiled = compiler(slots=setting.program.history)
-    runner = loop_runner(
-        Eager(prepared.checkpoint.network, prepared.spec, compiled=compiled), setting
-    )
+    network = setting.checkpoint.network
+    runner = loop_runner(Eager(network, setting.spec, compiled=compiled), setting)
     try:
         with deadline(setting.compile_seconds):
             runner.steps(1)
@@ -47,7 +43,7 @@ def torch_compile(setting: Setting, compiler: Callable[..., Any] = jit_compiled)
 
 def onnxruntime_plain(setting: Setting) -> Runner:
     """Open ONNX Runtime on network(x, timestep): nothing is sampled, only evaluated."""
-    graph = session(setting.prepared.plain_graph(), options(setting.threads))
+    graph = session(setting.plain_graph(), options(setting.threads))
     taken = [node.name for node in graph.get_inputs()]
     return _evaluations(lambda inputs: graph.run(None, inputs)[0], taken, setting)
 
@@ -59,7 +55,7 @@ def openvino_plain(setting: Setting, hint: str) -> Runner:
     except ImportError as error:
         raise Unavailable("openvino is not installed") from error
     core = openvino.Core()
-    model = core.read_model(setting.prepared.plain_graph())
+    model = core.read_model(setting.plain_graph())
     taken = [port.get_any_name() for port in model.inputs]
     shape = [setting.size, *setting.spec.shape]
     model.reshape(dict(zip(taken, (shape, [setting.size]), strict=False)))
@@ -73,13 +69,13 @@ def openvino_plain(setting: Setting, hint: str) -> Runner:
     return _evaluations(lambda inputs: next(iter(request.infer(inputs).values())), taken, setting)
 
 
-def difftool(setting: Setting, precision: str, backend: str | None = None) -> Runner:
+def difftool(setting: Setting, precision: str, name: str | None = None) -> Runner:
     """Open this runtime, on the backend that it chooses by itself if none is named."""
-    bundle = quantized(setting.prepared) if precision == "int8" else setting.bundle
+    bundle = quantized(setting) if precision == "int8" else setting.bundle
     try:
-        opened = inside.open_backend(bundle, backend, threads=setting.threads, precision=precision)
-        return loop_runner(opened, setting)
-    except inside.DifftoolError as error:
+        backend = open_backend(bundle, name, threads=setting.threads, precision=precision)
+        return loop_runner(backend, setting)
+    except DifftoolError as error:
         raise Unavailable(str(error)) from error
 
 
@@ -89,7 +85,7 @@ CANDIDATES: dict[str, Callable[[Setting], Runner]] = {
     INT8[0]: lambda setting: difftool(setting, "int8"),
     INT8[1]: lambda setting: difftool(setting, "int8", "openvino"),
     PIPELINE: pipeline_runner,
-    EAGER: torch_eager,
+    EAGER: lambda setting: loop_runner(reference(setting), setting),
     COMPILE: torch_compile,
     PLAIN[0]: onnxruntime_plain,
     PLAIN[1]: lambda setting: openvino_plain(setting, "f32"),
@@ -97,57 +93,56 @@ CANDIDATES: dict[str, Callable[[Setting], Runner]] = {
 }
 
 
-def tolerance(name: str, prepared: Prepared) -> float:
+def tolerance(name: str, setting: Setting) -> float:
     """Say how far a candidate's step may be from PyTorch's; in int8 the bundle may have a bound."""
     if "int8" in name:
-        bounds = inside.read_bundle(prepared.bundle.path).manifest.bounds
+        bounds = read_bundle(setting.bundle.path).manifest.bounds
         return bounds["int8"].step_error if "int8" in bounds else TOLERANCES["int8"]
     return next((limit for key, limit in TOLERANCES.items() if key in name), FP32_TOLERANCE)
 
 
-def reference(prepared: Prepared) -> Eager:
+def reference(setting: Setting) -> Eager:
     """Open PyTorch, whose outputs count."""
-    return Eager(prepared.checkpoint.network, prepared.spec, prepared.bundle.features)
+    return Eager(setting.checkpoint.network, setting.spec, setting.bundle.features)
 
 
-def quantized(prepared: Prepared) -> inside.Bundle:
+def quantized(setting: Setting) -> Bundle:
     """Add int8 to the bundle, once."""
-    bundle = inside.read_bundle(prepared.bundle.path)
-    if inside.step_name("int8") in bundle.manifest.files:
+    bundle = read_bundle(setting.bundle.path)
+    if step_name("int8") in bundle.manifest.files:
         return bundle
     # A run that passes all noise levels, or 100 of them if a sampler may leave some out.
     levels = len(bundle.spec.schedule)
     steps = min(100, levels) if bundle.spec.cond == "timestep" else levels
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        code = inside.command_line(["quantize", str(bundle.path), "--steps", str(steps)])
-    if code:
-        raise Unavailable(f"difftool quantize failed: {' '.join(said.getvalue().split())[:200]}")
-    return inside.read_bundle(prepared.bundle.path)
+    try:
+        return quantize(bundle, program=short_program(bundle, steps)).bundle
+    except DifftoolError as error:
+        raise Unavailable(f"difftool quantize failed: {error}") from error
 
 
-def loop_runner(backend: inside.Backend, setting: Setting) -> Runner:
+def loop_runner(backend: Backend, setting: Setting) -> Runner:
     """Run the loop of `Model.sample` on a backend, from the first row of the default program."""
     batch = backend.batch(setting.program, setting.size)
-    draws = inside.Draws(0, np.arange(setting.size), setting.spec.shape)
+    draws = Draws(0, np.arange(setting.size), setting.spec.shape)
 
     def steps(count: int) -> None:
-        deque(islice(inside.run(batch, setting.program, draws), count), maxlen=0)
+        deque(islice(run(batch, setting.program, draws), count), maxlen=0)
 
     return Runner(batch, steps, most=len(setting.program))
 
 
 def _evaluations(evaluate: Evaluate, taken: list[str], setting: Setting) -> Runner:
-    """A bare network, run again and again on one batch; compared through steps made of it."""
+    """Run a bare network again and again on one batch; it is compared through steps made of it."""
     spec, program = setting.spec, setting.program
-    x = inside.noise.normal(0, 0, np.arange(setting.size), spec.shape)
-    timestep = np.full(setting.size, program.conds[len(program.conds) // 2], np.float32)
-    constant = {"x": x, "timestep": timestep}
-    fed = {name: constant[name] for name in taken}
+
+    def inputs(x: Floats, timestep: Floats) -> dict[str, Floats]:
+        given = {"x": x, "timestep": timestep}
+        return {name: given[name].astype(np.float32) for name in taken}
 
     def network(x: Floats, cond: Floats) -> Floats:
-        inputs = {"x": x.astype(np.float32), "timestep": cond.astype(np.float32)}
-        return evaluate({name: inputs[name] for name in taken}).astype(np.float64)
+        return evaluate(inputs(x, cond)).astype(np.float64)
 
-    batch = inside.Reference(network, spec.shape).batch(program, setting.size)
+    x = Draws(0, np.arange(setting.size), spec.shape).normal(0)
+    fed = inputs(x, np.full(setting.size, program.conds[len(program.conds) // 2]))
+    batch = Reference(network, spec.shape).batch(program, setting.size)
     return Runner(batch, lambda count: repeated(lambda: evaluate(fed), count)())

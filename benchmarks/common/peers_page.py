@@ -8,9 +8,9 @@ from common.markdown import number, table
 from common.report import Figure, Record, figures_in
 
 MODELS: Mapping[str, str] = {
-    "cifar10": "the U-Net of DDPM for CIFAR-10, 35.7 M parameters, random weights",
-    "ddpm-mnist": "the shipped DDPM, 0.7 M parameters",
-    "ncsn-mnist": "the shipped NCSN, 0.7 M parameters",
+    "cifar10": "The U-Net of DDPM for CIFAR-10, 35.7 M parameters, random weights",
+    "ddpm-mnist": "The shipped DDPM, 0.7 M parameters",
+    "ncsn-mnist": "The shipped NCSN, 0.7 M parameters",
     "ncsnv2-cifar10": "NCSNv2 for CIFAR-10, random weights",
 }
 _IN_README = ("cifar10", "ddpm-mnist")
@@ -35,20 +35,19 @@ figures are medians over the rounds.
 
 def readme_block(results: Results) -> str:
     """Write how many times as long a step takes elsewhere, for a few models."""
-    parts, machine = [], ""
-    for model in _IN_README:
-        if record := results.get(f"peers-{model}"):
-            machine = machine or _machine(record)
-            headings, rows = _times(record, ratios=True)
-            with_a_time = [row for row in rows if any(cell[:1].isdigit() for cell in row[1:])]
-            parts.append(f"{_title(model)}:\n\n{table(headings, with_a_time)}\n")
-    if not parts:
+    records = {name: results[f"peers-{name}"] for name in _IN_README if f"peers-{name}" in results}
+    if not records:
         return "Not measured yet."
-    head = (
+    machine = _machine(next(iter(records.values())))
+    parts = [
         "A sampling step of difftool in fp32, on the backend that it chooses by itself, counts as "
         f"1.\nThe others take this many times as long. Measured on {machine}.\n"
-    )
-    return "\n".join([head, *parts]).rstrip()
+    ]
+    for model, record in records.items():
+        headings, rows = _times(record, ratios=True)
+        with_a_time = [row for row in rows if any(cell[:1].isdigit() for cell in row[1:])]
+        parts.append(f"{MODELS[model]}:\n\n{table(headings, with_a_time)}\n")
+    return "\n".join(parts).rstrip()
 
 
 def page(results: Results) -> str:
@@ -61,7 +60,7 @@ def page(results: Results) -> str:
         program = record["setup"]["program"]
         parts += [
             f"## {model}\n",
-            f"{_title(model)}. {_machine(record)}; program `{program}`.\n",
+            f"{MODELS[model]}. {_machine(record)}; program `{program}`.\n",
             "Milliseconds of a step:\n",
             table(*_times(record, ratios=False)),
             f"\nHow many times as long as {OURS}:\n",
@@ -76,7 +75,7 @@ def page(results: Results) -> str:
 
 
 def _toy(record: Record) -> list[str]:
-    """The points in the plane, and what their products alone would leave of a step."""
+    """Write of the points in the plane, and what their products alone would leave of a step."""
     setup, found = record["setup"], {f.name: f.median for f in figures_in(record)}
     start, ratio = "on onnxruntime-cpu, ", found["torch loop / difftool"]
     times = {n.removeprefix(start): ms for n, ms in found.items() if n.startswith(start)}
@@ -101,7 +100,7 @@ def _toy(record: Record) -> list[str]:
 
 
 def _goals(results: Results) -> str:
-    """Every figure that has a limit."""
+    """List every figure that has a limit."""
     rows = [
         [
             name.removeprefix("peers-"),
@@ -120,20 +119,16 @@ def _goals(results: Results) -> str:
 
 
 def _times(record: Record, *, ratios: bool) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of a table: candidates by batches, in ms or as multiples of ours."""
+    """Give headings and rows of a table: candidates by batches, in ms or as multiples of ours."""
     found = {
         (int(match[1]), match[2]): figure
         for figure in figures_in(record)
         if (match := re.fullmatch(r"batch (\d+): (.+)", figure.name)) and match[2] in NAMES
     }
     sizes = sorted({size for size, _ in found})
-    rows = []
-    for name in NAMES:
-        bases = [found.get((size, OURS)) if ratios else None for size in sizes]
-        figures = [found.get((size, name)) for size in sizes]
-        cells = [_cell(figure, base) for figure, base in zip(figures, bases, strict=True)]
-        if any(cells):
-            rows.append([name, *cells])
+    bases = {size: found.get((size, OURS)) if ratios else None for size in sizes}
+    lines = [[name, *(_cell(found.get((n, name)), bases[n]) for n in sizes)] for name in NAMES]
+    rows = [line for line in lines if any(line[1:])]
     return ["", *(f"batch {size}" for size in sizes)], rows
 
 
@@ -148,7 +143,7 @@ def _cell(figure: Figure | None, base: Figure | None) -> str:
 
 
 def _reasons(record: Record) -> list[str]:
-    """Why candidates have no time."""
+    """Say why candidates have no time."""
     lines = [
         f"- {figure.name}: {figure.absent}"
         for figure in figures_in(record)
@@ -158,21 +153,15 @@ def _reasons(record: Record) -> list[str]:
 
 
 def _profiles(record: Record) -> list[str]:
-    """Where the time goes, of what was profiled."""
-    rows = []
-    for figure in figures_in(record):
-        pattern = r"batch (\d+): (\w+) on onnxruntime-cpu, (\w+): (\d+%)"
-        if match := re.fullmatch(pattern, figure.name):
-            rows.append([match[1], match[2], match[3], number(figure.median), match[4]])
-    if not rows:
-        return []
+    """Say where the time goes, if that was profiled."""
+    pattern = r"batch (\d+): (\w+) on onnxruntime-cpu, (\w+): (\d+%)"
+    rows = [
+        [match[1], match[2], match[3], number(figure.median), match[4]]
+        for figure in figures_in(record)
+        if (match := re.fullmatch(pattern, figure.name))
+    ]
     headings = ["batch", "precision", "operator", "ms/step", "share"]
-    return ["How ONNX Runtime spends the time:\n", table(headings, rows), ""]
-
-
-def _title(model: str) -> str:
-    words = MODELS[model]
-    return f"{words[0].upper()}{words[1:]}"
+    return ["How ONNX Runtime spends the time:\n", table(headings, rows), ""] if rows else []
 
 
 def _machine(record: Record) -> str:

@@ -1,15 +1,15 @@
-"""Which samplers are compared on each shipped model, and what was measured of them."""
+"""The samplers that are compared on each shipped model, and what was measured of them."""
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import inside
 from common.report import RESULTS
-from difftool import ModelSpec, Program
+from difftool import Bundle, ModelSpec, Program
+from difftool.diffusion import SamplerCall, compile_program
+from difftool.errors import UsageError
+from difftool.files import read_json, write_json
+from difftool.runtime import open_bundle
 
 NFE = (10, 20, 50, 100, 250, 1000)
 # A solver of the ODE gives the same samples with more evaluations than
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
     def program(self, spec: ModelSpec) -> Program:
         """Compile the cell's program."""
         arguments = {"steps": self.nfe, **self.line.arguments(self.nfe)}
-        return inside.compile_program(spec, inside.SamplerCall(self.line.sampler, arguments))
+        return compile_program(spec, SamplerCall(self.line.sampler, arguments))
 
 
 def cells(model: str) -> list[Cell]:
@@ -53,13 +53,13 @@ def _always(**arguments: Any) -> Callable[[int], Arguments]:
 
 
 def _ancestral(variance: str) -> Callable[[int], Arguments]:
-    """DDPM's sampler; on all levels every spacing is the same, and the default has no name."""
+    """Give arguments of `ddpm`; on all levels spacings are alike, and the default has no name."""
     spaced = {"variance": variance, "spacing": "trailing"}
     return lambda nfe: {"variance": variance} if nfe == NFE[-1] else spaced
 
 
 def _langevin(nfe: int) -> Arguments:
-    """The shipped default at 1000 evaluations; before, the best of three step sizes, tried once."""
+    """Give the shipped default at 1000 evaluations; before, the best of three sizes, tried once."""
     return {"step_size": 2e-5 if nfe == NFE[-1] else 5e-5 if nfe == 250 else 1e-4}
 
 
@@ -80,22 +80,20 @@ GRID: Mapping[str, list[Line]] = {
         Line("ddpm, large variance", "ddpm", _ancestral("large")),
         Line("ddpm, small variance", "ddpm", _ancestral("small")),
         Line("dpmpp_2m_sde", "dpmpp_2m_sde", _TRAILING),
-        Line("ddim", "ddim", _TRAILING, _DDPM_CONVERGED),
-        Line("plms", "plms", _TRAILING, _DDPM_CONVERGED),
-        Line("heun", "heun", _TRAILING, _DDPM_CONVERGED),
-        Line("dpmpp_2m", "dpmpp_2m", _TRAILING, _DDPM_CONVERGED),
-        Line("dpmpp_3m", "dpmpp_3m", _TRAILING, _DDPM_CONVERGED),
-        Line("unipc", "unipc", _TRAILING, _DDPM_CONVERGED),
+        *(
+            Line(name, name, _TRAILING, _DDPM_CONVERGED)
+            for name in ("ddim", "plms", "heun", "dpmpp_2m", "dpmpp_3m", "unipc")
+        ),
     ],
     "ncsn-mnist": [
         Line("annealed_langevin", "annealed_langevin", _langevin),
         Line("consistent_annealed", "consistent_annealed", _always()),
         Line("predictor_corrector", "predictor_corrector", _KARRAS),
         Line("euler_ancestral", "euler_ancestral", _KARRAS),
-        Line("ddim", "ddim", _KARRAS, _NCSN_CONVERGED),
-        Line("heun", "heun", _KARRAS, _NCSN_CONVERGED),
-        Line("dpmpp_2m", "dpmpp_2m", _KARRAS, _NCSN_CONVERGED),
-        Line("unipc", "unipc", _KARRAS, _NCSN_CONVERGED),
+        *(
+            Line(name, name, _KARRAS, _NCSN_CONVERGED)
+            for name in ("ddim", "heun", "dpmpp_2m", "unipc")
+        ),
     ],
 }
 
@@ -109,43 +107,36 @@ Measured = Mapping[tuple[str, int], Record | None]
 
 
 class Setup(NamedTuple):
-    """What all cells of a page have in common."""
+    """The settings that all cells of a page have in common."""
 
     n: int
     seed: int
     extractor_sha256: str
 
 
-def model_key(bundle: inside.Bundle, program: Program, setup: Setup) -> Record:
-    """Give what makes two cells the same measurement."""
-    weights = bundle.manifest.provenance.weights_sha256
-    return {"weights_sha256": weights, "program": program.name, **setup._asdict()}
-
-
-def real_key(setup: Setup) -> Record:
-    """Give the same for real images."""
-    return {"weights_sha256": None, "program": None, **setup._asdict()}
+def key_of(setup: Setup, bundle: Bundle | None = None, program: Program | None = None) -> Record:
+    """Give what makes two cells the same measurement, or two of real images."""
+    weights = None if bundle is None else bundle.manifest.provenance.weights_sha256
+    name = None if program is None else program.name
+    return {"weights_sha256": weights, "program": name, **setup._asdict()}
 
 
 def find(records: list[Record], key: Record) -> Record | None:
     """Find the record of a measurement, or None."""
-    for record in records:
-        if all(record[name] == value for name, value in key.items()):
-            return record
-    return None
+    return next((record for record in records if key.items() <= record.items()), None)
 
 
 def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], Record]:
     """Collect every model's cells with their records, and the record of real images."""
-    real = find(records, real_key(setup))
+    real = find(records, key_of(setup))
     if real is None:
-        raise inside.UsageError("nothing is measured with the shipped extractor", "measure first")
+        raise UsageError("nothing is measured with the shipped extractor", "measure first")
     models: dict[str, Measured] = {}
     for name in GRID:
-        bundle = inside.read_bundle(inside.find_bundle(name))
+        bundle = open_bundle(name)
         models[name] = {
             (cell.line.label, cell.nfe): find(
-                records, model_key(bundle, cell.program(bundle.spec), setup)
+                records, key_of(setup, bundle, cell.program(bundle.spec))
             )
             for cell in cells(name)
         }
@@ -154,20 +145,9 @@ def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], R
 
 def read_records(path: Path) -> list[Record]:
     """Read all cells that are measured."""
-    return inside.read_json(path) if path.exists() else []
+    return read_json(path) if path.exists() else []
 
 
 def keep(path: Path, record: Record) -> None:
     """Add a record to the results."""
-    inside.write_json(path, [*read_records(path), record])
-
-
-@contextlib.contextmanager
-def alone(results: Path) -> Iterator[None]:
-    """Keep other processes from the results and the page."""
-    folder = os.open(results.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)  # and the lock with it
+    write_json(path, [*read_records(path), record])

@@ -21,9 +21,9 @@ The figure is the Frechet distance between samples and MNIST's 10,000 test image
 of the shipped extractor ([evaluation](evaluation.md) explains both). Less is better. The distance
 depends on the number of samples, so compare it with the same number of real images, which the
 extractor was not trained on: they reach
-{floor:.2f}. It cannot be compared with FID, which uses other features.
+{frechet_distance:.2f}. It cannot be compared with FID, which uses other features.
 
-Setup: n {n}, seed {seed}, extractor `mnist` ({extractor}), ONNX Runtime on the CPU.
+Setup: n {n}, seed {seed}, extractor `mnist` ({extractor_sha256:.12}), ONNX Runtime on the CPU.
 
 ![Frechet distance by number of evaluations]({image})
 """
@@ -61,13 +61,7 @@ Langevin dynamics forgets where it started.
 
 def page(models: Mapping[str, Measured], real: Record) -> str:
     """Write the page, from the cells of each model and what real images reach."""
-    introduction = _INTRODUCTION.format(
-        n=real["n"],
-        seed=real["seed"],
-        extractor=real["extractor_sha256"][:12],
-        floor=real["frechet_distance"],
-        image=IMAGE,
-    )
+    introduction = _INTRODUCTION.format(**real, image=IMAGE)
     return "\n".join([introduction, *(_section(*item) for item in models.items())])
 
 
@@ -121,42 +115,41 @@ def plot(models: Mapping[str, Measured], real: Record, path: Path) -> None:
 
 def _section(model: str, measured: Measured) -> str:
     labels, distances = _labels(measured), _distances(measured)
-    found = {key: record for key, record in measured.items() if record is not None}
     winners = {
         nfe: min(rivals, key=lambda label: distances[label, nfe])
         for nfe in NFE
-        if (rivals := [label for label in labels if (label, nfe) in found])
+        if (rivals := [label for label in labels if (label, nfe) in distances])
     }
 
     def text(label: str, nfe: int) -> str:
-        if (label, nfe) not in found:
+        if (label, nfe) not in distances:
             return "" if (label, nfe) in measured else "–"
         value = f"{distances[label, nfe]:.2f}"
         return f"**{value}**" if winners[nfe] == label else value
 
-    rows = [[label, *(text(label, nfe) for nfe in NFE)] for label in labels]
     names = ("precision", "recall", "coverage")
+    found = {key: record for key, record in measured.items() if record}
     best = []
     for nfe, label in winners.items():
         record = found[label, nfe]
         sure = f"{100 * record['sure']:.1f} %"
         best.append([str(nfe), label, sure, *(f"{record[name]:.2f}" for name in names)])
     few = [label for label in labels if (label, FEW) in found]
-    programs = [f"- {label}: `{found[label, FEW]['program']}`" for label in few]
-    notes = []
-    if len(found) < len(measured):
-        notes.append(" An empty cell is not measured yet.")
+    note = " An empty cell is not measured yet." if len(found) < len(measured) else ""
     if any(record["nfe"] != nfe for (_, nfe), record in found.items()):
-        notes.append(" `annealed_langevin` takes one more evaluation, to denoise at the end.")
+        note += " `annealed_langevin` takes one more evaluation, to denoise at the end."
     return _MODEL.format(
         model=model,
         finding=finding(model, measured),
         remark=_REMARKS[model] + "\n" if model in _REMARKS else "",
-        table=table(["sampler", *map(str, NFE)], rows),
-        note="".join(notes),
+        table=table(
+            ["sampler", *map(str, NFE)],
+            [[label, *(text(label, nfe) for nfe in NFE)] for label in labels],
+        ),
+        note=note,
         best=table(["evaluations", "sampler", "sure", *names], best),
         few=FEW,
-        programs="\n".join(programs),
+        programs="\n".join(f"- {label}: `{found[label, FEW]['program']}`" for label in few),
     )
 
 

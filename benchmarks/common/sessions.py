@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
-import onnxruntime
+from onnxruntime import InferenceSession, SessionOptions
 
 
-def options(threads: int | None = None) -> onnxruntime.SessionOptions:
+def options(threads: int | None = None) -> SessionOptions:
     """Set the threads, or leave them to ONNX Runtime, and have it say errors alone."""
-    result = onnxruntime.SessionOptions()
+    result = SessionOptions()
     result.log_severity_level = 3
     if threads is not None:
         result.intra_op_num_threads = threads
     return result
 
 
-def session(
-    graph: Path | bytes, settings: onnxruntime.SessionOptions
-) -> onnxruntime.InferenceSession:
+def session(graph: Path, settings: SessionOptions) -> InferenceSession:
     """Open a graph on the CPU."""
-    source = graph if isinstance(graph, bytes) else str(graph)
-    return onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
+    return InferenceSession(str(graph), settings, providers=["CPUExecutionProvider"])

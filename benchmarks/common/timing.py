@@ -1,10 +1,10 @@
-"""Comparing speeds on a machine that others use too: the candidates take turns."""
+"""Compare speeds on a machine that others use too: the candidates take turns."""
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 Clock = Callable[[], float]  # seconds
@@ -31,15 +31,12 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Measure the seconds of each candidate in each round; the first round is not counted."""
 
-    def stopped(turn: Turn) -> Callable[[], float]:
-        def seconds() -> float:
-            begin = clock()
-            turn()
-            return clock() - begin
+    def seconds_of(turn: Turn) -> float:
+        begin = clock()
+        turn()
+        return clock() - begin
 
-        return seconds
-
-    turns = {name: stopped(turn) for name, turn in candidates.items()}
+    turns = {name: partial(seconds_of, turn) for name, turn in candidates.items()}
     taken = take_turns(turns, rounds=rounds + 1)
     return {name: seconds[1:] for name, seconds in taken.items()}
 
@@ -59,17 +56,9 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
     return [value / divisor for value, divisor in zip(values, base, strict=True)]
 
 
-def differences(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Subtract round by round."""
-    return [value - other for value, other in zip(values, base, strict=True)]
-
-
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError after so many seconds; in the main thread alone, and not on Windows."""
-    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Raise TimeoutError after so many seconds; only for the main thread, and not on Windows."""
 
     def late(*_: Any) -> None:
         raise TimeoutError(f"not ready within {seconds:.0f} s")

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from common.candidates import Runner
 from common.in_diffusers import pipeline_runner
-from common.inside import Draws, PreparedRows, lay_out_rows, open_backend, start_noise
+from common.inside import PreparedRows, lay_out_rows
 from common.inside_torch import Step, StepModule, TorchBatch, jit_compiled
 from common.models import Setting
 from common.peers import loop_runner
 from common.timing import deadline
 from torch import Tensor, nn
 
+from difftool.runtime import Draws, open_backend, start_noise
 from gpu.timing import BURST, synchronize
 
 _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -38,12 +39,19 @@ def set_tf32(allowed: bool) -> None:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
+def _around(setting: Setting, precision: str) -> dict[str, Callable[[], None]]:
+    """Give what a runner of torch does before its turn, and how it waits for its steps."""
+    return {
+        "enter": lambda: set_tf32(precision == "tf32"),
+        "wait": lambda: synchronize(setting.device),
+    }
+
+
 def diffusers_pipeline(setting: Setting, precision: str) -> Runner:
     """Open diffusers' DDPMPipeline."""
     return replace(
         pipeline_runner(setting, _TYPES.get(precision, torch.float32)),
-        wait=lambda: synchronize(setting.device),
-        enter=lambda: set_tf32(precision == "tf32"),
+        **_around(setting, precision),
         least=10 if setting.size == 1 else 4,  # what a call costs is small beside 1000 steps
     )
 
@@ -74,7 +82,7 @@ def compiled(setting: Setting, precision: str, compiler: Callable = jit_compiled
 
 
 def cuda_graph(work: Callable[[], Any]) -> tuple[Any, Any]:
-    """Capture work as a CUDA graph; returns that, and what the work returned.
+    """Capture work as a CUDA graph; give that, and what the work returned.
 
     The work runs before, beside the main stream. There cuDNN tries its algorithms, of which the
     graph keeps the fastest.
@@ -145,7 +153,7 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
     """Build the module, what takes a step, and what takes many of them."""
     program, spec, device = setting.program, setting.spec, setting.device
     set_tf32(precision == "tf32")
-    network = copy.deepcopy(setting.prepared.checkpoint.network).to(device).eval()
+    network = copy.deepcopy(setting.checkpoint.network).to(device).eval()
     if precision in _TYPES:
         network = InHalf(network, _TYPES[precision])
     module = StepModule(network, spec, setting.bundle.features).to(device)
@@ -172,37 +180,37 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
         TorchBatch(kept, PreparedRows(rows, cond_table, shape), device),
         loop(built, step),
         built.reset,
-        wait=lambda: synchronize(device),
-        enter=lambda: set_tf32(precision == "tf32"),
+        **_around(setting, precision),
         most=len(program),
         burst=burst,
     )
 
 
+def _repeated(once: Callable[[], object]) -> Callable[[int], None]:
+    @torch.inference_mode()
+    def steps(count: int) -> None:
+        for _ in range(count):
+            once()
+
+    return steps
+
+
 def _rebound(built: _Built, step: Step) -> Callable[[int], None]:
     """Take what a step returns as the next one's state."""
 
-    def steps(count: int) -> None:
-        with torch.inference_mode():
-            for _ in range(count):
-                built.state[:] = step(*built.inputs())[:3]
+    def once() -> None:
+        built.state[:] = step(*built.inputs())[:3]
 
-    return steps
+    return _repeated(once)
 
 
 def _copied(built: _Built, step: Step) -> Callable[[int], None]:
     """Copy what a step returns into the state, since the next step may overwrite it."""
-
-    def steps(count: int) -> None:
-        with torch.inference_mode():
-            for _ in range(count):
-                _copy(step(*built.inputs()), built.state)
-
-    return steps
+    return _repeated(lambda: _copy(step(*built.inputs()), built.state))
 
 
 def _captured_step(built: _Built, capture: Capture) -> Step:
-    """A graph of the step alone, for noise from elsewhere."""
+    """Capture a graph of the step alone, for noise from elsewhere."""
     places = (*built.state, built.noise, *(table.clone() for table in built.tables))
     replay: list[Any] = []
 
@@ -220,12 +228,7 @@ def _captured_step(built: _Built, capture: Capture) -> Step:
 def _captured_loop(built: _Built, step: Step, capture: Capture) -> Callable[[int], None]:
     with torch.no_grad():
         graph, _ = capture(lambda: _copy(built.module(*built.inputs()), built.state))
-
-    def steps(count: int) -> None:
-        for _ in range(count):
-            graph.replay()
-
-    return steps
+    return _repeated(graph.replay)
 
 
 def _copy(values: Any, into: Sequence[Tensor]) -> None:
@@ -237,8 +240,4 @@ def torchscript(setting: Setting, precision: str) -> Runner:
     """Open the runtime's own backend of that name, which takes its noise from the host."""
     set_tf32(False)
     backend = open_backend(setting.bundle, "torchscript", threads=None)
-    return replace(
-        loop_runner(backend, setting),
-        wait=lambda: synchronize(setting.device),
-        enter=lambda: set_tf32(False),
-    )
+    return replace(loop_runner(backend, setting), **_around(setting, precision))

@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import inside
+from common.inside import open_device
 from common.machine import ROOT, machine, version
-from common.report import failed, figures_in, parser
+from common.report import failed, figures_in, parser, write
 
+from difftool.errors import DifftoolError, MissingDependencyError, first_line
 from gpu.page import page
 from gpu.part import Request, note, run_part
 from gpu.results import KEY, Results
@@ -59,7 +60,7 @@ DRY_PARTS = (Part("tiny", (1, 4), 1),)
 
 
 def main(description: str = "", arguments: Sequence[str] | None = None) -> int:
-    found = parser(description, rounds=5, work=True)
+    found = parser(description, "out", "work", rounds=5)
     found.add_argument("--minutes", type=float, default=7.5, help="for all of it")
     found.add_argument("--only", action="append", choices=MODELS, help="a model; repeatable")
     found.add_argument("--batch", action="append", type=int, help="a batch; repeatable")
@@ -71,7 +72,7 @@ def main(description: str = "", arguments: Sequence[str] | None = None) -> int:
                 options.work, options.out = Path(folder), options.out or Path(tempfile.mkdtemp())
                 return measure(options, DRY_PARTS, in_process, {"gpu": "none: a dry run"}, "cpu")
         return measure(options, chosen(options.only, options.batch), in_child, gpu(), "cuda")
-    except inside.DifftoolError as error:
+    except DifftoolError as error:
         print(f"gpu: {error}", file=sys.stderr)
         return error.exit_code
 
@@ -79,7 +80,7 @@ def main(description: str = "", arguments: Sequence[str] | None = None) -> int:
 def measure(
     options: Namespace, parts: Sequence[Part], launch: Launch, hardware: dict[str, Any], device: str
 ) -> int:
-    """Measure all parts, print the figures and write what was found; the exit code."""
+    """Measure all parts, print the figures, write what was found, and give the exit code."""
     end = time.monotonic() + 60 * options.minutes
     options.work.mkdir(parents=True, exist_ok=True)
     base = Request("", str(options.work), device, rounds=options.rounds)
@@ -166,36 +167,34 @@ def in_process(request: Request, journal: Path, timeout: float) -> str:
     """Do a request in this process and with a clock that is not real."""
     try:
         run_part(replace(request, round_seconds=0.002), partial(note, journal), fake_clock())
-    except inside.DifftoolError as error:
+    except DifftoolError as error:
         return str(error)
     return ""
 
 
 def gpu() -> dict[str, Any]:
     """Describe the GPU and what drives it; MissingDependencyError if there is none for torch."""
-    device = inside.open_device()
+    device = open_device()
     try:
         import torch
     except ImportError as error:
-        raise inside.MissingDependencyError.extra("torch", "train") from error
+        raise MissingDependencyError.extra("torch", "train") from error
     if not torch.cuda.is_available():
-        raise inside.MissingDependencyError(
-            "the installed torch has no CUDA", "install one that has"
-        )
+        raise MissingDependencyError("the installed torch has no CUDA", "install one that has")
     found: dict[str, Any] = {"gpu": device.name, "arch": device.arch, "cuda": torch.version.cuda}
     query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout
         found["driver"], found["gpu memory"] = map(str.strip, said.splitlines()[0].split(","))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        found["driver"] = f"unknown: {inside.first_line(error)}"
+        found["driver"] = f"unknown: {first_line(error)}"
     return found
 
 
 def _prepare(
     results: Results, base: Request, names: Iterable[str], launch: Launch, end: float
 ) -> dict[str, str]:
-    """Export all models, beside each other; returns those that cannot be, and why."""
+    """Export all models at the same time, and list those that cannot be, and why."""
     models = list(dict.fromkeys(names))
     left = max(LEAST, end - time.monotonic())
 
@@ -210,7 +209,7 @@ def _prepare(
 def _run(
     results: Results, model: str, request: Request, launch: Launch, timeout: float
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Do a request and take in its journal; how it went wrong, if it did, and its events."""
+    """Do a request and take in its journal; give how it went wrong, if it did, and its events."""
     batches = "-".join(map(str, request.batches))
     journal = Path(request.work) / f"gpu-{request.job}-{model}-{batches}.jsonl"
     journal.unlink(missing_ok=True)
@@ -244,8 +243,6 @@ def _finish(results: Results, options: Namespace, hardware: dict[str, Any]) -> i
     for figure in found:
         print("  ".join(cell for cell in figure.cells() if cell))
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        inside.write_json(options.out / "gpu.json", record)
-        inside.write_atomic(options.out / "gpu.md", page(record).encode())
+        write(options.out, record, page(record))
         print(f"wrote {options.out / 'gpu.md'} and gpu.json", file=sys.stderr)
     return failed(found)

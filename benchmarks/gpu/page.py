@@ -64,7 +64,7 @@ def page(record: Record) -> str:
 
 
 def _reasons(cells: Sequence[CellRecord]) -> str:
-    """The candidates of a group without any time, by their reasons."""
+    """List the candidates of a group without any time by their reasons."""
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         name = f"{cell['candidate']} {cell['precision']}"
@@ -81,13 +81,7 @@ def _row(cell: CellRecord) -> tuple[str, ...]:
         cell["precision"],
         number(whole.median) if cell["ms"] else cell["absent"],
         " .. ".join(map(number, whole.quartiles or ())),
-        number(cell["images_per_second"]),
-        number(cell["launches"]),
-        number(cell["kernels"]),
+        *(number(cell[name]) for name in ("images_per_second", "launches", "kernels")),
         number(median(cell["host_us"]) if cell["host_us"] else None),
-        number(cell["of_bf16"]),
-        number(cell["memory_mb"]),
-        number(cell["first_s"]),
-        number(cell["step_error"]),
-        number(cell["psnr"]),
+        *(number(cell[name]) for name in ("of_bf16", "memory_mb", "first_s", "step_error", "psnr")),
     )

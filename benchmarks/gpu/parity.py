@@ -1,4 +1,4 @@
-"""Whether a candidate on the GPU computes what PyTorch computes in float32, and numpy's normals."""
+"""Compare a candidate on the GPU with PyTorch in float32, and its normals with numpy's."""
 
 import copy
 import math
@@ -6,18 +6,20 @@ from itertools import islice
 
 import numpy as np
 from common.candidates import Runner
-from common.inside import Bounds, noise, open_device, row_noise
-from common.inside_torch import Eager, Side, widest_bounds
+from common.inside import noise, open_device, row_noise
+from common.inside_torch import widest_bounds
 from common.models import Setting
 from common.parity import SingleSteps
 
+from difftool.bundle import Bounds
+from difftool.verify import Eager, Side
 from gpu.in_torch import set_tf32
 
 LAST_ROWS = 40  # of a run, if a whole one takes too long or proves little
 
 
 class Reference:
-    """What PyTorch computes: single steps from states of a perfect run, and a run from one.
+    """PyTorch's results: single steps from states of a perfect run, and a run from one.
 
     One sample of a trained model takes the whole program, all else its last rows. TF32 must be off
     while it runs.
@@ -26,12 +28,12 @@ class Reference:
     def __init__(self, setting: Setting) -> None:
         self._spec, self._bundle, program = setting.spec, setting.bundle, setting.program
         set_tf32(False)
-        network = copy.deepcopy(setting.prepared.checkpoint.network)
+        network = copy.deepcopy(setting.checkpoint.network)
         features = setting.bundle.features
         self._backend = Eager(network, setting.spec, features, device=setting.device)
         batch = self._backend.batch(program, setting.size)
         self._steps = SingleSteps(batch, setting.spec, program, setting.size)
-        whole = setting.prepared.case.trained and setting.size == 1
+        whole = setting.case.trained and setting.size == 1
         self._first = 0 if whole else max(0, len(program) - LAST_ROWS)
         self._rows = len(program) - self._first
         self._begin = self._steps.state(self._first)
@@ -70,12 +72,7 @@ def noise_ulps() -> float:
     samples, elements, seed, draws = np.arange(64), 3072, 7, [4, 900, 0xFFFFFFFF]
     found = device.allocate((len(samples), elements), np.float32)
     row = np.arange(len(samples)) % len(draws)
-    arrays = [
-        row.astype(np.int64),
-        np.array(draws, np.uint32),
-        samples.astype(np.uint32),
-        np.array([seed], np.uint64),
-    ]
+    arrays = np.int64(row), np.uint32(draws), np.uint32(samples), np.uint64([seed])
     buffers = []
     for array in arrays:
         buffers.append(device.allocate(array.shape, array.dtype))
@@ -85,10 +82,6 @@ def noise_ulps() -> float:
     device.launch("difftool_noise", arguments, len(samples) * elements // 4)
     values = np.empty(found.shape, np.float32)
     device.download(found, values)
-    expected = np.stack(
-        [
-            noise.normal(seed, draws[at], [sample], (elements,))[0]
-            for at, sample in zip(row, samples, strict=True)
-        ]
-    )
+    normals = noise.normal(seed, draws, samples, (elements,))  # of every draw and sample
+    expected = normals[row, samples]
     return float((np.abs(values - expected) / np.spacing(np.abs(expected))).max())

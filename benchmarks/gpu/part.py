@@ -12,15 +12,15 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common.candidates import Runner
-from common.inside import DifftoolError, first_line
 from common.timing import Clock
 
+from difftool.errors import DifftoolError, first_line
 from gpu.candidates import HALVES, Kind, in_precision, stages
 from gpu.timing import MATMUL, free_bytes, heat, launches, matmul_rate, synchronize
 
@@ -32,7 +32,7 @@ Emit = Callable[..., None]
 
 @dataclass(frozen=True)
 class Request:
-    """What a part does.
+    """The work of a part.
 
     - `job`: "prepare" exports a model, "machine" measures the GPU itself and its kernels, "speed"
       opens all candidates at each batch, checks them and times them
@@ -91,7 +91,7 @@ class _Group:
         self._doing("", "", "")
 
     def _open(self, kind: Kind, precision: str) -> tuple[str, str] | None:
-        """Its name, or None if it cannot be timed, which its cell says."""
+        """Open a candidate and give its name; None if it cannot be timed, and its cell says why."""
         key = (kind.name, precision)
         if [self.setting.size, *key] in self.request.skipped:
             return None
@@ -130,7 +130,7 @@ class _Group:
         if ours and runner.free:
             psnr = self.reference.psnr(runner)
             found |= {"psnr": _finite(min(psnr, 1e3)), "psnr_ran": True}  # JSON has no infinity
-            if self.setting.prepared.case.trained or precision == "fp32":
+            if self.setting.case.trained or precision == "fp32":
                 found["psnr_limit"] = limits.psnr
         return found
 
@@ -145,7 +145,7 @@ class _Group:
         )
         self._doing("", "", "timing all candidates")
         for name, times in timed.items():
-            self._cell(names[name], **asdict(times))
+            self._cell(names[name], **times)
 
     def _launches(self) -> None:
         for key, runner in self.runners.items():
@@ -183,13 +183,13 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
     if request.job == "machine":
         _machine(request, emit, clock)
         return
-    from common.models import CASES, TINY, Setting, prepare
+    from common.models import CASES, TINY, prepare
 
     case = {**CASES, TINY.name: TINY}[request.model]
     prepared = prepare(case, Path(request.work), torchscript=True)
     if request.job == "prepare":
         flops = _flops(prepared.checkpoint.network, prepared.spec.shape)
-        emit("model", flops=flops, program=prepared.bundle.default_program().name)
+        emit("model", flops=flops, program=prepared.program.name)
         for precision in HALVES:
             in_precision(prepared.bundle, precision, prepared.folder)
         return
@@ -197,7 +197,7 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
     for index, size in enumerate(waiting):
         # What is left is shared by the batches that are left.
         until = clock() + (end - clock()) / (len(waiting) - index)
-        setting = Setting(prepared, size, device=request.device)
+        setting = replace(prepared, size=size, device=request.device)
         group = _Group(setting, request, emit, clock, until)
         group.measure(count_launches=index == len(waiting) - 1)
         emit("done", batch=size)
@@ -217,7 +217,7 @@ def _machine(request: Request, emit: Emit, clock: Clock) -> None:
 
 
 def _flops(network: Any, shape: tuple[int, ...]) -> int:
-    """Of the network for one sample: products and convolutions, a multiply-add as two."""
+    """Count the FLOPs of the network for one sample: a multiply-add is two."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

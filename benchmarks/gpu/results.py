@@ -1,4 +1,4 @@
-"""What the GPU benchmark found: cells from journals, the figures that have limits, and the JSON."""
+"""The results of the GPU benchmark: cells from journals, the figures with limits, the JSON."""
 
 import json
 import math
@@ -83,7 +83,7 @@ class Results:
                     cell.absent = reason
 
     def fraction(self, key: Key | None) -> float | None:
-        """Of the measured bf16 product's rate, that the network's FLOPs reach in a step's time."""
+        """Give the part of the measured bf16 product's rate that the network reaches in a step."""
         flops = self.flops.get(key[0]) if key else None
         if flops is None or self.matmul is None or not self.cells[key].ms:
             return None
@@ -126,7 +126,7 @@ def figures(results: Results) -> list[Figure]:
 
 
 def _parity(results: Results, names: tuple[str, str]) -> Iterable[Figure]:
-    """The worst that a candidate of this runtime did in a precision, on any model and batch."""
+    """Give the worst that a candidate of ours did in a precision, on any model and batch."""
     cells = [cell for key, cell in results.cells.items() if key[2:] == names]
     title = ", ".join(names)
     compared = [cell for cell in cells if cell.step_limit is not None]
@@ -147,7 +147,7 @@ def _parity(results: Results, names: tuple[str, str]) -> Iterable[Figure]:
 
 def _speed(results: Results) -> Iterable[Figure]:
     def fastest(size: int, wanted: Callable[[str, str], bool]) -> Key | None:
-        """The fastest cell of a batch whose candidate and precision are wanted."""
+        """Find the fastest cell of a batch whose candidate and precision are wanted."""
         timed = {k: cell.ms for k, cell in results.cells.items() if k[:2] == (MODEL, size)}
         found = [key for key, ms in timed.items() if ms and wanted(*key[2:])]
         return min(found, key=lambda key: median(timed[key]), default=None)
@@ -173,6 +173,6 @@ def _speed(results: Results) -> Iterable[Figure]:
 
 
 def _ratio(above: list[float], below: list[float]) -> list[float]:
-    """Round by round, if both were timed in the same rounds."""
+    """Divide round by round, if both were timed in the same rounds."""
     same = len(above) == len(below)
     return ratios(above, below) if same else [median(above) / median(below)]

@@ -7,7 +7,6 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from common.candidates import Runner
@@ -16,14 +15,6 @@ from common.timing import Clock, take_turns
 MOST_STEPS = 200  # of a round
 BURST = 20  # steps that the host's time is taken of, if launches are few
 MATMUL = 8192  # of the square matrices whose product is the measure
-
-
-@dataclass(frozen=True)
-class Times:
-    """Of each round: milliseconds of a step, and microseconds that the host spends on one."""
-
-    ms: list[float]
-    host_us: list[float]
 
 
 def fake_clock() -> Clock:
@@ -39,10 +30,12 @@ def heat(
     seconds: float,
     clock: Clock = time.perf_counter,
     on_candidate: Callable[[str], None] = lambda name: None,
-) -> dict[str, Times]:
+) -> dict[str, dict[str, list[float]]]:
     """Time all candidates by turns; a round of each lasts about so many seconds.
 
-    Run a first round that is not counted; `on_candidate` gets the name of each as it begins.
+    Gives of each round "ms", the milliseconds of a step, and "host_us", the microseconds that the
+    host spends on one. A first round is not counted; `on_candidate` gets the name of each as it
+    begins.
     """
     turns: dict[str, Callable[[], tuple[float, float | None]]] = {}
     for name, runner in runners.items():
@@ -54,15 +47,16 @@ def heat(
         turns[name] = partial(_round, runner, count, clock)
         turns[name]()
     return {
-        name: Times(
-            [1e3 * took for took, _ in found], [1e6 * host for _, host in found if host is not None]
-        )
+        name: {
+            "ms": [1e3 * took for took, _ in found],
+            "host_us": [1e6 * host for _, host in found if host is not None],
+        }
         for name, found in take_turns(turns, rounds=rounds).items()
     }
 
 
 def _round(runner: Runner, count: int, clock: Clock) -> tuple[float, float | None]:
-    """Seconds of a step, and of the host's part in one, which a few steps of their own show."""
+    """Measure seconds of a step, and of the host's part in one, for which it takes a few more."""
 
     def seconds(count: int, *, done: bool) -> float:
         runner.start()

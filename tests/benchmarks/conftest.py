@@ -14,10 +14,10 @@ def prepared(
     tiny_checkpoint: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     """The tiny model as a benchmark prepares its models."""
-    from common.models import TINY, Prepared
+    from common.models import TINY, Setting
 
     from difftool.bundle import read_bundle
     from difftool.networks.trained import load_checkpoint
 
     work = tmp_path_factory.mktemp("plain")
-    return Prepared(TINY, load_checkpoint(tiny_checkpoint), read_bundle(tiny_bundle), work)
+    return Setting(TINY, load_checkpoint(tiny_checkpoint), read_bundle(tiny_bundle), work)

@@ -1,6 +1,7 @@
 """The candidates of a comparison compute the same, and one that does not has no time."""
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import torch
 from against_peers import FASTEST, at_batch, comparisons
 from common.candidates import COMPILE, EAGER, OURS, PIPELINE, PLAIN, Runner, Unavailable
 from common.in_diffusers import pipeline, unet
-from common.models import Prepared, Setting, untrained
+from common.models import Setting, untrained
 from common.parity import SingleSteps
 from common.peers import CANDIDATES, reference, tolerance, torch_compile
 
@@ -22,7 +23,7 @@ SMALL = {"channels": 8, "groups": 4, "multipliers": [1, 2], "attention": [1], "b
 
 def test_a_network_of_diffusers_with_our_weights_is_our_network(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
-    source = load_checkpoint(untrained("ddpm-cifar10", (3, 16, 16), **SMALL)(tmp_path))
+    source = load_checkpoint(untrained("ddpm-cifar10", (3, 16, 16), tmp_path, **SMALL))
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     timestep = torch.tensor([3.0, 700.0])
     with torch.inference_mode():
@@ -50,10 +51,10 @@ def test_diffusers_has_no_pipeline_for_points(points_checkpoint: Path) -> None:
 )
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_candidate_takes_the_step_that_pytorch_takes(
-    name: str, package: str, size: int, prepared: Prepared
+    name: str, package: str, size: int, prepared: Setting
 ) -> None:
     pytest.importorskip(package)
-    setting = Setting(prepared, size, threads=1)
+    setting = replace(prepared, size=size, threads=1)
     runner = CANDIDATES[name](setting)
     batch = reference(prepared).batch(setting.program, size)
     exact = SingleSteps(batch, setting.spec, setting.program, size)
@@ -61,7 +62,7 @@ def test_a_candidate_takes_the_step_that_pytorch_takes(
     runner.steps(2)
 
 
-def test_a_candidate_that_computes_something_else_is_invalid(prepared: Prepared) -> None:
+def test_a_candidate_that_computes_something_else_is_invalid(prepared: Setting) -> None:
     def wrong(setting: Setting) -> Runner:
         runner = CANDIDATES[PLAIN[0]](setting)
         step = runner.batch.step
@@ -77,7 +78,7 @@ def test_a_candidate_that_computes_something_else_is_invalid(prepared: Prepared)
         raise Unavailable("not installed")
 
     opens = {OURS: CANDIDATES[OURS], PLAIN[0]: wrong, COMPILE: missing}
-    figures = at_batch(Setting(prepared, 1, threads=1), opens, OPTIONS)
+    figures = at_batch(replace(prepared, threads=1), opens, OPTIONS)
     found = {figure.name: figure for figure in figures}
     assert len(found["batch 1: difftool fp32"].values) == OPTIONS.rounds
     assert found["batch 1: onnxruntime, plain"].absent.startswith("INVALID: ")
@@ -87,13 +88,13 @@ def test_a_candidate_that_computes_something_else_is_invalid(prepared: Prepared)
     assert f"batch 1: {OURS} / {FASTEST}" not in found
 
 
-def test_our_own_error_fails_the_benchmark(prepared: Prepared) -> None:
+def test_our_own_error_fails_the_benchmark(prepared: Setting) -> None:
     def wrong(setting: Setting) -> Runner:
         runner = CANDIDATES[OURS](setting)
         batch = SimpleNamespace(start=runner.batch.start, step=runner.batch.step, x=np.zeros(1))
         return Runner(batch, runner.steps)
 
-    error, absent = at_batch(Setting(prepared, 1, threads=1), {OURS: wrong}, OPTIONS)
+    error, absent = at_batch(replace(prepared, threads=1), {OURS: wrong}, OPTIONS)
     assert error.verdict == "FAIL"
     assert absent.absent.startswith("INVALID")
 
@@ -126,13 +127,13 @@ def test_int8_is_not_judged_on_a_cpu_that_has_no_instructions_for_it() -> None:
     assert "no BF16" in found[f"batch 1: {EAGER} / difftool bf16"].absent
 
 
-def test_a_bundle_s_own_bound_of_int8_counts(prepared: Prepared) -> None:
+def test_a_bundle_s_own_bound_of_int8_counts(prepared: Setting) -> None:
     assert tolerance("difftool fp32", prepared) == 1e-4
     assert tolerance("difftool int8", prepared) == 1e-1  # it has none
     assert tolerance("openvino bf16, plain", prepared) == 3e-2
 
 
-def test_compilation_that_takes_too_long_is_given_up(prepared: Prepared) -> None:
+def test_compilation_that_takes_too_long_is_given_up(prepared: Setting) -> None:
     def compiler(*_: object, **__: object) -> object:
         def never(*_: object) -> None:
             raise TimeoutError  # as the deadline does when the time is over
@@ -140,4 +141,4 @@ def test_compilation_that_takes_too_long_is_given_up(prepared: Prepared) -> None
         return lambda module: never
 
     with pytest.raises(Unavailable, match="not compiled within 600 s"):
-        torch_compile(Setting(prepared, 1, compile_seconds=600), compiler)
+        torch_compile(replace(prepared, compile_seconds=600), compiler)

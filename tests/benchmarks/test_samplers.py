@@ -4,37 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
-from common.sampler_cells import (
-    BASELINES,
-    GRID,
-    KEPT,
-    NFE,
-    REAL,
-    SEED,
-    N,
-    Setup,
-    cells,
-    find,
-    keep,
-    model_key,
-    read_records,
-    real_key,
-)
+from common import sampler_cells
+from common.sampler_cells import BASELINES, GRID, KEPT, NFE, cells, find, keep, key_of, read_records
 from common.samplers_page import finding, page, plot
 from PIL import Image
 from samplers import chosen
 
-from difftool.bundle import Bundle, read_bundle
-from difftool.diffusion.spec import ModelSpec
-from difftool.evaluate.extractor import open_extractor
-from difftool.runtime.shipped import find_bundle
+from difftool import Bundle
+from difftool.evaluate import open_extractor
+from difftool.runtime import open_bundle
 
-SETUP = Setup(N, SEED, open_extractor().sha256)
+SETUP = sampler_cells.Setup(sampler_cells.N, sampler_cells.SEED, open_extractor().sha256)
 
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return read_bundle(find_bundle("ddpm-mnist"))
+    return open_bundle("ddpm-mnist")
 
 
 def _record(label: str, nfe: int, distance: float) -> dict[tuple[str, int], dict]:
@@ -46,7 +31,7 @@ def _record(label: str, nfe: int, distance: float) -> dict[tuple[str, int], dict
 
 @pytest.mark.parametrize("model", list(GRID))
 def test_every_cell_has_as_many_evaluations_as_its_column(model: str) -> None:
-    spec: ModelSpec = read_bundle(find_bundle(model)).spec
+    spec = open_bundle(model).spec
     for cell in cells(model):
         program = cell.program(spec)
         extra = cell.line.label == "annealed_langevin"  # its denoising step
@@ -55,7 +40,7 @@ def test_every_cell_has_as_many_evaluations_as_its_column(model: str) -> None:
 
 @pytest.mark.parametrize("model", list(GRID))
 def test_a_baseline_is_the_shipped_default(model: str) -> None:
-    shipped = read_bundle(find_bundle(model))
+    shipped = open_bundle(model)
     label, _ = BASELINES[model]
     slow = next(c for c in cells(model) if (c.line.label, c.nfe) == (label, NFE[-1]))
     assert slow.program(shipped.spec).name == shipped.default_program().name
@@ -82,14 +67,12 @@ def test_options_choose_cells_and_cheap_ones_come_first() -> None:
 
 
 def test_a_cell_is_found_again_under_the_same_digests_only(bundle: Bundle, tmp_path: Path) -> None:
-    program = cells("ddpm-mnist")[0].program(bundle.spec)
-    key = model_key(bundle, program, SETUP)
+    key = key_of(SETUP, bundle, cells("ddpm-mnist")[0].program(bundle.spec))
     assert find(read_records(tmp_path / "none.json"), key) is None
     path = tmp_path / "results.json"
     keep(path, {"model": "other", **key, "n": 7})
     keep(path, {"model": "ddpm-mnist", **key})
-    found = find(read_records(path), key)
-    assert found["model"] == "ddpm-mnist"
+    assert find(read_records(path), key)["model"] == "ddpm-mnist"
     for name in key:
         assert find(read_records(path), {**key, name: "changed"}) is None
     assert list(tmp_path.iterdir()) == [path]
@@ -128,7 +111,4 @@ def test_a_plot_is_drawn_also_of_a_model_without_cells(tmp_path: Path) -> None:
 def test_results_name_no_machine() -> None:
     text = KEPT.read_text(encoding="utf-8")
     assert "/" not in text
-    records = json.loads(text)
-    key = real_key(SETUP)
-    assert find(records, key) is not None
-    assert REAL in {record["model"] for record in records}
+    assert find(json.loads(text), {"model": sampler_cells.REAL, **key_of(SETUP)}) is not None

@@ -1,14 +1,10 @@
 """Turn samples into pictures."""
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-
-_GAP: Final = 2  # pixels between the images of a sheet, and around them
 
 
 def is_image(spec: ModelSpec) -> bool:
@@ -31,17 +27,20 @@ def to_uint8(samples: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.uint8]
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
-def grid(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def grid(
+    pixels: NDArray[np.uint8], *, columns: int | None = None, padding: int = 2
+) -> NDArray[np.uint8]:
     """Lay pixels uint8 [N, H, W, C] out on one white sheet [height, width, C], row by row.
 
-    It has as many columns as rows, or one more.
+    It has as many columns as rows, or one more, if no number of `columns` is given. `padding` is
+    the number of pixels between the images and around them.
     """
     count, height, width, channels = pixels.shape
-    columns = int(np.ceil(np.sqrt(count)))
+    columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
-    down, across = height + _GAP, width + _GAP
-    sheet = np.full((rows * down + _GAP, columns * across + _GAP, channels), 255, np.uint8)
+    down, across = height + padding, width + padding
+    sheet = np.full((rows * down + padding, columns * across + padding, channels), 255, np.uint8)
     for index, image in enumerate(pixels):
-        y, x = _GAP + index // columns * down, _GAP + index % columns * across
+        y, x = padding + index // columns * down, padding + index % columns * across
         sheet[y : y + height, x : x + width] = image
     return sheet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from common import timing
-from common.timing import differences, interleave, ratios
+from common.timing import interleave, ratios
 
 
 def test_candidates_take_turns_in_alternating_order_after_a_round_that_is_not_counted() -> None:
@@ -20,7 +20,6 @@ def test_candidates_take_turns_in_alternating_order_after_a_round_that_is_not_co
 
 def test_rounds_are_compared_with_their_own_round() -> None:
     assert ratios([2, 30], [1, 10]) == [2, 3]
-    assert differences([2, 30], [1, 10]) == [1, 20]
     with pytest.raises(ValueError, match="shorter"):
         ratios([1, 2], [1])
 

@@ -1,13 +1,14 @@
 """The peers that run in PyTorch on a GPU, and the order in which all candidates are opened."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from common.candidates import COMPILE, PIPELINE
-from common.models import Prepared, Setting
+from common.models import Setting
 from gpu import in_torch
 from gpu.candidates import all_candidates, stages
 from gpu.parity import Reference
@@ -37,10 +38,10 @@ def replayed(work: Callable[[], Any]) -> tuple[Any, Any]:
     ],
 )
 def test_the_peers_with_graphs_take_the_steps_of_eager_torch(
-    candidate: str, seam: dict[str, Any], precision: str, prepared: Prepared
+    candidate: str, seam: dict[str, Any], precision: str, prepared: Setting
 ) -> None:
     """With the CUDA graph replaced by its work, and torch.compile by the module itself."""
-    setting = Setting(prepared, 2)
+    setting = replace(prepared, size=2)
     runner = getattr(in_torch, candidate)(setting, precision, **seam)
     eager = in_torch.eager(setting, precision)
     assert Reference(setting).step_error(runner) <= 5e-3

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from common import models
 from common.candidates import COMPILE, EAGER, PIPELINE
-from common.models import Case, Prepared
+from common.models import Case, Setting
 from gpu import main, parity
 from gpu.candidates import all_candidates
 from gpu.part import Request, request_of
@@ -25,10 +25,10 @@ GRAPHS = "onnxruntime-cuda, graphs"
 
 
 @pytest.fixture
-def tiny(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny(prepared: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model of the dry run, exported before."""
 
-    def prepare(case: Case, work: Path, *, torchscript: bool) -> Prepared:
+    def prepare(case: Case, work: Path, *, torchscript: bool) -> Setting:
         return replace(prepared, case=case, folder=work)
 
     monkeypatch.setattr(models, "prepare", prepare)

@@ -1,0 +1,6 @@
+"""All that benchmarks use of the trainer's inside; it needs all libraries of `difftool[train]`."""
+
+# ruff: noqa: F401
+from difftool.train.data import Data
+from difftool.train.state import TrainState
+from difftool.train.trainer import Window
