@@ -84,12 +84,11 @@ def main() -> int:
 def export_all(loaded: inside_torch.Checkpoint, folder: Path) -> dict[str, Path]:
     """Export the step graph in each lowering that its network has a use for, by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    module = inside_torch.step_module(loaded.network, loaded.spec)
-    width = inside_torch.conditioner_width(loaded.network, loaded.spec)
+    module = inside_torch.StepModule(loaded.network, loaded.spec)
 
     def export(name: str, lowerings: Lowerings) -> Path:
         path = folder / f"{name}.onnx"
-        inside_torch.export_step(module, loaded.spec, width, path, lowerings)
+        inside_torch.export_step(module, path, lowerings)
         return path
 
     def rewritten(source: Path, name: str, rewrite: Callable[[ir.Graph], None]) -> None:
@@ -123,7 +122,7 @@ def inputs(loaded: inside_torch.Checkpoint, batch: int) -> Arrays:
     table = np.full((4, Column.HISTORY + 1), 0.1)
     table[:, [Column.CLIP_LOW, Column.CLIP_HIGH]] = -3, 3
     table[:, [Column.C_IN, Column.COND]] = 1
-    width = inside_torch.conditioner_width(loaded.network, loaded.spec)
+    width = inside_torch.conditioner_width(inside_torch.StepModule(loaded.network, loaded.spec))
     arrays = {
         "x": rng.normal(size=shape),
         "history": rng.normal(size=(1, *shape)),

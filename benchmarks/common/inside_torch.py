@@ -7,7 +7,7 @@ from difftool.compile import engine_request
 from difftool.compile.engine.compile import compile_bundle
 from difftool.compile.precision import in_half
 from difftool.export import export
-from difftool.export.onnx import OPSET, conditioner_width, export_step, step_module
+from difftool.export.onnx import OPSET, conditioner_width, export_step
 from difftool.export.step import StepModule
 from difftool.importers.diffusers_unet import namer
 from difftool.networks import build_network

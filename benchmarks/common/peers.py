@@ -33,7 +33,7 @@ def torch_eager(setting: Setting) -> Runner:
 def torch_compile(setting: Setting, compiler: Callable[..., Any] = jit_compiled) -> Runner:
     """Compile the step module for this batch; Unavailable if that takes longer than is allowed."""
     prepared = setting.prepared
-    compiled = compiler(prepared.spec, slots=setting.program.history)
+    compiled = compiler(slots=setting.program.history)
     runner = loop_runner(
         Eager(prepared.checkpoint.network, prepared.spec, compiled=compiled), setting
     )

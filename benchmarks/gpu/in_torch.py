@@ -17,7 +17,7 @@ import torch
 from common.candidates import Runner
 from common.in_diffusers import pipeline_runner
 from common.inside import Draws, PreparedRows, lay_out_rows, open_backend, start_noise
-from common.inside_torch import Step, StepModule, TorchBatch, jit_compiled, step_module
+from common.inside_torch import Step, StepModule, TorchBatch, jit_compiled
 from common.models import Setting
 from common.peers import loop_runner
 from common.timing import deadline
@@ -55,7 +55,7 @@ def eager(setting: Setting, precision: str) -> Runner:
 
 def compiled(setting: Setting, precision: str, compiler: Callable = jit_compiled) -> Runner:
     """Open torch.compile with max-autotune, which captures CUDA graphs of its own."""
-    make = compiler(setting.spec, slots=setting.program.history, mode="max-autotune")
+    make = compiler(slots=setting.program.history, mode="max-autotune")
 
     def marked(built: "_Built") -> Step:
         step = make(built.module)
@@ -148,7 +148,7 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
     network = copy.deepcopy(setting.prepared.checkpoint.network).to(device).eval()
     if precision in _TYPES:
         network = InHalf(network, _TYPES[precision])
-    module = step_module(network, spec, setting.bundle.features).to(device)
+    module = StepModule(network, spec, setting.bundle.features).to(device)
     rows = lay_out_rows(program, spec, setting.size, None)
     with torch.inference_mode():
         conds = torch.from_numpy(rows.conds).float().to(device)

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch
 import difftool
 from difftool.bundle import read_bundle
 from difftool.diffusion.calls import SamplerCall
+from difftool.diffusion.columns import Column
 from difftool.errors import ArtefactError, UsageError
 from difftool.export import export
-from difftool.export.onnx import conditioner_width, example_inputs, step_module
+from difftool.export.onnx import example_inputs
+from difftool.export.step import StepModule
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
 
@@ -41,29 +44,23 @@ def test_the_default_program_can_be_chosen(raw_bundle: Path, points_bundle: Path
         assert read_bundle(bundle).default_program().name.startswith(name)
 
 
-def test_torchscript_is_the_step_module(points_checkpoint: Path, raw_bundle: Path) -> None:
-    loaded = load_checkpoint(points_checkpoint, ema=False)
-    module = step_module(loaded.network, loaded.spec)
-    width = conditioner_width(loaded.network, loaded.spec)
-    generator = torch.Generator().manual_seed(0)
-    inputs = tuple(
-        torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
-        for value in example_inputs(module, loaded.spec, width)
+@pytest.mark.parametrize("kind", ["points", "images"])
+def test_torchscript_is_the_step_module(
+    kind: str, points_checkpoint: Path, tiny_checkpoint: Path, raw_bundle: Path
+) -> None:
+    """That of points as `export` writes it; both take a batch of another size than the traced."""
+    loaded = load_checkpoint(points_checkpoint if kind == "points" else tiny_checkpoint, ema=False)
+    module = StepModule(loaded.network, loaded.spec)
+    written = kind == "points" and (raw_bundle / "step.ts").read_bytes()
+    traced = torch.jit.load(io.BytesIO(written or torchscript(module)))
+    random = torch.Generator().manual_seed(0)
+    x, noise, *history = torch.randn(4, 5, *loaded.spec.shape, generator=random)
+    table, cond_table = (
+        torch.randn(value.shape, generator=random) for value in example_inputs(module)[4:]
     )
-    inputs[4][:, 0] = 1.0  # the cond column is an index
-    traced = torch.jit.load(raw_bundle / "step.ts")
-    for expected, found in zip(module(*inputs), traced(*inputs), strict=True):
-        assert torch.equal(found, expected)
-
-
-def test_a_traced_image_model_takes_any_batch(tiny_checkpoint: Path) -> None:
-    loaded = load_checkpoint(tiny_checkpoint)
-    module = step_module(loaded.network, loaded.spec)
-    width = conditioner_width(loaded.network, loaded.spec)
-    traced = torch.jit.load(io.BytesIO(torchscript(module, loaded.spec, width)))
-    table, cond_table = example_inputs(module, loaded.spec, width)[4:]
-    five = (torch.ones(5, 1, 8, 8), torch.zeros(2, 5, 1, 8, 8), torch.zeros(5, dtype=torch.int64))
-    inputs = (*five, torch.ones(5, 1, 8, 8), table, cond_table)
+    table[:, [Column.COND, Column.NULL_COND]] = 1.0
+    table[:, [Column.CLIP_LOW, Column.CLIP_HIGH]] = torch.tensor([-9.0, 9.0])
+    inputs = (x, torch.stack(history), torch.arange(5), noise, table, cond_table)
     for expected, found in zip(module(*inputs), traced(*inputs), strict=True):
         assert torch.equal(found, expected)
 
@@ -71,17 +68,29 @@ def test_a_traced_image_model_takes_any_batch(tiny_checkpoint: Path) -> None:
 def test_an_existing_bundle_is_replaced_only_by_force(raw_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists"):
         export(tmp_path, raw_bundle)
-    precious = tmp_path / "precious"
-    precious.mkdir()
-    (precious / "thesis.tex").write_text("text")
+    (tmp_path / "thesis.tex").write_text("text")
     with pytest.raises(UsageError, match="is not a bundle, so it is not replaced"):
-        export(tmp_path, precious, force=True)
-    assert (precious / "thesis.tex").read_text() == "text"
+        export(tmp_path, tmp_path, force=True)
+    assert (tmp_path / "thesis.tex").read_text() == "text"
 
 
-def test_a_failed_export_leaves_nothing(points_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown sampler"):
-        export(points_checkpoint, tmp_path / "bundle", sampler=SamplerCall("magic"))
-    with pytest.raises(ArtefactError, match="is not a checkpoint"):
-        export(tmp_path / "absent", tmp_path / "bundle")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sampler": SamplerCall("magic")}, "unknown sampler"),
+        ({"features": ("magic",)}, "unknown feature 'magic'"),
+        ({"checkpoint": "absent"}, "is not a checkpoint"),
+        (
+            {"features": ("guidance",)},
+            r"labels \(train one with data\.labels and loss\.label_dropout",
+        ),
+    ],
+)
+def test_a_failed_export_leaves_nothing(
+    wrong: dict[str, Any], message: str, points_checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = {"checkpoint": points_checkpoint, **wrong}
+    with pytest.raises((ArtefactError, UsageError), match=message) as caught:
+        export(out=tmp_path / "bundle", **arguments)
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

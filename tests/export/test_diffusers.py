@@ -15,6 +15,7 @@ from difftool.importers.diffusers_unet import namer
 from difftool.importers.tensors import take_unet
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.networks.unet import UNet
+from tests.oracles.diffusers_models import give_noise
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -94,14 +95,7 @@ def test_a_thousand_steps_agree(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program = compile_program()
-    draws = _draws(program)
-
-    def randn_tensor(shape: tuple[int, ...], **_: object) -> torch.Tensor:
-        return next(draws).reshape(shape)
-
-    for low in ("ddpm", "ddim"):
-        for module in (f"pipelines.{low}.pipeline_{low}", f"schedulers.scheduling_{low}"):
-            monkeypatch.setattr(f"diffusers.{module}.randn_tensor", randn_tensor)
+    give_noise(monkeypatch, _draws(program))
     scheduler = getattr(diffusers, f"{name}Scheduler")(**settings)
     run = getattr(diffusers, f"{name}Pipeline")(unet=unet, scheduler=scheduler)
     run.set_progress_bar_config(disable=True)

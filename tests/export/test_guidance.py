@@ -18,7 +18,6 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.errors import UsageError
-from difftool.export import export
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime import load
 from difftool.runtime.backends.reference import Reference
@@ -28,13 +27,14 @@ from difftool.runtime.loop import run
 from difftool.verify import verify
 from difftool.verify.eager import Eager
 from tests.fixtures import CLASSES_SPEC
+from tests.oracles.toy import Toy, wide_in_numpy
 
 SEED = 4
 LABELS = [2, 0, 3, 1, 2, 0]  # 3 is the null label
 TOLERANCE = 2e-5  # float32, over a run of 20 steps; samples are in -1 .. 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loaded(classes_checkpoint: Path) -> Checkpoint:
     return load_checkpoint(classes_checkpoint)
 
@@ -140,22 +140,6 @@ def test_verify_runs_labels_and_guidance(classes_bundle: Path, classes_checkpoin
         assert not compare(*backends, ddpm(loaded.spec), loaded.spec, n=2).passed, row
 
 
-class Wide(nn.Module):
-    """A closed-form network with variance channels and two classes, and a null label."""
-
-    def condition(self, cond: Tensor, label: Tensor) -> Tensor:
-        return torch.stack([cond / 20, label.to(cond.dtype)], dim=1)
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        cond, label = c.split(1, dim=1)
-        return torch.cat([torch.tanh(x) + cond - 0.1 * label, torch.sin(x + label)], dim=1)
-
-
-def wide_in_numpy(x: np.ndarray, cond: np.ndarray, label: np.ndarray) -> np.ndarray:
-    cond, label = cond[:, None], label[:, None]
-    return np.concatenate([np.tanh(x) + cond / 20 - 0.1 * label, np.sin(x + label)], axis=1)
-
-
 def test_learned_variances_are_the_labels_own() -> None:
     """As in GLIDE and DiT, guidance moves the estimate and not the variance."""
     spec = replace(CLASSES_SPEC, shape=(3,), classes=2, learned_variance=True)
@@ -182,7 +166,7 @@ def test_learned_variances_are_the_labels_own() -> None:
     reference = Reference(wide_in_numpy, spec.shape, learned_variance=True, null_label=2)
     found = {
         backend.name: backend.batch(program, 4, Labels(labels, 4.0))
-        for backend in (reference, Eager(Wide(), spec, (Feature.GUIDANCE,)))
+        for backend in (reference, Eager(Toy(wide=True), spec, (Feature.GUIDANCE,)))
     }
     for batch in found.values():
         batch.start(start)
@@ -190,13 +174,6 @@ def test_learned_variances_are_the_labels_own() -> None:
             batch.step(z.astype(np.float32))
     assert np.abs(found["reference"].x - x).max() < 1e-6  # z is rounded
     assert np.abs(found["torch"].x - x).max() < TOLERANCE
-
-
-def test_guidance_needs_a_null_label(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"data\.labels and loss\.label_dropout") as caught:
-        export(tiny_checkpoint, tmp_path / "bundle", features=("guidance",))
-    assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_with_labels_only_runs_by_label(loaded: Checkpoint) -> None:

@@ -65,7 +65,7 @@ def test_group_norm_is_an_instance_norm_with_one_affine_map(affine: bool, tmp_pa
     assert operators == +expected
 
 
-def test_group_norm_keeps_its_digits_where_the_mean_is_large(tmp_path: Path) -> None:
+def test_group_norm_keeps_its_digits_if_the_mean_is_large(tmp_path: Path) -> None:
     """In float32 a variance of 1 as E[x^2] - E[x]^2 would have one digit at most here."""
     norm = nn.GroupNorm(2, 4)
     x = 1000 + torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -86,19 +86,13 @@ def test_attention_has_no_arithmetic_of_shapes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("function", [F.elu, F.softplus])
 def test_activations_at_every_size(function: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
-    sizes = torch.logspace(-30, 30, 61)
-    x = torch.cat([-sizes, torch.zeros(2), sizes, torch.tensor([-torch.inf, torch.inf])])[:, None]
+    sizes, others = torch.logspace(-30, 30, 61), torch.tensor([-torch.inf, torch.inf, torch.nan])
+    x = torch.cat([-sizes, torch.zeros(2), sizes, others])[:, None]
     operators, found = exported(Function(function), x, tmp_path / "activation.onnx")
     assert operators["Elu"] == operators["Softplus"] == 0
-    np.testing.assert_allclose(found, function(x).numpy(), rtol=1e-6, atol=2e-7)
-
-
-def test_an_activation_hides_no_broken_number(tmp_path: Path) -> None:
-    x = torch.tensor([[torch.nan], [1.0]])
-    for function in (F.elu, F.softplus):
-        _, found = exported(Function(function), x, tmp_path / "activation.onnx")
-        assert np.isnan(found[0, 0])
-        assert np.isfinite(found[1, 0])
+    expected = function(x).numpy()
+    assert np.isnan(expected).sum() == 1
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-7)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -161,7 +155,7 @@ def test_a_doubled_image_that_others_read_stays(tmp_path: Path) -> None:
     assert operators["Resize"] == 1
 
 
-def test_instance_norm_plus_is_exact_where_the_noise_is_large(tmp_path: Path) -> None:
+def test_instance_norm_plus_is_exact_if_the_noise_is_large(tmp_path: Path) -> None:
     """NCSNv2 starts at sigma 50, and images of it have means of that size, too."""
     affine = randomized(nn.ParameterList(torch.empty(6) for _ in range(3)))
 

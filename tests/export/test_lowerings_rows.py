@@ -15,7 +15,8 @@ from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.spec import ModelSpec
-from difftool.export.onnx import conditioner_width, export_step, step_module
+from difftool.export.onnx import export_step
+from difftool.export.step import StepModule
 from difftool.networks import build_network
 from tests.fixtures import POINTS_NETWORK, POINTS_SPEC
 
@@ -33,8 +34,7 @@ def exported(spec: ModelSpec, path: Path, features: Sequence[Feature] = ()) -> P
     network = build_network(call)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
-    module = step_module(network, spec, features)
-    export_step(module, spec, conditioner_width(network, spec), path)
+    export_step(StepModule(network, spec, features), path)
     return path
 
 

@@ -1,14 +1,16 @@
 """The step module against the float64 reference, and what the exported graph promises."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
 
 from difftool.bundle import read_bundle
 from difftool.diffusion.calls import SamplerCall
@@ -21,31 +23,9 @@ from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from difftool.runtime.backends.reference import Reference
 from difftool.verify.eager import Eager
 from tests.fixtures import IMAGE_SPEC
+from tests.oracles.toy import Toy, in_numpy
 
 SPEC = replace(IMAGE_SPEC, shape=(3,))
-
-
-class Toy(nn.Module):
-    """A closed-form network, so that numpy can say what it gives; `wide` adds variance channels."""
-
-    def __init__(self, *, wide: bool) -> None:
-        super().__init__()
-        self.wide = wide
-
-    def condition(self, cond: Tensor) -> Tensor:
-        return cond[:, None] / 20
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        noise = torch.tanh(x) + c
-        return torch.cat([noise, torch.sin(x)], dim=1) if self.wide else noise
-
-
-def toy_in_numpy(wide: bool):
-    def network(x: np.ndarray, cond: np.ndarray) -> np.ndarray:
-        noise = np.tanh(x) + cond[:, None] / 20
-        return np.concatenate([noise, np.sin(x)], axis=1) if wide else noise
-
-    return network
 
 
 def with_history(program: Program) -> Program:
@@ -58,20 +38,26 @@ def with_history(program: Program) -> Program:
     return replace(program, call=SamplerCall("any"), table=table, exact_noise=False)
 
 
+def steps_of_both(expected: Any, found: Any, program: Program, seed: int) -> Iterator[None]:
+    """Run two batches from the same start and on the same noise; yield after every row."""
+    rng = np.random.default_rng(seed)
+    x, *noises = rng.normal(size=(len(program) + 1, *expected.x.shape)).astype(np.float32)
+    for batch in (expected, found):
+        batch.start(x)
+    for noise in noises:
+        expected.step(noise)
+        found.step(noise)
+        yield
+
+
 @pytest.mark.parametrize("learned", [False, True])
 def test_the_step_is_the_documented_arithmetic(learned: bool) -> None:
     spec = replace(SPEC, learned_variance=learned)
     program = with_history(ddpm(spec, variance="learned" if learned else "small"))
-    exact = Reference(toy_in_numpy(learned), spec.shape, learned_variance=learned)
-    expected, found = exact.batch(program, 5), Eager(Toy(wide=learned), spec).batch(program, 5)
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(5, 3)).astype(np.float32)
-    expected.start(x)
-    found.start(x)
-    for _ in range(len(program)):
-        noise = rng.normal(size=(5, 3)).astype(np.float32)
-        expected.step(noise)
-        found.step(noise)
+    network = partial(in_numpy, wide=learned)
+    expected = Reference(network, spec.shape, learned_variance=learned).batch(program, 5)
+    found = Eager(Toy(wide=learned), spec).batch(program, 5)
+    for _ in steps_of_both(expected, found, program, 1):
         for part in ("x", "denoised", "history"):
             assert np.abs(getattr(found, part) - getattr(expected, part)).max() < 2e-5, part
 
@@ -79,7 +65,7 @@ def test_the_step_is_the_documented_arithmetic(learned: bool) -> None:
 def test_samples_at_different_rows_of_different_programs_share_a_batch() -> None:
     """Stack two programs in one table; every sample advances by its own row number."""
     first, second = ddim(SPEC, steps=20), ddpm(SPEC)
-    module = StepModule(Toy(wide=False), dimensions=1, learned_variance=False)
+    module = StepModule(Toy(), SPEC)
     table = torch.from_numpy(np.concatenate([first.table, second.table]).astype(np.float32))
     cond_table = module.network.condition(torch.from_numpy(first.conds.astype(np.float32)))
     assert np.array_equal(first.conds, second.conds)
@@ -134,14 +120,8 @@ def test_one_graph_serves_any_history(tiny_bundle: Path, tiny_checkpoint: Path) 
     program = with_history(ddpm(loaded.spec, clip=False))
     reference = Eager(loaded.network, loaded.spec).batch(program, 2)
     candidate = OnnxRuntimeCpu(read_bundle(tiny_bundle), threads=1).batch(program, 2)
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=(2, 1, 8, 8)).astype(np.float32)
-    reference.start(x)
-    candidate.start(x)
-    for _ in range(len(program)):
-        noise = rng.normal(size=x.shape).astype(np.float32)
-        reference.step(noise)
-        candidate.step(noise)
+    for _ in steps_of_both(reference, candidate, program, 2):
+        pass
     assert candidate.history.shape == (2, 2, 1, 8, 8)
     for part in ("x", "history"):
         found, expected = getattr(candidate, part), getattr(reference, part)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, shape_inference
 
 import difftool
-from difftool.bundle import CONDITIONER, STEP, Bundle, read_bundle
+from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.compile.precision import in_half
 from difftool.compile.quantization.calibration import find_ranges, from_trajectory
 from difftool.compile.quantization.fp8 import in_fp8
@@ -22,7 +22,8 @@ from difftool.compile.quantization.symmetric import in_int8
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
 from difftool.export.lowerings.rows import ONE_OR_BATCH
-from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
+from difftool.export.onnx import export_graphs
+from difftool.export.step import StepModule
 from difftool.networks import build_network
 from difftool.preflight.shapes.footprint import Walk
 from difftool.runtime.shipped import find_bundle, shipped_models
@@ -175,9 +176,5 @@ SMALL: Final[Mapping[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("kind", SMALL)
 def test_every_network(kind: str, tmp_path: Path) -> None:
     spec = replace(POINTS_SPEC, shape=(1, 8, 8))
-    network = build_network(NetworkCall(kind, SMALL[kind])).eval()
-    width = conditioner_width(network, spec)
-    export_step(step_module(network, spec), spec, width, tmp_path / STEP)
-    if width:
-        export_conditioner(network, spec, tmp_path / CONDITIONER)
+    export_graphs(StepModule(build_network(NetworkCall(kind, SMALL[kind])), spec), tmp_path)
     require_all_foreseen(tmp_path)

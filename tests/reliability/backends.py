@@ -12,7 +12,7 @@ from difftool.bundle.amend import with_files
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.export.onnx import conditioner_width, step_module
+from difftool.export.step import StepModule
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
 from difftool.runtime.draws import Draws
@@ -41,9 +41,8 @@ def opened(bundle: Bundle, name: str, threads: int = 1) -> Backend:
 def with_torchscript(bundle: Path, checkpoint: Path) -> Bundle:
     """The bundle, which is changed, with a step.ts of the checkpoint it came from."""
     loaded, opened = load_checkpoint(checkpoint), read_bundle(bundle)
-    module = step_module(loaded.network, loaded.spec, opened.features)
-    script = torchscript(module, loaded.spec, conditioner_width(loaded.network, loaded.spec))
-    return with_files(opened, {TORCHSCRIPT: script})
+    module = StepModule(loaded.network, loaded.spec, opened.features)
+    return with_files(opened, {TORCHSCRIPT: torchscript(module)})
 
 
 def shipped_with_torchscript(name: str, folder: Path) -> Bundle:

@@ -111,7 +111,7 @@ def test_torch_compiles_the_step_module(
     bundle = read_bundle(tiny_bundle)
     for sampler in (ddpm, unipc):
         program = sampler(loaded.spec, steps=5)
-        compiled = jit_compiled(loaded.spec, slots=program.history, mode="max-autotune")
+        compiled = jit_compiled(slots=program.history, mode="max-autotune")
         backends = [Eager(loaded.network, loaded.spec, compiled=each) for each in (None, compiled)]
         runs = [Model(bundle, backend, max_batch=4).sample(program, n=3) for backend in backends]
         np.testing.assert_allclose(*runs, atol=1e-6)

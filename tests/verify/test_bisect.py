@@ -8,11 +8,11 @@ import pytest
 
 from difftool.bundle import CONDITIONER, STEP, read_bundle
 from difftool.compile.precision import in_half
+from difftool.compile.quantization.calibration import from_trajectory
 from difftool.diffusion.samplers import ddpm
 from difftool.errors import UsageError
-from difftool.verify.bisect import bisect, bisect_sides
-from difftool.verify.compared import verify_sides
-from difftool.verify.sides import open_sides
+from difftool.verify import verify
+from difftool.verify.bisect import bisect
 from tests.verify.defects import copied, deep_weight, with_weight
 
 Inputs = dict[str, np.ndarray]
@@ -27,19 +27,7 @@ def step(tiny_bundle: Path) -> onnx.ModelProto:
 def inputs(tiny_bundle: Path) -> Inputs:
     """The step graph's, at row 5 of a run."""
     bundle = read_bundle(tiny_bundle)
-    table = bundle.default_program().table.astype(np.float32)
-    rng = np.random.default_rng(0)
-    shape = (2, 1, 8, 8)
-    graph = onnx.load(bundle.file(STEP)).graph
-    width = next(v for v in graph.input if v.name == "cond_table").type.tensor_type.shape.dim[1]
-    return {
-        "x": rng.standard_normal(shape).astype(np.float32),
-        "history": np.zeros((table.shape[1] - 18, *shape), np.float32),
-        "row": np.array([5, 5]),
-        "noise": rng.standard_normal(shape).astype(np.float32),
-        "table": table,
-        "cond_table": rng.standard_normal((20, width.dim_value)).astype(np.float32),
-    }
+    return from_trajectory(bundle, bundle.default_program(), samples=2).feeds[5]
 
 
 def test_equal_graphs_have_no_culprit(step: onnx.ModelProto, inputs: Inputs) -> None:
@@ -51,7 +39,6 @@ def test_a_changed_weight(change: float, step: onnx.ModelProto, inputs: Inputs) 
     node, weight = deep_weight(step)
     broken = with_weight(step, weight, lambda w: (w * change).astype(np.float32))
     culprit = bisect(broken, step, inputs, 1e-5)
-    assert culprit is not None
     assert (culprit.file, culprit.node, culprit.operator) == (STEP, node, "Conv")
     expected = np.nan if np.isnan(change) else 1e-3
     assert culprit.error == pytest.approx(expected, rel=1, nan_ok=True)
@@ -63,7 +50,6 @@ def test_a_graph_and_its_own_half(step: onnx.ModelProto, inputs: Inputs) -> None
     half = in_half(step, "fp16")
     assert bisect(half, step, inputs, 0.02) is None
     culprit = bisect(half, step, inputs, 1e-5)
-    assert culprit is not None
     first = next(node for node in step.graph.node if node.op_type == "Conv")
     assert culprit.value == first.output[0]
 
@@ -92,7 +78,6 @@ def test_numbers_of_another_export(step: onnx.ModelProto, inputs: Inputs) -> Non
     node, weight = deep_weight(step)
     broken = with_weight(step, weight, lambda w: (w * 1.01).astype(np.float32))
     culprit = bisect(broken, other, inputs, 1e-5)
-    assert culprit is not None
     assert culprit.node == node
 
 
@@ -102,20 +87,15 @@ def test_two_precisions_of_a_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
     node, weight = deep_weight(model)
     broken = with_weight(model, weight, lambda w: (w * 1.5).astype(np.float16))
     bundle = copied(tiny_bundle, tmp_path / "b", {"step.fp16.onnx": broken.SerializeToString()})
-    sides = open_sides(bundle, precision="fp16")
-    result = verify_sides(bundle, *sides, ddpm(bundle.spec, clip=False))
-    assert not result.passed
-    culprit = bisect_sides(bundle, *sides, result)
-    assert culprit is not None
-    assert (culprit.file, culprit.node) == ("step.fp16.onnx", node)
+    program = ddpm(bundle.spec, clip=False)
+    report = verify(bundle, precision="fp16", program=program, bisect=True)
+    assert not report.passed
+    assert (report.culprit.file, report.culprit.node) == ("step.fp16.onnx", node)
 
 
 def test_one_graph_on_two_backends_is_refused(tiny_bundle: Path) -> None:
-    bundle = read_bundle(tiny_bundle)
-    sides = open_sides(bundle, backend="openvino")
-    result = verify_sides(bundle, *sides)
     with pytest.raises(UsageError, match=r"both sides run step\.onnx"):
-        bisect_sides(bundle, *sides, result)
+        verify(tiny_bundle, backend="openvino", bisect=True)
 
 
 def test_a_conditioner_is_bisected_likewise(tiny_bundle: Path) -> None:
@@ -126,5 +106,4 @@ def test_a_conditioner_is_bisected_likewise(tiny_bundle: Path) -> None:
     weight = next(name for name in node.input if name in weights)
     broken = with_weight(model, weight, lambda w: (w * 1.05).astype(np.float32))
     culprit = bisect(broken, model, feed, 1e-4, file=CONDITIONER)
-    assert culprit is not None
     assert (culprit.file, culprit.node) == (CONDITIONER, node.name)

@@ -6,16 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difftool.bundle import (
-    CONDITIONER,
     FORMAT,
     SAMPLER,
-    STEP,
     TORCHSCRIPT,
     Bundle,
     Manifest,
-    NetworkEntry,
-    ProgramEntry,
-    Provenance,
     file_entries,
     listed_files,
     read_bundle,
@@ -26,8 +21,9 @@ from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
-from difftool.errors import ResourceError, UsageError, quoted
-from difftool.export.onnx import conditioner_width, export_conditioner, export_step, step_module
+from difftool.errors import ResourceError, UsageError
+from difftool.export.onnx import export_graphs
+from difftool.export.step import StepModule, known_features
 from difftool.export.torchscript import torchscript as trace
 from difftool.files import atomic_directory, destination, sha256_of, write_atomic
 from difftool.log import logger
@@ -85,11 +81,10 @@ def export(
         (20, ['conditioner.onnx', 'sampler.onnx'])
     """
     replace = listed_files if force else None
-    chosen = _features(features)
+    chosen = known_features(features)
     folder = destination(out, replace=replace)
     loaded = load_checkpoint(checkpoint, ema=ema)
-    asked = sampler or SamplerCall()
-    program = compile_program(loaded.spec, loaded.sampler.changed_by(asked))
+    program = compile_program(loaded.spec, loaded.sampler.changed_by(sampler or SamplerCall()))
     if program.adaptive:
         chosen |= {Feature.NORMS}
     if Feature.GUIDANCE in chosen and not loaded.spec.null_label:
@@ -97,32 +92,24 @@ def export(
             "guidance needs a model that was trained both with and without labels",
             "train one with data.labels and loss.label_dropout, or leave guidance out",
         )
-    width = conditioner_width(loaded.network, loaded.spec)
-    module = step_module(loaded.network, loaded.spec, chosen)
+    module = StepModule(loaded.network, loaded.spec, chosen)
     with atomic_directory(folder, replace=replace) as new:
-        export_step(module, loaded.spec, width, new / STEP)
-        if width:
-            export_conditioner(loaded.network, loaded.spec, new / CONDITIONER)
+        export_graphs(module, new)
         if torchscript:
-            write_atomic(new / TORCHSCRIPT, trace(module, loaded.spec, width))
+            write_atomic(new / TORCHSCRIPT, trace(module))
             _remember(sha256_of(new / TORCHSCRIPT))
-        manifest = _manifest(loaded, program, chosen, file_entries(new))
-        write_manifest(new, manifest.model_dump(mode="json"))
+        manifest = _manifest(loaded, program, chosen)
+        write_manifest(new, {**manifest, "files": file_entries(new)})
         if portable:
-            _add_sampler(new)
+            from difftool.compile.sampler_onnx.graph import portable_sampler
+
+            write_atomic(new / SAMPLER, portable_sampler(read_bundle(new), program))
+            write_manifest(new, {**manifest, "files": file_entries(new)})
         if engine is not None:
             from difftool.compile.engine.compile import add_engine
 
             add_engine(new, engine, model=folder.name, on_progress=on_build)
     return read_bundle(folder)
-
-
-def _features(names: Collection[Feature | str]) -> set[Feature]:
-    """Return features by their names; UsageError for an unknown name."""
-    for name in names:
-        if name not in list(Feature):
-            raise UsageError(f"unknown feature {quoted(name)}", f"one of: {', '.join(Feature)}")
-    return {Feature(name) for name in names}
 
 
 def _remember(sha256: str) -> None:
@@ -133,39 +120,26 @@ def _remember(sha256: str) -> None:
         _log.warning("%s; to run %s here, trust its sha256 %s", error.message, TORCHSCRIPT, sha256)
 
 
-def _add_sampler(folder: Path) -> None:
-    from difftool.compile.sampler_onnx.graph import portable_sampler
-
-    bundle = read_bundle(folder)
-    graph = portable_sampler(bundle, bundle.default_program())
-    write_atomic(folder / SAMPLER, graph)
-    value = {**bundle.manifest.model_dump(mode="json"), "files": file_entries(folder)}
-    write_manifest(folder, value)
-
-
 def _manifest(
-    loaded: Checkpoint,
-    program: Program,
-    features: Collection[Feature],
-    files: dict[str, dict[str, Any]],
-) -> Manifest:
+    loaded: Checkpoint, program: Program, features: Collection[Feature]
+) -> dict[str, Any]:
+    """Return the manifest as JSON data, with no files yet."""
     weights = loaded.path / (EMA if loaded.weights == "ema" else MODEL)
-    return Manifest.model_validate(
-        {
-            "format": FORMAT,
-            "spec": loaded.spec.to_dict(),
-            "program": ProgramEntry(**program.call.to_dict()),
-            "network": NetworkEntry(
-                **loaded.call.to_dict(),
-                parameters=sum(weight.numel() for weight in loaded.network.parameters()),
-            ),
-            "provenance": Provenance(
-                step=loaded.step,
-                weights="ema" if loaded.weights == "ema" else "raw",
-                weights_sha256=sha256_of(weights),
-                versions={name: importlib.metadata.version(name) for name in _VERSIONS},
-            ),
-            "files": files,
-            "fused": [feature for feature in Feature if feature in features],
-        }
-    )
+    value = {
+        "format": FORMAT,
+        "spec": loaded.spec.to_dict(),
+        "program": program.call.to_dict(),
+        "network": {
+            **loaded.call.to_dict(),
+            "parameters": sum(weight.numel() for weight in loaded.network.parameters()),
+        },
+        "provenance": {
+            "step": loaded.step,
+            "weights": loaded.weights,
+            "weights_sha256": sha256_of(weights),
+            "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        },
+        "files": {},
+        "fused": [feature for feature in Feature if feature in features],
+    }
+    return Manifest.model_validate(value).model_dump(mode="json")

@@ -3,23 +3,23 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.export import Dim
 
+from difftool.bundle import CONDITIONER, STEP
 from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import MissingDependencyError
+from difftool.export.lowerings import CHOSEN, Lowerings
+from difftool.export.lowerings.rows import share_rows
 from difftool.export.step import Conditioner, StepModule
-
-if TYPE_CHECKING:
-    from difftool.export.lowerings import Lowerings
 
 OPSET: Final = 18  # difftool.export.lowerings is written in this opset
 Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
@@ -28,22 +28,9 @@ Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
 _BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3
 
 
-def step_module(
-    network: nn.Module, spec: ModelSpec, features: Collection[Feature] = ()
-) -> StepModule:
-    """Return a network with the row around it that fits its spec, ready to export."""
-    module = StepModule(
-        network,
-        dimensions=len(spec.shape),
-        learned_variance=spec.learned_variance,
-        features=features,
-    )
-    return module.eval()
-
-
-def example_inputs(module: StepModule, spec: ModelSpec, width: int) -> tuple[Tensor, ...]:
-    """Return inputs of the step module, in order, for a conditioner of `width` columns."""
-    shape = (_BATCH, *spec.shape)
+def example_inputs(module: StepModule) -> tuple[Tensor, ...]:
+    """Return inputs of the step module, in order."""
+    shape = (_BATCH, *module.spec.shape)
     known = (torch.zeros(shape), torch.zeros(shape)) if Feature.KNOWN in module.features else ()
     return (
         torch.zeros(shape),
@@ -51,42 +38,35 @@ def example_inputs(module: StepModule, spec: ModelSpec, width: int) -> tuple[Ten
         torch.zeros(_BATCH, dtype=torch.int64),
         torch.zeros(shape),
         torch.zeros(_ROWS, Column.HISTORY + _SLOTS),
-        torch.zeros(_CONDS, width),
+        torch.zeros(_CONDS, conditioner_width(module)),
         *known,
     )
 
 
-def conditioner_inputs(spec: ModelSpec, count: int = _CONDS) -> tuple[Tensor, ...]:
-    """Return inputs of the conditioner: `count` conds, and as many labels if there are classes."""
-    labels = (torch.zeros(count, dtype=torch.int64),) if spec.classes else ()
-    return (torch.zeros(count), *labels)
-
-
-def conditioner_width(network: nn.Module, spec: ModelSpec) -> int:
+def conditioner_width(module: StepModule) -> int:
     """Return C, the number of values that the network takes from its conditioner; perhaps 0."""
-    device = next(network.parameters()).device
-    inputs = [tensor.to(device) for tensor in conditioner_inputs(spec)]
-    return int(network.condition(*inputs).shape[1])  # type: ignore[operator]
+    device = next(module.parameters()).device
+    inputs = [tensor.to(device) for tensor in _conditioner_inputs(module.spec)]
+    return int(module.network.condition(*inputs).shape[1])  # type: ignore[operator]
 
 
-def export_step(
-    module: StepModule,
-    spec: ModelSpec,
-    width: int,
-    path: Path,
-    lowerings: "Lowerings | None" = None,
-) -> None:
+def export_graphs(module: StepModule, folder: Path) -> None:
+    """Write step.onnx into a folder, and conditioner.onnx if the network takes values from it."""
+    export_step(module, folder / STEP)
+    if conditioner_width(module):
+        inputs = _conditioner_inputs(module.spec)
+        axes: Axes = dict.fromkeys(("cond", "label")[: len(inputs)], (Dim("conds"),))
+        conditioner = Conditioner(module.network).eval()
+        export_module(conditioner, inputs, axes, ("cond_table",), folder / CONDITIONER)
+
+
+def export_step(module: StepModule, path: Path, lowerings: Lowerings = CHOSEN) -> None:
     """Write the step graph, with dynamic batch, history, table and cond_table.
 
-    Only benchmarks give `lowerings` other than `difftool.export.lowerings.CHOSEN`. A graph of
-    points also takes one row number for the whole batch, except with Feature.GUIDANCE, which needs
-    one for each half of a doubled batch.
+    Only benchmarks give other `lowerings`. A graph of points also takes one row number for the
+    whole batch, except with Feature.GUIDANCE, which needs one for each half of a doubled batch.
     """
-    from difftool.export.lowerings import CHOSEN
-    from difftool.export.lowerings.rows import share_rows
-
-    lowerings = lowerings or CHOSEN
-    if len(spec.shape) == 1 and Feature.GUIDANCE not in module.features:
+    if len(module.spec.shape) == 1 and Feature.GUIDANCE not in module.features:
         lowerings = replace(lowerings, rewrites=(*lowerings.rewrites, share_rows))
     batch, slots = Dim("batch"), Dim("slots")
     # With this bound the exporter has less shape arithmetic to do, and takes less time.
@@ -101,16 +81,7 @@ def export_step(
     }
     if Feature.KNOWN in module.features:
         axes = {**axes, "known": (batch,), "mask": (batch,)}
-    export_module(
-        module, example_inputs(module, spec, width), axes, StepModule.OUTPUTS, path, lowerings
-    )
-
-
-def export_conditioner(network: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write the conditioner: cond [U], and label [U] with classes -> cond_table [U, C]."""
-    conds, inputs = Dim("conds"), conditioner_inputs(spec)
-    axes: Axes = dict.fromkeys(("cond", "label")[: len(inputs)], (conds,))
-    export_module(Conditioner(network).eval(), inputs, axes, ("cond_table",), path)
+    export_module(module, example_inputs(module), axes, StepModule.OUTPUTS, path, lowerings)
 
 
 def export_module(
@@ -119,15 +90,10 @@ def export_module(
     axes: Axes,
     outputs: Sequence[str],
     path: Path,
-    lowerings: "Lowerings | None" = None,
+    lowerings: Lowerings = CHOSEN,
 ) -> None:
     """Write a module as ONNX; `axes` names its inputs and their dynamic axes."""
     with _quiet():
-        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-
-        from difftool.export.lowerings import CHOSEN
-
-        lowerings = lowerings or CHOSEN
         program = torch.onnx.export(
             module,
             inputs,
@@ -147,13 +113,15 @@ def export_module(
     program.save(str(path), external_data=False)
 
 
+def _conditioner_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Return inputs of the conditioner: conds, and labels if there are classes."""
+    labels = (torch.zeros(_CONDS, dtype=torch.int64),) if spec.classes else ()
+    return (torch.zeros(_CONDS), *labels)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter, which warns of optional packages and of its own deprecations."""
-    try:
-        import onnxscript  # noqa: F401  (the exporter imports it deep inside, with a worse message)
-    except ImportError as error:
-        raise MissingDependencyError.extra("onnxscript", "export") from error
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)

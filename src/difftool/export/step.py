@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
-from difftool.errors import UsageError
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError, quoted
 
 
 class StepModule(nn.Module):
-    """One row of a program, for a batch whose samples may stand at different rows.
+    """One row of a program, for a batch whose samples may stand at different rows; for inference.
 
     See `difftool.diffusion.program` for the arithmetic. The table is an input, so one graph serves
     every sampler and every number of steps. `features` are computations that the graph adds to the
@@ -27,21 +28,14 @@ class StepModule(nn.Module):
     OUTPUTS = ("x_next", "history_next", "row_next", "denoised")
 
     def __init__(
-        self,
-        network: nn.Module,
-        *,
-        dimensions: int,
-        learned_variance: bool,
-        features: Collection[Feature] = (),
+        self, network: nn.Module, spec: ModelSpec, features: Collection[Feature | str] = ()
     ) -> None:
         super().__init__()
-        if unknown := set(features) - set(Feature):
-            raise UsageError(f"unknown feature {min(unknown)!r}", f"one of: {', '.join(Feature)}")
-        self.network = network
-        self.features = frozenset(features)
-        self._ones = (1,) * (dimensions - 1)
-        self._spread = (..., *[None] * dimensions)  # [K, N] -> [K, N, 1, ...]
-        self._learned_variance = learned_variance
+        self.network, self.spec = network, spec
+        self.features = known_features(features)
+        self._ones = (1,) * (len(spec.shape) - 1)
+        self._spread = (..., *[None] * len(spec.shape))  # [K, N] -> [K, N, 1, ...]
+        self.eval()
 
     def forward(
         self,
@@ -60,7 +54,7 @@ class StepModule(nn.Module):
 
         network = self._evaluate(column[Column.C_IN] * x, values, cond_table, column)
         spread = column[Column.D]
-        if self._learned_variance:
+        if self.spec.learned_variance:
             network, fraction = torch.chunk(network, 2, dim=1)
             low, high = column[Column.LOGVAR_MIN], column[Column.LOGVAR_MAX]
             spread = spread * torch.exp(0.5 * (low + (fraction + 1) / 2 * (high - low)))
@@ -98,11 +92,19 @@ class StepModule(nn.Module):
         # torch.chunk would fix the batch to that of the example inputs.
         wanted, unconditional = both.unflatten(0, (2, -1)).unbind()
         guided = unconditional + column[Column.GUIDANCE] * (wanted - unconditional)
-        if not self._learned_variance:
+        if not self.spec.learned_variance:
             return guided
         return torch.cat(
             [torch.chunk(guided, 2, dim=1)[0], torch.chunk(wanted, 2, dim=1)[1]], dim=1
         )
+
+
+def known_features(names: Collection[Feature | str]) -> frozenset[Feature]:
+    """Return features by their names; UsageError for an unknown name."""
+    for name in names:
+        if name not in list(Feature):
+            raise UsageError(f"unknown feature {quoted(name)}", f"one of: {', '.join(Feature)}")
+    return frozenset(Feature(name) for name in names)
 
 
 class Conditioner(nn.Module):

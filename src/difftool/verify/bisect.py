@@ -8,8 +8,7 @@ runtime adds when it optimizes a graph cannot be found in this way.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
@@ -23,7 +22,10 @@ from difftool.files import temporary_folder
 from difftool.runtime.backends.conditioner import Conditioner
 from difftool.runtime.comparison import Verification, verified_labels
 from difftool.runtime.draws import Draws, row_noise, start_noise
-from difftool.verify.sides import TORCH, Side, load_origin
+from difftool.verify.sides import TORCH, Side
+
+if TYPE_CHECKING:
+    from difftool.export.step import StepModule
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -62,8 +64,8 @@ def bisect(
     pairs = _pairs(suspect, reference)
     if not pairs:
         raise UsageError("the two graphs have no value in common", "export the bundle again")
-    found = _values(suspect, list(pairs), inputs)
-    exact = _values(reference, list(pairs.values()), inputs)
+    found = values_inside(suspect, list(pairs), inputs)
+    exact = values_inside(reference, list(pairs.values()), inputs)
     compared = [
         (name, found[name], exact[other])
         for name, other in pairs.items()
@@ -79,23 +81,15 @@ def bisect(
 
 
 def bisect_sides(
-    bundle: Bundle,
-    candidate: Side,
-    reference: Side,
-    result: Verification,
-    checkpoint: Path | str | None = None,
-    *,
-    seed: int = 0,
+    bundle: Bundle, candidate: Side, reference: Side, result: Verification, *, seed: int = 0
 ) -> Culprit | None:
     """Return the first node that is out of bounds at the worst row of a verification.
 
-    If one side is torch, its checkpoint is exported again as the reference graph. None means that
-    no node of the graph causes the error, so the backend does.
-
-    Raises:
-        UsageError: both sides run the same graph.
+    If one side is torch, its module is exported again as the reference graph. None means that no
+    node of the graph causes the error, so the backend does. UsageError if both run the same graph.
     """
-    files = [_file(bundle, side) for side in (candidate, reference)]
+    sides = candidate, reference
+    files = [_file(bundle, side) for side in sides]
     if files[0] == files[1]:
         raise UsageError(
             f"both sides run {files[0]}, and `bisect` compares two different graphs",
@@ -103,17 +97,19 @@ def bisect_sides(
         )
     suspect = files[0] or files[1]
     assert suspect is not None
+    if None in files:
+        from difftool.verify.eager import Eager
+
+        (module,) = (side.backend.module for side in sides if isinstance(side.backend, Eager))
+        references = _exported(module, suspect)
+    else:
+        references = {suspect: _graph(bundle, files[1] or STEP)}
     labels = verified_labels(bundle.spec, result.samples, candidate.backend, reference.backend)
     inputs = _inputs(bundle, reference, result, labels, seed)
-    with temporary_folder() as folder:
-        references = {suspect: _graph(bundle, files[1] or STEP)}
-        if None in files:
-            assert checkpoint is not None
-            references = _exported(bundle, checkpoint, folder, suspect)
-        for file, exact in references.items():
-            culprit = bisect(_graph(bundle, file), exact, inputs, result.step_tolerance, file=file)
-            if culprit is not None:
-                return culprit
+    for file, exact in references.items():
+        culprit = bisect(_graph(bundle, file), exact, inputs, result.step_tolerance, file=file)
+        if culprit is not None:
+            return culprit
     return None
 
 
@@ -156,26 +152,14 @@ def _file(bundle: Bundle, side: Side) -> str | None:
     return own if own in bundle.manifest.files else STEP
 
 
-def _exported(
-    bundle: Bundle, checkpoint: Path | str, folder: Path, suspect: str
-) -> dict[str, onnx.ModelProto]:
-    """Export a checkpoint's graphs again; return them by file name, in running order."""
-    from difftool.export.onnx import (
-        conditioner_width,
-        export_conditioner,
-        export_step,
-        step_module,
-    )
+def _exported(module: "StepModule", suspect: str) -> dict[str, onnx.ModelProto]:
+    """Export a step module; return its graphs by the suspects' file names, in running order."""
+    from difftool.export.onnx import export_graphs
 
-    loaded = load_origin(bundle, checkpoint)
-    width, found = conditioner_width(loaded.network, loaded.spec), {}
-    if CONDITIONER in bundle.manifest.files:
-        export_conditioner(loaded.network, loaded.spec, folder / CONDITIONER)
-        found[CONDITIONER] = onnx.load(folder / CONDITIONER)
-    module = step_module(loaded.network, loaded.spec, bundle.features)
-    export_step(module, loaded.spec, width, folder / STEP)
-    found[suspect] = onnx.load(folder / STEP)
-    return found
+    with temporary_folder() as folder:
+        export_graphs(module, folder)
+        made = {CONDITIONER: folder / CONDITIONER, suspect: folder / STEP}
+        return {file: onnx.load(path) for file, path in made.items() if path.exists()}
 
 
 def _graph(bundle: Bundle, file: str) -> onnx.ModelProto:
@@ -214,7 +198,9 @@ def _inputs(
     return inputs
 
 
-def _values(graph: onnx.ModelProto, names: list[str], inputs: Arrays) -> dict[str, NDArray[Any]]:
+def values_inside(
+    graph: onnx.ModelProto, names: list[str], inputs: Arrays
+) -> dict[str, NDArray[Any]]:
     """Return values inside a graph, which runs without optimizations."""
     runtime = onnx_runtime()
     shown = onnx.ModelProto()

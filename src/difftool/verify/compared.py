@@ -76,22 +76,19 @@ def verify(
         against_precision=against_precision,
         trusted=trusted,
     )
-    known = None if data is None else FrechetData(opened, data, extractor)
-    drawn = 0
-    if known is not None:
-        sizes = (Model(opened, side.backend).max_batch for side in (candidate, reference))
-        drawn = sum(math.ceil(draws / size) for size in sizes)
+    known = None if data is None else FrechetData(opened.spec, data, extractor)
+    models = [Model(opened, side.backend) for side in (reference, candidate)] if known else []
+    drawn = sum(math.ceil(draws / model.max_batch) for model in models)
     total, count = len(program) * (1 + drawn), itertools.count(1)
 
     def step(*_: int) -> None:
         on_step(next(count), total)
 
     result = verify_sides(opened, candidate, reference, program, n=n, seed=seed, on_row=step)
-    culprit = frechet = None
-    if bisect:
-        culprit = bisect_sides(opened, candidate, reference, result, checkpoint, seed=seed)
+    culprit = bisect_sides(opened, candidate, reference, result, seed=seed) if bisect else None
+    frechet = None
     if known is not None:
-        frechet = known.compare(reference, candidate, program, n=draws, seed=seed, on_step=step)
+        frechet = known.compare(models, program, n=draws, seed=seed, on_step=step)
     return Report(opened, candidate, reference, result, seed, bisect, culprit, frechet)
 
 

@@ -12,15 +12,12 @@ from torch import Tensor
 from torch.export import Dim
 
 from difftool.diffusion.columns import Column
-from difftool.diffusion.spec import ModelSpec
-from difftool.export.onnx import conditioner_width, example_inputs
+from difftool.export.onnx import example_inputs
 from difftool.export.step import StepModule
 from difftool.runtime.backends.torchscript import Step
 
 
-def jit_compiled(
-    spec: ModelSpec, *, slots: int = 1, mode: str = "default"
-) -> Callable[[StepModule], Step]:
+def jit_compiled(*, slots: int = 1, mode: str = "default") -> Callable[[StepModule], Step]:
     """Return a function that compiles with torch.compile, at the first step of every shape.
 
     `slots` is the number of the program's history slots. `mode` is an argument of torch.compile,
@@ -29,12 +26,12 @@ def jit_compiled(
 
     def compiled(module: StepModule) -> Step:
         # torch.compile alone fails on how the module indexes its columns; torch.export does not.
-        return torch.compile(_exported(module, spec, slots).module(), mode=mode, dynamic=False)
+        return torch.compile(_exported(module, slots).module(), mode=mode, dynamic=False)
 
     return compiled
 
 
-def aot_inductor(spec: ModelSpec, path: Path, *, slots: int = 1) -> Callable[[StepModule], Step]:
+def aot_inductor(path: Path, *, slots: int = 1) -> Callable[[StepModule], Step]:
     """Return a function that compiles once, for all batches and tables, to the file `path` (.pt2).
 
     `slots` is the number of the program's history slots.
@@ -42,7 +39,7 @@ def aot_inductor(spec: ModelSpec, path: Path, *, slots: int = 1) -> Callable[[St
 
     def compiled(module: StepModule) -> Step:
         with torch.no_grad():
-            program = _exported(module, spec, slots)
+            program = _exported(module, slots)
             package = torch._inductor.aoti_compile_and_package(program, package_path=str(path))
         loaded = torch._inductor.aoti_load_package(package)
 
@@ -54,25 +51,16 @@ def aot_inductor(spec: ModelSpec, path: Path, *, slots: int = 1) -> Callable[[St
     return compiled
 
 
-def _exported(module: StepModule, spec: ModelSpec, slots: int) -> Any:
+def _exported(module: StepModule, slots: int) -> Any:
     """Return the module exported by torch.export, with dynamic batch, rows and conds.
 
     The number of history slots is fixed: export would fix it anyway, to that of its example.
     """
     device = next(module.parameters()).device
-    examples = example_inputs(module, spec, conditioner_width(module.network, spec))
-    x, _, row, noise, table, cond_table, *held = (tensor.to(device) for tensor in examples)
+    x, _, row, noise, table, *others = (tensor.to(device) for tensor in example_inputs(module))
     history = x.new_zeros(slots, *x.shape)
     table = x.new_zeros(len(table), Column.HISTORY + slots)
-    batch = Dim("batch")
-    axes: list[dict[int, Any]] = [
-        {0: batch},
-        {1: batch},
-        {0: batch},
-        {0: batch},
-        {0: Dim("rows")},
-        {0: Dim("conds")},
-        *({0: batch} for _ in held),
-    ]
-    inputs = (x, history, row, noise, table, cond_table, *held)
-    return torch.export.export(module, inputs, dynamic_shapes=tuple(axes))
+    inputs = (x, history, row, noise, table, *others)
+    batch, rows, conds = ({0: Dim(name)} for name in ("batch", "rows", "conds"))
+    axes: list[Any] = [batch, {1: batch[0]}, batch, batch, rows, conds, batch, batch]
+    return torch.export.export(module, inputs, dynamic_shapes=tuple(axes[: len(inputs)]))

@@ -12,7 +12,6 @@ from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels, lay_out_rows
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.export.onnx import step_module
 from difftool.export.step import StepModule
 from difftool.runtime.backends.prepare import Prepared, require_features
 from difftool.runtime.backends.torchscript import Step, TorchBatch
@@ -36,19 +35,19 @@ class Eager:
         device: str = "cpu",
         compiled: Callable[[StepModule], Step] | None = None,
     ) -> None:
-        self.features = frozenset(features)
-        self._module = step_module(network, spec, features).to(device)
-        self._step: Step = self._module if compiled is None else compiled(self._module)
-        self._spec, self._device = spec, device
+        self.module = StepModule(network, spec, features).to(device)
+        self.features = self.module.features
+        self._step: Step = self.module if compiled is None else compiled(self.module)
+        self._device = device
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> TorchBatch:
         """Return room for `size` samples of a program."""
         require_features(self.features, program, labels)
-        rows = lay_out_rows(program, self._spec, size, labels)
+        rows = lay_out_rows(program, self.module.spec, size, labels)
         inputs = [torch.from_numpy(rows.conds).float().to(self._device)]
         if rows.labels is not None:
             inputs.append(torch.from_numpy(rows.labels).to(self._device))
         with torch.inference_mode():
-            table = self._module.network.condition(*inputs).cpu().numpy()  # type: ignore[operator]
-        begin = Prepared(rows, table, (size, *self._spec.shape))
+            table = self.module.network.condition(*inputs).cpu().numpy()  # type: ignore[operator]
+        begin = Prepared(rows, table, (size, *self.module.spec.shape))
         return TorchBatch(self._step, begin, self._device)

@@ -1,23 +1,19 @@
 """The Frechet distance to data of the reference's samples and of the candidate's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import Bundle
 from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
 from difftool.evaluate.distances import fit_gaussian, frechet_distance
 from difftool.evaluate.extractor import open_extractor
 from difftool.evaluate.sets import read_data
 from difftool.runtime.images import is_image, to_uint8
 from difftool.runtime.model import Model
-from difftool.verify.sides import Side
-
-Features = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -40,80 +36,44 @@ class Frechet:
 
 
 class FrechetData:
-    """Data to compare a bundle's samples with. It is read before any sample is drawn.
+    """Data to compare a model's samples with. It is read before any sample is drawn.
 
     Raises:
-        UsageError: data, samples and extractor do not fit each other.
+        UsageError: data, samples and extractor do not fit each other, or there are less than 2.
         ArtefactError: the data or the extractor cannot be read safely.
     """
 
-    def __init__(self, bundle: Bundle, source: str, extractor: Path | str) -> None:
-        spec = bundle.spec
+    def __init__(self, spec: ModelSpec, source: str, extractor: Path | str) -> None:
         image = is_image(spec)
-        self.bundle = bundle
-        self.name = Path(source).name  # no path of this machine
-        self.extractor = open_extractor(extractor) if image else None
-        if self.extractor is not None:
-            self.extractor.demand(spec.shape)
+        self._name = Path(source).name  # no path of this machine
+        self._extractor = open_extractor(extractor) if image else None
+        if self._extractor is not None:
+            self._extractor.demand(spec.shape)
         data = read_data(source, (*spec.shape[1:], spec.shape[0]) if image else spec.shape)
-        self.features = data if self.extractor is None else self.extractor.view(data).features
+        self._wanted = fit_gaussian(self._features(data))
 
     def compare(
         self,
-        reference: Side,
-        candidate: Side,
+        models: Iterable[Model],
         program: Program,
         *,
         n: int,
         seed: int = 0,
         on_step: Callable[[], None] = lambda: None,
     ) -> Frechet:
-        """Draw n samples of each side with the same noise, and measure both distances.
+        """Draw n samples of reference and candidate with the same noise, and measure the distances.
 
-        UsageError if n or the number of data is less than 2.
+        UsageError if n is less than 2.
         """
-        before, after = frechet_distances(
-            self.bundle,
-            (reference, candidate),
-            program,
-            self.features,
-            self._features,
-            n=n,
-            seed=seed,
-            on_step=on_step,
-        )
-        used = self.extractor
+
+        def distance(model: Model) -> float:
+            samples = model.sample(program, n=n, seed=seed, on_step=lambda _: on_step())
+            items = samples if self._extractor is None else to_uint8(samples, model.spec)
+            return frechet_distance(fit_gaussian(self._features(items)), self._wanted)
+
+        used = self._extractor
         name, sha256 = (None, None) if used is None else (used.name, used.sha256)
-        return Frechet(self.name, n, name, sha256, before, after)
+        return Frechet(self._name, n, name, sha256, *map(distance, models))
 
-    def _features(self, samples: NDArray[np.float32]) -> NDArray[Any]:
-        if self.extractor is None:
-            return samples
-        return self.extractor.view(to_uint8(samples, self.bundle.spec)).features
-
-
-def frechet_distances(
-    bundle: Bundle,
-    sides: tuple[Side, Side],
-    program: Program,
-    data: NDArray[np.floating],
-    features: Features,
-    *,
-    n: int,
-    seed: int = 0,
-    on_step: Callable[[], None] = lambda: None,
-) -> tuple[float, float]:
-    """Return the distance of each side's n samples to `data`, which are features [N, F].
-
-    `features` turns samples float32 [n, *S] into features. Both sides draw with the same noise.
-    UsageError if n or N is less than 2.
-    """
-    wanted = fit_gaussian(data)
-
-    def distance(side: Side) -> float:
-        model = Model(bundle, side.backend)
-        samples = model.sample(program, n=n, seed=seed, on_step=lambda _: on_step())
-        return frechet_distance(fit_gaussian(features(samples)), wanted)
-
-    first, second = sides
-    return distance(first), distance(second)
+    def _features(self, items: NDArray[Any]) -> NDArray[Any]:
+        return items if self._extractor is None else self._extractor.view(items).features

@@ -4,7 +4,6 @@ It is hundreds of times slower than a runtime, and a second opinion on any of th
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,17 +32,16 @@ class NumpyGraph:
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Return room for `size` samples of a program."""
-        begin = self._prepare(program, size, labels)
-        bind, taken = partial(_bind, self._step), set(self._step.input_names)
-        return HostBatch(bind, taken, begin)
+        return HostBatch(
+            self._bind, {*self._step.input_names}, self._prepare(program, size, labels)
+        )
 
+    def _bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+        def run() -> None:
+            for name, value in zip(outputs, _run(self._step, [*outputs], inputs), strict=True):
+                outputs[name][...] = value
 
-def _bind(step: ReferenceEvaluator, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
-    def run() -> None:
-        for array, value in zip(outputs.values(), _run(step, list(outputs), inputs), strict=True):
-            array[...] = value
-
-    return run
+        return run
 
 
 def _evaluator(file: OnnxFile) -> ReferenceEvaluator:

@@ -46,12 +46,29 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them; None stands for a number that is not finite."""
-        record = to_record(self.result, self.candidate, self.reference, seed=self.seed)
+        result = self.result
+        record: dict[str, Any] = {
+            "passed": result.passed,
+            "step_error": _finite(result.step_error),
+            "step_tolerance": result.step_tolerance,
+            "rms_error": _finite(float(result.rms[result.worst_row])),
+            "worst_row": result.worst_row,
+            "psnr_db": _finite(result.psnr),
+            "psnr_tolerance_db": result.psnr_tolerance,
+            "equal": result.psnr == math.inf,
+            "bad_row": result.bad_row,
+            "reference_bad_row": result.reference_bad_row,
+            "backend": result.candidate,
+            "precision": self.candidate.precision,
+            "against": result.reference,
+            "against_precision": self.reference.precision,
+            "program": result.program.name,
+            "n": result.samples,
+            "seed": self.seed,
+        }
         if self.bisected:
-            record["bisect"] = None
-            if self.culprit is not None:
-                error = _finite(self.culprit.error)
-                record["bisect"] = {**asdict(self.culprit), "error": error}
+            found = self.culprit
+            record["bisect"] = found and {**asdict(found), "error": _finite(found.error)}
         if self.frechet is not None:
             record["frechet"] = self.frechet.to_dict()
         return record
@@ -73,12 +90,26 @@ class Report:
     def store(self) -> list[str]:
         """Write the report into the bundle, with its picture if matplotlib is installed.
 
-        Return the names of the files. ResourceError if the bundle cannot be written to, UsageError
-        if it is a shipped model.
+        To the figures it adds every row: alpha and sigma of its x, and its largest and root mean
+        square error. Return the names of the files. ResourceError if the bundle cannot be written
+        to, UsageError if it is a shipped model.
         """
         require_storable(self.bundle)
-        drawn = self.picture() if find_spec("matplotlib") is not None else None
-        return store(self.bundle, self.candidate, self.result, self.to_dict(), drawn)
+        alpha, sigma = self.result.program.targets[:-1].T
+        rows = {
+            "alpha": _short(alpha),
+            "sigma": _short(sigma),
+            "largest": _short(self.result.errors),
+            "rms": _short(self.result.rms),
+        }
+        backend = self.candidate.backend.name.partition(":")[0]
+        name = f"verify-{backend}-{self.candidate.precision}"
+        text = json.dumps({**self.to_dict(), "rows": rows}, allow_nan=False) + "\n"
+        files = {f"{name}.json": text.encode()}
+        if find_spec("matplotlib") is not None:
+            files[f"{name}.png"] = self.picture()
+        with_files(self.bundle, files)
+        return list(files)
 
 
 def require_storable(bundle: Bundle) -> None:
@@ -88,65 +119,6 @@ def require_storable(bundle: Bundle) -> None:
             f"{bundle.path.name} comes with difftool and stays as it is",
             "verify a copy of its folder, or leave `store` out and save a `picture`",
         )
-
-
-def to_record(
-    result: Verification, candidate: Side, reference: Side, *, seed: int = 0
-) -> dict[str, Any]:
-    """Return the figures and settings; None stands for a number that is not finite."""
-    return {
-        "passed": result.passed,
-        "step_error": _finite(result.step_error),
-        "step_tolerance": result.step_tolerance,
-        "rms_error": _finite(float(result.rms[result.worst_row])),
-        "worst_row": result.worst_row,
-        "psnr_db": _finite(result.psnr),
-        "psnr_tolerance_db": result.psnr_tolerance,
-        "equal": result.psnr == math.inf,
-        "bad_row": result.bad_row,
-        "reference_bad_row": result.reference_bad_row,
-        "backend": result.candidate,
-        "precision": candidate.precision,
-        "against": result.reference,
-        "against_precision": reference.precision,
-        "program": result.program.name,
-        "n": result.samples,
-        "seed": seed,
-    }
-
-
-def report_name(candidate: Side) -> str:
-    """Return the name of this candidate's report files, without an ending."""
-    backend = candidate.backend.name.partition(":")[0]
-    return f"verify-{backend}-{candidate.precision}"
-
-
-def store(
-    bundle: Bundle,
-    candidate: Side,
-    result: Verification,
-    record: dict[str, Any],
-    picture: bytes | None = None,
-) -> list[str]:
-    """Write the report of a verification, and its picture, into the bundle; return their names.
-
-    To the record it adds every row: alpha and sigma of its x, and its largest and root mean square
-    error. ResourceError if the bundle cannot be written to.
-    """
-    alpha, sigma = result.program.targets[:-1].T
-    rows = {
-        "alpha": _short(alpha),
-        "sigma": _short(sigma),
-        "largest": _short(result.errors),
-        "rms": _short(result.rms),
-    }
-    name = report_name(candidate)
-    text = json.dumps({**record, "rows": rows}, allow_nan=False) + "\n"
-    files = {f"{name}.json": text.encode()}
-    if picture is not None:
-        files[f"{name}.png"] = picture
-    with_files(bundle, files)
-    return list(files)
 
 
 def _short(values: NDArray[np.float64]) -> list[float | None]:

@@ -52,11 +52,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Value:
-    """Return the attention of [N, heads, pixels, D] each, with the scale on the query.
-
-    Raises:
-        NotImplementedError: a mask, dropout, or grouped queries, which no network here has.
-    """
+    """Return the attention of [N, heads, pixels, D] each, with the scale on the query."""
     if attn_mask is not None or dropout_p or is_causal or enable_gqa:
         raise NotImplementedError("attention with a mask, dropout or grouped queries")
     factor = float(query.shape[3]) ** -0.5 if scale is None else scale
@@ -65,11 +61,8 @@ def attention(
 
 
 def elu(self: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Value:
-    """Return ELU as max(x, exp(min(x, 0)) - 1), since ONNX Runtime's Elu is not vectorized.
-
-    Raises:
-        NotImplementedError: a slope other than 1, for which max would not choose the right side.
-    """
+    """Return ELU as max(x, exp(min(x, 0)) - 1), since ONNX Runtime's Elu is not vectorized."""
+    # With another slope max would not choose the right side.
     if (alpha, scale, input_scale) != (1.0, 1.0, 1.0):
         raise NotImplementedError("ELU with a slope other than 1")
     return op.Max(self, op.Sub(op.Exp(op.Min(self, _floats(0.0))), _floats(1.0)))
@@ -80,9 +73,6 @@ def softplus(self: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
 
     ONNX Runtime's Softplus is not vectorized. Its Sigmoid is one pass over memory; 1 + exp(-|x|)
     would be three.
-
-    Raises:
-        NotImplementedError: a beta other than 1.
     """
     if beta != 1.0:
         raise NotImplementedError("softplus with a beta other than 1")

@@ -90,12 +90,7 @@ class _Nodes:
 
     def constant(self, name: str, values: NDArray[Any]) -> ir.Value:
         tensor = ir.tensor(np.ascontiguousarray(values), name=f"{self._stem}.{name}")
-        value = ir.Value(
-            name=tensor.name,
-            type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(values.shape),
-            const_value=tensor,
-        )
+        value = ir.val(tensor.name, const_value=tensor)
         self._graph.register_initializer(value)
         return value
 
@@ -107,10 +102,8 @@ class _Nodes:
         attributes: Mapping[str, Any] | None = None,
     ) -> ir.Value:
         name = f"{self._stem}.{kind.lower()}{len(self.nodes)}"
-        node = ir.node(kind, inputs, attributes, name=f"node_{name}")
-        output = node.outputs[0]
-        output.name, output.dtype = name, ir.DataType.FLOAT
-        output.shape = ir.Shape([self._batch, *shape])
+        output = ir.val(name, ir.DataType.FLOAT, ir.Shape([self._batch, *shape]))
+        node = ir.node(kind, inputs, attributes, outputs=[output], name=f"node_{name}")
         self.nodes.append(node)
         return output
 
