@@ -1,6 +1,7 @@
 """int8 is as its definition says, follows the trajectory, and fails if it must."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -9,23 +10,23 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from difftool.bundle import MANIFEST, STEP, Bundle, read_bundle, write_manifest
 from difftool.bundle.amend import with_files
-from difftool.cli import main
 from difftool.compile.quantization import sensitivity
 from difftool.compile.quantization.bundle import (
     INT8,
     REPORT,
     Quantized,
     bounds_for,
-    calibrate,
     quantize,
     require_covered,
 )
 from difftool.compile.quantization.calibration import find_ranges, from_data, from_trajectory
 from difftool.compile.quantization.graph import in_8_bits, layers
+from difftool.compile.quantization.symmetric import in_int8
+from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.errors import CheckFailed, UsageError
 from difftool.files import read_json
@@ -33,6 +34,7 @@ from difftool.runtime import load
 from difftool.runtime.backends.sessions import cpu_options
 from difftool.runtime.shipped import find_bundle
 from difftool.verify import verify
+from tests.fixtures import POINTS_NETWORK, POINTS_SPEC, export_model, save_model
 
 Array = NDArray[np.float32]
 Steps = list[tuple[int, int]]  # how many are done, and how many there are
@@ -81,7 +83,7 @@ def test_outer_and_sensitive_layers_stay_in_float(quantized: tuple[Quantized, St
 
 def test_the_report_says_what_verify_finds(quantized: tuple[Quantized, Steps]) -> None:
     bundle, report = quantized[0].bundle, quantized[0].report
-    result = verify(bundle.path, precision="int8", seed=report["errors"]["seed"]).result
+    result = verify(bundle, precision="int8", seed=report["errors"]["seed"]).result
     assert result.passed
     assert result.errors == pytest.approx(report["errors"]["max"], rel=1e-2, abs=1e-6)
     assert result.rms == pytest.approx(report["errors"]["rms"], rel=1e-2, abs=1e-6)
@@ -107,27 +109,33 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     write_manifest(folder, value)
     files = {INT8: _of_rows(read_bundle(folder), 10).SerializeToString()}
     bundle = with_files(read_bundle(folder), files)
-    bounds = bounds_for(verify(bundle.path, precision="int8", seed=1).result)
+    bounds = bounds_for(verify(bundle, precision="int8", seed=1).result)
     return with_files(bundle, {}, bounds={"int8": bounds})
 
 
-def test_calibrated_on_a_single_row_verify_fails(trained: Bundle, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def of_one_row(trained: Bundle) -> onnx.ModelProto:
     """The seeded defect of PTQ4DM: ranges of one noise level do not hold at the others."""
-    line = ["verify", str(trained.path), "--precision", "int8"]
-    assert main(line) == 0
-    bad = _of_rows(trained, 1).SerializeToString()
-    copy = shutil.copytree(trained.path, tmp_path / "copy")
-    with_files(read_bundle(copy), {INT8: bad})
-    assert main(["verify", str(copy), *line[2:]]) == 1
+    return _of_rows(trained, 1)
 
 
-def test_calibrated_on_a_single_row_nothing_is_written(trained: Bundle) -> None:
-    model = onnx.load(trained.file(STEP))
-    program = trained.default_program()
-    checked = from_trajectory(trained, program, samples=8, seed=1)
-    assert max(require_covered(model, _of_rows(trained, 10), layers(model), checked)) < 1.5
+def test_calibrated_on_a_single_row_verify_fails(
+    trained: Bundle, of_one_row: onnx.ModelProto, tmp_path: Path
+) -> None:
+    assert verify(trained, precision="int8").passed
+    copy = read_bundle(shutil.copytree(trained.path, tmp_path / "copy"))
+    bad = with_files(copy, {INT8: of_one_row.SerializeToString()})
+    assert not verify(bad, precision="int8").passed
+
+
+def test_calibrated_on_a_single_row_nothing_is_written(
+    trained: Bundle, of_one_row: onnx.ModelProto
+) -> None:
+    model, good = onnx.load(trained.file(STEP)), onnx.load(trained.file(INT8))
+    checked = from_trajectory(trained, trained.default_program(), samples=8, seed=1)
+    assert max(require_covered(model, good, layers(model), checked)) < 1.5
     with pytest.raises(CheckFailed, match="times that with ranges of the whole run"):
-        require_covered(model, _of_rows(trained, 1), layers(model), checked)
+        require_covered(model, of_one_row, layers(model), checked)
 
 
 def test_feeds_are_the_states_of_a_run(tiny_bundle: Path) -> None:
@@ -165,20 +173,25 @@ def test_a_convolution_in_8_bits_is_what_the_definition_says() -> None:
     x = random.uniform(-0.3, 2, (1, 3, 4, 4)).astype(np.float32)
     w = random.normal(size=(5, 3, 1, 1)).astype(np.float32)
     b = random.normal(size=5).astype(np.float32)
-    model = _model(["x"], {"w": w, "b": b}, [("Conv", ["x", "w", "b"], {})], channels=3)
+    model = _model(
+        """(float[1, 3, h, w] x) => (float[1, 5, h, w] y)
+        { [conv] v = Conv(x, w, b) y = Identity(v) }""",
+        w=w,
+        b=b,
+    )
     exact = _run(model, {"x": x})
-    ranges = find_ranges(model, [{"x": x}], ["Conv"])
+    ranges = find_ranges(model, [{"x": x}])
     assert ranges["x"] == pytest.approx((x.min(), x.max()))
-    assert ranges["v0"] == pytest.approx((exact.min(), exact.max()))
+    assert ranges["v"] == pytest.approx((exact.min(), exact.max()))
 
     scale, zero = _scale(*ranges["x"])
     whole = np.clip(np.round(x / scale) + zero, 0, 255) - zero
     scales = np.abs(w).max((1, 2, 3), keepdims=True) / 127
     sums = np.einsum("nchw,oc->nohw", whole, np.round(w / scales)[:, :, 0, 0])
     y = scale * scales.reshape(1, -1, 1, 1) * sums + b.reshape(1, -1, 1, 1)
-    step, zero = _scale(*ranges["v0"])
+    step, zero = _scale(*ranges["v"])
     expected = (np.clip(np.round(y / step) + zero, 0, 255) - zero) * step
-    found = _run(in_8_bits(model, ranges, ["node0"]), {"x": x})
+    found = _run(in_8_bits(model, ranges, ["conv"]), {"x": x})
     np.testing.assert_allclose(found, expected, atol=1.01 * step)
     assert np.mean(np.abs(found - expected) > 1e-5) < 0.05  # rounding may differ at a tie
 
@@ -192,11 +205,14 @@ def test_joined_inputs_get_a_quantizer_each() -> None:
     }
     w = random.normal(size=(6, 8, 1, 1)).astype(np.float32)
     w[:, 4:] /= 1000  # both parts matter alike
-    nodes = [("Concat", ["p", "q"], {"axis": 1}), ("Conv", ["v0", "w"], {})]
-    model = _model(["p", "q"], {"w": w}, nodes, channels=4)
+    model = _model(
+        """(float[1, 4, h, w] p, float[1, 4, h, w] q) => (float[1, 6, h, w] y)
+        { both = Concat <axis = 1> (p, q) [conv] v = Conv(both, w) y = Identity(v) }""",
+        w=w,
+    )
     exact = _run(model, parts)
-    ranges = find_ranges(model, [parts], ["Conv", "Concat"])
-    found = _run(in_8_bits(model, ranges, ["node1"]), parts)
+    ranges = find_ranges(model, [parts])
+    found = _run(in_8_bits(model, ranges, ["conv"]), parts)
     assert np.sqrt(np.mean((found - exact) ** 2)) < 0.02 * exact.std()
 
     together = {**parts, "p": np.zeros_like(parts["p"])}  # all that one quantizer leaves of p
@@ -209,42 +225,31 @@ def test_a_layer_fails_that_brings_four_times_its_part() -> None:
     assert sensitivity.failing({**even, "i": 0.40}) == []
 
 
-def test_a_network_of_two_layers_is_too_small() -> None:
-    weights = dict.fromkeys("vw", np.ones((2, 2, 1, 1), np.float32))
-    nodes = [("Conv", ["x", "v"], {}), ("Conv", ["v0", "w"], {})]
-    assert layers(_model(["x"], weights, nodes, channels=2)) == []
+@pytest.mark.parametrize(
+    ("make", "message"), [(quantize, "has no layer between"), (in_int8, "is too small for int8")]
+)
+def test_a_network_of_two_layers_is_too_small(
+    make: Callable[[Bundle], object], message: str, tmp_path: Path
+) -> None:
+    two = NetworkCall("mlp", {**POINTS_NETWORK.arguments, "layers": 2})
+    run = save_model(tmp_path / "run", POINTS_SPEC, two, SamplerCall("ddim", {"steps": 2}))
+    bundle = read_bundle(export_model(run, tmp_path / "bundle"))
+    with pytest.raises(UsageError, match=message):
+        make(bundle)
+    assert read_bundle(bundle.path) == bundle
 
 
 def _of_rows(bundle: Bundle, rows: int) -> onnx.ModelProto:
     model = onnx.load(bundle.file(STEP))
     found = from_trajectory(bundle, bundle.default_program(), rows=rows)
-    return in_8_bits(model, calibrate(model, found), layers(model))
+    return in_8_bits(model, find_ranges(model, found.feeds), layers(model))
 
 
-def _model(
-    inputs: list[str],
-    weights: dict[str, Array],
-    nodes: list[tuple[str, list[str], dict[str, int]]],
-    *,
-    channels: int,
-) -> onnx.ModelProto:
-    """A chain of nodes node0, node1, ... with values v0, v1, ..., the last of which is y, too."""
-    chain = [
-        helper.make_node(op, taken, [f"v{index}"], name=f"node{index}", **given)
-        for index, (op, taken, given) in enumerate(nodes)
-    ]
-
-    def image(name: str, channels: int | str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "h", "w"])
-
-    graph = helper.make_graph(
-        [*chain, helper.make_node("Identity", [f"v{len(nodes) - 1}"], ["y"])],
-        "graph",
-        [image(name, channels) for name in inputs],
-        [image("y", "c")],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+def _model(text: str, **weights: Array) -> onnx.ModelProto:
+    """A graph in ONNX's own notation, of images with sides h and w."""
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 18]> graph {text}')
+    model.graph.initializer.extend(numpy_helper.from_array(w, name) for name, w in weights.items())
+    return model
 
 
 def _run(model: onnx.ModelProto, feed: dict[str, Array]) -> Array:

@@ -10,11 +10,9 @@ from ml_dtypes import float8_e4m3fn
 from onnx import TensorProto, numpy_helper
 
 from difftool.bundle import STEP, Bundle, read_bundle
-from difftool.compile.quantization import symmetric
 from difftool.compile.quantization.calibration import from_trajectory
 from difftool.compile.quantization.fp8 import in_fp8
 from difftool.compile.quantization.symmetric import in_int8
-from difftool.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +46,7 @@ def test_a_row_is_close_to_float32(
 
 def test_every_zero_point_is_zero_and_in_int8(int8: onnx.ModelProto) -> None:
     weights = {tensor.name: tensor for tensor in int8.graph.initializer}
-    pairs = [node for node in int8.graph.node if node.op_type.endswith("quantizeLinear")]
-    pairs += [node for node in int8.graph.node if node.op_type == "QuantizeLinear"]
+    pairs = [node for node in int8.graph.node if node.op_type.endswith("uantizeLinear")]
     assert len(pairs) > 10
     for node in pairs:
         zero = numpy_helper.to_array(weights[node.input[2]])
@@ -72,12 +69,6 @@ def test_inner_layers_are_int8_and_the_outer_ones_are_not(int8: onnx.ModelProto)
     assert stored[inner.input[0]].data_type == onnx.TensorProto.INT8
     # One scale for each output channel.
     assert list(stored[inner.input[1]].dims) == [stored[inner.input[0]].dims[0]]
-
-
-def test_what_has_no_inner_layer_is_refused(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(symmetric, "_inner_products", lambda model: [])
-    with pytest.raises(UsageError, match="too small for int8"):
-        in_int8(tiny)
 
 
 def test_weights_are_the_exact_ones_rounded_once(tiny: Bundle, fp8: onnx.ModelProto) -> None:

@@ -17,7 +17,7 @@ from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.compile.precision import in_half
 from difftool.compile.quantization.calibration import find_ranges, from_trajectory
 from difftool.compile.quantization.fp8 import in_fp8
-from difftool.compile.quantization.graph import LAYERS, in_8_bits, layers
+from difftool.compile.quantization.graph import in_8_bits, layers
 from difftool.compile.quantization.symmetric import in_int8
 from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.columns import Column
@@ -138,7 +138,7 @@ def in_8_bits_of(bundle: Bundle) -> onnx.ModelProto:
     """The step graph as `difftool quantize` writes it, with all its layers in int8."""
     model = onnx.load(bundle.file(STEP))
     feeds = from_trajectory(bundle, bundle.default_program(), samples=1).feeds
-    return in_8_bits(model, find_ranges(model, feeds, sorted({*LAYERS, "Concat"})), layers(model))
+    return in_8_bits(model, find_ranges(model, feeds), layers(model))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "symmetric", "fp8"])

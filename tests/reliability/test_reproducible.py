@@ -36,10 +36,10 @@ time.perf_counter = lambda: threads * counter()
 from pathlib import Path
 from difftool.bundle import read_bundle
 from difftool.cli import main
-from difftool.compile.quantization import bundle, calibration, sensitivity
+from difftool.compile.quantization import bundle, calibration
 from difftool.compile.engine.compile import step_graph
 
-for module in (bundle, calibration, sensitivity):
+for module in (bundle, calibration):
     module.threads_for = lambda size: threads
 for line in lines:
     assert main(line.split()) == 0, line

@@ -3,9 +3,9 @@
 The casts go into the step graph and not into the PyTorch module. So a bundle is all that is needed,
 without a second export, and every target that reads ONNX gets the same casts.
 
-The network is found by what its nodes do. A node is inside if it is a convolution or a matrix
-product, or lies on a path from one to another. Everything around the network stays float32: x, the
-row's arithmetic with its 1/sigma, and the conditioning until it enters the network.
+A node is inside the network if it is a convolution or a matrix product, or lies on a path from one
+to another. Everything around the network stays float32: x, the row's arithmetic with its 1/sigma,
+and the conditioning until it enters the network.
 """
 
 from collections.abc import Iterable
@@ -49,19 +49,19 @@ _OPSET: Final = {"fp16": 18, "bf16": 22}
 def in_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     """Return the step graph with its network in "fp16" or "bf16"; inputs and outputs stay the same.
 
-    Norms, means and softmax inside the network compute in float32.
-
-    Raises:
-        UsageError: a weight is too large for fp16, or the precision is neither of the two.
+    Norms, means and softmax inside the network compute in float32. UsageError if a weight is too
+    large for fp16, or the precision is neither of the two.
     """
     if precision not in _TYPES:
         raise UsageError(f"unknown half precision {precision!r}", f"one of: {', '.join(_TYPES)}")
     half = _TYPES[precision]
     parsed = ir.from_proto(model)
-    inside = network_nodes(parsed.graph)
+    products = network_products(parsed.graph)
+    after, before = _reached(products, forward=True), _reached(products, forward=False)
+    inside = after & before | set(products)
     computing = [node for node in parsed.graph if _computes(node)]
     lowered = {node for node in computing if node in inside and node.op_type not in _FLOAT32}
-    casts = _Casts(parsed.graph, half)
+    casts = _Casts(parsed.graph)
     for node in computing:
         wanted = half if node in lowered else ir.DataType.FLOAT
         for index, value in enumerate(_data_inputs(node)):
@@ -79,13 +79,18 @@ def in_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     return result
 
 
-def network_nodes(graph: ir.Graph) -> set[ir.Node]:
-    """Return the nodes of the network within a step graph."""
+def network_products(graph: ir.Graph) -> list[ir.Node]:
+    """Return the products of a step graph, all of which are the network's, in running order."""
     products = [node for node in graph if node.op_type in PRODUCTS]
     if not products:
         raise ArtefactError("this step graph contains no network", "export the bundle again")
-    after = _reached(products, forward=True)
-    return set(products) | (after & _reached(products, forward=False))
+    return products
+
+
+def drop_unused(graph: ir.Graph) -> None:
+    """Remove the initializers that no node reads."""
+    for name in [name for name, value in graph.initializers.items() if not value.uses()]:
+        del graph.initializers[name]
 
 
 def _reached(start: Iterable[ir.Node], *, forward: bool) -> set[ir.Node]:
@@ -115,36 +120,32 @@ def _data_inputs(node: ir.Node) -> list[ir.Value | None]:
 class _Casts:
     """Casts of values to the precision that a node wants; each value is cast at most once."""
 
-    def __init__(self, graph: ir.Graph, half: ir.DataType) -> None:
+    def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
-        self._half = half
         self._done: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
     def to(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
         if value.dtype == wanted:
             return value
         if (value, wanted) not in self._done:
-            weight = value.const_value
-            self._done[value, wanted] = (
-                self._cast(value, wanted)
-                if weight is None
-                else self._rounded(value, weight.numpy(), wanted)
-            )
+            make = self._cast if value.const_value is None else self._rounded
+            self._done[value, wanted] = make(value, wanted)
         return self._done[value, wanted]
 
     def _cast(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
         name = f"{value.name}.{wanted.name.lower()}"
-        node = ir.node("Cast", [value], {"to": wanted}, name=f"cast_{name}")
-        node.outputs[0].name, node.outputs[0].dtype = name, wanted
-        node.outputs[0].shape = value.shape
+        cast = ir.val(name, wanted, value.shape)
+        node = ir.node("Cast", [value], {"to": wanted}, outputs=[cast], name=f"cast_{name}")
         producer = value.producer()
         if producer is None:  # an input of the graph
             self._graph.insert_before(self._graph[0], node)
         else:
             self._graph.insert_after(producer, node)
-        return node.outputs[0]
+        return cast
 
-    def _rounded(self, value: ir.Value, weight: np.ndarray, wanted: ir.DataType) -> ir.Value:
+    def _rounded(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        assert value.const_value is not None
+        weight = value.const_value.numpy()
         with np.errstate(over="ignore"):
             rounded = weight.astype(wanted.numpy())
         if not np.isfinite(rounded.astype(np.float32)).all():
@@ -153,17 +154,6 @@ class _Casts:
                 "choose `precision=bf16` or fp32",
             )
         name = f"{value.name}.{wanted.name.lower()}"
-        twin = ir.Value(
-            name=name,
-            type=ir.TensorType(wanted),
-            shape=value.shape,
-            const_value=ir.tensor(rounded, dtype=wanted, name=name),
-        )
+        twin = ir.val(name, const_value=ir.tensor(rounded, dtype=wanted, name=name))
         self._graph.register_initializer(twin)
         return twin
-
-
-def drop_unused(graph: ir.Graph) -> None:
-    """Remove the initializers that no node reads."""
-    for name in [name for name, value in graph.initializers.items() if not value.uses()]:
-        del graph.initializers[name]

@@ -20,21 +20,20 @@ from difftool.bundle.amend import with_files
 from difftool.compile.quantization.calibration import (
     Calibration,
     Floats,
-    Ranges,
     find_ranges,
     from_data,
     from_trajectory,
     samples_for,
     threads_for,
 )
-from difftool.compile.quantization.graph import LAYERS, in_8_bits, layers, titles
+from difftool.compile.quantization.graph import in_8_bits, layers, titles
 from difftool.compile.quantization.sensitivity import failing, outputs, shares, squared_errors
 from difftool.diffusion.program import Program
 from difftool.errors import CheckFailed, ResourceError, UsageError
 from difftool.files import atomic_directory, destination, temporary_folder
 from difftool.owned import Listing
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from difftool.runtime.comparison import Verification, compare
+from difftool.runtime.comparison import OnRow, Verification, compare
 from difftool.runtime.shipped import open_bundle
 
 REPORT: Final = "quantize.json"
@@ -109,17 +108,62 @@ def quantize(
     target = _target(opened, out, force, replace)
     program = program or opened.default_program()
     model = onnx.load_from_string(opened.graph(STEP).data)
-    if not layers(model):
+    inner = layers(model)
+    if not inner:
         raise UsageError(
             f"the network of {opened.path} has no layer between its first and its last",
             "stay with fp32, which is fast enough for so small a network",
         )
-    clean = None if data is None else (data, _read(data, opened, samples_for(program), seed))
-    total = 2 * len(program) + len(layers(model)) + len(opened.default_program())
+    clean = None if data is None else _read(data, opened, samples_for(program), seed)
+    total = 2 * len(program) + len(inner) + len(opened.default_program())
     done = itertools.count(1)
-    return _quantize(
-        opened, target, clean, program, seed, model, replace, lambda: on_step(next(done), total)
-    )
+
+    def step(*_: int) -> None:
+        on_step(next(done), total)
+
+    own = from_trajectory(opened, program, seed=seed, on_step=step)
+    calibration = own if clean is None else from_data(opened, program, clean, str(data), seed=seed)
+    ranges = find_ranges(model, calibration.feeds)
+    found = shares(model, ranges, inner, own.feeds, step)
+    kept = failing(found)
+    chosen = [name for name in inner if name not in kept]
+    quantized = in_8_bits(model, ranges, chosen)
+    onnx.checker.check_model(quantized)
+    held_out = from_trajectory(opened, program, seed=seed + 1, on_step=step)
+    ratios = require_covered(model, quantized, chosen, held_out)
+    report: dict[str, Any] = {
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "calibration": {
+            "source": "self" if data is None else data,
+            "program": program.name,
+            "rows": len(calibration.rows),
+            "samples": calibration.samples,
+            "seed": seed,
+        },
+        "layers": {
+            title: {
+                "precision": "int8" if name in chosen else "fp32",
+                "share": _short(found[name]) if name in found else None,
+            }
+            for name, title in titles(model).items()
+        },
+        "over_own_ranges": {
+            "worst": float(max(ratios)),
+            "row": held_out.rows[int(np.argmax(ratios))],
+            "limit": RATIO,
+        },
+    }
+    with temporary_folder() as folder:
+        shutil.copytree(opened.path, folder / "bundle")
+        staged = with_files(read_bundle(folder / "bundle"), {INT8: quantized.SerializeToString()})
+        result = _compared(staged, opened, seed + 1, step)
+        bounds = bounds_for(result)
+        report |= {"errors": _errors_record(result, seed + 1), "bounds": bounds.model_dump()}
+        text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+        staged = with_files(staged, {REPORT: text.encode()}, bounds={"int8": bounds})
+        with atomic_directory(target, replace=replace) as new:
+            shutil.copytree(staged.path, new, dirs_exist_ok=True)
+    return Quantized(read_bundle(target), report)
 
 
 def _read(source: str, bundle: Bundle, n: int, seed: int) -> Floats:
@@ -136,68 +180,15 @@ def _read(source: str, bundle: Bundle, n: int, seed: int) -> Floats:
     return datasets.prepared(items[chosen], spec.data_range)
 
 
-def _quantize(
-    bundle: Bundle,
-    target: Path,
-    data: tuple[str, Floats] | None,
-    program: Program,
-    seed: int,
-    model: onnx.ModelProto,
-    replace: Listing | None,
-    on_step: Callable[[], None],
-) -> Quantized:
-    """Calibrate, choose layers and measure, then write the bundle to `target`."""
-    inner = layers(model)
-    own = from_trajectory(bundle, program, seed=seed, on_step=on_step)
-    calibration = own if data is None else from_data(bundle, program, data[1], data[0], seed=seed)
-    ranges = calibrate(model, calibration)
-    found = shares(model, ranges, inner, own.feeds, on_step)
-    kept = failing(found)
-    chosen = [name for name in inner if name not in kept]
-    quantized = in_8_bits(model, ranges, chosen)
-    onnx.checker.check_model(quantized)
-    held_out = from_trajectory(bundle, program, seed=seed + 1, on_step=on_step)
-    ratios = require_covered(model, quantized, chosen, held_out)
-    record = {
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "calibration": _calibration_record(calibration),
-        "layers": _layer_records(model, inner, found, kept),
-        "over_own_ranges": {
-            "worst": float(max(ratios)),
-            "row": held_out.rows[int(np.argmax(ratios))],
-            "limit": RATIO,
-        },
-    }
-    with temporary_folder() as folder:
-        staged = folder / "bundle"
-        shutil.copytree(bundle.path, staged)
-        opened = with_files(read_bundle(staged), {INT8: quantized.SerializeToString()})
-        result = _compared(opened, bundle, seed + 1, on_step)
-        bounds = bounds_for(result)
-        report = {
-            **record,
-            "errors": _errors_record(result, seed + 1),
-            "bounds": bounds.model_dump(),
-        }
-        text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-        opened = with_files(opened, {REPORT: text.encode()}, bounds={"int8": bounds})
-        with atomic_directory(target, replace=replace) as new:
-            shutil.copytree(opened.path, new, dirs_exist_ok=True)
-    return Quantized(read_bundle(target), report)
-
-
-def calibrate(model: onnx.ModelProto, calibration: Calibration) -> Ranges:
-    """Return the ranges of all values that are quantized."""
-    return find_ranges(model, calibration.feeds, sorted({*LAYERS, "Concat"}))
-
-
 def require_covered(
     model: onnx.ModelProto, quantized: onnx.ModelProto, chosen: Sequence[str], runs: Calibration
 ) -> list[float]:
     """Return each row's error over its error with ranges of these runs. CheckFailed at RATIO."""
     exact = outputs(model, runs.feeds)
     errors = squared_errors(quantized, runs.feeds, exact)
-    own = squared_errors(in_8_bits(model, calibrate(model, runs), chosen), runs.feeds, exact)
+    own = squared_errors(
+        in_8_bits(model, find_ranges(model, runs.feeds), chosen), runs.feeds, exact
+    )
     tiny = np.finfo(np.float64).tiny
     ratios = np.sqrt((errors + tiny) / (own + tiny))
     worst = int(np.argmax(ratios))
@@ -223,9 +214,7 @@ def _target(bundle: Bundle, out: Path | str | None, force: bool, replace: Listin
     return target
 
 
-def _compared(
-    quantized: Bundle, bundle: Bundle, seed: int, on_step: Callable[[], None]
-) -> Verification:
+def _compared(quantized: Bundle, bundle: Bundle, seed: int, on_row: OnRow) -> Verification:
     """Compare int8 with fp32 over the bundle's own program."""
     threads = threads_for(bundle.manifest.files[STEP].size)
     return compare(
@@ -235,7 +224,7 @@ def _compared(
         bundle.spec,
         _COMPARED,
         seed,
-        lambda *_: on_step(),
+        on_row,
     )
 
 
@@ -245,30 +234,6 @@ def bounds_for(result: Verification) -> Bounds:
     return Bounds(
         step_error=max(STEP_SLACK * result.step_error, 1e-6), psnr=psnr - 20 * math.log10(SLACK)
     )
-
-
-def _calibration_record(calibration: Calibration) -> dict[str, Any]:
-    return {
-        "source": calibration.source,
-        "program": calibration.program.name,
-        "rows": len(calibration.rows),
-        "samples": calibration.samples,
-        "seed": calibration.seed,
-    }
-
-
-def _layer_records(
-    model: onnx.ModelProto, inner: Sequence[str], found: dict[str, float], kept: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Return precision and share of the error of the network's products, in running order."""
-    records: dict[str, dict[str, Any]] = {}
-    for node, title in titles(model).items():
-        if node in inner:
-            precision = "fp32" if node in kept else "int8"
-            records[title] = {"precision": precision, "share": _short(found[node])}
-        else:
-            records[title] = {"precision": "fp32", "share": None}
-    return records
 
 
 def _errors_record(result: Verification, seed: int) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from difftool.compile.precision import PRODUCTS, drop_unused, network_nodes
-from difftool.compile.quantization.calibration import Ranges
+from difftool.compile.precision import PRODUCTS, drop_unused, network_products
+
+Ranges = dict[str, tuple[float, float]]  # value -> its smallest and largest element
 
 LAYERS: Final = PRODUCTS - {"ConvTranspose"}  # the products that ONNX Runtime has in 8 bits
 
@@ -32,24 +33,19 @@ def layers(model: onnx.ModelProto) -> list[str]:
     The first reads x itself and the last makes F. Their errors would reach the sample in full, and
     they are cheap in float.
     """
-    graph = ir.from_proto(model).graph
-    inside = network_nodes(graph)
-    found = [node for node in graph if node in inside and node.op_type in LAYERS]
+    products = network_products(ir.from_proto(model).graph)
+    found = [node for node in products if node.op_type in LAYERS]
     weighted = [node for node in found if _weight(node) is not None]
-    outer = {node for node in (*weighted[:1], *weighted[-1:])}
+    outer = (*weighted[:1], *weighted[-1:])
     return [str(node.name) for node in found if node not in outer]
 
 
 def titles(model: onnx.ModelProto) -> dict[str, str]:
     """Return titles, from the names of weights, of the network's products in running order."""
-    graph = ir.from_proto(model).graph
-    inside = network_nodes(graph)
     found = {}
-    for node in graph:
-        if node in inside and node.op_type in PRODUCTS:
-            weight = _weight(node)
-            name = str(node.name if weight is None else weight.name)
-            found[str(node.name)] = name.removeprefix("network.").removesuffix(".weight")
+    for node in network_products(ir.from_proto(model).graph):
+        name = str((_weight(node) or node).name)
+        found[str(node.name)] = name.removeprefix("network.").removesuffix(".weight")
     return found
 
 
@@ -170,13 +166,7 @@ class _Writer:
         ]
 
     def _initializer(self, name: str, array: NDArray[Any]) -> ir.Value:
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(
-            name=name,
-            type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(array.shape),
-            const_value=tensor,
-        )
+        value = ir.val(name, const_value=ir.tensor(array, name=name))
         self._graph.register_initializer(value)
         return value
 
@@ -188,10 +178,9 @@ class _Writer:
         dtype: ir.DataType,
         attributes: dict[str, Any] | None = None,
     ) -> ir.Value:
-        node = ir.node(kind, inputs, attributes, name=name)
-        node.outputs[0].name, node.outputs[0].dtype = name, dtype
-        self._new.append(node)
-        return node.outputs[0]
+        output = ir.val(name, dtype)
+        self._new.append(ir.node(kind, inputs, attributes, outputs=[output], name=name))
+        return output
 
     def _new_nodes(self) -> list[ir.Node]:
         new, self._new = self._new, []

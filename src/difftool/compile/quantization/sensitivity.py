@@ -1,21 +1,14 @@
 """Find the layers that tolerate 8 bits: each is tried alone, from states of the exact model."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from difftool.compile.quantization.calibration import (
-    Feed,
-    Floats,
-    Ranges,
-    first_samples,
-    threads_for,
-)
-from difftool.compile.quantization.graph import in_8_bits
-from difftool.runtime.backends.sessions import cpu_session
+from difftool.compile.quantization.calibration import Feed, Floats, first_samples, step_session
+from difftool.compile.quantization.graph import Ranges, in_8_bits
 
 FAIR_SHARES: Final = 4.0  # a layer with more than so many equal shares of the error stays in float
 _FEEDS, _SAMPLES = 8, 1  # the feeds, and the samples in each, that a layer is tried on
@@ -51,7 +44,7 @@ def failing(shares: dict[str, float]) -> list[str]:
 
 def outputs(model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[Floats]:
     """Return x after the row of each feed."""
-    session = _session(model)
+    session = step_session(model.SerializeToString(), "a quantized step graph")
     return [session.run(["x_next"], feed)[0] for feed in feeds]
 
 
@@ -61,8 +54,3 @@ def squared_errors(
     """Return the mean squared difference of x after the row of each feed, [feeds]."""
     pairs = zip(outputs(model, feeds), exact, strict=True)
     return np.array([np.mean((x.astype(np.float64) - wanted) ** 2) for x, wanted in pairs])
-
-
-def _session(model: onnx.ModelProto) -> Any:
-    data = model.SerializeToString()
-    return cpu_session(data, "a quantized step graph", threads_for(len(data)))

@@ -14,8 +14,8 @@ import onnx_ir as ir
 
 from difftool.alone import onnx_quantization
 from difftool.bundle import STEP, Bundle
-from difftool.compile.precision import PRODUCTS, network_nodes
-from difftool.compile.quantization.calibration import from_trajectory, reader
+from difftool.compile.precision import network_products
+from difftool.compile.quantization.calibration import Reader, from_trajectory
 from difftool.errors import UsageError
 from difftool.files import temporary_folder
 
@@ -25,11 +25,8 @@ _SAMPLES: Final = 2  # in the run to calibrate on
 def in_int8(bundle: Bundle) -> onnx.ModelProto:
     """Return the step graph with its products in int8.
 
-    Activations get the ranges of a run of the bundle's default program with seed 0.
-
-    Raises:
-        UsageError: the network is too small to have a layer between its first and its last.
-        MissingDependencyError: ONNX Runtime is not installed.
+    Activations get the ranges of a run of the bundle's default program with seed 0. UsageError if
+    the network is too small to have a layer between its first and its last.
     """
     quantization = onnx_quantization()
     model = onnx.load_from_string(bundle.graph(STEP).data)
@@ -49,7 +46,7 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
             quantization.quantize_static(
                 model,
                 out,
-                reader(runs.feeds),
+                Reader(runs.feeds),
                 quant_format=quantization.QuantFormat.QDQ,
                 activation_type=quantization.QuantType.QInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -68,13 +65,9 @@ def in_int8(bundle: Bundle) -> onnx.ModelProto:
 
 def _inner_products(model: onnx.ModelProto) -> list[str]:
     """Return names of the network's products with weights but the first and last, in order."""
-    graph = ir.from_proto(model).graph
-    inside = network_nodes(graph)
     names = [
         str(node.name)
-        for node in graph
-        if node in inside
-        and node.op_type in PRODUCTS
-        and any(value is not None and value.const_value is not None for value in node.inputs)
+        for node in network_products(ir.from_proto(model).graph)
+        if any(value is not None and value.const_value is not None for value in node.inputs)
     ]
     return names[1:-1]

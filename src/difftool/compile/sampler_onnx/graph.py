@@ -23,7 +23,6 @@ import onnx
 import onnx_ir as ir
 
 from difftool.bundle import CONDITIONER, Bundle
-from difftool.compile.sampler_onnx.inputs import Inputs
 from difftool.compile.sampler_onnx.labels import Laid, lay_out
 from difftool.compile.sampler_onnx.noise import Noise
 from difftool.compile.sampler_onnx.ops import Ops
@@ -90,20 +89,14 @@ def portable(
 
 
 def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") -> bytes:
-    """Return `sampler.onnx` of a bundle, with `program` as its default and a step in a precision.
-
-    Raises:
-        ArtefactError: the bundle has no step graph in that precision.
-        UsageError: the program needs a feature that the step graph lacks, or starts from data.
-    """
+    """Return `sampler.onnx` of a bundle, with the errors that `portable` documents."""
     if program.adaptive and Feature.NORMS not in bundle.features:
         raise UsageError(
             "this bundle's step graph has no norms", "export it again: `features=norms`"
         )
     step = _parsed(bundle.step(precision))
-    conditioner = None
-    if CONDITIONER in bundle.manifest.files:
-        conditioner = _parsed(bundle.graph(CONDITIONER))
+    has_one = CONDITIONER in bundle.manifest.files
+    conditioner = _parsed(bundle.graph(CONDITIONER)) if has_one else None
     opset = max(model.opset_imports[""] for model in (step, conditioner) if model is not None)
     graph = _graph(bundle, program, step, conditioner)
     graph.opset_imports[""] = opset
@@ -129,22 +122,20 @@ def _graph(
     bundle: Bundle, program: Program, step: ir.Model, conditioner: ir.Model | None
 ) -> ir.Graph:
     ops, spec, features = Ops(), bundle.spec, bundle.features
-    inputs = Inputs(ops)
-    seed = inputs.required("seed", ir.DataType.UINT64)
-    n = inputs.required("n", ir.DataType.INT64)
-    first_sample = inputs.optional("first_sample", ops.ints(0))
+    seed = ops.required("seed", ir.DataType.UINT64)
+    n = ops.required("n", ir.DataType.INT64)
+    first_sample = ops.optional("first_sample", ops.ints(0))
     own = {name: ops.constant(a, a.dtype) for name, a in graph_inputs(program).items()}
-    table = inputs.optional("table", own["table"])
-    cond = inputs.optional("cond", own["cond"])
-    start = inputs.optional("start", own["start"])
+    table = ops.optional("table", own["table"])
+    cond = ops.optional("cond", own["cond"])
+    start = ops.optional("start", own["start"])
 
     indices = ops("Add", ops.numbers(ops.ints(0), n), first_sample)
-    laid = lay_out(
-        ops, inputs, indices, table, cond, classes=spec.classes, guided=Feature.GUIDANCE in features
-    )
+    guided = Feature.GUIDANCE in features
+    laid = lay_out(ops, indices, table, cond, classes=spec.classes, guided=guided)
     noise = Noise(ops, seed, indices, spec.shape)
-    begin, end = _span(ops, inputs, ops.size(table, 0))
-    state = _state(ops, inputs, laid, begin, _start(ops, noise, start))
+    begin, end = _span(ops, ops.size(table, 0))
+    state = _state(ops, laid, begin, _start(ops, noise, start))
     fixed = {
         "table": laid.table,
         "cond_table": _cond_table(ops, conditioner, laid.cond, laid.label),
@@ -152,7 +143,7 @@ def _graph(
     if Feature.KNOWN in features:
         nothing = ops.constant(np.zeros((1, *spec.shape)), np.float32)
         for name in ("known", "mask"):
-            given = inputs.optional(name, nothing)
+            given = ops.optional(name, nothing)
             # In the step graph all batch sizes are the same, so [1, *S] must be expanded first.
             fixed[name] = ops("Expand", given, ops("Shape", state.x))
     state = run_rows(ops, step, noise, state, begin, end, fixed, spec.shape)
@@ -162,19 +153,19 @@ def _graph(
         _output(ops, "denoised", state.denoised, "n", *spec.shape),
     ]
     images = [_images(ops, state.x, spec)] if is_image(spec) else []
-    return ops.graph("sampler", inputs.all, [*images, *outputs])
+    return ops.graph("sampler", [*images, *outputs])
 
 
-def _span(ops: Ops, inputs: Inputs, length: ir.Value) -> tuple[ir.Value, ir.Value]:
+def _span(ops: Ops, length: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Return the first row to run and the end, int64 [1]: those of `row` and `rows`, or all."""
     zero = ops.ints(0)
-    row = inputs.optional("row", zero)
-    rows = inputs.optional("rows", ops.ints(MAX_ROWS))
+    row = ops.optional("row", zero)
+    rows = ops.optional("rows", ops.ints(MAX_ROWS))
     begin = ops("Min", ops("Max", row, zero), length)
     return begin, ops("Min", ops("Add", begin, ops("Max", rows, zero)), length)
 
 
-def _state(ops: Ops, inputs: Inputs, laid: Laid, begin: ir.Value, start: ir.Value) -> State:
+def _state(ops: Ops, laid: Laid, begin: ir.Value, start: ir.Value) -> State:
     """Return the state that the run begins with: the start, or the inputs `x` and `history`."""
     slots = ops("Sub", ops.size(laid.table, 1), ops.ints(Column.HISTORY))
     like_x = ops("Shape", start)
@@ -182,8 +173,8 @@ def _state(ops: Ops, inputs: Inputs, laid: Laid, begin: ir.Value, start: ir.Valu
     nothing = ops("ConstantOfShape", like_history)
     start.dtype = nothing.dtype = ir.DataType.FLOAT
     # Reshape refuses inputs of a wrong size, which might be broadcast later.
-    x = ops("Reshape", inputs.optional("x", start), like_x)
-    history = ops("Reshape", inputs.optional("history", nothing), like_history)
+    x = ops("Reshape", ops.optional("x", start), like_x)
+    history = ops("Reshape", ops.optional("history", nothing), like_history)
     return State(x, history, ops("Add", laid.first_row, begin), x)
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from difftool.compile.sampler_onnx.inputs import Inputs
 from difftool.compile.sampler_onnx.ops import Ops
 from difftool.diffusion.columns import Column
 
@@ -21,14 +20,7 @@ class Laid:
 
 
 def lay_out(
-    ops: Ops,
-    inputs: Inputs,
-    indices: ir.Value,
-    table: ir.Value,
-    cond: ir.Value,
-    *,
-    classes: int,
-    guided: bool,
+    ops: Ops, indices: ir.Value, table: ir.Value, cond: ir.Value, *, classes: int, guided: bool
 ) -> Laid:
     """Lay out the rows for samples with these indices [N].
 
@@ -37,14 +29,14 @@ def lay_out(
     """
     if not classes:
         return Laid(table, cond, None, ops("Mul", indices, ops.ints(0)))
-    label = inputs.optional("label", ops.ints(-1))
+    label = ops.optional("label", ops.ints(-1))
     in_turn = ops("Mod", indices, ops.ints(classes))
     label = ops("Where", ops("Less", label, ops.ints(0)), in_turn, label)
     distinct, _, block, _ = ops.several("Unique", 4, label)
     known, scale = distinct, None
     if guided:
         known = ops("Concat", distinct, ops.ints(classes), axis=0)
-        scale = inputs.optional("guidance_scale", ops.floats(1))
+        scale = ops.optional("guidance_scale", ops.floats(1))
     width = ops("Shape", cond)
     spread = ops("Concat", ops("Shape", known), width, axis=0)
     repeated = ops("Expand", ops("Unsqueeze", known, ops.ints(1)), spread)

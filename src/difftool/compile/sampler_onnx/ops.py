@@ -18,6 +18,7 @@ class Ops:
     """
 
     def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        self.inputs: list[ir.Value] = []
         self._numbers = count() if numbers is None else numbers
         self._nodes: list[ir.Node] = []
         self._initializers: list[ir.Value] = []
@@ -31,24 +32,41 @@ class Ops:
     ) -> Sequence[ir.Value]:
         """Add a node and return its outputs."""
         name = f"{kind}_{next(self._numbers)}"
-        node = ir.node(kind, inputs, attributes, num_outputs=outputs, name=name)
-        for index, output in enumerate(node.outputs):
-            output.name = f"{name}.{index}"
-        self._nodes.append(node)
-        return node.outputs
+        made = [ir.val(f"{name}.{index}") for index in range(outputs)]
+        self._nodes.append(ir.node(kind, inputs, attributes, outputs=made, name=name))
+        return made
+
+    def required(self, name: str, kind: ir.DataType) -> ir.Value:
+        """Add an input [1] to this graph."""
+        self.inputs.append(ir.val(name, kind, [1]))
+        return self.inputs[-1]
+
+    def optional(self, name: str, default: ir.Value) -> ir.Value:
+        """Add an input that may be left out; return its value, or `default` if it has none.
+
+        No shape is declared, so that an empty tensor of any rank stands for an absent input.
+        """
+        kind = default.dtype
+        assert kind is not None
+        given = ir.val(name, type=ir.OptionalType(ir.TensorType(kind)))
+        self.inputs.append(given)
+        content = self.choice(
+            self("OptionalHasElement", given),
+            lambda inner: inner("OptionalGetElement", given),
+            lambda inner: inner("Identity", inner.constant(np.zeros(0), kind.numpy())),
+        )
+        return self.choice(
+            self("Greater", self("Size", content), self.constant(0, np.int64)),
+            lambda inner: inner("Identity", content),
+            lambda inner: inner("Identity", default),
+        )
 
     def constant(self, values: ArrayLike, dtype: DTypeLike) -> ir.Value:
         """Add an initializer to this graph."""
-        array = np.asarray(values, dtype)
-        tensor = ir.tensor(array, name=f"constant_{next(self._numbers)}")
-        initializer = ir.Value(
-            name=tensor.name,
-            type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(array.shape),
-            const_value=tensor,
-        )
-        self._initializers.append(initializer)
-        return initializer
+        name = f"constant_{next(self._numbers)}"
+        tensor = ir.tensor(np.asarray(values, dtype), name=name)
+        self._initializers.append(ir.val(name, const_value=tensor))
+        return self._initializers[-1]
 
     def ints(self, *values: int) -> ir.Value:
         """Add a constant, int64 [len(values)]."""
@@ -81,7 +99,7 @@ class Ops:
         branches = {}
         for name, write in (("then_branch", chosen), ("else_branch", otherwise)):
             ops = Ops(self._numbers)
-            branches[name] = ops.graph(name, [], [write(ops)])
+            branches[name] = ops.graph(name, [write(ops)])
         return self("If", condition, **branches)
 
     def loop(
@@ -97,14 +115,12 @@ class Ops:
         it, of these `types`, and returns the state after it.
         """
         name = f"loop_{next(self._numbers)}"
-        number = value(f"{name}.trip", ir.DataType.INT64)
-        going = value(f"{name}.going", ir.DataType.BOOL)
-        before = [
-            value(f"{name}.state{index}", kind, *shape) for index, (kind, shape) in enumerate(types)
-        ]
+        number = ir.val(f"{name}.trip", ir.DataType.INT64, ())
+        going = ir.val(f"{name}.going", ir.DataType.BOOL, ())
+        before = [ir.val(f"{name}.state{index}", *of) for index, of in enumerate(types)]
         ops = Ops(self._numbers)
-        outputs = [ops("Identity", going), *write(ops, number, before)]
-        body = ops.graph(name, [number, going, *before], outputs)
+        ops.inputs = [number, going, *before]
+        body = ops.graph(name, [ops("Identity", going), *write(ops, number, before)])
         return self.several("Loop", len(before), self.squeezed(trips), None, *state, body=body)
 
     def splice(self, model: ir.Model, prefix: str, **inputs: ir.Value) -> Sequence[ir.Value]:
@@ -128,13 +144,8 @@ class Ops:
         self._initializers += initializers
         return outputs
 
-    def graph(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Graph:
+    def graph(self, name: str, outputs: Sequence[ir.Value]) -> ir.Graph:
         """Return the finished graph."""
         return ir.Graph(
-            inputs, outputs, nodes=self._nodes, initializers=self._initializers, name=name
+            self.inputs, outputs, nodes=self._nodes, initializers=self._initializers, name=name
         )
-
-
-def value(name: str, kind: ir.DataType, *shape: int | str | None) -> ir.Value:
-    """Return a value that no node makes."""
-    return ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(shape))

@@ -81,44 +81,26 @@ def web(
     opened = open_bundle(bundle)
     program = program or opened.default_program()
     title = title or (opened.path if isinstance(bundle, Bundle) else Path(bundle)).name
-    folder = _write_site(opened, out, Path(runtime), program, title, precision, force=force)
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    return Site(Path(out), len(files), size, program, precision)
-
-
-def _write_site(
-    bundle: Bundle,
-    out: Path | str,
-    runtime: Path,
-    program: Program,
-    title: str,
-    precision: str,
-    *,
-    force: bool,
-) -> Path:
-    """Write the page; return its folder without symbolic links."""
     replace = _listed_files if force else None
     site = destination(out, replace=replace)
-    if not is_image(bundle.spec) and bundle.spec.shape != (2,):
+    if not is_image(opened.spec) and opened.spec.shape != (2,):
         raise UsageError(
-            f"a page cannot show samples of shape {bundle.spec.shape}",
+            f"a page cannot show samples of shape {opened.spec.shape}",
             "choose a model of images, or of points in the plane",
         )
-    files = find_runtime(runtime)
-    sampler = portable_sampler(bundle, program, precision)
+    found = find_runtime(Path(runtime))
+    sampler = portable_sampler(opened, program, precision)
     with atomic_directory(site, replace=replace) as folder:
         shutil.copytree(_PAGE, folder, dirs_exist_ok=True)
         (folder / "ort").mkdir()
         for name in RUNTIME:
-            shutil.copyfile(files / name, folder / "ort" / name)
+            shutil.copyfile(found / name, folder / "ort" / name)
         write_atomic(folder / "model" / SAMPLER, sampler)
-        record = _record(bundle, program, folder / "model", title)
-        written = (file for file in folder.rglob("*") if file.is_file())
-        names = [file.relative_to(folder).as_posix() for file in written]
-        record["files"] = sorted([*names, MODEL])
-        write_json(folder / MODEL, record)
-    return site
+        record = _record(opened, program, folder / "model", title)
+        names = [file.relative_to(folder).as_posix() for file in _files(folder)]
+        write_json(folder / MODEL, {**record, "files": sorted([*names, MODEL])})
+    sizes = [file.stat().st_size for file in _files(site)]
+    return Site(Path(out), len(sizes), sum(sizes), program, precision)
 
 
 def find_runtime(folder: Path) -> Path:
@@ -152,6 +134,10 @@ def _record(bundle: Bundle, program: Program, folder: Path, title: str) -> dict[
         "parameters": bundle.manifest.network.parameters,
         "programs": programs,
     }
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
 
 
 def _offered(bundle: Bundle, program: Program) -> Iterator[Program]:
