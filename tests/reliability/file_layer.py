@@ -24,14 +24,14 @@ _OTHERS = {"os.chmod", "os.link", "os.symlink", "os.truncate", "shutil.copyfile"
 def watched(hook: Hook) -> Iterator[None]:
     """In the block `hook(name, operation, arguments, options)` stands for operations of `os`."""
     kept = {name: getattr(os, name) for name in OPERATIONS}
-    at_once, busy = files._exchanged_at_once, list[bool]()
+    at_once, busy = files.exchanged_at_once, list[bool]()
     for name, operation in kept.items():
         setattr(os, name, _shown(hook, busy, name, operation))
-    files._exchanged_at_once = _shown(hook, busy, EXCHANGE, at_once)
+    files.exchanged_at_once = _shown(hook, busy, EXCHANGE, at_once)
     try:
         yield
     finally:
-        files._exchanged_at_once = at_once
+        files.exchanged_at_once = at_once
         for name, operation in kept.items():
             setattr(os, name, operation)
 

@@ -5,6 +5,7 @@ first import to their end.
 """
 
 import contextlib
+import dis
 import functools
 import gc
 import inspect
@@ -130,6 +131,9 @@ class Interrupting:
         if event == "call" and frame.f_code.co_flags & inspect.CO_GENERATOR:
             # Python runs no handler while it throws into a generator. A trace that raises here
             # would leave the generator without its clean-up, so the next event is the first.
+            return self._trace
+        if frame.f_code.co_code[frame.f_lasti] == dis.opmap["NOP"]:
+            # Nor at a NOP, such as the `try:` of a block, which no handler of Python's covers.
             return self._trace
         self.lines += 1
         if self.lines == self.case.first:
