@@ -54,8 +54,8 @@ test-oldest: $(OLDEST)/stamp  ## a part of the tests, on the oldest versions tha
 		--ignore tests/runtime/cuda/test_compile.py $(CHOSEN)
 
 test-nightly: export OMP_NUM_THREADS = 1
-test-nightly: $(VENV)/dev.stamp  ## the reliability criteria in full, most of an hour; writes benchmarks/results
-	$(BIN)/pytest -n auto --nightly --criteria benchmarks/results/reliability.md \
+test-nightly: $(VENV)/dev.stamp  ## the reliability criteria in full, more than an hour; writes benchmarks/results
+	$(BIN)/pytest -n auto --dist worksteal --nightly --criteria benchmarks/results/reliability.md \
 		tests/reliability tests/preflight
 
 bench: $(VENV)/dev.stamp  ## run each script in benchmarks/

@@ -142,3 +142,16 @@ def test_none_takes_a_setting_away(images_config: TrainConfig) -> None:
     nested = config.model_dump() | {"schedule": {"kind": "linear", "of": [1, None]}}
     with pytest.raises(UsageError, match="a list holds none"):
         parse(nested)
+
+
+@pytest.mark.parametrize("levels", [1, 1000, "many"])
+def test_a_network_of_other_levels_than_the_schedules(
+    points_config: TrainConfig, levels: object
+) -> None:
+    spec = model_spec(points_config, (2,))
+    count = len(spec.schedule)
+    asked = apply_overrides(points_config, [f"network.arguments.levels={count}"])
+    assert network_call(asked, spec) == network_call(points_config, spec)
+    wrong = apply_overrides(points_config, [f"network.arguments.levels={levels}"])
+    with pytest.raises(UsageError, match=rf"levels is .*, and the schedule has {count} \(leave it"):
+        network_call(wrong, spec)

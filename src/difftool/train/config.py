@@ -273,7 +273,7 @@ def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
     """Return the network with its arguments: those that follow from the spec, and the configured.
 
     Of the former it gets only those that its constructor takes. UsageError if the model has
-    classes but the network takes no labels.
+    classes but the network takes no labels, or if the network has levels of another number.
     """
     from difftool.networks import NETWORKS  # here, so that configurations load without PyTorch
 
@@ -294,6 +294,12 @@ def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
     if spec.classes:
         derived |= {"classes": spec.classes, "null_label": spec.null_label}
     known = {name: value for name, value in derived.items() if name in takes.get(kind, ())}
+    levels = config.network.arguments.get("levels", derived["levels"])
+    if "levels" in known and levels != known["levels"]:  # a rehearsal has no numbers to see that
+        raise UsageError(
+            f"network.arguments.levels is {quoted(levels)}, and the schedule has {known['levels']}",
+            "leave it out; it follows from the schedule",
+        )
     return NetworkCall(kind, {**known, **config.network.arguments})
 
 
