@@ -236,7 +236,7 @@ def test_a_network_of_two_layers_is_too_small(
     bundle = read_bundle(export_model(run, tmp_path / "bundle"))
     with pytest.raises(UsageError, match=message):
         make(bundle)
-    assert read_bundle(bundle.path) == bundle
+    assert read_bundle(bundle.path).manifest == bundle.manifest
 
 
 def _of_rows(bundle: Bundle, rows: int) -> onnx.ModelProto:
