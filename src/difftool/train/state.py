@@ -93,8 +93,8 @@ class TrainState:
             x0 = x0.contiguous(memory_format=torch.channels_last)
         return self.objective(self.model, x0, labels, self.step, slots).mean()
 
-    def save(self, run: Path) -> None:
-        """Write the checkpoint of this step into a run folder."""
+    def save(self, run: Path) -> Path:
+        """Write the checkpoint of this step into a run folder, and return the checkpoint."""
         folder = run / "checkpoints" / f"step-{self.step:09d}"
         moments = {
             f"{name}.{key}": self.optimizer.state[parameter][key]
@@ -119,6 +119,7 @@ class TrainState:
             replace=ckpt.all_files,  # a damaged one, if the run was resumed before it
         )
         ckpt.prune(folder, self.config.run.keep)
+        return folder
 
     def restore(self, folder: Path) -> None:
         """Continue from a checkpoint of the same run."""
