@@ -132,9 +132,9 @@ def _prepared(method: str, kind: str, folder: Path, defect: Defect | None) -> Sa
 
 
 def kills(method: str, kind: str, folder: Path, defect: Defect | None = None) -> Iterator[Outcome]:
-    """Kill a save at its first file operation, one at its second ..., and one not at all.
+    """Kill saves at their first file operation, their second and so on, and let the last one end.
 
-    Each happens in a fork of this process, which has but one thread.
+    Each happens in a fork of this process, which has only one thread.
     """
     save = _prepared(method, kind, folder, defect)
     for at in itertools.count(1):

@@ -128,12 +128,10 @@ class Interrupting:
     def _trace(self, frame: FrameType, event: str, _: object) -> Any:
         if frame.f_code.co_filename not in TRACED:
             return None
-        if event == "call" and frame.f_code.co_flags & inspect.CO_GENERATOR:
-            # Python runs no handler while it throws into a generator. A trace that raises here
-            # would leave the generator without its clean-up, so the next event is the first.
-            return self._trace
-        if frame.f_code.co_code[frame.f_lasti] == dis.opmap["NOP"]:
-            # Nor at a NOP, such as the `try:` of a block, which no handler of Python's covers.
+        thrown_into = event == "call" and frame.f_code.co_flags & inspect.CO_GENERATOR
+        # Python handles no signal while it throws into a generator, nor at a NOP such as `try:`.
+        # If a trace raised there, no clean-up would cover it, so such events do not count.
+        if thrown_into or frame.f_code.co_code[frame.f_lasti] == dis.opmap["NOP"]:
             return self._trace
         self.lines += 1
         if self.lines == self.case.first:

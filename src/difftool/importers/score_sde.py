@@ -120,7 +120,7 @@ def _choose(settings: Settings, arguments: dict[str, Any], sigmas: Tensor | None
     fir = FIR
     if "fir" in arguments:
         fir = replace(FIR, default=arguments["fir"], choices=(arguments["fir"],))
-    # For other SDEs it has no effect, and need not be said.
+    # It changes nothing for other SDEs, so the user may leave it out there.
     most = SIGMA_MAX if exploding else replace(SIGMA_MAX, default=50.0)
     levels, most, least = with_sigmas(sigmas, LEVELS, most, SIGMA_MIN)
     return settings.choose(
