@@ -41,7 +41,7 @@ class Verification:
     - `candidate`, `reference`: their names
     - `errors`, `rms`: float64 [R], each row's largest and root mean square difference of x over
       the largest |x|, if both start the row from the reference's state (teacher-forced)
-    - `psnr`: in dB, between the final samples of two whole runs (free-running); inf if they are
+    - `psnrs`: in dB [N], of each final sample of two whole runs (free-running); inf if they are
       equal
     - `bad_row`, `reference_bad_row`: the first row after which x or D is not finite, in the
       teacher-forced candidate and in the reference; None if there is none
@@ -53,10 +53,15 @@ class Verification:
     samples: int
     errors: NDArray[np.float64]
     rms: NDArray[np.float64]
-    psnr: float
+    psnrs: NDArray[np.float64]
     bad_row: int | None = None
     reference_bad_row: int | None = None
     bounds: Bounds = FP32
+
+    @property
+    def psnr(self) -> float:
+        """Return the PSNR of all samples together, in dB."""
+        return _decibels(float(np.mean(10 ** (-self.psnrs / 10))))
 
     @property
     def step_tolerance(self) -> float:
@@ -138,7 +143,7 @@ def compare(
         n,
         errors,
         rms,
-        _psnr(free.x, exact.x, spec),
+        _psnrs(free.x, exact.x, spec),
         bad.get(forced),
         bad.get(exact),
         bounds,
@@ -153,10 +158,17 @@ def verified_labels(spec: ModelSpec, n: int, *backends: Backend) -> Labels | Non
     return Labels(np.arange(n) % spec.classes, _GUIDANCE if guided else 1.0)
 
 
-def _psnr(x: NDArray[np.float32], reference: NDArray[np.float32], spec: ModelSpec) -> float:
-    """Return the PSNR in dB; the peak is the data range, or the reference's own range."""
+def _psnrs(
+    x: NDArray[np.float32], reference: NDArray[np.float32], spec: ModelSpec
+) -> NDArray[np.float64]:
+    """Return each sample's PSNR in dB; the peak is the data range, or the reference's own range."""
     if not (np.isfinite(x).all() and np.isfinite(reference).all()):
-        return math.nan
+        return np.full(len(x), math.nan)
     low, high = spec.data_range or (float(reference.min()), float(reference.max()))
-    error = float(np.mean((x.astype(np.float64) - reference) ** 2))
-    return math.inf if error == 0 else 10 * math.log10((high - low) ** 2 / error)
+    errors = ((x.astype(np.float64) - reference) / (high - low)) ** 2
+    return np.array([_decibels(float(error.mean())) for error in errors])
+
+
+def _decibels(error: float) -> float:
+    """Return the PSNR of a mean squared error over the squared peak."""
+    return math.inf if error == 0 else -10 * math.log10(error)
