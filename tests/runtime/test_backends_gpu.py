@@ -241,6 +241,27 @@ def test_onnxruntime_runs_on_the_drivers_buffers(tiny_bundle: Path, bundle: Bund
     assert set(session.graphs) == {"-1"}
 
 
+def test_a_session_captures_few_graphs_and_keeps_those(
+    tiny_bundle: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eight sizes have graphs, on whose buffers they run for ever; others run without."""
+    session, device = CudaSession(bundle.read(STEP), []), FakeDevice()
+    engine = OnnxRuntimeEngine(session, device, 16, graphs=True)
+    backend = DeviceBackend("onnxruntime-cuda", bundle, device, engine)
+    model, cpu = Model(bundle, backend), load(tiny_bundle, backend="onnxruntime-cpu", threads=1)
+    program = ddim(model.spec, steps=2)
+    used = []
+    for n in (*range(1, 9), 10, 12, 10, 3):
+        session.graphs.clear()
+        found = model.sample(program, n=n)
+        np.testing.assert_allclose(found, cpu.sample(program, n=n), atol=1e-4)
+        used.append(set(session.graphs))
+        assert backend.graphs == ("off" if n > 8 else "rows")
+    ids = [{str(2 * n - 1), str(2 * n)} for n in range(1, 9)]
+    assert used == [*ids, *[{"-1"}] * 3, ids[2]]
+    assert caplog.text.count("run without CUDA graphs") == 1
+
+
 @pytest.fixture
 def cuda_runtime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """onnxruntime-gpu on a machine with a GPU; `asked` are the options of each session."""

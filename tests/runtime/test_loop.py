@@ -10,6 +10,7 @@ from difftool.diffusion import noise, schedules
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
+from difftool.diffusion.start import parse_start
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.runtime.loop import run
@@ -66,3 +67,44 @@ def test_noise_comes_in_blocks_that_do_not_show() -> None:
     for row, found in enumerate(row_noise(program, Draws(1, samples, (1024,)))):
         if found is not None:
             assert np.array_equal(found, noise.normal(1, row + 1, samples, (1024,)))
+
+
+class Drawing:
+    """A batch that draws noise itself, and notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.x = self.denoised = np.zeros((2, 3), np.float32)
+        self.history = np.zeros((1, 2, 3), np.float32)
+
+    def begin(self, scale: float, draws: Draws, *, known: object = None) -> None:
+        self.asked.append(f"begin {scale}")
+
+    def start(self, x: np.ndarray, **rest: object) -> None:
+        self.asked.append("start")
+
+    def advance(self, rows: int, draws: Draws) -> None:
+        self.asked.append(f"advance {rows}")
+
+    def step(self, noise: np.ndarray | None) -> None:
+        self.asked.append("step")
+
+
+def test_what_a_batch_draws_itself_is_not_drawn_on_the_host() -> None:
+    plain, between = (Draws(0, np.arange(2), (3,), angles) for angles in (None, np.zeros(2)))
+    between = replace(between, samples=np.array([[0, 1]] * 2))
+    program = ddpm(SPEC, steps=3)
+    uniform = replace(program, start=parse_start("uniform(-1.0, 1.0)"))
+    begin, advance = f"begin {program.start.high}", ["advance 2", "advance 1"]
+    rows = ["step", "start"] * 3  # replace_denoised starts again
+    for asked, expected in (
+        (lambda batch: run(batch, program, plain, every=2), [begin, *advance]),
+        (lambda batch: run(batch, uniform, plain, every=2), ["start", *advance]),
+        (lambda batch: run(batch, program, plain, init=batch.x, every=2), ["start", *advance]),
+        (lambda batch: run(batch, program, plain, edit=lambda d: d), [begin, *rows]),
+        (lambda batch: run(batch, program, between), ["start", *["step"] * 3]),
+    ):
+        batch = Drawing()
+        for _ in asked(batch):
+            pass
+        assert batch.asked == expected

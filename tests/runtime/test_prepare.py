@@ -1,7 +1,8 @@
 """A graph whose outputs have other sizes than it says is refused before it runs, on any backend."""
 
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,10 @@ from onnx import helper, numpy_helper
 import difftool
 from difftool.bundle import CONDITIONER, STEP, Bundle, Limits, read_bundle
 from difftool.bundle.amend import with_files
+from difftool.diffusion.labels import Labels
 from difftool.errors import ArtefactError, ResourceError
+from difftool.preflight import OnnxFile
+from difftool.runtime.backends.prepare import Preparation
 
 BACKENDS: Final = ("onnxruntime-cpu", "openvino")
 CODES: Final = ("graph-interface", "graph-shape")
@@ -118,3 +122,52 @@ def test_what_a_runtime_makes_as_it_loads_a_graph_is_known_before(copy: Path, fi
     with pytest.raises(ArtefactError) as caught:
         difftool.load(changed(copy, file, bomb), threads=1)
     assert caught.value.code == "graph-memory"
+
+
+class Counted:
+    """A conditioner that counts its runs, and gives the noise levels themselves."""
+
+    runs = 0
+
+    def load(self, file: OnnxFile) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+        """Return a function of the file's interface."""
+        (_, width) = file.sizes({"cond": (1,)}, 1 << 30)["cond_table"]
+
+        def table(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+            self.runs += 1
+            return np.repeat(inputs["cond"][:, None], width, axis=1)
+
+        return table
+
+
+def test_the_conditioner_runs_once_for_a_program(tiny_bundle: Path) -> None:
+    counted, bundle = Counted(), read_bundle(tiny_bundle)
+    prepare = Preparation(bundle, None, counted.load)
+    programs = [difftool.samplers.ddim(bundle.spec, steps=steps) for steps in (5, 6, 7)]
+    first = prepare(programs[0], 2, None).cond_table
+    again = difftool.samplers.ddim(bundle.spec, steps=5)  # equal, and another object
+    assert prepare(again, 8, None).cond_table is first
+    assert counted.runs == 1
+    second = prepare(programs[1], 2, None).cond_table
+    assert len(second) == 6
+    assert prepare(programs[0], 2, None).cond_table is first
+    assert counted.runs == 2
+    gone = weakref.ref(first)
+    del first
+    prepare(programs[2], 2, None)
+    assert gone() is None  # two are kept
+    assert prepare(programs[1], 2, None).cond_table is second
+    assert counted.runs == 3
+
+
+def test_the_conditioner_runs_anew_for_other_labels(classes_bundle: Path) -> None:
+    bundle = read_bundle(classes_bundle)
+    prepare = Preparation(bundle, None)
+    program = difftool.samplers.ddim(bundle.spec, steps=5)
+    tables = [
+        prepare(program, 3, Labels(np.array(of), scale)).cond_table
+        for of, scale in (([0, 0, 1], 1.0), ([1, 0, 0], 1.0), ([2, 2, 2], 1.0), ([2, 2, 2], 3.0))
+    ]
+    assert tables[0] is tables[1]  # the same rows, which the samples begin at in another order
+    assert [len(table) for table in tables] == [10, 10, 5, 10]
+    assert not np.array_equal(tables[0][:5], tables[2])

@@ -30,7 +30,7 @@ VARIABLE: Final = "DIFFTOOL_CACHE"
 
 # The names of the files that are kept; the folder may hold others.
 _OURS: Final = re.compile(
-    r"[0-9a-f]{64}\.(json|engine|made|.+\.runtime)|tensorrt.*\.timing", re.DOTALL
+    r"[0-9a-f]{64}\.(json|engine|made|cubin|.+\.runtime)|tensorrt.*\.timing", re.DOTALL
 )
 
 
@@ -140,6 +140,10 @@ class EngineCache:
     def runtime_path(self, sha256: str, gpu: str) -> Path:
         """Return where the kernels that TensorRT for RTX compiles of an engine are kept."""
         return self.folder / f"{sha256}.{gpu}.runtime"
+
+    def kernel_path(self, sha256: str) -> Path:
+        """Return where one of difftool's own kernels is kept, by the digest of what it is of."""
+        return self.folder / f"{sha256}.cubin"
 
     def read(self, path: Path) -> bytes:
         """Return the bytes of a file of the cache; none if it is not there."""

@@ -29,13 +29,17 @@ def run(
     `known`, which the step graph sets by itself, or by `edit`, a function of D [N, *S] that is
     called after every row. `batch.x` and `batch.denoised` are up to date at every yield.
     """
-    batch.start(start_noise(program, draws, init), known=known)
     rows = len(program)
-    # Noise between two samples is drawn on the host alone, and an edit must see every row.
-    if edit is None and draws.angles is None and isinstance(batch, DrawsNoise):
+    # Noise between two samples is drawn on the host alone.
+    device = batch if draws.angles is None and isinstance(batch, DrawsNoise) else None
+    if device is not None and init is None and program.start.kind == "normal":
+        device.begin(program.start.high, draws, known=known)
+    else:
+        batch.start(start_noise(program, draws, init), known=known)
+    if device is not None and edit is None:  # an edit must see every row
         for done in range(0, rows, every):
             count = min(every, rows - done)
-            batch.advance(count, draws)
+            device.advance(count, draws)
             yield done + count
         return
     for row, drawn in enumerate(row_noise(program, draws)):

@@ -69,13 +69,18 @@ class Batch(Protocol):
 
 @runtime_checkable
 class DrawsNoise(Protocol):
-    """A batch that draws the rows' noise where its state is, and so runs rows without a stop.
+    """A batch that draws noise where its state is, and so runs rows without a stop.
 
-    On a GPU the host would otherwise draw and upload the noise of each row, and wait.
+    On a GPU the host would otherwise draw and upload the noise of each row, and wait. The noise of
+    these samples has no `angles`.
     """
 
+    def begin(self, scale: float, draws: Draws, *, known: Known | None = None) -> None:
+        """Begin at the first row from `scale` times draw 0; the rest is as in `Batch.start`."""
+        ...
+
     def advance(self, rows: int, draws: Draws) -> None:
-        """Run the next rows on the noise of these samples, which has no `angles`.
+        """Run the next rows on the noise of these samples.
 
         This may return before the rows are done: only x, history and D wait for them.
         """

@@ -4,16 +4,18 @@ Work is done at once, but for what a capture records, which only a launch of the
 holds what was asked for, in order; `waits` counts how often the host waited.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import onnxruntime
 from numpy.typing import DTypeLike
 
-from difftool.errors import ResourceError
+from difftool.errors import ArtefactError, ResourceError
 from difftool.runtime.cuda.device import Array, Bound, Launch
 from tests.runtime.cuda import host
 
@@ -42,9 +44,15 @@ class FakeDevice:
     """The device protocol on numpy arrays."""
 
     name = "a fake GPU"
+    number = 0
     log: list[str] = field(default_factory=list)
     waits: int = 0
     buffers: int = 0
+    captures: int = 0
+    limit: float = float("inf")  # of `bytes`
+    sent: list[int] = field(default_factory=list)  # the bytes of each upload
+    threads: set[int] = field(default_factory=set)  # that worked on it
+    live: WeakSet[Any] = field(default_factory=WeakSet)  # buffers and graphs that are held
     refused: tuple[str, ...] = ()  # of "graph" and "loop": what cannot be captured
     _recording: list[tuple[str, Launch]] | None = None
 
@@ -55,19 +63,41 @@ class FakeDevice:
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> FakeBuffer:
         assert self._recording is None, "allocated in a capture"
         self.buffers += 1
-        return FakeBuffer(np.zeros(shape, dtype))
+        buffer = FakeBuffer(np.zeros(shape, dtype))
+        if self.bytes + buffer._array.nbytes > self.limit:
+            raise ResourceError("CUDA_ERROR_OUT_OF_MEMORY")
+        self.live.add(buffer)
+        return buffer
+
+    @property
+    def bytes(self) -> int:
+        """Return how much of its memory is taken."""
+        return sum(held._array.nbytes for held in self.live if isinstance(held, FakeBuffer))
+
+    @property
+    def graphs(self) -> int:
+        """Return how many captured graphs are held."""
+        return sum(not isinstance(held, FakeBuffer) for held in self.live)
+
+    def clear(self, buffer: FakeBuffer) -> None:
+        assert self._recording is None, "cleared in a capture"
+        self.log.append("clear")
+        buffer._array[...] = 0
 
     def upload(self, buffer: FakeBuffer, array: Array) -> None:
         assert self._recording is None, "uploaded in a capture"
         assert (buffer.shape, buffer.dtype) == (array.shape, array.dtype)
         assert array.flags.c_contiguous
         self.log.append("upload")
+        self.sent.append(array.nbytes)
+        self.threads.add(threading.get_ident())
         buffer._array[...] = array
 
     def download(self, buffer: FakeBuffer, out: Array) -> None:
         assert self._recording is None, "downloaded in a capture"
         assert (buffer.shape, buffer.dtype) == (out.shape, out.dtype)
         self.log.append("download")
+        self.threads.add(threading.get_ident())
         self.waits += 1
         out[...] = buffer._array
 
@@ -85,7 +115,7 @@ class FakeDevice:
             for _, work in recorded:
                 work()
 
-        return replay
+        return self._captured(replay)
 
     def capture_loop(self, enqueue: Launch, row: FakeBuffer, end: FakeBuffer) -> Launch:
         recorded = self._record("loop", enqueue)
@@ -99,18 +129,24 @@ class FakeDevice:
                     work()
                 again = bool(row._array[0] < end._array[0])  # as kernels/loop.cu
 
-        return replay
+        return self._captured(replay)
 
     def synchronize(self) -> None:
         self.waits += 1
 
     def enqueue(self, name: str, work: Launch) -> None:
         """Do work, or record it within a capture."""
+        self.threads.add(threading.get_ident())
         if self._recording is not None:
             self._recording.append((name, work))
         else:
             self.log.append(name)
             work()
+
+    def _captured(self, replay: Launch) -> Launch:
+        self.captures += 1
+        self.live.add(replay)
+        return replay
 
     def _record(self, kind: str, enqueue: Launch) -> list[tuple[str, Launch]]:
         assert self._recording is None, "a capture within a capture"
@@ -136,12 +172,14 @@ class FakeEngine:
         *,
         sizes: tuple[int, int] = (1, 64),
         capturable: bool = True,
+        fails: str = "",
     ) -> None:
+        """Open a step graph; `fails` says when its runs do: "captured", or "always"."""
         options, on_cpu = onnxruntime.SessionOptions(), ["CPUExecutionProvider"]
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(step, options, providers=on_cpu)
         self._device = device
-        self.sizes, self._capturable = sizes, capturable
+        self.sizes, self._capturable, self.fails = sizes, capturable, fails
         self.kept = 0
         self.inputs = frozenset(node.name for node in self._session.get_inputs())
 
@@ -172,6 +210,8 @@ class FakeEngine:
             nonlocal first
             assert not first or self._device._recording is None, "the first run was captured"
             first = False
+            if self.fails == "always" or (self.fails and self._device._recording is not None):
+                raise ArtefactError("the engine failed to run", "build it again")
             self._device.enqueue(f"step{index}", run)
 
         return enqueue

@@ -4,6 +4,7 @@ What only a GPU can show, `benchmarks/gpu.py` shows.
 """
 
 import ctypes
+import threading
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -15,6 +16,7 @@ from difftool.errors import MissingDependencyError, ResourceError
 from difftool.runtime.cuda import cuda_device
 from difftool.runtime.cuda.compile import cubin
 from difftool.runtime.cuda.cuda_device import CudaDevice, open_device
+from difftool.runtime.cuda.owner import Owner
 from tests.runtime.cuda import host
 
 core = pytest.importorskip("cuda.core")
@@ -101,10 +103,11 @@ def gpu(log: list[str], monkeypatch: pytest.MonkeyPatch) -> CudaDevice:
         (grid, *_), (block, *_) = config.grid, config.block
         log.append(f"{kernel} on {stream.handle}: {grid} x {block}")
         if kernel == "difftool_noise":
-            number, address = ctypes.c_int, ctypes.c_void_p
             host.library().difftool_noise(
                 *(
-                    number(int(value)) if isinstance(value, np.generic) else address(value.handle)
+                    np.ctypeslib.as_ctypes_type(value.dtype)(value.item())
+                    if isinstance(value, np.generic)
+                    else ctypes.c_void_p(value.handle)
                     for value in arguments
                 )
             )
@@ -121,10 +124,16 @@ def gpu(log: list[str], monkeypatch: pytest.MonkeyPatch) -> CudaDevice:
     monkeypatch.setattr(core, "ObjectCode", SimpleNamespace(from_cubin=load))
     monkeypatch.setattr(driver, "cuMemcpyHtoDAsync", copy)
     monkeypatch.setattr(driver, "cuMemcpyDtoHAsync", copy)
-    device = SimpleNamespace(name="a GPU", arch="90", set_current=lambda: None)
+    return CudaDevice(core_device(log))
+
+
+def core_device(log: list[str], number: int = 0) -> Any:
+    """Return as much of a `cuda.core.Device` as is used; it notes who made it current."""
+    device = SimpleNamespace(name="a GPU", arch="90", device_id=number, users=set())
+    device.set_current = lambda: device.users.add(threading.get_ident())
     device.create_stream = lambda: Stream(log, 5)
     device.allocate = lambda size, *, stream: Memory(size)
-    return CudaDevice(device)
+    return device
 
 
 def test_arrays_begin_as_zeros_and_come_back_as_they_went(gpu: CudaDevice, log: list[str]) -> None:
@@ -137,7 +146,10 @@ def test_arrays_begin_as_zeros_and_come_back_as_they_went(gpu: CudaDevice, log: 
     assert log == ["sync"]
     gpu.download(buffer, out)
     assert np.array_equal(out, sent)
-    assert log == ["sync", "sync"]
+    gpu.clear(buffer)
+    gpu.download(buffer, out)
+    assert not out.any()
+    assert log == ["sync"] * 3
 
 
 @pytest.mark.parametrize(
@@ -156,7 +168,7 @@ def test_a_kernels_arguments_and_threads(gpu: CudaDevice, log: list[str]) -> Non
     row, draws = gpu.allocate((n,), np.int64), gpu.allocate((4,), np.uint32)
     samples, seed = gpu.allocate((n,), np.uint32), gpu.allocate((1,), np.uint64)
     gpu.upload(samples, np.array([4, 0, 9], np.uint32))
-    numbers = [np.uint32(0), np.int32(n), np.int32(e), np.int32(4)]
+    numbers = [np.uint32(0), np.float32(1), np.int32(n), np.int32(e), np.int32(4)]
     gpu.launch("difftool_noise", [noise, row, draws, samples, seed, *numbers], n * 125)
     assert log == ["difftool_noise on 5: 2 x 256"]
     out = np.empty((n, e), np.float32)
@@ -219,7 +231,7 @@ def test_every_kernel_is_in_the_file_that_it_is_taken_from(name: str) -> None:
 
 def test_cuda_core_has_what_the_device_asks_of_it() -> None:
     asked = {
-        core.Device: "name arch create_stream set_current allocate",
+        core.Device: "name arch device_id get_all_devices create_stream set_current allocate",
         core.Stream: "handle sync create_graph_builder",
         core.Buffer: "handle fill",
         core.ObjectCode: "from_cubin get_kernel",
@@ -241,7 +253,39 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_driver_without_a_gpu_says_why_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     none = RuntimeError("CUDA_ERROR_NO_DEVICE: none\nand a long story")
     monkeypatch.setattr(cuda_device, "has_driver", lambda: True)
-    monkeypatch.setattr(core, "Device", Mock(side_effect=none))
+    monkeypatch.setattr(core, "Device", Mock(get_all_devices=Mock(side_effect=none)))
     with pytest.raises(MissingDependencyError) as caught:
         open_device()
     assert caught.value.message == "no NVIDIA GPU can be used here: CUDA_ERROR_NO_DEVICE: none"
+
+
+@pytest.fixture
+def two_gpus(log: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A machine with two GPUs, as cuda-core sees it."""
+    devices = [core_device(log, number) for number in range(2)]
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: True)
+    monkeypatch.setattr(core, "Device", Mock(side_effect=devices.__getitem__))
+    core.Device.get_all_devices = lambda: tuple(devices)
+    return devices
+
+
+@pytest.mark.parametrize("number", [2, -1])
+def test_a_gpu_that_is_not_there_is_refused_with_how_many_are(
+    two_gpus: list[Any], number: int
+) -> None:
+    with pytest.raises(MissingDependencyError, match=f"no GPU {number}: this machine has 2,"):
+        open_device(number)
+    assert not any(device.users for device in two_gpus)
+
+
+def test_each_gpu_is_current_on_its_own_thread(two_gpus: list[Any]) -> None:
+    opened = [open_device(number) for number in range(2)]
+    assert (open_device().number, [device.number for device in opened]) == (0, [0, 1])
+    owners = Owner(), Owner()
+    for device in two_gpus:
+        device.users.clear()
+    for _ in range(2):
+        for owner, device in zip(owners, opened, strict=True):
+            owner.call(lambda device=device: device.allocate((1,), np.int64))
+    threads = [{owner.call(threading.get_ident)} for owner in owners]
+    assert [device.users for device in two_gpus] == threads

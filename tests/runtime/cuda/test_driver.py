@@ -1,6 +1,8 @@
 """The device's driver, on a device that is not there: what it computes, and in which order."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,9 @@ from difftool import edits
 from difftool.bundle import STEP, read_bundle
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm, dpmpp_2m, unipc
-from difftool.errors import UsageError
+from difftool.errors import ArtefactError, ResourceError, UsageError
 from difftool.runtime import Model, load
-from difftool.runtime.cuda.backend import DeviceBackend
+from difftool.runtime.cuda.backend import DeviceBackend, padded_size
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from tests.runtime.cuda.fake import FakeDevice, FakeEngine
@@ -40,10 +42,12 @@ def on_device(
     sizes: tuple[int, int] = (1, 64),
     capturable: bool = True,
     max_batch: int = 8,
+    fails: str = "",
 ) -> tuple[Model, FakeDevice]:
     """Open a bundle on the fake device."""
     device, opened = FakeDevice(), read_bundle(bundle)
-    engine = FakeEngine(device, opened.file(STEP), sizes=sizes, capturable=capturable)
+    step = opened.file(STEP)
+    engine = FakeEngine(device, step, sizes=sizes, capturable=capturable, fails=fails)
     backend = DeviceBackend("fake", opened, device, engine, graphs)
     return Model(opened, backend, max_batch=max_batch), device
 
@@ -181,13 +185,15 @@ def test_two_runs_at_once_do_not_meet(tiny_bundle: Path, cpu: Model) -> None:
 
 
 def run_log(model: Model, device: FakeDevice, program: Program) -> list[str]:
-    """Run a program; return what it asks of the device after its uploads."""
+    """Run a program; return what it asks of the device beside filling buffers."""
     model.sample(program, n=2)
-    return [entry for entry in device.log if entry != "upload"]
+    return [entry for entry in device.log if entry not in FILLED]
 
 
 ROW0, ROW1 = "difftool_noise step0", "difftool_noise step1"
 WARM = [*ROW0.split(), *ROW1.split()]
+START = "difftool_noise"
+FILLED = ("upload", "clear")
 
 
 PAIR = f"graph({ROW0} {ROW1})"
@@ -210,16 +216,16 @@ def test_launches_of_a_run(
 ) -> None:
     model, device = on_device(tiny_bundle, capturable=capturable)
     log = run_log(model, device, sampler(model.spec, steps=steps))
-    assert log == [*WARM, *launches, "download"]
+    assert log == [*WARM, START, *launches, "download"]
 
 
 def test_a_loop_on_the_device_is_one_launch(tiny_bundle: Path) -> None:
     model, device = on_device(tiny_bundle, graphs="loop")
     program = ddpm(model.spec, steps=20)
-    assert run_log(model, device, program) == [*WARM, f"while({ROW0} {ROW1})", "download"]
+    assert run_log(model, device, program) == [*WARM, START, f"while({ROW0} {ROW1})", "download"]
     device.log.clear()
     assert run_log(model, device, ddpm(model.spec, steps=5)) == [
-        *WARM,  # a table of other rows: buffers of its own
+        START,
         f"while({ROW0} {ROW1})",
         f"graph({ROW0})",
         "download",
@@ -244,9 +250,36 @@ def test_if_a_capture_fails_the_driver_goes_on_with_less_and_says_so(
     model, device = on_device(tiny_bundle, graphs="loop")
     device.refused = refused
     program = ddpm(model.spec, steps=4)
-    assert run_log(model, device, program) == [*WARM, *launches, "download"]
+    assert run_log(model, device, program) == [*WARM, START, *launches, "download"]
     assert f"CUDA graphs are {found} from now on" in caplog.text
     assert_alike(model, cpu, program, n=3)
+
+
+@pytest.mark.parametrize("graphs", ["pairs", "loop"])
+def test_an_engine_that_refuses_to_be_captured_runs_row_by_row(
+    tiny_bundle: Path, cpu: Model, caplog: pytest.LogCaptureFixture, graphs: Graphs
+) -> None:
+    model, device = on_device(tiny_bundle, graphs=graphs, fails="captured")
+    program = ddpm(model.spec, steps=4)
+    rows = [*ROW0.split(), *ROW1.split()] * 2
+    assert run_log(model, device, program) == [*WARM, START, *rows, "download"]
+    assert model.backend.graphs == "off"
+    said = [record.message for record in caplog.records if "CUDA graphs" in record.message]
+    assert said[-1] == "the engine failed to run: CUDA graphs are off from now on"
+    assert_alike(model, cpu, program, n=3)
+    assert_alike(model, cpu, dpmpp_2m(model.spec, steps=4), n=3)  # another room
+    assert len(said) == len([r for r in caplog.records if "CUDA graphs" in r.message])
+
+
+@pytest.mark.parametrize("graphs", MODES)
+def test_an_engine_that_fails_without_a_capture_fails_the_run(
+    tiny_bundle: Path, graphs: Graphs
+) -> None:
+    model, _ = on_device(tiny_bundle, graphs=graphs)
+    model.sample(n=2)
+    model.backend.engine.fails = "always"
+    with pytest.raises(ArtefactError, match="the engine failed to run"):
+        model.sample(ddim(model.spec, steps=4), n=2)
 
 
 def test_what_the_first_runs_compiled_is_kept_once(tiny_bundle: Path) -> None:
@@ -265,8 +298,105 @@ def test_a_second_run_allocates_and_captures_nothing(tiny_bundle: Path, cpu: Mod
     device.log.clear()
     model.sample(programs[1], n=3, seed=8, first_sample=70)
     assert device.buffers == buffers
-    assert [e for e in device.log if e != "upload"] == [PAIR] * 3 + ["download"]
+    launched = [entry for entry in device.log if entry not in FILLED]
+    assert launched == [START, *[PAIR] * 3, "download"]
     assert_alike(model, cpu, programs[1], n=3, seed=8, first_sample=70)
+    assert device.captures == 1
+
+
+def test_sizes_that_differ_a_little_share_a_room(tiny_bundle: Path) -> None:
+    """Tables of 20 and of 17 rows, 60 samples and 57. No row beyond them is read: those are NaN."""
+    (model, device), cpu = on_device(tiny_bundle, max_batch=64), on_cpu(tiny_bundle, 64)
+    programs = ddpm(cpu.spec, steps=20), ddim(cpu.spec, steps=17)
+    assert_alike(model, cpu, programs[0], n=60, seed=1)
+    buffers = device.buffers
+    assert_alike(model, cpu, programs[1], n=57, seed=2)
+    assert device.buffers == buffers
+
+
+@pytest.mark.parametrize("steps", [4, 8, 1])
+def test_padded_sizes(steps: int) -> None:
+    for size in range(1, 3000):
+        padded = padded_size(size, steps)
+        assert size <= padded <= size * (1 + 1 / steps)
+        assert padded == padded_size(padded, steps)
+    octave = {padded_size(size, steps) for size in range(513, 1025)}
+    assert len(octave) == steps
+
+
+def test_a_mean_over_the_batch_is_not_taken_over_a_rounded_size(featured_bundle: Path) -> None:
+    model, cpu = on_device(featured_bundle, max_batch=16)[0], on_cpu(featured_bundle, 16)
+    program = adaptive(model.spec, batch_snr=0.2)
+    assert_alike(model, cpu, program, n=9, atol=1e-3, rtol=1e-3)
+
+
+def test_the_start_is_drawn_on_the_device(tiny_bundle: Path) -> None:
+    model, device = on_device(tiny_bundle)
+    program = ddpm(model.spec)
+    draws = Draws(5, np.array([7, 0, 9]), model.spec.shape)
+    batch = model.backend.batch(program, 3)
+    device.sent.clear()
+    batch.begin(2.5, draws)
+    assert max(device.sent) < 3 * 64 * 4  # x was not sent
+    expected = np.float32(2.5) * draws.normal(0)
+    # As the tests of the noise kernel have it: numpy's own log, cos and sin are good to 4.
+    assert (np.abs(batch.x - expected) / np.spacing(np.abs(expected))).max() <= 8
+    assert not batch.history.any()
+
+
+def test_clean_samples_to_start_from_come_from_the_host(tiny_bundle: Path, cpu: Model) -> None:
+    model, device = on_device(tiny_bundle)
+    init = np.linspace(-1, 1, 128, dtype=np.float32).reshape(2, 1, 8, 8)
+    program = ddim(model.spec, steps=4)
+    assert_alike(model, cpu, program, n=2, init=init)
+    assert device.log.count("difftool_noise") == 2  # the warm-up's
+
+
+def test_a_conditioners_table_is_sent_once(tiny_bundle: Path, cpu: Model) -> None:
+    model, device = on_device(tiny_bundle)
+    programs = [ddim(model.spec, steps=steps) for steps in (5, 6)]
+    sent = []
+    for program in (programs[0], programs[0], programs[1]):
+        device.sent.clear()
+        assert_alike(model, cpu, program, n=2)
+        sent.append(max(device.sent))
+    assert sent[1] < sent[0] == sent[2]
+
+
+def test_threads_get_the_bits_of_one_and_none_touches_the_device(tiny_bundle: Path) -> None:
+    model, device = on_device(tiny_bundle)
+    program = ddpm(model.spec, steps=6)
+    expected = [model.sample(program, n=4, seed=seed) for seed in range(12)]
+    callers: set[int] = set()
+
+    def call(seed: int) -> Any:
+        callers.add(threading.get_ident())
+        return model.sample(program, n=4, seed=seed)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(call, range(12)))
+    assert np.array_equal(found, expected)
+    assert len(device.threads) == 1
+    assert not device.threads & {*callers, threading.get_ident()}
+
+
+def test_the_backend_says_what_it_runs_on(tiny_bundle: Path) -> None:
+    for capturable, after in ((True, "pairs"), (False, "off")):
+        model, _ = on_device(tiny_bundle, capturable=capturable)
+        assert (model.backend.device_name, model.backend.graphs) == ("a fake GPU", "pairs")
+        model.sample(n=1)
+        assert model.backend.graphs == after
+
+
+def test_when_memory_is_short_the_rooms_that_are_kept_make_way(tiny_bundle: Path) -> None:
+    model, device = on_device(tiny_bundle, max_batch=64)
+    model.sample(n=16)
+    held = device.bytes
+    device.limit = held + held // 2
+    assert model.sample(n=20).shape[0] == 20
+    assert device.bytes > held
+    with pytest.raises(ResourceError, match=r"no memory for a batch of 64 \(try max_batch 32"):
+        model.sample(n=64)
 
 
 def test_nothing_is_waited_for_between_the_rows(tiny_bundle: Path) -> None:

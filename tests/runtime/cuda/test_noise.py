@@ -11,14 +11,20 @@ DRAWS = np.array([4, 900, 7, 0xFFFFFFFF], np.uint32)
 
 
 def drawn(
-    row: list[int], samples: list[int], e: int, *, seed: int = SEED, stream: int = noise.SAMPLING
+    row: list[int],
+    samples: list[int],
+    e: int,
+    *,
+    seed: int = SEED,
+    stream: int = noise.SAMPLING,
+    scale: float = 1,
 ) -> np.ndarray:
     """Return what the kernel writes, float32 [n, e]; NaN where it writes nothing."""
     n, guard = len(row), 16
     memory = np.full(n * e + guard, np.nan, np.float32)
     launch(
         *("difftool_noise", memory, np.array(row, np.int64), DRAWS, np.array(samples, np.uint32)),
-        *(np.array([seed], np.uint64), np.uint32(stream)),
+        *(np.array([seed], np.uint64), np.uint32(stream), np.float32(scale)),
         *np.array([n, e, len(DRAWS)], np.int32),
     )
     assert np.isnan(memory[n * e :]).all(), "wrote past its end"
@@ -72,3 +78,9 @@ def test_a_sample_outside_the_table_keeps_its_old_noise(outside: int) -> None:
     found = drawn([1, outside, 2], [0, 1, 2], 6)
     assert np.isnan(found[1]).all()
     assert np.isfinite(found[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.3, 157.0])
+def test_the_scale_is_one_product_in_float32(scale: float) -> None:
+    normals = drawn([1, 3], [4, 9], 50)
+    assert np.array_equal(drawn([1, 3], [4, 9], 50, scale=scale), np.float32(scale) * normals)

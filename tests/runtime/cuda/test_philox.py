@@ -1,4 +1,4 @@
-"""The generator that both kernels include, in its host build: integers, so every bit must agree."""
+"""The generator of the noise kernel, in its host build: integers, so every bit must agree."""
 
 import numpy as np
 import pytest

@@ -43,6 +43,8 @@ _LIBRARIES: Final = {
 }
 _BATCH_ELEMENTS: Final = 1 << 18  # numbers in a default batch: enough to keep a GPU busy
 _NO_LIMIT: Final = 1 << 31
+_NO_GRAPH: Final = -1  # the number with which none is captured or replayed
+_GRAPHS: Final = 16  # that a session may capture: it releases none for as long as it lives
 
 
 class OnnxRuntimeEngine:
@@ -53,7 +55,7 @@ class OnnxRuntimeEngine:
     def __init__(self, session: Any, device: Device, best: int, *, graphs: bool) -> None:
         self._session, self._device = session, device
         self._graphs = graphs
-        self._graph_ids = itertools.count(1)  # 0 is ONNX Runtime's own
+        self._graph_ids = iter(range(1, _GRAPHS + 1))  # 0 is ONNX Runtime's own
         self.best = best
         self.inputs = frozenset[str](node.name for node in session.get_inputs())
 
@@ -62,18 +64,27 @@ class OnnxRuntimeEngine:
         raise AssertionError(f"a session takes {size} samples")
 
     def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
-        """Bind each side. A run must not be captured, since it may allocate."""
-        return Bound([self._run(tensors) for tensors in sides], capturable=False)
+        """Bind each side. A run must not be captured, since it may allocate.
 
-    def _run(self, tensors: Mapping[str, Buffer]) -> Launch:
+        The first bindings have graphs, which are never released and so hold for as long as the
+        session; later ones have none. A graph cannot be captured again under its number, nor can
+        one be replayed on other buffers.
+        """
+        graphs = list(itertools.islice(self._graph_ids, len(sides))) if self._graphs else []
+        if self._graphs and not graphs:
+            self._graphs = False
+            _log.warning("batches of more sizes than %d run without CUDA graphs", _GRAPHS // 2)
+        ids = graphs or [_NO_GRAPH] * len(sides)
+        runs = [self._run(tensors, graph) for tensors, graph in zip(sides, ids, strict=True)]
+        return Bound(runs, capturable=False, replays=bool(graphs))
+
+    def _run(self, tensors: Mapping[str, Buffer], graph: int) -> Launch:
         binding = self._session.io_binding()
         for name, buffer in tensors.items():
             bind = binding.bind_input if name in self.inputs else binding.bind_output
-            bind(name, "cuda", 0, buffer.dtype, buffer.shape, buffer.address)
+            bind(name, "cuda", self._device.number, buffer.dtype, buffer.shape, buffer.address)
         options = onnx_runtime().RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        # With -1 no graph is captured or replayed.
-        graph = next(self._graph_ids) if self._graphs else -1
         options.add_run_config_entry("gpu_graph_id", str(graph))
         size = tensors["x"].shape[0]
 

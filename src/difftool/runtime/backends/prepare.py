@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 Shape = tuple[int, ...]
 
 _KEPT: Final = 64  # sizes that were found to be right are not inferred again
+_TABLES: Final = 2  # conditioner's tables that are kept; each may be of many megabytes
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ class Preparation:
         self.features = bundle.features
         self._spec = bundle.spec
         self._conditioner = Conditioner(bundle, load)
+        self._tables: tuple[tuple[tuple[bytes, bytes], Floats], ...] = ()  # the newest is the last
         self._require_fit = (
             None if step is None else lru_cache(_KEPT)(partial(_require_fit, step, bundle))
         )
 
     def __call__(self, program: Program, size: int, labels: Labels | None) -> Prepared:
-        """Prepare `size` samples of a program; the conditioner runs here, once.
+        """Prepare `size` samples of a program; the conditioner runs here, once for many batches.
 
         Raises:
             UsageError: the model lacks the labels, or the step graph what the program asks for.
@@ -71,10 +73,21 @@ class Preparation:
         """
         require_features(self.features, program, labels)
         rows = lay_out_rows(program, self._spec, size, labels)
-        table = self._conditioner.table(rows)
+        table = self._cond_table(rows)
         if self._require_fit is not None:
             self._require_fit(size, program.history, rows.table.shape, table.shape)
         return Prepared(rows, table, (size, *self._spec.shape))
+
+    def _cond_table(self, rows: Rows) -> Floats:
+        """Return the table of the last programs and labels, the same array, or compute another."""
+        key = rows.conds.tobytes(), b"" if rows.labels is None else rows.labels.tobytes()
+        before = self._tables  # other threads replace it whole
+        for known, table in before:
+            if known == key:
+                return table
+        table = self._conditioner.table(rows)
+        self._tables = (*before[1 - _TABLES :], (key, table))
+        return table
 
 
 def _require_fit(

@@ -1,9 +1,7 @@
 """The backend that runs every engine on a GPU."""
 
-import contextlib
-import threading
 import weakref
-from collections import deque
+from queue import SimpleQueue
 from typing import Final
 
 import numpy as np
@@ -13,21 +11,24 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ResourceError, UsageError, is_out_of_memory
 from difftool.preflight import OnnxFile
-from difftool.runtime.backends.prepare import Preparation
+from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.cuda.batch import DeviceBatch
 from difftool.runtime.cuda.device import Device, StepEngine
-from difftool.runtime.cuda.room import Extent, Graphs, Room
+from difftool.runtime.cuda.owner import Owner
+from difftool.runtime.cuda.room import Extent, Graphs, Launching, Room
 from difftool.runtime.memory import no_memory
 
-_FREE_ROOMS: Final = 2  # kept for the next batch of the same extent; each holds device memory
+_ROOMS: Final = 4  # that are kept for the next batches; each holds device memory
+_FEWEST_ROWS: Final = 64  # of a table in a room
+_MOST_ROWS: Final = 1 << 14  # of a table that is padded: an engine's profile has an end
 
 
 class DeviceBackend:
     """A bundle's step engine on a device; `name` is that of the kind of engine.
 
-    `step` is the graph that it runs, if that is a file of the bundle. The rooms of batches that are
-    gone are used again. Any thread may make and run batches; one at a time is on the stream, which
-    all share.
+    `step` is the graph that it runs, if that is a file of the bundle. Any thread may make and run
+    batches; one thread of the backend's own does all that is done on the device. The rooms of
+    batches that are gone are used again, and since sizes are rounded up, few are ever made.
     """
 
     def __init__(
@@ -43,14 +44,27 @@ class DeviceBackend:
         self.device, self.engine = device, engine
         self._prepare = Preparation(bundle, step)
         self.features = self._prepare.features
-        self._graphs: Graphs = graphs
-        self._free: deque[Room] = deque(maxlen=_FREE_ROOMS)
-        self._lock = threading.RLock()
+        self._launching = Launching(graphs)
+        self._owner = Owner()
+        self._free: list[Room] = []  # the owner's alone; the room that was used last is the last
+        self._left: SimpleQueue[Room] = SimpleQueue()  # by batches that are gone
+        self._last: weakref.ref[Room] | None = None  # that a batch was made in
 
     @property
     def best_batch(self) -> int:
         """Return how many samples run best together."""
         return self.engine.best
+
+    @property
+    def device_name(self) -> str:
+        """Return the GPU's name, such as "NVIDIA H100 80GB HBM3"."""
+        return self.device.name
+
+    @property
+    def graphs(self) -> Graphs:
+        """Return how the last batch was launched; before there is one, how it will be tried."""
+        room = None if self._last is None else self._last()
+        return self._launching.graphs if room is None else room.graphs
 
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> DeviceBatch:
         """Make room for `size` samples of a program; sizes below the engine's profile are padded.
@@ -69,34 +83,60 @@ class DeviceBackend:
                 f"steps adapt to the mean of a batch of {size}, which the engine pads to {fewest}",
                 f"draw at least {fewest} samples, or {self.engine.wider(size)}",
             )
-        tables = {"table": begin.rows.table.astype(np.float32), "cond_table": begin.cond_table}
+        return self._owner.call(lambda: self._batch(program, size, begin))
+
+    def _batch(self, program: Program, size: int, begin: Prepared) -> DeviceBatch:
+        fewest, most = self.engine.sizes
+        table = begin.rows.table.astype(np.float32)
+        # The mean over a coupled batch would be taken over the padding as well.
+        slots = size if program.coupled else min(padded_size(size, 4), most)
         extent = Extent(
-            size=max(size, fewest),
+            size=max(slots, fewest),
             sample=begin.shape[1:],
-            table=tables["table"].shape,
-            cond_table=tables["cond_table"].shape,
+            table=(_padded_rows(len(table)), table.shape[1]),
+            cond_table=(_padded_rows(len(begin.cond_table)), begin.cond_table.shape[1]),
             slots=program.history,
         )
-        with self._lock:
-            room = self._room(extent)
-            for name in tables.keys() & room.fixed.keys():
-                self.device.upload(room.fixed[name], tables[name])
-            blocks = len(tables["table"]) // len(program)
-            self.device.upload(room.draws, np.tile(program.draws, blocks).astype(np.uint32))
-            batch = DeviceBatch(room, program, begin.rows.first, size, self._lock)
-        # A batch may be collected at any moment, on any thread: to append is safe even then.
-        weakref.finalize(batch, self._free.append, room)
+        room = self._room(extent)
+        room.hold("table", table)
+        room.hold("cond_table", begin.cond_table)
+        draws = np.zeros(room.draws.shape, np.uint32)
+        draws[: len(table)] = np.tile(program.draws, len(table) // len(program))
+        self.device.upload(room.draws, draws)
+        batch = DeviceBatch(room, program, begin.rows.first, size, self._owner)
+        # A batch may be collected at any moment, on any thread: to put is safe even then.
+        weakref.finalize(batch, self._left.put, room)
+        self._last = weakref.ref(room)
         return batch
 
     def _room(self, extent: Extent) -> Room:
-        for room in list(self._free):
-            if room.extent == extent:
-                with contextlib.suppress(ValueError):  # another batch has just pushed it out
-                    self._free.remove(room)
-                    return room
+        while not self._left.empty():
+            self._free.append(self._left.get())
+        found = next((room for room in self._free if room.extent == extent), None)
+        if found is not None:
+            self._free.remove(found)
+            return found
+        # What ONNX Runtime captured stays until its session ends, so the rooms of those graphs,
+        # which are few, stay as well. Of all others the ones used longest ago make way.
+        released = [room for room in self._free if not room.replays][: 1 - _ROOMS]
+        self._free = [room for room in self._free if room not in released]
+        del released
         try:
-            return Room(self.device, self.engine, extent, self._graphs)
+            return Room(self.device, self.engine, extent, self._launching)
         except ResourceError as error:
-            if is_out_of_memory(error.__cause__ or error):
+            if not is_out_of_memory(error.__cause__ or error):
+                raise
+            if not self._free:
                 raise no_memory(extent.size) from error
-            raise
+        self._free.clear()  # not above, where the error still holds what it had allocated
+        return self._room(extent)
+
+
+def padded_size(size: int, steps: int) -> int:
+    """Round up to one of `steps` sizes between a power of two and the next."""
+    unit = max(1, (1 << (size - 1).bit_length()) // (2 * steps))
+    return -(-size // unit) * unit
+
+
+def _padded_rows(rows: int) -> int:
+    return max(_FEWEST_ROWS, padded_size(rows, 1)) if rows <= _MOST_ROWS else rows

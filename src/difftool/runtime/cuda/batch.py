@@ -4,14 +4,13 @@ A program's state and tables stay on the device from `start` to the last row. Th
 beginning of a run, launches rows, and waits only if somebody reads x, the history or D.
 """
 
-import threading
-
 import numpy as np
 from numpy.typing import NDArray
 
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.runtime.cuda.device import Buffer
+from difftool.runtime.cuda.owner import Owner
 from difftool.runtime.cuda.room import Graphs, Room
 from difftool.runtime.draws import Draws
 from difftool.runtime.protocols import Known
@@ -31,9 +30,9 @@ class DeviceBatch:
         program: Program,
         first: NDArray[np.int64],
         size: int,
-        lock: threading.RLock,
+        owner: Owner,
     ) -> None:
-        self._room, self._device, self._lock = room, room.device, lock
+        self._room, self._device, self._owner = room, room.device, owner
         self._size = size
         self._slots = np.minimum(np.arange(room.extent.size), size - 1)
         self._first = first[self._slots]
@@ -57,40 +56,52 @@ class DeviceBatch:
         known: Known | None = None,
     ) -> None:
         """Begin at a row; see `difftool.runtime.protocols.Batch`."""
-        self._side, self._done = 0, row
-        extent = self._room.extent
-        nothing = np.zeros((extent.size, *extent.sample), np.float32)
-        if history is None:
-            history = np.broadcast_to(nothing, (extent.slots, *nothing.shape))
+
+        def work() -> None:
+            self._upload(self._room.x[0], x[self._slots])
+            if history is None:
+                self._device.clear(self._room.history[0])
+            else:
+                self._upload(self._room.history[0], history[:, self._slots])
+            self._place(row, known)
+
+        self._owner.call(work)
         # The step graph reads no D, so D is kept here for those who look at it.
         self._seen = {} if denoised is None else {"denoised": np.array(denoised, np.float32)}
-        with self._lock:
-            self._upload(self._room.x[0], x[self._slots])
-            self._upload(self._room.history[0], history[:, self._slots])
-            self._upload(self._room.row[0], self._first + row)
-            if known is not None or "known" in self._room.fixed:
-                values, mask = known or (nothing, nothing)
-                self._upload(self._room.fixed["known"], values[self._slots])
-                self._upload(self._room.fixed["mask"], mask[self._slots])
+
+    def begin(self, scale: float, draws: Draws, *, known: Known | None = None) -> None:
+        """Begin at the first row from `scale` times normals, which are drawn on the device."""
+
+        def work() -> None:
+            self._tell(draws)
+            self._room.start(scale)
+            self._device.clear(self._room.history[0])
+            self._place(0, known)
+
+        self._owner.call(work)
+        self._seen = {}
 
     def advance(self, rows: int, draws: Draws) -> None:
         """Launch the next rows on the noise of these samples, and do not wait for their end."""
         self._done += rows
         self._seen.clear()
         end = int(self._first[0]) + self._done
-        with self._lock:
-            if draws is not self._draws:
-                self._upload(self._room.samples, draws.samples[self._slots].astype(np.uint32))
-                self._upload(self._room.seed, np.array([draws.seed], np.uint64))
-                self._draws = draws
+
+        def work() -> None:
+            self._tell(draws)
             self._side = self._room.advance(self._side, rows, end, draw=self._random)
+
+        self._owner.call(work)
 
     def step(self, noise: Floats | None) -> None:
         """Run the next row with noise [N, *S] from the host."""
-        with self._lock:
+
+        def work() -> None:
             if noise is not None:
                 self._upload(self._room.noise, noise[self._slots])
             self._room.run(self._side, draw=False)
+
+        self._owner.call(work)
         self._side ^= 1
         self._done += 1
         self._seen.clear()
@@ -112,10 +123,27 @@ class DeviceBatch:
 
     def _see(self, name: str, buffer: Buffer) -> Floats:
         if name not in self._seen:
-            self._seen[name] = np.empty(buffer.shape, np.float32)
-            with self._lock:
-                self._device.download(buffer, self._seen[name])
+            found = np.empty(buffer.shape, np.float32)
+            self._owner.call(lambda: self._device.download(buffer, found))
+            self._seen[name] = found
         return self._seen[name]
+
+    def _place(self, row: int, known: Known | None) -> None:
+        """Put every sample at a row of its block, and set the values that are known."""
+        self._side, self._done = 0, row
+        self._upload(self._room.row[0], self._first + row)
+        for index, name in enumerate(("known", "mask")):
+            if known is not None:
+                self._upload(self._room.fixed[name], known[index][self._slots])
+            elif name in self._room.fixed:
+                self._device.clear(self._room.fixed[name])
+
+    def _tell(self, draws: Draws) -> None:
+        """Upload the samples and the seed, unless they are those of the last time."""
+        if draws is not self._draws:
+            self._upload(self._room.samples, draws.samples[self._slots].astype(np.uint32))
+            self._upload(self._room.seed, np.array([draws.seed], np.uint64))
+            self._draws = draws
 
     def _upload(self, buffer: Buffer, array: NDArray[np.generic]) -> None:
         self._device.upload(buffer, np.ascontiguousarray(array, buffer.dtype))

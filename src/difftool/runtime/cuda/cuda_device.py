@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from difftool.errors import DifftoolError, MissingDependencyError, ResourceError, first_line
-from difftool.runtime.cuda.compile import cubin
+from difftool.runtime.cuda.compile import kept_cubin
 from difftool.runtime.cuda.device import Array, Buffer, Launch
 
 _THREADS: Final = 256  # of a block
 _NO_GPU: Final = "nvidia-smi must list one; on a CPU use `backend=onnxruntime-cpu`"
 _KERNELS: Final = {  # kernel -> the file in `kernels/` that holds it
     "difftool_noise": "noise",
-    "difftool_row": "row",
     "difftool_loop": "loop",
 }
 
@@ -52,6 +51,11 @@ class CudaDevice:
         return str(self._device.name)
 
     @property
+    def number(self) -> int:
+        """Return its number, as CUDA counts the GPUs that this process may see."""
+        return int(self._device.device_id)
+
+    @property
     def arch(self) -> str:
         """Return its architecture, such as "sm_90"."""
         return f"sm_{self._device.arch}"
@@ -81,6 +85,11 @@ class CudaDevice:
                     buffer.address, array.ctypes.data, array.nbytes, self._stream.handle
                 )
             )
+
+    def clear(self, buffer: Buffer) -> None:
+        """Fill a buffer with zeros."""
+        with self._errors("the GPU failed"):
+            buffer.memory.fill(0, stream=self._stream)  # type: ignore[attr-defined]
 
     def download(self, buffer: Buffer, out: Array) -> None:
         """Wait for the work so far and copy the buffer out."""
@@ -153,7 +162,7 @@ class CudaDevice:
         if name not in self._kernels:
             from cuda.core import ObjectCode
 
-            code = ObjectCode.from_cubin(cubin(_KERNELS[name], self.arch))
+            code = ObjectCode.from_cubin(kept_cubin(_KERNELS[name], self.arch))
             self._kernels[name] = code.get_kernel(name)
         return self._kernels[name]
 
@@ -179,11 +188,12 @@ def has_driver() -> bool:
     return True
 
 
-def open_device() -> CudaDevice:
-    """Open the first GPU.
+def open_device(number: int = 0) -> CudaDevice:
+    """Open a GPU by its number, as CUDA counts them: by default the first.
 
     Raises:
-        MissingDependencyError: cuda-core is not installed, or there is no GPU or no driver for it.
+        MissingDependencyError: cuda-core is not installed, or there is no GPU of that number or no
+            driver for it.
     """
     if not has_driver():
         raise MissingDependencyError("there is no NVIDIA GPU here, or no driver for it", _NO_GPU)
@@ -192,13 +202,19 @@ def open_device() -> CudaDevice:
     except ImportError as error:
         raise MissingDependencyError.extra("cuda-core or cuda-bindings", "cuda") from error
     try:
-        device = Device(0)
-        device.set_current()
-        return CudaDevice(device)
+        count = len(Device.get_all_devices())
+        if 0 <= number < count:
+            device = Device(number)
+            device.set_current()
+            return CudaDevice(device)
     except Exception as error:  # no driver and no GPU: each has an error of its own
         raise MissingDependencyError(
             f"no NVIDIA GPU can be used here: {first_line(error)}", _NO_GPU
         ) from error
+    raise MissingDependencyError(
+        f"there is no GPU {number}: this machine has {count}, counted from 0",
+        "choose one of them; CUDA_VISIBLE_DEVICES may hide others" if count else _NO_GPU,
+    )
 
 
 def _check(result: tuple[Any, ...]) -> None:

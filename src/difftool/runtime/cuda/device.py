@@ -36,6 +36,11 @@ class Device(Protocol):
     def name(self) -> str: ...
 
     @property
+    def number(self) -> int:
+        """Return which of the machine's GPUs it is, from 0."""
+        ...
+
+    @property
     def stream(self) -> int:
         """Return the handle of the stream to enqueue on; within `capture` it is another one."""
         ...
@@ -46,6 +51,10 @@ class Device(Protocol):
 
     def upload(self, buffer: Buffer, array: Array) -> None:
         """Copy an array of the same shape and type in; it may change when this returns."""
+        ...
+
+    def clear(self, buffer: Buffer) -> None:
+        """Fill a buffer with zeros."""
         ...
 
     def download(self, buffer: Buffer, out: Array) -> None:
@@ -79,12 +88,14 @@ class Bound:
 
     - `runs`: each enqueues a run on one set of inputs and outputs, on the device's stream
     - `capturable`: a run can be part of a CUDA graph
+    - `replays`: a run replays a graph of its own, which stays for as long as the engine does
     - `keep`: called after the first run of each, to keep what they compiled for another process
     """
 
     runs: Sequence[Launch]
     capturable: bool
     keep: Launch = _nothing
+    replays: bool = False
 
 
 class StepEngine(Protocol):

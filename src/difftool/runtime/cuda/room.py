@@ -1,18 +1,22 @@
 """A batch's buffers on the device, the engine bound to them, and the graphs captured of it."""
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from difftool.diffusion.noise import SAMPLING
-from difftool.errors import ResourceError
+from difftool.errors import ArtefactError, ResourceError
 from difftool.log import logger
 from difftool.runtime.cuda.device import Buffer, Device, Launch, StepEngine
 
-# What one launch starts: a kernel, a captured graph of two rows, or a loop over all rows.
-Graphs = Literal["off", "pairs", "loop"]
+# What one launch starts: a kernel, the engine's own graph of a row, a captured graph of two rows,
+# or a loop over all rows.
+Graphs = Literal["off", "rows", "pairs", "loop"]
+Floats = NDArray[np.float32]
 
 _log = logger(__name__)
 
@@ -30,6 +34,13 @@ class Extent:
     slots: int
 
 
+@dataclass
+class Launching:
+    """How a backend launches rows. A refused capture leaves less, for all of its rooms."""
+
+    graphs: Graphs
+
+
 class Room:
     """Two sides that read each other's outputs: x, history and row swap sides every row.
 
@@ -37,8 +48,11 @@ class Room:
     captured graph stays valid for every program, seed and set of samples of this extent.
     """
 
-    def __init__(self, device: Device, engine: StepEngine, extent: Extent, graphs: Graphs) -> None:
+    def __init__(
+        self, device: Device, engine: StepEngine, extent: Extent, launching: Launching
+    ) -> None:
         self.device, self.extent = device, extent
+        self._launching = launching
         self._captured: dict[tuple[str, bool], Launch] = {}
         batch = (extent.size, *extent.sample)
         real, integer, word = np.float32, np.int64, np.uint32
@@ -62,16 +76,49 @@ class Room:
         self.samples = device.allocate((extent.size,), word)
         self.seed = device.allocate((1,), np.uint64)
         self.end = device.allocate((1,), integer)
+        # The start is draw 0, and so that of row 0 in a table of one row: both stay zeros.
+        self._start_row = device.allocate((extent.size,), integer)
+        self._start_draws = device.allocate((1,), word)
+        self._tables: dict[str, weakref.ref[Floats]] = {}  # what `fixed` holds of them
         bound = engine.bind([self._tensors(side) for side in range(2)])
         self._runs = bound.runs
-        self.graphs: Graphs = graphs if bound.capturable else "off"
+        self.replays = bound.replays
+        self._capturable = bound.capturable
         self._warm_up()
         bound.keep()
+
+    @property
+    def graphs(self) -> Graphs:
+        """Return how rows are launched: less than was asked for if an engine cannot be captured."""
+        if self.replays:
+            return "rows"
+        return self._launching.graphs if self._capturable else "off"
+
+    def hold(self, name: str, table: Floats) -> None:
+        """Upload the "table" or "cond_table" of a program, unless it is here since the last time.
+
+        The buffer may have more rows. No sample reads them: it begins at its block's first row, and
+        runs no more rows than a block has. They are NaN, so that a sample which did would not be
+        finite, which ends a run with an error.
+        """
+        held = self._tables.get(name)
+        if name not in self.fixed or (held is not None and held() is table):
+            return
+        buffer = self.fixed[name]
+        padded = np.full(buffer.shape, np.nan, np.float32)
+        padded[: len(table)] = table
+        self._tables.pop(name, None)
+        self.device.upload(buffer, padded)
+        self._tables[name] = weakref.ref(table)
+
+    def start(self, scale: float) -> None:
+        """Draw x before the first row: `scale` times standard normals."""
+        self._draw(self.x[0], self._start_row, self._start_draws, scale)
 
     def run(self, side: int, *, draw: bool) -> None:
         """Run one row from `side`, launch by launch; with `draw` its noise is drawn before."""
         if draw:
-            self._draw(side)
+            self._draw(self.noise, self.row[side], self.draws)
         self._runs[side]()
 
     def advance(self, side: int, rows: int, end: int, *, draw: bool) -> int:
@@ -86,7 +133,7 @@ class Room:
 
     def _launch(self, side: int, rows: int, end: int, *, draw: bool) -> int:
         """Start some of the rows, and return how many. Two rows, or a loop, begin on side 0."""
-        if self.graphs == "off":
+        if self.graphs in ("off", "rows"):
             self.run(side, draw=draw)
             return 1
         several = "loop" if self.graphs == "loop" else "pair"
@@ -103,7 +150,8 @@ class Room:
     def _capture(self, kind: str, *, draw: bool) -> Launch | None:
         """Capture a graph of a row from side 0 ("even"), from side 1 ("odd"), or from both.
 
-        Return None if the engine cannot be captured, after a warning; the rows then run one by one.
+        Return None if the engine cannot be captured, after a warning; the rows then run one by one,
+        and an engine that fails even so fails the run.
         """
 
         def enqueue() -> None:
@@ -116,36 +164,37 @@ class Room:
                 if kind == "loop"
                 else self.device.capture(enqueue)
             )
-        except ResourceError as error:
-            self.graphs = "pairs" if kind == "loop" else "off"
-            _log.warning("%s: CUDA graphs are %s from now on", error.message, self.graphs)
+        except (ArtefactError, ResourceError) as error:  # the engine's refusal, or CUDA's
+            graphs: Graphs = "pairs" if kind == "loop" else "off"
+            self._launching.graphs = graphs
+            _log.warning("%s: CUDA graphs are %s from now on", error.message, graphs)
             return None
         self._captured[kind, draw] = graph
         return graph
 
-    def _draw(self, side: int) -> None:
+    def _draw(self, out: Buffer, row: Buffer, draws: Buffer, scale: float = 1) -> None:
         elements = int(np.prod(self.extent.sample))
         self.device.launch(
             "difftool_noise",
             [
-                self.noise,
-                self.row[side],
-                self.draws,
+                out,
+                row,
+                draws,
                 self.samples,
                 self.seed,
                 np.uint32(SAMPLING),
+                np.float32(scale),
                 np.int32(self.extent.size),
                 np.int32(elements),
-                np.int32(self.extent.table[0]),
+                np.int32(draws.shape[0]),
             ],
             self.extent.size * -(-elements // _PER_THREAD),
         )
 
     def _warm_up(self) -> None:
         """Run the engine once, which compiles and allocates: no capture may see that."""
-        zeros = np.zeros(self.extent.size, np.int64)
         for side in range(2):
-            self.device.upload(self.row[side], zeros)  # the other side's run has moved it on
+            self.device.clear(self.row[side])  # the other side's run has moved it on
             self.run(side, draw=True)
 
     def _tensors(self, side: int) -> Mapping[str, Buffer]:

@@ -1,6 +1,6 @@
-// The noise of the row at which each sample stands.
+// The noise of the row at which each sample stands, or of the start.
 //
-//   noise    [n, e]  out: standard normals, e the elements of a sample
+//   noise    [n, e]  out: `scale` times standard normals, e the elements of a sample
 //   row      [n]     the row of each sample; a sample outside the table keeps its old noise
 //   draws    [rows]  the draw of each row of the table
 //   samples  [n]     the index of each sample under the seed
@@ -12,8 +12,8 @@
 
 KERNEL difftool_noise(float* __restrict__ noise, const long long* __restrict__ row,
                       const unsigned* __restrict__ draws, const unsigned* __restrict__ samples,
-                      const unsigned long long* __restrict__ seed, unsigned stream, int n, int e,
-                      int rows) {
+                      const unsigned long long* __restrict__ seed, unsigned stream, float scale,
+                      int n, int e, int rows) {
     const int blocks = (e + 3) / 4;
     const long long items = (long long)n * blocks;
     for (long long item = first_index(); item < items; item += index_stride()) {
@@ -25,7 +25,7 @@ KERNEL difftool_noise(float* __restrict__ noise, const long long* __restrict__ r
         float* out = noise + (long long)sample * e;
         for (int lane = 0; lane < 4; ++lane) {
             const int element = 4 * block + lane;
-            if (element < e) out[element] = z[lane];
+            if (element < e) out[element] = scale * z[lane];
         }
     }
 }
