@@ -70,6 +70,13 @@ def test_a_batch_runs_in_the_profile_that_fits_it(
     assert [context["shapes"]["x"][0] for context in trt.contexts] == [1, 5, 3]
 
 
+def test_a_key_that_belies_its_engine_is_an_error(opened: Open) -> None:
+    model, trt = opened(batches={"profile": (1, 6, 6), "batches": (1, 4)})
+    trt.refused = {"set_optimization_profile_async"}
+    with pytest.raises(ArtefactError, match="cannot run a batch of 6"):
+        model.sample(n=6)
+
+
 def test_contexts_share_their_memory(opened: Open) -> None:
     model, trt = opened(batches=SEVERAL)
     for n in (1, 3, 5):  # 1000, 9000 and 5000 bytes

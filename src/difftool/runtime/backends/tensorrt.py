@@ -91,7 +91,8 @@ class TensorRtEngine:
         if context is None:
             raise self._failed("TensorRT cannot run its engine")
         size = sides[0]["x"].shape[0]
-        index = next(i for i, batch in enumerate(profiles(self._key)) if size <= batch[2])
+        fits = [size <= batch[2] for batch in profiles(self._key)]
+        index = fits.index(True) if any(fits) else -1  # a foreign bundle may have any key
         stream = self._device.stream
         if index and not context.set_optimization_profile_async(index, stream):
             raise self._failed(f"TensorRT cannot run a batch of {size}")
