@@ -77,7 +77,8 @@ def test_a_miss_field_by_field(difftool: Command, record: Record, points_bundle:
     assert value["nearest"] == record.name
     assert value["differs"] == {
         "gpus": {"kept": ["sm89"], "wanted": ["sm120"]},
-        "profile": {"kept": [1, 8, 64], "wanted": [1, 2, 3]},
+        "profile": {"kept": [1, 64, 64], "wanted": [1, 2, 3]},
+        "batches": {"kept": [1, 16, 64], "wanted": []},
     }
     assert "  gpus     kept [sm89], wanted [sm120]\n" in difftool(*line).out
 

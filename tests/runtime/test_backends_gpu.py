@@ -1,10 +1,9 @@
-"""The GPU backends' own code, with the libraries' parts played by ONNX Runtime on the CPU.
+"""ONNX Runtime on a GPU: the backend's own code, with a session on the CPU in the GPU's part.
 
-TensorRT's context and ONNX Runtime's CUDA session get addresses, which here lie in the fake
-device's memory: what the adapters bind, and where, is what is computed on.
+The session gets addresses, which here lie in the fake device's memory: what the backend binds, and
+where, is what is computed on.
 """
 
-import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,175 +15,21 @@ import pytest
 
 from difftool.bundle import STEP, Bundle
 from difftool.diffusion.samplers import ddim, ddpm
-from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.errors import MissingDependencyError, UsageError
 from difftool.runtime import Model, load
 from difftool.runtime.backends import onnxruntime_cuda
 from difftool.runtime.backends.onnxruntime_cuda import OnnxRuntimeEngine, open_onnxruntime
-from difftool.runtime.backends.tensorrt import TensorRtEngine
 from difftool.runtime.cuda.backend import DeviceBackend
-from difftool.runtime.engine_cache import EngineCache
-from difftool.runtime.engines import Engine
 from difftool.runtime.opening import open_backend
-from difftool.runtime.variants import Variant
-from tests.runtime.conftest import ENGINE, Keep
 from tests.runtime.cuda.fake import FakeDevice
 
-PROFILE = (2, 4, 8)
 CPU_SESSION = onnxruntime.InferenceSession
-OnTensorRt = Callable[..., Model]
-
-
-def memory(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return the array at an address."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    flat = (ctypes.c_char * size).from_address(address)
-    return np.frombuffer(flat, dtype).reshape(shape)
 
 
 def session_of(graph: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return CPU_SESSION(graph, options, providers=["CPUExecutionProvider"])
-
-
-class FakeTensorRt:
-    """As much of `tensorrt_rtx` as running an engine takes."""
-
-    __version__ = "1.7.1"
-    ILogger = type("ILogger", (), {"ERROR": 1, "INTERNAL_ERROR": 0})
-    TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
-    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(LAZY=0, EAGER=1)
-
-    def __init__(self, bundle: Bundle, device: FakeDevice) -> None:
-        self.session, self.device = session_of(bundle.read(STEP)), device
-        self.contexts: list[FakeContext] = []
-        self.capturable, self.fails, self.refuses = True, False, False
-        self.loaded: list[bytes] = []
-
-    def Runtime(self, logger: Any) -> Any:
-        def deserialize(data: bytes) -> Any:
-            if data != ENGINE:
-                logger.log(self.ILogger.ERROR, "magic tag\n does not match")
-                return None
-            return self.engine()
-
-        return SimpleNamespace(deserialize_cuda_engine=deserialize)
-
-    def engine(self) -> Any:
-        ports = [(node.name, "in") for node in self.session.get_inputs()]
-        ports += [(node.name, "out") for node in self.session.get_outputs()]
-        return SimpleNamespace(
-            num_io_tensors=len(ports),
-            get_tensor_name=lambda index: ports[index][0],
-            get_tensor_mode=dict(ports).__getitem__,
-            get_tensor_profile_shape=lambda name, index: [(1,), (2,), (3,)],
-            create_runtime_config=lambda: SimpleNamespace(
-                create_runtime_cache=lambda: SimpleNamespace(
-                    deserialize=self.loaded.append, serialize=lambda: b"kernels"
-                ),
-                set_runtime_cache=lambda cache: None,
-            ),
-            create_execution_context=lambda config=None: FakeContext(self, config),
-        )
-
-
-class FakeContext:
-    def __init__(self, trt: FakeTensorRt, config: Any) -> None:
-        self.config, self.shapes, self.addresses = config, {}, {}
-        self._trt = trt
-        trt.contexts.append(self)
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self.shapes[name] = shape
-        return not self._trt.refuses
-
-    def set_tensor_address(self, name: str, address: int) -> bool:
-        self.addresses[name] = address
-        return True
-
-    def is_stream_capturable(self, stream: int) -> bool:
-        return self._trt.capturable
-
-    def execute_async_v3(self, stream: int) -> bool:
-        device, session = self._trt.device, self._trt.session
-        assert stream == device.stream, "not the stream of the kernels"
-        addresses = dict(self.addresses)  # a graph keeps those of its capture
-
-        def run() -> None:
-            feed = {}
-            for name in (node.name for node in session.get_inputs()):
-                dtype = np.int64 if name == "row" else np.float32
-                feed[name] = memory(addresses[name], self.shapes[name], dtype)
-            for node, value in zip(session.get_outputs(), session.run(None, feed), strict=True):
-                memory(addresses[node.name], value.shape, value.dtype)[...] = value
-
-        device.enqueue("engine", run)
-        return not self._trt.fails
-
-
-@pytest.fixture
-def trt(bundle: Bundle) -> FakeTensorRt:
-    return FakeTensorRt(bundle, FakeDevice())
-
-
-@pytest.fixture
-def on_tensorrt(bundle: Bundle, trt: FakeTensorRt, cache: EngineCache, keep: Keep) -> OnTensorRt:
-    """Open the bundle on the fake TensorRT."""
-
-    def opened(variant: str = "tensorrt-rtx", data: bytes = ENGINE) -> Model:
-        record = keep(data, flavour=variant, version=trt.__version__, profile=PROFILE)
-        engine = Engine(cache.path(record), record.key, record.sha256)
-        made = TensorRtEngine(bundle, engine, Variant(variant, "1.7.1", trt), trt.device, "sm_89")
-        return Model(bundle, DeviceBackend("tensorrt", bundle, trt.device, made))
-
-    return opened
-
-
-@pytest.mark.parametrize("variant", ["tensorrt-rtx", "tensorrt"])
-def test_an_engine_runs_on_the_drivers_buffers(
-    tiny_bundle: Path, on_tensorrt: OnTensorRt, trt: FakeTensorRt, variant: str
-) -> None:
-    model, cpu = on_tensorrt(variant), load(tiny_bundle, backend="onnxruntime-cpu", threads=1)
-    assert model.max_batch == PROFILE[1]
-    found = model.sample(n=5, seed=3)
-    np.testing.assert_allclose(found, cpu.sample(n=5, seed=3), atol=1e-4)
-    noise = "difftool_noise engine"
-    assert f"graph({noise} {noise})" in trt.device.log
-    assert [context.shapes["x"][0] for context in trt.contexts] == [4, 2]  # 5 = 4 + 1, padded
-
-
-def test_rtx_compiles_first_and_once(on_tensorrt: OnTensorRt, trt: FakeTensorRt) -> None:
-    for _ in range(2):
-        on_tensorrt().sample(n=2)
-    eager = FakeTensorRt.DynamicShapesKernelSpecializationStrategy.EAGER
-    for context in trt.contexts:
-        assert context.config.dynamic_shapes_kernel_specialization_strategy == eager
-    assert trt.loaded == [b"kernels"]  # the first run had none to load
-
-
-def test_an_engine_without_captures(on_tensorrt: OnTensorRt, trt: FakeTensorRt) -> None:
-    trt.capturable = False
-    on_tensorrt().sample(n=2)
-    assert not any(entry.startswith("graph") for entry in trt.device.log)
-    assert "engine" in trt.device.log
-
-
-def test_errors_of_tensorrt(on_tensorrt: OnTensorRt, trt: FakeTensorRt) -> None:
-    with pytest.raises(ArtefactError, match=r"refuses .*: magic tag does not match \(build it"):
-        on_tensorrt(data=b"damaged")
-    trt.refuses = True
-    with pytest.raises(UsageError, match=r" is \(.*\), and the engine takes \(1,\) to \(3,\)"):
-        on_tensorrt().sample(n=2)
-    trt.refuses, trt.fails = False, True
-    with pytest.raises(ArtefactError, match="failed to run its engine"):
-        on_tensorrt().sample(n=2)
-
-
-def test_too_large_a_batch_is_told_the_command(on_tensorrt: OnTensorRt) -> None:
-    model = on_tensorrt()
-    model.max_batch = 12
-    with pytest.raises(UsageError, match=r"difftool compile .* --profile 2,12,12"):
-        model.sample(n=12)
 
 
 class CudaSession:

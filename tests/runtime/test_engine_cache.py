@@ -37,12 +37,13 @@ def test_what_is_stored_is_found_by_its_whole_key(cache: EngineCache) -> None:
 def test_every_field_of_a_key_names_another_engine(field: str) -> None:
     changed: dict[str, object] = {
         "onnx_sha256": "2" * 64,
-        "recipe": 2,
+        "recipe": 3,
         "flavour": "tensorrt",
         "version": "1.8",
         "gpus": ("sm89", "sm120"),
         "precision": "fp16",
         "profile": (1, 8, 65),
+        "batches": (1, 64),
         "refit": True,
     }
     other = ENGINE_KEY.model_copy(update={field: changed[field]})

@@ -91,9 +91,11 @@ class EngineKey(_Entry):
     - `onnx_sha256`: the digest of its source in the bundle, which is the precision's own graph or
       step.onnx; difftool's `recipe` is the way to make the precision from step.onnx
     - `flavour`, `version`: the TensorRT variant that compiled it
-    - `gpus`: compute capabilities such as sm89; for "tensorrt", whose engines run on one kind of
-      GPU, that GPU's name
+    - `gpus`: compute capabilities such as sm89; for a "tensorrt" before 10.9, whose engines run on
+      one kind of GPU, that GPU's name
+    - `precision`: that of the graph; tf32 is float32 whose products may round their factors
     - `profile`: the fewest, the expected and the most samples of a run
+    - `batches`: the numbers of samples that it is tuned for, if these are several
     - `refit`: True if its weights can be replaced
     """
 
@@ -102,8 +104,9 @@ class EngineKey(_Entry):
     flavour: Literal["tensorrt-rtx", "tensorrt"]
     version: str
     gpus: Annotated[tuple[str, ...], _Lax]
-    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+    precision: Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
     profile: Annotated[tuple[int, int, int], _Lax]
+    batches: Annotated[tuple[int, ...], _Lax] = ()
     refit: bool = False
 
 

@@ -43,7 +43,7 @@ def why(
     model: options.Model,
     precision: trt.Precision = trt.PRECISION,
     gpu: trt.Gpu = trt.GPU,
-    profile: trt.Profile = trt.PROFILE,
+    profile: trt.Profile = None,
     json: options.Json = False,
 ) -> None:
     """Tell whether the cache has the engine that difftool compile would make, and why not.
@@ -113,6 +113,7 @@ def _listed(record: "Record") -> dict[str, Any]:
         "precision": key.precision,
         "gpus": key.gpus,
         "profile": key.profile,
+        "batches": key.batches,
         "by": f"{key.flavour} {key.version}",
         "bytes": record.size,
         "created": record.created,

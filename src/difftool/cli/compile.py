@@ -28,7 +28,7 @@ def compile_(
     ] = False,
     precision: trt.Precision = trt.PRECISION,
     gpu: trt.Gpu = trt.GPU,
-    profile: trt.Profile = trt.PROFILE,
+    profile: trt.Profile = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     eta: options.Eta = None,
@@ -82,7 +82,7 @@ def compile_(
             as_json=json,
         )
         return
-    if (gpu, profile) != (trt.GPU, trt.PROFILE):
+    if (gpu, profile) != (trt.GPU, None):
         raise UsageError("--gpu and --profile need --trt", "leave them out, or use --trt")
     from difftool.compile import portable as write
 

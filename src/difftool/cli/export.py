@@ -53,7 +53,7 @@ def export(
     ] = False,
     precision: trt.Precision = trt.PRECISION,
     gpu: trt.Gpu = trt.GPU,
-    profile: trt.Profile = trt.PROFILE,
+    profile: trt.Profile = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     eta: options.Eta = None,
@@ -76,7 +76,7 @@ def export(
         from difftool.compile import engine_request
 
         engine = engine_request(gpu.split(","), precision, trt.profile_from(profile))
-    elif (precision, gpu, profile) != (trt.PRECISION, trt.GPU, trt.PROFILE):
+    elif (precision, gpu, profile) != (trt.PRECISION, trt.GPU, None):
         raise UsageError("--precision, --gpu and --profile need --trt", "add --trt")
     with (
         checkpoint_from(checkpoint, format, sets, quiet=json) as taken,

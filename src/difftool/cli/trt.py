@@ -11,7 +11,8 @@ Precision = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="Precision of the network: fp32, fp16, bf16, int8 or fp8; the rows stay in fp32.",
+        help="Precision of the network: fp32, tf32, fp16, bf16, int8 or fp8; the rows stay in "
+        "fp32.",
     ),
 ]
 Gpu = Annotated[
@@ -23,16 +24,22 @@ Gpu = Annotated[
     ),
 ]
 Profile = Annotated[
-    str, Option(metavar="MIN,OPT,MAX", help="Samples in a batch: fewest, expected, most.")
+    str | None,
+    Option(
+        metavar="MIN,OPT,MAX",
+        help="Samples in a batch: fewest, expected, most; by default 1 to 64, tuned for 1, 16 and "
+        "64.",
+    ),
 ]
 
 PRECISION = "fp32"
 GPU = "current"
-PROFILE = "1,8,64"
 
 
-def profile_from(text: str) -> tuple[int, int, int]:
+def profile_from(text: str | None) -> tuple[int, int, int] | None:
     """Read the three sizes of "min,opt,max"; UsageError if they are not three numbers."""
+    if text is None:
+        return None
     sizes = numbers(text)
     if len(sizes) != 3:
         raise UsageError(f"--profile {text!r} is not three numbers", "write it like 1,8,64")

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from difftool.bundle import STEP, Bundle, EngineKey, step_name
 from difftool.errors import ArtefactError, MissingDependencyError
+from difftool.runtime.backends.table import TF32
 from difftool.runtime.engine_cache import EngineCache
 
-RECIPE: Final = 1  # raised when `compile.precision` or `compile.quantization` makes other graphs
+# Raised when `compile` makes other graphs, or builds another engine of the same graph.
+RECIPE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,26 @@ class Wanted:
     precision: str = "fp32"
 
 
+def profiles(key: EngineKey) -> list[tuple[int, int, int]]:
+    """Return the fewest, the expected and the most samples of each profile of an engine.
+
+    An engine for several batches has a profile for each. They do not overlap.
+    """
+    if not key.batches:
+        return [key.profile]
+    fewest = (key.profile[0], *(size + 1 for size in key.batches[:-1]))
+    return [(least, most, most) for least, most in zip(fewest, key.batches, strict=True)]
+
+
 def graph_name(precision: str) -> str:
     """Return the file name of the step graph that an engine of a precision is compiled from.
 
-    For int8 it is not the graph of a CPU, whose activations are not symmetric.
+    For int8 it is not the graph of a CPU, whose activations are not symmetric. TF32 is a way to
+    compute the graph of float32.
     """
-    return "step.int8-symmetric.onnx" if precision == "int8" else step_name(precision)
+    if precision == "int8":
+        return "step.int8-symmetric.onnx"
+    return STEP if precision == TF32 else step_name(precision)
 
 
 def onnx_sha256(bundle: Bundle, precision: str) -> str:

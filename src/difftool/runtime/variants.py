@@ -37,6 +37,12 @@ class Variant:
         return _KNOWN[self.name][0]
 
     @property
+    def by_capability(self) -> bool:
+        """Tell if its engines run on all GPUs of a compute capability, not just on one kind."""
+        levels = self.module.HardwareCompatibilityLevel.__members__
+        return "SAME_COMPUTE_CAPABILITY" in levels  # of TensorRT since 10.9
+
+    @property
     def ahead_of_time(self) -> tuple[str, ...]:
         """Return the compute capabilities that it builds for without such a GPU: "sm75", ..."""
         if self.name != "tensorrt-rtx":

@@ -1,115 +1,26 @@
-"""TensorRT is told the right things: a stand-in for the variant from NVIDIA's index keeps them."""
+"""TensorRT is told the right things, in each version by calls that this version has."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
 import pytest
 
-from difftool.bundle import STEP
+from difftool.bundle import STEP, EngineKey
 from difftool.compile.engine.build import build_engine
 from difftool.errors import ArtefactError
-from difftool.runtime.variants import Variant
+from tests.compile.engine.fake import Said
 from tests.fixtures import ENGINE_KEY
+from tests.oracles.tensorrt_api import PROPER, RTX, VERSIONS
 
-KEY = ENGINE_KEY.model_copy(
-    update={"flavour": "tensorrt", "version": "11", "gpus": ("NVIDIA H",), "profile": (2, 3, 5)}
-)
+PROFILE = (2, 3, 5)
 
 
-class Said:
-    """A TensorRT that keeps what it is told and builds `engine`."""
-
-    def __init__(self, engine: bytes | None = b"engine") -> None:
-        self.shapes: dict[str, tuple[Any, ...]] = {}
-        self.flags: dict[str, bool] = {}
-        self.timing: bytes | None = None
-        self.network_flags = -1
-        said = self
-
-        class Config:
-            progress_monitor: Any = None
-
-            def clear_flag(self, flag: str) -> None:
-                said.flags[flag] = False
-
-            def set_flag(self, flag: str) -> None:
-                said.flags[flag] = True
-
-            def add_optimization_profile(self, profile: Any) -> None:
-                pass
-
-            def create_timing_cache(self, data: bytes) -> Any:
-                said.timing = data
-                return SimpleNamespace(serialize=lambda: data + b" and new ones")
-
-            def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> None:
-                assert not ignore_mismatch
-
-        class Profile:
-            def set_shape(self, name: str, *shapes: Any) -> None:
-                said.shapes[name] = shapes
-
-        class Network:
-            def __init__(self, flags: int) -> None:
-                said.network_flags = flags
-                self.inputs: list[Any] = []
-
-            @property
-            def num_inputs(self) -> int:
-                return len(self.inputs)
-
-            def get_input(self, index: int) -> Any:
-                return self.inputs[index]
-
-        class Builder:
-            create_network = staticmethod(Network)
-            create_builder_config = staticmethod(Config)
-            create_optimization_profile = staticmethod(Profile)
-
-            def __init__(self, logger: Any) -> None:
-                self.logger = logger
-
-            def build_serialized_network(self, network: Network, config: Config) -> bytes | None:
-                if engine is None:
-                    self.logger.log(Logger.WARNING, "careful")
-                    self.logger.log(Logger.ERROR, "the  first\nerror")
-                    self.logger.log(Logger.ERROR, "what follows from it")
-                config.progress_monitor.phase_start("Building", None, 2)
-                config.progress_monitor.step_complete("Building", 0)
-                config.progress_monitor.phase_finish("Building")
-                return engine
-
-        class Parser:
-            def __init__(self, network: Network, logger: Any) -> None:
-                self.network = network
-
-            def supports_operator(self, name: str) -> bool:
-                return True
-
-            def parse(self, data: bytes) -> bool:
-                for value in onnx.load_from_string(data).graph.input:
-                    dims = value.type.tensor_type.shape.dim
-                    shape = [-1 if dim.dim_param else dim.dim_value for dim in dims]
-                    self.network.inputs.append(SimpleNamespace(name=value.name, shape=shape))
-                return True
-
-        class Logger:
-            WARNING, ERROR, INTERNAL_ERROR = 2, 1, 0
-
-        self.variant = Variant(
-            "tensorrt",
-            "11",
-            SimpleNamespace(
-                Builder=Builder,
-                OnnxParser=Parser,
-                ILogger=Logger,
-                IProgressMonitor=object,
-                BuilderFlag=SimpleNamespace(TF32="TF32", REFIT="REFIT"),
-                NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=3),
-            ),
-        )
+def key_for(said: Said, **changes: Any) -> EngineKey:
+    """Return the key of an engine of this TensorRT."""
+    variant = said.variant
+    own = {"flavour": variant.name, "version": variant.version, "gpus": ("sm89",)}
+    return ENGINE_KEY.model_copy(update={**own, "profile": PROFILE, **changes})
 
 
 @pytest.fixture
@@ -117,44 +28,105 @@ def model(tiny_bundle: Path) -> onnx.ModelProto:
     return onnx.load(tiny_bundle / STEP)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_has_what_a_build_calls(version: str, model: onnx.ModelProto) -> None:
+    said = Said(version)
+    engine, timing = build_engine(model, key_for(said), said.variant)
+    assert engine == b"engine"
+    assert timing == (b"" if version == RTX else b" and new ones")
+    assert said.gpus == ({0: "SM89"} if version == RTX else {})
+
+
 def test_batches_are_those_of_the_profile_and_tables_have_room(model: onnx.ModelProto) -> None:
-    said = Said()
-    build_engine(model, KEY, said.variant)
+    said = Said("11.4")
+    build_engine(model, key_for(said), said.variant)
+    (shapes,) = said.profiles
     image = (1, 8, 8)
-    assert said.shapes["x"] == tuple((n, *image) for n in KEY.profile)
-    assert said.shapes["row"] == ((2,), (3,), (5,))
-    least, expected, most = said.shapes["history"]
+    assert shapes["x"] == tuple((n, *image) for n in PROFILE)
+    assert shapes["row"] == ((2,), (3,), (5,))
+    least, expected, most = shapes["history"]
     assert (least, expected) == ((1, 2, *image), (2, 3, *image))
     assert most[0] >= 4  # PLMS and UniPC keep three, a sampler of one's own may keep more
-    rows, columns = said.shapes["table"][2]
+    rows, columns = shapes["table"][2]
     assert rows >= 100_000
-    assert columns - most[0] == said.shapes["table"][0][1] - least[0]
-    assert said.shapes["cond_table"][2][0] * said.shapes["cond_table"][2][1] < 2**31
+    assert columns - most[0] == shapes["table"][0][1] - least[0]
+    assert shapes["cond_table"][2][0] * shapes["cond_table"][2][1] < 2**31
 
 
-def test_networks_are_strongly_typed_and_float32_is_float32(model: onnx.ModelProto) -> None:
-    said = Said()
-    build_engine(model, KEY, said.variant)
-    assert said.network_flags == 1 << 3
-    assert said.flags == {"TF32": False}
-    build_engine(model, KEY.model_copy(update={"refit": True}), said.variant)
-    assert said.flags == {"TF32": False, "REFIT": True}
+def test_a_build_for_several_batches_has_a_profile_for_each(model: onnx.ModelProto) -> None:
+    said = Said(RTX)
+    build_engine(model, key_for(said, profile=(1, 64, 64), batches=(1, 16, 64)), said.variant)
+    batches = [tuple(shape[0] for shape in shapes["x"]) for shapes in said.profiles]
+    assert batches == [(1, 1, 1), (2, 16, 16), (17, 64, 64)]
+    assert len({shapes["table"] for shapes in said.profiles}) == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_networks_are_strongly_typed_and_float32_is_float32(
+    version: str, model: onnx.ModelProto
+) -> None:
+    said = Said(version)
+    build_engine(model, key_for(said), said.variant)
+    typed = said.variant.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+    assert said.network_flags == 1 << int(typed)
+    own = {"REQUIRE_USER_ALLOCATION": True} if version == RTX else {}  # CUDA graphs need it
+    assert said.flags == {"TF32": False, **own}
+    build_engine(model, key_for(said, refit=True), said.variant)
+    assert said.flags == {"TF32": False, "REFIT": True, **own}
+    build_engine(model, key_for(said, precision="tf32"), said.variant)
+    assert said.flags["TF32"] is True
+
+
+@pytest.mark.parametrize("version", PROPER)
+def test_an_engine_runs_on_all_gpus_of_a_compute_capability(
+    version: str, model: onnx.ModelProto
+) -> None:
+    """TensorRT has it since 10.9. Before, an engine is for GPUs of one name."""
+    said = Said(version)
+    build_engine(model, key_for(said), said.variant)
+    level = said.config.hardware_compatibility_level
+    assert (level and level.name) == (None if version == "10.7" else "SAME_COMPUTE_CAPABILITY")
 
 
 def test_timings_of_the_last_build_are_given_to_the_next(model: onnx.ModelProto) -> None:
-    said = Said()
-    engine, timing = build_engine(model, KEY, said.variant, timing=b"old ones")
-    assert said.timing == b"old ones"
+    said = Said("11.4")
+    engine, timing = build_engine(model, key_for(said), said.variant, timing=b"old ones")
+    assert said.timings == [b"old ones"]
     assert (engine, timing) == (b"engine", b"old ones and new ones")
+
+
+@pytest.mark.parametrize("refusal", ["create_timing_cache", "set_timing_cache"])
+def test_damaged_timings_are_made_anew(refusal: str, model: onnx.ModelProto) -> None:
+    said = Said("10.13", **{refusal: 1})
+    engine, timing = build_engine(model, key_for(said), said.variant, timing=b"damaged")
+    assert said.timings[-1] == b""
+    assert (engine, timing) == (b"engine", b" and new ones")
+    said = Said("10.13", **{refusal: 2})  # timings are never a reason not to build
+    assert build_engine(model, key_for(said), said.variant) == (b"engine", b"")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "wrong"),
+    [
+        ("set_compute_capability", "does not build for sm89"),
+        ("add_optimization_profile", "refuses batches of 2 to 5"),
+    ],
+)
+def test_a_refused_setting_is_an_error(refusal: str, wrong: str, model: onnx.ModelProto) -> None:
+    said = Said(RTX, **{refusal: 1})
+    with pytest.raises(ArtefactError, match=rf"TensorRT for RTX 1\.7\.0 {wrong}: no reason"):
+        build_engine(model, key_for(said), said.variant)
 
 
 def test_progress_is_told_by_phase_and_step(model: onnx.ModelProto) -> None:
     told: list[tuple[str, int, int]] = []
-    build_engine(model, KEY, Said().variant, on_progress=lambda *step: told.append(step))
+    said = Said("11.4")
+    build_engine(model, key_for(said), said.variant, on_progress=lambda *step: told.append(step))
     assert told == [("Building", 0, 2), ("Building", 1, 2)]
 
 
 def test_the_first_error_is_the_reason_of_a_failed_build(model: onnx.ModelProto) -> None:
+    said = Said("11.4", engine=None)
     with pytest.raises(ArtefactError) as caught:
-        build_engine(model, KEY, Said(engine=None).variant)
-    assert caught.value.message == "TensorRT 11 built no engine: the first error"
+        build_engine(model, key_for(said), said.variant)
+    assert caught.value.message == "TensorRT 11.4.0 built no engine: the first error"

@@ -23,7 +23,7 @@ from difftool.runtime.engine_cache import EngineCache
 
 pytest.importorskip("tensorrt_rtx")
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 MAGIC = b"vtrt"  # what an engine of TensorRT for RTX begins with
 
 
@@ -56,6 +56,28 @@ def test_no_gpu_is_needed(tiny: Bundle, target: Target, precision: str, cache: E
     assert len(phases) > 100
     assert all(0 <= done <= total for _, done, total in phases)
     assert len({phase for phase, _, _ in phases}) > 3
+
+
+def test_one_engine_for_several_batches(tiny: Bundle, target: Target, cache: EngineCache) -> None:
+    """TensorRT for RTX takes several profiles, and each adds kernels."""
+    several = compile_bundle(tiny, EngineRequest(target), cache=cache).record
+    assert (several.key.profile, several.key.batches) == ((1, 64, 64), (1, 16, 64))
+    one = compile_bundle(tiny, EngineRequest(target, profile=(1, 64, 64)), cache=cache).record
+    assert (one.key.profile, one.key.batches) == ((1, 64, 64), ())
+    assert several.size > one.size
+
+
+def test_tf32_is_the_graph_of_float32(tiny: Bundle, target: Target, cache: EngineCache) -> None:
+    def made(precision: str) -> tuple[str, bytes]:
+        compiled = compile_bundle(tiny, EngineRequest(target, precision, (1, 1, 1)), cache=cache)
+        return compiled.record.key.onnx_sha256, compiled.path.read_bytes()
+
+    (graph, exact), (same, rounded) = made("fp32"), made("tf32")
+    assert graph == same
+    assert step_graph(tiny, "tf32") == step_graph(tiny, "fp32")
+    # An engine holds the settings of the compiler of its kernels, as text.
+    assert (b"tf32=0\n" in exact, b"tf32=1\n" in exact) == (True, False)
+    assert (b"tf32=0\n" in rounded, b"tf32=1\n" in rounded) == (False, True)
 
 
 def test_an_engine_is_built_once(tiny: Bundle, target: Target, cache: EngineCache) -> None:

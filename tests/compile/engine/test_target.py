@@ -11,6 +11,7 @@ from difftool.compile import engine_request
 from difftool.compile.engine.target import resolve_target
 from difftool.errors import MissingDependencyError, UsageError
 from difftool.runtime.variants import VARIANTS, installed_variants
+from tests.oracles.tensorrt_api import stand_in
 
 RTX = pytest.mark.skipif(
     "tensorrt-rtx" not in [variant.name for variant in installed_variants()],
@@ -68,6 +69,54 @@ def test_the_current_gpu_is_named(
         assert resolve_target(("current",)).gpus == gpus
 
 
+@pytest.fixture
+def on_site(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """TensorRT, with or without TensorRT for RTX, on an H100. Call it with a version."""
+    device = SimpleNamespace(arch="sm_90", name="NVIDIA H100 80GB HBM3")
+    opened = Mock(return_value=device)
+    monkeypatch.setattr("difftool.runtime.cuda.cuda_device.open_device", opened)
+
+    def install(version: str, *, rtx: bool = False) -> Mock:
+        monkeypatch.setitem(sys.modules, "tensorrt", stand_in(version))
+        rtx_module = stand_in("rtx-1.7") if rtx else None
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", rtx_module)
+        return opened
+
+    return Mock(side_effect=install)
+
+
+@pytest.mark.parametrize("rtx", [False, True])
+@pytest.mark.parametrize("gpu", ["current", "sm90", " SM90 "])
+@pytest.mark.parametrize(
+    ("version", "built_for"),
+    [("10.7", "NVIDIA H100 80GB HBM3"), ("10.13", "sm90"), ("11.4", "sm90")],
+)
+def test_the_gpu_that_is_here_may_be_named(
+    on_site: Mock, version: str, built_for: str, gpu: str, rtx: bool
+) -> None:
+    on_site(version, rtx=rtx)
+    target = resolve_target((gpu,))
+    assert (target.variant.name, target.gpus) == ("tensorrt", (built_for,))
+
+
+@pytest.mark.parametrize("gpus", [("sm100",), ("sm90", "sm100"), ("hopper",)])
+def test_tensorrt_builds_for_no_other_gpu(on_site: Mock, gpus: tuple[str, ...]) -> None:
+    opened = on_site("11.4")
+    with pytest.raises(UsageError, match=r"here is NVIDIA H100 80GB HBM3 \(sm90\), and Tens") as no:
+        resolve_target(gpus)
+    assert no.value.hint.startswith("use `gpus=current`; for")
+    opened.side_effect = MissingDependencyError("no NVIDIA GPU can be used here")
+    with pytest.raises(MissingDependencyError, match="only on such a GPU: no NVIDIA GPU") as absent:
+        resolve_target(gpus)
+    assert absent.value.hint.startswith(f"run it on a machine with {', '.join(gpus)}")
+
+
+def test_what_tensorrt_for_rtx_builds_needs_no_gpu(on_site: Mock) -> None:
+    opened = on_site("11.4", rtx=True)
+    opened.side_effect = MissingDependencyError("no NVIDIA GPU can be used here")
+    assert resolve_target(("sm89", "sm120")).variant.name == "tensorrt-rtx"
+
+
 def test_without_tensorrt_the_error_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIANTS:
         monkeypatch.setitem(sys.modules, name.replace("-", "_"), None)
@@ -82,6 +131,7 @@ def test_without_tensorrt_the_error_installs_it(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_profile_is_three_sizes_in_order() -> None:
     assert profile_from("1, 8,64") == (1, 8, 64)
+    assert profile_from(None) is None
     for text in ("1,8", "1,8,x", "-1,1,2", ""):
         with pytest.raises(UsageError, match="is not three numbers"):
             profile_from(text)

@@ -11,6 +11,8 @@ from difftool.bundle import EngineKey
 from difftool.compile.engine.preflight import parser_errors, problems, refuse
 from difftool.compile.engine.profile import ranges
 from difftool.errors import ArtefactError
+from difftool.runtime.backends.table import TF32
+from difftool.runtime.engines import profiles
 from difftool.runtime.variants import Variant
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, total steps
@@ -62,12 +64,24 @@ def _build(
         refuse(parser_errors(parser) or [logger.first or "no reason given"], variant.title)
 
     config = builder.create_builder_config()
-    # TF32 rounds the inputs of float32 products to 10 bits, which is too coarse for parity.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    if key.refit:
-        config.set_flag(trt.BuilderFlag.REFIT)
-    _set_gpus(trt, config, key)
-    _set_profile(builder, network, config, key)
+
+    def failed(what: str) -> ArtefactError:
+        why = logger.first or "no reason given"
+        return ArtefactError(
+            f"{variant.title} {variant.version} {what}: {why}",
+            "try another `precision` or a smaller `profile`",
+        )
+
+    _set_flags(variant, config, key)
+    ahead_of_time = key.gpus if key.flavour == "tensorrt-rtx" else ()
+    if ahead_of_time:
+        config.num_compute_capabilities = len(ahead_of_time)
+    for index, gpu in enumerate(ahead_of_time):
+        if not config.set_compute_capability(trt.ComputeCapability.__members__[gpu.upper()], index):
+            raise failed(f"does not build for {gpu}")
+    for batch in profiles(key):
+        if config.add_optimization_profile(_profile(builder, network, batch)) < 0:
+            raise failed(f"refuses batches of {batch[0]} to {batch[2]}")
     monitor = _monitor(trt, on_progress, stop)
     config.progress_monitor = monitor
     cache = _timing_cache(config, variant, timing)
@@ -76,11 +90,7 @@ def _build(
     if monitor.interrupt is not None:
         raise monitor.interrupt
     if engine is None:
-        why = logger.first or "no reason given"
-        raise ArtefactError(
-            f"{variant.title} {variant.version} built no engine: {why}",
-            "try another `precision` or a smaller `profile`",
-        )
+        raise failed("built no engine")
     return bytes(engine), bytes(cache.serialize()) if cache is not None else b""
 
 
@@ -106,28 +116,38 @@ def _without_unused_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _set_gpus(trt: Any, config: Any, key: EngineKey) -> None:
-    if key.flavour != "tensorrt-rtx":
-        return
-    config.num_compute_capabilities = len(key.gpus)
-    for index, gpu in enumerate(key.gpus):
-        config.set_compute_capability(trt.ComputeCapability.__members__[gpu.upper()], index)
+def _set_flags(variant: Variant, config: Any, key: EngineKey) -> None:
+    trt = variant.module
+    # TF32 rounds the inputs of float32 products to 10 bits, which is too coarse for parity.
+    set_tf32 = config.set_flag if key.precision == TF32 else config.clear_flag
+    set_tf32(trt.BuilderFlag.TF32)
+    if key.refit:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    if key.flavour == "tensorrt-rtx":
+        # Otherwise a run may allocate memory, which no CUDA graph can capture.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    elif variant.by_capability:
+        level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+        config.hardware_compatibility_level = level
 
 
-def _set_profile(builder: Any, network: Any, config: Any, key: EngineKey) -> None:
+def _profile(builder: Any, network: Any, batch: tuple[int, int, int]) -> Any:
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        profile.set_shape(tensor.name, *ranges(tensor.name, tuple(tensor.shape), key.profile))
-    config.add_optimization_profile(profile)
+        profile.set_shape(tensor.name, *ranges(tensor.name, tuple(tensor.shape), batch))
+    return profile
 
 
 def _timing_cache(config: Any, variant: Variant, timing: bytes) -> Any:
+    """Give the builder the timings of an earlier build, or none if it refuses them."""
     if variant.name == "tensorrt-rtx":
         return None
-    cache = config.create_timing_cache(timing)
-    config.set_timing_cache(cache, False)
-    return cache
+    for data in (timing, b""):
+        cache = config.create_timing_cache(data)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+    return None
 
 
 def _logger(trt: Any) -> Any:

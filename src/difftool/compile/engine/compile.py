@@ -23,22 +23,28 @@ from difftool.compile.precision import in_half
 from difftool.errors import UsageError
 from difftool.files import write_atomic
 from difftool.outputs import require_free
+from difftool.runtime.backends.table import TF32
 from difftool.runtime.engine_cache import EngineCache, Record
 from difftool.runtime.engines import RECIPE, graph_name, onnx_sha256
 from difftool.runtime.shipped import open_bundle
 
-PROFILE: Final[Profile] = (1, 8, 64)
+# An engine is tuned for these batches, if no profile is named: one sample must be fast, and most
+# GPUs gain nothing from more than 64 at once.
+BATCHES: Final = (1, 16, 64)
 
 _WITHOUT_FP8: Final = ("sm75", "sm80", "sm86")
 
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """An engine to build: its GPUs, precision and batch sizes. `engine_request` makes one."""
+    """An engine to build: its GPUs, precision and batch sizes. `engine_request` makes one.
+
+    Without a profile it is tuned for batches of 1, 16 and 64.
+    """
 
     target: Target
     precision: str = "fp32"
-    profile: Profile = PROFILE
+    profile: Profile | None = None
     refit: bool = False
 
     def __post_init__(self) -> None:
@@ -63,14 +69,16 @@ class CompiledEngine:
 
 
 def engine_request(
-    gpus: Sequence[str] = (CURRENT,), precision: str = "fp32", profile: Profile = PROFILE
+    gpus: Sequence[str] = (CURRENT,), precision: str = "fp32", profile: Profile | None = None
 ) -> EngineRequest:
     """Return a request. Every error that a request can have is found here, before any work.
 
     Args:
         gpus: compute capabilities such as "sm89", or "current" for the GPU of this machine.
-        precision: precision of the network: fp32, fp16, bf16, int8 or fp8; the rows stay in fp32.
-        profile: the fewest, the expected and the most samples of a batch.
+        precision: precision of the network: fp32, tf32, fp16, bf16, int8 or fp8; the rows stay in
+            fp32.
+        profile: the fewest, the expected and the most samples of a batch. By default the engine
+            takes 1 to 64, and is tuned for batches of 1, 16 and 64.
 
     Raises:
         UsageError: TensorRT does not build for one of the GPUs or in that precision, or the
@@ -78,10 +86,9 @@ def engine_request(
         MissingDependencyError: no TensorRT is installed, or "current" finds no GPU.
     """
     require_precision(precision)
-    least, expected, most = profile
-    if not 1 <= least <= expected <= most:
+    if profile is not None and not 1 <= profile[0] <= profile[1] <= profile[2]:
         raise UsageError(
-            f"`profile={least},{expected},{most}` is out of order",
+            f"`profile={','.join(map(str, profile))}` is out of order",
             "give min, opt, max with 1 <= min <= opt <= max",
         )
     return EngineRequest(resolve_target(gpus), precision, profile)
@@ -89,8 +96,9 @@ def engine_request(
 
 def require_precision(precision: str) -> None:
     """Raise UsageError for an unknown precision."""
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(PRECISIONS)}")
+    known = (*PRECISIONS, TF32)
+    if precision not in known:
+        raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(known)}")
 
 
 def engine_key(bundle: Bundle, request: EngineRequest) -> EngineKey:
@@ -103,7 +111,8 @@ def engine_key(bundle: Bundle, request: EngineRequest) -> EngineKey:
             "version": request.target.variant.version,
             "gpus": request.target.gpus,
             "precision": request.precision,
-            "profile": request.profile,
+            "profile": request.profile or (BATCHES[0], BATCHES[-1], BATCHES[-1]),
+            "batches": () if request.profile else BATCHES,
             "refit": request.refit,
         }
     )
@@ -114,7 +123,7 @@ def tensorrt(
     *,
     gpus: Sequence[str] = (CURRENT,),
     precision: str = "fp32",
-    profile: Profile = PROFILE,
+    profile: Profile | None = None,
     out: Path | str | None = None,
     force: bool = False,
     on_build: Progress | None = None,
@@ -126,8 +135,10 @@ def tensorrt(
     Args:
         bundle: a bundle, its folder, or the name of a shipped model.
         gpus: compute capabilities such as "sm89", or "current" for the GPU of this machine.
-        precision: precision of the network: fp32, fp16, bf16, int8 or fp8; the rows stay in fp32.
-        profile: the fewest, the expected and the most samples of a batch.
+        precision: precision of the network: fp32, tf32, fp16, bf16, int8 or fp8; the rows stay in
+            fp32.
+        profile: the fewest, the expected and the most samples of a batch. By default the engine
+            takes 1 to 64, and is tuned for batches of 1, 16 and 64.
         out: also write the engine to this file; `force` replaces it.
         on_build: called with the phase, the step and the number of steps of the build.
 

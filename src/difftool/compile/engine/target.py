@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from difftool.errors import MissingDependencyError, UsageError
+from difftool.runtime.cuda import cuda_device
 from difftool.runtime.variants import (
     Variant,
     install_line,
     installed_variants,
     not_installed,
-    open_variant,
 )
 
 CURRENT: Final = "current"
@@ -29,6 +29,9 @@ class Target:
 def resolve_target(gpus: Sequence[str] = (CURRENT,)) -> Target:
     """Return the target of "current" alone, or of compute capabilities such as "sm89".
 
+    TensorRT for RTX builds for any of those that it knows. TensorRT builds for the GPU that is
+    here, so its compute capability means the same as "current".
+
     Raises:
         MissingDependencyError: the TensorRT that is needed is not installed, or there is no GPU for
             "current".
@@ -42,31 +45,60 @@ def resolve_target(gpus: Sequence[str] = (CURRENT,)) -> Target:
         return _here(variants)
     if not names:
         raise UsageError("`gpus` names no GPU", "give sm89, or sm89,sm120, or current")
-    rtx = open_variant("tensorrt-rtx")
-    if unknown := [name for name in names if name not in rtx.ahead_of_time]:
-        raise UsageError(
-            f"{rtx.title} {rtx.version} does not build for {', '.join(unknown)}",
-            f"it builds for {', '.join(rtx.ahead_of_time)}; for any other GPU, install TensorRT on "
-            f"its machine and use `gpus=current` there: {install_line('tensorrt')}",
+    variant = variants[0]
+    if all(name in variant.ahead_of_time for name in names):
+        return Target(variant, tuple(sorted(names, key=lambda name: int(name.removeprefix("sm")))))
+    if variants[-1].name == "tensorrt":
+        return _on_site(variants[-1], names)
+    unknown = [name for name in names if name not in variant.ahead_of_time]
+    raise UsageError(
+        f"{variant.title} {variant.version} does not build for {', '.join(unknown)}",
+        f"it builds for {', '.join(variant.ahead_of_time)}; for any other GPU, install TensorRT on "
+        f"its machine: {install_line('tensorrt')}",
+    )
+
+
+def _on_site(variant: Variant, names: tuple[str, ...]) -> Target:
+    """Return the target of the GPU that is here, if that is the only one that is named."""
+    named = ", ".join(names)
+    elsewhere = f"run it on a machine with {named}, or: {install_line('tensorrt-rtx')}"
+    try:
+        device = cuda_device.open_device()
+    except MissingDependencyError as error:
+        what = f"{variant.title} builds for {named} only on such a GPU: {error.message}"
+        raise MissingDependencyError(what, elsewhere) from error
+    capability = _capability(device)
+    if names != (capability,):
+        what = (
+            f"the GPU here is {device.name} ({capability}), and {variant.title} builds for no other"
         )
-    return Target(rtx, tuple(sorted(names, key=lambda name: int(name.removeprefix("sm")))))
+        raise UsageError(what, f"use `gpus=current`; for {named}, {elsewhere}")
+    return Target(variant, (_name(variant, device),))
+
+
+def _capability(device: cuda_device.CudaDevice) -> str:
+    """Return a device's compute capability, such as "sm90"."""
+    return device.arch.replace("_", "")
+
+
+def _name(variant: Variant, device: cuda_device.CudaDevice) -> str:
+    """Return what an engine of TensorRT's that is built here is for."""
+    return _capability(device) if variant.by_capability else device.name
 
 
 def _here(variants: list[Variant]) -> Target:
-    from difftool.runtime.cuda.cuda_device import open_device
-
     try:
-        device = open_device()
+        device = cuda_device.open_device()
     except MissingDependencyError as error:
         known = next((f.ahead_of_time for f in variants if f.ahead_of_time), ())
         hint = f"name the GPUs to build for: `gpus={','.join(known)}`" if known else error.hint
         raise MissingDependencyError(error.message, hint) from error
-    capability = device.arch.replace("_", "")
+    capability = _capability(device)
     for variant in variants:
         if capability in variant.ahead_of_time:
             return Target(variant, (capability,))
         if variant.name == "tensorrt":
-            return Target(variant, (device.name,))
+            return Target(variant, (_name(variant, device),))
     raise MissingDependencyError(
         f"{variants[0].title} does not build for {device.name} ({capability})",
         f"run: {install_line('tensorrt')}",

@@ -75,7 +75,7 @@ BACKENDS: Final = (
         name="tensorrt",
         opener="difftool.runtime.backends.tensorrt:open_asked",
         packages={**_TENSORRT, **_CUDA, **_CPU},
-        precisions=PRECISIONS,
+        precisions=(*PRECISIONS, TF32),
         automatic=True,
         gpu=True,
     ),

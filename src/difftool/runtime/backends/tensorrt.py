@@ -2,22 +2,51 @@
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from difftool.bundle import PRECISIONS, Bundle
 from difftool.errors import ArtefactError, DifftoolError, MissingDependencyError, UsageError
-from difftool.runtime.backends.table import Asked
+from difftool.log import logger
+from difftool.runtime.backends.table import TF32, Asked
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import CudaDevice, open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.engine_cache import EngineCache
-from difftool.runtime.engines import Engine, Wanted, choose_engine, find_engines, no_gpu, widening
+from difftool.runtime.engines import (
+    Engine,
+    Wanted,
+    choose_engine,
+    find_engines,
+    no_gpu,
+    profiles,
+    widening,
+)
 from difftool.runtime.variants import Variant, installed_variants, not_installed
+
+_log = logger(__name__)
+
+
+_ALIGNED: Final = 256  # bytes; where a context's memory may begin
+
+
+class _Context:
+    """An execution context, and all that NVIDIA wants to outlive it."""
+
+    def __init__(self, context: Any, *kept: Any) -> None:
+        self.context, self._kept = context, kept
+
+    def __del__(self) -> None:
+        del self.context  # before the others
 
 
 class TensorRtEngine:
-    """An engine, deserialized. Every binding has an execution context of its own."""
+    """An engine, deserialized. Every binding has an execution context of its own.
+
+    All contexts compute in one piece of device memory, since only one at a time is on the stream.
+    """
 
     def __init__(
         self, bundle: Bundle, engine: Engine, variant: Variant, device: Device, gpu: str
@@ -31,14 +60,13 @@ class TensorRtEngine:
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(engine.read())
         if self._engine is None:
-            raise ArtefactError(
-                f"{variant.title} {variant.version} refuses {engine.path}: {self._logger.last}",
-                self._again,
-            )
+            raise self._failed(f"{variant.title} {variant.version} refuses {engine.path}")
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         self.inputs = frozenset[str](
             name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
         )
+        self._scratch: Buffer | None = None  # what contexts compute in, and how much it holds
+        self._room = 0
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -47,7 +75,7 @@ class TensorRtEngine:
 
     @property
     def best(self) -> int:
-        """Return the number of samples that it was tuned for."""
+        """Return the number of samples that it was tuned for, the largest if these are several."""
         return self._key.profile[1]
 
     def wider(self, size: int) -> str:
@@ -57,40 +85,66 @@ class TensorRtEngine:
     def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
         """Make one context for both sides, which have the same shapes; a run sets the addresses."""
         rtx = self._key.flavour == "tensorrt-rtx"
-        config, kept = self._rtx_config() if rtx else (None, None)
-        arguments = () if config is None else (config,)
-        context = self._engine.create_execution_context(*arguments)
+        user_managed = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        config, kept = self._rtx_config(user_managed) if rtx else (user_managed, None)
+        context = self._engine.create_execution_context(config)
         if context is None:
-            raise ArtefactError(f"TensorRT cannot run its engine: {self._logger.last}", self._again)
+            raise self._failed("TensorRT cannot run its engine")
+        size = sides[0]["x"].shape[0]
+        fits = [size <= batch[2] for batch in profiles(self._key)]
+        index = fits.index(True) if any(fits) else -1  # a foreign bundle may have any key
+        stream = self._device.stream
+        if index and not context.set_optimization_profile_async(index, stream):
+            raise self._failed(f"TensorRT cannot run a batch of {size}")
+        self._set_memory(context, index)
         for name in self.inputs:
             shape = sides[0][name].shape
             if not context.set_input_shape(name, shape):
-                least, _, most = self._engine.get_tensor_profile_shape(name, 0)
+                least, _, most = self._engine.get_tensor_profile_shape(name, index)
                 raise UsageError(
                     f"{name} is {shape}, and the engine takes {tuple(least)} to {tuple(most)}",
                     "use a program of fewer rows, or another backend",
                 )
-        runs = [self._run(context, tensors) for tensors in sides]
+        held = _Context(context, config, kept, self._scratch)
         # TensorRT cannot be asked, so there a capture is tried.
-        capturable = not rtx or bool(context.is_stream_capturable(self._device.stream))
-        return Bound(runs, capturable, lambda: self._keep(kept))
+        capturable = not rtx or bool(context.is_stream_capturable(stream))
+        if not capturable:
+            _log.warning("the engine cannot be captured: CUDA graphs are off")
+        return Bound(
+            [self._run(held, each) for each in sides], capturable, lambda: self._keep(kept)
+        )
 
-    def _run(self, context: Any, tensors: Mapping[str, Buffer]) -> Launch:
+    def _set_memory(self, context: Any, index: int) -> None:
+        """Let a context compute in the shared memory, which grows if its profile needs more.
+
+        Contexts of before keep what they had: graphs may have captured its address.
+        """
+        size = self._engine.get_device_memory_size_for_profile_v2(index)
+        if self._scratch is None or size > self._room:
+            self._scratch = self._device.allocate((size + _ALIGNED,), np.uint8)
+            self._room = size
+        begin = -(-self._scratch.address // _ALIGNED) * _ALIGNED
+        context.set_device_memory(begin, self._room)
+
+    def _run(self, held: _Context, tensors: Mapping[str, Buffer]) -> Launch:
         addresses = {name: buffer.address for name, buffer in tensors.items()}
 
         def run() -> None:
             for name, address in addresses.items():
-                context.set_tensor_address(name, address)
-            if not context.execute_async_v3(self._device.stream):
-                raise ArtefactError(
-                    f"TensorRT failed to run its engine: {self._logger.last}", self._again
-                )
+                if not held.context.set_tensor_address(name, address):
+                    raise self._failed(f"TensorRT takes no memory for {name}")
+            if not held.context.execute_async_v3(self._device.stream):
+                raise self._failed("TensorRT failed to run its engine")
 
         return run
 
-    def _rtx_config(self) -> tuple[Any, Any]:
+    def _failed(self, what: str) -> ArtefactError:
+        return ArtefactError(f"{what}: {self._logger.last}", self._again)
+
+    def _rtx_config(self, strategy: Any) -> tuple[Any, Any]:
         """Return how RTX runs, and its cache of the kernels that it compiles for this GPU."""
         config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
         # By default it starts with slow kernels, and compiles better ones during the runs. A
         # captured graph would keep the slow ones.
         strategies = self._trt.DynamicShapesKernelSpecializationStrategy
@@ -99,8 +153,7 @@ class TensorRtEngine:
         with contextlib.suppress(DifftoolError, OSError):  # a cache is never a reason not to run
             if data := self._cache.read(self._kept_at):
                 cache.deserialize(data)  # it refuses the data of another GPU or version
-        config.set_runtime_cache(cache)
-        return config, cache
+        return config, cache if config.set_runtime_cache(cache) else None
 
     def _keep(self, cache: Any) -> None:
         with contextlib.suppress(DifftoolError, OSError):
@@ -152,7 +205,7 @@ def _choose(
     """Return the engine that fits. If only one of another precision does, the error names that."""
     gpu = device.arch.replace("_", ""), device.name
     misses = []
-    others = [other for other in PRECISIONS if other != precision]
+    others = [other for other in (*PRECISIONS, TF32) if other != precision]
     for asked in (precision, *others):
         for variant in variants:
             wanted = Wanted(variant.name, variant.version, gpu, asked)
