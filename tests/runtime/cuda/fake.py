@@ -42,6 +42,7 @@ class FakeDevice:
     """The device protocol on numpy arrays."""
 
     name = "a fake GPU"
+    number: int = 0
     log: list[str] = field(default_factory=list)
     waits: int = 0
     buffers: int = 0

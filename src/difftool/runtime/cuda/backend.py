@@ -48,6 +48,16 @@ class DeviceBackend:
         self._lock = threading.RLock()
 
     @property
+    def device_name(self) -> str:
+        """Return the name of the GPU."""
+        return self.device.name
+
+    @property
+    def graphs(self) -> str:
+        """Return how rows are launched as CUDA graphs, or "off"."""
+        return self._graphs
+
+    @property
     def best_batch(self) -> int:
         """Return how many samples run best together."""
         return self.engine.best

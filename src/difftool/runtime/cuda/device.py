@@ -33,6 +33,11 @@ class Device(Protocol):
     """One GPU and one stream on it."""
 
     @property
+    def number(self) -> int:
+        """Return which of the machine's GPUs it is, from 0."""
+        ...
+
+    @property
     def name(self) -> str: ...
 
     @property
