@@ -224,10 +224,10 @@ class Bundle:
         """Judge and return a precision's step graph, as `graph` does."""
         name = step_name(precision)
         if name not in self.manifest.files:
-            hint = f"make it: difftool quantize {self.path}"
+            hint = f"make it: difftool quantize {self.path} --precision {precision}"
             raise ArtefactError(
                 f"{self.path} has no {name}",
-                hint if precision == "int8" else "choose `precision=fp32`, or int8",
+                "choose another `precision`" if precision == "fp8" else hint,
                 code=_MISSING,
             )
         return self.graph(name)

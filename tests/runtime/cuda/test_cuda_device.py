@@ -245,3 +245,22 @@ def test_a_driver_without_a_gpu_says_why_in_one_line(monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingDependencyError) as caught:
         open_device()
     assert caught.value.message == "no NVIDIA GPU can be used here: CUDA_ERROR_NO_DEVICE: none"
+
+
+def test_a_driver_that_is_too_old_says_which_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: True)
+    monkeypatch.setattr(driver, "CUDA_VERSION", 13050)
+    monkeypatch.setattr(driver, "cuDriverGetVersion", lambda: (0, 12040))
+    gpus = Mock(get_all_devices=lambda: range(4))
+    monkeypatch.setattr(core, "Device", gpus)
+    with pytest.raises(MissingDependencyError) as caught:
+        open_device()
+    assert caught.value.message == (
+        "the NVIDIA driver here is for CUDA 12.4, and the installed packages need one for CUDA 13, "
+        "which is R580 or newer"
+    )
+    for here in (13000, 14000):  # an older minor version runs the packages of a newer one
+        monkeypatch.setattr(driver, "cuDriverGetVersion", lambda: (0, here))  # noqa: B023
+        assert cuda_device.too_old_driver() == ""
+        open_device(3)
+    gpus.assert_called_with(3)

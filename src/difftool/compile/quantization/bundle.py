@@ -105,7 +105,7 @@ def quantize(
     """
     opened = open_bundle(bundle)
     replace = listed_files if force or out is None else None
-    target = _target(opened, out, force, replace)
+    target = require_target(opened, "int8", out, force, replace)
     program = program or opened.default_program()
     model = onnx.load_from_string(opened.graph(STEP).data)
     inner = layers(model)
@@ -201,11 +201,13 @@ def require_covered(
     return ratios.tolist()
 
 
-def _target(bundle: Bundle, out: Path | str | None, force: bool, replace: Listing | None) -> Path:
+def require_target(
+    bundle: Bundle, precision: str, out: Path | str | None, force: bool, replace: Listing | None
+) -> Path:
     """Return the folder to write, or raise the error that writing it would end in."""
-    if out is None and INT8 in bundle.manifest.files and not force:
+    if out is None and step_name(precision) in bundle.manifest.files and not force:
         raise UsageError(
-            f"{bundle.path} has int8 already", "replace it with `force`, or give `out`"
+            f"{bundle.path} has {precision} already", "replace it with `force`, or give `out`"
         )
     target = destination(bundle.path if out is None else out, replace=replace)
     parent = next(folder for folder in target.parents if folder.exists())
