@@ -79,9 +79,9 @@ def test_a_backend_that_is_named_is_never_replaced(bundle: Bundle, gpu: list[str
 
 
 UNASKED = {  # precision -> how to run it on the CPU
-    "fp16": "for the CPU, where fp16 is slow, name `backend=onnxruntime-cpu`",
-    "bf16": "for the CPU, where bf16 is slow, name `backend=onnxruntime-cpu`",
-    "fp8": "for the CPU, where fp8 is slow, name `backend=onnxruntime-cpu`",
+    "fp16": "for the CPU name `backend=onnxruntime-cpu`",
+    "bf16": "for the CPU name `backend=openvino`",
+    "fp8": "for the CPU name `backend=onnxruntime-cpu`",
     "tf32": "choose `precision=fp32`",
 }
 

@@ -37,8 +37,9 @@ def doctor(
     """Check the installation, with a real step on every backend.
 
     Shows versions, threads, and digests of the shipped models. Shows for each backend its
-    precisions and the time of a step, or why it cannot be used. `chosen` is the backend that runs
-    if none is named. Exit code 1 if something is broken; a missing package does not count.
+    precisions, the time of a step and its GPU, or why it cannot be used. `automatic` are the
+    precisions in which a backend may run if none is named, and `chosen` is the one that then runs
+    fp32. Exit code 1 if something is broken; a missing package does not count.
     """
     from difftool.runtime import too_old_driver
 

@@ -92,10 +92,11 @@ def _no_gpu_works(
     asked: Asked, missing: Mapping[str, MissingDependencyError]
 ) -> MissingDependencyError:
     """Return one error of all that the backends for GPUs miss; nobody asked for the CPU."""
+    on_cpu = [row.name for row in BACKENDS if asked.precision in row.precisions and not row.gpu]
     if asked.device:
         otherwise = "for the first GPU, or the CPU, leave `device` out"
-    elif any(asked.precision in row.precisions for row in BACKENDS if not row.gpu):
-        otherwise = f"for the CPU, where {asked.precision} is slow, name `backend=onnxruntime-cpu`"
+    elif on_cpu:
+        otherwise = f"for the CPU name `backend={on_cpu[0]}`"
     else:
         otherwise = "choose `precision=fp32`"
     reasons = "; ".join(f"{name}: {error.message}" for name, error in missing.items()) or _NO_GPU
