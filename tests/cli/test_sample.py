@@ -169,7 +169,7 @@ def test_16_bits_without_a_gpu(
     line = ("sample", half_bundle, "--precision", "fp16", "-n", 1)
     difftool(*line).refused(
         4,
-        "error: no GPU to run fp16 on: there is no NVIDIA GPU here, or no driver for it",
+        "error: no GPU runs fp16: there is no NVIDIA GPU here, or no driver for it",
         "for the CPU name --backend onnxruntime-cpu",
     )
     value = difftool(*line, "--backend", "onnxruntime-cpu:fp16", "--json").json()

@@ -92,7 +92,7 @@ def test_16_bits_never_run_on_the_cpu_unasked(
 ) -> None:
     with pytest.raises(MissingDependencyError) as caught:
         open_backend(bundle, None, threads=None, precision=precision)
-    why = f"no GPU to run {precision} on: there is no NVIDIA GPU here, or no driver for it"
+    why = f"no GPU runs {precision}: there is no NVIDIA GPU here, or no driver for it"
     assert (caught.value.message, caught.value.hint) == (why, UNASKED[precision])
     assert gpu == []
 
@@ -103,7 +103,7 @@ def test_all_that_the_gpu_backends_miss_is_told(
     caplog.set_level("INFO", "difftool")
     with pytest.raises(MissingDependencyError) as caught:
         open_backend(bundle, "auto:fp16", threads=None)
-    why = "no GPU to run fp16 on: tensorrt: not here; onnxruntime-cuda: not here"
+    why = "no GPU runs fp16: tensorrt: not here; onnxruntime-cuda: not here"
     assert (caught.value.message, caught.value.hint) == (why, UNASKED["fp16"])
     assert gpu == ["tensorrt", "onnxruntime-cuda"]
     assert caplog.messages == ["not tensorrt: not here", "not onnxruntime-cuda: not here"]
@@ -123,7 +123,7 @@ def test_a_device_is_never_replaced(bundle: Bundle, gpu: list[str]) -> None:
     with pytest.raises(UsageError, match="numbered from 0"):
         open_backend(bundle, None, threads=None, device=-1)
     assert gpu == []
-    with pytest.raises(MissingDependencyError, match=r"run fp32 on: .*leave `device` out"):
+    with pytest.raises(MissingDependencyError, match=r"no GPU runs fp32: .*leave `device` out"):
         open_backend(bundle, None, threads=None, device=1)
     assert gpu == AUTOMATIC[:-1]
 

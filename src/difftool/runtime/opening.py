@@ -102,7 +102,7 @@ def _no_gpu_works(
     reasons = "; ".join(f"{name}: {error.message}" for name, error in missing.items()) or _NO_GPU
     hints = dict.fromkeys(error.hint for error in missing.values() if error.hint)
     return MissingDependencyError(
-        f"no GPU to run {asked.precision} on: {reasons}", "; or ".join([*hints, otherwise])
+        f"no GPU runs {asked.precision}: {reasons}", "; or ".join([*hints, otherwise])
     )
 
 
