@@ -53,6 +53,9 @@ def test_the_backend_by_default_and_why_no_other(
         assert backends[name]["step_ms"] is None
         reason = backends[name]["state"]
         assert "no NVIDIA GPU" in reason or "is not installed" in reason or "has no CUDA" in reason
+    done = difftool("doctor", points_bundle, "--device", 1, "--json")
+    assert (done.code, json.loads(done.out)["chosen"]) == (1, None)
+    assert json.loads(done.out)["problems"] == ["no backend works on GPU 1"]
     # It would run code of the bundle, and is not tried.
     assert backends["torchscript"]["state"] == (
         "only by name, since it runs code of the bundle: --backend torchscript"

@@ -140,10 +140,12 @@ def _backends(
             "automatic": list(row.automatic),
             "precisions": list(row.precisions),
         }
-    working = (name for name in rows if backends[name]["state"] == "works")
-    chosen = next((name for name in working if "fp32" in rows[name].automatic), None)
+    working = [row for name, row in rows.items() if backends[name]["state"] == "works"]
+    able = (row for row in working if row.numbered or device == 0)
+    chosen = next((row.name for row in able if "fp32" in row.automatic), None)
     if chosen is None:
-        problems.append("no backend works by default: pip install 'difftool[cpu]'")
+        here = f"on GPU {device}" if device else "by default: pip install 'difftool[cpu]'"
+        problems.append(f"no backend works {here}")
     return {"backends": backends, "chosen": chosen}
 
 

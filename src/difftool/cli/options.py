@@ -101,7 +101,7 @@ Precision = Annotated[
 ]
 Device = Annotated[
     int,
-    Option(metavar="NUMBER", help="Number of the GPU to run on, from 0, if there are several."),
+    Option(metavar="NUMBER", min=0, help="Number of the GPU to run on, if there are several."),
 ]
 Threads = Annotated[int | None, Option(metavar="COUNT", help="CPU threads; all cores by default.")]
 Extractor = Annotated[
