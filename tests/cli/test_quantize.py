@@ -55,26 +55,6 @@ def test_it_is_sampled_and_verified(difftool: Command, int8_bundle: Path) -> Non
     assert difftool("verify", int8_bundle, "--precision", "int8").code == 0
 
 
-def test_16_bits_are_added_without_calibration(
-    difftool: Command, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    line = ("quantize", tiny_bundle, "--precision", "fp16", "--out", "half")
-    difftool(*line, "--seed", 1).refused(2, "fp16 is not calibrated", "leave --calibrate, --seed")
-    value = difftool(*line, "--json").json()
-    assert (value["bundle"], value["file"]) == ("half", "step.fp16.onnx")
-    assert value["bytes"] < read_bundle(tiny_bundle).manifest.files["step.onnx"].size
-    kept = tree(tmp_path / "half")
-    difftool("quantize", "half", "--precision", "fp16").refused(2, "half has fp16 already")
-    assert tree(tmp_path / "half") == kept
-    assert difftool("quantize", "half", "--precision", "bf16").code == 0
-    files = read_bundle(tmp_path / "half").manifest.files
-    assert {"step.onnx", "step.fp16.onnx", "step.bf16.onnx"} <= set(files)
-    sampled = ("sample", "half", "--backend", "onnxruntime-cpu", "--out")
-    for precision in ("fp16", "fp32"):
-        assert difftool(*sampled, f"{precision}.npy", "--precision", precision).code == 0
-    assert 0 < np.abs(np.load("fp16.npy") - np.load("fp32.npy")).max() < 0.1
-
-
 def test_data_calibrate_it_in_its_place(difftool: Command, classes_bundle: Path) -> None:
     pytest.importorskip("sklearn")
     shutil.copytree(classes_bundle, "b")

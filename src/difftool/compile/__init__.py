@@ -10,7 +10,6 @@ if TYPE_CHECKING:
         engine_request,
         tensorrt,
     )
-    from difftool.compile.half_graph import half
     from difftool.compile.quantization.bundle import Quantized, quantize
     from difftool.compile.sampler_onnx.graph import PortableSampler, portable
     from difftool.compile.sampler_onnx.site import Site, web
@@ -23,7 +22,6 @@ __all__ = [
     "Site",
     "engine_key",
     "engine_request",
-    "half",
     "portable",
     "quantize",
     "tensorrt",
@@ -38,7 +36,6 @@ _HOMES = {
     "Site": "difftool.compile.sampler_onnx.site",
     "engine_key": "difftool.compile.engine.compile",
     "engine_request": "difftool.compile.engine.compile",
-    "half": "difftool.compile.half_graph",
     "portable": "difftool.compile.sampler_onnx.graph",
     "quantize": "difftool.compile.quantization.bundle",
     "tensorrt": "difftool.compile.engine.compile",
