@@ -18,7 +18,7 @@ from common.timing import deadline
 
 import difftool
 from difftool import Bundle
-from difftool.bundle import STEP, read_bundle
+from difftool.bundle import STEP, read_bundle, step_name
 from difftool.runtime import Draws, start_noise
 from gpu.timing import BURST
 
@@ -69,15 +69,15 @@ def onnxruntime(
 ) -> Runner:
     """Open the step graph in ONNX Runtime; in 16 bits, that of the graph for engines."""
     bundle = in_precision(setting.bundle, precision, setting.folder)
-    backend = inside.open_onnxruntime(bundle, name, tf32=precision == "tf32", graphs=graphs)
+    backend = inside.open_onnxruntime(bundle, name, precision, graphs=graphs)
     with deadline(setting.compile_seconds):
         return on_device(backend, setting, burst=BURST if graphs else 2)
 
 
 def in_precision(bundle: Bundle, precision: str, folder: Path) -> Bundle:
-    """Make the bundle whose step graph is the one that TensorRT gets, once for a graph.
+    """Make a bundle that has the step graph that TensorRT gets, once for a graph.
 
-    For backends that run step.onnx. TF32 is no matter of the graph.
+    TF32 is no matter of the graph.
     """
     if precision not in HALVES:
         return bundle
@@ -89,7 +89,9 @@ def in_precision(bundle: Bundle, precision: str, folder: Path) -> Bundle:
         making = folder / f"{twin.name}.{os.getpid()}"
         shutil.copytree(bundle.path, making)
         graph = inside_torch.in_half(onnx.load(bundle.file(STEP)), precision)
-        inside_torch.with_files(read_bundle(making), {STEP: graph.SerializeToString()})
+        inside_torch.with_files(
+            read_bundle(making), {step_name(precision): graph.SerializeToString()}
+        )
         making.rename(twin)
     return read_bundle(twin)
 

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.bundle.amend import with_files
 from tests.cli.conftest import Command
+from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
 QUICK = ("--rounds", 2, "--threads", 1, "--json")
 
@@ -107,3 +108,18 @@ def test_refusals(
     done = difftool("bench", tiny_bundle, *options)
     assert (done.code, done.out) == (2, "")
     assert message in done.err
+
+
+@pytest.mark.usefixtures("cuda_runtime")
+def test_a_gpu_beside_a_cpu(
+    difftool: Command, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difftool.runtime.bench.peak_memory", lambda *_, device, **__: device)
+    line = ("bench", tiny_bundle, "--backend", "onnxruntime-cuda:tf32", "--device", 1)
+    done = difftool(*line, "--against", "onnxruntime-cpu", "--batch", 1, *QUICK)
+    found = json.loads(done.out)
+    assert (found["backend"], found["precision"]) == ("onnxruntime-cuda", "tf32")
+    assert (found["device"], found["peak_memory_mib"]) == ("a fake GPU", 1)
+    assert found["cuda_graphs"]
+    ours, theirs = (result["on"] for result in found["results"])
+    assert (ours, theirs) == ("onnxruntime-cuda tf32", "onnxruntime-cpu fp32")

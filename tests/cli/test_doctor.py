@@ -15,6 +15,7 @@ from difftool.runtime.backends import host
 from difftool.runtime.backends.table import BACKENDS
 from difftool.runtime.cuda import cuda_device
 from tests.cli.conftest import Command
+from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
 
 @pytest.fixture
@@ -47,14 +48,39 @@ def test_the_backend_by_default_and_why_no_other(
     value = difftool("doctor", points_bundle, "--json").json()
     backends = value["backends"]
     assert value["chosen"] == load(points_bundle).backend.name == "onnxruntime-cpu"
+    assert backends["onnxruntime-cpu"]["automatic"] == ["fp32", "int8"]
     for name in (row.name for row in BACKENDS if row.automatic and row.gpu):
         assert backends[name]["step_ms"] is None
         reason = backends[name]["state"]
         assert "no NVIDIA GPU" in reason or "is not installed" in reason or "has no CUDA" in reason
+    done = difftool("doctor", points_bundle, "--device", 1, "--json")
+    assert (done.code, json.loads(done.out)["chosen"]) == (1, None)
+    assert json.loads(done.out)["problems"] == ["no backend works on GPU 1"]
     # It would run code of the bundle, and is not tried.
     assert backends["torchscript"]["state"] == (
         "only by name, since it runs code of the bundle: --backend torchscript"
     )
+
+
+@pytest.mark.usefixtures("shipped", "cuda_runtime")
+def test_a_gpu(difftool: Command, points_bundle: Path) -> None:
+    value = json.loads(difftool("doctor", points_bundle, "--device", 1, "--json").out)
+    assert value["problems"] == []
+    assert value["chosen"] == "onnxruntime-cuda"
+    found = value["backends"]["onnxruntime-cuda"]
+    assert (found["state"], found["device"]) == ("works", "a fake GPU")
+    assert found["cuda_graphs"]
+    assert "device" not in value["backends"]["onnxruntime-cpu"]
+    assert "nvidia_driver" not in value["machine"]
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_driver_that_is_too_old(
+    difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_device, "too_old_driver", lambda: "it is for CUDA 12.4")
+    value = difftool("doctor", points_bundle, "--json").json()
+    assert value["machine"]["nvidia_driver"] == "it is for CUDA 12.4"
 
 
 @pytest.mark.usefixtures("shipped")

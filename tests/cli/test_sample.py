@@ -1,5 +1,6 @@
 """difftool sample: what the files hold, and that they repeat and appear whole or not at all."""
 
+import json
 import os
 import pty
 import subprocess
@@ -15,6 +16,7 @@ from difftool.runtime.backends.table import BACKENDS
 from difftool.runtime.cuda import cuda_device
 from difftool.runtime.images import grid
 from tests.cli.conftest import Command, command
+from tests.runtime.test_backends_gpu import cuda_runtime, half_bundle  # noqa: F401
 
 
 def test_png_is_the_grid_of_samples(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -142,3 +144,34 @@ def test_a_backend_that_cannot_run(
     done = difftool("sample", tiny_bundle, "--backend", name, "--out", "x.npz")
     done.refused(4, "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("cuda_runtime")
+@pytest.mark.parametrize("backend", [(), ("--backend", "onnxruntime-cuda")])
+def test_16_bits_run_on_the_gpu(
+    difftool: Command,
+    half_bundle: Path,  # noqa: F811
+    backend: tuple[str, ...],
+) -> None:
+    line = ("sample", half_bundle, "--precision", "fp16", *backend, "--device", 1, "--json")
+    value = json.loads(difftool(*line).out)
+    assert (value["backend"], value["precision"]) == ("onnxruntime-cuda", "fp16")
+    assert value["device"] == "a fake GPU"
+    assert value["cuda_graphs"]
+
+
+def test_16_bits_without_a_gpu(
+    difftool: Command,
+    half_bundle: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: False)
+    line = ("sample", half_bundle, "--precision", "fp16", "-n", 1)
+    difftool(*line).refused(
+        4,
+        "error: no GPU runs fp16: there is no NVIDIA GPU here, or no driver for it",
+        "for the CPU name --backend onnxruntime-cpu",
+    )
+    value = difftool(*line, "--backend", "onnxruntime-cpu:fp16", "--json").json()
+    assert (value["backend"], value["precision"]) == ("onnxruntime-cpu", "fp16")
+    assert not {"device", "cuda_graphs"} & value.keys()

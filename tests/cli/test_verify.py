@@ -3,12 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from difftool.bundle import read_bundle
 from difftool.runtime import shipped
 from tests.cli.conftest import Command, tree
+from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 from tests.verify.defects import with_deep_defect, with_nan_at
 
 
@@ -25,6 +27,21 @@ def test_a_bundle_against_itself_on_another_backend(difftool: Command, tiny_bund
     assert 0 < value["rms_error"] < value["step_error"] < 1e-5
     assert (value["bad_row"], value["reference_bad_row"]) == (None, None)
     assert "bisect" not in value
+
+
+def test_a_device_is_that_of_the_sides_that_have_one(
+    difftool: Command,
+    tiny_bundle: Path,
+    cuda_runtime: SimpleNamespace,  # noqa: F811
+) -> None:
+    line = ("verify", tiny_bundle, "--steps", 4, "--device", 1)
+    done = difftool(*line, "--backend", "onnxruntime-cuda", "--json")
+    value = json.loads(done.out)
+    assert value["passed"] is True
+    assert (value["backend"], value["against"]) == ("onnxruntime-cuda", "onnxruntime-cpu")
+    assert [asked["device_id"] for asked in cuda_runtime.asked] == ["1"]
+    for name in ("openvino", "numpy"):
+        difftool(*line, "--backend", name).refused(2, f"{name} has no device 1")
 
 
 def test_a_bundle_of_its_checkpoint(

@@ -52,7 +52,7 @@ def test_the_switch_of_the_command_line(
     monkeypatch.chdir(tmp_path)
     assert main(line) == 0
     out, err = capsys.readouterr()
-    assert err.splitlines()[0] == "info: ddpm-mnist: onnxruntime-cpu, fp32, batches of 20"
+    assert err.splitlines()[-1] == "info: ddpm-mnist: onnxruntime-cpu, fp32, batches of 20"
     if "--json" in line:
         assert json.loads(out)["n"] == 1
     assert main([word for word in line if word != "--verbose"]) == 0

@@ -4,23 +4,29 @@ The session gets addresses, which here lie in the fake device's memory: what the
 where, is what is computed on.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
-from difftool.bundle import STEP, Bundle
+from difftool.bundle import STEP, Bundle, read_bundle
+from difftool.bundle.amend import with_files
+from difftool.compile.precision import in_half
 from difftool.diffusion.samplers import ddim, ddpm
-from difftool.errors import MissingDependencyError, UsageError
+from difftool.errors import ArtefactError, MissingDependencyError, UsageError
 from difftool.runtime import Model, load
 from difftool.runtime.backends import onnxruntime_cuda
 from difftool.runtime.backends.onnxruntime_cuda import OnnxRuntimeEngine, open_onnxruntime
+from difftool.runtime.cuda import cuda_device
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.opening import open_backend
+from tests.fixtures import MakeOnce
 from tests.runtime.cuda.fake import FakeDevice
 
 CPU_SESSION = onnxruntime.InferenceSession
@@ -40,6 +46,7 @@ class CudaSession:
         self.get_inputs = self._session.get_inputs
         self.disable_fallback = self._session.disable_fallback
         self.graphs: list[str] = []
+        self.numbers: set[int] = set()  # of the devices that buffers lie on
 
     def get_providers(self) -> list[str]:
         return self._providers
@@ -49,7 +56,8 @@ class CudaSession:
 
         def on_cpu(bind: Callable[..., None]) -> Callable[..., None]:
             def bound(name: str, device: str, index: int, *rest: Any) -> None:
-                assert (device, index) == ("cuda", 0)
+                assert device == "cuda"
+                self.numbers.add(index)
                 bind(name, "cpu", 0, *rest)
 
             return bound
@@ -107,10 +115,23 @@ def test_a_session_captures_few_graphs_and_keeps_those(
     assert caplog.text.count("run without CUDA graphs") == 1
 
 
+@pytest.fixture(scope="session")
+def half_bundle(tiny_bundle: Path, made_once: MakeOnce) -> Path:
+    """The tiny bundle with its graphs in 16 bits, where bf16 is float32 for want of CPU kernels."""
+
+    def make(folder: Path) -> None:
+        copy = read_bundle(shutil.copytree(tiny_bundle, folder))
+        step = copy.read(STEP)
+        half = in_half(onnx.load_from_string(step), "fp16").SerializeToString()
+        with_files(copy, {"step.fp16.onnx": half, "step.bf16.onnx": step})
+
+    return made_once("half-bundle", make)
+
+
 @pytest.fixture
-def cuda_runtime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """onnxruntime-gpu on a machine with a GPU; `asked` are the options of each session."""
-    fake = SimpleNamespace(asked=[], loaded=None, graphs_refused=False)
+def cuda_runtime(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """onnxruntime-gpu on a machine with GPUs; `asked` are the options of each of its `sessions`."""
+    fake = SimpleNamespace(asked=[], sessions=[], loaded=None, graphs_refused=False)
 
     def session(graph: bytes, settings: Any, *, providers: list[Any]) -> Any:
         if providers == ["CPUExecutionProvider"]:  # the conditioner's
@@ -120,9 +141,11 @@ def cuda_runtime(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> SimpleNames
         if fake.graphs_refused and providers[0][1]["enable_cuda_graph"] == "1":
             raise RuntimeError("not all nodes have been partitioned to the CUDA EP")
         loaded = [providers[0][0]] if fake.loaded is None else fake.loaded
-        return CudaSession(graph, [*loaded, "CPUExecutionProvider"])
+        fake.sessions.append(CudaSession(graph, [*loaded, "CPUExecutionProvider"]))
+        return fake.sessions[-1]
 
-    monkeypatch.setattr(onnxruntime_cuda, "open_device", FakeDevice)
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: True)
+    monkeypatch.setattr(onnxruntime_cuda, "open_device", lambda number: FakeDevice(number=number))
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "set_default_logger_severity", lambda level: None)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))
@@ -147,9 +170,38 @@ def test_a_cuda_session_is_exact_and_shares_the_stream(
         }
     ]
     assert capsys.readouterr().out == ""  # stdout is the command's
-    open_onnxruntime(bundle, "onnxruntime-cuda", tf32=True, graphs=False)
+    open_onnxruntime(bundle, "onnxruntime-cuda", "tf32", graphs=False)
     assert cuda_runtime.asked[1]["use_tf32"] == "1"
     assert cuda_runtime.asked[1]["enable_cuda_graph"] == "0"
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("name", [None, "onnxruntime-cuda"])
+def test_16_bits_run_on_tensor_cores(
+    half_bundle: Path, cuda_runtime: SimpleNamespace, name: str | None, precision: str
+) -> None:
+    model = load(half_bundle, backend=name, precision=precision)
+    assert model.backend.name == "onnxruntime-cuda"
+    assert [asked["use_tf32"] for asked in cuda_runtime.asked] == ["1"]
+    cpu = load(half_bundle, backend="onnxruntime-cpu", threads=1)
+    found, exact = (each.sample(n=2, seed=3) for each in (model, cpu))
+    error = np.abs(found - exact).max()
+    assert (1e-5 if precision == "fp16" else 0) < error < 1e-1  # it is the graph of fp16
+
+
+@pytest.mark.usefixtures("cuda_runtime")
+@pytest.mark.parametrize("name", [None, "onnxruntime-cuda"])
+def test_16_bits_need_their_graph(bundle: Bundle, name: str | None) -> None:
+    with pytest.raises(ArtefactError, match=r"no step\.fp16\.onnx .*compile .* --onnx"):
+        open_backend(bundle, name, threads=None, precision="fp16")
+
+
+def test_a_gpu_by_its_number(bundle: Bundle, cuda_runtime: SimpleNamespace) -> None:
+    for name in (None, "onnxruntime-cuda", "onnxruntime-tensorrt"):
+        model = load(bundle, backend=name, device=2)
+        model.sample(n=1)
+        assert cuda_runtime.asked[-1]["device_id"] == "2"
+        assert cuda_runtime.sessions[-1].numbers == {2}
 
 
 def test_tf32_is_asked_for_by_its_precision(bundle: Bundle, cuda_runtime: SimpleNamespace) -> None:

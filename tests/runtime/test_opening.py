@@ -18,7 +18,7 @@ from difftool.runtime.variants import Variant
 from tests.fixtures import ENGINE_KEY
 from tests.runtime.conftest import Keep
 
-AUTOMATIC = [row.name for row in BACKENDS if row.automatic]
+AUTOMATIC = [row.name for row in BACKENDS if "fp32" in row.automatic]
 
 
 @pytest.fixture
@@ -78,6 +78,56 @@ def test_a_backend_that_is_named_is_never_replaced(bundle: Bundle, gpu: list[str
             open_backend(bundle, name, threads=1)
 
 
+UNASKED = {  # precision -> how to run it on the CPU
+    "fp16": "for the CPU name `backend=onnxruntime-cpu`",
+    "bf16": "for the CPU name `backend=openvino`",
+    "fp8": "for the CPU name `backend=onnxruntime-cpu`",
+    "tf32": "choose `precision=fp32`",
+}
+
+
+@pytest.mark.parametrize("precision", UNASKED)
+def test_16_bits_never_run_on_the_cpu_unasked(
+    bundle: Bundle, gpu: list[str], no_gpu: None, precision: str
+) -> None:
+    with pytest.raises(MissingDependencyError) as caught:
+        open_backend(bundle, None, threads=None, precision=precision)
+    why = f"no GPU runs {precision}: there is no NVIDIA GPU here, or no driver for it"
+    assert (caught.value.message, caught.value.hint) == (why, UNASKED[precision])
+    assert gpu == []
+
+
+def test_all_that_the_gpu_backends_miss_is_told(
+    bundle: Bundle, gpu: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "difftool")
+    with pytest.raises(MissingDependencyError) as caught:
+        open_backend(bundle, "auto:fp16", threads=None)
+    why = "no GPU runs fp16: tensorrt: not here; onnxruntime-cuda: not here"
+    assert (caught.value.message, caught.value.hint) == (why, UNASKED["fp16"])
+    assert gpu == ["tensorrt", "onnxruntime-cuda"]
+    assert caplog.messages == ["not tensorrt: not here", "not onnxruntime-cuda: not here"]
+
+
+def test_int8_unasked_stays_on_the_cpu(bundle: Bundle, gpu: list[str]) -> None:
+    with pytest.raises(ArtefactError, match=r"has no step\.int8\.onnx"):
+        open_backend(bundle, None, threads=None, precision="int8")
+    assert gpu == []
+
+
+def test_a_device_is_never_replaced(bundle: Bundle, gpu: list[str]) -> None:
+    with pytest.raises(UsageError, match="onnxruntime-cpu has no device 1"):
+        open_backend(bundle, "onnxruntime-cpu", threads=None, device=1)
+    with pytest.raises(UsageError, match="int8 runs on the CPU, which is no device 1"):
+        open_backend(bundle, None, threads=None, precision="int8", device=1)
+    with pytest.raises(UsageError, match="numbered from 0"):
+        open_backend(bundle, None, threads=None, device=-1)
+    assert gpu == []
+    with pytest.raises(MissingDependencyError, match=r"no GPU runs fp32: .*leave `device` out"):
+        open_backend(bundle, None, threads=None, device=1)
+    assert gpu == AUTOMATIC[:-1]
+
+
 @pytest.mark.parametrize("name", ["cuda", "tensor", "cuda:fp16", ""])
 def test_an_unknown_backend_is_told_the_others(bundle: Bundle, name: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -91,7 +141,8 @@ def test_a_precision_that_a_backend_lacks_is_told_the_backends_that_have_it(bund
         with pytest.raises(UsageError, match="openvino has no fp16") as caught:
             open_backend(bundle, name, threads=1, precision=precision)
         assert caught.value.hint == (
-            "it computes in fp32, bf16, int8; fp16 is of tensorrt, onnxruntime-cpu"
+            "it computes in fp32, bf16, int8; "
+            "fp16 is of tensorrt, onnxruntime-cuda, onnxruntime-cpu"
         )
 
 
@@ -141,6 +192,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
     class Gpu:
         name, arch = "a GPU", "sm_89"
+
+        def __init__(self, number: int) -> None:
+            assert number == 0
 
     def show(_: object, engine: tensorrt.Engine, *__: object) -> None:
         raise Chosen(engine.key.precision)

@@ -121,6 +121,9 @@ def test_the_last_automatic_row_works_anywhere_and_the_others_come_by_speed() ->
     automatic = [row for row in BACKENDS if row.automatic]
     assert [row.gpu for row in automatic] == sorted((row.gpu for row in automatic), reverse=True)
     assert not automatic[-1].gpu
+    for row in BACKENDS:
+        assert set(row.automatic) <= set(row.precisions)
+        assert row.gpu or set(row.automatic) <= {"fp32", "int8"}  # a CPU is slow in 16 bits
     assert {"fp32"} == set.intersection(*(set(row.precisions) for row in BACKENDS))
 
 

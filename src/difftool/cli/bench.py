@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from typer import Exit, Option
 
 from difftool.cli import options
-from difftool.cli.console import progress, report
+from difftool.cli.console import on_device, progress, report
 from difftool.diffusion import SamplerCall
 from difftool.errors import MissingDependencyError, UsageError
 
@@ -46,6 +46,7 @@ def bench(
     assignments: options.Assignments = None,
     backend: options.Backend = None,
     precision: options.Precision = "fp32",
+    device: options.Device = 0,
     against: Annotated[
         str | None,
         Option(
@@ -79,16 +80,28 @@ def bench(
     exceeds the tolerance of its precision is INVALID: it gets no figures, and the exit code is 1.
     A ratio is a peer's time divided by that of the model.
     """
-    from difftool.runtime import best_size, measure, open_backend, open_bundle, peak_memory
-    from difftool.verify import EXACT, TORCH, Report, Side
+    from difftool.runtime import (
+        best_size,
+        measure,
+        open_backend,
+        open_bundle,
+        peak_memory,
+        split_name,
+    )
+    from difftool.verify import EXACT, TORCH, Report, Side, device_beside
 
     sizes = _sizes(batch)
     trusted = tuple(trust or ())
     bundle = open_bundle(model)
     asked = options.sampler_call(sampler, steps, eta, assignments)
     program = options.choose_program(bundle, asked)
-    open_named = partial(open_backend, bundle, threads=threads, trusted=trusted)
-    own = Side(open_named(backend, precision=precision), precision)
+    open_on = partial(open_backend, bundle, threads=threads, trusted=trusted)
+    _, precision = split_name(backend, precision)
+    own = Side(open_on(backend, precision=precision, device=device), precision)
+
+    def open_named(name: str, precision: str = "fp32") -> "Backend":
+        return open_on(name, precision=precision, device=device_beside(name, device))
+
     open_torch = partial(_torch, bundle, checkpoint, threads, open_named)
     names = (part.strip() for part in (against or "").split(","))
     peers = [_peer(name, open_named, open_torch) for name in names if name]
@@ -114,6 +127,7 @@ def bench(
         "nfe": program.nfe,
         "backend": own.backend.name,
         "precision": precision,
+        **on_device(own.backend),
         "threads": threads or "all",
         "rounds": rounds,
         "parity": {"reference": str(reference), "program": short.name, **verdicts},
@@ -128,6 +142,7 @@ def bench(
             backend=backend,
             precision=precision,
             threads=threads,
+            device=device,
             size=best or sizes[0],
             trust=trusted,
         ),
@@ -148,14 +163,14 @@ def _sizes(text: str) -> list[int]:
 
 
 def _peer(name: str, open_named: "Opening", open_torch: "Callable[[], Backend]") -> "Side":
+    from difftool.runtime import split_name
     from difftool.verify import TORCH, Side
 
     if name == "diffusers":
         raise UsageError("difftool bench does not run diffusers", "run benchmarks/against_peers.py")
     if name == TORCH:
         return Side(open_torch(), "fp32")
-    kind, _, precision = name.partition(":")
-    precision = precision or "fp32"
+    kind, precision = split_name(name, "fp32")
     return Side(open_named(kind, precision=precision), precision)
 
 
@@ -240,8 +255,8 @@ def _result(
 
 
 def _print(record: Mapping[str, Any]) -> None:
-    shown = ("model", "program", "nfe", "threads", "rounds", "parity")
-    report({key: record[key] for key in shown}, as_json=False)
+    shown = ("model", "program", "nfe", "device", "cuda_graphs", "threads", "rounds", "parity")
+    report({key: record[key] for key in shown if key in record}, as_json=False)
     rows = [_HEADINGS, *(_cells(result) for result in record["results"])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from typer import Argument, Exit
 
 from difftool.cli import options
-from difftool.cli.console import report
+from difftool.cli.console import on_device, report
 from difftool.cli.versions import MAKING, RUNTIME, needed_by, versions
 from difftool.errors import CheckFailed, DifftoolError, MissingDependencyError
 
@@ -31,14 +31,18 @@ def doctor(
     model: Annotated[
         str, Argument(metavar="MODEL", help="Bundle or shipped model to run a step of.")
     ] = options.DEFAULT_MODEL,
+    device: options.Device = 0,
     json: options.Json = False,
 ) -> None:
     """Check the installation, with a real step on every backend.
 
     Shows versions, threads, and digests of the shipped models. Shows for each backend its
-    precisions and the time of a step, or why it cannot be used. `chosen` is the backend that runs
-    if none is named. Exit code 1 if something is broken; a missing package does not count.
+    precisions, the time of a step and its GPU, or why it cannot be used. `automatic` are the
+    precisions in which a backend may run if none is named, and `chosen` is the one that then runs
+    fp32. Exit code 1 if something is broken; a missing package does not count.
     """
+    from difftool.runtime import too_old_driver
+
     problems: list[str] = []
     rows = _rows(problems)
     affinity = getattr(os, "sched_getaffinity", None)  # only Linux tells what this process may use
@@ -47,6 +51,7 @@ def doctor(
         "cores": os.cpu_count(),
         "usable_cores": len(affinity(0)) if affinity else os.cpu_count(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        **({"nvidia_driver": old} if (old := too_old_driver()) else {}),
     }
     report(
         {
@@ -54,7 +59,7 @@ def doctor(
             "machine": machine,
             "onnxruntime_providers": _providers(),
             "models": _models(problems),
-            **_backends(model, rows, problems),
+            **_backends(model, rows, device, problems),
             "problems": problems,
         },
         as_json=json,
@@ -106,7 +111,7 @@ def _models(problems: list[str]) -> dict[str, Any]:
 
 
 def _backends(
-    model: str, rows: "Mapping[str, BackendEntry]", problems: list[str]
+    model: str, rows: "Mapping[str, BackendEntry]", device: int, problems: list[str]
 ) -> dict[str, Any]:
     """Return the state of each backend, and the one chosen by default: the first that works."""
     from difftool.runtime import open_bundle
@@ -118,10 +123,12 @@ def _backends(
         return {"backends": {}, "chosen": None}
     backends: dict[str, Any] = {}
     for name, row in rows.items():
-        state, step_ms = f"only by name, since it {row.untried}: --backend {name}", None
+        state = f"only by name, since it {row.untried}: --backend {name}"
+        found: dict[str, Any] = {"step_ms": None}
         try:
             if not row.untried:
-                state, step_ms = "works", 1000 * _time_step(bundle, name)
+                found = _step(bundle, name, device if row.numbered else 0)
+                state = "works"
         except MissingDependencyError as error:
             state = str(error)
         except Exception as error:  # a backend can fail in any way, and the doctor reports it
@@ -129,30 +136,36 @@ def _backends(
             problems.append(f"backend {name}: {error}")
         backends[name] = {
             "state": state,
-            "step_ms": step_ms,
-            "automatic": row.automatic,
+            **found,
+            "automatic": list(row.automatic),
             "precisions": list(row.precisions),
         }
-    working = (name for name in rows if backends[name]["state"] == "works")
-    chosen = next((name for name in working if rows[name].automatic), None)
+    working = [row for name, row in rows.items() if backends[name]["state"] == "works"]
+    able = (row for row in working if row.numbered or device == 0)
+    chosen = next((row.name for row in able if "fp32" in row.automatic), None)
     if chosen is None:
-        problems.append("no backend works by default: pip install 'difftool[cpu]'")
+        here = f"on GPU {device}" if device else "by default: pip install 'difftool[cpu]'"
+        problems.append(f"no backend works {here}")
     return {"backends": backends, "chosen": chosen}
 
 
-def _time_step(bundle: "Bundle", backend: str) -> float:
-    """Return the seconds of the fastest of a few steps; CheckFailed if the sample is not finite."""
+def _step(bundle: "Bundle", backend: str, device: int) -> dict[str, Any]:
+    """Return the milliseconds of the fastest of a few steps, and the GPU that ran them.
+
+    CheckFailed if the sample is not finite.
+    """
     import numpy as np
 
     from difftool.runtime import load
 
     seconds = []
+    model = load(bundle.path, backend=backend, device=device)
     begin = time.perf_counter()
-    for state in islice(load(bundle.path, backend=backend).stream(n=1), _TIMED_STEPS):
+    for state in islice(model.stream(n=1), _TIMED_STEPS):
         seconds.append(time.perf_counter() - begin)
         if not np.isfinite(state.x).all():
             raise CheckFailed(
                 f"step {state.step} gives numbers that are not finite", "run: difftool verify"
             )
         begin = time.perf_counter()
-    return min(seconds)
+    return {"step_ms": 1000 * min(seconds), **on_device(model.backend)}

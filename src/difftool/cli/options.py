@@ -99,6 +99,10 @@ Precision = Annotated[
         "backend.",
     ),
 ]
+Device = Annotated[
+    int,
+    Option(metavar="NUMBER", min=0, help="Number of the GPU to run on, if there are several."),
+]
 Threads = Annotated[int | None, Option(metavar="COUNT", help="CPU threads; all cores by default.")]
 Extractor = Annotated[
     str,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from typer import Context, Option
 
 from difftool.cli import options
-from difftool.cli.console import progress, report
+from difftool.cli.console import on_device, progress, report
 from difftool.outputs import require_free
 
 EXAMPLES = """\b
@@ -106,6 +106,7 @@ def sample(
     ] = None,
     backend: options.Backend = None,
     precision: options.Precision = "fp32",
+    device: options.Device = 0,
     trust: options.Trust = None,
     threads: options.Threads = None,
     max_batch: Annotated[
@@ -136,7 +137,7 @@ def sample(
     from difftool.cli.inputs import read_inputs
     from difftool.cli.output import Film, choose_format, encode
     from difftool.files import sha256_of, write_atomic
-    from difftool.runtime import State, load
+    from difftool.runtime import State, load, split_name
 
     if out is not None:
         require_free(out, force=force)
@@ -145,6 +146,7 @@ def sample(
         backend=backend,
         precision=precision,
         threads=threads,
+        device=device,
         max_batch=max_batch,
         max_work=max_work,
         limits=Limits(
@@ -195,7 +197,8 @@ def sample(
             "model": model,
             "program": program.name,
             "backend": opened.backend.name,
-            "precision": precision,
+            "precision": split_name(backend, precision)[1],
+            **on_device(opened.backend),
             **_given(context, inputs.record),
             "shape": list(opened.spec.shape),
             "seconds": seconds,

@@ -57,6 +57,7 @@ def verify(
     against_precision: Annotated[
         str, Option(metavar="NAME", help="Precision of the reference.")
     ] = "fp32",
+    device: options.Device = 0,
     bisect: Annotated[
         bool,
         Option(
@@ -124,6 +125,7 @@ def verify(
             precision=precision,
             against=against,
             against_precision=against_precision,
+            device=device,
             bisect=bisect,
             data=data,
             extractor=extractor,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from difftool.runtime.bench import Timing, best_size, measure, peak_memory, ratios
     from difftool.runtime.comparison import Verification, compare
+    from difftool.runtime.cuda.cuda_device import too_old_driver
     from difftool.runtime.draws import Draws, start_noise
     from difftool.runtime.edits import Edit
     from difftool.runtime.engine_cache import EngineCache, Record, key_digest
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from difftool.runtime.images import grid, is_image, to_uint8
     from difftool.runtime.loop import run
     from difftool.runtime.model import MAX_WORK, Model, load
-    from difftool.runtime.opening import open_backend
-    from difftool.runtime.protocols import Backend, Batch
+    from difftool.runtime.opening import open_backend, split_name
+    from difftool.runtime.protocols import Backend, Batch, OnDevice
     from difftool.runtime.request import Request
     from difftool.runtime.shipped import find_bundle, open_bundle, shipped_models
     from difftool.runtime.state import State
@@ -42,6 +43,7 @@ __all__ = [
     "EngineCache",
     "HostBatch",
     "Model",
+    "OnDevice",
     "Preparation",
     "Record",
     "Reference",
@@ -67,8 +69,10 @@ __all__ = [
     "ratios",
     "run",
     "shipped_models",
+    "split_name",
     "start_noise",
     "to_uint8",
+    "too_old_driver",
 ]
 
 _HOMES = {
@@ -85,6 +89,7 @@ _HOMES = {
     "EngineCache": "difftool.runtime.engine_cache",
     "MAX_WORK": "difftool.runtime.model",
     "Model": "difftool.runtime.model",
+    "OnDevice": "difftool.runtime.protocols",
     "Record": "difftool.runtime.engine_cache",
     "Reference": "difftool.runtime.backends.reference",
     "Request": "difftool.runtime.request",
@@ -109,8 +114,10 @@ _HOMES = {
     "open_bundle": "difftool.runtime.shipped",
     "run": "difftool.runtime.loop",
     "shipped_models": "difftool.runtime.shipped",
+    "split_name": "difftool.runtime.opening",
     "start_noise": "difftool.runtime.draws",
     "to_uint8": "difftool.runtime.images",
+    "too_old_driver": "difftool.runtime.cuda.cuda_device",
 }
 
 __getattr__ = lazily(__name__, _HOMES)

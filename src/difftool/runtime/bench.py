@@ -107,13 +107,14 @@ def peak_memory(
     precision: str,
     threads: int | None,
     size: int,
+    device: int = 0,
     trust: Collection[str] = (),
 ) -> float | None:
     """Return the most MiB of a new process that loads a model, as `load` does, and takes two steps.
 
     None if the operating system does not say. CheckFailed if the process ends badly.
     """
-    options = {"backend": backend, "precision": precision, "threads": threads}
+    options = {"backend": backend, "precision": precision, "threads": threads, "device": device}
     request = {"model": model, **options, "trust": list(trust), "max_batch": size}
     done = subprocess.run(
         [sys.executable, "-c", _CHILD], input=json.dumps(request), capture_output=True, text=True

@@ -18,7 +18,7 @@ from difftool.log import logger
 from difftool.runtime.edits import Edit, Inpaint
 from difftool.runtime.loop import run
 from difftool.runtime.memory import no_memory
-from difftool.runtime.opening import open_backend
+from difftool.runtime.opening import open_backend, split_name
 from difftool.runtime.protocols import Backend, Batch, Known, LikesBatches
 from difftool.runtime.request import Request, takes_request
 from difftool.runtime.shipped import open_bundle
@@ -189,6 +189,7 @@ def load(
     backend: str | None = None,
     precision: str = "fp32",
     threads: int | None = None,
+    device: int = 0,
     max_batch: int | None = None,
     max_work: int = MAX_WORK,
     limits: Limits | None = None,
@@ -200,13 +201,16 @@ def load(
         model: the bundle.
         backend: by default the fastest that works here; see `difftool.runtime.backends.table`.
         precision: the number format of the network; `difftool quantize` adds int8 to a bundle.
+            Without a `backend`, 16 bits run on a GPU or not at all.
         threads: those of a CPU; by default all cores.
+        device: the number of the GPU, from 0, for a backend that runs on one.
         max_batch: how many samples run together; see `Model`.
         max_work: how many numbers one call may compute; see `Model`.
         limits: how large the bundle may be.
         trust: the sha256 of engines and TorchScript made elsewhere that may run: both are code.
 
     Raises:
+        UsageError: the backend has no such precision or device.
         ArtefactError: the bundle is damaged, or lacks that precision.
         MissingDependencyError: the backend is not installed, or has no GPU or no engine to run.
 
@@ -217,9 +221,12 @@ def load(
         (2, 1, 28, 28)
     """
     bundle = open_bundle(model, limits=limits)
-    opened = open_backend(bundle, backend, threads=threads, precision=precision, trusted=trust)
+    opened = open_backend(
+        bundle, backend, threads=threads, precision=precision, device=device, trusted=trust
+    )
     loaded = Model(bundle, opened, max_batch=max_batch, max_work=max_work)
     name = bundle.path.name if isinstance(model, Bundle) else model
+    _, precision = split_name(backend, precision)
     _log.info("%s: %s, %s, batches of %d", name, opened.name, precision, loaded.max_batch)
     return loaded
 

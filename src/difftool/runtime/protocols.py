@@ -97,6 +97,21 @@ class LikesBatches(Protocol):
         ...
 
 
+@runtime_checkable
+class OnDevice(Protocol):
+    """A backend on a GPU that can say which, so that a report does not leave one guessing."""
+
+    @property
+    def device_name(self) -> str:
+        """Return its name, such as "NVIDIA H100 80GB HBM3"."""
+        ...
+
+    @property
+    def graphs(self) -> str:
+        """Return how rows are launched as CUDA graphs, or "off"; a refused capture changes it."""
+        ...
+
+
 class Backend(Protocol):
     """What runs a bundle's step graph."""
 

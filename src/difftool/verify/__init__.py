@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from difftool.verify.eager import Eager
     from difftool.verify.frechet import Frechet
     from difftool.verify.report import Report, require_storable
-    from difftool.verify.sides import EXACT, TORCH, Side, load_origin, open_sides
+    from difftool.verify.sides import EXACT, TORCH, Side, device_beside, load_origin, open_sides
 
 __all__ = [
     "EXACT",
@@ -18,6 +18,7 @@ __all__ = [
     "Frechet",
     "Report",
     "Side",
+    "device_beside",
     "load_origin",
     "open_sides",
     "require_storable",
@@ -33,6 +34,7 @@ _HOMES = {
     "Frechet": "difftool.verify.frechet",
     "Report": "difftool.verify.report",
     "Side": "difftool.verify.sides",
+    "device_beside": "difftool.verify.sides",
     "load_origin": "difftool.verify.sides",
     "open_sides": "difftool.verify.sides",
     "require_storable": "difftool.verify.report",

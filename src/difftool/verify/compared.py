@@ -27,6 +27,7 @@ def verify(
     precision: str = "fp32",
     against: str | None = None,
     against_precision: str = "fp32",
+    device: int = 0,
     bisect: bool = False,
     data: str | None = None,
     extractor: Path | str = "mnist",
@@ -50,6 +51,7 @@ def verify(
         against: the reference: a backend of the runtime, "torch" or "numpy"; by default torch if
             there is a checkpoint, and else onnxruntime-cpu.
         against_precision: the reference's precision.
+        device: the number of the GPU, from 0, for the sides that run on one.
         bisect: also find the first node of the graph whose output is out of bounds.
         data: also measure the Frechet distance of both sides' samples to this data, with `draws`
             samples of each, in the features of `extractor`; see `difftool.evaluate`.
@@ -74,6 +76,7 @@ def verify(
         precision=precision,
         against=against,
         against_precision=against_precision,
+        device=device,
         trusted=trusted,
     )
     known = None if data is None else FrechetData(opened.spec, data, extractor)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from difftool.bundle import Bounds, Bundle
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import sha256_of
-from difftool.runtime.backends.table import backend_names
+from difftool.runtime.backends.table import backend_names, find_backend
 from difftool.runtime.comparison import BOUNDS
-from difftool.runtime.opening import open_backend
+from difftool.runtime.opening import open_backend, split_name
 from difftool.runtime.protocols import Backend
 
 if TYPE_CHECKING:
@@ -41,14 +41,16 @@ def open_sides(
     precision: str = "fp32",
     against: str | None = None,
     against_precision: str = "fp32",
+    device: int = 0,
     trusted: Collection[str] = (),
 ) -> tuple[Side, Side]:
     """Open the candidate, `backend`, and the reference, `against`.
 
     Each is a backend of the runtime, or "numpy", which runs the ONNX graph node by node, or
     "torch", which runs the checkpoint. `against` is by default torch if there is a checkpoint,
-    and else step.onnx on ONNX Runtime. `trusted` are the sha256 of engines and TorchScript made
-    elsewhere that may run.
+    and else step.onnx on ONNX Runtime. `device` is the number of the GPU, and the reference's too
+    if that has devices. `trusted` are the sha256 of engines and TorchScript made elsewhere that may
+    run.
 
     Raises:
         UsageError: both are the same, or the checkpoint is missing or not used by any side.
@@ -60,14 +62,22 @@ def open_sides(
             f"neither {backend} nor {against} runs the checkpoint",
             "leave the checkpoint out, or choose torch",
         )
-    candidate = _open(bundle, checkpoint, backend, precision, trusted)
+    candidate = _open(bundle, checkpoint, backend, precision, device, trusted)
     if (candidate.backend.name, candidate.precision) == (against, against_precision):
         raise UsageError(
             f"nothing to compare: both sides are {candidate}",
             "give the checkpoint, or another `backend` or `precision`",
         )
-    reference = _open(bundle, checkpoint, against, against_precision, trusted)
+    beside = device_beside(against, device)
+    reference = _open(bundle, checkpoint, against, against_precision, beside, trusted)
     return candidate, reference
+
+
+def device_beside(name: str, device: int) -> int:
+    """Return the device for a side that another on `device` is compared with; 0 if it has none."""
+    kind, _ = split_name(name, "")
+    has = kind == "auto" or (kind in backend_names() and find_backend(kind).numbered)
+    return device if has else 0
 
 
 def widest_bounds(bundle: Bundle, *sides: Side) -> Bounds:
@@ -98,10 +108,13 @@ def _open(
     checkpoint: Path | str | None,
     name: str | None,
     precision: str,
+    device: int,
     trusted: Collection[str],
 ) -> Side:
     if precision not in BOUNDS:
         raise UsageError(f"unknown precision {precision!r}", f"one of: {', '.join(BOUNDS)}")
+    if device and name in (TORCH, NUMPY):
+        raise UsageError(f"{name} has no device {device}", "leave `device` out")
     if name == TORCH:
         if checkpoint is None:
             raise UsageError("torch needs the checkpoint", "give it after the bundle")
@@ -118,10 +131,11 @@ def _open(
 
         return Side(NumpyGraph(bundle, precision), precision)
     known = backend_names()
-    if name is not None and name.partition(":")[0] not in ("auto", *known):
+    if split_name(name, "")[0] not in ("auto", *known):
         raise UsageError(
             f"unknown backend {name!r}", f"one of: {TORCH}, {NUMPY}, {', '.join(known)}"
         )
-    opened = open_backend(bundle, name, threads=None, precision=precision, trusted=trusted)
-    # "tensorrt:fp16" names its precision itself.
-    return Side(opened, (name or "").partition(":")[2] or precision)
+    opened = open_backend(
+        bundle, name, threads=None, precision=precision, device=device, trusted=trusted
+    )
+    return Side(opened, split_name(name, precision)[1])

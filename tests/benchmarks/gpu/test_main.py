@@ -43,7 +43,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
             return CPU_SESSION(graph, settings, providers=providers)
         return CudaSession(graph, [providers[0][0]])
 
-    monkeypatch.setattr(onnxruntime_cuda, "open_device", FakeDevice)
+    monkeypatch.setattr(onnxruntime_cuda, "open_device", lambda number: FakeDevice())
     monkeypatch.setattr(parity, "open_device", FakeDevice)
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)

@@ -44,7 +44,7 @@ class FakeDevice:
     """The device protocol on numpy arrays."""
 
     name = "a fake GPU"
-    number = 0
+    number: int = 0
     log: list[str] = field(default_factory=list)
     waits: int = 0
     buffers: int = 0

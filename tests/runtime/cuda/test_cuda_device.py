@@ -289,3 +289,22 @@ def test_each_gpu_is_current_on_its_own_thread(two_gpus: list[Any]) -> None:
             owner.call(lambda device=device: device.allocate((1,), np.int64))
     threads = [{owner.call(threading.get_ident)} for owner in owners]
     assert [device.users for device in two_gpus] == threads
+
+
+def test_a_driver_that_is_too_old_says_which_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: True)
+    monkeypatch.setattr(driver, "CUDA_VERSION", 13050)
+    monkeypatch.setattr(driver, "cuDriverGetVersion", lambda: (0, 12040))
+    gpus = Mock(get_all_devices=lambda: range(4))
+    monkeypatch.setattr(core, "Device", gpus)
+    with pytest.raises(MissingDependencyError) as caught:
+        open_device()
+    assert caught.value.message == (
+        "the NVIDIA driver here is for CUDA 12.4, and the installed packages need one for CUDA 13, "
+        "which is R580 or newer"
+    )
+    for here in (13000, 14000):  # an older minor version runs the packages of a newer one
+        monkeypatch.setattr(driver, "cuDriverGetVersion", lambda: (0, here))  # noqa: B023
+        assert cuda_device.too_old_driver() == ""
+        open_device(3)
+    gpus.assert_called_with(3)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from difftool.alone import onnx_runtime
-from difftool.bundle import STEP, Bundle
+from difftool.bundle import Bundle
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.log import logger
 from difftool.preflight import OnnxFile
@@ -38,7 +38,8 @@ _BUILDS: Final = {  # of providers that the wheels lack
 }
 _LIBRARIES: Final = {
     "CUDAExecutionProvider": "run: pip install 'onnxruntime-gpu[cuda,cudnn]'",
-    "TensorrtExecutionProvider": "it needs libnvinfer of TensorRT 10 on the library path",
+    "TensorrtExecutionProvider": "it needs libnvinfer.so.10, which is TensorRT 10, on the library "
+    "path; difftool[trt] brings TensorRT 11",
     "NvTensorRTRTXExecutionProvider": "it needs libtensorrt_rtx on the library path",
 }
 _BATCH_ELEMENTS: Final = 1 << 18  # numbers in a default batch: enough to keep a GPU busy
@@ -99,25 +100,29 @@ class OnnxRuntimeEngine:
 
 def open_asked(bundle: Bundle, asked: Asked) -> DeviceBackend:
     """Open the backend of one of the table's rows, which differ in the provider."""
-    return open_onnxruntime(bundle, asked.name, tf32=asked.precision == TF32)
+    return open_onnxruntime(bundle, asked.name, asked.precision, number=asked.device)
 
 
 def open_onnxruntime(
-    bundle: Bundle, name: str, *, tf32: bool = False, graphs: bool = True
+    bundle: Bundle, name: str, precision: str = "fp32", *, number: int = 0, graphs: bool = True
 ) -> DeviceBackend:
-    """Open `step.onnx` on the first GPU, by one of `PROVIDERS`.
+    """Open a bundle's step graph on the GPU `number`, by one of `PROVIDERS`.
 
-    `tf32` lets matrix products round their inputs to 10 bits of mantissa. This is faster, and no
-    longer agrees with the CPU. `graphs` lets CUDA graphs be captured, if the provider can.
+    "tf32" is the graph of float32, whose matrix products may round their inputs to 10 bits of
+    mantissa. This is faster, and no longer agrees with the CPU. `graphs` lets CUDA graphs be
+    captured, if the provider can.
 
     Raises:
         MissingDependencyError: there is no GPU, or the provider or its libraries are missing.
+        ArtefactError: the bundle has no graph of that precision.
     """
     provider = PROVIDERS[name]
     _require(provider)
-    device, step = open_device(), bundle.graph(STEP)
+    device = open_device(number)
+    step = bundle.step("fp32" if precision == TF32 else precision)
     best = max(1, _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape)))
     wanted = graphs and name == "onnxruntime-cuda"
+    tf32 = precision != "fp32"
     options = _options(provider, device, tf32=tf32, graphs=wanted)
     try:
         session = _session(step, provider, options)
@@ -128,7 +133,7 @@ def open_onnxruntime(
         wanted, options = False, _options(provider, device, tf32=tf32, graphs=False)
         session = _session(step, provider, options)
     engine = OnnxRuntimeEngine(session, device, best, graphs=wanted)
-    return DeviceBackend(name, bundle, device, engine, step=step)
+    return DeviceBackend(name, bundle, device, engine, "rows" if wanted else "off", step)
 
 
 def _require(provider: str) -> None:
@@ -157,10 +162,13 @@ def _printed_to_log() -> Iterator[None]:
 
 
 def _options(provider: str, device: Device, *, tf32: bool, graphs: bool) -> dict[str, str]:
-    options = {"device_id": "0", "user_compute_stream": str(device.stream)}
+    options = {"device_id": str(device.number), "user_compute_stream": str(device.stream)}
     if provider == "CUDAExecutionProvider":
+        # Without TF32, ONNX Runtime 1.31 keeps cuDNN from all tensor cores, whatever the type of a
+        # convolution (`deselect_numeric_notes` in its conv.cc). So 16 bits need it, too.
         options["use_tf32"] = str(int(tf32))
-        # Channels last took 2.3 times as long in 16 bits on an H100, and no less in float32.
+        # Channels last took 2.3 times as long in 16 bits on an H100, but that was without tensor
+        # cores. It stays off until it is measured with them.
         options["prefer_nhwc"] = "0"
         options["enable_cuda_graph"] = str(int(graphs))
     if provider == "NvTensorRTRTXExecutionProvider":
@@ -171,7 +179,7 @@ def _options(provider: str, device: Device, *, tf32: bool, graphs: bool) -> dict
 def _session(step: OnnxFile, provider: str, options: dict[str, str]) -> Any:
     def refused(reason: str) -> ArtefactError:
         what = f"ONNX Runtime refuses {step.path} on the GPU: {reason}"
-        return ArtefactError(what, "use `backend=onnxruntime-cpu`")
+        return ArtefactError(what, "use another `precision`, or `backend=onnxruntime-cpu`")
 
     with _printed_to_log():  # it prints that it goes on with the CPU
         session = open_session(

@@ -31,12 +31,14 @@ class Asked:
 
     - `name`: the row's name, since several rows may share a file
     - `threads`: those of a CPU; None is all cores
+    - `device`: the number of the GPU, from 0; 0 for a backend that has no devices by number
     - `trusted`: the sha256 of engines and TorchScript made elsewhere that may run
     """
 
     name: str
     precision: str
     threads: int | None
+    device: int
     trusted: Collection[str]
 
 
@@ -49,8 +51,10 @@ class BackendEntry:
       raises MissingDependencyError if something that it needs is missing
     - `packages`: those that it needs, by pip's names, each with the extra that brings it
     - `precisions`: those that it computes in; others are refused before it is opened
-    - `automatic`: if no backend is named, the first row that has this set and works is taken
+    - `automatic`: the precisions in which it is taken if no backend is named: the first row that
+      has the wanted one and works
     - `gpu`: it needs an NVIDIA GPU
+    - `numbered`: it has devices by number, and runs on the one that it is asked for
     - `untried`: why `difftool doctor` takes no step with it, after "since it"
     """
 
@@ -58,8 +62,9 @@ class BackendEntry:
     opener: str
     packages: Mapping[str, str]
     precisions: tuple[str, ...] = ("fp32",)
-    automatic: bool = False
+    automatic: tuple[str, ...] = ()
     gpu: bool = False
+    numbered: bool = False
     untried: str = ""
 
 
@@ -69,29 +74,34 @@ _CPU: Final = {"onnxruntime": "cpu"}  # it runs the conditioner of other backend
 _GPU: Final = {"onnxruntime-gpu": "gpu", **_CUDA}
 _BUILDS: Final = "builds its engine while one waits"
 
-# They are tried in this order, the fastest first.
+# They are tried in this order, the fastest first. Unasked, 16 bits are computed on GPUs only: most
+# CPUs take longer in them than in float32. The int8 of `difftool quantize` is made for CPUs;
+# TensorRT's is another graph with other samples, and is taken by name.
 BACKENDS: Final = (
     BackendEntry(
         name="tensorrt",
         opener="difftool.runtime.backends.tensorrt:open_asked",
         packages={**_TENSORRT, **_CUDA, **_CPU},
         precisions=(*PRECISIONS, TF32),
-        automatic=True,
+        automatic=("fp32", TF32, "fp16", "bf16", "fp8"),
         gpu=True,
+        numbered=True,
     ),
     BackendEntry(
         name="onnxruntime-cuda",
         opener="difftool.runtime.backends.onnxruntime_cuda:open_asked",
         packages=_GPU,
-        precisions=("fp32", TF32),
-        automatic=True,
+        precisions=("fp32", TF32, "fp16", "bf16"),
+        automatic=("fp32", TF32, "fp16", "bf16"),
         gpu=True,
+        numbered=True,
     ),
     BackendEntry(
         name="onnxruntime-tensorrt",
         opener="difftool.runtime.backends.onnxruntime_cuda:open_asked",
         packages=_GPU,
         gpu=True,
+        numbered=True,
         untried=_BUILDS,
     ),
     BackendEntry(
@@ -99,14 +109,15 @@ BACKENDS: Final = (
         opener="difftool.runtime.backends.onnxruntime_cuda:open_asked",
         packages=_GPU,
         gpu=True,
+        numbered=True,
         untried=_BUILDS,
     ),
     BackendEntry(
         name="onnxruntime-cpu",
         opener="difftool.runtime.backends.onnxruntime_cpu:open_asked",
         packages=_CPU,
-        precisions=PRECISIONS,
-        automatic=True,
+        precisions=("fp32", "fp16", "int8", "fp8"),  # it has no products in bfloat16
+        automatic=("fp32", "int8"),
     ),
     BackendEntry(
         name="openvino",

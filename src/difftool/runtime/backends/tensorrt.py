@@ -163,17 +163,18 @@ class TensorRtEngine:
 
 def open_asked(bundle: Bundle, asked: Asked) -> DeviceBackend:
     """Open the backend of the table's row."""
-    return open_tensorrt(bundle, asked.precision, trusted=asked.trusted)
+    return open_tensorrt(bundle, asked.precision, number=asked.device, trusted=asked.trusted)
 
 
 def open_tensorrt(
     bundle: Bundle,
     precision: str = "fp32",
     *,
+    number: int = 0,
     trusted: Collection[str] = (),
     graphs: Graphs = "pairs",
 ) -> DeviceBackend:
-    """Open the engine of a bundle for the first GPU and the TensorRT that is installed.
+    """Open the engine of a bundle for the GPU `number` and the TensorRT that is installed.
 
     `trusted` are the sha256 of engines that were built elsewhere and may run.
 
@@ -186,7 +187,7 @@ def open_tensorrt(
         raise not_installed()
     engines = find_engines(bundle, trusted=trusted)
     try:
-        device = open_device()
+        device = open_device(number)
     except MissingDependencyError as error:
         raise no_gpu(engines, error.message) from error
     variant, engine = _choose(bundle, engines, variants, device, precision)

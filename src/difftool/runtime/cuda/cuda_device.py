@@ -16,6 +16,7 @@ from difftool.runtime.cuda.device import Array, Buffer, Launch
 
 _THREADS: Final = 256  # of a block
 _NO_GPU: Final = "nvidia-smi must list one; on a CPU use `backend=onnxruntime-cpu`"
+_RELEASES: Final = {13: "R580"}  # CUDA -> the first driver for it, from NVIDIA's release notes
 _KERNELS: Final = {  # kernel -> the file in `kernels/` that holds it
     "difftool_noise": "noise",
     "difftool_loop": "loop",
@@ -188,12 +189,33 @@ def has_driver() -> bool:
     return True
 
 
+def too_old_driver() -> str:
+    """Say which driver the installed CUDA packages need; "" if that is here, or there is no GPU.
+
+    A driver runs all of its CUDA's major version, so that only that is compared.
+    """
+    try:
+        from cuda.bindings import driver
+
+        here, needed = driver.cuDriverGetVersion()[1], driver.CUDA_VERSION
+    except Exception:  # no packages or no driver: each has an error of its own
+        return ""
+    if here // 1000 >= needed // 1000:
+        return ""
+    major = needed // 1000
+    release = f", which is {_RELEASES[major]} or newer" if major in _RELEASES else ""
+    return (
+        f"the NVIDIA driver here is for CUDA {here // 1000}.{here % 1000 // 10}, and the installed "
+        f"packages need one for CUDA {major}{release}"
+    )
+
+
 def open_device(number: int = 0) -> CudaDevice:
     """Open a GPU by its number, as CUDA counts them: by default the first.
 
     Raises:
-        MissingDependencyError: cuda-core is not installed, or there is no GPU of that number or no
-            driver for it.
+        MissingDependencyError: cuda-core is not installed, or there is no such GPU or no driver for
+            it, or one that is too old.
     """
     if not has_driver():
         raise MissingDependencyError("there is no NVIDIA GPU here, or no driver for it", _NO_GPU)
@@ -201,6 +223,10 @@ def open_device(number: int = 0) -> CudaDevice:
         from cuda.core import Device
     except ImportError as error:
         raise MissingDependencyError.extra("cuda-core or cuda-bindings", "cuda") from error
+    if too_old := too_old_driver():
+        raise MissingDependencyError(
+            too_old, "install that driver; on a CPU use `backend=onnxruntime-cpu`"
+        )
     try:
         count = len(Device.get_all_devices())
         if 0 <= number < count:
