@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import DTypeLike
 
 from difftool.errors import ResourceError
@@ -137,6 +136,8 @@ class FakeEngine:
         sizes: tuple[int, int] = (1, 64),
         capturable: bool = True,
     ) -> None:
+        import onnxruntime  # here, as the tests of kernels alone run without it
+
         options, on_cpu = onnxruntime.SessionOptions(), ["CPUExecutionProvider"]
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(step, options, providers=on_cpu)
