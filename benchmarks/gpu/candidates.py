@@ -106,9 +106,7 @@ def _with_options(options: Mapping[str, str]) -> Iterator[None]:
         yield
 
 
-def in_precision(
-    bundle: Bundle, precision: str, folder: Path, lowering: str = "plain"
-) -> Bundle:
+def in_precision(bundle: Bundle, precision: str, folder: Path, lowering: str = "plain") -> Bundle:
     """Make the bundle whose step graph is the one that TensorRT gets, once for a graph.
 
     For backends that run step.onnx. TF32 is no matter of the graph. With the "contrib" lowering

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import difftool
 from common.inside import open_device
+
+import difftool
 from difftool.errors import DifftoolError, first_line
 
 BUILT_FOR, MODEL = "sm80", "ddpm-mnist"

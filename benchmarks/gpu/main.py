@@ -66,9 +66,7 @@ def run_stage(
     options.work.mkdir(parents=True, exist_ok=True)
     out, begin = options.out or options.work, time.monotonic()
     models = str(options.models or "")
-    base = Request(
-        "", str(options.work), device, stage.name, models, rounds=options.rounds
-    )
+    base = Request("", str(options.work), device, stage.name, models, rounds=options.rounds)
     events = StageRun(stage, base, launch, begin + 60 * options.minutes, device == "cpu").events()
     kept = [event for event in events if event["event"] not in ("doing", "done")]
     setup = {"minutes": round((time.monotonic() - begin) / 60, 1), "rounds": options.rounds}

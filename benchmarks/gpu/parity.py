@@ -22,8 +22,8 @@ FEW = 4  # samples, of which a whole run does not take too long
 class Reference:
     """PyTorch's results: single steps from states of a perfect run, and a run from one.
 
-    A few samples of a trained model take the whole program, all else its last rows. TF32 must be off
-    while it runs.
+    A few samples of a trained model take the whole program, all else its last rows. TF32 must be
+    off while it runs.
     """
 
     def __init__(self, setting: Setting) -> None:

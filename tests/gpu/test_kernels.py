@@ -58,7 +58,9 @@ def test_normals_are_box_muller_of_the_words_to_4_ulp(device: Any, e: int) -> No
     draw(device, out, *(uploaded(device, array) for array in arrays))
     found = downloaded(device, out)
     for at, drawn in enumerate(DRAWS):
-        words = noise.words(SEED, noise.SAMPLING, drawn, samples[row == at].tolist(), -(-e // 4) * 4)
+        words = noise.words(
+            SEED, noise.SAMPLING, drawn, samples[row == at].tolist(), -(-e // 4) * 4
+        )
         uniform = words.astype(np.float32) * np.float32(2**-32) + np.float32(2**-33)
         radius = np.sqrt(-2 * np.log(uniform[:, 0::2].astype(np.float64)))
         angle = (np.float32(2 * np.pi) * uniform[:, 1::2]).astype(np.float64)
