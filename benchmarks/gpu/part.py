@@ -29,6 +29,8 @@ from gpu.timing import MATMUL, free_bytes, heat, launches, matmul_rate, synchron
 SLOW_SHARE = 0.6  # of what is left, that making one slow candidate ready may take
 LEAST, LEAST_SLOW = 5.0, 30.0  # seconds: with less left nothing more, or slow, is opened
 
+LEAST_DB = 40.0  # of a whole run
+
 Emit = Callable[..., None]
 
 
@@ -140,8 +142,8 @@ class _Group:
         if ours and runner.free:
             psnr = self.reference.psnr(runner)
             found |= {"psnr": _finite(min(psnr, 1e3)), "psnr_ran": True}  # JSON has no infinity
-            if self.setting.case.trained or precision == "fp32":
-                found["psnr_limit"] = limits.psnr
+            if self.setting.case.trained or precision == "fp32":  # else it proves little
+                found["psnr_limit"] = max(limits.psnr, LEAST_DB)
         return found
 
     def _heat(self) -> None:

@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 from common.candidates import COMPILE, PIPELINE
-from common.models import CASES
 from common.report import Figure
 from common.timing import ratios
 
@@ -23,7 +22,6 @@ FASTER_THAN = (
     (COMPILE, (1, 16, 64, 256), 1.0, HALVES),
 )
 TORCH = (GRAPHED, COMPILE, AOT)
-LEAST_DB = 40.0  # of a whole run of a trained model
 HOST_US, OF_MATMUL = 20.0, 0.5
 ULPS = 8.0  # as the tests of the kernel's host build allow
 MODEL = "cifar10"  # that the limits are for
@@ -177,12 +175,12 @@ def _parity(results: Results, names: tuple[str, str]) -> Iterable[Figure]:
         at_most=min((cell.step_limit for cell in compared if cell.step_limit), default=None),
         absent=next((cell.absent for cell in cells if cell.absent), ABSENT),
     )
-    ran = {key: cell for key, cell in results.cells.items() if key[2:] == names and cell.psnr_ran}
-    trained = [cell for key, cell in ran.items() if key[0] in CASES and CASES[key[0]].trained]
-    if ran:
-        dbs = [math.nan if c.psnr is None else c.psnr for c in trained or ran.values()]
-        worst = math.nan if any(map(math.isnan, dbs)) else min(dbs)
-        limit = LEAST_DB if trained else None  # random weights prove little
+    runs = [cell for cell in cells if cell.psnr_ran]
+    held = [cell for cell in runs if cell.psnr_limit is not None]
+    if runs:
+        found = [math.nan if cell.psnr is None else cell.psnr for cell in held or runs]
+        worst = math.nan if any(map(math.isnan, found)) else min(found)
+        limit = max((cell.psnr_limit for cell in held if cell.psnr_limit), default=None)
         yield Figure(f"{title}: whole run", [worst], unit="dB", at_least=limit)
 
 

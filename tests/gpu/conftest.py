@@ -34,10 +34,13 @@ def sessions(kind: str, device: Any) -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def named(kind: str, tiny_bundle: Path, points_bundle: Path) -> Callable[[str], Path | str]:
-    """Give a shipped model; on the fake device a toy of its family, whose runs are short."""
-    toys = {"ddpm-mnist": tiny_bundle, "ncsn-mnist": points_bundle}
-    return lambda name: toys[name] if kind == "fake" else name
+def named(kind: str, request: pytest.FixtureRequest) -> Callable[[str], Path | str]:
+    """Give a shipped model; on the fake device a toy of its family, whose runs are short.
+
+    A toy is exported with PyTorch, which a GPU's machine may lack.
+    """
+    toys = {"ddpm-mnist": "tiny_bundle", "ncsn-mnist": "points_bundle"}
+    return lambda name: request.getfixturevalue(toys[name]) if kind == "fake" else name
 
 
 @pytest.fixture

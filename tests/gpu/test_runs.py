@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import difftool
+from difftool.runtime.comparison import BOUNDS
 from tests.gpu.conftest import Open
 from tests.gpu.opening import EXACT, OFFERED, SHIPPED, held_bytes, reference
 
 ROOT = Path(__file__).resolve().parents[2]
-LEAST_DB = 40.0  # of a whole run, in any precision
 MEMORY = {"fake": 1 << 20, "real": 64 << 20}  # bytes by which what is held may vary
 COUNTS = 200
 Named = Callable[[str], Path | str]
@@ -42,7 +42,7 @@ def test_a_whole_run_ends_where_the_cpu_ends(
     model = opened(name, backend, precision)
     found = model.sample(n=4, seed=5)
     expected = reference(named(name)).sample(n=4, seed=5)
-    assert psnr(found, expected, model.spec) >= LEAST_DB
+    assert psnr(found, expected, model.spec) >= BOUNDS[precision].psnr
     assert np.array_equal(found, model.sample(n=4, seed=5))  # and again, to the bit
 
 
@@ -55,7 +55,7 @@ def test_sizes_that_alternate_do_not_disturb_each_other(
     program = difftool.samplers.ddpm(model.spec, steps=20)
     expected = reference(named("ddpm-mnist")).sample(program, n=20, seed=2)
     runs = [model.sample(program, n=20, seed=2) for _ in range(3)]
-    assert psnr(runs[0], expected, model.spec) >= LEAST_DB
+    assert psnr(runs[0], expected, model.spec) >= BOUNDS[precision].psnr
     alone = model.sample(program, n=16, seed=2)
     for run in runs:
         assert np.array_equal(run, runs[0])
