@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from common.machine import ROOT
+from common.machine import ROOT, version
 
 from difftool.errors import DifftoolError, MissingDependencyError, UsageError, first_line
 from difftool.files import write_atomic
@@ -21,6 +21,9 @@ from gpu.engine import build_engine
 MODELS = ("cifar10", "ddpm-mnist", "ncsn-mnist")
 EXTRAS = ("gpu", "trt-rtx", "compile", "test")  # beside what difftool itself requires
 PLATFORMS = tuple(f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 26, 24, 17, 12, 5))
+# TensorRT for RTX is published as two sources for any Python, and two wheels.
+RTX_SOURCES = ("tensorrt-rtx", "tensorrt-rtx-cu13")
+RTX_WHEELS = ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs")
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
 UNPACK = """\
@@ -61,7 +64,9 @@ def pack(options: Namespace, call: Call | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "difftool-gpu")
         print("gpu: downloading wheels", file=sys.stderr)
-        call([sys.executable, "-m", "pip", "download", *wheels(options, root / "wheels")])
+        pip = [sys.executable, "-m", "pip"]
+        call([*pip, "download", *wheels(options, root / "wheels")])
+        call([*pip, "wheel", "--no-deps", "--wheel-dir", str(root / "wheels"), *rtx(RTX_SOURCES)])
         call(["git", "-C", str(ROOT), "archive", "--output", f"{folder}/source.tar", "HEAD"])
         with tarfile.open(f"{folder}/source.tar") as source:
             source.extractall(root / "source", filter="data")
@@ -87,9 +92,16 @@ def wheels(options: Namespace, folder: Path) -> list[str]:
         *("--dest", str(folder), "--only-binary=:all:"),
         *("--implementation", "cp", "--python-version", options.python),
         *(f"--platform={platform}" for platform in platforms),
-        *requirements(),
+        *(line for line in requirements() if not line.startswith(RTX_SOURCES)),
+        *rtx(RTX_WHEELS),
         *options.package,
     ]
+
+
+def rtx(names: Iterable[str]) -> list[str]:
+    """Pin packages of TensorRT for RTX to the installed version, which builds the engine."""
+    installed = version(RTX_SOURCES[0])
+    return [f"{name}=={installed}" if installed else name for name in names]
 
 
 def requirements(extras: Iterable[str] = EXTRAS) -> list[str]:

@@ -25,7 +25,7 @@ def packed(
             (tmp_path / "README.md").write_text("the source")
             with tarfile.open(command[command.index("--output") + 1], "w") as archive:
                 archive.add(tmp_path / "README.md", "README.md")
-        else:
+        elif "download" in command:
             folder = Path(command[command.index("--dest") + 1])
             folder.mkdir(parents=True)
             (folder / "a.whl").write_bytes(b"no wheel" * 1000)
