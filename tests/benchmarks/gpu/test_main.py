@@ -8,6 +8,7 @@ from typing import Any
 
 import onnxruntime
 import pytest
+import torch
 from common import models
 from common.candidates import COMPILE, EAGER, PIPELINE
 from common.models import Case, Setting
@@ -25,36 +26,36 @@ from tests.runtime.test_backends_gpu import CPU_SESSION, CudaSession
 GRAPHS = "onnxruntime-cuda, graphs"
 
 
-@pytest.fixture
-def tiny(prepared: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model of the dry run, exported before."""
-
-    def prepare(case: Case, work: Path, *, torchscript: bool) -> Setting:
-        return replace(prepared, case=case, folder=work)
-
-    monkeypatch.setattr(models, "prepare", prepare)
-
-
-@pytest.fixture
-def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONNX Runtime for GPUs, on a fake one."""
+def on_a_fake_gpu(patch: pytest.MonkeyPatch) -> None:
+    """Have ONNX Runtime for GPUs, on a fake one."""
 
     def session(graph: bytes, settings: Any, *, providers: list[Any]) -> Any:
         if providers == ["CPUExecutionProvider"]:
             return CPU_SESSION(graph, settings, providers=providers)
         return CudaSession(graph, [providers[0][0]])
 
-    monkeypatch.setattr(onnxruntime_cuda, "open_device", FakeDevice)
-    monkeypatch.setattr(parity, "open_device", FakeDevice)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    patch.setattr(onnxruntime_cuda, "open_device", lambda *_: FakeDevice())
+    patch.setattr(parity, "open_device", lambda *_: FakeDevice())
+    patch.setattr(onnxruntime, "InferenceSession", session)
+    patch.setattr(onnxruntime, "preload_dlls", lambda: None)
     providers = ["CUDAExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    patch.setattr(onnxruntime, "get_available_providers", lambda: providers)
 
 
 @pytest.fixture(scope="module")
-def dry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("dry")
+def dry(prepared: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a dry run of every stage, on the tiny model, which was exported before."""
+
+    def prepare(case: Case, work: Path, *, torchscript: bool) -> Setting:
+        return replace(prepared, case=case, folder=work)
+
+    folder, precision = tmp_path_factory.mktemp("dry"), torch.get_float32_matmul_precision()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "prepare", prepare)
+        on_a_fake_gpu(patch)
+        assert main.main("", ["run", "--dry-run", "--rounds", "2", "--out", str(folder)]) == 0
+    torch.set_float32_matmul_precision(precision)
+    return folder
 
 
 Cells = dict[tuple[str, str], dict[str, Any]]
@@ -70,12 +71,9 @@ def cells_of(path: Path) -> Cells:
     return cells
 
 
-@pytest.mark.usefixtures("tiny", "fake_gpu", "torch_as_it_was")
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_dry_run_goes_through_every_stage(stage: str, dry: Path) -> None:
-    assert main.main("", ["run", stage, "--dry-run", "--rounds", "2", "--out", str(dry)]) == 0
-    path = dry / f"gpu-{stage}.json"
-    cells = cells_of(path)
+    cells = cells_of(dry / f"gpu-{stage}.json")
     named = {(kind.name, precision) for kind, precision in STAGES[stage].candidates}
     assert cells.keys() == named
     for cell in cells.values():
@@ -85,7 +83,6 @@ def test_a_dry_run_goes_through_every_stage(stage: str, dry: Path) -> None:
 
 
 def test_the_stages_of_a_dry_run_say_what_they_found(dry: Path) -> None:
-    """After the test above, whose files these are."""
     tests = json.loads((dry / "gpu-tests.json").read_text())["events"]
     assert [test["outcome"] for test in tests] == ["passed"]
     (loaded,) = json.loads((dry / "gpu-engine.json").read_text())["events"]
