@@ -1,11 +1,12 @@
-"""Measure a sampling step on a GPU, here and in all else that runs the same network there.
+"""Measure a GPU in stages of minutes, which merge into one page; a network is not needed there.
 
-First every backend must land where PyTorch lands in float32; then all take turns. A library that is
-missing, and what there was no time for, is a row that says so. Exits 4 if there is no GPU.
+A stage uses what is installed, and what is missing is a row that says so. `run` exits with 4 if
+there is no GPU.
 
-    python benchmarks/gpu.py --out benchmarks/results
-    python benchmarks/gpu.py --only cifar10 --batch 1 --minutes 4
-    python benchmarks/gpu.py --dry-run      # the same on the CPU: a tiny model, and no real times
+    python benchmarks/gpu.py pack --out pack --piece 45M      # wheels, models, source, unpack.sh
+    python benchmarks/gpu.py run peers --out runs/gpu         # a stage, several, or all of them
+    python benchmarks/gpu.py merge --work runs/gpu --out benchmarks/results
+    python benchmarks/gpu.py run --dry-run --out runs/dry     # on the CPU, and no real times
 """
 
 import sys

@@ -30,7 +30,7 @@ class Runner:
     - `begin`: goes to the first row
     - `enter`: called before this one is used after another one, since torch's TF32 is global
     - `least`, `most`: steps of a round; `most` are the rows of the program
-    - `burst`: how many steps can be enqueued before the GPU's queue is full; 0 if `steps` waits
+    - `burst`: steps of one launch, of which the host's time is taken; 0 if `steps` waits
     - `graphs`: "pairs" or "loop" if this runtime launches a graph of two rows, or of all
     - `free`: whether a whole run can be compared, since its noise is this runtime's
     """

@@ -1,12 +1,14 @@
 """The candidates on a GPU: this runtime's backends, and the peers."""
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -20,14 +22,13 @@ import difftool
 from difftool import Bundle
 from difftool.bundle import STEP, read_bundle, step_name
 from difftool.runtime import Draws, start_noise
-from gpu.timing import BURST
 
 if TYPE_CHECKING:
     from common.models import Setting
 
+GRAPHED, AOT = "torch CUDA graphs", "AOTInductor, CUDA graphs"
 HALVES = ("fp16", "bf16")
 ALL = ("fp32", "tf32", *HALVES)
-IN_TORCH = ("fp32", "tf32", "fp16")
 UNTOUCHED = ("fp32", *HALVES)  # engines are built without TF32
 
 Open = Callable[["Setting", str], Runner]  # for a precision
@@ -65,38 +66,71 @@ def tensorrt(setting: "Setting", precision: str, *, graphs: inside.Graphs) -> Ru
 
 
 def onnxruntime(
-    setting: "Setting", precision: str, *, name: str = "onnxruntime-cuda", graphs: bool = True
+    setting: "Setting",
+    precision: str,
+    *,
+    name: str = "onnxruntime-cuda",
+    graphs: bool = True,
+    lowering: str = "plain",
+    options: Mapping[str, str] | None = None,
 ) -> Runner:
-    """Open the step graph in ONNX Runtime; in 16 bits, that of the graph for engines."""
-    bundle = in_precision(setting.bundle, precision, setting.folder)
-    backend = inside.open_onnxruntime(bundle, name, precision, graphs=graphs)
-    with deadline(setting.compile_seconds):
-        return on_device(backend, setting, burst=BURST if graphs else 2)
+    """Open the step graph in ONNX Runtime; in 16 bits, that of the graph for engines.
 
-
-def in_precision(bundle: Bundle, precision: str, folder: Path) -> Bundle:
-    """Make a bundle that has the step graph that TensorRT gets, once for a graph.
-
-    TF32 is no matter of the graph.
+    `options` are of the CUDA provider, instead of what the runtime chooses.
     """
-    if precision not in HALVES:
+    bundle = in_precision(setting.bundle, precision, setting.folder, lowering)
+    with deadline(setting.compile_seconds), _with_options(options or {}):
+        backend = inside.open_onnxruntime(bundle, name, precision, graphs=graphs)
+        return on_device(backend, setting)
+
+
+@contextlib.contextmanager
+def _with_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Change options of the GPU's provider in the sessions that are opened meanwhile.
+
+    The runtime offers none of them, so this is done where it calls the library.
+    """
+    if not options:
+        yield
+        return
+    import onnxruntime as library
+
+    real = library.InferenceSession
+
+    def session(graph: bytes, settings: object, *, providers: list) -> object:
+        changed = [p if isinstance(p, str) else (p[0], {**p[1], **options}) for p in providers]
+        return real(graph, settings, providers=changed)
+
+    with patch.object(library, "InferenceSession", session):
+        yield
+
+
+def in_precision(bundle: Bundle, precision: str, folder: Path, lowering: str = "plain") -> Bundle:
+    """Make the bundle whose step graph is the one that TensorRT gets, once for a graph.
+
+    TF32 is no matter of the graph. With the "contrib" lowering
+    its norms and attention are ONNX Runtime's own operators.
+    """
+    if precision not in HALVES and lowering == "plain":
         return bundle
     import onnx
     from common import inside_torch
 
-    twin = folder / f"{bundle.manifest.files[STEP].sha256[:12]}-{precision}"
+    from gpu.contrib import with_contrib
+
+    lower = {"plain": inside_torch.in_half, "contrib": with_contrib}[lowering]
+    twin = folder / f"{bundle.manifest.files[STEP].sha256[:12]}-{precision}-{lowering}"
     if not twin.is_dir():
         making = folder / f"{twin.name}.{os.getpid()}"
         shutil.copytree(bundle.path, making)
-        graph = inside_torch.in_half(onnx.load(bundle.file(STEP)), precision)
-        inside_torch.with_files(
-            read_bundle(making), {step_name(precision): graph.SerializeToString()}
-        )
+        graph = lower(onnx.load(bundle.file(STEP)), precision)
+        name = step_name(precision if precision in HALVES else "fp32")
+        inside_torch.with_files(read_bundle(making), {name: graph.SerializeToString()})
         making.rename(twin)
     return read_bundle(twin)
 
 
-def on_device(backend: inside.DeviceBackend, setting: "Setting", burst: int = BURST) -> Runner:
+def on_device(backend: inside.DeviceBackend, setting: "Setting") -> Runner:
     """Do what `Model.sample` does with a backend on a GPU: all on the device, noise included."""
     program, size = setting.program, setting.size
     batch = backend.batch(program, size)
@@ -109,7 +143,6 @@ def on_device(backend: inside.DeviceBackend, setting: "Setting", burst: int = BU
         lambda: batch.start(x),
         wait=backend.device.synchronize,
         most=len(program),
-        burst=burst,
         graphs=lambda: batch.graphs,
         free=True,
     )
@@ -131,14 +164,15 @@ def _in_torch(name: str, *, needs_gpu: bool = False) -> Open:
 KINDS = (
     Kind("tensorrt, graphs", UNTOUCHED, partial(tensorrt, graphs="pairs"), ours=True),
     Kind("onnxruntime-cuda, graphs", ALL, onnxruntime, ours=True),
-    Kind(PIPELINE, IN_TORCH, _in_torch("diffusers_pipeline")),
-    Kind(EAGER, IN_TORCH, _in_torch("eager")),
-    Kind("torch CUDA graphs", IN_TORCH, _in_torch("captured", needs_gpu=True)),
+    Kind(GRAPHED, ALL, _in_torch("captured", needs_gpu=True)),
+    Kind(EAGER, ALL, _in_torch("eager")),
+    Kind(PIPELINE, ("fp32", "tf32", "fp16"), _in_torch("diffusers_pipeline")),
     Kind("tensorrt, no graphs", UNTOUCHED, partial(tensorrt, graphs="off"), ours=True),
     Kind("onnxruntime-cuda, no graphs", ALL, partial(onnxruntime, graphs=False), ours=True),
     Kind("torchscript", ("fp32",), _in_torch("torchscript"), ours=True),
     Kind("tensorrt, one launch", UNTOUCHED, partial(tensorrt, graphs="loop"), ours=True),
-    Kind(COMPILE, IN_TORCH, _in_torch("compiled", needs_gpu=True), slow=True),
+    Kind(COMPILE, ALL, _in_torch("compiled", needs_gpu=True), slow=True),
+    Kind(AOT, ALL, _in_torch("aot_inductor", needs_gpu=True), slow=True),
     *(
         Kind(name, ("fp32",), partial(onnxruntime, name=name), ours=True, slow=True)
         for name in ("onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx")
@@ -147,15 +181,43 @@ KINDS = (
 OURS = frozenset(kind.name for kind in KINDS if kind.ours)
 
 
+# ONNX Runtime's options of its CUDA provider, by our words for them in a table.
+_OPTIONS = {
+    "tf32": "use_tf32",
+    "nhwc": "prefer_nhwc",
+    "bias": "fuse_conv_bias",
+    "search": "cudnn_conv_algo_search",
+}
+
+
+def _swept(lowering: str, precision: str, **values: str) -> tuple[Kind, str]:
+    name = ", ".join([lowering, *(f"{word}={value}" for word, value in values.items())])
+    options = {_OPTIONS[word]: value for word, value in values.items()}
+    opened = partial(onnxruntime, lowering=lowering, options=options)
+    return Kind(f"onnxruntime-cuda, {name}", (precision,), opened, ours=True), precision
+
+
+# What is likeliest to be best comes first; without TF32 no type gets tensor cores, so that is last.
+SWEEP = [
+    *(
+        _swept(lowering, precision, tf32="1", nhwc=nhwc, bias="1", search="HEURISTIC")
+        for lowering, precision, nhwc in (
+            ("contrib", "fp16", "1"),
+            ("contrib", "fp16", "0"),
+            ("plain", "bf16", "1"),
+            ("plain", "bf16", "0"),
+            ("contrib", "bf16", "1"),
+        )
+    ),
+    *(
+        _swept("plain", "fp16", tf32=tf32, nhwc=nhwc, bias=bias, search=search)
+        for tf32, search, nhwc, bias in product(
+            "10", ("HEURISTIC", "EXHAUSTIVE", "DEFAULT"), "10", "10"
+        )
+    ),
+]
+
+
 def all_candidates() -> list[tuple[Kind, str]]:
-    """List every candidate in every precision."""
-    return [(kind, precision) for kind in KINDS for precision in kind.precisions]
-
-
-def stages() -> list[list[tuple[Kind, str]]]:
-    """List all candidates in the order in which they are opened: what decides comes first."""
-    found: list[list[tuple[Kind, str]]] = [[], [], []]
-    for kind, precision in sorted(all_candidates(), key=lambda candidate: candidate[0].slow):
-        first = ("fp16",) if kind.slow else ("fp32", "fp16")
-        found[int(kind.slow) if precision in first else 2].append((kind, precision))
-    return found
+    """List every candidate in every precision, those of the sweep last."""
+    return [*((kind, precision) for kind in KINDS for precision in kind.precisions), *SWEEP]

@@ -6,10 +6,11 @@ how torch is fastest.
 """
 
 import copy
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from common.timing import deadline
 from torch import Tensor, nn
 
 from difftool.runtime import Draws, open_backend, start_noise
-from gpu.timing import BURST, synchronize
+from gpu.timing import synchronize
 
 _TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 State = tuple[Tensor, ...]  # x, history, row
@@ -75,7 +76,7 @@ def compiled(setting: Setting, precision: str, compiler: Callable = jit_compiled
         return run
 
     with deadline(setting.compile_seconds):
-        runner = _runner(setting, precision, marked, _copied, burst=BURST)
+        runner = _runner(setting, precision, marked, _copied)
         runner.start(2)
         runner.wait()
     return runner
@@ -101,10 +102,53 @@ def cuda_graph(work: Callable[[], Any]) -> tuple[Any, Any]:
     return graph, out
 
 
-def captured(setting: Setting, precision: str, capture: Capture = cuda_graph) -> Runner:
+def captured(
+    setting: Setting,
+    precision: str,
+    capture: Capture = cuda_graph,
+    lower: Callable[["_Built"], "_Built"] = lambda built: built,
+) -> Runner:
     """Open the step module, its noise and the change of state as one CUDA graph, replayed."""
-    make, loop = partial(_captured_step, capture=capture), partial(_captured_loop, capture=capture)
-    return _runner(setting, precision, make, loop, burst=BURST)
+    lowered: list[_Built] = []
+
+    def make(built: "_Built") -> Step:
+        lowered.append(lower(built))
+        return _captured_step(lowered[0], capture)
+
+    def loop(built: "_Built", step: Step) -> Callable[[int], None]:
+        return _captured_loop(lowered[0], step, capture)
+
+    return _runner(setting, precision, make, loop)
+
+
+def package(module: StepModule, inputs: State, folder: Path) -> Step:
+    """Compile the module with AOTInductor as a package, and load that as any process can."""
+    exported = torch.export.export(module, inputs)
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        path = torch._inductor.aoti_compile_and_package(
+            exported,
+            package_path=f"{made}/step.pt2",
+            inductor_configs={"max_autotune": True},
+        )
+        # Its own threads and locks would be in the way of a capture.
+        loaded: Step = torch._inductor.aoti_load_package(path, run_single_threaded=True)
+    return loaded
+
+
+def aot_inductor(
+    setting: Setting,
+    precision: str,
+    compiler: Callable[[StepModule, State, Path], Step] = package,
+    capture: Capture = cuda_graph,
+) -> Runner:
+    """Open AOTInductor's package of the step module, its noise and state as one CUDA graph."""
+
+    def lower(built: "_Built") -> "_Built":
+        with torch.no_grad():
+            return replace(built, module=compiler(built.module, built.inputs(), setting.folder))
+
+    with deadline(setting.compile_seconds):
+        return captured(setting, precision, capture, lower)
 
 
 class InHalf(nn.Module):
@@ -129,7 +173,7 @@ class InHalf(nn.Module):
 class _Built:
     """A step module on the device, with what it runs on: the state, and what stays the same."""
 
-    module: StepModule
+    module: Step
     first: State
     state: list[Tensor]
     noise: Tensor
@@ -149,7 +193,7 @@ Make = Callable[[_Built], Step]
 Loop = Callable[[_Built, Step], Callable[[int], None]]  # takes so many steps
 
 
-def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: int = 2) -> Runner:
+def _runner(setting: Setting, precision: str, make: Make, loop: Loop) -> Runner:
     """Build the module, what takes a step, and what takes many of them."""
     program, spec, device = setting.program, setting.spec, setting.device
     set_tf32(precision == "tf32")
@@ -182,7 +226,6 @@ def _runner(setting: Setting, precision: str, make: Make, loop: Loop, *, burst: 
         built.reset,
         **_around(setting, precision),
         most=len(program),
-        burst=burst,
     )
 
 

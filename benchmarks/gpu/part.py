@@ -21,11 +21,15 @@ from common.candidates import Runner
 from common.timing import Clock
 
 from difftool.errors import DifftoolError, first_line
-from gpu.candidates import HALVES, Kind, in_precision, stages
+from gpu.candidates import HALVES, Kind, in_precision
+from gpu.engine import load_engine
+from gpu.stages import STAGES, Stage
 from gpu.timing import MATMUL, free_bytes, heat, launches, matmul_rate, synchronize
 
 SLOW_SHARE = 0.6  # of what is left, that making one slow candidate ready may take
 LEAST, LEAST_SLOW = 5.0, 30.0  # seconds: with less left nothing more, or slow, is opened
+
+LEAST_DB = 40.0  # of a whole run
 
 Emit = Callable[..., None]
 
@@ -34,14 +38,18 @@ Emit = Callable[..., None]
 class Request:
     """The work of a part.
 
-    - `job`: "prepare" exports a model, "machine" measures the GPU itself and its kernels, "speed"
-      opens all candidates at each batch, checks them and times them
+    - `job`: "prepare" exports a model, "machine" measures the GPU itself and its kernels, "stage"
+      opens the candidates of a stage at each batch, checks them and times them, "engine" loads one
+      that was built for another GPU
+    - `models`: a folder of models that were exported before, or empty
     - `done`: batches, and `skipped`: (batch, candidate, precision) that an earlier try dealt with
     """
 
     job: str
     work: str
     device: str = "cuda"
+    stage: str = ""
+    models: str = ""
     model: str = ""
     batches: Sequence[int] = ()
     seconds: float = 60.0
@@ -75,17 +83,21 @@ class _Group:
         self._doing("reference", "", "computing in torch")
         self.reference = Reference(self.setting)
 
-    def measure(self, *, count_launches: bool) -> None:
-        """Open, check and time the candidates in stages, so that the first surely have times."""
-        for stage in stages():
-            opened = [self._open(kind, precision) for kind, precision in stage]
-            if not any(opened):
+    def measure(self, stage: Stage, *, count_launches: bool) -> None:
+        """Open, check and time the candidates by turns, so that the first surely have times."""
+        for turn in stage.turns:
+            opened = [self._open(kind, precision) for kind, precision in turn]
+            if not stage.timed:
+                self.runners.clear()
+            if not any(opened) or not stage.timed:
                 continue
             if self.runners.keys() == {key for key in opened if key} or self._left() > LEAST:
                 self._heat()
             else:
                 for key in filter(None, opened):
                     self._cell(key, absent="no time left")
+            if not stage.keep:
+                self.runners.clear()
         if count_launches:
             self._launches()
         self._doing("", "", "")
@@ -130,8 +142,8 @@ class _Group:
         if ours and runner.free:
             psnr = self.reference.psnr(runner)
             found |= {"psnr": _finite(min(psnr, 1e3)), "psnr_ran": True}  # JSON has no infinity
-            if self.setting.case.trained or precision == "fp32":
-                found["psnr_limit"] = limits.psnr
+            if self.setting.case.trained or precision == "fp32":  # else it proves little
+                found["psnr_limit"] = max(limits.psnr, LEAST_DB)
         return found
 
     def _heat(self) -> None:
@@ -183,10 +195,10 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
     if request.job == "machine":
         _machine(request, emit, clock)
         return
-    from common.models import CASES, TINY, prepare
-
-    case = {**CASES, TINY.name: TINY}[request.model]
-    prepared = prepare(case, Path(request.work), torchscript=True)
+    if request.job == "engine":
+        emit("engine", **load_engine(Path(request.models or request.work)))
+        return
+    prepared = _prepared(request)
     if request.job == "prepare":
         flops = _flops(prepared.checkpoint.network, prepared.spec.shape)
         emit("model", flops=flops, program=prepared.program.name)
@@ -199,10 +211,26 @@ def run_part(request: Request, emit: Emit, clock: Clock = time.perf_counter) -> 
         until = clock() + (end - clock()) / (len(waiting) - index)
         setting = replace(prepared, size=size, device=request.device)
         group = _Group(setting, request, emit, clock, until)
-        group.measure(count_launches=index == len(waiting) - 1)
+        group.measure(STAGES[request.stage], count_launches=index == len(waiting) - 1)
         emit("done", batch=size)
         del group
         gc.collect()
+
+
+def _prepared(request: Request) -> Any:
+    """Open the model that `pack` exported, or export it."""
+    from common.models import CASES, TINY, Setting, prepare
+
+    from difftool.bundle import read_bundle
+    from difftool.train import load_checkpoint
+
+    case, work = {**CASES, TINY.name: TINY}[request.model], Path(request.work)
+    packed = Path(request.models) / request.model
+    if not request.models or not packed.is_dir():
+        return prepare(case, work, torchscript=True)
+    checkpoint, bundle = load_checkpoint(packed / "checkpoint"), read_bundle(packed / "bundle")
+    (work / request.model).mkdir(parents=True, exist_ok=True)
+    return Setting(case, checkpoint, bundle, work / request.model)
 
 
 def _machine(request: Request, emit: Emit, clock: Clock) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -11,13 +11,22 @@ from common.candidates import COMPILE, PIPELINE
 from common.report import Figure
 from common.timing import ratios
 
-from gpu.candidates import HALVES, OURS, all_candidates
+from difftool.errors import UsageError
+from gpu.candidates import ALL, AOT, GRAPHED, HALVES, OURS, SWEEP, all_candidates
+from gpu.stages import STAGES
 
-FASTER_THAN = {PIPELINE: 5.0, COMPILE: 1.5}
+# A peer, at which batches, how many times as long its step takes at least, and in what precisions.
+FASTER_THAN = (
+    (PIPELINE, (1,), 5.0, ALL),
+    (GRAPHED, (1,), 1.5, HALVES),
+    (COMPILE, (1, 16, 64, 256), 1.0, HALVES),
+)
+TORCH = (GRAPHED, COMPILE, AOT)
 HOST_US, OF_MATMUL = 20.0, 0.5
 ULPS = 8.0  # as the tests of the kernel's host build allow
 MODEL = "cifar10"  # that the limits are for
 ABSENT = "not measured"
+NAME = "gpu"
 KEY = ("model", "batch", "candidate", "precision")
 
 Key = tuple[str, int, str, str]
@@ -59,28 +68,29 @@ class Results:
     matmul: float | None = None  # FLOP/s of a bf16 product
     ulps: float | None = None
     no_ulps: str = ""
+    tests: list[dict[str, Any]] = field(default_factory=list)  # of tests/gpu on the card
+    engines: list[dict[str, Any]] = field(default_factory=list)  # built for another card
 
-    def take(self, model: str, event: Mapping[str, Any]) -> None:
-        """Take in one line of the journal of a part on this model."""
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take in one line of a journal."""
         values = dict(event)
-        match values.pop("event"):
+        kind, model = values.pop("event"), values.pop("model", "")
+        match kind:
             case "cell":
                 key = (model, *(values.pop(name) for name in KEY[1:]))
-                known = {**vars(self.cells.get(key, Cell())), "absent": ""}  # of an earlier try
-                self.cells[key] = Cell(**{**known, **values})
+                known = self.cells.get(key, Cell())
+                if known.ms and values.get("absent"):
+                    return  # an earlier stage had the time that this one lacked
+                self.cells[key] = Cell(**{**vars(known), "absent": "", **values})
             case "model":
                 self.flops[model], self.programs[model] = values["flops"], values["program"]
             case "machine":
                 self.matmul, self.ulps = values["matmul"], values.get("ulps")
                 self.no_ulps = values.get("no_ulps", "")
-
-    def fill(self, groups: Iterable[tuple[str, int]], reason: str) -> None:
-        """Say why, in every cell of these models and batches that nothing is known of."""
-        for group in groups:
-            for kind, precision in all_candidates():
-                cell = self.cells.setdefault((*group, kind.name, precision), Cell())
-                if not cell.ms and not cell.absent:
-                    cell.absent = reason
+            case "test":
+                self.tests.append(values)
+            case "engine":
+                self.engines.append(values)
 
     def fraction(self, key: Key | None) -> float | None:
         """Give the part of the measured bf16 product's rate that the network reaches in a step."""
@@ -90,7 +100,9 @@ class Results:
         return key[1] * flops / (median(self.cells[key].ms) * 1e-3) / self.matmul
 
     def record(self, machine: Mapping[str, Any], setup: Mapping[str, Any]) -> dict[str, Any]:
-        """Give what the JSON holds."""
+        """Give what the JSON holds of a run; the candidates of a group have a fixed order."""
+        order = {(kind.name, p): index for index, (kind, p) in enumerate(all_candidates())}
+        found = sorted(self.cells.items(), key=lambda item: (*item[0][:2], order[item[0][2:]]))
         cells = [
             {
                 **dict(zip(KEY, key, strict=True)),
@@ -99,20 +111,42 @@ class Results:
                 "images_per_second": key[1] / median(cell.ms) if cell.ms else None,
                 "of_bf16": self.fraction(key),
             }
-            for key, cell in self.cells.items()
+            for key, cell in found
         ]
         whole = {
-            "benchmark": "gpu",
             "machine": dict(machine),
             "setup": dict(setup),
             "bf16_flops": self.matmul,
             "network_flops": self.flops,
             "programs": self.programs,
             "figures": [figure.record() for figure in figures(self)],
+            "tests": self.tests,
+            "engines": self.engines,
             "cells": cells,
         }
         # JSON has no infinity and no NaN, which a figure that fails may hold.
         return json.loads(json.dumps(whole), parse_constant=str)
+
+
+def merged(stages: Mapping[str, Mapping[str, Any]], name: str | None = None) -> dict[str, Any]:
+    """Make one run of what the stages found, by their names; a stage that lacks is said to lack.
+
+    UsageError if they were measured on several machines.
+    """
+    machines = [stage["machine"] for stage in stages.values()]
+    if len({machine["gpu"] for machine in machines}) > 1:
+        raise UsageError("these stages ran on several GPUs", "merge the stages of one at a time")
+    results = Results()
+    setup = {}
+    for stage in STAGES.values():
+        if stage.name in stages:
+            minutes = stages[stage.name]["setup"]["minutes"]
+            setup[stage.name] = f"{minutes:g} minutes"
+            for event in stages[stage.name]["events"]:
+                results.take(event)
+        else:
+            setup[stage.name] = "not run"
+    return {"name": name or machines[0]["gpu"], **results.record(machines[0], setup)}
 
 
 def figures(results: Results) -> list[Figure]:
@@ -120,9 +154,13 @@ def figures(results: Results) -> list[Figure]:
     ulps = [value for value in [results.ulps] if value is not None]
     absent = results.no_ulps or ABSENT
     noise = Figure("noise kernel against numpy", ulps, unit="ulp", at_most=ULPS, absent=absent)
-    ours = [(kind.name, precision) for kind, precision in all_candidates() if kind.ours]
+    ran = [test["outcome"] for test in results.tests if test.get("outcome") in ("passed", "failed")]
+    failed = [float(ran.count("failed"))] if ran else []
+    tests = Figure("tests/gpu on the card: failures", failed, at_most=0, absent=ABSENT)
+    swept = [kind for kind, _ in SWEEP]
+    ours = [(kind.name, p) for kind, p in all_candidates() if kind.ours and kind not in swept]
     parity = [figure for names in ours for figure in _parity(results, names)]
-    return [noise, *parity, *_speed(results)]
+    return [tests, noise, *parity, *_speed(results)]
 
 
 def _parity(results: Results, names: tuple[str, str]) -> Iterable[Figure]:
@@ -140,7 +178,8 @@ def _parity(results: Results, names: tuple[str, str]) -> Iterable[Figure]:
     runs = [cell for cell in cells if cell.psnr_ran]
     held = [cell for cell in runs if cell.psnr_limit is not None]
     if runs:
-        worst = min(math.nan if cell.psnr is None else cell.psnr for cell in held or runs)
+        found = [math.nan if cell.psnr is None else cell.psnr for cell in held or runs]
+        worst = math.nan if any(map(math.isnan, found)) else min(found)
         limit = max((cell.psnr_limit for cell in held if cell.psnr_limit), default=None)
         yield Figure(f"{title}: whole run", [worst], unit="dB", at_least=limit)
 
@@ -155,14 +194,24 @@ def _speed(results: Results) -> Iterable[Figure]:
     def name(key: Key | None, otherwise: str) -> str:
         return otherwise if key is None else f"{key[2]} {key[3]}"
 
-    cells, title = results.cells, f"{MODEL}, batch 1"
-    best = fastest(1, lambda who, _: who in OURS)
-    ours = name(best, "difftool's best")
-    for peer, limit in FASTER_THAN.items():
-        rival = fastest(1, lambda who, _, peer=peer: who == peer)
+    def against(size: int, peers: Iterable[str], precisions: Iterable[str], what: str) -> Figure:
+        """Compare the fastest of ours with the fastest of these peers, in these precisions."""
+        best = fastest(size, lambda who, precision: who in OURS and precision in precisions)
+        rival = fastest(size, lambda who, precision: who in peers and precision in precisions)
         times = _ratio(cells[rival].ms, cells[best].ms) if best and rival else []
-        title_of = f"{title}: {name(rival, peer)} / {ours}"
-        yield Figure(title_of, times, at_least=limit, absent=ABSENT)
+        title = f"{MODEL}, batch {size}: {name(rival, what)} / {name(best, 'difftool')}"
+        return Figure(title, times, absent=ABSENT)
+
+    cells = results.cells
+    for peer, sizes, limit, precisions in FASTER_THAN:
+        for size in sizes:
+            yield replace(against(size, [peer], precisions, peer), at_least=limit)
+    # The peers round to TF32 by default and we do not, so both are shown, each against its like.
+    for precision in ("fp32", "tf32"):
+        for size in (1, 256):
+            yield against(size, TORCH, [precision], f"torch's fastest {precision}")
+    best = fastest(1, lambda who, _: who in OURS)
+    ours, title = name(best, "difftool's best"), f"{MODEL}, batch 1"
     host, title = cells[best].host_us if best else [], f"{title}: host time of a step, {ours}"
     yield Figure(title, host, unit="µs", at_most=HOST_US, absent=ABSENT)
     best = fastest(256, lambda who, precision: who in OURS and precision in HALVES)

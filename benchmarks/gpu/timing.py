@@ -13,7 +13,6 @@ from common.candidates import Runner
 from common.timing import Clock, take_turns
 
 MOST_STEPS = 200  # of a round
-BURST = 20  # steps that the host's time is taken of, if launches are few
 MATMUL = 8192  # of the square matrices whose product is the measure
 
 
@@ -56,7 +55,10 @@ def heat(
 
 
 def _round(runner: Runner, count: int, clock: Clock) -> tuple[float, float | None]:
-    """Measure seconds of a step, and of the host's part in one, for which it takes a few more."""
+    """Measure seconds of a step, and of the host's part in one launch on an empty queue.
+
+    More launches than that would measure how the host waits for a place in the queue.
+    """
 
     def seconds(count: int, *, done: bool) -> float:
         runner.start()

@@ -19,15 +19,16 @@ def runner(log: list[str], name: str, **changes: Any) -> Runner:
 
 
 def test_a_heat_times_steps_until_they_are_done_and_the_host_until_they_are_enqueued() -> None:
+    """The host's on an empty queue: after a wait, and of one launch."""
     log: list[str] = []
-    runners = {"a": runner(log, "a", burst=10), "b": runner(log, "b", burst=0, most=6)}
+    runners = {"a": runner(log, "a", burst=2), "b": runner(log, "b", burst=0, most=6)}
     timed = heat(runners, rounds=2, seconds=0.004, clock=fake_clock())
     # Every look at the clock takes a ms, so 2 steps do, and 8 steps would fill a round.
     assert timed["a"]["ms"] == pytest.approx([1 / 8] * 2)
-    assert timed["a"]["host_us"] == pytest.approx([100.0] * 2)
+    assert timed["a"]["host_us"] == pytest.approx([500.0] * 2)
     assert timed["b"]["ms"] == pytest.approx([1 / 6] * 2)
     assert timed["b"]["host_us"] == []
-    round_a = ["a begin", "a wait", "a 8", "a wait", "a begin", "a wait", "a 10", "a wait"]
+    round_a = ["a begin", "a wait", "a 8", "a wait", "a begin", "a wait", "a 2", "a wait"]
     round_b = ["b begin", "b wait", "b 6", "b wait"]
     assert log[-24:] == [*round_a, *round_b, *round_b, *round_a]
 

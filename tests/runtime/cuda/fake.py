@@ -12,7 +12,6 @@ from typing import Any
 from weakref import WeakSet
 
 import numpy as np
-import onnxruntime
 from numpy.typing import DTypeLike
 
 from difftool.errors import ArtefactError, ResourceError
@@ -175,6 +174,8 @@ class FakeEngine:
         fails: str = "",
     ) -> None:
         """Open a step graph; `fails` says when its runs do: "captured", or "always"."""
+        import onnxruntime  # here, as the tests of kernels alone run without it
+
         options, on_cpu = onnxruntime.SessionOptions(), ["CPUExecutionProvider"]
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(step, options, providers=on_cpu)
