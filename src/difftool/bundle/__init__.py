@@ -224,10 +224,11 @@ class Bundle:
         """Judge and return a precision's step graph, as `graph` does."""
         name = step_name(precision)
         if name not in self.manifest.files:
-            hint = f"make it: difftool quantize {self.path}"
+            halves = f"compile {self.path} --onnx --precision {precision}"
+            line = {"int8": f"quantize {self.path}", "fp16": halves, "bf16": halves}.get(precision)
             raise ArtefactError(
                 f"{self.path} has no {name}",
-                hint if precision == "int8" else "choose `precision=fp32`, or int8",
+                f"make it: difftool {line}" if line else "choose `precision=fp32`, or int8",
                 code=_MISSING,
             )
         return self.graph(name)

@@ -14,7 +14,7 @@ from difftool.bundle import STEP, Bundle, EngineKey, step_name
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.runtime.engine_cache import EngineCache
 
-RECIPE: Final = 1  # raised when `compile.precision` or `compile.quantization` makes other graphs
+RECIPE: Final = 2  # raised when `compile.precision` or `compile.quantization` makes other graphs
 
 
 @dataclass(frozen=True)

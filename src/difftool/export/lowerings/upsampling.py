@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from difftool.compile.lowerings.nodes import NewNodes, numbers
 from difftool.compile.lowerings.parity import parity_kernels
