@@ -5,7 +5,7 @@ without a second export, and every target that reads ONNX gets the same casts.
 
 A node is inside the network if it is a convolution or a matrix product, or lies on a path from one
 to another. Everything around the network stays float32: x, the row's arithmetic with its 1/sigma,
-and the conditioning until it enters the network.
+and the conditioning until it enters the network. So does the last product, which makes F.
 """
 
 from collections.abc import Iterable, Sequence
@@ -67,6 +67,8 @@ def in_half(
     after, before = _reached(products, forward=True), _reached(products, forward=False)
     inside = after & before | set(products)
     computing = [node for node in parsed.graph if _computes(node)]
+    # Every row adds F to x, and no later layer averages out how the last product rounds.
+    inside.remove(products[-1])
     exact = _FLOAT32 | _WITHOUT_BFLOAT16 if precision == "bf16" else _FLOAT32
     lowered = {node for node in computing if node in inside and node.op_type not in exact}
     casts = _Casts(parsed.graph)
