@@ -106,6 +106,24 @@ def test_without_tensorrt(refuses: Refusal, lines: Lines, monkeypatch: pytest.Mo
         refuses([*line, "--trt", "--gpu", "sm89"], 4, "error: TensorRT is not installed", INSTALL)
 
 
+def test_a_bundle_with_a_graph_in_16_bits(
+    difftool: Command, refuses: Refusal, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = ("compile", tiny_bundle, "--onnx", "--precision")
+    value = difftool(*line, "bf16", "--out", "half", "--json").json()
+    assert value["graph"] == str(Path("half") / "step.bf16.onnx")
+    assert value["sha256"] == sha256_of(tmp_path / "half" / "step.bf16.onnx")
+    assert set(read_bundle(tmp_path / "half").manifest.files) == {
+        *read_bundle(tiny_bundle).manifest.files,
+        "step.bf16.onnx",
+    }
+    difftool(*line, "bf16", "--out", "half").refused(2, "half exists")
+    assert difftool(*line, "fp16", "--out", "half", "--force").code == 0
+    refuses([*line, "fp32", "--out", "b"], 2, "--onnx needs --precision", "give fp16 or bf16")
+    refuses([*line, "int8", "--out", "b"], 2, "unknown half precision 'int8'")
+    refuses([*line, "fp16", "--out", "b", "--steps", 3], 2, "a step graph runs any sampler")
+
+
 def draw(path: Path, **given: np.ndarray) -> np.ndarray:
     """Draw two samples of seed 3 by a file."""
     session = onnxruntime.InferenceSession(path)

@@ -10,6 +10,7 @@ from tests.cli.conftest import WITHOUT_TORCH, Command, spawn  # noqa: F401
 LINES = (
     "quantize bundle --steps 2 --out int8",
     "compile bundle --portable --out sampler.onnx",
+    "compile bundle --onnx --precision fp16 --out half",
     "web bundle --runtime ort --out site",
     "compile bundle --trt --gpu sm89 --precision fp16 --profile 1,1,1 --out x.engine",
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional as F
 
-from difftool.export.lowerings.upsampling import parity_kernels
+from difftool.compile.lowerings.parity import parity_kernels
 from difftool.export.onnx import export_module
 from difftool.networks.refinenet import instance_norm_plus
 from difftool.networks.unet_layers import SelfAttention

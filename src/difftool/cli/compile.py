@@ -1,4 +1,4 @@
-"""difftool compile: make an engine from a bundle, or one graph that samples anywhere."""
+"""difftool compile: an engine from a bundle, its graph in 16 bits, or one that samples anywhere."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ Examples:
   difftool compile ddpm-mnist --trt --gpu sm89,sm120 --precision fp16
   difftool compile runs/mnist/bundle --trt --profile 1,16,256 --out mnist.engine
   difftool compile ddpm-mnist --portable --sampler dpmpp_2m --steps 20 --out sampler.onnx
+  difftool compile ddpm-mnist --onnx --precision fp16 --out half.bundle
 """
 
 
@@ -25,6 +26,10 @@ def compile_(
     portable: Annotated[
         bool,
         Option("--portable", help="Write sampler.onnx: the whole sampler for any ONNX Runtime."),
+    ] = False,
+    onnx: Annotated[
+        bool,
+        Option("--onnx", help="Add the step graph in fp16 or bf16, for ONNX Runtime on a GPU."),
     ] = False,
     precision: trt.Precision = trt.PRECISION,
     gpu: trt.Gpu = trt.GPU,
@@ -36,9 +41,9 @@ def compile_(
     out: Annotated[
         Path | None,
         options.out(
-            "FILE",
+            "PATH",
             "File to write; by default sampler.onnx with --portable, and with --trt only the "
-            "cache.",
+            "cache. With --onnx a new bundle; by default BUNDLE itself is given the graph.",
         ),
     ] = None,
     force: options.Force = False,
@@ -46,15 +51,19 @@ def compile_(
 ) -> None:
     """Compile a bundle for GPUs, or into one file for any host.
 
+    --onnx needs neither GPU nor TensorRT: onnxruntime-cuda runs the graph itself.
+
     --trt works without the GPUs that it builds for. It keeps the engine in the cache, where
     sampling finds it; see difftool cache. --sampler, --steps, --eta and --arg are for --portable:
     they choose the program that sampler.onnx runs by default.
     """
-    if tensorrt == portable:
-        raise UsageError("compile needs either --trt or --portable", "give one of them")
+    if (tensorrt, portable, onnx).count(True) != 1:
+        raise UsageError("compile needs either --trt, --portable or --onnx", "give one of them")
+    given = options.sampler_call(sampler, steps, eta, assignments) != SamplerCall()
+    if given and not portable:
+        what = "an engine" if tensorrt else "a step graph"
+        raise UsageError(f"{what} runs any sampler", "leave the sampler's options out")
     if tensorrt:
-        if options.sampler_call(sampler, steps, eta, assignments) != SamplerCall():
-            raise UsageError("an engine runs any sampler", "leave the sampler's options out")
         from difftool.compile import tensorrt as make
 
         sizes = trt.profile_from(profile)
@@ -84,6 +93,15 @@ def compile_(
         return
     if (gpu, profile) != (trt.GPU, None):
         raise UsageError("--gpu and --profile need --trt", "leave them out, or use --trt")
+    if onnx:
+        from difftool.compile import half
+
+        if precision == trt.PRECISION:
+            raise UsageError("--onnx needs --precision", "give fp16 or bf16")
+        graph = half(model, precision, out=out, force=force)
+        entry = graph.bundle.manifest.files[graph.path.name]
+        report({"graph": str(graph.path), **entry.model_dump()}, as_json=json)
+        return
     from difftool.compile import portable as write
 
     out = out or Path("sampler.onnx")

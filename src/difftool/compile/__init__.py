@@ -1,4 +1,4 @@
-"""A bundle in another form, without PyTorch: 8 bits, TensorRT, one portable graph, a web page."""
+"""A bundle in another form, without PyTorch: 16 or 8 bits, TensorRT, one graph, a web page."""
 
 from difftool.lazy import TYPE_CHECKING, lazily
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         engine_request,
         tensorrt,
     )
+    from difftool.compile.half_bundle import Half, half
     from difftool.compile.quantization.bundle import Quantized, quantize
     from difftool.compile.sampler_onnx.graph import PortableSampler, portable
     from difftool.compile.sampler_onnx.site import Site, web
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CompiledEngine",
     "EngineRequest",
+    "Half",
     "PortableSampler",
     "Quantized",
     "Site",
     "engine_key",
     "engine_request",
+    "half",
     "portable",
     "quantize",
     "tensorrt",
@@ -31,11 +34,13 @@ __all__ = [
 _HOMES = {
     "CompiledEngine": "difftool.compile.engine.compile",
     "EngineRequest": "difftool.compile.engine.compile",
+    "Half": "difftool.compile.half_bundle",
     "PortableSampler": "difftool.compile.sampler_onnx.graph",
     "Quantized": "difftool.compile.quantization.bundle",
     "Site": "difftool.compile.sampler_onnx.site",
     "engine_key": "difftool.compile.engine.compile",
     "engine_request": "difftool.compile.engine.compile",
+    "half": "difftool.compile.half_bundle",
     "portable": "difftool.compile.sampler_onnx.graph",
     "quantize": "difftool.compile.quantization.bundle",
     "tensorrt": "difftool.compile.engine.compile",

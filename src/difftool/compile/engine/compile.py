@@ -19,6 +19,7 @@ from difftool.bundle import (
 )
 from difftool.compile.engine.build import Progress, build_engine
 from difftool.compile.engine.target import CURRENT, Profile, Target, resolve_target
+from difftool.compile.lowerings import lowered
 from difftool.compile.precision import in_half
 from difftool.errors import UsageError
 from difftool.files import write_atomic
@@ -200,8 +201,13 @@ def compile_bundle(
 
 
 def step_graph(bundle: Bundle, precision: str) -> onnx.ModelProto:
-    """Return the step graph in a precision: the bundle's own, or one made from step.onnx."""
+    """Return the step graph in a precision: the bundle's own, or one made from step.onnx.
+
+    step.onnx is lowered for CPUs, so even in its own precision an engine has another graph.
+    """
     name = graph_name(precision)
+    if name == STEP:
+        return lowered(onnx.load_from_string(bundle.graph(STEP).data))
     if name in bundle.manifest.files:
         return onnx.load_from_string(bundle.graph(name).data)
     if precision == "int8":

@@ -1,0 +1,119 @@
+"""Measure what 16 bits do to samples of the shipped models: their PSNR, and the balance of digits.
+
+    python benchmarks/half_quality.py --out benchmarks/results
+
+The graphs are those for GPUs. A CPU runs them in float32 that rounds as often (common/rounded.py),
+from the same noise as fp32. The PSNR is that of whole runs of the default program; the digits are
+those of more samples in fewer steps, as the shipped extractor sees them. Samples are kept in
+`--work`, so that a run that was stopped goes on.
+"""
+
+import hashlib
+import math
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from common.inside_torch import in_half, with_files
+from common.models import CASES, short_program
+from common.report import Figure, finish, parser
+from common.rounded import rounded
+
+import difftool
+from difftool import Bundle, Program
+from difftool.bundle import read_bundle
+from difftool.evaluate import open_extractor
+
+MODELS = [name for name, case in CASES.items() if case.trained]
+HALVES = ("fp16", "bf16")
+LEAST = 40.0  # dB
+
+
+def main() -> int:
+    arguments = parser(__doc__, "out", "work", "threads")
+    arguments.add_argument("--model", choices=MODELS, action="append", help="both by default")
+    arguments.add_argument("-n", type=int, default=32, help="samples of whole runs")
+    arguments.add_argument("--digits", type=int, default=256, help="samples whose digits count")
+    arguments.add_argument("--steps", type=int, default=20, help="of those; whole runs have 1000")
+    options = arguments.parse_args()
+    figures: list[Figure] = []
+    for name in options.model or MODELS:
+        bundle = emulated(name, options.work / "half" / name)
+        short, whole = short_program(bundle, options.steps), bundle.default_program()
+
+        def draw(precision: str, program: Program, n: int, bundle: Bundle = bundle) -> np.ndarray:
+            return samples(bundle, precision, program, n, options.threads)
+
+        figures += agreement(
+            name, {p: draw(p, whole, options.n) for p in ("fp32", *HALVES)}, bundle
+        )
+        figures += balance(name, {p: draw(p, short, options.digits) for p in ("fp32", *HALVES)})
+    setup = {"samples": options.n, "digits": options.digits, "their steps": options.steps}
+    return finish("half_quality", figures, options, **setup, seed=0)
+
+
+def emulated(name: str, folder: Path) -> Bundle:
+    """Copy a shipped model, with graphs in the place of those of 16 bits that round like them."""
+    source = difftool.runtime.open_bundle(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source.path, folder)
+    step = onnx.load(source.file("step.onnx"))
+    graphs = {f"step.{p}.onnx": rounded(in_half(step, p)).SerializeToString() for p in HALVES}
+    return with_files(read_bundle(folder), graphs)
+
+
+def samples(
+    bundle: Bundle, precision: str, program: Program, n: int, threads: int | None
+) -> np.ndarray:
+    """Draw samples of a program, or read those that were drawn before."""
+    model = difftool.load(bundle, backend="onnxruntime-cpu", precision=precision, threads=threads)
+    graph = bundle.step(precision).data + program.name.encode()
+    digest = hashlib.sha256(graph).hexdigest()[:12]
+    kept = bundle.path.parent / f"{bundle.path.name}-{precision}-{len(program)}-{n}-{digest}.npy"
+    if not kept.is_file():
+        np.save(kept.with_suffix(".part.npy"), model.sample(program, n=n, seed=0))
+        kept.with_suffix(".part.npy").rename(kept)
+    return np.load(kept)
+
+
+def agreement(name: str, drawn: dict[str, np.ndarray], bundle: Bundle) -> Iterator[Figure]:
+    """Compare whole runs with fp32."""
+    low, high = bundle.spec.data_range
+    for precision in HALVES:
+        error = (drawn[precision] - drawn["fp32"]).reshape(len(drawn["fp32"]), -1)
+        each = [psnr(row, high - low) for row in error]
+        label = f"{name}, {precision}: PSNR to fp32"
+        yield Figure(label, [psnr(error, high - low)], unit="dB", at_least=LEAST)
+        yield Figure(f"{label}, sample by sample", each, unit="dB")
+
+
+def psnr(error: np.ndarray, span: float) -> float:
+    """Give the peak signal-to-noise ratio of a difference, in dB."""
+    return 10 * math.log10(span**2 / max(float(np.mean(np.square(error, dtype=float))), 1e-20))
+
+
+def balance(name: str, drawn: dict[str, np.ndarray]) -> Iterator[Figure]:
+    """Compare the digits of samples with those of fp32.
+
+    The limit is the standard deviation of a tenth's share between two sets of other noise.
+    """
+    spec, extractor = difftool.runtime.open_bundle(name).spec, open_extractor("mnist")
+    seen = {
+        precision: extractor.view(difftool.to_uint8(values, spec)).probabilities.argmax(1)
+        for precision, values in drawn.items()
+    }
+    noise = math.sqrt(2 * 0.1 * 0.9 / len(seen["fp32"]))
+    shares = {p: np.bincount(digits, minlength=10) / len(digits) for p, digits in seen.items()}
+    for precision in HALVES:
+        moved = float(np.abs(shares[precision] - shares["fp32"]).max())
+        label = f"{name}, {precision}: largest change of a digit's share"
+        yield Figure(label, [moved], at_most=noise)
+        same = float((seen[precision] == seen["fp32"]).mean())
+        yield Figure(f"{name}, {precision}: samples of the same digit", [same])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
