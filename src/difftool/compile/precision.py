@@ -40,8 +40,8 @@ _FLOAT32: Final = frozenset(
     }
 )
 # ONNX Runtime's CUDA provider has no bfloat16 of these (docs/BFloat16_Support.md in its sources).
-# They copy numbers, so float32 costs casts and changes nothing.
-_WITHOUT_BFLOAT16: Final = frozenset({"MaxPool", "Resize"})
+# They only choose numbers, so float32 costs casts and changes nothing.
+_WITHOUT_BFLOAT16: Final = frozenset({"Clip", "MaxPool", "Resize"})
 _TYPES: Final = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 # bfloat16 needs 22, the first opset whose convolutions take it. The nodes of a step graph mean the

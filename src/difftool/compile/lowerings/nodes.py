@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import ArrayLike, NDArray
 
-Shape = Sequence[int | ir.SymbolicDim]
+Shape = ir.Shape | Sequence[int | ir.SymbolicDim]
 
 
 class NewNodes:
@@ -51,8 +51,8 @@ class NewNodes:
         read = {value for node in old for value in node.inputs if value is not None}
         self._graph.remove(old, safe=True)
         for value in read:
-            if value.name in self._graph.initializers and not value.uses():
-                del self._graph.initializers[value.name]
+            if value.is_initializer() and not value.uses():
+                del self._graph.initializers[str(value.name)]
 
 
 def numbers(value: ir.Value | None) -> NDArray[Any] | None:

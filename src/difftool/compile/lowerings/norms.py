@@ -35,7 +35,9 @@ def _to_layer_norm(graph: ir.Graph, norm: ir.Node) -> None:
 
 def _to_mul_and_add(graph: ir.Graph, norm: ir.Node) -> None:
     x, (scale, bias, mean, variance) = norm.inputs[0], map(numbers, norm.inputs[1:])
-    if x is None or x.shape is None or scale is None or bias is None or variance is None:
+    if x is None or x.shape is None or scale is None or bias is None:
+        return
+    if mean is None or variance is None:
         return
     columns = (-1, *(1 for _ in x.shape[2:]))
     factor = scale / np.sqrt(variance.astype(np.float64) + norm.attributes.get_float("epsilon"))
