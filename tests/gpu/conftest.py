@@ -44,12 +44,14 @@ def named(kind: str, request: pytest.FixtureRequest) -> Callable[[str], Path | s
 
 
 @pytest.fixture
-def opened(kind: str, sessions: list[Any], named: Callable[[str], Path | str]) -> Open:
+def opened(
+    kind: str, sessions: list[Any], named: Callable[[str], Path | str], tmp_path: Path
+) -> Open:
     """Open a shipped model, or its toy, on the device by backend and precision."""
 
     def open_it(name: str, backend: str, precision: str = "fp32", **options: Any) -> Any:
         try:
-            return a_model(kind, named(name), backend, precision, **options)
+            return a_model(kind, named(name), backend, precision, tmp_path, **options)
         except Absent as absent:
             pytest.skip(str(absent))
 

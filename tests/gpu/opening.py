@@ -104,10 +104,13 @@ def fake_onnxruntime(device: FakeDevice) -> Iterator[list[Any]]:
         yield sessions
 
 
-def a_model(kind: str, bundle: Path | str, backend: str, precision: str, **options: Any) -> Any:
+def a_model(
+    kind: str, bundle: Path | str, backend: str, precision: str, folder: Path, **options: Any
+) -> Any:
     """Load a model on a GPU, as a user does; what is missing is Absent, all else an error.
 
-    An engine is built first. With "fake" this must be within `fake_onnxruntime`.
+    An engine is built first, or a graph in 16 bits, for which a folder is given. With "fake" this
+    must be within `fake_onnxruntime`.
     """
     if kind == "fake" and backend != "onnxruntime-cuda":
         raise Absent(f"there is no fake of {backend}")
@@ -118,8 +121,10 @@ def a_model(kind: str, bundle: Path | str, backend: str, precision: str, **optio
     except ImportError as error:
         raise Absent("onnxruntime is not installed, and the conditioner needs it") from error
     try:
-        if backend == "tensorrt" and precision != "tf32":
+        if backend == "tensorrt":
             difftool.compile.tensorrt(bundle, precision=precision)
+        elif precision in ("fp16", "bf16"):
+            bundle = difftool.compile.half(bundle, precision, out=folder / "half").bundle.path
         return difftool.load(bundle, backend=backend, precision=precision, **options)
     except (MissingDependencyError, UsageError) as error:
         raise Absent(error.message) from error

@@ -44,7 +44,7 @@ def draw(device: Any, out: Any, row: Any, draws: Any, samples: Any, seed: Any) -
     """Launch the noise kernel as the driver does."""
     n, e = out.shape
     sizes = (np.int32(n), np.int32(e), np.int32(draws.shape[0]))
-    given = [out, row, draws, samples, seed, np.uint32(noise.SAMPLING), *sizes]
+    given = [out, row, draws, samples, seed, np.uint32(noise.SAMPLING), np.float32(1), *sizes]
     device.launch("difftool_noise", given, n * -(-e // 4))
 
 

@@ -103,13 +103,14 @@ def test_memory_stays_flat_over_many_step_counts(
 EXIT = """
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from tests.gpu.opening import a_device, a_model, fake_onnxruntime
 
 kind, bundle, backend = sys.argv[1:]
 stack = ExitStack()
 if kind == "fake":
     stack.enter_context(fake_onnxruntime(a_device(kind)))
-model = a_model(kind, bundle, backend, "fp32", max_batch=2)
+model = a_model(kind, bundle, backend, "fp32", Path(), max_batch=2)
 held = model.stream(n=3, seed=1, every=2)  # a run that nobody ends
 print(next(held).x.shape, model.sample(n=2, seed=0).shape)
 """

@@ -39,6 +39,9 @@ class Host:
 class Device(Host):
     """One that draws its noise itself, and runs rows without a stop."""
 
+    def begin(self, scale: float, draws: object, *, known: object = None) -> None:
+        self.starts.append(self.label)
+
     def advance(self, rows: int, draws: object) -> None:
         self.steps += rows
 
