@@ -79,7 +79,7 @@ def noise_ulps() -> float:
         buffers.append(device.allocate(array.shape, array.dtype))
         device.upload(buffers[-1], array)
     sizes = [np.int32(len(samples)), np.int32(elements), np.int32(len(draws))]
-    arguments = [found, *buffers, np.uint32(noise.SAMPLING), *sizes]
+    arguments = [found, *buffers, np.uint32(noise.SAMPLING), np.float32(1), *sizes]
     device.launch("difftool_noise", arguments, len(samples) * elements // 4)
     values = np.empty(found.shape, np.float32)
     device.download(found, values)
