@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from importlib import import_module
+from typing import Final
 
 from difftool.bundle import Bundle
 from difftool.errors import MissingDependencyError, UsageError
@@ -10,6 +11,7 @@ from difftool.runtime.backends.table import BACKENDS, Asked, BackendEntry, find_
 from difftool.runtime.cuda import cuda_device
 from difftool.runtime.protocols import Backend
 
+MOST_THREADS: Final = 1024  # ONNX Runtime starts them all, and takes minutes for many thousands
 _log = logger(__name__)
 
 
@@ -30,11 +32,11 @@ def open_backend(
     Raises:
         MissingDependencyError: something that the backend needs is missing; says how to get it.
         UsageError: there is no backend of that name, it does not compute in that precision, or
-            `threads` is below 1.
+            `threads` is not in 1 .. 1024.
         ArtefactError: the bundle has no graph of that precision.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads", "use at least 1")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"{threads} threads", f"use 1 to {MOST_THREADS}")
     kind, colon, named = ("auto" if name is None else name).partition(":")
     precision = named if colon else precision
     *others, last = _automatic(precision) if kind == "auto" else [find_backend(kind)]
