@@ -22,7 +22,10 @@ COMMANDS = [
     *("train", "export", "import", "compile", "quantize", "sample", "inspect", "verify", "bench"),
     *("eval", "likelihood", "samplers", "program", "web", "models", "plot", "cache", "doctor"),
 ]
-PLOTS = ["plot scores", "plot trajectory", "plot program", "plot schedule"]
+INNER = [
+    *("plot scores", "plot trajectory", "plot program", "plot schedule"),
+    *("cache ls", "cache why", "cache rm"),
+]
 
 
 def test_help_lists_every_command(difftool: Command) -> None:
@@ -32,7 +35,7 @@ def test_help_lists_every_command(difftool: Command) -> None:
     assert difftool().out == done.out  # a line without words asks for help
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *PLOTS])
+@pytest.mark.parametrize("name", [*COMMANDS, *INNER])
 def test_every_command_and_option_is_explained(name: str, difftool: Command) -> None:
     *groups, last = name.split()
     command: Any = get_command(app)

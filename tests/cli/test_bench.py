@@ -99,7 +99,9 @@ def test_people_get_a_table(difftool: Command, tiny_bundle: Path) -> None:
         (("--batch", "0"), "names no sizes"),
         (("--batch", "one"), "names no sizes"),
         (("--batch", "1" * 5000), "names no sizes"),
-        (("--rounds", "0"), "both start at 1"),
+        (("--rounds", "0"), "0 rounds"),
+        (("--rounds", "1" * 30), "1 to 10000 rounds"),
+        (("--threads", "1" * 30), "1 to 1024"),
     ],
 )
 def test_refusals(

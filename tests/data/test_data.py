@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from sklearn.datasets import load_digits as sklearn_digits
 
 from difftool import data
@@ -67,8 +67,17 @@ def test_more_than_8_bits_are_refused_and_not_cut_off(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.fromarray(np.full((4, 6), 300, np.uint16)).save(tmp_path / "images" / "a.png")
     for options in ({}, {"mode": "L"}, {"mode": "RGB", "size": 4}):
-        with pytest.raises(UsageError, match=r"mode 'I;16'.*8 bits"):
+        with pytest.raises(UsageError, match=r"more than 8 bits.*mode is 'I;16'"):
             load(tmp_path / "images", **options)
+
+
+def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    folder, exif = save(tmp_path / "images", "a.png"), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise
+    with Image.open(folder / "a.png") as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(folder / "b.png", exif=exif)
+    straight, turned = load(folder).values
+    np.testing.assert_array_equal(turned, straight)
 
 
 def test_unreadable_images_are_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Floats
 from difftool.verify.eager import Eager
 from tests.importers.conftest import Save, near, run, words
+from tests.oracles.foreseen import require_all_foreseen
 from tests.oracles.plain_score_sde import Plain
 
 RUNS = ("ncsn_v1_mnist28", "improved_diffusion_learned_sigma")  # a whole run is recorded
@@ -76,6 +77,10 @@ def test_one_evaluation(backend: Backend, loaded: Checkpoint, recorded: Arrays) 
     actual = network_output(backend, spec, recorded["x"], levels.tolist())
     assert near(actual, expected * unit)
     assert near(actual / unit, expected)
+
+
+def test_every_size_in_the_graphs_is_foreseen(bundle: Path) -> None:
+    require_all_foreseen(bundle)
 
 
 def test_the_levels_are_the_recorded_ones(loaded: Checkpoint, recorded: Arrays) -> None:
@@ -140,3 +145,4 @@ def test_score_sde_is_exported_with_the_norms_of_its_sampler(save: Save, tmp_pat
     expected = (plain(x, sigma) * sigma[:, None, None, None]).numpy()
     assert near(network_output(backend, spec, x.numpy(), [2, 11]), expected)
     backend.batch(bundle.default_program(), 2)
+    require_all_foreseen(bundle.path)

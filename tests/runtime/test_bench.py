@@ -101,8 +101,9 @@ def test_the_best_batch_is_the_smallest_of_those_that_are_nearly_as_fast() -> No
 
 def test_nothing_is_no_batch(points_bundle: Path) -> None:
     bundle = read_bundle(points_bundle)
-    with pytest.raises(UsageError, match="both start at 1"):
-        measure({}, bundle.default_program(), bundle.spec, size=0, rounds=1)
+    for size, rounds in ((0, 1), (1, 0), (1, 10**30)):
+        with pytest.raises(UsageError, match=f"a batch of {size}, {rounds} rounds.*1 to 10000"):
+            measure({}, bundle.default_program(), bundle.spec, size=size, rounds=rounds)
 
 
 def test_the_memory_of_a_process_of_its_own(points_bundle: Path, tmp_path: Path) -> None:

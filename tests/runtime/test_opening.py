@@ -246,3 +246,9 @@ def test_a_backend_says_how_many_samples_it_likes_together(bundle: Bundle) -> No
     assert Model(bundle, like).max_batch == 9
     assert Model(bundle, like, max_batch=2).max_batch == 2
     assert Model(bundle, plain).max_batch == load(bundle).max_batch == 256
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 10**30])
+def test_numbers_of_threads_that_no_backend_can_have(bundle: Bundle, threads: int) -> None:
+    with pytest.raises(UsageError, match=f"{threads} threads.*1 to 1024"):
+        open_backend(bundle, "onnxruntime-cpu", threads=threads)

@@ -46,7 +46,7 @@ def why(
     profile: trt.Profile = None,
     json: options.Json = False,
 ) -> None:
-    """Tell whether the cache has the engine that difftool compile would make, and why not.
+    """Tell if the cache has the engine that compile would make, or why not.
 
     Shows the most similar engine, and the fields in which its key differs.
     """

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from difftool.cli.options import numbers
+from difftool.data import decode
 from difftool.diffusion import ModelSpec
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError, DifftoolError, UsageError
 from difftool.runtime import Edit, is_image
 from difftool.runtime.edits import colorize, inpaint
 
@@ -146,16 +146,9 @@ def _grey(samples: Floats, spec: ModelSpec) -> Floats:
 def _picture(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
     """Read a picture's pixels, uint8 [C, H, W]."""
     channels, height, width = spec.shape
-    with _reading(path, "a picture", "give a PNG or JPEG"), Image.open(path) as image:
-        if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255
-            raise ArtefactError(f"{path} has more than 8 bits a channel", "save it with 8 bits")
-        fitted = ImageOps.fit(
-            ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB"),
-            (width, height),
-            Image.Resampling.LANCZOS,
-        )
-    pixels = np.asarray(fitted)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    mode = "L" if channels == 1 else "RGB"
+    with _reading(path, "a picture", "give a PNG or JPEG"):
+        return decode(path.read_bytes(), str(path), (width, height), mode)
 
 
 def _array(path: Path) -> NDArray[Any]:
@@ -172,8 +165,8 @@ def _reading(path: Path, what: str, hint: str) -> Iterator[None]:
     """Turn any error of a library that reads a file into an ArtefactError."""
     try:
         yield
-    except ArtefactError:
-        raise
+    except DifftoolError as error:
+        raise ArtefactError(error.message, error.hint) from error
     except FileNotFoundError as error:
         raise ArtefactError(f"there is no {path}", "give a picture, .npy or .npz") from error
     except Exception as error:  # Pillow's and numpy's errors have no common base

@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from difftool.data import images, tables, toys
 from difftool.data.arrays import finite, read_samples
+from difftool.data.images import decode
 from difftool.data.order import batch_indices
 from difftool.errors import MissingDependencyError, UsageError, quoted
 
-__all__ = ["Items", "batch_indices", "finite", "load", "prepared", "read_samples", "toys"]
+__all__ = ["Items", "batch_indices", "decode", "finite", "load", "prepared", "read_samples", "toys"]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def stack(
             raise _unreadable(item, index, source) from error
         whole.update(hashlib.sha256(data).digest())
         try:
-            images.append(decode(data, f"image {index} of {quoted(source)}", size, mode))
+            name = f"image {index} of {quoted(source)}"
+            images.append(decode(data, name, (size, size) if size is not None else None, mode))
         except UsageError:
             raise
         except Exception as error:  # Pillow's decoders may raise anything
@@ -51,11 +52,12 @@ def stack(
     return np.stack(images), whole.hexdigest()
 
 
-def decode(data: bytes, name: str, size: int | None, mode: str | None) -> Pixels:
-    """Decode an image file to uint8 [C, H, W].
+def decode(data: bytes, name: str, size: tuple[int, int] | None, mode: str | None) -> Pixels:
+    """Decode an image file to uint8 [C, H, W], turned as its camera says.
 
-    UsageError if it has more than 8 bits a channel, or if `mode` is None and its own mode is
-    neither L nor RGB. Pillow's own errors pass if it cannot read the file or finds it too large.
+    `size` is a width and a height to scale and crop to. UsageError if it has more than 8 bits a
+    channel, or if `mode` is None and its own mode is neither L nor RGB. Pillow's own errors pass if
+    it cannot read the file or finds it too large.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's advice is not for our users
@@ -63,15 +65,15 @@ def decode(data: bytes, name: str, size: int | None, mode: str | None) -> Pixels
         with Image.open(io.BytesIO(data)) as file:
             if file.mode.startswith(_MORE_THAN_BYTES):  # Pillow would clip these at 255
                 raise UsageError(
-                    f"{name} has mode {quoted(file.mode)}",
-                    "save the images with 8 bits a channel",
+                    f"{name} has more than 8 bits a channel: its mode is {quoted(file.mode)}",
+                    "save it with 8 bits",
                 )
             mode = mode or ("L" if file.mode == "1" else file.mode)
             if mode not in ("L", "RGB"):
                 raise UsageError(f"{name} has mode {quoted(mode)}", "set mode to L or RGB")
-            image: Image.Image = file.convert(mode)
+            image = ImageOps.exif_transpose(file).convert(mode)
         if size is not None:
-            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+            image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 

@@ -21,6 +21,7 @@ from difftool.runtime.request import Request
 
 ROUND_SECONDS: Final = 0.25  # a round is short, so that a slow spell of the machine hits all
 MOST_ROWS: Final = 100  # in a round
+MOST_ROUNDS: Final = 10_000
 AS_FAST: Final = 0.97  # a smaller batch that reaches this share of the best throughput is better
 
 _MIB: Final = 1 << 20
@@ -64,8 +65,9 @@ def measure(
     Every other round has the opposite order, and a first round is not counted. Noise is drawn as
     `Model.sample` draws it.
     """
-    if size < 1 or rounds < 1:
-        raise UsageError(f"a batch of {size}, {rounds} rounds", "both start at 1")
+    if size < 1 or not 1 <= rounds <= MOST_ROUNDS:
+        hint = f"measure a batch of at least 1, and 1 to {MOST_ROUNDS} rounds"
+        raise UsageError(f"a batch of {size}, {rounds} rounds", hint)
     draws = Draws(0, np.arange(size), spec.shape)
     labels = Request(n=size).labels_at(np.arange(size), spec)
     x = start_noise(program, draws)

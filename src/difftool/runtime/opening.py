@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from importlib import import_module
+from typing import Final
 
 from difftool.bundle import Bundle
 from difftool.errors import MissingDependencyError, UsageError
@@ -11,6 +12,7 @@ from difftool.runtime.backends.table import BACKENDS, Asked, BackendEntry, find_
 from difftool.runtime.cuda import cuda_device
 from difftool.runtime.protocols import Backend
 
+MOST_THREADS: Final = 1024  # ONNX Runtime starts them all, and takes minutes for many thousands
 _log = logger(__name__)
 
 _NO_GPU = "there is no NVIDIA GPU here, or no driver for it"
@@ -35,11 +37,11 @@ def open_backend(
     Raises:
         MissingDependencyError: something that the backend needs is missing; says how to get it.
         UsageError: there is no backend of that name, it does not compute in that precision or has
-            no such device, or `threads` is below 1.
+            no such device, or `threads` is not in 1 .. 1024.
         ArtefactError: the bundle has no graph of that precision.
     """
-    if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads", "use at least 1")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"{threads} threads", f"use 1 to {MOST_THREADS}")
     if device < 0:
         raise UsageError(f"device {device}", "devices are numbered from 0")
     kind, precision = split_name(name, precision)
