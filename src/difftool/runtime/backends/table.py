@@ -120,6 +120,13 @@ BACKENDS: Final = (
         packages={"torch": "train", **_CPU},
         untried="runs code of the bundle",
     ),
+    BackendEntry(
+        name="aot-inductor",
+        opener="difftool.runtime.backends.aot_inductor:open_asked",
+        packages={"torch": "train", **_CPU},
+        precisions=("fp32", "fp16", "bf16"),
+        untried="runs code of the bundle",
+    ),
 )
 
 
