@@ -26,6 +26,9 @@ from difftool.runtime.backends.table import find_backend
 
 _HALVES: Final = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
+# Sizes of the example inputs. No two are the same, or the compiler would take them for one.
+_BATCH, _SLOTS = 8, 4
+
 
 class InHalf(nn.Module):
     """A network in 16 bits between float32 tensors."""
@@ -81,7 +84,7 @@ def aot_package(module: StepModule, path: Path, precision: str = "fp32") -> None
             # A kernel that is chosen now keeps its way to round, which in fp32 is not TF32's.
             torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
         ):
-            inputs = tuple(tensor.to(device) for tensor in example_inputs(module))
+            inputs = tuple(tensor.to(device) for tensor in example_inputs(module, _BATCH, _SLOTS))
             program = _exported(_placed(module, precision, device), inputs)
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(path), inductor_configs=settings

@@ -160,7 +160,7 @@ def open_package(
         torch.set_num_threads(threads)
     package = torch._C._aoti.AOTIModelPackageLoader
     try:
-        # torch opens paths alone, and anyone may have changed the bundle's file since it was judged.
+        # torch opens a path, and the bundle's own file may have changed since it was judged.
         with temporary_folder() as folder:
             copy = folder / "step.pt2"
             copy.write_bytes(data)
