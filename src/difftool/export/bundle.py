@@ -87,6 +87,8 @@ def export(
     """
     replace = listed_files if force else None
     chosen = known_features(features)
+    if aot is not None:
+        require_aot(aot)
     folder = destination(out, replace=replace)
     loaded = load_checkpoint(checkpoint, ema=ema)
     program = compile_program(loaded.spec, loaded.sampler.changed_by(sampler or SamplerCall()))
@@ -97,8 +99,6 @@ def export(
             "guidance needs a model that was trained both with and without labels",
             "train one with data.labels and loss.label_dropout, or leave guidance out",
         )
-    if aot is not None:
-        require_aot(aot)
     module = StepModule(loaded.network, loaded.spec, chosen)
     with atomic_directory(folder, replace=replace) as new:
         export_graphs(module, new)
