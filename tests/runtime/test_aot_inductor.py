@@ -1,4 +1,4 @@
-"""AOTInductor packages: the samples of PyTorch, through the driver, and only from who is trusted."""
+"""AOTInductor packages: PyTorch's samples, through the driver, if their maker is trusted."""
 
 import contextlib
 import json

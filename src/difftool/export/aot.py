@@ -21,7 +21,7 @@ from difftool.diffusion.features import Feature
 from difftool.errors import MissingDependencyError, ResourceError, UsageError, first_line
 from difftool.export.onnx import example_inputs
 from difftool.export.step import StepModule
-from difftool.runtime.backends.aot_inductor import FEATURES, cpu_features
+from difftool.runtime.backends.aot_inductor import FEATURES, cpu_features, fewest_samples
 from difftool.runtime.backends.table import find_backend
 
 _HALVES: Final = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -107,7 +107,8 @@ def _placed(module: StepModule, precision: str, device: str) -> StepModule:
 
 
 def _exported(module: StepModule, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    batch, slots, rows, conds = (Dim(name) for name in ("batch", "slots", "rows", "conds"))
+    batch, slots = Dim("batch", min=fewest_samples(module.spec.shape)), Dim("slots", min=1)
+    rows, conds = Dim("rows"), Dim("conds")
     axes: list[dict[int, Any]] = [
         {0: batch},
         {0: slots, 1: batch},

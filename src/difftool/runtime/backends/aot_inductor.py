@@ -57,7 +57,7 @@ class PackageEngine:
     @property
     def sizes(self) -> tuple[int, int]:
         """Return the fewest and the most samples of a run."""
-        return 1, _MOST
+        return fewest_samples(self._bundle.spec.shape), _MOST
 
     @property
     def best(self) -> int:
@@ -65,8 +65,8 @@ class PackageEngine:
         return cached_batch(self._bundle.spec.shape) if self._on_host else _BEST_ON_GPU
 
     def wider(self, size: int) -> str:
-        """Say that no package takes more."""
-        return f"draw fewer than {size} at a time"
+        """Say what else takes `size` samples: every package has the same sizes."""
+        return f"run a batch of {size} on another backend"
 
     def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
         """Share the buffers of either side with torch."""
@@ -178,6 +178,15 @@ def open_package(
     graphs = "off" if kind == "cpu" else "pairs"
     # The step graph is of the same module, so its sizes are the package's, too.
     return DeviceBackend(shown, bundle, device, engine, graphs, bundle.step("fp32"))
+
+
+def fewest_samples(shape: Sequence[int]) -> int:
+    """Return the fewest samples of shape S in a run; the driver pads what is below.
+
+    torch.export cannot leave it open if a batch of points is one: a row of its table is then
+    contiguous, and those of more are not.
+    """
+    return 2 if len(shape) == 1 else 1
 
 
 def cpu_features() -> set[str]:
