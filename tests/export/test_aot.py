@@ -6,6 +6,8 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from torch._inductor import cpp_builder
+from torch._inductor.exc import InvalidCxxCompiler
 
 from difftool.bundle import read_bundle
 from difftool.errors import MissingDependencyError, ResourceError, UsageError
@@ -48,10 +50,7 @@ def test_the_bundle_lists_it_and_it_is_ones_own(
 def test_without_a_compiler(
     points_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torch._inductor import config
-
-    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
-    torch._inductor.cpp_builder.cpp_compiler_search.cache_clear()
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", Mock(side_effect=InvalidCxxCompiler()))
     with pytest.raises(MissingDependencyError, match=r"C\+\+ compiler.*install g\+\+"):
         export(points_checkpoint, tmp_path / "none", aot="fp32")
     assert not (tmp_path / "none").exists()
