@@ -12,6 +12,7 @@ import platform
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Final
 
 from difftool.bundle import CONDITIONER, Bundle, package_name
@@ -24,6 +25,7 @@ from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import open_device
 from difftool.runtime.cuda.device import Bound, Buffer, Device, Launch
 from difftool.runtime.cuda.host_device import HostBuffer, HostDevice
+from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.memory import cached_batch, library_error, no_memory, no_memory_for_model
 
 _INPUTS: Final = ("x", "history", "row", "noise", "table", "cond_table")
@@ -82,9 +84,7 @@ class PackageEngine:
         def run() -> None:
             with self._place():
                 found = self._loader.run(inputs)
-                if [tuple(tensor.shape) for tensor in found] != [
-                    tuple(out.shape) for out in outputs
-                ]:
+                if [tensor.shape for tensor in found] != [out.shape for out in outputs]:
                     raise ArtefactError("the package gave outputs of other sizes", _AGAIN)
                 for out, tensor in zip(outputs, found, strict=True):
                     out.copy_(tensor)
@@ -165,7 +165,7 @@ def open_package(
             copy = folder / "step.pt2"
             copy.write_bytes(data)
             kind = _require_here(path, package.load_metadata_from_package(str(copy), _MODEL))
-            device = HostDevice() if kind == "cpu" else open_device()
+            device: Device = HostDevice() if kind == "cpu" else open_device()
             # Single-threaded, since the driver takes turns, and a capture may not ask for events.
             loader = package(str(copy), _MODEL, True, 1, -1)
     except DifftoolError:
@@ -175,7 +175,7 @@ def open_package(
         raise library_error(error, no_memory_for_model(path), refusal) from error
     engine = PackageEngine(bundle, loader, device, exact=precision == "fp32")
     shown = "aot-inductor" if precision == "fp32" else f"aot-inductor:{precision}"
-    graphs = "off" if kind == "cpu" else "pairs"
+    graphs: Graphs = "off" if kind == "cpu" else "pairs"
     # The step graph is of the same module, so its sizes are the package's, too.
     return DeviceBackend(shown, bundle, device, engine, graphs, bundle.step("fp32"))
 
@@ -194,7 +194,7 @@ def cpu_features() -> set[str]:
     return {name for name, has in import_torch().cpu.get_capabilities().items() if has is True}
 
 
-def _require_here(path: Any, metadata: Mapping[str, str]) -> str:
+def _require_here(path: Path, metadata: Mapping[str, str]) -> str:
     """Return the kind of device that a package is for: "cpu" or "cuda".
 
     MissingDependencyError if it is for another machine: its code would end the process.
@@ -203,7 +203,7 @@ def _require_here(path: Any, metadata: Mapping[str, str]) -> str:
     made = (metadata["AOTI_PLATFORM"], metadata["AOTI_MACHINE"])
     reason = ""
     if made != (sys.platform, platform.machine()):
-        reason = f"{' '.join(made)}"
+        reason = " ".join(made)
     elif lacking := set(json.loads(metadata[FEATURES])) - cpu_features():
         reason = f"a CPU with {', '.join(sorted(lacking))}"
     elif kind != "cpu":
