@@ -162,21 +162,22 @@ def test_without_torch(packaged: Bundle, monkeypatch: pytest.MonkeyPatch) -> Non
         (None, ArtefactError, "outputs of other sizes"),
     ],
 )
-def test_a_run_that_fails(packaged: Bundle, said: str | None, kind: type, words: str) -> None:
+def test_a_run_that_fails(featured_bundle: Path, said: str | None, kind: type, words: str) -> None:
     def run(inputs: list[Any]) -> list[Any]:
         if said is not None:
             raise RuntimeError(said)
         return [torch.zeros(1) for _ in range(4)]
 
     device = HostDevice()
-    engine = PackageEngine(packaged, SimpleNamespace(run=run), device, exact=True)
+    loader = SimpleNamespace(run=run)
+    engine = PackageEngine(read_bundle(featured_bundle), loader, device, exact=True)
     runs = engine.bind([buffers(device)]).runs
     with pytest.raises(kind, match=words):
         runs[0]()
 
 
 def test_on_a_gpu_it_shares_stream_and_memory(
-    packaged: Bundle, monkeypatch: pytest.MonkeyPatch
+    featured_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The calls alone: there is no GPU here."""
     log: list[Any] = []
@@ -216,7 +217,8 @@ def test_on_a_gpu_it_shares_stream_and_memory(
         given.extend(inputs)
         return [SimpleNamespace(shape=tensors[name].shape) for name in names]
 
-    engine = PackageEngine(packaged, SimpleNamespace(run=run), device, exact=True)
+    loader = SimpleNamespace(run=run)
+    engine = PackageEngine(read_bundle(featured_bundle), loader, device, exact=True)
     bound = engine.bind([tensors])
     bound.runs[0]()
     assert bound.capturable

@@ -35,10 +35,10 @@ class InHalf(nn.Module):
 
     def __init__(self, network: nn.Module, half: torch.dtype) -> None:
         super().__init__()
-        self.network, self.half = network.to(half), half
+        self.network, self._dtype = network.to(half), half
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        return self.network(x.to(self.half), cond.to(self.half)).float()
+        return self.network(x.to(self._dtype), cond.to(self._dtype)).float()
 
 
 def require_aot(precision: str) -> None:
@@ -102,7 +102,7 @@ def _placed(module: StepModule, precision: str, device: str) -> StepModule:
     if precision in _HALVES:
         network = InHalf(network, _HALVES[precision])
     if device == "cuda":  # where convolutions are fastest so
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return StepModule(network, module.spec, module.features)
 
 
@@ -120,7 +120,7 @@ def _exported(module: StepModule, inputs: tuple[Tensor, ...]) -> torch.export.Ex
     if Feature.KNOWN in module.features:
         axes += [{0: batch}, {0: batch}]
     # Without this a size of 1 is taken for fixed.
-    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         return torch.export.export(module, inputs, dynamic_shapes=tuple(axes))
 
 

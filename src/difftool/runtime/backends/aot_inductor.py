@@ -76,8 +76,10 @@ class PackageEngine:
 
     def _run(self, buffers: Mapping[str, Buffer]) -> Launch:
         tensors = {name: self._shared(buffer) for name, buffer in buffers.items()}
-        # A network without a conditioner takes a table of no columns, which has no memory.
-        tensors.setdefault("cond_table", tensors["table"][:, :0])
+        if (
+            "cond_table" not in tensors
+        ):  # without a conditioner the table has no columns, nor memory
+            tensors["cond_table"] = tensors["table"][:, :0]
         inputs = [tensors[name] for name in self._order]
         outputs = [tensors[name] for name in _OUTPUTS]
 
