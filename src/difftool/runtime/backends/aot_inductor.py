@@ -76,9 +76,7 @@ class PackageEngine:
 
     def _run(self, buffers: Mapping[str, Buffer]) -> Launch:
         tensors = {name: self._shared(buffer) for name, buffer in buffers.items()}
-        if (
-            "cond_table" not in tensors
-        ):  # without a conditioner the table has no columns, nor memory
+        if "cond_table" not in tensors:  # no conditioner: the table has no columns
             tensors["cond_table"] = tensors["table"][:, :0]
         inputs = [tensors[name] for name in self._order]
         outputs = [tensors[name] for name in _OUTPUTS]
