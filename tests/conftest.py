@@ -11,6 +11,7 @@ from tests.fixtures import (  # noqa: F401
     classes_checkpoint,
     featured_bundle,
     made_once,
+    packaged_bundle,
     points_bundle,
     points_checkpoint,
     tiny_bundle,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from difftool.bundle import EngineKey
+from difftool.bundle import Bundle, EngineKey
 from difftool.diffusion.calls import NetworkCall, SamplerCall
 from difftool.diffusion.features import Feature
 from difftool.diffusion.schedules import geometric, linear
@@ -91,6 +91,25 @@ def tiny_bundle(tiny_checkpoint: Path, made_once: MakeOnce) -> Path:
 def featured_bundle(tiny_checkpoint: Path, made_once: MakeOnce) -> Path:
     """The bundle of `tiny_checkpoint` whose step graph holds known values and computes norms."""
     return export_once(made_once, "fused", tiny_checkpoint, (Feature.KNOWN, Feature.NORMS))
+
+
+@pytest.fixture(scope="session")
+def packaged_bundle(tiny_checkpoint: Path, made_once: MakeOnce) -> Path:
+    """The bundle of `tiny_checkpoint` that holds known values, with a package for this CPU.
+
+    It takes a C++ compiler and much of a minute.
+    """
+    from difftool.export import export
+
+    def make(folder: Path) -> None:
+        export(tiny_checkpoint, folder / "tiny", features=(Feature.KNOWN,), aot="fp32")
+
+    return made_once("packaged-bundle", make) / "tiny"
+
+
+def package_digest(bundle: Bundle) -> str:
+    """Return what a user names who trusts a bundle's package."""
+    return bundle.manifest.files["step.pt2"].sha256
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.bundle.amend import with_files
 from tests.cli.conftest import Command
+from tests.fixtures import package_digest
 from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
 QUICK = ("--rounds", 2, "--threads", 1, "--json")
@@ -64,6 +65,23 @@ def test_peers_have_ratios(difftool: Command, tiny_bundle: Path, tiny_checkpoint
     assert torch["ratio"] == pytest.approx(np.median(by_round))
     assert found["parity"]["reference"] == "torch fp32"
     assert found["parity"]["onnxruntime-cpu fp32"]["step_error"] < 1e-5
+
+
+def test_a_package_is_a_peer_unasked_if_it_may_run(
+    difftool: Command, packaged_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("bench", packaged_bundle, "--batch", 1, *QUICK)
+    digest = package_digest(read_bundle(packaged_bundle))
+    found = difftool(*line, "--trust", digest).json()
+    ours, package = found["results"]
+    assert (ours["on"], package["on"]) == ("onnxruntime-cpu fp32", "aot-inductor fp32")
+    assert package["verdict"] == "valid"
+    assert found["parity"]["aot-inductor fp32"]["step_error"] < 1e-5
+    asked = difftool(*line, "--trust", digest, "--backend", "aot-inductor").json()["results"]
+    assert [result["on"] for result in asked] == ["aot-inductor fp32"]
+    monkeypatch.setenv("DIFFTOOL_CACHE", "empty")
+    alone = difftool(*line).json()["results"]
+    assert [result["on"] for result in alone] == ["onnxruntime-cpu fp32"]
 
 
 def test_no_timing_if_perturbed(difftool: Command, perturbed: Path, tiny_checkpoint: Path) -> None:

@@ -242,6 +242,11 @@ def step_name(precision: str) -> str:
     return STEP if precision == "fp32" else f"step.{precision}.onnx"
 
 
+def package_name(precision: str) -> str:
+    """Return the file name of the AOTInductor package in a precision."""
+    return step_name(precision).replace(".onnx", ".pt2")
+
+
 def read_bundle(path: Path | str, *, limits: Limits | None = None) -> Bundle:
     """Read a bundle and check every file against its manifest; ArtefactError if one differs."""
     path, limits = Path(path), limits or Limits()

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from typer import Exit, Option
 
+from difftool.bundle import PRECISIONS, package_name
 from difftool.cli import options
 from difftool.cli.console import on_device, progress, report
 from difftool.diffusion import SamplerCall
-from difftool.errors import MissingDependencyError, UsageError
+from difftool.errors import DifftoolError, MissingDependencyError, UsageError
+from difftool.log import logger
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from difftool.verify import Side
 
     Opening = Callable[..., Backend]  # `open_backend`, given all but name and precision
+
+_log = logger(__name__)
 
 EXAMPLES = """\b
 Examples:
@@ -78,7 +82,8 @@ def bench(
     First all sides run a program on the same noise, and their outputs are compared with PyTorch's,
     if --checkpoint is given, or else with those of step.onnx in fp32 on ONNX Runtime. A side that
     exceeds the tolerance of its precision is INVALID: it gets no figures, and the exit code is 1.
-    A ratio is a peer's time divided by that of the model.
+    A ratio is a peer's time divided by that of the model. AOTInductor packages of the bundle that
+    may run here are peers unasked.
     """
     from difftool.runtime import (
         best_size,
@@ -105,6 +110,7 @@ def bench(
     open_torch = partial(_torch, bundle, checkpoint, threads, open_named)
     names = (part.strip() for part in (against or "").split(","))
     peers = [_peer(name, open_named, open_torch) for name in names if name]
+    peers += _packages(bundle, open_named, {str(side) for side in (own, *peers)})
     sides = {str(side): side for side in (own, *peers)}
     reference = next((peer for peer in peers if peer.backend.name == TORCH), None)
     if reference is None:
@@ -172,6 +178,23 @@ def _peer(name: str, open_named: "Opening", open_torch: "Callable[[], Backend]")
         return Side(open_torch(), "fp32")
     kind, precision = split_name(name, "fp32")
     return Side(open_named(kind, precision=precision), precision)
+
+
+def _packages(bundle: "Bundle", open_named: "Opening", taken: set[str]) -> "list[Side]":
+    """Open the packages of a bundle that may run here, apart from those that are sides already."""
+    from difftool.verify import Side
+
+    found = []
+    for precision in PRECISIONS:
+        if package_name(precision) in bundle.manifest.files:
+            try:
+                side = Side(open_named("aot-inductor", precision=precision), precision)
+            except DifftoolError as error:
+                _log.info("no package: %s", error)
+                continue
+            if str(side) not in taken:
+                found.append(side)
+    return found
 
 
 def _torch(

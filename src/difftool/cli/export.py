@@ -19,6 +19,7 @@ Examples:
   difftool export runs/mnist --out mnist.bundle --portable --sampler dpmpp_2m --steps 20
   difftool export runs/faces --out faces.bundle --with known --with guidance
   difftool export runs/faces --out faces.bundle --trt --precision fp16 --gpu sm89,sm120
+  difftool export runs/faces --out faces.bundle --aot --precision bf16
 """
 
 
@@ -51,6 +52,12 @@ def export(
     tensorrt: Annotated[
         bool, Option("--trt", help="Add an engine that TensorRT compiles from the step graph.")
     ] = False,
+    aot: Annotated[
+        bool,
+        Option(
+            "--aot", help="Add step.pt2, the step graph compiled by PyTorch for this GPU or CPU."
+        ),
+    ] = False,
     precision: trt.Precision = trt.PRECISION,
     gpu: trt.Gpu = trt.GPU,
     profile: trt.Profile = None,
@@ -66,7 +73,7 @@ def export(
     """Make a bundle from a checkpoint, to sample without PyTorch.
 
     --sampler, --steps, --eta and --arg choose the program that the bundle runs by default.
-    --precision, --gpu and --profile are for --trt: they describe the engine to build.
+    --precision is for --trt and --aot; --gpu and --profile are for --trt.
     """
     from difftool.export import export as make
 
@@ -76,8 +83,10 @@ def export(
         from difftool.compile import engine_request
 
         engine = engine_request(gpu.split(","), precision, trt.profile_from(profile))
-    elif (precision, gpu, profile) != (trt.PRECISION, trt.GPU, None):
-        raise UsageError("--precision, --gpu and --profile need --trt", "add --trt")
+    elif (gpu, profile) != (trt.GPU, None):
+        raise UsageError("--gpu and --profile need --trt", "add --trt")
+    elif precision != trt.PRECISION and not aot:
+        raise UsageError("--precision needs --trt or --aot", "add one of them")
     with (
         checkpoint_from(checkpoint, format, sets, quiet=json) as taken,
         waiting("exporting", quiet=json) as tell,
@@ -87,6 +96,7 @@ def export(
             out,
             ema=not raw,
             torchscript=torchscript,
+            aot=precision if aot else None,
             portable=portable,
             features=features or (),
             sampler=options.sampler_call(sampler, steps, eta, assignments),

@@ -13,6 +13,7 @@ from difftool.bundle import (
     Manifest,
     file_entries,
     listed_files,
+    package_name,
     read_bundle,
     write_manifest,
 )
@@ -22,6 +23,7 @@ from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import ResourceError, UsageError
+from difftool.export.aot import aot_package, require_aot
 from difftool.export.onnx import export_graphs
 from difftool.export.step import StepModule, known_features
 from difftool.export.torchscript import torchscript as trace
@@ -47,6 +49,7 @@ def export(
     sampler: SamplerCall | None = None,
     ema: bool = True,
     torchscript: bool = False,
+    aot: str | None = None,
     portable: bool = False,
     engine: "EngineRequest | None" = None,
     on_build: "Progress | None" = None,
@@ -64,6 +67,8 @@ def export(
             without a name changes arguments of that one.
         ema: True exports the moving average of the weights, False the last weights.
         torchscript: add `step.ts`, the step graph as TorchScript.
+        aot: add an AOTInductor package in this precision, "fp32", "fp16" or "bf16": the step as
+            machine code for this GPU or CPU and torch, in `step.pt2` or such as `step.fp16.pt2`.
         portable: add `sampler.onnx`, which runs the default program on any ONNX Runtime.
         engine: add a TensorRT engine, and the step graph in its precision; see
             `difftool.compile.EngineRequest`.
@@ -82,6 +87,8 @@ def export(
     """
     replace = listed_files if force else None
     chosen = known_features(features)
+    if aot is not None:
+        require_aot(aot)
     folder = destination(out, replace=replace)
     loaded = load_checkpoint(checkpoint, ema=ema)
     program = compile_program(loaded.spec, loaded.sampler.changed_by(sampler or SamplerCall()))
@@ -97,7 +104,11 @@ def export(
         export_graphs(module, new)
         if torchscript:
             write_atomic(new / TORCHSCRIPT, trace(module))
-            _remember(sha256_of(new / TORCHSCRIPT))
+            _remember(new / TORCHSCRIPT)
+        if aot is not None:
+            package = new / package_name(aot)
+            aot_package(module, package, aot)
+            _remember(package)
         manifest = _manifest(loaded, program, chosen)
         write_manifest(new, {**manifest, "files": file_entries(new)})
         if portable:
@@ -112,12 +123,13 @@ def export(
     return read_bundle(folder)
 
 
-def _remember(sha256: str) -> None:
-    """Let the runtime run this TorchScript for this user; warn if the cache cannot be written."""
+def _remember(code: Path) -> None:
+    """Let the runtime run this file for this user; warn if the cache cannot be written."""
+    sha256 = sha256_of(code)
     try:
         EngineCache().remember(sha256)
     except ResourceError as error:
-        _log.warning("%s; to run %s here, trust its sha256 %s", error.message, TORCHSCRIPT, sha256)
+        _log.warning("%s; to run %s here, trust its sha256 %s", error.message, code.name, sha256)
 
 
 def _manifest(

@@ -28,16 +28,18 @@ Axes = Mapping[str, tuple[Dim, ...]]  # the dynamic leading axes of each input
 _BATCH, _SLOTS, _ROWS, _CONDS = 2, 2, 5, 3
 
 
-def example_inputs(module: StepModule) -> tuple[Tensor, ...]:
+def example_inputs(
+    module: StepModule, batch: int = _BATCH, slots: int = _SLOTS
+) -> tuple[Tensor, ...]:
     """Return inputs of the step module, in order."""
-    shape = (_BATCH, *module.spec.shape)
+    shape = (batch, *module.spec.shape)
     known = (torch.zeros(shape), torch.zeros(shape)) if Feature.KNOWN in module.features else ()
     return (
         torch.zeros(shape),
-        torch.zeros(_SLOTS, *shape),
-        torch.zeros(_BATCH, dtype=torch.int64),
+        torch.zeros(slots, *shape),
+        torch.zeros(batch, dtype=torch.int64),
         torch.zeros(shape),
-        torch.zeros(_ROWS, Column.HISTORY + _SLOTS),
+        torch.zeros(_ROWS, Column.HISTORY + slots),
         torch.zeros(_CONDS, conditioner_width(module)),
         *known,
     )

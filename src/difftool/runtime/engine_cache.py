@@ -3,8 +3,8 @@
 Each engine is a file named by its own digest. Its record, which the same user made, is named by the
 digest of its key. Two processes may build the same engine, but only one at a time writes to the
 folder, so the last record names an engine that is there. Reading needs no lock: files appear whole,
-and one that another process has just replaced counts as absent. TorchScript is kept in bundles, and
-here only its digest is remembered.
+and one that another process has just replaced counts as absent. TorchScript and AOTInductor
+packages are kept in bundles, and here only their digests are remembered.
 """
 
 import contextlib
@@ -102,7 +102,7 @@ class EngineCache:
         return record
 
     def remember(self, sha256: str) -> None:
-        """Remember that this user's difftool made the TorchScript of this digest."""
+        """Remember that this user's difftool made the code of this digest."""
         self.write(self.folder / f"{sha256}.made", b"")
 
     def made(self, sha256: str) -> bool:

@@ -1,6 +1,15 @@
 """Memory that runs out, in whatever words a library says it, as one error with a way out."""
 
+import math
+from collections.abc import Sequence
+from typing import Final
+
 from difftool.errors import ArtefactError, DifftoolError, ResourceError, is_out_of_memory
+
+# What fits into the cache: so many numbers, and so many samples, since a network is wider than its
+# points.
+_BATCH_ELEMENTS: Final = 1 << 14
+_BATCH_SAMPLES: Final = 1 << 10
 
 
 def no_memory(size: int) -> ResourceError:
@@ -13,6 +22,11 @@ def no_memory(size: int) -> ResourceError:
 def no_memory_for_model(name: object) -> ResourceError:
     """Return the error of a model that finds too little memory before there is a batch."""
     return ResourceError(f"no memory to open {name}", "free memory, or use a smaller model")
+
+
+def cached_batch(shape: Sequence[int]) -> int:
+    """Return how many samples of a shape stay in a CPU's cache as they run."""
+    return min(max(1, _BATCH_ELEMENTS // math.prod(shape)), _BATCH_SAMPLES)
 
 
 def library_error(

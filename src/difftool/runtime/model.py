@@ -17,7 +17,7 @@ from difftool.errors import Cancelled, CheckFailed, ResourceError, UsageError
 from difftool.log import logger
 from difftool.runtime.edits import Edit, Inpaint
 from difftool.runtime.loop import run
-from difftool.runtime.memory import no_memory
+from difftool.runtime.memory import cached_batch, no_memory
 from difftool.runtime.opening import open_backend, split_name
 from difftool.runtime.protocols import Backend, Batch, Known, LikesBatches
 from difftool.runtime.request import Request, takes_request
@@ -28,10 +28,6 @@ Floats = NDArray[np.float32]
 
 _log = logger(__name__)
 
-# A default batch stays in a CPU's cache: so many numbers, and so many samples, since a network is
-# wider than its points.
-_BATCH_ELEMENTS: Final = 1 << 14
-_BATCH_SAMPLES: Final = 1 << 10
 MAX_WORK: Final = 10**12  # samples x numbers of one x steps: most of a day on a GPU
 
 
@@ -61,8 +57,7 @@ class Model:
         if isinstance(backend, LikesBatches):
             best = backend.best_batch
         else:
-            fitting = _BATCH_ELEMENTS // int(np.prod(bundle.spec.shape))
-            best = min(max(1, fitting), _BATCH_SAMPLES)
+            best = cached_batch(bundle.spec.shape)
         self.max_batch = max_batch or best
         self.max_work = max_work
         self._process = os.getpid()

@@ -1,14 +1,9 @@
-"""The step module compiled by PyTorch, by torch.compile or AOTInductor.
-
-A program with torch can run these instead. Both need a C++ compiler to compile for a CPU.
-"""
+"""The step module compiled by torch.compile, which needs a C++ compiler to compile for a CPU."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.export import Dim
 
 from difftool.diffusion.columns import Column
@@ -27,26 +22,6 @@ def jit_compiled(*, slots: int = 1, mode: str = "default") -> Callable[[StepModu
     def compiled(module: StepModule) -> Step:
         # torch.compile alone fails on how the module indexes its columns; torch.export does not.
         return torch.compile(_exported(module, slots).module(), mode=mode, dynamic=False)
-
-    return compiled
-
-
-def aot_inductor(path: Path, *, slots: int = 1) -> Callable[[StepModule], Step]:
-    """Return a function that compiles once, for all batches and tables, to the file `path` (.pt2).
-
-    `slots` is the number of the program's history slots.
-    """
-
-    def compiled(module: StepModule) -> Step:
-        with torch.no_grad():
-            program = _exported(module, slots)
-            package = torch._inductor.aoti_compile_and_package(program, package_path=str(path))
-        loaded = torch._inductor.aoti_load_package(package)
-
-        def step(*tensors: Tensor) -> tuple[Tensor, ...]:
-            return tuple(loaded(*tensors))
-
-        return step
 
     return compiled
 

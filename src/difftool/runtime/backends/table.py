@@ -131,6 +131,14 @@ BACKENDS: Final = (
         packages={"torch": "train", **_CPU},
         untried="runs code of the bundle",
     ),
+    BackendEntry(
+        name="aot-inductor",
+        opener="difftool.runtime.backends.aot_inductor:open_asked",
+        packages={"torch": "train", **_CPU},
+        precisions=("fp32", "fp16", "bf16"),
+        numbered=True,
+        untried="runs code of the bundle",
+    ),
 )
 
 

@@ -1,8 +1,6 @@
 """PyTorch in the runtime: the step module as TorchScript, for hosts that have PyTorch anyway.
 
-No other file of the runtime imports torch or opens a `step.ts`. TorchScript is code, so it is
-opened only if this backend is named, and only if this user's difftool made it or the user names its
-sha256.
+No other file of the runtime opens a `step.ts`. It is code; see `difftool.runtime.backends.code`.
 """
 
 import io
@@ -16,10 +14,10 @@ from difftool.bundle import TORCHSCRIPT, Bundle
 from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
-from difftool.errors import ArtefactError, MissingDependencyError, first_line
+from difftool.errors import ArtefactError, first_line
+from difftool.runtime.backends.code import import_torch, trusted_code
 from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.backends.table import Asked
-from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.memory import library_error, no_memory, no_memory_for_model
 from difftool.runtime.protocols import Known
 
@@ -38,15 +36,13 @@ class TorchScript:
     def __init__(
         self, bundle: Bundle, *, threads: int | None = None, trusted: Collection[str] = ()
     ) -> None:
-        if TORCHSCRIPT not in bundle.manifest.files:
-            raise MissingDependencyError(
-                f"{bundle.path} has no {TORCHSCRIPT}", "export it again with `torchscript`"
-            )
-        _require_trust(bundle, trusted)
-        torch = _torch()
+        path = bundle.path / TORCHSCRIPT
+        data = trusted_code(
+            bundle, TORCHSCRIPT, trusted, kind="TorchScript", option="`torchscript`"
+        )
+        torch = import_torch()
         if threads is not None:
             torch.set_num_threads(threads)
-        path, data = bundle.path / TORCHSCRIPT, bundle.read(TORCHSCRIPT)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             step = torch.jit.load(io.BytesIO(data), map_location=self._device).eval()
@@ -79,7 +75,7 @@ class TorchBatch:
     def __init__(
         self, step: Step, begin: Prepared, device: str = "cpu", *, takes_known: bool = False
     ) -> None:
-        self._torch, self._device = _torch(), device
+        self._torch, self._device = import_torch(), device
         self._step = step
         rows, shape = begin.rows, begin.shape
         self._table = self._put(rows.table.astype(np.float32))
@@ -147,28 +143,9 @@ class TorchBatch:
         return array
 
 
-def _require_trust(bundle: Bundle, trusted: Collection[str]) -> None:
-    """Raise ArtefactError if a bundle's TorchScript is neither this user's nor trusted."""
-    sha256 = bundle.manifest.files[TORCHSCRIPT].sha256
-    if sha256 not in trusted and not EngineCache().made(sha256):
-        raise ArtefactError(
-            f"{bundle.path / TORCHSCRIPT} was made elsewhere; its sha256 is {sha256}",
-            "TorchScript is code: if you trust its maker give that sha256 as `trust`, "
-            "or choose `backend=onnxruntime-cpu`",
-        )
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependencyError.extra("torch", "train") from error
-    return torch
-
-
 def _without_tf32(step: Step) -> Step:
     """Keep cuDNN from rounding the inputs of float32 convolutions to 10 bits, its default."""
-    cudnn = _torch().backends.cudnn
+    cudnn = import_torch().backends.cudnn
 
     def exact(*tensors: Any) -> Any:
         with cudnn.flags(enabled=True, allow_tf32=False):
