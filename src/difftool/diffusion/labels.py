@@ -1,6 +1,7 @@
 """Class labels: each has a block of rows, so that one table serves samples of all classes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,13 @@ class Labels:
 class Rows:
     """The rows that a backend runs: one block of a program's R rows for each of B labels.
 
-    - `table`: float64 [B * R, columns]
+    - `table`: float64 [B * R, columns], or float32 for a step graph
     - `conds`, `labels`: float64 and int64 [U], the conditioner's inputs; `labels` is None for a
       model without classes
     - `first`: int64 [N], the row at which each sample's block begins
     """
 
-    table: Array
+    table: NDArray[np.floating[Any]]
     conds: Array
     labels: Indices | None
     first: Indices

@@ -55,6 +55,7 @@ class Preparation:
         load: Callable[[OnnxFile], Function] | None = None,
     ) -> None:
         self.features = bundle.features
+        self.shape: Shape = bundle.spec.shape  # [*S]
         self._spec = bundle.spec
         self._conditioner = Conditioner(bundle, load)
         self._require_fit = (
@@ -72,9 +73,13 @@ class Preparation:
         require_features(self.features, program, labels)
         rows = lay_out_rows(program, self._spec, size, labels)
         table = self._conditioner.table(rows)
-        if self._require_fit is not None:
-            self._require_fit(size, program.history, rows.table.shape, table.shape)
+        self.require_fit(size, program.history, rows.table.shape, table.shape)
         return Prepared(rows, table, (size, *self._spec.shape))
+
+    def require_fit(self, size: int, slots: int, table: Shape, cond_table: Shape) -> None:
+        """Refuse sizes that a step cannot run with, as `__call__` does."""
+        if self._require_fit is not None:
+            self._require_fit(size, slots, table, cond_table)
 
 
 def _require_fit(

@@ -7,7 +7,8 @@ sha256.
 
 import io
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, MissingDependencyError, first_line
+from difftool.runtime.backends.host import Arrays, HostBatch
+from difftool.runtime.backends.host_slots import HostSlots
 from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.backends.table import Asked
 from difftool.runtime.engine_cache import EngineCache
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Step = Callable[..., Any]  # a step module, or one that was compiled
+
+# The order of a step module's tensors.
+_INPUTS: Final = ("x", "history", "row", "noise", "table", "cond_table")
+_KNOWN: Final = ("known", "mask")
+_OUTPUTS: Final = ("x_next", "history_next", "row_next", "denoised")
 
 
 class TorchScript:
@@ -63,6 +71,12 @@ class TorchScript:
         return TorchBatch(
             self._step, begin, self._device, takes_known=Feature.KNOWN in self.features
         )
+
+    def slots(self, count: int, most: int) -> HostSlots:
+        """Make room for samples of any programs, of which `most` run together."""
+        known = _KNOWN if Feature.KNOWN in self.features else ()
+        taken, bind = (*_INPUTS, *known), partial(_bind, self._step, self._device)
+        return HostSlots(self._prepare, lambda begin, _: HostBatch(bind, taken, begin), count, most)
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> TorchScript:
@@ -111,14 +125,7 @@ class TorchBatch:
         drawn = self._zero if noise is None else self._put(noise)
         before = self._x, self._history, self._row
         tables = self._table, self._cond_table
-        try:
-            with self._torch.inference_mode():
-                after = self._step(*before, drawn, *tables, *self._known)
-        except RuntimeError as error:
-            failure = ArtefactError(f"torch failed: {first_line(error)}", "verify the bundle")
-            raise library_error(error, no_memory(len(self._row)), failure) from error
-        if [tuple(a.shape) for a in after] != [tuple(b.shape) for b in (*before, before[0])]:
-            raise ArtefactError("torch gave outputs of other sizes", "export the bundle again")
+        after = _run(self._step, *before, drawn, *tables, *self._known)
         self._x, self._history, self._row, self._denoised = after
 
     @property
@@ -145,6 +152,32 @@ class TorchBatch:
     def _get(self, tensor: "Tensor") -> Floats:
         array: Floats = tensor.cpu().numpy()
         return array
+
+
+def _run(step: Step, x: "Tensor", history: "Tensor", row: "Tensor", *more: "Tensor") -> Any:
+    """Run a step module; its errors, and outputs of other sizes, become ours."""
+    try:
+        with _torch().inference_mode():
+            after = step(x, history, row, *more)
+    except RuntimeError as error:
+        failure = ArtefactError(f"torch failed: {first_line(error)}", "verify the bundle")
+        raise library_error(error, no_memory(len(row)), failure) from error
+    if [tuple(a.shape) for a in after] != [tuple(b.shape) for b in (x, history, row, x)]:
+        raise ArtefactError("torch gave outputs of other sizes", "export the bundle again")
+    return after
+
+
+def _bind(step: Step, device: str, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+    # On a CPU these tensors share the arrays' memory.
+    reads = [_torch().from_numpy(inputs[name]) for name in (*_INPUTS, *_KNOWN) if name in inputs]
+    writes = [_torch().from_numpy(outputs[name]) for name in _OUTPUTS]
+
+    def run() -> None:
+        after = _run(step, *(tensor.to(device) for tensor in reads))
+        for tensor, found in zip(writes, after, strict=True):
+            tensor.copy_(found)
+
+    return run
 
 
 def _require_trust(bundle: Bundle, trusted: Collection[str]) -> None:
