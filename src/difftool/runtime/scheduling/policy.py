@@ -49,9 +49,7 @@ def choose(claims: Sequence[Claim], most: int, ageing: int) -> list[int]:
     return sorted(_chosen(claims, most, order(claims, ageing)))
 
 
-def arrange(
-    slots: Sequence[int], places: Sequence[int | None], sizes: Sequence[int]
-) -> list[int]:
+def arrange(slots: Sequence[int], places: Sequence[int | None], sizes: Sequence[int]) -> list[int]:
     """Return the smallest batch that holds these slots: the slot at each place, or IDLE.
 
     A slot with a place of its own needs the largest size, since its rounding depends on that, too.
