@@ -232,7 +232,7 @@ def test_a_deterministic_sample_has_its_place_in_the_largest_batch() -> None:
     plain = submit(running, SHORT, seed=1)
     clash = submit(running, SHORT, n=1, first_sample=6, deterministic=True)
     finish(running)
-    # Samples 2, 3, 4 stand at 2, 3, 0; sample 6 waits for place 2; the plain one takes what is left.
+    # Samples 2, 3, 4 stand at 2, 3, 0; sample 6 waits for place 2; the plain one takes the rest.
     assert slots.places[0] == [2, 3, 0, 1]
     assert slots.places[3] == [IDLE, IDLE, 4, IDLE]
     check(plain, SHORT, seed=1)
