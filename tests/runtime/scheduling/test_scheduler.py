@@ -148,6 +148,19 @@ def test_a_step_that_raises_ends_the_requests_in_it_and_no_other() -> None:
     assert (running.counts.failed, running.counts.ok) == (1, 1)
 
 
+def test_a_step_that_raises_ends_all_requests_in_it() -> None:
+    running, slots = scheduler(most=2)
+    tickets = [submit(running, SHORT), submit(running, LONG, n=3, seed=1)]
+
+    def fail(places: object) -> None:
+        raise ValueError("the backend broke")
+
+    slots.before = fail
+    running.turn()
+    assert [str(ticket.exception(0)) for ticket in tickets] == ["the backend broke"] * 2
+    assert (running.counts.failed, running.occupied) == (2, 0)
+
+
 def test_memory_that_runs_out_is_told_with_a_way_out() -> None:
     running, slots = scheduler(most=2)
     ticket = submit(running, SHORT, n=2)

@@ -325,7 +325,7 @@ class Scheduler:
     def _hand_out(self, chosen: Sequence[Sample]) -> None:
         for sample in chosen:
             job = sample.job
-            if job.ticket.done() or self._running.get(sample.slot) is not sample:
+            if job.ticket.done():
                 continue  # it was cancelled, or another sample of it has failed
             steps = len(job.program)
             if sample.done % job.request.every == 0 or sample.done == steps:
