@@ -5,15 +5,13 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 What = Literal["x", "denoised"]
-
-_KEPT: Final = 8  # previews for a slow reader
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Ticket(Future[Floats]):
         """Hold what must live until the request has ended."""
         self._keeps = None if self.done() else needed
 
-    def stream(self, what: What = "denoised", *, most: int = _KEPT) -> Previews:
+    def stream(self, what: What = "denoised", *, most: int = 8) -> Previews:
         """Return the request's previews from now on, after every `request.every` rows.
 
         `most` of them are kept for a slow reader. Nothing is copied if nobody calls this.
