@@ -11,8 +11,7 @@ import difftool
 from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import ddim, ddpm, predictor_corrector, unipc
 from difftool.errors import CheckFailed, UsageError
-from difftool.runtime import Model, Request, SchedulerSettings, edits
-from difftool.verify.numpy_graph import NumpyGraph
+from difftool.runtime import Model, Reference, Request, SchedulerSettings, edits
 
 SOON = 120  # seconds, for what needs a moment
 
@@ -74,8 +73,8 @@ def test_what_shares_no_steps(tiny_bundle: Path, featured: Model) -> None:
     with pytest.raises(UsageError, match="no class labels"):
         plain.submit(Request(labels=0))
     bundle = read_bundle(tiny_bundle)
-    with pytest.raises(UsageError, match="numpy shares no steps"):
-        Model(bundle, NumpyGraph(bundle, "fp32")).submit(Request(n=1))
+    with pytest.raises(UsageError, match="reference shares no steps"):
+        Model(bundle, Reference(lambda x, cond: x, (1, 8, 8))).submit(Request(n=1))
 
 
 def test_the_settings_are_those_of_the_first_call(tiny_bundle: Path) -> None:

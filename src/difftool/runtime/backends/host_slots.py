@@ -93,11 +93,7 @@ class HostSlots:
             if (drawn := next(self._noise[places[place]])) is not None:
                 self._fresh[place] = drawn[0]
         self._row[self._slots] += 1
-        try:
-            batch.step(self._fresh)
-        except BaseException:
-            self._places = []
-            raise
+        batch.step(self._fresh)
 
     def read(self, slot: int, what: Literal["x", "denoised"]) -> Floats:
         """Return x [*S] of a slot, or D of its last row; a view."""

@@ -108,7 +108,9 @@ class Ticket(Future[Floats]):
 
     def keep(self, needed: object) -> None:
         """Hold what must live until the request has ended."""
-        self._keeps = None if self.done() else needed
+        self._keeps = needed
+        if self.done():  # perhaps since a moment ago, on another thread
+            self._keeps = None
 
     def stream(self, what: What = "denoised", *, most: int = 8) -> Previews:
         """Return the request's previews from now on, after every `request.every` rows.
