@@ -47,20 +47,19 @@ def main() -> int:
 def measure(model: Model, rounds: int, steps: int) -> list[Figure]:
     """Compare the scheduler with the loop, and full use with batches of one call."""
     program = difftool.samplers.ddim(model.spec, steps=steps)
-    some = difftool.samplers.ddim(model.spec, steps=10)
-    waves = max(1, steps // len(some))
+    half = difftool.samplers.ddim(model.spec, steps=steps // 2)
     candidates = {
         "loop": lambda: deque(model.stream(program, n=MOST), maxlen=0),
         "scheduler": lambda: drawn(model, program, [MOST]),
-        "static batches": lambda: model.sample(some, n=MOST * waves),
-        "requests that come and go": lambda: drawn(model, some, [1] * (MOST * waves)),
+        "static batches": lambda: model.sample(half, n=2 * MOST),
+        "requests that come and go": lambda: drawn(model, half, [1] * (2 * MOST)),
     }
     turns: dict[str, Turn] = dict(candidates)
     seconds = interleave(turns, rounds=rounds)
     to_loop = ratios(seconds["scheduler"], seconds["loop"])
     to_static = ratios(seconds["static batches"], seconds["requests that come and go"])
     return [
-        *timed(seconds, "ms"),
+        *timed(seconds, "ms", 1e3),
         Figure("scheduler / loop", to_loop, at_most=OVERHEAD),
         Figure("rate of requests / of static batches", to_static, at_least=SATURATED),
     ]
