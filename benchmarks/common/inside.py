@@ -15,3 +15,5 @@ from difftool.runtime.cuda.cuda_device import open_device
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.draws import row_noise
 from difftool.runtime.engine_cache import VARIABLE as ENGINES_VARIABLE
+from difftool.runtime.scheduling.scheduler import Scheduler
+from difftool.runtime.scheduling.slots import Entry

@@ -74,6 +74,14 @@ class ResourceError(DifftoolError):
     exit_code = 5
 
 
+class Busy(ResourceError):
+    """As many requests are waiting as may wait."""
+
+
+class DeadlineExceeded(ResourceError):
+    """A request was not done by its deadline."""
+
+
 class Cancelled(DifftoolError):
     """A hook or the user stopped a run before its end."""
 

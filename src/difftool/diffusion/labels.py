@@ -1,6 +1,7 @@
 """Class labels: each has a block of rows, so that one table serves samples of all classes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,13 @@ class Labels:
 class Rows:
     """The rows that a backend runs: one block of a program's R rows for each of B labels.
 
-    - `table`: float64 [B * R, columns]
+    - `table`: float64 [B * R, columns], or float32 for a step graph
     - `conds`, `labels`: float64 and int64 [U], the conditioner's inputs; `labels` is None for a
       model without classes
     - `first`: int64 [N], the row at which each sample's block begins
     """
 
-    table: Array
+    table: NDArray[np.floating[Any]]
     conds: Array
     labels: Indices | None
     first: Indices
@@ -54,7 +55,7 @@ def lay_out_rows(program: Program, spec: ModelSpec, size: int, labels: Labels | 
     null = spec.classes
     labels = labels or Labels(np.full(size, null))
     guided = labels.guidance_scale != 1
-    _check(spec, labels, guided)
+    check_labels(spec, labels)
     distinct, block = np.unique(labels.of, return_inverse=True)
     # Guidance also runs the network on the null label, so that needs conditioning rows as well.
     known = np.append(distinct, null) if guided and null not in distinct else distinct
@@ -77,7 +78,8 @@ def lay_out_rows(program: Program, spec: ModelSpec, size: int, labels: Labels | 
     )
 
 
-def _check(spec: ModelSpec, labels: Labels, guided: bool) -> None:
+def check_labels(spec: ModelSpec, labels: Labels) -> None:
+    """Raise UsageError if a model with classes has no such label, or no null label for guidance."""
     if not np.isfinite(labels.guidance_scale):
         raise UsageError(
             f"guidance_scale {labels.guidance_scale} is not finite", "1 is none, 3 is much"
@@ -92,7 +94,7 @@ def _check(spec: ModelSpec, labels: Labels, guided: bool) -> None:
             raise UsageError(
                 f"no class {label} in a model of {spec.classes}", f"labels are 0 to {last}"
             )
-    if guided and not spec.null_label:
+    if labels.guidance_scale != 1 and not spec.null_label:
         raise UsageError(
             "guidance needs the null label, which this model never learned",
             "train with label_dropout, or use guidance_scale 1",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from difftool.runtime.opening import open_backend, split_name
     from difftool.runtime.protocols import Backend, Batch, OnDevice
     from difftool.runtime.request import Request
+    from difftool.runtime.scheduling.runner import Runner
+    from difftool.runtime.scheduling.scheduler import Counts, SchedulerSettings
+    from difftool.runtime.scheduling.ticket import Preview, Previews, Ticket
     from difftool.runtime.shipped import find_bundle, open_bundle, shipped_models
     from difftool.runtime.state import State
 
@@ -38,6 +41,7 @@ __all__ = [
     "Backend",
     "BackendEntry",
     "Batch",
+    "Counts",
     "Draws",
     "Edit",
     "EngineCache",
@@ -45,10 +49,15 @@ __all__ = [
     "Model",
     "OnDevice",
     "Preparation",
+    "Preview",
+    "Previews",
     "Record",
     "Reference",
     "Request",
+    "Runner",
+    "SchedulerSettings",
     "State",
+    "Ticket",
     "Timing",
     "Verification",
     "backend_names",
@@ -93,7 +102,13 @@ _HOMES = {
     "Record": "difftool.runtime.engine_cache",
     "Reference": "difftool.runtime.backends.reference",
     "Request": "difftool.runtime.request",
+    "Counts": "difftool.runtime.scheduling.scheduler",
+    "Preview": "difftool.runtime.scheduling.ticket",
+    "Previews": "difftool.runtime.scheduling.ticket",
+    "Runner": "difftool.runtime.scheduling.runner",
+    "SchedulerSettings": "difftool.runtime.scheduling.scheduler",
     "State": "difftool.runtime.state",
+    "Ticket": "difftool.runtime.scheduling.ticket",
     "Verification": "difftool.runtime.comparison",
     "backend_names": "difftool.runtime.backends.table",
     "Timing": "difftool.runtime.bench",

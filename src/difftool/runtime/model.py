@@ -1,6 +1,7 @@
 """A loaded bundle that draws samples. This is the embedding API."""
 
 import os
+import threading
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,10 @@ from difftool.runtime.memory import cached_batch, no_memory
 from difftool.runtime.opening import open_backend, split_name
 from difftool.runtime.protocols import Backend, Batch, Known, LikesBatches
 from difftool.runtime.request import Request, takes_request
+from difftool.runtime.scheduling.runner import Runner
+from difftool.runtime.scheduling.scheduler import Scheduler, SchedulerSettings
+from difftool.runtime.scheduling.slots import OffersSlots
+from difftool.runtime.scheduling.ticket import Ticket
 from difftool.runtime.shipped import open_bundle
 from difftool.runtime.state import Hook, State
 
@@ -61,6 +66,8 @@ class Model:
         self.max_batch = max_batch or best
         self.max_work = max_work
         self._process = os.getpid()
+        self._runner: Runner | None = None
+        self._starting = threading.Lock()
 
     @property
     def spec(self) -> ModelSpec:
@@ -103,6 +110,62 @@ class Model:
         Leaving the loop ends the run. On a device the rows between two states run without a stop.
         """
         return self.run(request)
+
+    def submit(
+        self, request: Request, *, priority: int = 0, deadline: float | None = None
+    ) -> Ticket:
+        """Queue a request, which shares its steps with others, and return its future at once.
+
+        Its samples join the running batch at its next row, each as one that is drawn alone.
+
+        Args:
+            request: without a hook, and without an edit other than `inpaint`.
+            priority: more goes first, whatever else waits.
+            deadline: seconds from now, after which the request is given up.
+
+        Raises:
+            UsageError: an argument has no meaning, or a request of this kind shares no steps.
+            Busy: as many requests are waiting as may; see `scheduler`.
+            ResourceError: it is more work than `max_work`.
+
+        Examples:
+            >>> ticket = model.submit(difftool.runtime.Request(program, n=1, seed=0))
+            >>> bool((ticket.result() == model.sample(program, n=1, seed=0)).all())
+            True
+        """
+        self._require_own_process()
+        program = self._program(request)
+        request.check(
+            program, self.spec, in_graph=self._in_graph(request.edit), max_work=self.max_work
+        )
+        return self.scheduler().submit(request, program, priority=priority, deadline=deadline)
+
+    def scheduler(self, settings: SchedulerSettings | None = None) -> Runner:
+        """Return what runs submitted requests; the first call starts it, with its settings.
+
+        UsageError if it runs with other settings, or if the backend cannot share steps.
+        """
+        with self._starting:
+            if self._runner is None:
+                self._require_own_process()
+                if not isinstance(self.backend, OffersSlots):
+                    raise UsageError(
+                        f"{self.backend.name} shares no steps between requests",
+                        "draw with `Model.sample`, or choose another `backend`",
+                    )
+                scheduler = Scheduler(
+                    self.backend.slots,
+                    self.spec,
+                    self.backend.features,
+                    self.max_batch,
+                    settings or SchedulerSettings(),
+                )
+                self._runner = Runner(scheduler)
+            elif settings not in (None, self._runner.settings):
+                raise UsageError(
+                    f"the scheduler runs with {self._runner.settings}", "set it up once"
+                )
+            return self._runner
 
     def run(self, request: Request) -> Iterator[State]:
         """Run a request that was made before, as `stream` runs the one that it makes."""

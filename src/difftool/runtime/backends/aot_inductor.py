@@ -25,7 +25,7 @@ from difftool.errors import (
     first_line,
 )
 from difftool.files import temporary_folder
-from difftool.runtime.backends.code import import_torch, trusted_code
+from difftool.runtime.backends.code import INPUTS, KNOWN, OUTPUTS, import_torch, trusted_code
 from difftool.runtime.backends.table import Asked
 from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.cuda_device import open_device
@@ -34,9 +34,6 @@ from difftool.runtime.cuda.host_device import HostBuffer, HostDevice
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.memory import cached_batch, library_error, no_memory, no_memory_for_model
 
-_INPUTS: Final = ("x", "history", "row", "noise", "table", "cond_table")
-_KNOWN: Final = ("known", "mask")
-_OUTPUTS: Final = ("x_next", "history_next", "row_next", "denoised")
 _MODEL: Final = "model"  # what torch calls the only one in a package
 FEATURES: Final = "difftool_cpu_features"  # the metadata that name them, as JSON
 _MOST: Final = (1 << 31) - 1  # samples of a run; the sizes in a package are free
@@ -57,8 +54,8 @@ class PackageEngine:
         self._exact = exact and not self._on_host
         # What a run allocates must stay its own as long as a captured graph may write to it.
         self._pool = None if self._on_host else self._torch.cuda.MemPool()
-        known = _KNOWN if Feature.KNOWN in bundle.features else ()
-        self._order = (*_INPUTS, *known)
+        known = KNOWN if Feature.KNOWN in bundle.features else ()
+        self._order = (*INPUTS, *known)
         empty = () if CONDITIONER in bundle.manifest.files else ("cond_table",)
         self.inputs = frozenset(self._order) - set(empty)
 
@@ -85,7 +82,7 @@ class PackageEngine:
         if "cond_table" not in tensors:  # no conditioner: the table has no columns
             tensors["cond_table"] = tensors["table"][:, :0]
         inputs = [tensors[name] for name in self._order]
-        outputs = [tensors[name] for name in _OUTPUTS]
+        outputs = [tensors[name] for name in OUTPUTS]
 
         def run() -> None:
             with self._place():

@@ -6,11 +6,16 @@ sha256.
 """
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from difftool.bundle import Bundle
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.runtime.engine_cache import EngineCache
+
+# The order of a step module's tensors.
+INPUTS: Final = ("x", "history", "row", "noise", "table", "cond_table")
+KNOWN: Final = ("known", "mask")
+OUTPUTS: Final = ("x_next", "history_next", "row_next", "denoised")
 
 
 def trusted_code(

@@ -42,7 +42,7 @@ class HostBatch:
         self.denoised: Floats = np.zeros(shape, np.float32)
         self._fixed = {
             "noise": np.zeros(shape, np.float32),
-            "table": rows.table.astype(np.float32),
+            "table": rows.table.astype(np.float32, copy=False),
             "cond_table": begin.cond_table,
             **{name: np.zeros(shape, np.float32) for name in ("known", "mask") if name in taken},
         }
@@ -52,12 +52,12 @@ class HostBatch:
         self,
         x: Floats,
         *,
-        row: int = 0,
+        row: int | NDArray[np.int64] = 0,
         history: Floats | None = None,
         denoised: Floats | None = None,
         known: Known | None = None,
     ) -> None:
-        """Begin at a row; see `difftool.runtime.protocols.Batch`."""
+        """Begin at a row, or at one for each sample; see `difftool.runtime.protocols.Batch`."""
         self._side = 0
         self.x[...] = x
         self.history[...] = 0 if history is None else history

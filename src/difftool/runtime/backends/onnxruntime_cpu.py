@@ -8,7 +8,8 @@ from difftool.bundle import Bundle
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.runtime.backends.host import Arrays, HostBatch
-from difftool.runtime.backends.prepare import Preparation
+from difftool.runtime.backends.host_slots import HostSlots
+from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.backends.sessions import cpu_session, run_error
 from difftool.runtime.backends.table import Asked
 
@@ -32,8 +33,15 @@ class OnnxRuntimeCpu:
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Make room for `size` samples of a program."""
         begin = self._prepare(program, size, labels)
+        return self._bound(begin, one_row=takes_one_row(self._step))
+
+    def slots(self, count: int, most: int) -> HostSlots:
+        """Make room for samples of any programs, of which `most` run together."""
+        return HostSlots(self._prepare, lambda begin, _: self._bound(begin), count, most)
+
+    def _bound(self, begin: Prepared, *, one_row: bool = False) -> HostBatch:
         bind, taken = partial(_bind, self._step), {node.name for node in self._step.get_inputs()}
-        return HostBatch(bind, taken, begin, one_row=takes_one_row(self._step))
+        return HostBatch(bind, taken, begin, one_row=one_row)
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> OnnxRuntimeCpu:

@@ -19,7 +19,8 @@ from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.log import logger
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.host import Arrays, HostBatch
-from difftool.runtime.backends.prepare import Preparation
+from difftool.runtime.backends.host_slots import HostSlots
+from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.backends.table import Asked
 from difftool.runtime.memory import library_error, no_memory, no_memory_for_model
 
@@ -58,9 +59,16 @@ class OpenVino:
     def batch(self, program: Program, size: int, labels: Labels | None = None) -> HostBatch:
         """Make room for `size` samples of a program; a new size compiles the graph."""
         begin = self._prepare(program, size, labels)
+        return self._bound(begin, self._find_indices(begin.rows.table.astype(np.float32)))
+
+    def slots(self, count: int, most: int) -> HostSlots:
+        """Make room for samples of any programs, of which `most` run together."""
+        return HostSlots(self._prepare, self._bound, count, most, self._find_indices)
+
+    def _bound(self, begin: Prepared, indices: Arrays) -> HostBatch:
         with self._compiling:  # a size is compiled once, whoever asks first
-            step = self._step(size, program.history)
-        bind = partial(_bind, step, self._find_indices(begin.rows.table.astype(np.float32)))
+            step = self._step(begin.shape[0], begin.slots)
+        bind = partial(_bind, step, indices)
         taken = {port.get_any_name() for port in step.inputs}
         return HostBatch(bind, taken, begin)
 

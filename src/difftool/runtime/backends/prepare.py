@@ -56,6 +56,7 @@ class Preparation:
         load: Callable[[OnnxFile], Function] | None = None,
     ) -> None:
         self.features = bundle.features
+        self.shape: Shape = bundle.spec.shape  # [*S]
         self._spec = bundle.spec
         self._conditioner = Conditioner(bundle, load)
         self._tables: tuple[tuple[tuple[bytes, bytes], Floats], ...] = ()  # the newest is the last
@@ -74,8 +75,7 @@ class Preparation:
         require_features(self.features, program, labels)
         rows = lay_out_rows(program, self._spec, size, labels)
         table = self._cond_table(rows)
-        if self._require_fit is not None:
-            self._require_fit(size, program.history, rows.table.shape, table.shape)
+        self.require_fit(size, program.history, rows.table.shape, table.shape)
         return Prepared(rows, table, (size, *self._spec.shape))
 
     def _cond_table(self, rows: Rows) -> Floats:
@@ -88,6 +88,11 @@ class Preparation:
         table = self._conditioner.table(rows)
         self._tables = (*before[1 - _TABLES :], (key, table))
         return table
+
+    def require_fit(self, size: int, slots: int, table: Shape, cond_table: Shape) -> None:
+        """Refuse sizes that a step cannot run with, as `__call__` does."""
+        if self._require_fit is not None:
+            self._require_fit(size, slots, table, cond_table)
 
 
 def _require_fit(

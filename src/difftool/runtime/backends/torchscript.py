@@ -5,6 +5,7 @@ No other file of the runtime opens a `step.ts`. It is code; see `difftool.runtim
 
 import io
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, first_line
-from difftool.runtime.backends.code import import_torch, trusted_code
+from difftool.runtime.backends.code import INPUTS, KNOWN, OUTPUTS, import_torch, trusted_code
+from difftool.runtime.backends.host import Arrays, HostBatch
+from difftool.runtime.backends.host_slots import HostSlots
 from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.backends.table import Asked
 from difftool.runtime.memory import library_error, no_memory, no_memory_for_model
@@ -59,6 +62,12 @@ class TorchScript:
         return TorchBatch(
             self._step, begin, self._device, takes_known=Feature.KNOWN in self.features
         )
+
+    def slots(self, count: int, most: int) -> HostSlots:
+        """Make room for samples of any programs, of which `most` run together."""
+        known = KNOWN if Feature.KNOWN in self.features else ()
+        taken, bind = (*INPUTS, *known), partial(_bind, self._step, self._device)
+        return HostSlots(self._prepare, lambda begin, _: HostBatch(bind, taken, begin), count, most)
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> TorchScript:
@@ -107,14 +116,7 @@ class TorchBatch:
         drawn = self._zero if noise is None else self._put(noise)
         before = self._x, self._history, self._row
         tables = self._table, self._cond_table
-        try:
-            with self._torch.inference_mode():
-                after = self._step(*before, drawn, *tables, *self._known)
-        except RuntimeError as error:
-            failure = ArtefactError(f"torch failed: {first_line(error)}", "verify the bundle")
-            raise library_error(error, no_memory(len(self._row)), failure) from error
-        if [tuple(a.shape) for a in after] != [tuple(b.shape) for b in (*before, before[0])]:
-            raise ArtefactError("torch gave outputs of other sizes", "export the bundle again")
+        after = _run(self._step, *before, drawn, *tables, *self._known)
         self._x, self._history, self._row, self._denoised = after
 
     @property
@@ -141,6 +143,34 @@ class TorchBatch:
     def _get(self, tensor: "Tensor") -> Floats:
         array: Floats = tensor.cpu().numpy()
         return array
+
+
+def _run(step: Step, x: "Tensor", history: "Tensor", row: "Tensor", *more: "Tensor") -> Any:
+    """Run a step module; its errors, and outputs of other sizes, become ours."""
+    try:
+        with import_torch().inference_mode():
+            after = step(x, history, row, *more)
+    except RuntimeError as error:
+        failure = ArtefactError(f"torch failed: {first_line(error)}", "verify the bundle")
+        raise library_error(error, no_memory(len(row)), failure) from error
+    if [tuple(a.shape) for a in after] != [tuple(b.shape) for b in (x, history, row, x)]:
+        raise ArtefactError("torch gave outputs of other sizes", "export the bundle again")
+    return after
+
+
+def _bind(step: Step, device: str, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+    # On a CPU these tensors share the arrays' memory.
+    reads = [
+        import_torch().from_numpy(inputs[name]) for name in (*INPUTS, *KNOWN) if name in inputs
+    ]
+    writes = [import_torch().from_numpy(outputs[name]) for name in OUTPUTS]
+
+    def run() -> None:
+        after = _run(step, *(tensor.to(device) for tensor in reads))
+        for tensor, found in zip(writes, after, strict=True):
+            tensor.copy_(found)
+
+    return run
 
 
 def _without_tf32(step: Step) -> Step:

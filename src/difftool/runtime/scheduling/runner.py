@@ -1,0 +1,95 @@
+"""The thread that takes a scheduler's turns."""
+
+import atexit
+import os
+import threading
+import weakref
+
+from difftool.diffusion.program import Program
+from difftool.errors import ArtefactError, first_line
+from difftool.log import logger
+from difftool.runtime.request import Request
+from difftool.runtime.scheduling.scheduler import Counts, Scheduler
+from difftool.runtime.scheduling.ticket import Ticket
+
+_log = logger(__name__)
+
+
+class Runner:
+    """A scheduler at work; its thread ends with `close`, or when nobody needs this object any more.
+
+    A ticket needs it until its request has ended, so `load(...).submit(...).result()` works.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.settings, self._scheduler = scheduler.settings, scheduler
+        self._process = os.getpid()
+        # A daemon, since an application that ends does not wait for it. What it does then is ended
+        # by `_close_all`, as a thread that is killed within a library may crash it.
+        self._thread = threading.Thread(
+            target=_run, args=(scheduler,), name="difftool-scheduler", daemon=True
+        )
+        # Close it without a wait: this runs wherever an object happens to be collected.
+        weakref.finalize(self, scheduler.close).atexit = False
+        _runners.add(self)
+        self._thread.start()
+
+    def submit(
+        self,
+        request: Request,
+        program: Program,
+        *,
+        priority: int = 0,
+        deadline: float | None = None,
+    ) -> Ticket:
+        """Queue a request; see `Model.submit`."""
+        ticket = self._scheduler.submit(request, program, priority=priority, deadline=deadline)
+        ticket.keep(self)
+        return ticket
+
+    @property
+    def counts(self) -> Counts:
+        """Return how many requests came, and how they ended."""
+        return self._scheduler.counts
+
+    @property
+    def occupied(self) -> int:
+        """Return how many samples are on their way."""
+        return self._scheduler.occupied
+
+    def healthy(self, limit: float) -> bool:
+        """Tell if the thread is alive, and its current step at most `limit` seconds old."""
+        return self._thread.is_alive() and self._scheduler.healthy(limit)
+
+    def close(self, *, drain: bool = True, timeout: float | None = None) -> bool:
+        """Refuse new requests, end the others, and wait for the end of the thread.
+
+        With `drain` requests run to their ends; without it they are cancelled, and the thread ends
+        after the current step. False if it has not ended after `timeout` seconds.
+        """
+        if os.getpid() != self._process:
+            return True  # a fork has none of these threads
+        self._scheduler.close(drain=drain)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+
+_runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()
+_AT_EXIT = 10.0  # seconds for the current step of a model
+
+
+@atexit.register
+def _close_all() -> None:
+    for runner in tuple(_runners):
+        runner.close(drain=False, timeout=_AT_EXIT)
+
+
+def _run(scheduler: Scheduler) -> None:
+    try:
+        while scheduler.wait():
+            while scheduler.turn():
+                pass
+    except Exception as error:
+        _log.exception("the scheduler has a defect")
+        scheduler.abandon(ArtefactError(f"the scheduler ended: {first_line(error)}", "report it"))

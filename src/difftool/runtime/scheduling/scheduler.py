@@ -1,0 +1,390 @@
+"""The step scheduler: requests come and go at any row, and their samples share steps.
+
+This has no thread. `submit`, `counts`, `healthy` and `close` may be called from any; one takes the
+turns, which is the only one to touch the slots (`difftool.runtime.scheduling.runner`).
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Final, Literal
+
+import numpy as np
+
+from difftool.diffusion.features import Feature
+from difftool.diffusion.program import Program
+from difftool.diffusion.spec import ModelSpec
+from difftool.errors import Busy, CheckFailed, DeadlineExceeded, ResourceError, UsageError
+from difftool.log import logger
+from difftool.runtime.memory import no_memory
+from difftool.runtime.request import Request
+from difftool.runtime.scheduling.job import Job, Sample, require_shared, size_of_block
+from difftool.runtime.scheduling.policy import Claim, arrange, choose, order
+from difftool.runtime.scheduling.pool import Block, Pool
+from difftool.runtime.scheduling.slots import Slots
+from difftool.runtime.scheduling.ticket import Preview, Ticket
+
+Outcome = Literal["ok", "cancelled", "timeout", "failed"]
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    """How a scheduler works.
+
+    - `batching`: "step", a sample may join at any row; "request", only samples of equal programs
+      that begin together share steps, and others wait for their end; "off", one request at a time.
+      The last two are there to measure what the first one gains.
+    - `queue`: how many requests may wait to begin; one more is refused
+    - `slots`: how many samples may be on their way; by default four batches
+    - `ageing`: after how many steps a sample that was left out goes first within its priority
+    """
+
+    batching: Literal["step", "request", "off"] = "step"
+    queue: int = 64
+    slots: int | None = None
+    ageing: int = 16
+
+    def __post_init__(self) -> None:
+        if self.batching not in ("step", "request", "off"):
+            raise UsageError(f"unknown batching {self.batching!r}", "one of: step, request, off")
+        if self.queue < 1 or self.ageing < 1 or (self.slots is not None and self.slots < 1):
+            raise UsageError("a scheduler without queue, slots or ageing", "all are at least 1")
+
+
+_DEFAULT: Final = SchedulerSettings()
+_BATCHES: Final = 4  # of samples on their way, of which one batch runs at a time
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Requests since the beginning: accepted == ok + cancelled + timeout + failed + pending."""
+
+    accepted: int = 0
+    ok: int = 0
+    cancelled: int = 0
+    timeout: int = 0
+    failed: int = 0
+    refused: int = 0
+    """Those that found the queue full; they are not among the accepted."""
+
+    @property
+    def pending(self) -> int:
+        """Return how many have been accepted and have not ended."""
+        return self.accepted - self.ok - self.cancelled - self.timeout - self.failed
+
+
+class Scheduler:
+    """Runs requests of a model in `slots`, at most `most` samples in a step."""
+
+    def __init__(
+        self,
+        offer: Callable[[int, int], Slots],
+        spec: ModelSpec,
+        features: frozenset[Feature],
+        most: int,
+        settings: SchedulerSettings = _DEFAULT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings, self.spec, self.most = settings, spec, most
+        self._features, self._clock = features, clock
+        count = max(most, settings.slots or _BATCHES * most)
+        self._slots = offer(count, most)
+        self._free = list(range(count))[::-1]
+        self.pool = Pool()
+        self._jobs: list[Job] = []
+        self._running: dict[int, Sample] = {}  # by their slots
+        # What other threads share with the one that takes the turns. A mailbox needs no lock.
+        self._mail: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.RLock()  # a finalizer may run in its own thread's midst
+        self._counts, self._pending, self._waiting = Counts(), set[Ticket](), 0
+        self._closed = False
+        self._ending = False
+        self._since: float | None = None  # when the turn began that is going on
+
+    def submit(
+        self,
+        request: Request,
+        program: Program,
+        *,
+        priority: int = 0,
+        deadline: float | None = None,
+    ) -> Ticket:
+        """Queue a request, which was checked against the model; see `Model.submit`."""
+        if deadline is not None and not deadline > 0:
+            raise UsageError(f"a deadline in {deadline} seconds", "give more than 0")
+        require_shared(request, program, self.spec, self._features)
+        now = self._clock()
+        until = math.inf if deadline is None else now + deadline
+        job = Job(request, program, self.spec, priority, until)
+        for position in {0, request.n - 1}:
+            job.entry(position, 0)  # refuses what has no meaning
+            rows, conds = size_of_block(program, self.spec, job.rows(position)[1])
+            if rows > self.pool.rows or conds > self.pool.conds:
+                raise ResourceError(
+                    f"{program.name} has {rows} rows and {conds} conds; "
+                    f"{self.pool.rows} and {self.pool.conds} can be shared",
+                    "draw it with `Model.sample`",
+                )
+        with self._lock:
+            if self._closed:
+                raise UsageError("this model's scheduler is closed", "load the model again")
+            if self._waiting >= self.settings.queue:
+                self._count("refused")
+                raise Busy(
+                    f"{self._waiting} requests are waiting, as many as may",
+                    "try again later, or give the queue more room: `queue`",
+                )
+            self._waiting += 1
+            self._count("accepted")
+            self._pending.add(job.ticket)
+            self._mail.put(job)
+        return job.ticket
+
+    @property
+    def counts(self) -> Counts:
+        """Return how many requests came, and how they ended."""
+        return self._counts
+
+    @property
+    def occupied(self) -> int:
+        """Return how many samples are in slots."""
+        return len(self._running)
+
+    def healthy(self, limit: float) -> bool:
+        """Tell if no step has been running for more than so many seconds."""
+        since = self._since
+        return since is None or self._clock() - since <= limit
+
+    def close(self, *, drain: bool = True) -> None:
+        """Refuse new requests; with `drain` run the others to their end, or else cancel them."""
+        with self._lock:
+            self._closed = True
+            tickets = [] if drain else list(self._pending)
+        for ticket in tickets:
+            ticket.cancel()
+        self._mail.put(None)
+
+    def wait(self) -> bool:
+        """Wait until there is something to do; False if there will never be anything."""
+        if not self._jobs and not self._ending:
+            self._take(self._mail.get())
+        return bool(self._jobs) or not self._ending
+
+    def turn(self) -> bool:
+        """Take what has come, run one step, hand out what came of it; False if nothing is left.
+
+        Only a defect of the scheduler itself raises: errors of a backend end requests.
+        """
+        self._since = self._clock()
+        try:
+            while True:
+                try:
+                    self._take(self._mail.get_nowait())
+                except Empty:
+                    break
+            self._end_overdue()
+            self._admit()
+            self._step()
+        finally:
+            self._since = None
+        return bool(self._jobs)
+
+    def abandon(self, error: BaseException) -> None:
+        """End all requests with an error, and take no more."""
+        with self._lock:
+            self._closed = self._ending = True
+        while not self._mail.empty():
+            self._take(self._mail.get())
+        self._fail(list(self._jobs), error)
+
+    def _take(self, job: Job | None) -> None:
+        if job is None:
+            self._ending = True
+        else:
+            self._jobs.append(job)
+
+    def _end_overdue(self) -> None:
+        now = self._clock()
+        for job in list(self._jobs):
+            if job.ticket.cancelled():
+                self._end(job, "cancelled")
+            elif now >= job.deadline:
+                done = f"{job.request.n - job.left} of {job.request.n} samples were done"
+                late = DeadlineExceeded(f"the deadline passed; {done}", "allow more time")
+                self._end(job, "timeout", late)
+
+    def _admit(self) -> None:
+        """Give free slots to samples that wait, at most a batch of each request."""
+        apart = self.settings.batching != "step"
+        if apart and self._running:
+            return
+        waiting = [job for job in self._jobs if job.begun < job.request.n]
+        claims = [
+            Claim(job.priority, job.deadline, 0 if apart else job.attained, job.waited)
+            for job in waiting
+        ]
+        lead: Job | None = None
+        for job in (waiting[i] for i in order(claims, self.settings.ageing)):
+            if not apart or self._joins(lead, job):
+                lead = lead or job
+                if not self._fill(job):
+                    break  # nobody overtakes who waits for room in the table
+        for job in waiting:
+            job.waited = 0 if job.samples else job.waited + 1
+
+    def _fill(self, job: Job) -> bool:
+        """Begin what may of a job; False if there is no room for the next sample's rows."""
+        try:
+            while self._may_begin(job):
+                if not self._begin(job):
+                    return False
+        except Exception as error:
+            self._fail([job], error)
+        return True
+
+    def _may_begin(self, job: Job) -> bool:
+        if not self._free or len(job.samples) == self.most or job.begun == job.request.n:
+            return False
+        full = self.settings.batching != "step" and len(self._running) == self.most
+        return not full and not job.ticket.done()
+
+    def _joins(self, lead: Job | None, job: Job) -> bool:
+        """Tell if a job may begin beside the first one of a batch that runs to its end."""
+        if lead is None:
+            return True
+        return self.settings.batching == "request" and lead.program_key == job.program_key
+
+    def _begin(self, job: Job) -> bool:
+        """Put the next sample of a job into a slot; False if there is no room for its rows."""
+        if job.result is None:
+            try:
+                job.result = np.empty((job.request.n, *self.spec.shape), np.float32)
+            except (MemoryError, ValueError) as error:
+                raise no_memory(job.request.n) from error
+        position, slot = job.begun, self._free[-1]
+        if (block := self._block(job, position)) is None:
+            return False
+        self._slots.join(slot, job.entry(position, block.rows[0]))
+        if job.begun == 0:
+            with self._lock:
+                self._waiting -= 1
+        self._free.pop()
+        block.users += 1
+        job.begun += 1
+        sample = Sample(job, position, slot, block, job.place(position, self.most))
+        job.samples.add(sample)
+        self._running[slot] = sample
+        return True
+
+    def _block(self, job: Job, position: int) -> Block | None:
+        key, labels = job.rows(position)
+        if (block := self.pool.find(key)) is not None:
+            return block
+        block = self.pool.add(key, *size_of_block(job.program, self.spec, labels))
+        if block is not None:
+            try:
+                self._slots.place(job.program, labels, block.rows[0], block.conds[0])
+            except BaseException:
+                self.pool.remove(key)
+                raise
+        return block
+
+    def _step(self) -> None:
+        """Run the next row of the samples that are to be next."""
+        slots = sorted(self._running)
+        samples = [self._running[slot] for slot in slots]
+        claims = [
+            Claim(s.job.priority, s.job.deadline, s.job.attained, s.waited, s.place)
+            for s in samples
+        ]
+        chosen = [samples[i] for i in choose(claims, self.most, self.settings.ageing)]
+        if not chosen:
+            return
+        places = arrange([s.slot for s in chosen], [s.place for s in chosen], self._slots.sizes)
+        try:
+            self._slots.advance(places)
+        except MemoryError as error:
+            self._fail((s.job for s in chosen), no_memory(len(places)), error)
+            return
+        except Exception as error:
+            self._fail((s.job for s in chosen), error)
+            return
+        for sample in samples:
+            sample.waited += 1
+        for sample in chosen:
+            sample.waited = 0
+            sample.done += 1
+            sample.job.attained += 1
+        self._hand_out(chosen)
+
+    def _hand_out(self, chosen: Sequence[Sample]) -> None:
+        for sample in chosen:
+            job = sample.job
+            if job.ticket.done():
+                continue  # it was cancelled, or another sample of it has failed
+            steps = len(job.program)
+            if sample.done % job.request.every == 0 or sample.done == steps:
+                for reader in tuple(job.ticket.readers):
+                    array = self._slots.read(sample.slot, reader.what).copy()
+                    index = job.request.first_sample + sample.position
+                    reader.put(Preview(index, sample.done, steps, array))
+            if sample.done == steps:
+                self._finish(sample)
+
+    def _finish(self, sample: Sample) -> None:
+        job, x = sample.job, self._slots.read(sample.slot, "x")
+        if not np.isfinite(x).all():
+            error = CheckFailed(
+                f"a sample of {job.program.name} is not finite",
+                "take smaller steps, or let difftool verify say which row went wrong",
+            )
+            self._fail([job], error)
+            return
+        assert job.result is not None
+        job.result[sample.position] = x
+        self._leave(sample)
+        job.left -= 1
+        if not job.left:
+            self._end(job, "ok")
+
+    def _leave(self, sample: Sample) -> None:
+        sample.block.users -= 1
+        sample.job.samples.remove(sample)
+        del self._running[sample.slot]
+        self._free.append(sample.slot)
+
+    def _fail(
+        self, jobs: Iterable[Job], error: BaseException, cause: BaseException | None = None
+    ) -> None:
+        error.__cause__ = cause or error.__cause__
+        for job in dict.fromkeys(jobs):
+            _log.warning("a request of %s failed: %s", job.program.name, error)
+            self._end(job, "failed", error)
+
+    def _end(self, job: Job, outcome: Outcome, error: BaseException | None = None) -> None:
+        """Free a job's slots, count it, and tell who holds its ticket."""
+        for sample in tuple(job.samples):
+            self._leave(sample)
+        self._jobs.remove(job)
+        ticket = job.ticket
+        if not ticket.set_running_or_notify_cancel():
+            outcome = "cancelled"
+        with self._lock:
+            if not job.begun:
+                self._waiting -= 1
+            self._pending.discard(ticket)
+            self._count(outcome)
+        if outcome == "cancelled":
+            return
+        if error is not None:
+            ticket.set_exception(error)
+        elif job.result is not None:
+            ticket.set_result(job.result)
+
+    def _count(self, name: str) -> None:
+        self._counts = replace(self._counts, **{name: getattr(self._counts, name) + 1})
