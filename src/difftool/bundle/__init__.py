@@ -41,7 +41,6 @@ _MISSING: Final = "bundle-missing"
 _NO_DIGEST: Final = "0" * 64
 _COPY: Final = "copy the whole folder again"
 _AGAIN: Final = "export it again"
-
 _Lax = Field(strict=False)  # JSON has lists for tuples, and words for enums
 
 

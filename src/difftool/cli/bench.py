@@ -14,7 +14,6 @@ from difftool.cli import options
 from difftool.cli.console import on_device, progress, report
 from difftool.diffusion import SamplerCall
 from difftool.errors import DifftoolError, MissingDependencyError, UsageError
-from difftool.log import logger
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from difftool.verify import Side
 
     Opening = Callable[..., Backend]  # `open_backend`, given all but name and precision
-
-_log = logger(__name__)
 
 EXAMPLES = """\b
 Examples:
@@ -187,14 +184,9 @@ def _packages(bundle: "Bundle", open_named: "Opening", taken: set[str]) -> "list
     found = []
     for precision in PRECISIONS:
         if package_name(precision) in bundle.manifest.files:
-            try:
-                side = Side(open_named("aot-inductor", precision=precision), precision)
-            except DifftoolError as error:
-                _log.info("no package: %s", error)
-                continue
-            if str(side) not in taken:
-                found.append(side)
-    return found
+            with suppress(DifftoolError):  # it is not trusted, or not for this machine
+                found.append(Side(open_named("aot-inductor", precision=precision), precision))
+    return [side for side in found if str(side) not in taken]
 
 
 def _torch(
