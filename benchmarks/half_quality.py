@@ -25,11 +25,12 @@ from common.rounded import rounded
 
 import difftool
 from difftool import Bundle, Program
-from difftool.bundle import read_bundle
+from difftool.bundle import STEP, read_bundle
 from difftool.evaluate import open_extractor
 
 MODELS = [name for name, case in CASES.items() if case.trained]
 HALVES = ("fp16", "bf16")
+Bundles = dict[str, Bundle]  # by precision
 LEAST = 40.0  # dB
 STEPS = {"ddpm-mnist": 20, "ncsn-mnist": 200}  # of the samples whose digits count
 
@@ -42,47 +43,52 @@ def main() -> int:
     options = arguments.parse_args()
     figures: list[Figure] = []
     for name in options.model or MODELS:
-        bundle = emulated(name, options.work / "half" / name)
-        short, whole = short_program(bundle, STEPS[name]), bundle.default_program()
+        folder = options.work / "half" / name
+        bundles = emulated(name, folder)
+        spec, whole = bundles["fp32"].spec, bundles["fp32"].default_program()
+        short = short_program(bundles["fp32"], STEPS[name])
 
-        def draw(precision: str, program: Program, n: int, bundle: Bundle = bundle) -> np.ndarray:
-            return samples(bundle, precision, program, n, options.threads)
-
-        figures += agreement(
-            name, {p: draw(p, whole, options.n) for p in ("fp32", *HALVES)}, bundle
+        whole_runs, many = (
+            {p: samples(b, p, program, n, options.threads, folder) for p, b in bundles.items()}
+            for program, n in ((whole, options.n), (short, options.digits))
         )
-        figures += balance(name, {p: draw(p, short, options.digits) for p in ("fp32", *HALVES)})
+        figures += [*agreement(name, whole_runs, spec), *balance(name, many, spec)]
     setup = {"samples": options.n, "digits": options.digits, "their steps": STEPS}
     return finish("half_quality", figures, options, **setup, seed=0)
 
 
-def emulated(name: str, folder: Path) -> Bundle:
-    """Copy a shipped model, with graphs in the place of those of 16 bits that round like them."""
+def emulated(name: str, folder: Path) -> Bundles:
+    """Copy a shipped model for each precision, with a step graph that rounds like it."""
     source = difftool.runtime.open_bundle(name)
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source.path, folder)
-    step = onnx.load(source.file("step.onnx"))
-    graphs = {f"step.{p}.onnx": rounded(in_half(step, p)).SerializeToString() for p in HALVES}
-    return with_files(read_bundle(folder), graphs)
+    step = onnx.load(source.file(STEP))
+    bundles = {"fp32": source}
+    for precision in HALVES:
+        copy = folder / precision
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source.path, copy)
+        graph = rounded(in_half(step, precision)).SerializeToString()
+        bundles[precision] = with_files(read_bundle(copy), {STEP: graph})
+    return bundles
 
 
 def samples(
-    bundle: Bundle, precision: str, program: Program, n: int, threads: int | None
+    bundle: Bundle, precision: str, program: Program, n: int, threads: int | None, folder: Path
 ) -> np.ndarray:
     """Draw samples of a program, or read those that were drawn before."""
-    model = difftool.load(bundle, backend="onnxruntime-cpu", precision=precision, threads=threads)
-    graph = bundle.step(precision).data + program.name.encode()
-    digest = hashlib.sha256(graph).hexdigest()[:12]
-    kept = bundle.path.parent / f"{bundle.path.name}-{precision}-{len(program)}-{n}-{digest}.npy"
+    model = difftool.load(bundle, backend="onnxruntime-cpu", threads=threads)
+    digest = hashlib.sha256(bundle.read(STEP) + program.name.encode()).hexdigest()[:12]
+    kept = folder / f"{precision}-{len(program)}-{n}-{digest}.npy"
     if not kept.is_file():
         np.save(kept.with_suffix(".part.npy"), model.sample(program, n=n, seed=0))
         kept.with_suffix(".part.npy").rename(kept)
     return np.load(kept)
 
 
-def agreement(name: str, drawn: dict[str, np.ndarray], bundle: Bundle) -> Iterator[Figure]:
+def agreement(
+    name: str, drawn: dict[str, np.ndarray], spec: difftool.ModelSpec
+) -> Iterator[Figure]:
     """Compare whole runs with fp32."""
-    low, high = bundle.spec.data_range
+    low, high = spec.data_range
     for precision in HALVES:
         error = (drawn[precision] - drawn["fp32"]).reshape(len(drawn["fp32"]), -1)
         each = [psnr(row, high - low) for row in error]
@@ -96,12 +102,12 @@ def psnr(error: np.ndarray, span: float) -> float:
     return 10 * math.log10(span**2 / max(float(np.mean(np.square(error, dtype=float))), 1e-20))
 
 
-def balance(name: str, drawn: dict[str, np.ndarray]) -> Iterator[Figure]:
+def balance(name: str, drawn: dict[str, np.ndarray], spec: difftool.ModelSpec) -> Iterator[Figure]:
     """Compare the digits of samples with those of fp32.
 
     The limit is the standard deviation of a tenth's share between two sets of other noise.
     """
-    spec, extractor = difftool.runtime.open_bundle(name).spec, open_extractor("mnist")
+    extractor = open_extractor("mnist")
     seen = {
         precision: extractor.view(difftool.to_uint8(values, spec)).probabilities.argmax(1)
         for precision, values in drawn.items()

@@ -15,7 +15,7 @@ def test_psnr_is_that_of_the_span() -> None:
 def test_samples_may_differ_by_a_hundredth_of_the_span(error: float, verdict: str) -> None:
     exact = np.zeros((2, 1, 28, 28), np.float32)
     drawn = {"fp32": exact, "fp16": exact + np.float32(error), "bf16": exact}
-    fp16, _, bf16, _ = agreement("ddpm-mnist", drawn, open_bundle("ddpm-mnist"))
+    fp16, _, bf16, _ = agreement("ddpm-mnist", drawn, open_bundle("ddpm-mnist").spec)
     assert (fp16.verdict, bf16.verdict) == (verdict, "pass")
 
 
@@ -25,6 +25,6 @@ def test_other_digits_are_seen() -> None:
     bar = (np.abs(rows - 14) < 10) & (np.abs(columns - 14) < 2)
     zeros, ones = (np.repeat(2.0 * each[None, None] - 1, 8, axis=0) for each in (ring, bar))
     drawn = {"fp32": zeros, "fp16": zeros, "bf16": ones}
-    fp16, same, bf16, other = balance("ddpm-mnist", drawn)
+    fp16, same, bf16, other = balance("ddpm-mnist", drawn, open_bundle("ddpm-mnist").spec)
     assert (fp16.verdict, bf16.verdict) == ("pass", "FAIL")
     assert (same.median, other.median) == (1, 0)
