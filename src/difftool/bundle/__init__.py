@@ -90,9 +90,7 @@ class EngineKey(_Entry):
     - `onnx_sha256`: the digest of its source in the bundle, which is the precision's own graph or
       step.onnx; difftool's `recipe` is the way to make the precision from step.onnx
     - `flavour`, `version`: the TensorRT variant that compiled it
-    - `gpus`: compute capabilities such as sm89; for a "tensorrt" before 10.9, whose engines run on
-      one kind of GPU, that GPU's name
-    - `precision`: that of the graph; tf32 is float32 whose products may round their factors
+    - `gpus`: compute capabilities such as sm89; for a "tensorrt" before 10.9, the name of one GPU
     - `profile`: the fewest, the expected and the most samples of a run
     - `batches`: the numbers of samples that it is tuned for, if these are several
     - `refit`: True if its weights can be replaced
@@ -226,13 +224,10 @@ class Bundle:
         """Judge and return a precision's step graph, as `graph` does."""
         name = step_name(precision)
         if name not in self.manifest.files:
-            halves = f"compile {self.path} --onnx --precision {precision}"
-            line = {"int8": f"quantize {self.path}", "fp16": halves, "bf16": halves}.get(precision)
-            raise ArtefactError(
-                f"{self.path} has no {name}",
-                f"make it: difftool {line}" if line else "choose `precision=fp32`, or int8",
-                code=_MISSING,
-            )
+            line = f"compile {self.path} --onnx --precision {precision}"
+            line = f"quantize {self.path}" if precision == "int8" else line
+            hint = f"make it: difftool {line}" if precision != "fp8" else "choose `precision=fp32`"
+            raise ArtefactError(f"{self.path} has no {name}", hint, code=_MISSING)
         return self.graph(name)
 
 

@@ -14,9 +14,9 @@ from difftool import edits
 from difftool.bundle import STEP, read_bundle
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm, dpmpp_2m, unipc
-from difftool.errors import ArtefactError, ResourceError, UsageError
+from difftool.errors import ArtefactError, UsageError
 from difftool.runtime import Model, load
-from difftool.runtime.cuda.backend import DeviceBackend, padded_size
+from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.cuda.room import Graphs
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from tests.runtime.cuda.fake import FakeDevice, FakeEngine
@@ -54,11 +54,6 @@ def on_device(
 
 def on_cpu(bundle: Path, max_batch: int = 8) -> Model:
     return load(bundle, backend="onnxruntime-cpu", threads=1, max_batch=max_batch)
-
-
-@pytest.fixture(scope="module")
-def cpu(tiny_bundle: Path) -> Model:
-    return on_cpu(tiny_bundle)
 
 
 def assert_alike(
@@ -289,47 +284,6 @@ def test_what_the_first_runs_compiled_is_kept_once(tiny_bundle: Path) -> None:
     assert model.backend.engine.kept == 1
 
 
-def test_a_second_run_allocates_and_captures_nothing(tiny_bundle: Path, cpu: Model) -> None:
-    """For another seed, other samples and another program of as many rows, too."""
-    model, device = on_device(tiny_bundle)
-    programs = ddim(model.spec, steps=6, eta=1.0), ddpm(model.spec, steps=6)
-    model.sample(programs[0], n=3)
-    buffers = device.buffers
-    device.log.clear()
-    model.sample(programs[1], n=3, seed=8, first_sample=70)
-    assert device.buffers == buffers
-    launched = [entry for entry in device.log if entry not in FILLED]
-    assert launched == [START, *[PAIR] * 3, "download"]
-    assert_alike(model, cpu, programs[1], n=3, seed=8, first_sample=70)
-    assert device.captures == 1
-
-
-def test_sizes_that_differ_a_little_share_a_room(tiny_bundle: Path) -> None:
-    """Tables of 20 and of 17 rows, 60 samples and 57. No row beyond them is read: those are NaN."""
-    (model, device), cpu = on_device(tiny_bundle, max_batch=64), on_cpu(tiny_bundle, 64)
-    programs = ddpm(cpu.spec, steps=20), ddim(cpu.spec, steps=17)
-    assert_alike(model, cpu, programs[0], n=60, seed=1)
-    buffers = device.buffers
-    assert_alike(model, cpu, programs[1], n=57, seed=2)
-    assert device.buffers == buffers
-
-
-@pytest.mark.parametrize("steps", [4, 8, 1])
-def test_padded_sizes(steps: int) -> None:
-    for size in range(1, 3000):
-        padded = padded_size(size, steps)
-        assert size <= padded <= size * (1 + 1 / steps)
-        assert padded == padded_size(padded, steps)
-    octave = {padded_size(size, steps) for size in range(513, 1025)}
-    assert len(octave) == steps
-
-
-def test_a_mean_over_the_batch_is_not_taken_over_a_rounded_size(featured_bundle: Path) -> None:
-    model, cpu = on_device(featured_bundle, max_batch=16)[0], on_cpu(featured_bundle, 16)
-    program = adaptive(model.spec, batch_snr=0.2)
-    assert_alike(model, cpu, program, n=9, atol=1e-3, rtol=1e-3)
-
-
 def test_the_start_is_drawn_on_the_device(tiny_bundle: Path) -> None:
     model, device = on_device(tiny_bundle)
     program = ddpm(model.spec)
@@ -350,17 +304,6 @@ def test_clean_samples_to_start_from_come_from_the_host(tiny_bundle: Path, cpu: 
     program = ddim(model.spec, steps=4)
     assert_alike(model, cpu, program, n=2, init=init)
     assert device.log.count("difftool_noise") == 2  # the warm-up's
-
-
-def test_a_conditioners_table_is_sent_once(tiny_bundle: Path, cpu: Model) -> None:
-    model, device = on_device(tiny_bundle)
-    programs = [ddim(model.spec, steps=steps) for steps in (5, 6)]
-    sent = []
-    for program in (programs[0], programs[0], programs[1]):
-        device.sent.clear()
-        assert_alike(model, cpu, program, n=2)
-        sent.append(max(device.sent))
-    assert sent[1] < sent[0] == sent[2]
 
 
 def test_threads_get_the_bits_of_one_and_none_touches_the_device(tiny_bundle: Path) -> None:
@@ -386,17 +329,6 @@ def test_the_backend_says_what_it_runs_on(tiny_bundle: Path) -> None:
         assert (model.backend.device_name, model.backend.graphs) == ("a fake GPU", "pairs")
         model.sample(n=1)
         assert model.backend.graphs == after
-
-
-def test_when_memory_is_short_the_rooms_that_are_kept_make_way(tiny_bundle: Path) -> None:
-    model, device = on_device(tiny_bundle, max_batch=64)
-    model.sample(n=16)
-    held = device.bytes
-    device.limit = held + held // 2
-    assert model.sample(n=20).shape[0] == 20
-    assert device.bytes > held
-    with pytest.raises(ResourceError, match=r"no memory for a batch of 64 \(try max_batch 32"):
-        model.sample(n=64)
 
 
 def test_nothing_is_waited_for_between_the_rows(tiny_bundle: Path) -> None:
