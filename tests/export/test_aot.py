@@ -10,6 +10,7 @@ from torch._inductor import cpp_builder
 from torch._inductor.exc import InvalidCxxCompiler
 
 from difftool.bundle import read_bundle
+from difftool.diffusion.features import Feature
 from difftool.errors import MissingDependencyError, ResourceError, UsageError
 from difftool.export import export
 from difftool.runtime.engine_cache import EngineCache
@@ -45,6 +46,20 @@ def test_the_bundle_lists_it_and_it_is_ones_own(
     free = [[not isinstance(size, int) for size in tensor.shape] for tensor in inputs]
     assert free == [[True, False], [True, True, False]]
     assert "max_autotune" not in compiler.call_args.kwargs["inductor_configs"]  # it is for a CPU
+
+
+def test_sizes_of_guided_samples_are_free(
+    classes_checkpoint: Path, tmp_path: Path, compiler: Mock
+) -> None:
+    export(classes_checkpoint, tmp_path / "own", aot="fp32", features=tuple(Feature))
+    (program,) = compiler.call_args.args
+    asked = ("x", "history", "known")
+    inputs = [node for node in program.graph.nodes if node.name in asked]
+    found = {node.name: node.meta["val"].shape for node in inputs}
+    batch, slots = found["x"][0], found["history"][0]
+    assert not isinstance(batch, int)
+    assert not isinstance(slots, int)
+    assert str(found["history"][1]) == str(found["known"][0]) == str(batch) != str(slots)
 
 
 def test_without_a_compiler(

@@ -107,8 +107,8 @@ def _placed(module: StepModule, precision: str, device: str) -> StepModule:
 
 
 def _exported(module: StepModule, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    batch, slots = Dim("batch", min=fewest_samples(module.spec.shape)), Dim("slots", min=1)
-    rows, conds = Dim("rows"), Dim("conds")
+    batch = Dim("batch", min=fewest_samples(module.spec.shape, module.features))
+    slots, rows, conds = Dim("slots", min=1), Dim("rows"), Dim("conds")
     axes: list[dict[int, Any]] = [
         {0: batch},
         {0: slots, 1: batch},

@@ -62,7 +62,7 @@ class PackageEngine:
     @property
     def sizes(self) -> tuple[int, int]:
         """Return the fewest and the most samples of a run."""
-        return fewest_samples(self._bundle.spec.shape), _MOST
+        return fewest_samples(self._bundle.spec.shape, self._bundle.features), _MOST
 
     @property
     def best(self) -> int:
@@ -194,13 +194,13 @@ def open_package(
     return DeviceBackend(shown, bundle, device, engine, graphs, bundle.step("fp32"))
 
 
-def fewest_samples(shape: Sequence[int]) -> int:
+def fewest_samples(shape: Sequence[int], features: Collection[Feature]) -> int:
     """Return the fewest samples of shape S in a run; the driver pads what is below.
 
-    torch.export cannot leave it open if a batch of points is one: a row of its table is then
-    contiguous, and those of more are not.
+    torch.export cannot leave it open if a batch of points, or of samples that are guided, is one:
+    a tensor of one row is contiguous where those of more rows are not.
     """
-    return 2 if len(shape) == 1 else 1
+    return 2 if len(shape) == 1 or Feature.GUIDANCE in features else 1
 
 
 def cpu_features() -> set[str]:
