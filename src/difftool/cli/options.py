@@ -87,7 +87,7 @@ Trust = Annotated[
     list[str] | None,
     Option(
         metavar="SHA256",
-        help="Sha256 of an engine or TorchScript file made elsewhere that may run, though it is "
+        help="Sha256 of an engine, TorchScript or package made elsewhere that may run, though it is "
         "code; repeatable.",
     ),
 ]
