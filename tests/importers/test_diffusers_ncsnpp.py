@@ -60,7 +60,7 @@ def test_the_network_is_the_librarys(changes: dict[str, Any], tmp_path: Path) ->
     x = torch.rand(2, *imported.spec.shape)
     levels = torch.tensor([0.05, 20.0] if fourier else [3.0, 700.0])
     expected = theirs(x, levels).sample
-    if fourier:  # they divide by sigma
+    if fourier:  # diffusers divides by sigma
         expected, levels = expected * levels[:, None, None, None], levels.log() / 4
     assert near(output_of(imported, x, levels), expected)
 

@@ -1,6 +1,6 @@
-"""What is fuzzed: a function of bytes for each parser of files from elsewhere.
+"""The targets of the fuzzer: a function of bytes for each parser of files from elsewhere.
 
-Each returns, or raises a DifftoolError. Whatever else comes out is a finding.
+Each returns, or raises a DifftoolError. Any other error is a finding.
 """
 
 import json

@@ -37,7 +37,7 @@ SMALL: Final = {"ddpm": IMAGES | _KEEP_ONE, "ncsn": POINTS | _KEEP_ONE}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What went wrong in a save, and what was lost by it; None if nothing was."""
+    """The end of a save that went wrong, and the problem that it left; None if it left none."""
 
     where: str
     problem: str | None

@@ -55,7 +55,7 @@ def unpack_archives() -> None:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What is tried: `arrange` puts a file into a bundle; `code` names the check that refuses it.
+    """An attack: `arrange` puts a file into a bundle; `code` names the check that refuses it.
 
     `reverted` takes that check out. `line` is the command, of the file itself if `alone`.
     """

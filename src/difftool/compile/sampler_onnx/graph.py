@@ -89,7 +89,7 @@ def portable(
 
 
 def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") -> bytes:
-    """Return `sampler.onnx` of a bundle, with the errors that `portable` documents."""
+    """Return the bytes of a bundle's `sampler.onnx`; raise as `portable` does."""
     if program.adaptive and Feature.NORMS not in bundle.features:
         raise UsageError(
             "this bundle's step graph has no norms", "export it again: `features=norms`"
