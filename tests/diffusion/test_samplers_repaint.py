@@ -21,8 +21,8 @@ from tests.oracles.analytic import (
     denoiser,
     draws,
     gaussian_denoiser,
-    levels_of,
-    network_of,
+    level_pairs,
+    make_network,
     run_table,
     same_draws,
 )
@@ -38,10 +38,10 @@ def test_a_table_is_the_papers_loop(jump: int, resamples: int, model: str) -> No
     program = samplers.repaint(spec, steps=steps, jump=jump, resamples=resamples)
     x = START * program.start.high
     expected, noise = plain_loops_sde.repaint(
-        x, levels_of(spec, 10, "linspace"), denoiser(spec), same_draws(),
+        x, level_pairs(spec, 10, "linspace"), denoiser(spec), same_draws(),
         jump=jump, resamples=resamples,
     )  # fmt: skip
-    batch = Reference(network_of(spec), spec.shape).batch(program, len(x))
+    batch = Reference(make_network(spec), spec.shape).batch(program, len(x))
     batch.start(x)
     for drawn in noise:
         batch.step(drawn)

@@ -127,13 +127,13 @@ class Disk:
         return changed + bool(change)
 
 
-def left_of(folder: Folder, chance: random.Random | None, above: str = "") -> Left:
+def remains(folder: Folder, chance: random.Random | None, above: str = "") -> Left:
     """Return what a loss of power leaves of `folder`: all that lasts, and what chance adds."""
     left: Left = {}
     for name, node in folder.left(chance).items():
         path = f"{above}{name}"
         if isinstance(node, Folder):
-            left |= {path: None, **left_of(node, chance, f"{path}/")}
+            left |= {path: None, **remains(node, chance, f"{path}/")}
         else:
             left[path] = node.left(chance)
     return left

@@ -32,7 +32,7 @@ from tests.runtime.cuda.fake import FakeDevice
 CPU_SESSION = onnxruntime.InferenceSession
 
 
-def session_of(graph: bytes) -> onnxruntime.InferenceSession:
+def cpu_session(graph: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return CPU_SESSION(graph, options, providers=["CPUExecutionProvider"])
@@ -42,7 +42,7 @@ class CudaSession:
     """An ONNX Runtime session that takes "cuda" addresses, and notes how it is run."""
 
     def __init__(self, graph: bytes, providers: list[str]) -> None:
-        self._session, self._providers = session_of(graph), providers
+        self._session, self._providers = cpu_session(graph), providers
         self.get_inputs = self._session.get_inputs
         self.disable_fallback = self._session.disable_fallback
         self.graphs: list[str] = []

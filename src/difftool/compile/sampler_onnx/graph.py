@@ -33,7 +33,7 @@ from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from difftool.files import sha256_of, write_atomic
+from difftool.files import file_sha256, write_atomic
 from difftool.outputs import require_free
 from difftool.preflight import OnnxFile
 from difftool.runtime.images import is_image
@@ -85,7 +85,7 @@ def portable(
     program = program or opened.default_program()
     graph = portable_sampler(opened, program, precision)
     write_atomic(path, graph)
-    return PortableSampler(path, len(graph), sha256_of(path), program, precision)
+    return PortableSampler(path, len(graph), file_sha256(path), program, precision)
 
 
 def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") -> bytes:
