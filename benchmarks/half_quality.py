@@ -3,10 +3,9 @@
     python benchmarks/half_quality.py --out benchmarks/results
 
 The graphs are those for GPUs. A CPU runs them in float32 that rounds as often (common/rounded.py),
-from the same noise as fp32. The PSNR is that of whole runs of the default program; the digits are
-those of more samples in fewer steps, as the shipped extractor sees them. Annealed Langevin needs
-more of these, or all it draws is noise. Samples are kept in
-`--work`, so that a run that was stopped goes on.
+from the same noise as fp32. The PSNR is that of whole runs of the default program. The digits are
+those that the shipped extractor sees in more samples of fewer steps; in too few steps annealed
+Langevin draws only noise. `--work` keeps samples, so that a run that was stopped goes on.
 """
 
 import hashlib
@@ -47,7 +46,6 @@ def main() -> int:
         bundles = emulated(name, folder)
         spec, whole = bundles["fp32"].spec, bundles["fp32"].default_program()
         short = short_program(bundles["fp32"], STEPS[name])
-
         whole_runs, many = (
             {p: samples(b, p, program, n, options.threads, folder) for p, b in bundles.items()}
             for program, n in ((whole, options.n), (short, options.digits))

@@ -33,7 +33,7 @@ def main() -> int:
     setup = sampler_cells.Setup(options.n, options.seed, extractor.sha256)
     test = channels_last(load_mnist(options.data, "test").values)
     evaluator = Evaluator(test.shape[1:], test, extractor=extractor)
-    key = sampler_cells.key_of(setup)
+    key = sampler_cells.cell_key(setup)
     if find(read_records(options.results), key) is None:
         figures = compared(evaluator, unseen(options.data, setup.n))
         with locked(options.results.parent, wait=True):
@@ -43,7 +43,7 @@ def main() -> int:
     for cell in chosen(options.only, options.nfe, options.sampler):
         model = models[cell.model]
         program = cell.program(model.spec)
-        key = sampler_cells.key_of(setup, model.bundle, program)
+        key = sampler_cells.cell_key(setup, model.bundle, program)
         if find(read_records(options.results), key) is not None:
             continue
         begin = time.perf_counter()

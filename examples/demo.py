@@ -59,7 +59,7 @@ def draw(report: "Report", model: str | Path, picture: Path) -> None:
 
 
 class Report:
-    """What was done, how long it took, what it made, and the commands that do the same."""
+    """A table of the steps, their times and results, and the commands that do the same."""
 
     def __init__(self) -> None:
         self._table = Table("done", "seconds", "made")

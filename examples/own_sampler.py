@@ -26,7 +26,7 @@ def dpmpp_2s(spec: difftool.ModelSpec, *, levels: int = 10, clip: bool = True) -
         if target is None:  # the clean sample is D
             builder.row(level, None, a=0.0, b=1.0)
             continue
-        middle = middle_of(spec, level, target)
+        middle = find_middle(spec, level, target)
         half, whole = exact_step(builder, level, middle), exact_step(builder, level, target)
         builder.row(level, middle, a=half[0], b=half[1], push=(0.0, 1.0))  # D into the history
         # x at the middle is half[0] * x + half[1] * D: undo it, and take the whole step.
@@ -35,7 +35,7 @@ def dpmpp_2s(spec: difftool.ModelSpec, *, levels: int = 10, clip: bool = True) -
     return builder.build()
 
 
-def middle_of(spec: difftool.ModelSpec, level: float, target: float) -> float:
+def find_middle(spec: difftool.ModelSpec, level: float, target: float) -> float:
     """The schedule index half way between two in half_log_snr; most often not a whole one."""
     alpha, sigma = spec.schedule.at([level, target])
     return float(spec.schedule.find(np.log(alpha / sigma).mean()))

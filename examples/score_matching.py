@@ -131,7 +131,7 @@ def errors(found: Array, true: Array) -> Array:
 
 
 def is_empty(x: Array) -> NDArray[np.bool_]:
-    """Whether points [N, 2] lie where there is next to no data."""
+    """Tell which points [N, 2] lie in a place with next to no data."""
     return np.asarray(np.linalg.norm(MODES - x[:, None], axis=-1).min(axis=1) > EMPTY)
 
 
@@ -261,7 +261,7 @@ def draw_forward() -> "Figure":
 
 
 def draw_denoising() -> "Figure":
-    """What ddpm-mnist takes for the clean digits on the way."""
+    """Draw the clean digits that ddpm-mnist expects, step by step."""
     model = difftool.load("ddpm-mnist")
     program = difftool.samplers.ddpm(model.spec, steps=STRIP_ROWS, variance="large")
     steps, frames = trace_frames(model, program, n=4, seed=0)

@@ -70,7 +70,7 @@ class Recorder:
 
 
 def steady(text: str) -> Any:
-    """What was printed, less its volatile values if it is JSON."""
+    """Return what was printed; if it is JSON, without its volatile values."""
     try:
         return without_volatile(json.loads(text))
     except ValueError:
@@ -142,7 +142,7 @@ def sampled(to: Recorder, model: str) -> None:
 
 
 def made(to: Recorder) -> None:
-    """What is made of bundles: pictures, films, edits, int8, one file, a page, figures."""
+    """Make pictures, films, edits, int8, one file, a page and figures of bundles."""
     brief = ("--sampler", "ddim", "--steps", 4, "--force", "--json", "--out")
 
     def draw(model: str, file: str, *words: object) -> None:

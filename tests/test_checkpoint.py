@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from difftool import checkpoint as ckpt
 from difftool.errors import ArtefactError, UsageError
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from difftool.networks.trained import load_checkpoint
 from difftool.train.config import TrainConfig, parse
 from difftool.train.trainer import train
@@ -112,7 +112,7 @@ def test_tensors_that_do_not_fit_are_all_named(newest: Path) -> None:
     tensors = load_file(path)
     del tensors["out.bias"]
     save_file({**tensors, "extra": torch.zeros(2), "out.weight": torch.zeros(3, 8)}, path)
-    entry = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+    entry = {"size": path.stat().st_size, "sha256": file_sha256(path)}
     edit_config(newest, lambda config: config["files"].update({ckpt.EMA: entry}))
     with pytest.raises(ArtefactError) as caught:
         load_checkpoint(newest)

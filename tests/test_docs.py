@@ -23,7 +23,7 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
 
 
 def shortened(words: list[str]) -> list[str]:
-    """Return a command that takes few steps; what takes long is shortened, not skipped."""
+    """Return the command with few steps, so that a slow one is shortened and not skipped."""
     if words[1] == "train" and "--print-config" not in words:
         return [*words, "--steps", "2", "--batch", "8"]
     if words[1] in ("sample", "verify") and ("--steps" not in words or "1000" in words):

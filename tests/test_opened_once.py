@@ -13,7 +13,7 @@ from difftool.preflight import Graph
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each ONNX file was read and judged, by its path."""
+    """Count how often each ONNX file is read and judged, by its path."""
     read_graph, seen = bundle_format.read_graph, Counter[str]()
 
     def counted(data: bytes, name: str, **options: Any) -> Graph:

@@ -1,1 +1,1 @@
-"""What the benchmarks share. A script finds it beside itself: `from common.timing import ...`."""
+"""The benchmarks' common code. A script finds it beside itself: `from common.timing import ...`."""

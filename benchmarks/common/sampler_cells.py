@@ -114,7 +114,7 @@ class Setup(NamedTuple):
     extractor_sha256: str
 
 
-def key_of(setup: Setup, bundle: Bundle | None = None, program: Program | None = None) -> Record:
+def cell_key(setup: Setup, bundle: Bundle | None = None, program: Program | None = None) -> Record:
     """Give what makes two cells the same measurement, or two of real images."""
     weights = None if bundle is None else bundle.manifest.provenance.weights_sha256
     name = None if program is None else program.name
@@ -128,7 +128,7 @@ def find(records: list[Record], key: Record) -> Record | None:
 
 def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], Record]:
     """Collect every model's cells with their records, and the record of real images."""
-    real = find(records, key_of(setup))
+    real = find(records, cell_key(setup))
     if real is None:
         raise UsageError("nothing is measured with the shipped extractor", "measure first")
     models: dict[str, Measured] = {}
@@ -136,7 +136,7 @@ def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], R
         bundle = open_bundle(name)
         models[name] = {
             (cell.line.label, cell.nfe): find(
-                records, key_of(setup, bundle, cell.program(bundle.spec))
+                records, cell_key(setup, bundle, cell.program(bundle.spec))
             )
             for cell in cells(name)
         }

@@ -31,12 +31,12 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Measure the seconds of each candidate in each round; the first round is not counted."""
 
-    def seconds_of(turn: Turn) -> float:
+    def time_turn(turn: Turn) -> float:
         begin = clock()
         turn()
         return clock() - begin
 
-    turns = {name: partial(seconds_of, turn) for name, turn in candidates.items()}
+    turns = {name: partial(time_turn, turn) for name, turn in candidates.items()}
     taken = take_turns(turns, rounds=rounds + 1)
     return {name: seconds[1:] for name, seconds in taken.items()}
 

@@ -60,7 +60,7 @@ def pack(options: Namespace, call: Call | None = None) -> int:
     call = call or _run
     if options.out is None:
         raise UsageError("nowhere to write", "give a folder: --out")
-    piece = size_of(options.piece)
+    piece = parse_size(options.piece)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "difftool-gpu")
         print("gpu: downloading wheels", file=sys.stderr)
@@ -162,7 +162,7 @@ class Pieces(io.RawIOBase):
             del self._data[:size]
 
 
-def size_of(text: str) -> int:
+def parse_size(text: str) -> int:
     """Read a size such as 45M."""
     number, unit = text[:-1], text[-1:].upper()
     if unit not in _UNITS or not number.isdecimal() or not int(number):

@@ -258,7 +258,7 @@ def _finite(value: float) -> float | None:
     return value if value - value == 0 else None
 
 
-def request_of(text: str) -> tuple[Request, Path]:
+def parse_request(text: str) -> tuple[Request, Path]:
     """Read what `gpu.main` wrote for a process: a request, and where its journal is."""
     values = json.loads(text)
     journal = Path(values.pop("journal"))
@@ -266,5 +266,5 @@ def request_of(text: str) -> tuple[Request, Path]:
 
 
 if __name__ == "__main__":
-    found, journal = request_of(sys.argv[1])
+    found, journal = parse_request(sys.argv[1])
     run_part(found, partial(note, journal))

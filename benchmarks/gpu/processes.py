@@ -64,7 +64,7 @@ def in_process(request: Request, journal: Path, timeout: float) -> str:
     return ""
 
 
-def journal_of(
+def run_with_journal(
     request: Request, launch: Launch, timeout: float
 ) -> tuple[str, list[dict[str, Any]]]:
     """Do a request; give how it went wrong, if it did, and the events of its journal."""

@@ -15,7 +15,7 @@ from common.machine import ROOT, machine, version
 
 from difftool.errors import first_line
 from gpu.part import Request
-from gpu.processes import Launch, journal_of
+from gpu.processes import Launch, run_with_journal
 from gpu.results import KEY
 from gpu.stages import Part, Stage
 
@@ -94,7 +94,7 @@ class StageRun:
         return found
 
     def _do(self, request: Request, timeout: float) -> tuple[str, list[Event]]:
-        return journal_of(request, self.launch, timeout)
+        return run_with_journal(request, self.launch, timeout)
 
     def _models(self) -> tuple[dict[str, str], list[Event]]:
         """Export all models at the same time; list those that cannot be, and why."""

@@ -26,9 +26,9 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import (
     atomic_directory,
+    file_sha256,
     final_name,
     read_json,
-    sha256_of,
     write_atomic,
     write_json,
 )
@@ -162,7 +162,7 @@ def save_checkpoint(
         if optimizer is not None:
             write_json(temporary / OPTIMIZER_JSON, optimizer)
         files = {
-            path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)}
+            path.name: {"size": path.stat().st_size, "sha256": file_sha256(path)}
             for path in sorted(temporary.iterdir())
         }
         config = {
@@ -231,7 +231,7 @@ def _check_file(folder: Path, name: str, size: int, digest: str) -> None:
         raise ArtefactError(
             f"{path} is listed in {CONFIG} but is not there", "copy the whole folder"
         )
-    if path.stat().st_size != size or sha256_of(path) != digest:
+    if path.stat().st_size != size or file_sha256(path) != digest:
         raise ArtefactError(
             f"{path} is damaged: it is not the file that {CONFIG} describes",
             "copy it again, or use an earlier checkpoint",

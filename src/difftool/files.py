@@ -163,7 +163,7 @@ def final_name(name: str) -> str | None:
     return found and found[1]
 
 
-def sha256_of(path: Path | str) -> str:
+def file_sha256(path: Path | str) -> str:
     """Return the hex sha256 of a whole file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

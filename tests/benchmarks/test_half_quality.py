@@ -1,4 +1,4 @@
-"""What half_quality.py says of samples in 16 bits."""
+"""half_quality.py and its verdict on samples in 16 bits."""
 
 import numpy as np
 import pytest

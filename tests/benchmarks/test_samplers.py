@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 from common import sampler_cells
-from common.sampler_cells import BASELINES, GRID, KEPT, NFE, cells, find, keep, key_of, read_records
+from common.sampler_cells import (
+    BASELINES,
+    GRID,
+    KEPT,
+    NFE,
+    cell_key,
+    cells,
+    find,
+    keep,
+    read_records,
+)
 from common.samplers_page import finding, page, plot
 from PIL import Image
 from samplers import chosen
@@ -67,7 +77,7 @@ def test_options_choose_cells_and_cheap_ones_come_first() -> None:
 
 
 def test_a_cell_is_found_again_under_the_same_digests_only(bundle: Bundle, tmp_path: Path) -> None:
-    key = key_of(SETUP, bundle, cells("ddpm-mnist")[0].program(bundle.spec))
+    key = cell_key(SETUP, bundle, cells("ddpm-mnist")[0].program(bundle.spec))
     assert find(read_records(tmp_path / "none.json"), key) is None
     path = tmp_path / "results.json"
     keep(path, {"model": "other", **key, "n": 7})
@@ -111,4 +121,4 @@ def test_a_plot_is_drawn_also_of_a_model_without_cells(tmp_path: Path) -> None:
 def test_results_name_no_machine() -> None:
     text = KEPT.read_text(encoding="utf-8")
     assert "/" not in text
-    assert find(json.loads(text), {"model": sampler_cells.REAL, **key_of(SETUP)}) is not None
+    assert find(json.loads(text), {"model": sampler_cells.REAL, **cell_key(SETUP)}) is not None

@@ -1,4 +1,4 @@
-"""The benchmark of serving: every request ends, and its figures say who waited for whom."""
+"""The benchmark of serving: every request ends, and the figures tell how long it waited."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The page of difftool web in Chromium: the pictures that difftool sample draws, and how."""
+"""In Chromium, the page of difftool web draws the pictures of difftool sample."""
 
 import base64
 import functools
@@ -66,7 +66,7 @@ def draw(
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         assert found["faults"] == []
-        own = (url, f"blob:{url}")  # all is on the page's own server: it works offline
+        own = (url, f"blob:{url}")  # the page asks only its own server, so it works offline
         assert [asked for asked in found["requests"] if not asked.startswith(own)] == []
         return found
 
@@ -74,7 +74,7 @@ def draw(
 
 
 def assert_drawn(found: dict[str, Any], model: Model, samples: np.ndarray) -> None:
-    """The picture that the page saved is difftool's grid of these samples, to one level."""
+    """Check that the saved picture is difftool's grid of these samples, to one grey level."""
     wanted = grid(difftool.to_uint8(samples, model.spec))
     with Image.open(io.BytesIO(base64.b64decode(found["picture"]))) as picture:
         pixels = np.asarray(picture.convert("RGB"), int)
@@ -124,7 +124,7 @@ def test_points_are_dots(draw: Draw, points_bundle: Path) -> None:
         pixels = np.asarray(picture.convert("RGB"), int)
     assert pixels.shape == (512, 512, 3)
     dots = (pixels != 255).any(axis=-1).sum()
-    assert 12 < dots < 64 * 25  # each of at most 25 pixels, and some over others
+    assert 12 < dots < 64 * 25  # a dot has at most 25 pixels, and dots overlap
 
 
 def test_a_run_can_be_stopped(draw: Draw) -> None:

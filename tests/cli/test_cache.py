@@ -1,4 +1,4 @@
-"""difftool cache: what is kept, why something is not, and how it goes."""
+"""difftool cache lists engines, says why one is missing, and deletes them."""
 
 import shutil
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def record(kept: EngineCache, points_bundle: Path) -> Record:
 
 @pytest.fixture
 def why(difftool: Command) -> Why:
-    """Ask for the report on a bundle's engine for sm89."""
+    """Return what `difftool cache why` reports on a bundle's engine for sm89."""
     return lambda bundle: difftool("cache", "why", bundle, "--gpu", "sm89", "--json").json()
 
 

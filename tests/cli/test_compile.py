@@ -12,7 +12,7 @@ import pytest
 import difftool as library
 from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import ddim, dpmpp_2m
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from tests.cli.conftest import Command, Refusal
 
 INSTALL = (
@@ -46,11 +46,11 @@ def test_an_engine_is_built_once(difftool: Command, points_bundle: Path, own_cac
     engine = Path(value["engine"])
     assert engine.parent == own_cache
     assert value["built"] is True
-    assert value["sha256"] == sha256_of(engine)
+    assert value["sha256"] == file_sha256(engine)
     assert value["bytes"] == engine.stat().st_size
     assert value["key"]["gpus"] == ["sm89"]
     assert value["key"]["profile"] == [1, 2, 4]
-    assert value["key"]["onnx_sha256"] == sha256_of(points_bundle / "step.onnx")
+    assert value["key"]["onnx_sha256"] == file_sha256(points_bundle / "step.onnx")
     assert difftool(*line).json() == {**value, "built": False}
 
 
@@ -112,7 +112,7 @@ def test_a_bundle_with_a_graph_in_16_bits(
     line = ("compile", tiny_bundle, "--onnx", "--precision")
     value = difftool(*line, "bf16", "--out", "half", "--json").json()
     assert value["graph"] == str(Path("half") / "step.bf16.onnx")
-    assert value["sha256"] == sha256_of(tmp_path / "half" / "step.bf16.onnx")
+    assert value["sha256"] == file_sha256(tmp_path / "half" / "step.bf16.onnx")
     assert set(read_bundle(tmp_path / "half").manifest.files) == {
         *read_bundle(tiny_bundle).manifest.files,
         "step.bf16.onnx",
@@ -140,7 +140,7 @@ def test_a_sampler_of_a_program(difftool: Command, tiny_bundle: Path, tmp_path: 
     program = dpmpp_2m(model.spec, steps=6)
     assert found == {
         "out": "sampler.onnx",
-        "sha256": sha256_of(path),
+        "sha256": file_sha256(path),
         "bytes": path.stat().st_size,
         "program": program.name,
         "precision": "fp32",

@@ -14,7 +14,7 @@ from difftool.diffusion.samplers import ddim
 from difftool.evaluate.comparison import compare_images, compare_points
 from difftool.evaluate.extractor import open_extractor
 from difftool.evaluate.sets import read_data
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from difftool.runtime import load, to_uint8
 from tests.cli.conftest import WITHOUT_TORCH, Command
 
@@ -81,7 +81,7 @@ def test_a_toy_is_at_little_distance_from_itself(difftool: Command, tmp_path: Pa
 def test_samples_of_a_file_are_named_with_their_digest(difftool: Command, digits: Path) -> None:
     done = difftool("eval", "--samples", digits, "--against", digits, "-n", 9, "--json")
     found = done.json()
-    assert (found["samples"], found["samples_sha256"]) == (str(digits), sha256_of(digits))
+    assert (found["samples"], found["samples_sha256"]) == (str(digits), file_sha256(digits))
     assert (found["n"], found["seed"], found["sampler"], found["steps"]) == (9, None, None, None)
 
 
@@ -119,7 +119,7 @@ def test_inception_figures_stand_beside_the_others(
         "fid": 12.5,
         "inception_score": 9.0,
         "inception_score_std": 0.25,
-        "weights_sha256": sha256_of(tmp_path / "w.pth"),
+        "weights_sha256": file_sha256(tmp_path / "w.pth"),
     }
 
 

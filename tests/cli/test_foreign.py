@@ -8,7 +8,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from difftool.networks.trained import load_checkpoint
 from tests.cli.conftest import Command, Refusal, tree
 from tests.cli.hub_server import COMMIT, HubServer
@@ -65,7 +65,9 @@ def test_import_in_a_process_of_its_own(
     source = spawn("import", "owner/model", "--out", "mine", "--json").json()["source"]
     assert source["hub"] == {"id": "owner/model", "revision": COMMIT}
     assert source["format"] == "improved-diffusion"
-    assert source["sha256"] == {name: sha256_of(model / name) for name in ("ema.pt", "flags.json")}
+    assert source["sha256"] == {
+        name: file_sha256(model / name) for name in ("ema.pt", "flags.json")
+    }
     assert hub.fetched == {"ema.pt", "flags.json"}
     config = load_checkpoint(tmp_path / "mine").config
     assert config["source"] == source
@@ -184,7 +186,7 @@ def test_a_pipeline_of_diffusers(difftool: Command, hub: HubServer, pipeline: Pa
     weights = "unet/diffusion_pytorch_model.safetensors"
     parts = {"model_index.json", "scheduler/scheduler_config.json", "unet/config.json", weights}
     assert hub.fetched == parts
-    assert source["sha256"] == {Path(name).name: sha256_of(pipeline / name) for name in parts}
+    assert source["sha256"] == {Path(name).name: file_sha256(pipeline / name) for name in parts}
 
     asked = list(hub.asked)
     inspected = difftool("inspect", pipeline, "--json").json()

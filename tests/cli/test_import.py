@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from difftool.bundle import read_bundle
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from difftool.networks.trained import load_checkpoint
 from tests.cli.conftest import Command, Refusal, tree
 from tests.oracles.plain_openai import Shape
@@ -44,7 +44,7 @@ def test_import_says_what_it_found_and_records_it(difftool: Command, shared: Pat
     assert value["source"]["weights"] == "ema"
     assert value["source"]["settings"]["sampling.step_lr"] == 6.2e-6
     assert value["source"]["sha256"] == {
-        name: sha256_of(source / name) for name in ("checkpoint.pth", "config.yml")
+        name: file_sha256(source / name) for name in ("checkpoint.pth", "config.yml")
     }
     assert value["spec"]["schedule"] == "geometric(levels=232, sigma_min=0.01, sigma_max=50)"
     assert 0 < value["source"]["largest_outputs"][0] < 100

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from difftool.bundle import file_entries
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from tests.cli.conftest import Command
 
 
@@ -25,7 +25,7 @@ def test_a_run_and_its_checkpoint(difftool: Command, tiny_checkpoint: Path) -> N
     assert run["kind"] == "checkpoint"
     assert run["step"] == 7
     assert run["checkpoints"] == ["step-000000007"]
-    assert run["files"]["ema.safetensors"]["sha256"] == sha256_of(folder / "ema.safetensors")
+    assert run["files"]["ema.safetensors"]["sha256"] == file_sha256(folder / "ema.safetensors")
     bundled = 4 * run["network"]["parameters"]  # float32; a safetensors file also has a header
     assert bundled < run["files"]["ema.safetensors"]["size"] < bundled + 8192
 

@@ -1,4 +1,4 @@
-"""Where outputs go: folders and files that --out names in other ways, and what stays as it is."""
+"""--out names folders and files in several ways, and what must stay as it is stays."""
 
 import json
 from pathlib import Path

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from difftool.runtime import load, to_uint8
 from difftool.runtime.backends.table import BACKENDS
 from difftool.runtime.cuda import cuda_device
@@ -76,7 +76,7 @@ def test_a_line_repeats(format: str, difftool: Command, tiny_bundle: Path, tmp_p
     assert difftool(*line, "--out", f"a.{format}").code == 0
     assert difftool(*line, "--out", f"b.{format}").code == 0
     assert difftool(*line, "--out", f"c.{format}", "--seed", 1).code == 0
-    a, b, c = (sha256_of(tmp_path / f"{name}.{format}") for name in "abc")
+    a, b, c = (file_sha256(tmp_path / f"{name}.{format}") for name in "abc")
     assert a == b != c
 
 
@@ -98,7 +98,7 @@ def test_json_is_alone_on_stdout(difftool: Command, tiny_bundle: Path, tmp_path:
     value = difftool("sample", tiny_bundle, *line, "--max-batch", 5, "--json").json()
     assert value["program"] == "ddim(steps=4, eta=0.5, clip=False, raw_epsilon=False)"
     assert value["out"] == "samples.png"
-    assert value["sha256"] == sha256_of(tmp_path / "samples.png")
+    assert value["sha256"] == file_sha256(tmp_path / "samples.png")
     assert value["steps_per_second"] * value["seconds"] == pytest.approx(4 * 4)  # 16 = 3 * 5 + 1
 
 

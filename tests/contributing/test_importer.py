@@ -59,7 +59,7 @@ def _read(source: Source, settings: Settings) -> Imported:
 
 
 def _theirs(name: str, layers: int) -> str:
-    """What the format calls one of our tensors."""
+    """Return the format's name of one of our tensors."""
     return re.sub(r"hidden\\.(\\d+)", r"linear_\\1", name).replace("out", f"linear_{layers - 1}")
 
 

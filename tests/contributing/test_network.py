@@ -69,7 +69,7 @@ def test_the_list_names_all_files(network: Project) -> None:
 
 
 def test_commands_find_it(network: Project, tmp_path: Path, toy_recipe: str) -> None:
-    """What follows from the data is filled in: the recipe says no channels and no levels."""
+    """The recipe names no channels and no levels: they follow from the data."""
     recipe = toy_recipe.replace('kind = "mlp"', 'kind = "mine"').replace(
         "hidden = 8", "start = 0.5"
     )

@@ -11,12 +11,12 @@ from tests.contributing.conftest import Project, listed
 
 MOST_EDITS = 4
 REQUEST, SAMPLE = "src/difftool/runtime/request.py", "src/difftool/cli/sample.py"
-# --reach, how far along the way of --between to go: file, what stands there once, what then does.
+# --reach, the part of the way of --between to go. Each edit is a file, its old text and its new.
 EDITS = (
     (
         REQUEST,
         "    deterministic: bool = False\n",
-        '    reach: float = 1.0\n    """How far along the way of `between` to go."""\n\n'
+        '    reach: float = 1.0\n    """The part of the way of `between` to go."""\n\n'
         "    deterministic: bool = False\n",
     ),
     (REQUEST, "* (np.pi / 2)", "* (np.pi / 2) * self.reach"),

@@ -18,7 +18,7 @@ from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from tests.oracles import analytic, plain_loops
-from tests.oracles.analytic import START, network_of
+from tests.oracles.analytic import START, make_network
 from tests.oracles.plain_loops import Array
 
 CLASSES = len(plain_loops.CENTERS)
@@ -60,7 +60,7 @@ def run(spec: ModelSpec, program: Program, labels: Labels) -> Array:
 
 
 def alpha_bars(steps: int) -> list[float]:
-    return [alpha**2 for alpha, _ in analytic.levels_of(VP, steps, "linspace")[:-1]]
+    return [alpha**2 for alpha, _ in analytic.level_pairs(VP, steps, "linspace")[:-1]]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_rows_of_a_mixed_batch_are_each_samples_own_run(scale: float) -> None:
     """Table, conds, labels and first rows, which a backend is given, are followed by hand."""
     program = ddim(VP, steps=12)
     rows = lay_out_rows(program, VP, len(START), Labels(MIXED, scale))
-    network = network_of(VP, labelled)
+    network = make_network(VP, labelled)
     for sample, (start, first) in enumerate(zip(START, rows.first, strict=True)):
         x = start[None]
         for row in rows.table[first : first + len(program)]:

@@ -13,7 +13,7 @@ from difftool.diffusion import samplers
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from tests.oracles import analytic
-from tests.oracles.analytic import NCSNV2, START, VP, draws, network_of, run_table
+from tests.oracles.analytic import NCSNV2, START, VP, draws, make_network, run_table
 from tests.oracles.plain_loops import Array
 
 diffusers = pytest.importorskip("diffusers")
@@ -36,7 +36,7 @@ def _same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(spec: ModelSpec, x: torch.Tensor, cond: float) -> torch.Tensor:
-    output = network_of(spec)(x.numpy().astype(np.float64), np.array([cond]))
+    output = make_network(spec)(x.numpy().astype(np.float64), np.array([cond]))
     return torch.from_numpy(output).float()
 
 

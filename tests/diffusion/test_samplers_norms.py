@@ -24,7 +24,7 @@ from tests.oracles.analytic import (
     denoiser,
     draws,
     gap,
-    levels_of,
+    level_pairs,
     run_table,
     same_draws,
 )
@@ -38,7 +38,7 @@ def test_a_correction_is_the_papers_loop(corrector: str, corrections: int, model
     program = samplers.predictor_corrector(
         spec, steps=10 * (1 + corrections), corrections=corrections, corrector=corrector
     )
-    levels = levels_of(spec, 10, "linspace")
+    levels = level_pairs(spec, 10, "linspace")
     loop, denoise = plain_loops_sde.norm_corrected, denoiser(spec)
     options = {"snr": 0.16, "corrections": corrections, "over_batch": corrector == "reference"}
     assert program.adaptive

@@ -18,7 +18,7 @@ from tests.oracles.analytic import (
     VP,
     denoiser,
     gap,
-    levels_of,
+    level_pairs,
     run_table,
     same_draws,
 )
@@ -79,7 +79,7 @@ def test_a_table_is_the_papers_loop(
 ) -> None:
     spec = MODELS[model]
     program = samplers.SAMPLERS[sampler](spec, steps=steps, spacing=spacing, **arguments)
-    levels = levels_of(spec, steps, spacing)
+    levels = level_pairs(spec, steps, spacing)
     assert gap(spec, program, loop, levels, denoiser(spec), **options) < 1e-10
 
 
@@ -89,7 +89,7 @@ def test_a_table_is_the_papers_loop(
 def test_plms_is_the_papers_loop(steps: int, model: str, spacing: str) -> None:
     spec = MODELS[model]
     program = samplers.plms(spec, steps=steps, spacing=spacing)
-    levels = levels_of(spec, steps - 1, spacing)
+    levels = level_pairs(spec, steps - 1, spacing)
     assert gap(spec, program, plain_loops_ode.plms, levels, denoiser(spec)) < 1e-10
 
 
@@ -104,7 +104,7 @@ def test_heun_is_the_papers_loop(churn: float, steps: int, model: str, spacing: 
         spacing=spacing,
     )  # fmt: skip
     visits = visited(spec.schedule, steps // 2 + 1, spacing)
-    levels = levels_of(spec, steps // 2 + 1, spacing)
+    levels = level_pairs(spec, steps // 2 + 1, spacing)
     largest = spec.schedule.sigma[-1] / spec.schedule.alpha[-1]
     churned = []
     for alpha, sigma in levels[:-1]:

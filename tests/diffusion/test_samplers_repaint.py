@@ -21,8 +21,8 @@ from tests.oracles.analytic import (
     denoiser,
     draws,
     gaussian_denoiser,
-    levels_of,
-    network_of,
+    level_pairs,
+    make_network,
     run_table,
     same_draws,
 )
@@ -32,16 +32,16 @@ from tests.oracles.plain_loops import Array
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("jump", "resamples"), [(1, 4), (3, 3), (4, 1), (9, 2)])
 def test_a_table_is_the_papers_loop(jump: int, resamples: int, model: str) -> None:
-    """If the paper steps down and up, the table draws once, from the sum of those noises."""
+    """The paper draws noise for a step down and one up; the table draws their sum at once."""
     spec, back = MODELS[model], len(range(0, 10 - jump, jump))
     steps = 10 + (resamples - 1) * jump * back
     program = samplers.repaint(spec, steps=steps, jump=jump, resamples=resamples)
     x = START * program.start.high
     expected, noise = plain_loops_sde.repaint(
-        x, levels_of(spec, 10, "linspace"), denoiser(spec), same_draws(),
+        x, level_pairs(spec, 10, "linspace"), denoiser(spec), same_draws(),
         jump=jump, resamples=resamples,
     )  # fmt: skip
-    batch = Reference(network_of(spec), spec.shape).batch(program, len(x))
+    batch = Reference(make_network(spec), spec.shape).batch(program, len(x))
     batch.start(x)
     for drawn in noise:
         batch.step(drawn)
@@ -74,7 +74,7 @@ def test_once_through_is_ddpm() -> None:
 
 COVARIANCE = np.array([[0.5, 0.3, 0.2], [0.3, 0.4, 0.1], [0.2, 0.1, 0.3]])
 MEAN = np.array([0.2, -0.1, 0.3])
-KNOWN = 1.2  # the first coordinate, known, is drawn from the others' correlation
+KNOWN = 1.2  # the first coordinate; the others are correlated with it
 GAUSSIANS = {name: replace(spec, shape=(3,)) for name, spec in FREE.items()}
 
 
@@ -117,7 +117,7 @@ def test_what_is_known_leaves_independent_values_as_they_are(
 
 @pytest.mark.parametrize("spec", GAUSSIANS.values(), ids=GAUSSIANS)
 def test_resampling_comes_nearer_to_the_exact_conditional(spec: ModelSpec) -> None:
-    """Held values alone are no conditioning: x follows them only as far as D has moved it."""
+    """Without resampling, x follows the known values only as far as D has moved it."""
     slope = COVARIANCE[1:, 0] / COVARIANCE[0, 0]
     exact = MEAN[1:] + slope * (KNOWN - MEAN[0])
     spread = (COVARIANCE[1:, 1:] - np.outer(slope, COVARIANCE[0, 1:])).diagonal()

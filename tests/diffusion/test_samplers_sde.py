@@ -16,7 +16,7 @@ from tests.oracles.analytic import (
     VP,
     denoiser,
     gap,
-    levels_of,
+    level_pairs,
     same_draws,
     scaled,
 )
@@ -44,7 +44,7 @@ def test_a_table_is_the_papers_loop(
 ) -> None:
     spec = MODELS[model]
     program = sampler(spec, steps=25, eta=eta, spacing=spacing)
-    levels, denoise = levels_of(spec, 25, spacing), denoiser(spec)
+    levels, denoise = level_pairs(spec, 25, spacing), denoiser(spec)
     assert gap(spec, program, loop, levels, denoise, draw=same_draws(), eta=eta) < 1e-10
 
 
@@ -65,7 +65,7 @@ def test_score_sde_is_the_papers_loop(predictor: str, steps: int, model: str) ->
         program = samplers.predictor_corrector(
             spec, steps=steps * (1 + corrections), corrections=corrections, predictor=predictor
         )
-        alphas = [alpha for alpha, _ in levels_of(spec, steps, "linspace")]
+        alphas = [alpha for alpha, _ in level_pairs(spec, steps, "linspace")]
         taus = [
             2 * (alphas[i] / alphas[i + 1]) ** 2 * (0.16 * sigmas[i]) ** 2 for i in range(steps)
         ]

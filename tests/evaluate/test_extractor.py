@@ -12,7 +12,7 @@ from difftool import data
 from difftool.errors import ArtefactError, UsageError
 from difftool.evaluate import extractor as module
 from difftool.evaluate.extractor import open_extractor, shipped_extractors
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from difftool.runtime import shipped_models
 from tests.evaluate.conftest import MakeExtractor
 
@@ -30,7 +30,7 @@ def test_the_shipped_extractor_is_no_model_is_small_and_names_no_machine() -> No
     path = Path(module.__file__).parents[1] / "extractors/mnist.onnx"
     content = path.read_bytes()
     assert len(content) < 1_000_000
-    assert open_extractor().sha256 == sha256_of(path)
+    assert open_extractor().sha256 == file_sha256(path)
     for word in (b"site-packages", b".py", b"/work", b"/home", b"/tmp"):
         assert word not in content
 

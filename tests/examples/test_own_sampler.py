@@ -10,7 +10,7 @@ from PIL import Image
 from difftool.diffusion.invariant import validate
 from difftool.diffusion.spec import ModelSpec
 from examples import own_sampler
-from tests.oracles.analytic import EDM, NCSNV2, START, VP, denoiser, levels_of, run_table
+from tests.oracles.analytic import EDM, NCSNV2, START, VP, denoiser, level_pairs, run_table
 from tests.oracles.plain_loops import Array
 
 TILES = range(2, 122, 30)  # where the pictures of the grid begin
@@ -24,7 +24,7 @@ def test_the_table_is_the_papers_loop(spec: ModelSpec) -> None:
     assert program.exact_noise
     assert max(proof.signal_error, proof.noise_error) < 1e-12
 
-    denoise, levels = denoiser(spec), levels_of(spec, 12, "half_log_snr")
+    denoise, levels = denoiser(spec), level_pairs(spec, 12, "half_log_snr")
     x: Array = START * program.start.high
     for level, target in pairwise(levels[:-1]):
         low, high = (np.log(alpha / sigma) for alpha, sigma in (level, target))

@@ -1,6 +1,6 @@
-"""What the tests of GPUs run on: the real one, or the fake device with ONNX Runtime's CPU.
+"""Open the device of the GPU tests: a real one, or the fake one with ONNX Runtime's CPU.
 
-Everything imports what it needs when it needs it: the kernels' tests run without ONNX Runtime.
+Imports are inside the functions, so that the kernels' tests run without ONNX Runtime.
 """
 
 import contextlib

@@ -75,7 +75,7 @@ def refusal(path: Path, **said: object) -> str:
     return caught.value.message
 
 
-def network_of(imported: Imported) -> nn.Module:
+def make_network(imported: Imported) -> nn.Module:
     """Return the imported network with its weights."""
     network = build_network(imported.network)
     network.load_state_dict(dict(imported.tensors))
@@ -84,13 +84,13 @@ def network_of(imported: Imported) -> nn.Module:
 
 def eager(imported: Imported, *features: Feature) -> Eager:
     """Return the imported network as a backend."""
-    return Eager(network_of(imported), imported.spec, features)
+    return Eager(make_network(imported), imported.spec, features)
 
 
 @torch.no_grad()
-def output_of(imported: Imported, x: Tensor, *conds: Tensor) -> Tensor:
+def run_network(imported: Imported, x: Tensor, *conds: Tensor) -> Tensor:
     """Evaluate the imported network."""
-    network = network_of(imported)
+    network = make_network(imported)
     return network(x, network.condition(*conds))  # type: ignore[operator]
 
 

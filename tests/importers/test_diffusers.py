@@ -11,7 +11,7 @@ import torch
 from difftool.importers import find, is_foreign
 from difftool.importers.diffusers_unet import options, unet_network
 from difftool.importers.tensors import outline
-from tests.importers.conftest import missing, near, output_of, read
+from tests.importers.conftest import missing, near, read, run_network
 from tests.oracles import diffusers_models as models
 from tests.oracles.diffusers_models import CELEBA, CIFAR, SMALL
 
@@ -69,7 +69,7 @@ def test_the_network_is_the_librarys(config: dict[str, Any], tmp_path: Path) -> 
     labels = [torch.tensor([0, 3])] if imported.spec.classes else []
     expected = theirs(x, times, *labels).sample
     assert imported.parameters == theirs.num_parameters()
-    assert near(output_of(imported, x, times.float(), *labels), expected)
+    assert near(run_network(imported, x, times.float(), *labels), expected)
 
 
 def test_the_published_network_has_its_35_million_parameters() -> None:
@@ -209,7 +209,7 @@ def test_names_of_early_versions(kind: str, tmp_path: Path) -> None:
     assert imported.sampler.arguments["variance"] == "large"
     x, times = torch.randn(1, 3, 32, 32), torch.tensor([7])
     with torch.no_grad():
-        assert near(output_of(imported, x, times.float()), theirs(x, times).sample)
+        assert near(run_network(imported, x, times.float()), theirs(x, times).sample)
 
 
 def test_a_size_that_the_configuration_leaves_open_must_be_said(tmp_path: Path) -> None:

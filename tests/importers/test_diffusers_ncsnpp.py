@@ -10,7 +10,7 @@ import torch
 
 from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import compile_program
-from tests.importers.conftest import RUN, eager, near, output_of, read, run
+from tests.importers.conftest import RUN, eager, near, read, run, run_network
 from tests.oracles import diffusers_models as models
 
 # google/ncsnpp-church-256 at a reduced depth and width; attention needs 128 channels.
@@ -60,9 +60,9 @@ def test_the_network_is_the_librarys(changes: dict[str, Any], tmp_path: Path) ->
     x = torch.rand(2, *imported.spec.shape)
     levels = torch.tensor([0.05, 20.0] if fourier else [3.0, 700.0])
     expected = theirs(x, levels).sample
-    if fourier:  # they divide by sigma
+    if fourier:  # diffusers divides by sigma
         expected, levels = expected * levels[:, None, None, None], levels.log() / 4
-    assert near(output_of(imported, x, levels), expected)
+    assert near(run_network(imported, x, levels), expected)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 
 from difftool.diffusion.calls import SamplerCall
 from difftool.errors import ArtefactError, UsageError
-from tests.importers.conftest import Save, missing, near, output_of, read
+from tests.importers.conftest import Save, missing, near, read, run_network
 from tests.oracles.plain_openai import Shape
 
 SAID = {"diffusion_steps": 1000, "noise_schedule": "linear", "image_size": 8}
@@ -58,7 +58,7 @@ def test_the_network_is_that_of_the_file(shape: Shape, flags: dict[str, Any], sa
         head_channels=flags.get("num_head_channels", 64),
         new_order=flags.get("use_new_attention_order", False),
     )
-    assert near(output_of(imported, x, timesteps, *labels), expected)
+    assert near(run_network(imported, x, timesteps, *labels), expected)
     assert imported.spec.classes == shape.classes
     assert imported.spec.learned_variance is (shape.outputs == 6)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from difftool.diffusion.calls import SamplerCall
-from tests.importers.conftest import Save, missing, near, network_of, read, refusal
+from tests.importers.conftest import Save, make_network, missing, near, read, refusal
 from tests.oracles.plain_ncsnv2 import DEEPER, DEEPEST, NCSNV2, State, Variant
 
 CONFIG = """
@@ -48,7 +48,7 @@ def test_the_averaged_network_computes_what_the_file_means(variant: Variant, sav
     state = variant.random_state()
     imported = read(save(listed(variant.random_state(seed=1), state), CONFIG))
     x = torch.rand(2, 3, 16, 16)
-    assert near(network_of(imported)(x, torch.zeros(2, 0)), variant.evaluate(state, x))
+    assert near(make_network(imported)(x, torch.zeros(2, 0)), variant.evaluate(state, x))
     assert (imported.weights, imported.step) == ("ema", 1234)
 
 

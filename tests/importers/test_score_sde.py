@@ -11,7 +11,7 @@ from torch import Tensor
 from difftool.diffusion.calls import SamplerCall
 from difftool.errors import DifftoolError
 from difftool.importers.format import Imported
-from tests.importers.conftest import Save, missing, near, output_of, read, refusal
+from tests.importers.conftest import Save, missing, near, read, refusal, run_network
 from tests.oracles.plain_score_sde import Plain
 
 LEVELS = 12
@@ -84,7 +84,7 @@ def imported(request: pytest.FixtureRequest, plain: Plain, save: Save) -> Import
     return read(save(plain.file()), **said(request.node.callspec.params["plain"]))
 
 
-def expected_of(plain: Plain, imported: Imported, x: Tensor, levels: list[int]) -> Tensor:
+def expected_output(plain: Plain, imported: Imported, x: Tensor, levels: list[int]) -> Tensor:
     """Return the authors' output, times sigma if they divide by it."""
     spec = imported.spec
     _, sigma = (torch.from_numpy(value).float() for value in spec.schedule.at(levels))
@@ -104,7 +104,7 @@ def test_the_network_is_that_of_the_file(plain: Plain, imported: Imported) -> No
     levels = [0, LEVELS - 1, 5]
     conds = torch.from_numpy(imported.spec.conds(levels)).float()
     x = torch.randn(3, plain.num_channels, 8, 8, generator=torch.Generator().manual_seed(1))
-    assert near(output_of(imported, x, conds), expected_of(plain, imported, x, levels))
+    assert near(run_network(imported, x, conds), expected_output(plain, imported, x, levels))
 
 
 @pytest.mark.parametrize("network", ["NCSN++ of CIFAR-10", "DDPM++"])

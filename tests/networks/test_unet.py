@@ -16,19 +16,19 @@ from tests.networks.test_networks import BASES
 MNIST = BASES["unet"]
 
 
-def parameters_of(**arguments: Any) -> int:
+def count_parameters(**arguments: Any) -> int:
     with torch.device("meta"):
         return num_parameters(UNet(**arguments))
 
 
 def test_cifar10_network_has_the_published_size() -> None:
     """35.7 M in Ho et al. 2020, appendix B."""
-    assert parameters_of(in_channels=3, out_channels=3) == 35_746_307
+    assert count_parameters(in_channels=3, out_channels=3) == 35_746_307
 
 
 def test_guided_diffusion_256_network_has_the_published_size() -> None:
     """554 M in Dhariwal & Nichol 2021, table 4, with 1000 classes."""
-    size = parameters_of(
+    size = count_parameters(
         in_channels=3,
         out_channels=6,
         channels=256,

@@ -52,7 +52,7 @@ MODELS = {"vp": VP, "ncsn": VE, "ncsnv2": NCSNV2, "edm": EDM}
 START = np.random.default_rng(2).normal(size=(7, 4))
 
 
-def network_of(
+def make_network(
     spec: ModelSpec, denoise: Callable[..., Any] = mixture_denoiser
 ) -> Callable[..., Any]:
     """Return the network of this parameterization whose D is exactly `denoise`.
@@ -61,7 +61,7 @@ def network_of(
     """
 
     def network(scaled: Any, cond: Any, *label: Any) -> Any:
-        level = _index_of(spec, float(cond[0]))
+        level = _find_index(spec, float(cond[0]))
         alpha, sigma = (float(value) for value in spec.schedule.at(level))
         c_in, c_skip, c_out = (float(value) for value in spec.coefficients(level))
         x = scaled / c_in
@@ -70,7 +70,7 @@ def network_of(
     return network
 
 
-def _index_of(spec: ModelSpec, cond: float) -> float:
+def _find_index(spec: ModelSpec, cond: float) -> float:
     if spec.cond == "timestep":
         return cond / spec.timestep_scale
     if spec.cond == "level":
@@ -101,7 +101,7 @@ def run_table(
 ) -> Array:
     """Run a program from x on the network whose D is `denoise`."""
     noise = draws() if noise is None else noise
-    backend = Reference(network_of(spec, denoise), spec.shape, null_label=spec.classes)
+    backend = Reference(make_network(spec, denoise), spec.shape, null_label=spec.classes)
     batch = backend.batch(program, len(x), labels)
     batch.start(x, known=known)
     for row in program.table:
@@ -137,7 +137,7 @@ def denoiser(spec: ModelSpec, *, clip: bool = True) -> Denoiser:
     return denoise
 
 
-def levels_of(spec: ModelSpec, steps: int, spacing: str) -> list[tuple[float, float]]:
+def level_pairs(spec: ModelSpec, steps: int, spacing: str) -> list[tuple[float, float]]:
     """Return (alpha, sigma) of the visited levels, the noisiest first, and of the clean end."""
     visits = [spec.schedule.at(index) for index in visited(spec.schedule, steps, spacing)]
     return [*((float(alpha), float(sigma)) for alpha, sigma in visits), (1.0, 0.0)]
@@ -147,7 +147,7 @@ def scaled(
     spec: ModelSpec, steps: int, spacing: str, *, clip: bool
 ) -> tuple[list[float], Denoiser]:
     """Return sigma / alpha of the levels visited, and D as a function of x / alpha."""
-    levels = levels_of(spec, steps, spacing)[:-1]
+    levels = level_pairs(spec, steps, spacing)[:-1]
     alphas = {sigma / alpha: (alpha, sigma) for alpha, sigma in levels}
 
     def denoise(y: Array, _: float, ratio: float) -> Array:

@@ -13,7 +13,7 @@ from onnx import helper, shape_inference
 from difftool.diffusion.columns import Column
 from difftool.export.lowerings.rows import ONE_OR_BATCH
 from difftool.preflight.shapes.footprint import Walk
-from tests.oracles.single import graph_of
+from tests.oracles.single import parse_graph
 
 Shape = tuple[int, ...]
 Sizes = Mapping[str, tuple[int, Shape]]
@@ -22,7 +22,7 @@ LIMIT: Final = 1 << 30
 BATCH, ROWS, CONDS = 3, 5, 4
 
 
-def shapes_of(model: onnx.ModelProto, slots: int = 2) -> dict[str, Shape]:
+def foreseen_shapes(model: onnx.ModelProto, slots: int = 2) -> dict[str, Shape]:
     """Return sizes for a model's inputs; every free axis has a size of its own."""
     free = {
         "batch": BATCH,
@@ -43,7 +43,7 @@ def shapes_of(model: onnx.ModelProto, slots: int = 2) -> dict[str, Shape]:
 
 def foreseen(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
     """Return types and sizes of all that the nodes make, as preflight sees them."""
-    graph = graph_of(model)
+    graph = parse_graph(model)
     walk = Walk(graph, LIMIT)
     walk.run(shapes)
     made = [name for node in graph.nodes for name in node.outputs if name]
@@ -96,7 +96,7 @@ def inferred(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
 
 
 def require_foreseen(model: onnx.ModelProto, slots: int = 2) -> None:
-    shapes = shapes_of(model, slots)
+    shapes = foreseen_shapes(model, slots)
     assert foreseen(model, shapes) == made(model, shapes)
 
 

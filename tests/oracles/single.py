@@ -21,7 +21,7 @@ from difftool.preflight.shapes.sized import Shape, Sized
 Array = NDArray[Any]
 
 
-def graph_of(model: onnx.ModelProto) -> Graph:
+def parse_graph(model: onnx.ModelProto) -> Graph:
     """Return a model's outermost graph as preflight reads it."""
     return read_graph(model.SerializeToString(), "model", control_flow=True, limits=GraphLimits())
 
@@ -89,7 +89,7 @@ class Single:
 
     def walked(self, limit: int = 1 << 30) -> list[Sized]:
         """Return what preflight knows of the outputs."""
-        walk = Walk(graph_of(self.model()), limit)
+        walk = Walk(parse_graph(self.model()), limit)
         walk.run({name: array.shape for name, array in self.feed().items()})
         return [walk.values[f"y{i}"] for i in range(self.outputs)]
 

@@ -15,7 +15,7 @@ from difftool.errors import UsageError
 from difftool.networks.trained import load_checkpoint
 from difftool.plot import score
 from difftool.runtime.backends.reference import Reference
-from tests.oracles.analytic import gaussian_denoiser, network_of
+from tests.oracles.analytic import gaussian_denoiser, make_network
 from tests.oracles.plain_loops import Array
 
 MEAN, VARIANCE = np.array([1.0, -2.0]), 0.5  # of the data
@@ -38,7 +38,7 @@ def test_the_score_of_normal_data_is_exact(
         data_range=(-0.1, 0.1),  # D is not clipped to it
         learned_variance=parameterization == "epsilon",
     )
-    exact = network_of(spec, gaussian_denoiser(MEAN, VARIANCE * np.eye(2)))
+    exact = make_network(spec, gaussian_denoiser(MEAN, VARIANCE * np.eye(2)))
 
     def network(x: Array, cond: Array) -> Array:
         raw = exact(x, cond)

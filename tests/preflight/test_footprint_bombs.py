@@ -8,7 +8,7 @@ import pytest
 from difftool.errors import ArtefactError
 from difftool.preflight.shapes import infer, table, workspace
 from difftool.preflight.shapes.operation import Made, Operation
-from tests.oracles.single import graph_of
+from tests.oracles.single import parse_graph
 from tests.preflight.bombs import BOMBS, LIMIT, Bomb
 from tests.reliability.criteria import Cases
 
@@ -30,7 +30,7 @@ def check(bomb: Bomb) -> None:
 
 def refusal(bomb: Bomb) -> ArtefactError | None:
     """Return how a bomb is refused, if it is."""
-    graph = graph_of(bomb.model())
+    graph = parse_graph(bomb.model())
     tracemalloc.start()
     try:
         infer(graph, bomb.inputs, limit=LIMIT)

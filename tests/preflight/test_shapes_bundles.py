@@ -19,10 +19,10 @@ from difftool.compile.quantization.symmetric import in_int8
 from difftool.runtime.shipped import find_bundle, shipped_models
 from tests.oracles.foreseen import (
     foreseen,
+    foreseen_shapes,
     inferred,
     require_all_foreseen,
     require_foreseen,
-    shapes_of,
 )
 
 EXTRACTORS: Final = Path(difftool.__file__).parent / "extractors"
@@ -41,7 +41,7 @@ def test_what_is_shipped(folder: Path) -> None:
     require_all_foreseen(folder)
 
 
-def in_8_bits_of(bundle: Bundle) -> onnx.ModelProto:
+def quantized_step(bundle: Bundle) -> onnx.ModelProto:
     """The step graph as `difftool quantize` writes it, with all its layers in int8."""
     model = onnx.load(bundle.file(STEP))
     feeds = from_trajectory(bundle, bundle.default_program(), samples=1).feeds
@@ -53,7 +53,7 @@ def test_precisions(precision: str, tiny_bundle: Path) -> None:
     bundle = read_bundle(tiny_bundle)
     model = {
         "fp16": lambda: in_half(onnx.load(bundle.file(STEP)), "fp16"),
-        "int8": lambda: in_8_bits_of(bundle),
+        "int8": lambda: quantized_step(bundle),
         "symmetric": lambda: in_int8(bundle),
         "fp8": lambda: in_fp8(bundle),
     }[precision]()
@@ -63,7 +63,7 @@ def test_precisions(precision: str, tiny_bundle: Path) -> None:
 def test_bfloat16(tiny_bundle: Path) -> None:
     """No runtime for CPUs has it in ONNX, but the onnx package knows sizes of it."""
     model = in_half(onnx.load(tiny_bundle / STEP), "bf16")
-    shapes = shapes_of(model)
+    shapes = foreseen_shapes(model)
     found, known = foreseen(model, shapes), inferred(model, shapes)
     assert len(known) > len(found) / 2
     assert {name: found[name] for name in known} == known

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, which may be short of disk or privileges, or interrupted."""
+"""Run commands in processes of their own: short of disk or privileges, or interrupted."""
 
 import contextlib
 import os
@@ -19,18 +19,19 @@ from tests.reliability.file_layer import before, watched
 from tests.reliability.moments import Calls
 
 NOBODY: Final = 65534
-_RAISED: Final = 70  # the exit code of a command that raised, which it never should
+_RAISED: Final = 70  # the exit code of a command that raised, which none may do
 
 Defect = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What a command meets with.
+    """The conditions under which a command runs.
 
-    No file may grow beyond `largest` bytes; without privileges root is nobody. Signals come at some
-    of the command's file `operations` and of its `calls` of Python functions, by their number from
-    1 on. A `defect` is planted before. Calls are also counted if that is asked for.
+    No file may grow beyond `largest` bytes. If not `privileged`, root becomes nobody. `operations`
+    and `calls` say which signal comes at which file operation and at which call of a Python
+    function; both are numbered from 1. A `defect` is planted first. `counted` counts calls even if
+    no signal comes at one.
     """
 
     largest: int | None = None
@@ -43,9 +44,10 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended; its work in calls of Python functions, if they were counted.
+    """The end of a command.
 
-    Work is not told in time, since that is another on a machine that has much to do.
+    `calls` of Python functions, if they were counted, measure its work. Time would not, since it
+    depends on what else the machine does.
     """
 
     code: int
@@ -93,9 +95,9 @@ def _ended(words: list[str], trouble: Trouble) -> Ended:
         if count in trouble.operations:
             _send(trouble.operations[count])
 
-    # Ctrl-C is heard, too, if the tests run in the background of a shell.
+    # A shell lets background processes ignore Ctrl-C, and the tests may be one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signals.install()  # as the process of the command line does, to its end
+    signals.install()  # as difftool's own process does
     try:
         _prepare(trouble)
         with contextlib.ExitStack() as stack:
@@ -116,7 +118,7 @@ def _ended(words: list[str], trouble: Trouble) -> Ended:
 def _printed() -> Iterator[list[str]]:
     """Collect all that the process prints: Python and libraries, on stdout and on stderr.
 
-    Pipes hold it, because no limit of a file's size is theirs.
+    Pipes hold it, because limits on the size of files do not apply to them.
     """
     readers, found = [], list[str]()
     for descriptor in (1, 2):
@@ -128,7 +130,7 @@ def _printed() -> Iterator[list[str]]:
     sys.stdout.flush()
     sys.stderr.flush()
     for descriptor, reader in zip((1, 2), readers, strict=True):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # so that what is read has an end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # ends the pipe
         with open(reader, errors="replace") as file:
             found.append(file.read())
 

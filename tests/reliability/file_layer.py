@@ -62,7 +62,7 @@ def dying(at: int, share: float) -> Hook:
     return before(end)
 
 
-def operation_of(code: int) -> str | None:
+def operation_name(code: int) -> str | None:
     """Return at which operation a process with this exit code died; None if it ended well."""
     return None if code == 0 else (*OPERATIONS, EXCHANGE)[code - 1]
 

@@ -1,6 +1,6 @@
-"""What is fuzzed: a function of bytes for each parser of files from elsewhere.
+"""The targets of the fuzzer: a function of bytes for each parser of files from elsewhere.
 
-Each returns, or raises a DifftoolError. Whatever else comes out is a finding.
+Each returns, or raises a DifftoolError. Any other error is a finding.
 """
 
 import json
@@ -87,7 +87,7 @@ def yaml(data: bytes) -> None:
 def checkpoint(data: bytes) -> None:
     """Read a checkpoint: config.json, and weights whose digest is right whatever they are."""
     from difftool.checkpoint import EMA
-    from difftool.files import sha256_of
+    from difftool.files import file_sha256
     from difftool.networks.trained import load_checkpoint
 
     folder = _folder("checkpoint")
@@ -96,7 +96,7 @@ def checkpoint(data: bytes) -> None:
     try:
         value = json.loads(text)
         if "files" in value:
-            value["files"] = {EMA: {"size": len(weights), "sha256": sha256_of(folder / EMA)}}
+            value["files"] = {EMA: {"size": len(weights), "sha256": file_sha256(folder / EMA)}}
             text = json.dumps(value).encode()
     except (ValueError, TypeError, RecursionError):
         pass  # the reader is to say so

@@ -17,7 +17,7 @@ SECTOR: Final = 512
 
 
 class File:
-    """What a file holds, and whether that would last."""
+    """The content of a file, and whether it would survive power loss."""
 
     def __init__(self, content: bytes = b"", *, lasts: bool = False) -> None:
         self.content, self.lasts = content, lasts
@@ -43,7 +43,7 @@ class File:
 
 
 class Folder:
-    """Which names last, and the changes since: each gives some names a node, or takes it away."""
+    """The names that last, and the changes since: each gives a node to some names, or takes it."""
 
     def __init__(self) -> None:
         self.lasting: Names = {}
@@ -72,7 +72,7 @@ Left = dict[str, bytes | None]  # by path; a folder, which stands before what is
 
 
 class Disk:
-    """What is in the folder `root`, empty at first, and what of it would last.
+    """The content of the folder `root`, empty at first, and the part of it that would last.
 
     `hook` is one of `file_layer`. It keeps the tree after each operation, with its name.
     """
@@ -127,13 +127,13 @@ class Disk:
         return changed + bool(change)
 
 
-def left_of(folder: Folder, chance: random.Random | None, above: str = "") -> Left:
+def remains(folder: Folder, chance: random.Random | None, above: str = "") -> Left:
     """Return what a loss of power leaves of `folder`: all that lasts, and what chance adds."""
     left: Left = {}
     for name, node in folder.left(chance).items():
         path = f"{above}{name}"
         if isinstance(node, Folder):
-            left |= {path: None, **left_of(node, chance, f"{path}/")}
+            left |= {path: None, **remains(node, chance, f"{path}/")}
         else:
             left[path] = node.left(chance)
     return left

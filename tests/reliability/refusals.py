@@ -1,4 +1,4 @@
-"""What is refused: in one short line and a hint, by a DifftoolError and by nothing else."""
+"""Check that a refusal is a DifftoolError, in one short line and a hint."""
 
 from collections.abc import Callable
 

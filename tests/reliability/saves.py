@@ -23,8 +23,8 @@ from difftool.train.state import TrainState
 from tests.recipes import IMAGES, POINTS
 from tests.reliability import forked
 from tests.reliability.commands import Defect
-from tests.reliability.file_layer import dying, operation_of, raising, unseen, watched
-from tests.reliability.power_loss import Disk, Folder, left_of, write
+from tests.reliability.file_layer import dying, operation_name, raising, unseen, watched
+from tests.reliability.power_loss import Disk, Folder, remains, write
 
 KINDS: Final = ("next", "again")
 BEFORE: Final = 2  # the step of the checkpoint that is there
@@ -37,7 +37,7 @@ SMALL: Final = {"ddpm": IMAGES | _KEEP_ONE, "ncsn": POINTS | _KEEP_ONE}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What went wrong in a save, and what was lost by it; None if nothing was."""
+    """The end of a save that went wrong, and the problem that it left; None if it left none."""
 
     where: str
     problem: str | None
@@ -161,7 +161,7 @@ def _killed(save: Save, run: Path, at: int, share: float) -> str | None:
             code = 0
         finally:
             os._exit(code)
-    return operation_of(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    return operation_name(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def power_losses(
@@ -193,7 +193,7 @@ def power_losses(
     problems: dict[str, str | None] = {}
     for at, (name, tree, allowed) in enumerate(moments, 1):
         for draw in range(draws + 1):
-            left = left_of(tree, chance if draw else None)
+            left = remains(tree, chance if draw else None)
             seen = {path: content for path, content in left.items() if "/." not in path}
             key = repr((allowed, sorted(seen.items())))
             again = draw == 1 and at % _SAVED_AGAIN == 0

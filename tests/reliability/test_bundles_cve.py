@@ -16,7 +16,7 @@ import pytest
 
 from difftool import bundle as bundle_format
 from difftool.bundle import MANIFEST, STEP, file_entries, write_manifest
-from difftool.files import read_json, sha256_of
+from difftool.files import file_sha256, read_json
 from difftool.preflight.schema import MESSAGES, Field
 from difftool.runtime import shipped
 from tests.reliability import commands
@@ -55,7 +55,7 @@ def unpack_archives() -> None:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What is tried: `arrange` puts a file into a bundle; `code` names the check that refuses it.
+    """An attack: `arrange` puts a file into a bundle; `code` names the check that refuses it.
 
     `reverted` takes that check out. `line` is the command, of the file itself if `alone`.
     """
@@ -114,7 +114,7 @@ def check(attempt: Attempt, tiny_bundle: Path, folder: Path, defect: Defect | No
     entries = file_entries(bundle)
     if attempt.arrange is listed_outside:
         listed = CORPUS / attempt.name
-        entry = {"size": listed.stat().st_size, "sha256": sha256_of(listed)}
+        entry = {"size": listed.stat().st_size, "sha256": file_sha256(listed)}
         entries |= {"../other.tar": entry}
     write_manifest(bundle, {**read_json(bundle / MANIFEST), "files": entries})
     command, *rest = attempt.line

@@ -71,7 +71,7 @@ def test_a_partial_digest_is_seen(
         with open(path, "rb") as file:
             return hashlib.sha256(file.read(MIB)).hexdigest()
 
-    monkeypatch.setattr(bundle_format, "sha256_of", first_mib)
+    monkeypatch.setattr(bundle_format, "file_sha256", first_mib)
     write_manifest(copy, {**read_json(copy / MANIFEST), "files": file_entries(copy)})
     flips = [(at, 1) for at in positions((copy / "step.onnx").stat().st_size, 5, random.Random(0))]
     with pytest.raises(AssertionError, match=r"byte 1048576 of step\.onnx may change"):

@@ -48,7 +48,7 @@ class Pair:
         return f"{self.candidate.name} after {self.reference.name}: {self.program.name}"
 
 
-def programs_of(bundle: Bundle) -> list[Program]:
+def make_programs(bundle: Bundle) -> list[Program]:
     """Return short ones of several families, with and without noise, of little and much history."""
     spec = bundle.spec
     if spec.schedule.alpha.min() == 1:
@@ -76,7 +76,7 @@ def test_rows(
 ) -> None:
     pairs = []
     for bundle in map(scripted, SHIPPED if nightly else SHIPPED[:1]):
-        short = programs_of(bundle)[: None if nightly else 2]
+        short = make_programs(bundle)[: None if nightly else 2]
         backends = {name: opened(bundle, name) for name in NAMES}
         for candidate, backend in backends.items():
             for reference in NAMES if nightly else (EXACT,):

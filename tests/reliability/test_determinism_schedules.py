@@ -1,7 +1,7 @@
-"""D1 of requests that share steps: whatever joins, leaves or is cancelled beside a sample, at
-whatever row and in whatever slot, its bits are those that it has alone.
+"""D1 of requests that share steps: a sample has the bits that it has alone.
 
-On a backend whose batches round differently, this is promised with `deterministic=True`.
+Other requests may join, leave or be cancelled at any row, and the sample may have any slot. On a
+backend whose batches round differently, this is promised with `deterministic=True` only.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from tests.reliability.backends import Floats, opened
 from tests.reliability.criteria import Cases
 from tests.reliability.schedules import Asked, Schedule, alone, play, programs, schedules
 
-# Backends of which each size of a batch, and each slot, gives a sample the same bits.
+# Backends that give a sample the same bits in any slot of a batch of any size.
 INVARIANT = ("onnxruntime-cpu",)
 SHORT = {"onnxruntime-cpu": 60, "openvino": 10, "torchscript": 10}
 FULL = 500

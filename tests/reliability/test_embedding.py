@@ -30,7 +30,7 @@ Call = tuple[str, int, int, int]  # sampler, seed, first sample, how many
 
 
 def calls(count: int) -> list[Call]:
-    """Return random calls, of programs of one slot of history and of three."""
+    """Return random calls of two programs, with one slot of history and with three."""
     random = np.random.default_rng(0)
     names = random.choice(["ddpm", "unipc"], count).tolist()
     return [
@@ -40,7 +40,7 @@ def calls(count: int) -> list[Call]:
 
 
 def answer(model: Model, call: Call) -> Floats:
-    """Draw the samples of a call: of every third through `stream`, with others' rows in between."""
+    """Draw the samples of a call; a third of them by `stream`, whose rows others come between."""
     name, seed, first, n = call
     program = difftool.samplers.compile_program(model.spec, SamplerCall(name, {"steps": 3}))
     if seed % 3:
@@ -68,7 +68,7 @@ def same_under_load(model: Model, work: list[Call], expected: list[Floats]) -> N
 def test_one_model_and_many_threads(
     name: str, scripted: Callable[[str], Bundle], nightly: bool
 ) -> None:
-    """The second model is new: what is made at the first call is made in many threads at once."""
+    """The second model is new, so many threads at once make what the first call makes."""
     work, bundle = calls(800 if nightly else 16), scripted("ddpm-mnist")
     alone, shared = (Model(bundle, opened(bundle, name), max_batch=4) for _ in range(2))
     same_under_load(shared, work, [answer(alone, call) for call in work])
@@ -95,8 +95,8 @@ def test_one_conditioner_and_many_threads(name: str) -> None:
     same_tables(name, TABLES)
 
 
-# As OpenVINO's own call of a compiled model has it; what the first thread is given is looked at
-# when all others are done. In a child, since it also corrupts memory now and then.
+# OpenVINO's own call of a compiled model shares one request like this. The first thread looks at
+# its result only when all others are done. In a child, since this may also corrupt memory.
 SHARED = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -124,12 +124,12 @@ same_tables("openvino", TABLES)
 
 def test_one_request_for_all_threads_is_seen() -> None:
     done = python("-c", SHARED, ROOT, fails=True)
-    said = ("tables are others'", "cond_table of the sizes")  # by what is compared, or before
+    said = ("tables are others'", "cond_table of the sizes")  # of a result, or of a check before
     assert done.returncode < 0 or any(each in done.stderr for each in said), done.stderr
 
 
 def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method of `Guarded` that does the same with nobody else on the stream."""
+    """Return a method that does the same, and fails if another thread is on the stream."""
 
     def alone(device: "Guarded", *arguments: Any) -> Any:
         with device.only():

@@ -93,7 +93,7 @@ def names(*modules: ModuleType) -> list[str]:
     return sorted({item.name for item in found if isinstance(item, Setting)})
 
 
-def cases_of(count: int) -> list[Case]:
+def make_cases(count: int) -> list[Case]:
     known = [
         Case(model, *way)
         for model, modules in MODULES.items()
@@ -106,7 +106,7 @@ def cases_of(count: int) -> list[Case]:
 @pytest.mark.criterion("fuzzing")
 @pytest.mark.timeout(0)
 def test_a_wild_setting_is_refused_or_imported(models: Path, cases: Cases, nightly: bool) -> None:
-    cases.run(lambda case: check(case, models), cases_of(COUNT[nightly]))
+    cases.run(lambda case: check(case, models), make_cases(COUNT[nightly]))
 
 
 @pytest.mark.criterion("fuzzing")

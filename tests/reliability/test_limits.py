@@ -139,7 +139,7 @@ def test_a_bundle_is_as_large_as_allowed(copy: Path, monkeypatch: pytest.MonkeyP
         write_manifest(copy, manifest)
 
     change((8 << 30) + 1)  # nothing is read of files that are said to be so large
-    monkeypatch.setattr("difftool.bundle.sha256_of", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr("difftool.bundle.file_sha256", lambda path: pytest.fail("it was read"))
     refused(lambda: read_bundle(copy), "bundle-limit")
 
 

@@ -1,7 +1,7 @@
-"""S6, in the scheduler: a backend that throws or gives NaN fails the requests that it served then.
+"""S6, in the scheduler: a backend that raises or gives NaN fails only the requests that it ran.
 
-All others have their bits, and every request is accounted for. What a hang does is tested in
-tests/runtime/scheduling/test_runner.py.
+All others have their bits, and every request is counted. tests/runtime/scheduling/test_runner.py
+tests a backend that hangs.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ RATE = 0.05  # of steps that raise, and of samples that begin as NaN
 
 
 class Broken(Exception):
-    """What a backend raises here."""
+    """The error of a backend here."""
 
 
 class Faulty:

@@ -42,14 +42,14 @@ RECIPES: Final = {
 }
 
 
-def config_of(method: str, steps: int = STEPS) -> TrainConfig:
+def make_config(method: str, steps: int = STEPS) -> TrainConfig:
     run = {**IMAGES["run"], "steps": steps, "checkpoint_every": 2, "keep": 1}
     return parse(RECIPES[method] | {"run": run})
 
 
 def train_tiny(method: str, run: Path) -> None:
     """Train to the end, from wherever the run is."""
-    train(config_of(method), run, progress=False)
+    train(make_config(method), run, progress=False)
 
 
 def fingerprint(method: str, run: Path, defect: Defect | None = None) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def fingerprint(method: str, run: Path, defect: Defect | None = None) -> dict[st
         defect()
     train_tiny(method, run)
     saved = checkpoint.read_config(checkpoint.find_checkpoint(run))
-    train(config_of(method, STEPS + MORE), run, progress=False)
+    train(make_config(method, STEPS + MORE), run, progress=False)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {
         "step": saved["step"],  # the data's position is step * batch

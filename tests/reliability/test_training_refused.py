@@ -1,7 +1,7 @@
 """B5: a configuration or data set that cannot be trained is refused before anything is written.
 
-What is accepted is trained for one step, and must save a checkpoint. A loss that is not finite may
-end it, which nobody can know before.
+If it is accepted, it is trained for one step, and must save a checkpoint. Only a loss that is not
+finite may end that step, since nobody can foresee it.
 """
 
 import functools
@@ -38,7 +38,7 @@ Check = Callable[[Recipe], None]
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Data sets of four images, of the sizes that the presets are for."""
+    """Write data sets of four images, in the sizes that the presets need."""
     folder = tmp_path_factory.mktemp("images")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
@@ -53,7 +53,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def check(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
-    """Train a recipe for one step; AssertionError if it ends in another way than it should."""
+    """Train a recipe for one step; AssertionError if `judge` finds fault with its end."""
     base = functools.cache(lambda name: small(name, images))
 
     def one_step(begun: TrainState, run: Path, *_: object) -> Path:
@@ -74,14 +74,14 @@ def check(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chec
 
 
 def judge(make: Callable[[], TrainConfig], folder: Path) -> None:
-    """Train into a folder, or be told in one line why not; after which nothing is there."""
+    """Train into a folder; a refusal must be one line, and must leave nothing there."""
 
     def one_step() -> None:
         saved = trainer.train(make(), folder).checkpoint
         assert ckpt.read_config(saved)["step"] == 1
 
     refused = refusal(one_step)
-    # A loss that is not finite is seen when the run is there.
+    # A loss that is not finite is found only after the run's folder was made.
     left = folder.exists() and not isinstance(refused, CheckFailed)
     assert refused is None or not left, f"{refused}: a run is left"
 
@@ -94,7 +94,7 @@ def test_a_wild_configuration(check: Check, cases: Cases, nightly: bool) -> None
 
 @pytest.mark.criterion("B5")
 def test_a_narrow_preset_is_not_refused(cases: Cases, images: Path) -> None:
-    """So that what is refused above is refused for what is wild in it."""
+    """So a configuration above is refused only for what is wild in it."""
     cases.run(lambda name: rehearsed(small(name, images)), preset_names())
 
 
@@ -102,11 +102,11 @@ def test_a_narrow_preset_is_not_refused(cases: Cases, images: Path) -> None:
 @pytest.mark.timeout(0)
 def test_a_wild_data_set_is_refused_or_read(images: Path, cases: Cases, nightly: bool) -> None:
     found = list(sources(images, DAMAGED[nightly]))
-    cases.run(read_source, found if nightly else found[::3])  # 8 options of each: all of them come
+    cases.run(read_source, found if nightly else found[::3])  # each has 8 options; 3 misses none
 
 
 def read_source(source: Source) -> None:
-    """Read a data set that is small whatever else it is; or be told in one line why not."""
+    """Read a data set, which must be small; a refusal must be one line."""
 
     def read() -> None:
         found = data.load_data(DataConfig(source=source.path, **dict(source.options)), 0)

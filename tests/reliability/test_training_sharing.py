@@ -20,7 +20,7 @@ WRITERS = 4
 ROUNDS = {False: 30, True: 500}
 
 
-def codes_of(function: Callable[..., None], *arguments: object) -> list[int]:
+def exit_codes(function: Callable[..., None], *arguments: object) -> list[int]:
     """Return the exit codes of writers that run at the same time, each told its number last."""
     writers = [forked.start(function, *arguments, number) for number in range(WRITERS)]
     for writer in writers:
@@ -70,7 +70,7 @@ def write_once(path: Path, all_have_begun: Barrier, writer: int) -> None:
 
 def test_of_many_that_may_not_replace_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "folder"
-    codes = codes_of(write_once, path, forked.barrier(WRITERS))
+    codes = exit_codes(write_once, path, forked.barrier(WRITERS))
     assert sorted(codes) == [0] + [2] * (WRITERS - 1)
     assert (path / "a").read_text() == str(codes.index(0))
     assert list(tmp_path.iterdir()) == [path]
@@ -89,7 +89,7 @@ def use_the_cache(folder: Path, rounds: int, writer: int) -> None:
 
 
 def test_a_cache_that_many_write_to(tmp_path: Path, nightly: bool) -> None:
-    assert codes_of(use_the_cache, tmp_path, ROUNDS[nightly]) == [0] * WRITERS
+    assert exit_codes(use_the_cache, tmp_path, ROUNDS[nightly]) == [0] * WRITERS
     cache = EngineCache(tmp_path)
     record = cache.store(ENGINE_KEY, b"last", model="m", seconds=1.0)
     assert cache.find(ENGINE_KEY) == record

@@ -31,7 +31,7 @@ NEVER: Final = ("16bit", "16bit-bytes", "float", "bomb", "nearly-bomb", "huge", 
 
 @dataclass(frozen=True)
 class Source:
-    """What is loaded, and how."""
+    """A data set to load, and the options to load it with."""
 
     name: str
     path: str

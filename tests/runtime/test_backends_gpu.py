@@ -1,7 +1,7 @@
-"""ONNX Runtime on a GPU: the backend's own code, with a session on the CPU in the GPU's part.
+"""ONNX Runtime on a GPU: the backend's own code, with a session on the CPU in place of a GPU's.
 
-The session gets addresses, which here lie in the fake device's memory: what the backend binds, and
-where, is what is computed on.
+The addresses that the session gets lie in the fake device's memory. So it computes on exactly those
+buffers that the backend binds.
 """
 
 import shutil
@@ -32,7 +32,7 @@ from tests.runtime.cuda.fake import FakeDevice
 CPU_SESSION = onnxruntime.InferenceSession
 
 
-def session_of(graph: bytes) -> onnxruntime.InferenceSession:
+def cpu_session(graph: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return CPU_SESSION(graph, options, providers=["CPUExecutionProvider"])
@@ -42,7 +42,7 @@ class CudaSession:
     """An ONNX Runtime session that takes "cuda" addresses, and notes how it is run."""
 
     def __init__(self, graph: bytes, providers: list[str]) -> None:
-        self._session, self._providers = session_of(graph), providers
+        self._session, self._providers = cpu_session(graph), providers
         self.get_inputs = self._session.get_inputs
         self.disable_fallback = self._session.disable_fallback
         self.graphs: list[str] = []
@@ -86,7 +86,7 @@ def test_onnxruntime_runs_on_the_drivers_buffers(tiny_bundle: Path, bundle: Bund
         program = sampler(model.spec, steps=5)
         found = model.sample(program, n=8, seed=3)
         np.testing.assert_allclose(found, cpu.sample(program, n=8, seed=3), atol=1e-4)
-    # Each binding has the graph of its own that ONNX Runtime captures; 0 is not the caller's.
+    # ONNX Runtime captures a graph for each binding; its number 0 is not for callers.
     assert set(session.graphs) == {"1", "2", "3", "4"}  # batches of 6 and of 2, two sides each
     plain = OnnxRuntimeEngine(session, device, 6, graphs=False)
     session.graphs.clear()
@@ -97,7 +97,7 @@ def test_onnxruntime_runs_on_the_drivers_buffers(tiny_bundle: Path, bundle: Bund
 def test_a_session_captures_few_graphs_and_keeps_those(
     tiny_bundle: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Eight sizes have graphs, on whose buffers they run for ever; others run without."""
+    """The first eight sizes get graphs, and keep their buffers for ever; others get none."""
     session, device = CudaSession(bundle.read(STEP), []), FakeDevice()
     engine = OnnxRuntimeEngine(session, device, 16, graphs=True)
     backend = DeviceBackend("onnxruntime-cuda", bundle, device, engine)
@@ -117,7 +117,7 @@ def test_a_session_captures_few_graphs_and_keeps_those(
 
 @pytest.fixture(scope="session")
 def half_bundle(tiny_bundle: Path, made_once: MakeOnce) -> Path:
-    """The tiny bundle with its graphs in 16 bits, where bf16 is float32 for want of CPU kernels."""
+    """Add 16-bit graphs to the tiny bundle; bf16 is float32 in fact, as CPUs have no kernels."""
 
     def make(folder: Path) -> None:
         copy = read_bundle(shutil.copytree(tiny_bundle, folder))
@@ -130,7 +130,7 @@ def half_bundle(tiny_bundle: Path, made_once: MakeOnce) -> Path:
 
 @pytest.fixture
 def cuda_runtime(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """onnxruntime-gpu on a machine with GPUs; `asked` are the options of each of its `sessions`."""
+    """Fake onnxruntime-gpu on a machine with GPUs; `asked` has the options of each session."""
     fake = SimpleNamespace(asked=[], sessions=[], loaded=None, graphs_refused=False)
 
     def session(graph: bytes, settings: Any, *, providers: list[Any]) -> Any:
@@ -169,7 +169,7 @@ def test_a_cuda_session_is_exact_and_shares_the_stream(
             "enable_cuda_graph": "1",
         }
     ]
-    assert capsys.readouterr().out == ""  # stdout is the command's
+    assert capsys.readouterr().out == ""  # stdout is for the command's own output
     open_onnxruntime(bundle, "onnxruntime-cuda", "tf32", graphs=False)
     assert cuda_runtime.asked[1]["use_tf32"] == "1"
     assert cuda_runtime.asked[1]["enable_cuda_graph"] == "0"
@@ -186,7 +186,7 @@ def test_16_bits_run_on_tensor_cores(
     cpu = load(half_bundle, backend="onnxruntime-cpu", threads=1)
     found, exact = (each.sample(n=2, seed=3) for each in (model, cpu))
     error = np.abs(found - exact).max()
-    assert (1e-5 if precision == "fp16" else 0) < error < 1e-1  # it is the graph of fp16
+    assert (1e-5 if precision == "fp16" else 0) < error < 1e-1  # the graph of fp16 has run
 
 
 @pytest.mark.usefixtures("cuda_runtime")

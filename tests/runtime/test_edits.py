@@ -11,7 +11,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.edits import Edit, inpaint, require_editable
 from difftool.runtime.loop import replace_denoised
-from tests.oracles.analytic import START, VE, VP, draws, network_of
+from tests.oracles.analytic import START, VE, VP, draws, make_network
 from tests.oracles.plain_loops import Array
 
 MODELS = {"vp": VP, "ncsn": VE}
@@ -22,7 +22,7 @@ POSITIONS = np.arange(len(START))
 
 def run(spec: ModelSpec, program: Program, *, edit: Edit | None) -> tuple[Array, Array]:
     """x and history at the end; without an edit the graph itself sets what is known."""
-    batch = Reference(network_of(spec), spec.shape).batch(program, len(START))
+    batch = Reference(make_network(spec), spec.shape).batch(program, len(START))
     known = (KNOWN.astype(np.float32), MASK) if edit is None else None
     batch.start(START * max(program.start.high, 1), known=known)
     noise = draws()

@@ -142,6 +142,18 @@ def test_rows_and_conds_lie_where_they_were_placed(made: Made) -> None:
     assert not library.seen[2]["table"][:3, Column.HISTORY + NOISY.history :].any()
 
 
+def test_memory_that_runs_out_leaves_the_tables_as_they_were(made: Made) -> None:
+    slots, library, _ = made
+    place(slots, PLAIN, 0, 0)
+    with pytest.raises(MemoryError):
+        place(slots, dpmpp_3m(SPEC, steps=5), 300, 1 << 45)  # more rows, history and conds
+    place(slots, NOISY, 8, 8)
+    join(slots, 0, PLAIN, 0)
+    slots.advance([0])
+    assert library.seen[0]["table"].shape == (256, Column.HISTORY + PLAIN.history)
+    assert (slots.read(0, "x") == 1 + ADDED[0]).all()
+
+
 def test_a_slot_keeps_nothing_of_the_one_before(made: Made) -> None:
     slots, library, _ = made
     place(slots, NOISY, 0, 0)

@@ -14,29 +14,31 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.train import likelihood
 from difftool.train.likelihood import log_likelihood
-from tests.oracles.analytic import network_of
+from tests.oracles.analytic import make_network
 
 Array = NDArray[np.float64]
 
 
-def spec_of(schedule: schedules.NoiseSchedule, parameterization: str, cond: str) -> ModelSpec:
+def make_spec(schedule: schedules.NoiseSchedule, parameterization: str, cond: str) -> ModelSpec:
     return ModelSpec(shape=(3,), schedule=schedule, parameterization=parameterization, cond=cond)
 
 
 GEOMETRIC = schedules.geometric(levels=10, sigma_min=0.05, sigma_max=8.0)
 SPECS = {
-    "epsilon": spec_of(schedules.linear(), "epsilon", "timestep"),
-    "v": spec_of(schedules.cosine(), "v", "timestep"),
-    "x0": spec_of(schedules.linear(steps=50, beta_end=0.2), "x0", "timestep"),
-    "edm": spec_of(GEOMETRIC, "edm", "quarter_log_sigma"),
-    "score": spec_of(GEOMETRIC, "score", "quarter_log_sigma"),
+    "epsilon": make_spec(schedules.linear(), "epsilon", "timestep"),
+    "v": make_spec(schedules.cosine(), "v", "timestep"),
+    "x0": make_spec(schedules.linear(steps=50, beta_end=0.2), "x0", "timestep"),
+    "edm": make_spec(GEOMETRIC, "edm", "quarter_log_sigma"),
+    "score": make_spec(GEOMETRIC, "score", "quarter_log_sigma"),
 }
 # Levels so close that D, between them interpolated, is as good as known everywhere.
-LABELLED = spec_of(schedules.geometric(levels=300, sigma_min=0.05, sigma_max=8.0), "score", "level")
+LABELLED = make_spec(
+    schedules.geometric(levels=300, sigma_min=0.05, sigma_max=8.0), "score", "level"
+)
 # Ends in noise that shows nothing of the data.
 TO_NOISE = {
-    "VP": spec_of(schedules.linear(beta_end=0.05), "epsilon", "timestep"),
-    "VE": spec_of(
+    "VP": make_spec(schedules.linear(beta_end=0.05), "epsilon", "timestep"),
+    "VE": make_spec(
         schedules.karras(levels=40, sigma_min=0.01, sigma_max=2000.0), "edm", "quarter_log_sigma"
     ),
 }
@@ -89,12 +91,14 @@ def gaussian_likelihood(spec: ModelSpec, x0: Tensor) -> Array:
 @pytest.mark.parametrize("name", SPECS)
 def test_gaussian_data(name: str) -> None:
     spec = SPECS[name]
-    actual = log_likelihood(network_of(spec, gaussian_denoiser), POINTS, spec, probes=0, steps=100)
+    actual = log_likelihood(
+        make_network(spec, gaussian_denoiser), POINTS, spec, probes=0, steps=100
+    )
     np.testing.assert_allclose(actual, gaussian_likelihood(spec, POINTS), atol=1e-4)
 
 
 def test_labelled_levels_are_interpolated() -> None:
-    exact = network_of(LABELLED, gaussian_denoiser)
+    exact = make_network(LABELLED, gaussian_denoiser)
 
     def network(x: Tensor, cond: Tensor) -> Tensor:
         assert cond[0] % 1 == 0, "asked between its levels"
@@ -107,7 +111,7 @@ def test_labelled_levels_are_interpolated() -> None:
 @pytest.mark.parametrize("name", ["epsilon", "edm"])
 def test_the_error_falls_with_the_fourth_power_of_the_steps(name: str) -> None:
     spec = SPECS[name]
-    network, expected = network_of(spec, gaussian_denoiser), gaussian_likelihood(spec, POINTS)
+    network, expected = make_network(spec, gaussian_denoiser), gaussian_likelihood(spec, POINTS)
     found = [log_likelihood(network, POINTS, spec, probes=0, steps=n).numpy() for n in (10, 20, 40)]
     errors = [np.abs(values - expected).max() for values in found]
     assert errors[0] / errors[1] > 8
@@ -125,13 +129,13 @@ def test_a_mixture_has_its_exact_density(name: str, dimensions: int) -> None:
     distance = (x0[:, None] - CENTERS[:, :dimensions]).square().sum(-1)
     expected = torch.logsumexp(WEIGHTS.log() - distance / (2 * variance), 1)
     expected -= dimensions / 2 * math.log(2 * math.pi * variance)
-    actual = log_likelihood(network_of(spec, mixture_denoiser), x0, spec, probes=0, steps=100)
+    actual = log_likelihood(make_network(spec, mixture_denoiser), x0, spec, probes=0, steps=100)
     np.testing.assert_allclose(actual, expected, atol=5e-3)
 
 
 def test_random_probes_have_the_exact_trace_as_their_mean() -> None:
     spec, count = SPECS["epsilon"], 4000
-    network, x0 = network_of(spec, gaussian_denoiser), POINTS[:1].expand(count, 3)
+    network, x0 = make_network(spec, gaussian_denoiser), POINTS[:1].expand(count, 3)
     exact = log_likelihood(network, x0[:1], spec, probes=0, steps=8)
     one = log_likelihood(network, x0, spec, probes=1, steps=8)
     four = log_likelihood(network, x0, spec, probes=4, steps=8)
@@ -143,7 +147,7 @@ def test_random_probes_have_the_exact_trace_as_their_mean() -> None:
 
 def test_equal_seed_and_number_give_equal_likelihoods_in_any_batch() -> None:
     spec = SPECS["v"]
-    network = network_of(spec, gaussian_denoiser)
+    network = make_network(spec, gaussian_denoiser)
     together = log_likelihood(network, POINTS, spec, steps=5, seed=7)
     alone = [
         log_likelihood(network, POINTS[[i]], spec, steps=5, seed=7, samples=np.array([i]))
@@ -157,7 +161,7 @@ def test_equal_seed_and_number_give_equal_likelihoods_in_any_batch() -> None:
 def test_a_learned_variance_has_no_part_in_it() -> None:
     plain = SPECS["epsilon"]
     learned = replace(plain, learned_variance=True)
-    network = network_of(plain, gaussian_denoiser)
+    network = make_network(plain, gaussian_denoiser)
 
     def both(x: Tensor, cond: Tensor) -> Tensor:
         return torch.cat((network(x, cond), 3 * x.square()), 1)
@@ -177,7 +181,7 @@ def test_the_masses_of_all_grey_levels_sum_to_one(data_range: tuple[float, float
 
     spec = replace(TO_NOISE["VP"], shape=(1, 1, 1), data_range=data_range)
     images = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
-    bits = likelihood.bits_per_dim(network_of(spec, denoiser), images, spec, steps=100)
+    bits = likelihood.bits_per_dim(make_network(spec, denoiser), images, spec, steps=100)
     assert float((2**-bits).sum()) == pytest.approx(1, abs=0.01)
     least = float(spec.schedule.sigma[0] / spec.schedule.alpha[0])
     std = math.sqrt(variance + least**2)
@@ -218,7 +222,7 @@ def test_a_model_with_classes_is_told_of_none() -> None:
 
 def test_what_has_no_likelihood() -> None:
     spec = SPECS["epsilon"]
-    network = network_of(spec, gaussian_denoiser)
+    network = make_network(spec, gaussian_denoiser)
     with pytest.raises(UsageError, match="0 steps"):
         log_likelihood(network, POINTS, spec, steps=0)
     with pytest.raises(UsageError, match="-1 probes"):

@@ -15,7 +15,7 @@ from difftool.train import losses
 Loss = Callable[[losses.Network, Tensor, Tensor, losses.Levels], Tensor]
 
 
-def spec_of(parameterization: str, *, shape: tuple[int, ...] = (3,)) -> ModelSpec:
+def make_spec(parameterization: str, *, shape: tuple[int, ...] = (3,)) -> ModelSpec:
     return ModelSpec(
         shape=shape,
         schedule=linear(steps=10, beta_end=0.3),
@@ -58,7 +58,7 @@ def test_simple_is_the_plain_formula() -> None:
     x = np.sqrt(alpha_bar) * x0.numpy() + np.sqrt(1 - alpha_bar) * noise.numpy()
     predicted = np.sin(x) + levels.numpy().reshape(-1, 1, 1, 1)
     expected = ((noise.numpy() - predicted) ** 2).mean(axis=(1, 2, 3))
-    row = losses.level_table(spec_of("epsilon", shape=(1, 4, 4))).at(levels, 4)
+    row = losses.level_table(make_spec("epsilon", shape=(1, 4, 4))).at(levels, 4)
     actual = losses.simple(network, x0, noise, row)
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
@@ -66,7 +66,7 @@ def test_simple_is_the_plain_formula() -> None:
 def test_targets_are_the_papers() -> None:
     x0, levels, noise = batch()
     for parameterization in ("epsilon", "x0", "v", "score", "scaled_score"):
-        row = losses.level_table(spec_of(parameterization)).at(levels, 2)
+        row = losses.level_table(make_spec(parameterization)).at(levels, 2)
         expected = {
             "epsilon": noise,
             "x0": x0,
@@ -80,7 +80,7 @@ def test_targets_are_the_papers() -> None:
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 def test_a_network_that_knows_the_data_has_no_loss(parameterization: str) -> None:
     x0, levels, noise = batch()
-    spec = spec_of(parameterization)
+    spec = make_spec(parameterization)
     row = losses.level_table(spec).at(levels, 2)
     _, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients(levels.numpy()))
     x = losses.perturb(x0.double(), noise.double(), row)
@@ -98,7 +98,7 @@ def test_a_network_that_knows_the_data_has_no_loss(parameterization: str) -> Non
 def test_a_wrong_score_costs_the_same_in_every_parameterization(parameterization: str) -> None:
     """Here the score is -x / 2."""
     x0, levels, noise = batch()
-    spec = spec_of(parameterization)
+    spec = make_spec(parameterization)
     row = losses.level_table(spec).at(levels, 2)
     alpha, sigma = (torch.from_numpy(c)[:, None] for c in spec.schedule.at(levels.numpy()))
     c_in, skip, out = (torch.from_numpy(c)[:, None] for c in spec.coefficients(levels.numpy()))

@@ -17,7 +17,7 @@ STEPS = 6
 BETAS = np.linspace(1e-4, 0.4, STEPS)
 
 
-def spec_of(parameterization: str = "epsilon", *, learned: bool = False) -> ModelSpec:
+def make_spec(parameterization: str = "epsilon", *, learned: bool = False) -> ModelSpec:
     return ModelSpec(
         shape=(1, 2, 2),
         schedule=linear(steps=STEPS, beta_end=0.4),
@@ -28,7 +28,7 @@ def spec_of(parameterization: str = "epsilon", *, learned: bool = False) -> Mode
     )
 
 
-def rows_of(spec: ModelSpec, levels: Tensor) -> tuple[losses.Levels, variational.Posterior]:
+def posterior_rows(spec: ModelSpec, levels: Tensor) -> tuple[losses.Levels, variational.Posterior]:
     tables = losses.level_table(spec), variational.posterior_table(spec)
     row, posterior = (table.at(levels, 4) for table in tables)
     return row, posterior
@@ -93,13 +93,13 @@ def test_bits_per_dim_is_the_plain_loop(variance: str) -> None:
         return network(x, cond) if learned else network(x, cond).chunk(2, 1)[0]
 
     actual = variational.bits_per_dim(
-        evaluated, x0, spec_of(learned=learned), variance=variance, seed=4
+        evaluated, x0, make_spec(learned=learned), variance=variance, seed=4
     )
     np.testing.assert_allclose(actual, expected, rtol=2e-4)
 
 
 def test_a_perfect_network_pays_for_the_data_and_the_prior_only() -> None:
-    x0, spec = images(), spec_of("x0")
+    x0, spec = images(), make_spec("x0")
     bits = variational.bits_per_dim(lambda x, cond: x0, x0, spec)
     tilde = BETAS[1] * BETAS[0] / (1 - (1 - BETAS[0]) * (1 - BETAS[1]))
     half = 1 / 255 / math.sqrt(tilde)
@@ -111,10 +111,10 @@ def test_a_perfect_network_pays_for_the_data_and_the_prior_only() -> None:
 
 
 def test_hybrid_is_simple_and_the_bound() -> None:
-    x0, spec = images(STEPS), spec_of(learned=True)
+    x0, spec = images(STEPS), make_spec(learned=True)
     levels = torch.arange(STEPS)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
-    row, posterior = rows_of(spec, levels)
+    row, posterior = posterior_rows(spec, levels)
     actual = variational.hybrid(network, x0, noise, row, levels, posterior, spec, 0.5)
     simple = losses.simple(lambda x, cond: network(x, cond).chunk(2, 1)[0], x0, noise, row)
     for t in range(STEPS):
@@ -125,11 +125,11 @@ def test_hybrid_is_simple_and_the_bound() -> None:
 
 
 def test_the_bound_trains_the_variance_alone() -> None:
-    x0, spec = images(STEPS), spec_of(learned=True)
+    x0, spec = images(STEPS), make_spec(learned=True)
     output = torch.zeros_like(x0).requires_grad_()
     v = torch.zeros_like(x0).requires_grad_()
     levels, noise = torch.arange(STEPS), torch.ones_like(x0)
-    row, posterior = rows_of(spec, levels)
+    row, posterior = posterior_rows(spec, levels)
 
     def both(x: Tensor, cond: Tensor) -> Tensor:
         return torch.cat((output, v), 1)
@@ -149,8 +149,8 @@ def test_what_the_bound_is_not_defined_for() -> None:
         cond="level",
     )
     for spec, variance, message in (
-        (spec_of(), "learned", "no learned variance"),
-        (spec_of(), "tiny", "unknown variance 'tiny'"),
+        (make_spec(), "learned", "no learned variance"),
+        (make_spec(), "tiny", "unknown variance 'tiny'"),
         (exploding, "small", "variance-preserving"),
     ):
         with pytest.raises(UsageError, match=message):

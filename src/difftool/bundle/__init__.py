@@ -24,7 +24,7 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
-from difftool.files import parse_json, read_limited, sha256_of, write_atomic
+from difftool.files import file_sha256, parse_json, read_limited, write_atomic
 from difftool.preflight import GraphLimits, OnnxFile, check_conditioner, check_step, read_graph
 
 FORMAT: Final = 1
@@ -294,7 +294,7 @@ def listed_files(folder: Path) -> set[str]:
 def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return size and sha256 of every file in a folder, as a manifest lists them."""
     return {
-        file.name: {"size": file.stat().st_size, "sha256": sha256_of(file)}
+        file.name: {"size": file.stat().st_size, "sha256": file_sha256(file)}
         for file in sorted(folder.iterdir())
         if file.name != MANIFEST
     }
@@ -366,7 +366,7 @@ def _check_files(path: Path, files: Mapping[str, FileEntry], limits: Limits) -> 
                 _COPY,
                 code="bundle-size",
             )
-        _require_digest(path / name, sha256_of(path / name), entry.sha256)
+        _require_digest(path / name, file_sha256(path / name), entry.sha256)
     # A file without a digest might be taken for a part of the bundle, so none may be there.
     if unlisted := {file.name for file in path.iterdir()} - {MANIFEST, *files}:
         raise ArtefactError(

@@ -12,7 +12,7 @@ from difftool.files import atomic_directory, write_atomic
 def with_files(
     bundle: Bundle, files: Mapping[str, bytes], *, bounds: Mapping[str, Bounds] | None = None
 ) -> Bundle:
-    """Rewrite a bundle with these files, by name, and these bounds, new or in place of old ones.
+    """Rewrite a bundle with more files and bounds; those of an old name replace the old ones.
 
     ResourceError if its folder cannot be replaced.
     """

@@ -53,9 +53,9 @@ def compile_(
 
     --onnx needs neither GPU nor TensorRT: onnxruntime-cuda runs the graph itself.
 
-    --trt works without the GPUs that it builds for. It keeps the engine in the cache, where
-    sampling finds it; see difftool cache. --sampler, --steps, --eta and --arg are for --portable:
-    they choose the program that sampler.onnx runs by default.
+    --trt works without the GPUs that it builds for. It keeps the engine in the cache, and
+    sampling finds it there; see difftool cache. --sampler, --steps, --eta and --arg are for
+    --portable: they choose the program that sampler.onnx runs by default.
     """
     if (tensorrt, portable, onnx).count(True) != 1:
         raise UsageError("compile needs either --trt, --portable or --onnx", "give one of them")

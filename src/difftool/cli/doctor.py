@@ -93,7 +93,7 @@ def _providers() -> list[str]:
 def _models(problems: list[str]) -> dict[str, Any]:
     """Return each shipped model's size, and the digest of its manifest, which lists all others."""
     from difftool.bundle import MANIFEST
-    from difftool.files import sha256_of
+    from difftool.files import file_sha256
     from difftool.runtime import open_bundle, shipped_models
 
     models: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def _models(problems: list[str]) -> dict[str, Any]:
             problems.append(f"model {name}: {error}")
             continue
         size = sum(entry.size for entry in bundle.manifest.files.values())
-        models[name] = {"bytes": size, "sha256": sha256_of(bundle.path / MANIFEST)}
+        models[name] = {"bytes": size, "sha256": file_sha256(bundle.path / MANIFEST)}
     if not models:
         problems.append("every shipped model is damaged or missing: install difftool again")
     return models

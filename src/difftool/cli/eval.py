@@ -150,7 +150,7 @@ def _model(
 def _file(path: Path, n: int | None) -> _Source:
     """Return samples from a file, which does not tell how they were drawn."""
     from difftool.data import read_samples
-    from difftool.files import sha256_of
+    from difftool.files import file_sha256
 
     values = read_samples(path)
     if n is not None and not 1 <= n <= len(values):
@@ -159,7 +159,7 @@ def _file(path: Path, n: int | None) -> _Source:
         )
     record = {
         "samples": str(path),
-        "samples_sha256": sha256_of(path),
+        "samples_sha256": file_sha256(path),
         "sampler": None,
         "steps": None,
         "n": len(values) if n is None else n,

@@ -98,12 +98,12 @@ def read_samples(path: Path, spec: ModelSpec) -> Floats:
     return np.asarray(pixels * np.float32(high - low) + np.float32(low))
 
 
-def fill_mask(where: str, spec: ModelSpec) -> Floats:
+def fill_mask(part: str, spec: ModelSpec) -> Floats:
     """Return a mask, float32 [*S]: 1 means fill, 0 means keep.
 
-    `where` is a word such as "left", a picture whose white is filled, or a file with an array.
+    `part` is a word such as "left", a picture whose white is filled, or a file with an array.
     """
-    path = Path(where)
+    path = Path(part)
     if path.suffix.lower() in _ARRAYS:
         given = _array(path)
         if given.shape != spec.shape:
@@ -123,13 +123,13 @@ def fill_mask(where: str, spec: ModelSpec) -> Floats:
         "center": np.s_[:, height // 4 : -(height // 4), width // 4 : -(width // 4)],
     }
     mask = np.zeros(spec.shape, np.float32)
-    if where in parts:
-        mask[parts[where]] = 1
+    if part in parts:
+        mask[parts[part]] = 1
     elif path.exists():
         mask += _picture(path, spec).mean(axis=0) >= 128
     else:
         raise UsageError(
-            f"--fill {where!r} is no part and no file", f"give {', '.join(parts)}, or a mask's file"
+            f"--fill {part!r} is no part and no file", f"give {', '.join(parts)}, or a mask's file"
         )
     return mask
 

@@ -137,9 +137,9 @@ def _choose(out: Path | None, name: str, force: bool) -> tuple[Path, str]:
 def _write(
     figure: "Figure", path: Path, format: str, record: Mapping[str, Any], json: bool
 ) -> None:
-    from difftool.files import sha256_of, write_atomic
+    from difftool.files import file_sha256, write_atomic
     from difftool.plot import encode
 
     write_atomic(path, encode(figure, format))
-    written = {"out": str(path), "format": format, "sha256": sha256_of(path)}
+    written = {"out": str(path), "format": format, "sha256": file_sha256(path)}
     report({**written, **record}, as_json=json)

@@ -136,7 +136,7 @@ def sample(
     from difftool.bundle import Limits
     from difftool.cli.inputs import read_inputs
     from difftool.cli.output import Film, choose_format, encode
-    from difftool.files import sha256_of, write_atomic
+    from difftool.files import file_sha256, write_atomic
     from difftool.runtime import State, load, split_name
 
     if out is not None:
@@ -193,7 +193,7 @@ def sample(
         {
             "out": str(path),
             "format": str(chosen),
-            "sha256": sha256_of(path),
+            "sha256": file_sha256(path),
             "model": model,
             "program": program.name,
             "backend": opened.backend.name,

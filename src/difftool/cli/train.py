@@ -76,7 +76,7 @@ def train(
         options.out("RUN", "Folder of the run; by default runs/ and the configuration's name."),
     ] = None,
     resume: Annotated[
-        bool, Option(help="Continue the run if there is one, or refuse to and start only new ones.")
+        bool, Option(help="Continue the run if there is one; --no-resume refuses if there is one.")
     ] = True,
     print_config: Annotated[
         bool, Option("--print-config", help="Print the whole configuration as TOML; train nothing.")

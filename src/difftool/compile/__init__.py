@@ -1,4 +1,4 @@
-"""A bundle in another form, without PyTorch: 16 or 8 bits, TensorRT, one graph, a web page."""
+"""Compile a bundle, without PyTorch: to 16 or 8 bits, TensorRT, one graph or a web page."""
 
 from difftool.lazy import TYPE_CHECKING, lazily
 

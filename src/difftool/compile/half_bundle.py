@@ -39,12 +39,12 @@ def half(
     Args:
         bundle: a bundle, its folder, or the name of a shipped model.
         precision: "fp16" or "bf16". fp16 has more digits, bf16 more range.
-        out: write a bundle with the graph there; by default it is added to the bundle itself.
+        out: the folder of a new bundle; by default the graph is added to `bundle` itself.
         force: replace the bundle at `out`, or the graph in the bundle.
 
     Raises:
-        UsageError: the precision is another one, a weight is too large for fp16, or the graph or
-            `out` exists already, without `force`.
+        UsageError: the precision is neither, a weight is too large for fp16, or the graph or `out`
+            exists already and `force` is not given.
         ResourceError: the bundle's folder or `out` cannot be written to.
 
     Examples:

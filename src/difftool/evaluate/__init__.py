@@ -1,4 +1,4 @@
-"""How good samples are: distances between sets of samples, without PyTorch."""
+"""Judge samples by distances between sets of them, without PyTorch."""
 
 from difftool.lazy import TYPE_CHECKING, lazily
 

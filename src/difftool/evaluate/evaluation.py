@@ -14,7 +14,7 @@ from difftool.evaluate.comparison import (
 from difftool.evaluate.extractor import Extractor, View, open_extractor
 from difftool.evaluate.inception import InceptionFigures, check_weights, inception_figures
 from difftool.evaluate.sets import Samples, read_data
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 
 EXTRACTOR: Final = "mnist"  # it comes with difftool
 
@@ -124,7 +124,7 @@ class Evaluator:
             extractor=self._extractor.name,
             extractor_sha256=self._extractor.sha256,
             inception=None if weights is None else inception_figures(samples, self.data, weights),
-            inception_sha256=None if weights is None else sha256_of(weights),
+            inception_sha256=None if weights is None else file_sha256(weights),
         )
 
 

@@ -27,7 +27,7 @@ from difftool.export.aot import aot_package, require_aot
 from difftool.export.onnx import export_graphs
 from difftool.export.step import StepModule, known_features
 from difftool.export.torchscript import torchscript as trace
-from difftool.files import atomic_directory, destination, sha256_of, write_atomic
+from difftool.files import atomic_directory, destination, file_sha256, write_atomic
 from difftool.log import logger
 from difftool.networks.trained import Checkpoint, load_checkpoint
 from difftool.runtime.engine_cache import EngineCache
@@ -125,7 +125,7 @@ def export(
 
 def _remember(code: Path) -> None:
     """Let the runtime run this file for this user; warn if the cache cannot be written."""
-    sha256 = sha256_of(code)
+    sha256 = file_sha256(code)
     try:
         EngineCache().remember(sha256)
     except ResourceError as error:
@@ -148,7 +148,7 @@ def _manifest(
         "provenance": {
             "step": loaded.step,
             "weights": loaded.weights,
-            "weights_sha256": sha256_of(weights),
+            "weights_sha256": file_sha256(weights),
             "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
         },
         "files": {},

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from difftool.checkpoint import EMA, MODEL, save_checkpoint
 from difftool.errors import ArtefactError, UsageError, quoted
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from difftool.importers import (
     diffusers,
     improved,
@@ -80,7 +80,7 @@ class Found:
             "assumed": list(imported.chosen.assumed),
             "notes": list(imported.notes),
             "largest_outputs": imported.largest_outputs,
-            "sha256": {file.name: sha256_of(file) for file in imported.files},
+            "sha256": {file.name: file_sha256(file) for file in imported.files},
         }
 
 

@@ -23,10 +23,10 @@ def draw_scores(
 ) -> "Figure":
     """Draw the field at some noise levels, a panel each, over samples of the default program.
 
-    `levels` are schedule indices; 0 has the least noise. By default they are the most noise, the
-    middle and the least. Each panel's arrows have a scale of their own, so the title names the
-    longest. `label` is a class of a model with classes. By default the field is that of the null
-    label, and the samples are of all classes.
+    `levels` are schedule indices; 0 has the least noise. By default there are three: the most
+    noise, the middle and the least. Each panel's arrows have a scale of their own, so the title
+    names the longest. `label` is a class of a model with classes. By default the field is that of
+    the null label, and the samples are of all classes.
 
     Raises:
         UsageError: the samples are not points in the plane, a level is not in the schedule, or the

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from difftool.bundle import EngineKey
 from difftool.errors import ArtefactError, DifftoolError, ResourceError
-from difftool.files import final_name, locked, read_json, sha256_of, write_atomic, write_json
+from difftool.files import file_sha256, final_name, locked, read_json, write_atomic, write_json
 from difftool.version import __version__
 
 FORMAT: Final = 1
@@ -76,7 +76,7 @@ class EngineCache:
         """Return the engine of exactly this key, its bytes checked; None if there is none."""
         for record in self.records():
             with contextlib.suppress(FileNotFoundError):
-                if record.key == key and sha256_of(self.path(record)) == record.sha256:
+                if record.key == key and file_sha256(self.path(record)) == record.sha256:
                     return record
         return None
 

@@ -42,7 +42,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an engine must be to run here: `gpu` is the GPU's compute capability and its name."""
+    """The engine that can run here: `gpu` is the GPU's compute capability and its name."""
 
     variant: str
     version: str

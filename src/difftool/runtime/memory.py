@@ -19,6 +19,11 @@ def no_memory(size: int) -> ResourceError:
     return ResourceError(f"no memory for a batch of {size}", f"try max_batch {size // 2}")
 
 
+def no_memory_for_samples(n: int) -> ResourceError:
+    """Return the error of a result of `n` samples that finds too little memory."""
+    return ResourceError(f"no memory for {n} samples", f"draw {max(1, n // 2)} at a time")
+
+
 def no_memory_for_model(name: object) -> ResourceError:
     """Return the error of a model that finds too little memory before there is a batch."""
     return ResourceError(f"no memory to open {name}", "free memory, or use a smaller model")

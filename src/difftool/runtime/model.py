@@ -14,11 +14,11 @@ from difftool.bundle import Bundle, Limits
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import Cancelled, CheckFailed, ResourceError, UsageError
+from difftool.errors import Cancelled, CheckFailed, UsageError
 from difftool.log import logger
 from difftool.runtime.edits import Edit, Inpaint
 from difftool.runtime.loop import run
-from difftool.runtime.memory import cached_batch, no_memory
+from difftool.runtime.memory import cached_batch, no_memory, no_memory_for_samples
 from difftool.runtime.opening import open_backend, split_name
 from difftool.runtime.protocols import Backend, Batch, Known, LikesBatches
 from difftool.runtime.request import Request, takes_request
@@ -119,8 +119,9 @@ class Model:
         Its samples join the running batch at its next row, each as one that is drawn alone.
 
         Args:
-            request: without a hook, and without an edit other than `inpaint`.
-            priority: more goes first, whatever else waits.
+            request: without a hook, and without an edit other than `inpaint`. Leave its arrays as
+                they are until it has ended.
+            priority: an integer; more goes first, whatever else waits.
             deadline: seconds from now, after which the request is given up.
 
         Raises:
@@ -133,7 +134,6 @@ class Model:
             >>> bool((ticket.result() == model.sample(program, n=1, seed=0)).all())
             True
         """
-        self._require_own_process()
         program = self._program(request)
         request.check(
             program, self.spec, in_graph=self._in_graph(request.edit), max_work=self.max_work
@@ -141,13 +141,13 @@ class Model:
         return self.scheduler().submit(request, program, priority=priority, deadline=deadline)
 
     def scheduler(self, settings: SchedulerSettings | None = None) -> Runner:
-        """Return what runs submitted requests; the first call starts it, with its settings.
+        """Return the runner of submitted requests; the first call starts it, with its settings.
 
         UsageError if it runs with other settings, or if the backend cannot share steps.
         """
+        self._require_own_process()  # a fork may find the lock taken for ever
         with self._starting:
             if self._runner is None:
-                self._require_own_process()
                 if not isinstance(self.backend, OffersSlots):
                     raise UsageError(
                         f"{self.backend.name} shares no steps between requests",
@@ -236,9 +236,7 @@ class Model:
         try:
             return np.empty((n, *self.spec.shape), np.float32)
         except (MemoryError, ValueError) as error:
-            raise ResourceError(
-                f"no memory for {n} samples", f"draw {max(1, n // 2)} at a time"
-            ) from error
+            raise no_memory_for_samples(n) from error
 
 
 def load(

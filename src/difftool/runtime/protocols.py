@@ -1,4 +1,4 @@
-"""What a backend is. The loop, and all else that runs programs, knows backends by these alone.
+"""The protocols of backends; whatever runs programs knows backends by these alone.
 
 A backend is a class of its own and inherits nothing: libraries differ too much in who owns memory
 for one base class to help all of them. What a backend can do beyond `Batch` is a protocol of one
@@ -113,7 +113,7 @@ class OnDevice(Protocol):
 
 
 class Backend(Protocol):
-    """What runs a bundle's step graph."""
+    """An opened bundle: it makes batches that run the step graph."""
 
     @property
     def name(self) -> str: ...

@@ -1,4 +1,4 @@
-"""What is asked of a model, as one value: `Model.run` runs it, and a queue can hold it.
+"""A request for samples, as one value: `Model.run` runs it, and a queue can hold it.
 
 A new argument of `Model.sample` and `Model.stream` is a new field here, and nothing else: both take
 the fields of a `Request` as their arguments.
@@ -49,7 +49,7 @@ class Request:
     _: KW_ONLY
 
     n: int = 16
-    """How many samples."""
+    """The number of samples."""
 
     seed: int = 0
     """0 to 2^64 - 1. A sample is a function of its seed and index alone, but for rounding."""
@@ -73,7 +73,7 @@ class Request:
     """
 
     edit: Edit | None = None
-    """What revises the denoised estimate of every row; see `difftool.edits`."""
+    """A function that revises the denoised estimate of every row; see `difftool.edits`."""
 
     between: tuple[int, int] | None = None
     """Two sample indices; the n samples lead from one to the other.
@@ -93,7 +93,7 @@ class Request:
     """After how many rows a state is shown; one is also shown after the last."""
 
     on_step: Hook | None = None
-    """What is called with each state that is shown; if it returns False, Cancelled is raised."""
+    """A function of each state that is shown; if it returns False, Cancelled is raised."""
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.every < 1:

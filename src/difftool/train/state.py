@@ -41,7 +41,7 @@ class TrainState:
 
     def __init__(self, config: TrainConfig, data: Data) -> None:
         self.config, self.data, self.step = config, data, 0
-        self.accelerator = Accelerator(mixed_precision="no")  # `Conditioned` casts
+        self.accelerator = Accelerator(mixed_precision="no")  # `Conditioned` casts by itself
         self.spec = model_spec(config, data.shape, data.classes)
         self.call = network_call(config, self.spec)
         rehearse(config, self.spec, self.call, data)
@@ -116,7 +116,7 @@ class TrainState:
             },
             optimizer=_optimizer_record(self.step),
             data=self._data_record(),
-            replace=ckpt.all_files,  # a damaged one, if the run was resumed before it
+            replace=ckpt.all_files,  # a damaged one may be left, if the run resumed before it
         )
         ckpt.prune(folder, self.config.run.keep)
         return folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from difftool.bundle import Bounds, Bundle
 from difftool.errors import ArtefactError, UsageError
-from difftool.files import sha256_of
+from difftool.files import file_sha256
 from difftool.runtime.backends.table import backend_names, find_backend
 from difftool.runtime.comparison import BOUNDS
 from difftool.runtime.opening import open_backend, split_name
@@ -95,7 +95,7 @@ def load_origin(bundle: Bundle, checkpoint: Path | str) -> "Checkpoint":
     provenance = bundle.manifest.provenance
     loaded = load_checkpoint(checkpoint, ema=provenance.weights == "ema")
     weights = loaded.path / (EMA if loaded.weights == "ema" else MODEL)
-    if sha256_of(weights) != provenance.weights_sha256:
+    if file_sha256(weights) != provenance.weights_sha256:
         raise ArtefactError(
             f"{bundle.path} was exported from other weights than {weights}",
             "give the checkpoint that it came from, or export it again",

@@ -1,4 +1,4 @@
-"""What is prepared once, and when it is made again."""
+"""Models are prepared once, and made again only if something has changed."""
 
 import pytest
 from common.machine import ROOT

@@ -14,7 +14,7 @@ from common.candidates import COMPILE, EAGER, PIPELINE
 from common.models import Case, Setting
 from gpu import main, parity
 from gpu.candidates import AOT
-from gpu.part import Request, request_of
+from gpu.part import Request, parse_request
 from gpu.processes import in_child
 from gpu.run import StageRun
 from gpu.stages import STAGES, Part
@@ -61,7 +61,7 @@ def dry(prepared: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
 Cells = dict[tuple[str, str], dict[str, Any]]
 
 
-def cells_of(path: Path) -> Cells:
+def read_cells(path: Path) -> Cells:
     """Return what a stage found last of each candidate."""
     cells: Cells = {}
     for event in json.loads(path.read_text())["events"]:
@@ -73,7 +73,7 @@ def cells_of(path: Path) -> Cells:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_dry_run_goes_through_every_stage(stage: str, dry: Path) -> None:
-    cells = cells_of(dry / f"gpu-{stage}.json")
+    cells = read_cells(dry / f"gpu-{stage}.json")
     named = {(kind.name, precision) for kind, precision in STAGES[stage].candidates}
     assert cells.keys() == named
     for cell in cells.values():
@@ -89,7 +89,7 @@ def test_the_stages_of_a_dry_run_say_what_they_found(dry: Path) -> None:
     assert (loaded["loads"], loaded["built"]) == (None, "sm80")
     assert "no NVIDIA GPU" in loaded["why"]
 
-    peers = cells_of(dry / "gpu-peers.json")
+    peers = read_cells(dry / "gpu-peers.json")
     for precision in ("fp32", "tf32", "fp16", "bf16"):
         assert len(peers[EAGER, precision]["ms"]) == 2
         assert "needs a GPU" in peers[COMPILE, precision]["absent"]
@@ -97,17 +97,17 @@ def test_the_stages_of_a_dry_run_say_what_they_found(dry: Path) -> None:
     assert 1e-5 < peers[EAGER, "fp16"]["step_error"] <= 5e-3
     assert not peers[PIPELINE, "fp32"]["host_us"]
 
-    swept = cells_of(dry / "gpu-sweep.json")
+    swept = read_cells(dry / "gpu-sweep.json")
     for (name, _), cell in swept.items():
         assert bool(cell.get("ms")) == ("plain" in name and cell["precision"] != "bf16"), cell
     plain = "onnxruntime-cuda, plain, tf32=1, nhwc=1, bias=1, search=HEURISTIC"
     assert swept[plain, "fp16"]["ms"]
 
-    parity = cells_of(dry / "gpu-parity.json")
+    parity = read_cells(dry / "gpu-parity.json")
     assert parity[GRAPHS, "fp32"]["psnr"] > 60
     assert "ms" not in parity[GRAPHS, "fp32"]
 
-    ours = cells_of(dry / "gpu-batches.json")
+    ours = read_cells(dry / "gpu-batches.json")
     assert len(ours[GRAPHS, "fp32"]["ms"]) == len(ours[GRAPHS, "fp32"]["host_us"]) == 2
     assert ours[GRAPHS, "fp32"]["step_error"] <= 1e-4
     assert "no TensorrtExecutionProvider" in ours["onnxruntime-tensorrt", "fp32"]["absent"]
@@ -187,7 +187,7 @@ class Scripted:
         return ended
 
 
-def test_a_part_goes_on_without_the_candidate_that_its_process_died_of(
+def test_a_part_goes_on_without_the_candidate_that_ended_its_process(
     tmp_path: Path,
 ) -> None:
     key = {"batch": 16, "candidate": GRAPHS, "precision": "fp16"}
@@ -228,7 +228,7 @@ def test_a_request_survives_the_way_to_its_process(tmp_path: Path) -> None:
         "stage", str(tmp_path), model="tiny", batches=[1, 4], done=[1], skipped=[[4, "a", "fp32"]]
     )
     assert in_child(request, journal, 600, [str(program)]) == ""
-    assert request_of(got.read_text()) == (request, journal)
+    assert parse_request(got.read_text()) == (request, journal)
 
 
 def test_a_part_runs_in_a_process_of_its_own(tmp_path: Path) -> None:

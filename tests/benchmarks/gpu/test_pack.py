@@ -81,6 +81,6 @@ def test_the_wheels_are_those_of_another_python_and_of_the_extras() -> None:
 
 @pytest.mark.parametrize("text", ["45", "M", "0M", "x5M", ""])
 def test_a_size_has_a_unit(text: str) -> None:
-    assert pack.size_of("45M") == 45_000_000
+    assert pack.parse_size("45M") == 45_000_000
     with pytest.raises(UsageError, match="no size"):
-        pack.size_of(text)
+        pack.parse_size(text)

@@ -9,7 +9,7 @@ from tests.oracles.tensorrt_api import RTX, stand_in
 
 
 class Said:
-    """What a build said. `variant` is the TensorRT to build with, and `engine` what it builds.
+    """The record of a build. `variant` is the TensorRT to build with; `engine` is the result.
 
     `refused` names setters that fail, each for as many calls as it says.
     """

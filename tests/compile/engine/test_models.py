@@ -38,7 +38,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFTOOL_CACHE", str(tmp_path / "cache"))
 
 
-def engines_of(
+def build_all(
     checkpoint: Path, bundle: Path, program: list[str], capsys: pytest.CaptureFixture[str]
 ) -> dict[str, bytes]:
     """Make an engine of each precision: fp16 with `export`, the others with `compile`."""
@@ -55,7 +55,7 @@ def engines_of(
 
 
 def test_ddpm_in_three_precisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    engines = engines_of(CHECKPOINT, tmp_path / "ddpm", SHORT, capsys)
+    engines = build_all(CHECKPOINT, tmp_path / "ddpm", SHORT, capsys)
     assert all(engine.startswith(MAGIC) for engine in engines.values())
     assert len({len(engine) for engine in engines.values()}) == 3
 
@@ -89,7 +89,7 @@ def test_a_network_of_cifar_size_in_three_precisions(
         sampler=SamplerCall("ddim", {"steps": 2}),
         tensors={ckpt.MODEL: network.state_dict()},
     )
-    engines = engines_of(run, tmp_path / "bundle", [], capsys)
+    engines = build_all(run, tmp_path / "bundle", [], capsys)
     assert all(engine.startswith(MAGIC) for engine in engines.values())
     # Four, two and one byte a weight, but for what the conditioner holds.
     assert len(engines["fp32"]) > 2 * parameters

@@ -10,16 +10,16 @@ from tests.fresh import python
 from tests.reliability.forked import PATIENCE
 
 
-def thread_of(owner: Owner) -> threading.Thread:
+def owner_thread(owner: Owner) -> threading.Thread:
     return owner.call(threading.current_thread)
 
 
 def test_all_work_is_done_on_one_other_thread() -> None:
     owner = Owner()
-    threads = {thread_of(owner) for _ in range(20)}
+    threads = {owner_thread(owner) for _ in range(20)}
     assert len(threads) == 1
     assert threading.current_thread() not in threads
-    assert thread_of(Owner()) not in threads
+    assert owner_thread(Owner()) not in threads
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), MemoryError()])
@@ -36,7 +36,7 @@ def test_errors_are_raised_in_the_caller_and_the_thread_goes_on(error: BaseExcep
 
 def test_the_thread_ends_with_the_owner() -> None:
     owner = Owner()
-    thread = thread_of(owner)
+    thread = owner_thread(owner)
     del owner
     gc.collect()
     thread.join(PATIENCE)

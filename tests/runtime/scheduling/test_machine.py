@@ -25,7 +25,7 @@ MOST, QUEUE = 3, 4
 
 
 class Broken(Exception):
-    """What a backend raises here."""
+    """The error of a backend here."""
 
 
 class Machine(RuleBasedStateMachine):

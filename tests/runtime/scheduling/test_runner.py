@@ -47,7 +47,7 @@ def submit(runner: Runner, program: object = SHORT, **more: object) -> Ticket:
 
 
 class Gate:
-    """What a step waits for."""
+    """A gate, at which every step waits until it is opened."""
 
     def __init__(self, slots: FakeSlots) -> None:
         self.reached, self._open = threading.Event(), threading.Event()
@@ -140,11 +140,14 @@ def test_a_backend_that_hangs_is_seen_and_cannot_hold_up_the_end() -> None:
     assert not runner.healthy(100), "the thread has ended"
 
 
-def test_a_defect_of_the_scheduler_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("defect", [ZeroDivisionError("a defect"), SystemExit("a defect")])
+def test_a_defect_of_the_scheduler_leaves_nobody_waiting(
+    defect: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, _ = scheduler()
 
     def fail() -> None:
-        raise ZeroDivisionError("a defect")
+        raise defect
 
     monkeypatch.setattr(made, "_admit", fail)
     runner = Runner(made)
@@ -196,13 +199,16 @@ def test_no_thread_is_left_when_a_model_is_collected(tiny_bundle: Path) -> None:
 def test_a_fork_submits_nothing(tiny_bundle: Path) -> None:
     model = difftool.load(tiny_bundle, threads=1)
     model.submit(Request(n=1)).result(SOON)
+    runner, request = model.scheduler(), Request(model.default_program(), n=1)
     child = os.fork()
     if not child:
-        try:
-            model.submit(Request(n=1))
-        except UsageError:
-            os._exit(0 if model.scheduler().close() else 2)
-        os._exit(1)
+        refused = 0
+        for submit in (model.submit, lambda asked: runner.submit(asked, asked.program)):
+            try:
+                submit(request)
+            except UsageError:
+                refused += 1
+        os._exit(0 if refused == 2 and runner.close() else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert model.submit(Request(n=1)).result(SOON).shape == (1, 1, 8, 8)
 

@@ -1,6 +1,7 @@
 """Requests join, leave and fail one by one, and nobody else's samples change."""
 
 from concurrent.futures import CancelledError
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -116,6 +117,16 @@ def test_a_full_queue_refuses() -> None:
     assert (counts.accepted, counts.refused, counts.ok, counts.cancelled) == (4, 2, 3, 1)
 
 
+def test_a_priority_that_is_no_integer_harms_nobody() -> None:
+    running, _ = scheduler()
+    good = submit(running, SHORT)
+    for priority in ("high", None, 0.5):
+        with pytest.raises(UsageError, match="priority"):
+            running.submit(Request(SHORT, n=1), SHORT, priority=priority)  # type: ignore[arg-type]
+    finish(running)
+    check(good, SHORT)
+
+
 def test_priority_and_deadline_go_before_attained_service() -> None:
     running, slots = scheduler(most=1, slots=3)
     plain = submit(running, SHORT)
@@ -161,18 +172,42 @@ def test_a_step_that_raises_ends_all_requests_in_it() -> None:
     assert (running.counts.failed, running.occupied) == (2, 0)
 
 
-def test_memory_that_runs_out_is_told_with_a_way_out() -> None:
+@pytest.mark.parametrize("during", ["advance", "place", "join", "read"])
+def test_memory_that_runs_out_is_told_with_a_way_out(
+    during: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     running, slots = scheduler(most=2)
     ticket = submit(running, SHORT, n=2)
 
-    def fail(places: object) -> None:
+    def fail(*_: object) -> None:
         raise MemoryError
 
-    slots.before = fail
-    running.turn()
+    monkeypatch.setattr(slots, during, fail)
+    finish(running)
     with pytest.raises(ResourceError, match="no memory for a batch of 2") as caught:
         ticket.result(0)
     assert "max_batch 1" in caught.value.hint
+    assert isinstance(caught.value.__cause__, MemoryError)
+
+
+def test_samples_that_cannot_be_read_end_their_own_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running, slots = scheduler()
+    bad, good = submit(running, SHORT, n=2), submit(running, LONG, seed=1)
+    read = slots.read
+
+    def fail(slot: int, what: Literal["x", "denoised"]) -> np.ndarray:
+        if slot == 0:
+            raise ValueError("the device broke")
+        return read(slot, what)
+
+    monkeypatch.setattr(slots, "read", fail)
+    finish(running)
+    with pytest.raises(ValueError, match="the device broke"):
+        bad.result(0)
+    check(good, LONG, seed=1)
+    assert running.occupied == running.pool.users == 0
 
 
 def test_a_sample_that_is_not_finite_ends_its_own_request() -> None:
@@ -204,6 +239,14 @@ def test_rows_that_cannot_be_placed_end_their_request(monkeypatch: pytest.Monkey
         bad.result(0)
     check(good, SHORT)
     assert len(running.pool) == 1
+
+
+def test_a_label_between_the_first_and_the_last_may_need_more_conds() -> None:
+    """Guidance runs the null label, too, which the first and the last sample here have anyway."""
+    running, _ = scheduler()
+    running.pool.conds = len(LONG.conds)
+    with pytest.raises(ResourceError, match="24 conds"):
+        submit(running, LONG, n=3, labels=[3, 0, 3], guidance_scale=2.0)
 
 
 def test_who_finds_no_room_in_the_table_waits_for_it() -> None:
@@ -297,6 +340,10 @@ def test_previews_come_after_every_so_many_rows_and_a_slow_reader_loses_the_olde
     assert seen[0] == [(sample, step, 5) for step in (2, 4, 5) for sample in (3, 4)]
     assert seen[1] == seen[0][-3:]
     assert list(ticket.stream()) == [], "it has ended"
+    with pytest.raises(UsageError, match="0 previews"):
+        ticket.stream(most=0)
+    with pytest.raises(UsageError, match="no previews of 'y'"):
+        ticket.stream("y")  # type: ignore[arg-type]
 
 
 def test_a_closed_scheduler_refuses() -> None:
@@ -310,14 +357,17 @@ def test_a_closed_scheduler_refuses() -> None:
     assert not running.wait()
 
 
-def test_a_defect_of_the_scheduler_ends_all_requests() -> None:
+def test_a_defect_of_the_scheduler_ends_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     running, _ = scheduler()
     tickets = [submit(running, SHORT), submit(running, LONG)]
     running.turn()
     tickets.append(submit(running, LONG))
+    assert submit(running, LONG).cancel()
+    monkeypatch.delattr(Scheduler, "_leave")  # what is broken must not be needed
     running.abandon(RuntimeError("a defect"))
     for ticket in tickets:
         with pytest.raises(RuntimeError, match="a defect"):
             ticket.result(0)
-    assert running.counts.failed == 3
+    assert (running.counts.failed, running.counts.cancelled) == (3, 1)
+    assert running.counts.pending == running.occupied == 0
     assert not running.wait()

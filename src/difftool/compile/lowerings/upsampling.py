@@ -1,4 +1,4 @@
-"""Join the four 2x2 convolutions of the exporter's upsampling to a doubling and one of 3x3.
+"""Replace the exporter's upsampling, four 2x2 convolutions, by Resize and one of 3x3.
 
 The exporter splits them, since a CPU then takes 16 products instead of 36. On a GPU the nodes that
 interleave the four results cost more than the products saved.
@@ -29,7 +29,7 @@ def join_upsampling(graph: ir.Graph) -> None:
 
 
 def _join(graph: ir.Graph, both: ir.Node) -> None:
-    """Replace what ends in a Concat of even and odd rows and a Reshape, if it is an upsampling."""
+    """Replace the nodes that end in this Concat and a Reshape, if they are an upsampling."""
     rows, between = _makers(both, "Concat")
     found = [_makers(row, "Conv") for row in rows]
     convs = [conv for makers, _ in found for conv in makers]
@@ -61,7 +61,7 @@ def _join(graph: ir.Graph, both: ir.Node) -> None:
 def _makers(concat: ir.Node, kind: str) -> tuple[list[ir.Node], list[ir.Node]]:
     """Return the nodes of a kind that a Concat joins, and the Reshapes between them and it.
 
-    Nothing else may read what they make.
+    A node whose result something else reads is left out.
     """
     reshapes = [node for node in _only_for(concat) if node.op_type == "Reshape"]
     makers = [node for reshape in reshapes for node in _only_for(reshape) if node.op_type == kind]

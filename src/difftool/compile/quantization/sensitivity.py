@@ -21,7 +21,7 @@ def shares(
     feeds: Sequence[Feed],
     on_layer: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Return each layer's share, 0 to 1, of the squared error of x after a row; the mean of feeds.
+    """Return each layer's share, 0 to 1, of the squared error of x after a row, a mean over feeds.
 
     Errors of single layers are small and nearly independent, so their squares add up.
     """

@@ -33,7 +33,7 @@ from difftool.diffusion.packed import graph_inputs
 from difftool.diffusion.program import MAX_ROWS, Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
-from difftool.files import sha256_of, write_atomic
+from difftool.files import file_sha256, write_atomic
 from difftool.outputs import require_free
 from difftool.preflight import OnnxFile
 from difftool.runtime.images import is_image
@@ -85,11 +85,11 @@ def portable(
     program = program or opened.default_program()
     graph = portable_sampler(opened, program, precision)
     write_atomic(path, graph)
-    return PortableSampler(path, len(graph), sha256_of(path), program, precision)
+    return PortableSampler(path, len(graph), file_sha256(path), program, precision)
 
 
 def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") -> bytes:
-    """Return `sampler.onnx` of a bundle, with the errors that `portable` documents."""
+    """Return the bytes of a bundle's `sampler.onnx`; raise as `portable` does."""
     if program.adaptive and Feature.NORMS not in bundle.features:
         raise UsageError(
             "this bundle's step graph has no norms", "export it again: `features=norms`"

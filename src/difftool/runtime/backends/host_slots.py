@@ -139,9 +139,10 @@ class HostSlots:
         return self._make(Prepared(rows, self._cond_table, shape), self._derived)
 
     def _make_room(self, begin: Prepared, rows: int, conds: int) -> None:
-        """See to it that the tables have so many rows and conds, and the history enough entries.
+        """Enlarge the tables to so many rows and conds, and the history to enough entries.
 
-        What is there stays. Batches are bound to the arrays, and so are made again.
+        What is there stays, also if memory runs out. Batches are bound to the arrays, and so are
+        made again.
         """
         slots = max(len(self._history), begin.slots)
         size = (_room(len(self._table), rows), Column.HISTORY + slots)
@@ -149,11 +150,12 @@ class HostSlots:
         if size == self._table.shape and outputs == self._cond_table.shape:
             return
         self._unpack()
+        table, cond_table = _padded(self._table, size), _padded(self._cond_table, outputs)
+        history = _padded(self._history, (slots, *self._history.shape[1:]))
+        derived = {name: _padded(a, size[:1]) for name, a in self._derived.items()}
         self._batches.clear()
-        self._table = _padded(self._table, size)
-        self._cond_table = _padded(self._cond_table, outputs)
-        self._history = _padded(self._history, (slots, *self._history.shape[1:]))
-        self._derived = {name: _padded(a, size[:1]) for name, a in self._derived.items()}
+        self._table, self._cond_table = table, cond_table
+        self._history, self._derived = history, derived
 
 
 def _room(has: int, wanted: int) -> int:

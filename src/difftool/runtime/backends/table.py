@@ -27,7 +27,7 @@ TF32: Final = "tf32"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a backend is asked for when it is opened.
+    """The options with which a backend is opened.
 
     - `name`: the row's name, since several rows may share a file
     - `threads`: those of a CPU; None is all cores

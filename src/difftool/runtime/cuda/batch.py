@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 class DeviceBatch:
     """N samples on their way through a program, in a room for N or more.
 
-    A slot beyond the last sample repeats that sample, so that it stays finite as that does.
+    A slot beyond the last sample repeats that sample, and so is as finite.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DeviceBatch:
 
     @property
     def graphs(self) -> Graphs:
-        """Return how rows are launched: less than was asked for if an engine cannot be captured."""
+        """Return how rows are launched; an engine that refuses a capture changes it."""
         return self._room.graphs
 
     def start(

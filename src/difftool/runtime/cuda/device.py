@@ -1,4 +1,4 @@
-"""What a backend asks of a GPU: a protocol small enough for a test to stand in for one.
+"""The protocol of a GPU, as backends use it; small enough for a fake one in tests.
 
 All work goes to one stream, in order. Only `download` and `synchronize` wait for it.
 """

@@ -36,7 +36,7 @@ class Extent:
 
 @dataclass
 class Launching:
-    """How a backend launches rows. A refused capture leaves less, for all of its rooms."""
+    """The way in which all rooms of a backend launch rows; a refused capture changes it."""
 
     graphs: Graphs
 

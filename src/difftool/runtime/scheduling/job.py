@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.diffusion.features import Feature
-from difftool.diffusion.labels import Labels, check_labels, lay_out_rows
+from difftool.diffusion.labels import Labels, check_labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(eq=False)
 class Job:
-    """A request of `n` samples, of which `begun` are or were in slots and `left` are not done."""
+    """A request of `n` samples: `begun` of them have had a slot, and `left` are not done."""
 
     request: Request
     program: Program
@@ -47,10 +47,16 @@ class Job:
 
     @cached_property
     def program_key(self) -> bytes:
-        """Return what is equal for equal programs only."""
+        """Return a digest, which is equal for equal programs only."""
         arrays = self.program.table, self.program.conds, self.program.draws
         parts = [part for array in arrays for part in (repr(array.shape).encode(), array.tobytes())]
         return hashlib.sha256(b"".join(parts)).digest()
+
+    @property
+    def block_size(self) -> tuple[int, int]:
+        """Return how many rows, and at most how many conds, the program has for one label."""
+        labels = 2 if self.request.guidance_scale != 1 else 1  # guidance runs the null label, too
+        return len(self.program), labels * len(self.program.conds)
 
     def rows(self, position: int) -> tuple[bytes, Labels | None]:
         """Return the key of the rows that a sample runs, and its label."""
@@ -70,7 +76,7 @@ class Job:
         return Entry(x[0], row, self.program, draws, known)
 
     def place(self, position: int, most: int) -> int | None:
-        """Return where in a batch of `most` a sample must stand, if bits count."""
+        """Return where in a batch of `most` a deterministic sample must stand; None for others."""
         index = self.request.first_sample + position
         return index % most if self.request.deterministic else None
 
@@ -88,16 +94,10 @@ class Sample:
     waited: int = 0  # steps for which it was left out
 
 
-def size_of_block(program: Program, spec: ModelSpec, labels: Labels | None) -> tuple[int, int]:
-    """Return how many rows, and how many conds, a program has for one label."""
-    rows = lay_out_rows(program, spec, 1, labels)
-    return len(rows.table), len(rows.conds)
-
-
 def require_shared(
     request: Request, program: Program, spec: ModelSpec, features: frozenset[Feature]
 ) -> None:
-    """Raise UsageError if a request cannot share its steps with others, or not on this model."""
+    """Raise UsageError if a request cannot share steps, or if the model cannot run it."""
     instead = "draw them with `Model.sample`"
     if request.on_step is not None:
         raise UsageError("a submitted request has no hook", "read `Ticket.stream` instead")
@@ -109,7 +109,7 @@ def require_shared(
         raise UsageError(
             f"this bundle's step graph has no {Feature.KNOWN}, so it inpaints alone", instead
         )
-    count = 1 if request.labels is None else request.n  # by default they are those of the model
+    count = 1 if request.labels is None else request.n  # labels chosen by default are all valid
     labels = request.labels_at(np.arange(count), spec)
     if labels is not None:
         labels = Labels(np.unique(labels.of), labels.guidance_scale)

@@ -1,4 +1,4 @@
-"""Who runs next: pure functions of plain values."""
+"""Choose the samples that run next, by pure functions of plain values."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,13 @@ from difftool.runtime.scheduling.slots import IDLE
 
 @dataclass(frozen=True)
 class Claim:
-    """What one sample, or one request, has to say for being next.
+    """The claim of a sample, or of a request, to be next.
 
-    - `priority`: more goes first, whatever the others say
+    - `priority`: more goes first, whatever the other fields are
     - `deadline`: the time by which it must be done
     - `attained`: how many rows its request has been given, over all its samples
     - `waited`: for how many steps it has been left out
-    - `place`: the only place in a batch where it may stand, if there is such a one
+    - `place`: the only place in a batch where it may stand; None if it may stand anywhere
     """
 
     priority: int = 0
@@ -28,9 +28,10 @@ class Claim:
 def order(claims: Sequence[Claim], ageing: int) -> list[int]:
     """Return the claims' indices from the first to the last; equal ones stay in their order.
 
-    Priority decides first, then the deadline, then the least attained service: so short requests
-    are not held up by long ones, whose lengths nobody has to know. Within a priority, whoever has
-    waited for `ageing` steps goes before all others, the longest first. So everybody gets on.
+    Priority decides first, then the deadline, then the least attained service. So a short request
+    does not wait for long ones, and nobody has to know how long a request is. Within a priority, a
+    claim that has waited for `ageing` steps goes before all others, the longest wait first. So no
+    claim waits for ever.
     """
 
     def key(index: int) -> tuple[int, int, float, int]:

@@ -1,7 +1,7 @@
-"""Where the rows of the programs in use lie in the one table that all samples run from.
+"""Divide the one table that all samples run from among the programs in use.
 
-This counts places only; who has the slots writes the rows there. A block that no sample uses is
-kept, since the next request often runs the same program, until another one needs its place.
+This only counts places; the owner of the slots writes the rows there. A block that no sample uses
+stays until another one needs its place, since the next request often runs the same program.
 """
 
 from collections.abc import Iterable

@@ -6,7 +6,7 @@ import threading
 import weakref
 
 from difftool.diffusion.program import Program
-from difftool.errors import ArtefactError, first_line
+from difftool.errors import ArtefactError, UsageError, first_line
 from difftool.log import logger
 from difftool.runtime.request import Request
 from difftool.runtime.scheduling.scheduler import Counts, Scheduler
@@ -16,21 +16,22 @@ _log = logger(__name__)
 
 
 class Runner:
-    """A scheduler at work; its thread ends with `close`, or when nobody needs this object any more.
+    """A scheduler at work in a thread, which ends with `close` or when this object is collected.
 
-    A ticket needs it until its request has ended, so `load(...).submit(...).result()` works.
+    A ticket holds this object until its request has ended. So `load(...).submit(...).result()`
+    works.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.settings, self._scheduler = scheduler.settings, scheduler
         self._process = os.getpid()
-        # A daemon, since an application that ends does not wait for it. What it does then is ended
-        # by `_close_all`, as a thread that is killed within a library may crash it.
+        # A daemon, so that an application that ends does not wait for all requests. `_close_all`
+        # waits for the current step: a thread that is killed within a library may crash it.
         self._thread = threading.Thread(
             target=_run, args=(scheduler,), name="difftool-scheduler", daemon=True
         )
-        # Close it without a wait: this runs wherever an object happens to be collected.
-        weakref.finalize(self, scheduler.close).atexit = False
+        # Neither wait nor lock: this runs wherever an object happens to be collected.
+        weakref.finalize(self, scheduler.stop).atexit = False
         _runners.add(self)
         self._thread.start()
 
@@ -43,6 +44,8 @@ class Runner:
         deadline: float | None = None,
     ) -> Ticket:
         """Queue a request; see `Model.submit`."""
+        if os.getpid() != self._process:
+            raise UsageError("a fork has no thread of this scheduler", "load the model in it again")
         ticket = self._scheduler.submit(request, program, priority=priority, deadline=deadline)
         ticket.keep(self)
         return ticket
@@ -64,8 +67,8 @@ class Runner:
     def close(self, *, drain: bool = True, timeout: float | None = None) -> bool:
         """Refuse new requests, end the others, and wait for the end of the thread.
 
-        With `drain` requests run to their ends; without it they are cancelled, and the thread ends
-        after the current step. False if it has not ended after `timeout` seconds.
+        With `drain` requests run to their ends. Without it they are cancelled, and the thread ends
+        after the current step. Return False if it has not ended after `timeout` seconds.
         """
         if os.getpid() != self._process:
             return True  # a fork has none of these threads
@@ -90,6 +93,6 @@ def _run(scheduler: Scheduler) -> None:
         while scheduler.wait():
             while scheduler.turn():
                 pass
-    except Exception as error:
+    except BaseException as error:  # whatever it is, nobody may be left waiting
         _log.exception("the scheduler has a defect")
         scheduler.abandon(ArtefactError(f"the scheduler ended: {first_line(error)}", "report it"))

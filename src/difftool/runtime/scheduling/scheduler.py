@@ -1,7 +1,7 @@
 """The step scheduler: requests come and go at any row, and their samples share steps.
 
-This has no thread. `submit`, `counts`, `healthy` and `close` may be called from any; one takes the
-turns, which is the only one to touch the slots (`difftool.runtime.scheduling.runner`).
+It starts no thread. Any thread may call `submit`, `counts`, `healthy` and `close`. One thread takes
+the turns, and only that one touches the slots (see `difftool.runtime.scheduling.runner`).
 """
 
 import math
@@ -19,9 +19,9 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import Busy, CheckFailed, DeadlineExceeded, ResourceError, UsageError
 from difftool.log import logger
-from difftool.runtime.memory import no_memory
+from difftool.runtime.memory import no_memory, no_memory_for_samples
 from difftool.runtime.request import Request
-from difftool.runtime.scheduling.job import Job, Sample, require_shared, size_of_block
+from difftool.runtime.scheduling.job import Job, Sample, require_shared
 from difftool.runtime.scheduling.policy import Claim, arrange, choose, order
 from difftool.runtime.scheduling.pool import Block, Pool
 from difftool.runtime.scheduling.slots import Slots
@@ -34,13 +34,13 @@ _log = logger(__name__)
 
 @dataclass(frozen=True)
 class SchedulerSettings:
-    """How a scheduler works.
+    """The settings of a scheduler.
 
     - `batching`: "step", a sample may join at any row; "request", only samples of equal programs
       that begin together share steps, and others wait for their end; "off", one request at a time.
       The last two are there to measure what the first one gains.
     - `queue`: how many requests may wait to begin; one more is refused
-    - `slots`: how many samples may be on their way; by default four batches
+    - `slots`: how many samples may be on their way, at least a batch; by default four batches
     - `ageing`: after how many steps a sample that was left out goes first within its priority
     """
 
@@ -100,7 +100,7 @@ class Scheduler:
         self._running: dict[int, Sample] = {}  # by their slots
         # What other threads share with the one that takes the turns. A mailbox needs no lock.
         self._mail: SimpleQueue[Job | None] = SimpleQueue()
-        self._lock = threading.RLock()  # a finalizer may run in its own thread's midst
+        self._lock = threading.RLock()  # a finalizer that calls `close` may run within
         self._counts, self._pending, self._waiting = Counts(), set[Ticket](), 0
         self._closed = False
         self._ending = False
@@ -115,6 +115,8 @@ class Scheduler:
         deadline: float | None = None,
     ) -> Ticket:
         """Queue a request, which was checked against the model; see `Model.submit`."""
+        if not isinstance(priority, int):
+            raise UsageError(f"a priority of {priority!r}", "give an integer; more goes first")
         if deadline is not None and not deadline > 0:
             raise UsageError(f"a deadline in {deadline} seconds", "give more than 0")
         require_shared(request, program, self.spec, self._features)
@@ -123,13 +125,13 @@ class Scheduler:
         job = Job(request, program, self.spec, priority, until)
         for position in {0, request.n - 1}:
             job.entry(position, 0)  # refuses what has no meaning
-            rows, conds = size_of_block(program, self.spec, job.rows(position)[1])
-            if rows > self.pool.rows or conds > self.pool.conds:
-                raise ResourceError(
-                    f"{program.name} has {rows} rows and {conds} conds; "
-                    f"{self.pool.rows} and {self.pool.conds} can be shared",
-                    "draw it with `Model.sample`",
-                )
+        rows, conds = job.block_size
+        if rows > self.pool.rows or conds > self.pool.conds:
+            raise ResourceError(
+                f"{program.name} has {rows} rows and {conds} conds; "
+                f"{self.pool.rows} and {self.pool.conds} can be shared",
+                "draw it with `Model.sample`",
+            )
         with self._lock:
             if self._closed:
                 raise UsageError("this model's scheduler is closed", "load the model again")
@@ -167,7 +169,7 @@ class Scheduler:
             tickets = [] if drain else list(self._pending)
         for ticket in tickets:
             ticket.cancel()
-        self._mail.put(None)
+        self.stop()
 
     def wait(self) -> bool:
         """Wait until there is something to do; False if there will never be anything."""
@@ -176,7 +178,7 @@ class Scheduler:
         return bool(self._jobs) or not self._ending
 
     def turn(self) -> bool:
-        """Take what has come, run one step, hand out what came of it; False if nothing is left.
+        """Take new requests, run one step, hand out its samples; False if no request is left.
 
         Only a defect of the scheduler itself raises: errors of a backend end requests.
         """
@@ -195,12 +197,24 @@ class Scheduler:
         return bool(self._jobs)
 
     def abandon(self, error: BaseException) -> None:
-        """End all requests with an error, and take no more."""
+        """End all requests with an error, and take no more; the slots may be in any state."""
         with self._lock:
             self._closed = self._ending = True
-        while not self._mail.empty():
-            self._take(self._mail.get())
-        self._fail(list(self._jobs), error)
+            tickets, self._pending = self._pending, set()
+        self._jobs.clear()
+        self._running.clear()
+        for ticket in tickets:
+            wanted = ticket.set_running_or_notify_cancel()
+            self._count("failed" if wanted else "cancelled")
+            if wanted:
+                ticket.set_exception(error)
+
+    def stop(self) -> None:
+        """Let `wait` end once all requests have ended. This takes no lock, so a fork may call it.
+
+        Nobody may be able to submit any more; `close` sees to that, too.
+        """
+        self._mail.put(None)
 
     def _take(self, job: Job | None) -> None:
         if job is None:
@@ -265,7 +279,7 @@ class Scheduler:
             try:
                 job.result = np.empty((job.request.n, *self.spec.shape), np.float32)
             except (MemoryError, ValueError) as error:
-                raise no_memory(job.request.n) from error
+                raise no_memory_for_samples(job.request.n) from error
         position, slot = job.begun, self._free[-1]
         if (block := self._block(job, position)) is None:
             return False
@@ -285,7 +299,7 @@ class Scheduler:
         key, labels = job.rows(position)
         if (block := self.pool.find(key)) is not None:
             return block
-        block = self.pool.add(key, *size_of_block(job.program, self.spec, labels))
+        block = self.pool.add(key, *job.block_size)
         if block is not None:
             try:
                 self._slots.place(job.program, labels, block.rows[0], block.conds[0])
@@ -308,9 +322,6 @@ class Scheduler:
         places = arrange([s.slot for s in chosen], [s.place for s in chosen], self._slots.sizes)
         try:
             self._slots.advance(places)
-        except MemoryError as error:
-            self._fail((s.job for s in chosen), no_memory(len(places)), error)
-            return
         except Exception as error:
             self._fail((s.job for s in chosen), error)
             return
@@ -324,27 +335,32 @@ class Scheduler:
 
     def _hand_out(self, chosen: Sequence[Sample]) -> None:
         for sample in chosen:
-            job = sample.job
-            if job.ticket.done():
+            if sample.job.ticket.done():
                 continue  # it was cancelled, or another sample of it has failed
-            steps = len(job.program)
-            if sample.done % job.request.every == 0 or sample.done == steps:
-                for reader in tuple(job.ticket.readers):
-                    array = self._slots.read(sample.slot, reader.what).copy()
-                    index = job.request.first_sample + sample.position
-                    reader.put(Preview(index, sample.done, steps, array))
-            if sample.done == steps:
-                self._finish(sample)
+            try:
+                self._show(sample)
+                if sample.done == len(sample.job.program):
+                    self._finish(sample)
+            except Exception as error:  # some devices tell only now that a step has failed
+                self._fail([sample.job], error)
+
+    def _show(self, sample: Sample) -> None:
+        """Give readers a preview, if one is due."""
+        job, steps = sample.job, len(sample.job.program)
+        if sample.done % job.request.every and sample.done < steps:
+            return
+        for reader in tuple(job.ticket.readers):
+            array = self._slots.read(sample.slot, reader.what).copy()
+            index = job.request.first_sample + sample.position
+            reader.put(Preview(index, sample.done, steps, array))
 
     def _finish(self, sample: Sample) -> None:
         job, x = sample.job, self._slots.read(sample.slot, "x")
         if not np.isfinite(x).all():
-            error = CheckFailed(
+            raise CheckFailed(
                 f"a sample of {job.program.name} is not finite",
                 "take smaller steps, or let difftool verify say which row went wrong",
             )
-            self._fail([job], error)
-            return
         assert job.result is not None
         job.result[sample.position] = x
         self._leave(sample)
@@ -358,10 +374,11 @@ class Scheduler:
         del self._running[sample.slot]
         self._free.append(sample.slot)
 
-    def _fail(
-        self, jobs: Iterable[Job], error: BaseException, cause: BaseException | None = None
-    ) -> None:
-        error.__cause__ = cause or error.__cause__
+    def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
+        """End jobs with the error that `Model.sample` would raise."""
+        if isinstance(error, MemoryError):
+            told = no_memory(self.most)
+            told.__cause__, error = error, told
         for job in dict.fromkeys(jobs):
             _log.warning("a request of %s failed: %s", job.program.name, error)
             self._end(job, "failed", error)

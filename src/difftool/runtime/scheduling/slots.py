@@ -1,7 +1,7 @@
-"""What a backend offers whose samples share steps: slots. The scheduler knows backends by this.
+"""The protocol of backends whose samples share steps; the scheduler knows backends by it alone.
 
-`row` is an input for each sample, and a table is an input. So samples of several programs can run
-in one call of the step graph, if the rows of all these programs lie in one table.
+The step graph takes a row number for each sample, and a table. So one call can run samples of
+several programs, if the rows of all these programs lie in one table.
 """
 
 from collections.abc import Sequence

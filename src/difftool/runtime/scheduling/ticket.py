@@ -1,14 +1,16 @@
-"""What the caller of a request holds: its result to come, and what can be seen on the way."""
+"""The future of a request, and the previews of its samples."""
 
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from difftool.errors import UsageError
 
 Floats = NDArray[np.float32]
 What = Literal["x", "denoised"]
@@ -94,7 +96,11 @@ class Ticket(Future[Floats]):
     """A request that was submitted: a future whose result is float32 [n, *S].
 
     It is a `concurrent.futures.Future`, and can also be awaited. `cancel` works until the result is
-    there; the samples stop at the next step. `result` raises what `Model.sample` would, and:
+    there; the samples stop at the next step. A task that is cancelled while it awaits a ticket
+    cancels the ticket; `asyncio.shield` prevents this. Callbacks of `add_done_callback` mostly run
+    in the scheduler's thread, so they must not wait for another request.
+
+    `result` raises what `Model.sample` would, and:
 
     - `DeadlineExceeded`: the deadline passed before the last sample was done.
     - `concurrent.futures.CancelledError`: it was cancelled, or the model closed.
@@ -107,9 +113,9 @@ class Ticket(Future[Floats]):
         self.add_done_callback(_let_go)
 
     def keep(self, needed: object) -> None:
-        """Hold what must live until the request has ended."""
+        """Keep an object alive until the request has ended."""
         self._keeps = needed
-        if self.done():  # perhaps since a moment ago, on another thread
+        if self.done():  # another thread may have ended it a moment ago
             self._keeps = None
 
     def stream(self, what: What = "denoised", *, most: int = 8) -> Previews:
@@ -117,6 +123,10 @@ class Ticket(Future[Floats]):
 
         `most` of them are kept for a slow reader. Nothing is copied if nobody calls this.
         """
+        if what not in get_args(What):
+            raise UsageError(f"no previews of {what!r}", f"one of: {', '.join(get_args(What))}")
+        if most < 1:
+            raise UsageError(f"{most} previews for a slow reader", "keep at least 1")
         previews = Previews(what, most)
         self.readers.append(previews)
         self.add_done_callback(lambda _: previews.end())
