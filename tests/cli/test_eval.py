@@ -17,6 +17,7 @@ from difftool.evaluate.sets import read_data
 from difftool.files import file_sha256
 from difftool.runtime import load, to_uint8
 from tests.cli.conftest import WITHOUT_TORCH, Command
+from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
 SHORT = ("--sampler", "ddim", "--steps", 2)
 
@@ -68,6 +69,17 @@ def test_points_of_a_model_in_the_plane(difftool: Command, points_bundle: Path) 
     assert found["figures"]["sliced_wasserstein"] == pytest.approx(expected.sliced_wasserstein)
     assert found["figures"]["mmd"] == pytest.approx(expected.mmd)
     assert (found["n"], found["against_n"]) == (50, 5_000)
+
+
+def test_a_model_runs_on_the_device(
+    difftool: Command,
+    points_bundle: Path,
+    cuda_runtime: SimpleNamespace,  # noqa: F811
+) -> None:
+    line = ("eval", points_bundle, "--against", "moons", "-n", 5, "--device", 1)
+    done = difftool(*line, "--backend", "onnxruntime-cuda")
+    assert done.code == 0, done.err
+    assert [asked["device_id"] for asked in cuda_runtime.asked] == ["1"]
 
 
 def test_a_toy_is_at_little_distance_from_itself(difftool: Command, tmp_path: Path) -> None:

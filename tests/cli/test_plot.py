@@ -3,6 +3,7 @@
 import sys
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from difftool import plot
 from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import ddim
 from tests.cli.conftest import SHOW_IMPORTS, Command, Refusal, tree
+from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
 
 @pytest.mark.parametrize("name", ["scores", "trajectory", "program", "schedule"])
@@ -33,6 +35,18 @@ def test_a_strip_of_images(difftool: Command, tiny_bundle: Path, tmp_path: Path)
     assert report["program"] == program.name
     assert (report["n"], report["seed"], report["format"]) == (2, 3, "svg")
     assert (tmp_path / "strip.svg").read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("name", ["scores", "trajectory"])
+def test_a_model_runs_on_the_device(
+    name: str,
+    difftool: Command,
+    points_bundle: Path,
+    cuda_runtime: SimpleNamespace,  # noqa: F811
+) -> None:
+    done = difftool("plot", name, points_bundle, "--backend", "onnxruntime-cuda", "--device", 1)
+    assert done.code == 0, done.err
+    assert [asked["device_id"] for asked in cuda_runtime.asked] == ["1"]
 
 
 def test_a_program(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -39,9 +39,15 @@ def test_a_device_is_that_of_the_sides_that_have_one(
     value = json.loads(done.out)
     assert value["passed"] is True
     assert (value["backend"], value["against"]) == ("onnxruntime-cuda", "onnxruntime-cpu")
-    assert [asked["device_id"] for asked in cuda_runtime.asked] == ["1"]
     for name in ("openvino", "numpy"):
         difftool(*line, "--backend", name).refused(2, f"{name} has no device 1")
+    assert (value["device"], value["cuda_graphs"]) == ("a fake GPU", "rows")
+    assert not {"against_device", "against_cuda_graphs"} & value.keys()
+    assert [asked["device_id"] for asked in cuda_runtime.asked] == ["1"]
+    line = ("verify", tiny_bundle, "--steps", 4, "--backend", "onnxruntime-cpu")
+    text = difftool(*line, "--against", "onnxruntime-cuda").out
+    assert "\nagainst_device " in text
+    assert "\ndevice " not in text
 
 
 def test_a_bundle_of_its_checkpoint(

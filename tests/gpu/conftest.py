@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.gpu.opening import Absent, a_device, a_model, fake_onnxruntime
+from difftool.runtime.engine_cache import VARIABLE
+from tests.gpu.opening import Absent, a_device, a_model, fake_libraries
 
 Open = Callable[..., Any]
 
@@ -27,10 +28,16 @@ def device(kind: str) -> Any:
 
 
 @pytest.fixture
-def sessions(kind: str, device: Any) -> Iterator[list[Any]]:
-    """The sessions that ONNX Runtime opens on the fake device."""
+def sessions(
+    kind: str, device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[Any]]:
+    """The sessions that ONNX Runtime opens on the fake device, whose engines are this test's."""
     with ExitStack() as stack:
-        yield stack.enter_context(fake_onnxruntime(device)) if kind == "fake" else []
+        if kind == "fake":
+            monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+            yield stack.enter_context(fake_libraries(device))
+        else:
+            yield []
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Open the device of the GPU tests: a real one, or the fake one with ONNX Runtime's CPU.
 
-Imports are inside the functions, so that the kernels' tests run without ONNX Runtime.
+On the fake device TensorRT has stand-ins, which build engines that ONNX Runtime's CPU runs.
+
+Everything imports what it needs when it needs it: the kernels' tests run without ONNX Runtime.
 """
 
 import contextlib
@@ -39,6 +41,7 @@ class Absent(Exception):
 class CountedDevice(FakeDevice):
     """The fake device, which knows how many bytes it holds."""
 
+    arch = "sm_89"
     held = 0
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> FakeBuffer:
@@ -104,16 +107,43 @@ def fake_onnxruntime(device: FakeDevice) -> Iterator[list[Any]]:
         yield sessions
 
 
+@contextlib.contextmanager
+def fake_tensorrt(device: FakeDevice) -> Iterator[None]:
+    """Have a TensorRT for RTX, which builds engines for the fake device, and runs them on it."""
+    from difftool.compile.engine import target
+    from difftool.runtime.backends import tensorrt
+    from tests.compile.engine.fake import Said
+    from tests.oracles.tensorrt_api import RTX
+    from tests.runtime.fake_tensorrt import Played, as_engine
+
+    class Builds(Said):
+        def build(self) -> bytes:
+            return as_engine(self.graph, [[x[0] for x in each["x"]] for each in self.profiles])
+
+    builds, runs = Builds(RTX).variant, Played(RTX, device).variant
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch.object(target, "installed_variants", lambda: [builds]))
+        stack.enter_context(patch.object(target.cuda_device, "open_device", lambda *_: device))
+        stack.enter_context(patch.object(tensorrt, "installed_variants", lambda: [runs]))
+        stack.enter_context(patch.object(tensorrt, "open_device", lambda *_: device))
+        yield
+
+
+@contextlib.contextmanager
+def fake_libraries(device: FakeDevice) -> Iterator[list[Any]]:
+    """Have ONNX Runtime and TensorRT on the fake device; gives the sessions of the former."""
+    with fake_onnxruntime(device) as sessions, fake_tensorrt(device):
+        yield sessions
+
+
 def a_model(
     kind: str, bundle: Path | str, backend: str, precision: str, folder: Path, **options: Any
 ) -> Any:
     """Load a model on a GPU, as a user does; what is missing is Absent, all else an error.
 
     An engine is built first, or a graph in 16 bits, for which a folder is given. With "fake" this
-    must be within `fake_onnxruntime`.
+    must be within `fake_libraries`.
     """
-    if kind == "fake" and backend != "onnxruntime-cuda":
-        raise Absent(f"there is no fake of {backend}")
     if kind == "fake" and precision == "bf16":
         raise Absent("ONNX Runtime's CPU computes no bf16")
     try:

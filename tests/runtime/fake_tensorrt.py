@@ -1,34 +1,37 @@
 """A TensorRT that runs a step graph on ONNX Runtime's CPU, with the API of a version.
 
-Its contexts get addresses, which lie in the fake device's memory: what the backend binds, and
-where, is what is computed on.
+Its engines hold their graph and their profiles, as `as_engine` writes them. Its contexts get
+addresses, which lie in the fake device's memory: what the backend binds, and where, is what is
+computed on.
 """
 
 import ctypes
+import json
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from difftool.bundle import STEP, Bundle
 from difftool.runtime.variants import Variant
 from tests.oracles.tensorrt_api import RTX, stand_in
-from tests.runtime.conftest import ENGINE
 from tests.runtime.cuda.fake import FakeDevice
 
 MEMORY = (1000, 9000, 5000)  # bytes that a context of each profile needs
+_MAGIC = b"an engine"
+
+
+def as_engine(graph: bytes, batches: Sequence[tuple[int, int, int]]) -> bytes:
+    """Return an engine of a step graph, with a profile for each of these batches."""
+    return b"\n".join([_MAGIC, json.dumps(batches).encode(), graph])
 
 
 class Played:
     """A TensorRT, and what was asked of it. `refused` are the names of calls that fail."""
 
-    def __init__(self, version: str, bundle: Bundle, device: FakeDevice) -> None:
-        options, self.device = onnxruntime.SessionOptions(), device
-        options.intra_op_num_threads = 1
-        on_cpu = ["CPUExecutionProvider"]
-        self.session = onnxruntime.InferenceSession(bundle.read(STEP), options, providers=on_cpu)
-        self.batches: list[tuple[int, int, int]] = []  # the profiles of the engine
+    def __init__(self, version: str, device: FakeDevice) -> None:
+        self.device = device
         self.contexts: list[dict[str, Any]] = []  # what each was given
         self.alive: list[weakref.ref[Any]] = []  # contexts
         self.freed_early: list[str] = []
@@ -49,33 +52,39 @@ def _array(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def _module(version: str, played: Played) -> Any:
-    inputs = [node.name for node in played.session.get_inputs()]
-    outputs = [node.name for node in played.session.get_outputs()]
-
     class Runtime:
         def __init__(self, logger: Any) -> None:
             self._logger = logger
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
-            if serialized_engine != ENGINE:
+            magic, _, rest = serialized_engine.partition(b"\n")
+            if magic != _MAGIC:
                 self._logger.log(trt.ILogger.ERROR, "magic tag\n does not match")
                 return None
-            return trt.ICudaEngine(self._logger)
+            batches, _, graph = rest.partition(b"\n")
+            return trt.ICudaEngine(graph, json.loads(batches), self._logger)
 
     class ICudaEngine:
-        num_io_tensors = len(inputs + outputs)
+        def __init__(self, graph: bytes, batches: list[list[int]], logger: Any) -> None:
+            options, on_cpu = onnxruntime.SessionOptions(), ["CPUExecutionProvider"]
+            options.intra_op_num_threads = 1
+            self._session = onnxruntime.InferenceSession(graph, options, providers=on_cpu)
+            self._inputs = [node.name for node in self._session.get_inputs()]
+            self._outputs = [node.name for node in self._session.get_outputs()]
+            self._batches, self._logger = batches, logger
 
-        def __init__(self, logger: Any) -> None:
-            self._logger = logger
+        @property
+        def num_io_tensors(self) -> int:
+            return len(self._inputs + self._outputs)
 
         def get_tensor_name(self, index: int) -> str:
-            return (inputs + outputs)[index]
+            return (self._inputs + self._outputs)[index]
 
         def get_tensor_mode(self, name: str) -> Any:
-            return trt.TensorIOMode.INPUT if name in inputs else trt.TensorIOMode.OUTPUT
+            return trt.TensorIOMode.INPUT if name in self._inputs else trt.TensorIOMode.OUTPUT
 
         def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
-            return [(number,) for number in played.batches[profile_index]]
+            return [(number,) for number in self._batches[profile_index]]
 
         def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
             return MEMORY[profile_index]
@@ -88,7 +97,7 @@ def _module(version: str, played: Played) -> Any:
                 return None
             config = how if version == RTX else None
             strategy = config._strategy if config else how
-            return trt.IExecutionContext(strategy, config, self._logger)
+            return trt.IExecutionContext(self, strategy, config)
 
     class IRuntimeConfig:
         dynamic_shapes_kernel_specialization_strategy: Any = None
@@ -112,9 +121,9 @@ def _module(version: str, played: Played) -> Any:
             return b"kernels"
 
     class IExecutionContext:
-        def __init__(self, strategy: Any, config: Any, logger: Any) -> None:
+        def __init__(self, engine: Any, strategy: Any, config: Any) -> None:
             assert strategy == trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            self._logger = logger
+            self._engine, self._logger = engine, engine._logger
             self._needed = [weakref.ref(config), config._cache] if config else []
             self._profile, self._memory, self._addresses = 0, (0, 0), {}
             self._shapes: dict[str, tuple[int, ...]] = {}
@@ -139,7 +148,7 @@ def _module(version: str, played: Played) -> Any:
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             self._shapes[name] = shape
-            least, _, most = played.batches[self._profile]
+            least, _, most = self._engine._batches[self._profile]
             fits = name != "x" or least <= shape[0] <= most
             return fits and not played.refuses("set_input_shape")
 
@@ -151,7 +160,7 @@ def _module(version: str, played: Played) -> Any:
             return not played.refuses("is_stream_capturable")
 
         def execute_async_v3(self, stream_handle: int) -> bool:
-            device, addresses = played.device, dict(self._addresses)
+            device, engine, addresses = played.device, self._engine, dict(self._addresses)
             assert stream_handle == device.stream, "not the stream of the kernels"
             begin, size = self._memory
             assert size >= MEMORY[self._profile], "too little memory"
@@ -163,11 +172,11 @@ def _module(version: str, played: Played) -> Any:
             def run() -> None:
                 _array(begin, (size,), np.uint8)[...] = 1  # all of the memory is the context's
                 feed = {}
-                for name in inputs:
+                for name in engine._inputs:
                     dtype = np.int64 if name == "row" else np.float32
                     feed[name] = _array(addresses[name], self._shapes[name], dtype)
-                found = played.session.run(outputs, feed)
-                for name, value in zip(outputs, found, strict=True):
+                found = engine._session.run(engine._outputs, feed)
+                for name, value in zip(engine._outputs, found, strict=True):
                     _array(addresses[name], value.shape, value.dtype)[...] = value
 
             device.enqueue("engine", run)

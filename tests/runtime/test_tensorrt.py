@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from difftool.bundle import Bundle
+from difftool.bundle import STEP, Bundle
 from difftool.errors import ArtefactError, UsageError
 from difftool.runtime import Model, load
 from difftool.runtime.backends.tensorrt import TensorRtEngine
@@ -16,9 +16,9 @@ from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.engine_cache import EngineCache
 from difftool.runtime.engines import Engine, profiles
 from tests.oracles.tensorrt_api import RTX, VERSIONS
-from tests.runtime.conftest import ENGINE, Keep
+from tests.runtime.conftest import Keep, key_for
 from tests.runtime.cuda.fake import FakeDevice
-from tests.runtime.fake_tensorrt import Played
+from tests.runtime.fake_tensorrt import Played, as_engine
 
 ONE = {"profile": (2, 4, 8)}
 SEVERAL = {"profile": (1, 6, 6), "batches": (1, 4, 6)}
@@ -30,13 +30,13 @@ def opened(bundle: Bundle, cache: EngineCache, keep: Keep) -> Open:
     """Open the bundle on a TensorRT of a version, with an engine of these batches."""
 
     def open_on(
-        version: str = RTX, data: bytes = ENGINE, batches: dict[str, object] = ONE
+        version: str = RTX, data: bytes = b"", batches: dict[str, object] = ONE
     ) -> tuple[Model, Played]:
         device = FakeDevice()
-        trt = Played(version, bundle, device)
+        trt = Played(version, device)
         variant = trt.variant
+        data = data or as_engine(bundle.read(STEP), profiles(key_for(bundle, **batches)))
         record = keep(data, flavour=variant.name, version=variant.version, **batches)
-        trt.batches = profiles(record.key)
         engine = Engine(cache.path(record), record.key, record.sha256)
         made = TensorRtEngine(bundle, engine, variant, device, "sm_89")
         return Model(bundle, DeviceBackend("tensorrt", bundle, device, made)), trt

@@ -11,7 +11,7 @@ from typer import Exit, Option
 
 from difftool.bundle import PRECISIONS, package_name
 from difftool.cli import options
-from difftool.cli.console import on_device, progress, report
+from difftool.cli.console import progress, report
 from difftool.diffusion import SamplerCall
 from difftool.errors import DifftoolError, MissingDependencyError, UsageError
 
@@ -85,6 +85,7 @@ def bench(
     from difftool.runtime import (
         best_size,
         measure,
+        on_device,
         open_backend,
         open_bundle,
         peak_memory,

@@ -6,13 +6,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from difftool.cli.faults import in_options
 from difftool.errors import DifftoolError
-
-if TYPE_CHECKING:
-    from difftool.runtime import Backend
 
 
 def report(record: Mapping[str, Any], *, as_json: bool) -> None:
@@ -21,15 +18,6 @@ def report(record: Mapping[str, Any], *, as_json: bool) -> None:
         print(json.dumps(record, indent=2, allow_nan=False))
     else:
         print("\n".join(map(_printable, outline(record))))
-
-
-def on_device(backend: "Backend") -> dict[str, str]:
-    """Return what a report says of the GPU that a backend runs on; nothing of a CPU."""
-    from difftool.runtime import OnDevice
-
-    if not isinstance(backend, OnDevice):
-        return {}
-    return {"device": backend.device_name, "cuda_graphs": backend.graphs}
 
 
 def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from typer import Argument, Exit
 
 from difftool.cli import options
-from difftool.cli.console import on_device, report
+from difftool.cli.console import report
 from difftool.cli.versions import MAKING, RUNTIME, needed_by, versions
 from difftool.errors import CheckFailed, DifftoolError, MissingDependencyError
 
@@ -156,7 +156,7 @@ def _step(bundle: "Bundle", backend: str, device: int) -> dict[str, Any]:
     """
     import numpy as np
 
-    from difftool.runtime import load
+    from difftool.runtime import load, on_device
 
     seconds = []
     model = load(bundle.path, backend=backend, device=device)

@@ -75,6 +75,7 @@ def evaluate(
         int | None, Option(metavar="SEED", help="Seed of all noise, 0 to 2^64-1; 0 by default.")
     ] = None,
     backend: options.Backend = None,
+    device: options.Device = 0,
     json: options.Json = False,
 ) -> None:
     """Measure how good samples are.
@@ -94,6 +95,7 @@ def evaluate(
             "--arg": assignments,
             "--seed": seed,
             "--backend": backend,
+            "--device": device or None,
         }
         for name, value in given.items():
             if value is not None:
@@ -105,7 +107,7 @@ def evaluate(
         asked = options.sampler_call(sampler, steps, eta, assignments)
         n = _COUNT if n is None else n
         name = model or options.DEFAULT_MODEL
-        shape, record, draw = _model(name, asked, n, seed or 0, backend, quiet=json)
+        shape, record, draw = _model(name, asked, n, seed or 0, backend, device, quiet=json)
     with waiting("reading the data", quiet=json):
         judge = Evaluator(shape, against, extractor=extractor, inception=inception)
     found = judge.evaluate(draw())
@@ -114,13 +116,20 @@ def evaluate(
 
 
 def _model(
-    name: str, asked: SamplerCall, n: int, seed: int, backend: str | None, *, quiet: bool
+    name: str,
+    asked: SamplerCall,
+    n: int,
+    seed: int,
+    backend: str | None,
+    device: int,
+    *,
+    quiet: bool,
 ) -> _Source:
     """Return samples that a model will draw when the data is known to fit."""
     from difftool.data import finite
     from difftool.runtime import is_image, load, to_uint8
 
-    opened = load(name, backend=backend)
+    opened = load(name, backend=backend, device=device)
     program = options.choose_program(opened.bundle, asked)
     image = is_image(opened.spec)
     shape = opened.spec.shape

@@ -50,6 +50,7 @@ def scores(
         ),
     ] = None,
     backend: options.Backend = None,
+    device: options.Device = 0,
     out: Out = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -59,7 +60,7 @@ def scores(
     from difftool.plot import draw_scores
     from difftool.runtime import load
 
-    opened = load(model, backend=backend)
+    opened = load(model, backend=backend, device=device)
     figure = draw_scores(opened, levels or None, label=label)
     _write(figure, path, format, {"model": model}, json)
 
@@ -74,6 +75,7 @@ def trajectory(
     n: options.Count = 8,
     seed: options.Seed = 0,
     backend: options.Backend = None,
+    device: options.Device = 0,
     out: Out = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -83,7 +85,7 @@ def trajectory(
     from difftool.plot import draw_trajectory
     from difftool.runtime import load
 
-    opened = load(model, backend=backend)
+    opened = load(model, backend=backend, device=device)
     call = options.sampler_call(sampler, steps, eta, assignments)
     compiled = options.choose_program(opened.bundle, call)
     figure = draw_trajectory(opened, compiled, n=n, seed=seed)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from typer import Context, Option
 
 from difftool.cli import options
-from difftool.cli.console import on_device, progress, report
+from difftool.cli.console import progress, report
 from difftool.outputs import require_free
 
 EXAMPLES = """\b
@@ -137,7 +137,7 @@ def sample(
     from difftool.cli.inputs import read_inputs
     from difftool.cli.output import Film, choose_format, encode
     from difftool.files import file_sha256, write_atomic
-    from difftool.runtime import State, load, split_name
+    from difftool.runtime import State, load, on_device, split_name
 
     if out is not None:
         require_free(out, force=force)

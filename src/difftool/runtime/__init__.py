@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from difftool.runtime.loop import run
     from difftool.runtime.model import MAX_WORK, Model, load
     from difftool.runtime.opening import open_backend, split_name
-    from difftool.runtime.protocols import Backend, Batch, OnDevice
+    from difftool.runtime.protocols import Backend, Batch, OnDevice, on_device
     from difftool.runtime.request import Request
     from difftool.runtime.scheduling.runner import Runner
     from difftool.runtime.scheduling.scheduler import Counts, SchedulerSettings
@@ -72,6 +72,7 @@ __all__ = [
     "key_digest",
     "load",
     "measure",
+    "on_device",
     "open_backend",
     "open_bundle",
     "peak_memory",
@@ -99,6 +100,7 @@ _HOMES = {
     "MAX_WORK": "difftool.runtime.model",
     "Model": "difftool.runtime.model",
     "OnDevice": "difftool.runtime.protocols",
+    "on_device": "difftool.runtime.protocols",
     "Record": "difftool.runtime.engine_cache",
     "Reference": "difftool.runtime.backends.reference",
     "Request": "difftool.runtime.request",

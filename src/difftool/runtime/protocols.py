@@ -112,6 +112,13 @@ class OnDevice(Protocol):
         ...
 
 
+def on_device(backend: object) -> dict[str, str]:
+    """Return what a report says of the GPU that a backend runs on; nothing of a CPU."""
+    if not isinstance(backend, OnDevice):
+        return {}
+    return {"device": backend.device_name, "cuda_graphs": backend.graphs}
+
+
 class Backend(Protocol):
     """An opened bundle: it makes batches that run the step graph."""
 

@@ -14,6 +14,7 @@ from difftool.bundle.amend import with_files
 from difftool.errors import UsageError
 from difftool.plot import draw_verification, encode
 from difftool.runtime.comparison import Verification
+from difftool.runtime.protocols import on_device
 from difftool.runtime.shipped import find_bundle, shipped_models
 from difftool.verify.bisect import Culprit
 from difftool.verify.frechet import Frechet
@@ -60,8 +61,10 @@ class Report:
             "reference_bad_row": result.reference_bad_row,
             "backend": result.candidate,
             "precision": self.candidate.precision,
+            **on_device(self.candidate.backend),
             "against": result.reference,
             "against_precision": self.reference.precision,
+            **{f"against_{key}": value for key, value in on_device(self.reference.backend).items()},
             "program": result.program.name,
             "n": result.samples,
             "seed": self.seed,

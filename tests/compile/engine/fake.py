@@ -15,6 +15,7 @@ class Said:
     """
 
     def __init__(self, version: str, engine: bytes | None = b"engine", **refused: int) -> None:
+        self.engine, self.graph = engine, b""
         self.profiles: list[dict[str, tuple[Any, ...]]] = []
         self.flags: dict[str, bool] = {}
         self.config: Any = None
@@ -22,7 +23,11 @@ class Said:
         self.timings: list[bytes] = []
         self.network_flags = -1
         self.refused = refused
-        self.variant = _variant(version, self, engine)
+        self.variant = _variant(version, self)
+
+    def build(self) -> bytes | None:
+        """Return the engine; None if the build fails."""
+        return self.engine
 
     def refuses(self, setter: str) -> bool:
         """Tell if this call of a setter fails."""
@@ -30,7 +35,7 @@ class Said:
         return self.refused[setter] >= 0
 
 
-def _variant(version: str, said: Said, engine: bytes | None) -> Variant:
+def _variant(version: str, said: Said) -> Variant:
     class ITensor:
         def __init__(self, value: onnx.ValueInfoProto) -> None:
             dims = value.type.tensor_type.shape.dim
@@ -109,6 +114,7 @@ def _variant(version: str, said: Said, engine: bytes | None) -> Variant:
             return trt.IOptimizationProfile()
 
         def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
+            engine = said.build()
             if engine is None:
                 self._logger.log(trt.ILogger.WARNING, "careful")
                 self._logger.log(trt.ILogger.ERROR, "the  first\nerror")
@@ -126,6 +132,7 @@ def _variant(version: str, said: Said, engine: bytes | None) -> Variant:
             return True
 
         def parse(self, model: bytes) -> bool:
+            said.graph = model
             inputs = onnx.load_from_string(model).graph.input
             self._network._inputs += [trt.ITensor(value) for value in inputs]
             return True
