@@ -11,7 +11,8 @@ from difftool.diffusion.samplers import ddim, ddpm, dpmpp_3m, euler, heun, unipc
 from difftool.runtime.model import Model
 from difftool.runtime.protocols import Backend
 from difftool.runtime.request import Request
-from difftool.runtime.scheduling.scheduler import Scheduler, SchedulerSettings
+from difftool.runtime.scheduling.scheduler import Scheduler
+from difftool.runtime.scheduling.settings import SchedulerSettings
 from difftool.runtime.scheduling.slots import OffersSlots, Slots
 from difftool.runtime.scheduling.ticket import Ticket
 from tests.reliability.backends import Floats

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from typer import Exit, Option
 
-from difftool.bundle import PRECISIONS, package_name
 from difftool.cli import options
 from difftool.cli.console import progress, report
 from difftool.diffusion import SamplerCall
@@ -180,6 +179,7 @@ def _peer(name: str, open_named: "Opening", open_torch: "Callable[[], Backend]")
 
 def _packages(bundle: "Bundle", open_named: "Opening", taken: set[str]) -> "list[Side]":
     """Open the packages of a bundle that may run here, apart from those that are sides already."""
+    from difftool.bundle import PRECISIONS, package_name
     from difftool.verify import Side
 
     found = []

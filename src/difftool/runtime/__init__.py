@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from difftool.runtime.protocols import Backend, Batch, OnDevice, on_device
     from difftool.runtime.request import Request
     from difftool.runtime.scheduling.runner import Runner
-    from difftool.runtime.scheduling.scheduler import Counts, SchedulerSettings
+    from difftool.runtime.scheduling.settings import Counts, SchedulerSettings
     from difftool.runtime.scheduling.ticket import Preview, Previews, Ticket
     from difftool.runtime.shipped import find_bundle, open_bundle, shipped_models
     from difftool.runtime.state import State
@@ -104,11 +104,11 @@ _HOMES = {
     "Record": "difftool.runtime.engine_cache",
     "Reference": "difftool.runtime.backends.reference",
     "Request": "difftool.runtime.request",
-    "Counts": "difftool.runtime.scheduling.scheduler",
+    "Counts": "difftool.runtime.scheduling.settings",
     "Preview": "difftool.runtime.scheduling.ticket",
     "Previews": "difftool.runtime.scheduling.ticket",
     "Runner": "difftool.runtime.scheduling.runner",
-    "SchedulerSettings": "difftool.runtime.scheduling.scheduler",
+    "SchedulerSettings": "difftool.runtime.scheduling.settings",
     "State": "difftool.runtime.state",
     "Ticket": "difftool.runtime.scheduling.ticket",
     "Verification": "difftool.runtime.comparison",

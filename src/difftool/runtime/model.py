@@ -23,7 +23,8 @@ from difftool.runtime.opening import open_backend, split_name
 from difftool.runtime.protocols import Backend, Batch, Known, LikesBatches
 from difftool.runtime.request import Request, takes_request
 from difftool.runtime.scheduling.runner import Runner
-from difftool.runtime.scheduling.scheduler import Scheduler, SchedulerSettings
+from difftool.runtime.scheduling.scheduler import Scheduler
+from difftool.runtime.scheduling.settings import SchedulerSettings
 from difftool.runtime.scheduling.slots import OffersSlots
 from difftool.runtime.scheduling.ticket import Ticket
 from difftool.runtime.shipped import open_bundle

@@ -12,7 +12,8 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.runtime.draws import Draws, row_noise, start_noise
-from difftool.runtime.scheduling.scheduler import Scheduler, SchedulerSettings
+from difftool.runtime.scheduling.scheduler import Scheduler
+from difftool.runtime.scheduling.settings import SchedulerSettings
 from difftool.runtime.scheduling.slots import IDLE, Entry
 from tests.fixtures import CLASSES_SPEC
 

@@ -10,7 +10,8 @@ from difftool.diffusion.samplers import ddim, predictor_corrector
 from difftool.errors import Busy, CheckFailed, DeadlineExceeded, ResourceError, UsageError
 from difftool.runtime import edits
 from difftool.runtime.request import Request
-from difftool.runtime.scheduling.scheduler import Scheduler, SchedulerSettings
+from difftool.runtime.scheduling.scheduler import Scheduler
+from difftool.runtime.scheduling.settings import SchedulerSettings
 from difftool.runtime.scheduling.slots import IDLE
 from difftool.runtime.scheduling.ticket import Ticket
 from tests.runtime.scheduling.fake import (

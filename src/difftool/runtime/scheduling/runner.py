@@ -9,7 +9,8 @@ from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, UsageError, first_line
 from difftool.log import logger
 from difftool.runtime.request import Request
-from difftool.runtime.scheduling.scheduler import Counts, Scheduler
+from difftool.runtime.scheduling.scheduler import Scheduler
+from difftool.runtime.scheduling.settings import Counts
 from difftool.runtime.scheduling.ticket import Ticket
 
 _log = logger(__name__)

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Final, Literal
 
@@ -24,6 +24,7 @@ from difftool.runtime.request import Request
 from difftool.runtime.scheduling.job import Job, Sample, require_shared
 from difftool.runtime.scheduling.policy import Claim, arrange, choose, order
 from difftool.runtime.scheduling.pool import Block, Pool
+from difftool.runtime.scheduling.settings import Counts, SchedulerSettings
 from difftool.runtime.scheduling.slots import Slots
 from difftool.runtime.scheduling.ticket import Preview, Ticket
 
@@ -32,50 +33,8 @@ Outcome = Literal["ok", "cancelled", "timeout", "failed"]
 _log = logger(__name__)
 
 
-@dataclass(frozen=True)
-class SchedulerSettings:
-    """The settings of a scheduler.
-
-    - `batching`: "step", a sample may join at any row; "request", only samples of equal programs
-      that begin together share steps, and others wait for their end; "off", one request at a time.
-      The last two are there to measure what the first one gains.
-    - `queue`: how many requests may wait to begin; one more is refused
-    - `slots`: how many samples may be on their way, at least a batch; by default four batches
-    - `ageing`: after how many steps a sample that was left out goes first within its priority
-    """
-
-    batching: Literal["step", "request", "off"] = "step"
-    queue: int = 64
-    slots: int | None = None
-    ageing: int = 16
-
-    def __post_init__(self) -> None:
-        if self.batching not in ("step", "request", "off"):
-            raise UsageError(f"unknown batching {self.batching!r}", "one of: step, request, off")
-        if self.queue < 1 or self.ageing < 1 or (self.slots is not None and self.slots < 1):
-            raise UsageError("a scheduler without queue, slots or ageing", "all are at least 1")
-
-
 _DEFAULT: Final = SchedulerSettings()
 _BATCHES: Final = 4  # of samples on their way, of which one batch runs at a time
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Requests since the beginning: accepted == ok + cancelled + timeout + failed + pending."""
-
-    accepted: int = 0
-    ok: int = 0
-    cancelled: int = 0
-    timeout: int = 0
-    failed: int = 0
-    refused: int = 0
-    """Those that found the queue full; they are not among the accepted."""
-
-    @property
-    def pending(self) -> int:
-        """Return how many have been accepted and have not ended."""
-        return self.accepted - self.ok - self.cancelled - self.timeout - self.failed
 
 
 class Scheduler:
