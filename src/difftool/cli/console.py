@@ -24,7 +24,7 @@ def report(record: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def on_device(backend: "Backend") -> dict[str, str]:
-    """Return what a report says of the GPU that a backend runs on; nothing of a CPU."""
+    """Return what a report says of a backend's device; nothing if it only ever runs on a CPU."""
     from difftool.runtime import OnDevice
 
     if not isinstance(backend, OnDevice):

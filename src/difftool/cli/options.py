@@ -87,8 +87,8 @@ Trust = Annotated[
     list[str] | None,
     Option(
         metavar="SHA256",
-        help="Sha256 of an engine or TorchScript file made elsewhere that may run, though it is "
-        "code; repeatable.",
+        help="Sha256 of an engine, TorchScript file or package made elsewhere that may run, though "
+        "it is code; repeatable.",
     ),
 ]
 Precision = Annotated[
