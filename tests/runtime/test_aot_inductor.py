@@ -144,8 +144,33 @@ def test_one_of_another_machine(packaged: Bundle, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     refused("cuda 90")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (12, 0))
     refused("cuda 90")
+
+
+def test_a_gpu_that_is_not_there(
+    points_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch raises an AssertionError of its own for such a number."""
+    copy = read_bundle(shutil.copytree(points_bundle, tmp_path / "gpu"))
+    bundle = with_files(copy, {PACKAGE: b"a package"})
+    metadata = {
+        "AOTI_DEVICE_KEY": "cuda",
+        "AOTI_COMPUTE_CAPABILITY": "90",
+        "AOTI_PLATFORM": sys.platform,
+        "AOTI_MACHINE": aot_inductor.platform.machine(),
+        aot_inductor.FEATURES: "[]",
+    }
+    loader = Mock(load_metadata_from_package=lambda *_: metadata)
+    monkeypatch.setattr(torch._C._aoti, "AOTIModelPackageLoader", loader)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", Mock(side_effect=AssertionError("Invalid device id"))
+    )
+    with pytest.raises(MissingDependencyError, match="there is no GPU 2: torch sees 2"):
+        open_package(bundle, number=2, trusted=[package_digest(bundle)])
 
 
 def test_without_torch(packaged: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

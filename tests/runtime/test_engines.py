@@ -9,6 +9,7 @@ from difftool.bundle import MANIFEST, Bundle, EngineKey, file_entries, read_bund
 from difftool.bundle.amend import with_files
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.files import read_json
+from difftool.runtime.engine_cache import key_digest
 from difftool.runtime.engines import (
     RECIPE,
     Engine,
@@ -18,6 +19,7 @@ from difftool.runtime.engines import (
     find_engines,
     no_gpu,
     onnx_sha256,
+    rebuilding,
     widening,
 )
 from tests.runtime.conftest import ENGINE, Keep, key_for
@@ -141,6 +143,8 @@ def test_of_the_engines_that_fit_the_one_for_most_samples_is_taken(bundle: Bundl
         for most in (8, 256)
     )
     assert choose_engine([small, large, small], WANTED, bundle) is large
+    narrow = Engine(bundle.path / "e", key_for(bundle, profile=[16, 64, 256]), "0" * 64)
+    assert choose_engine([narrow, large], WANTED, bundle) is large  # which pads no single sample
 
 
 def test_widening_names_the_same_engine_with_a_wider_profile(bundle: Bundle) -> None:
@@ -170,3 +174,15 @@ def test_differences_are_field_by_field(bundle: Bundle) -> None:
         "gpus": (("sm89", "sm120"), ("sm89",)),
         "precision": ("fp32", "fp16"),
     }
+
+
+def test_building_again_takes_the_engine_out_of_the_cache_first(bundle: Bundle) -> None:
+    """The cache would give it back, and of one with another profile either might be chosen."""
+    line = f"difftool compile {bundle.path} --trt --precision fp32 --gpu sm89,sm120"
+    for changes, profile in (
+        ({"profile": [4, 8, 64]}, " --profile 4,8,64"),
+        ({"profile": [1, 64, 64], "batches": [1, 16, 64]}, ""),
+    ):
+        key = key_for(bundle, **changes)
+        name = key_digest(key)[:12]
+        assert rebuilding(bundle, key) == f"difftool cache rm {name}, then: {line}{profile}"

@@ -86,7 +86,7 @@ def rm(
         Option(
             "--all",
             help="Delete everything: engines, TensorRT's timings, and the list of your own "
-            "TorchScript files.",
+            "TorchScript files and packages.",
         ),
     ] = False,
     json: options.Json = False,

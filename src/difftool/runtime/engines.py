@@ -13,7 +13,7 @@ from typing import Any, Final
 from difftool.bundle import STEP, Bundle, EngineKey, step_name
 from difftool.errors import ArtefactError, MissingDependencyError
 from difftool.runtime.backends.table import TF32
-from difftool.runtime.engine_cache import EngineCache
+from difftool.runtime.engine_cache import EngineCache, key_digest
 
 # Raised when `compile` makes other graphs, or builds another engine of the same graph.
 RECIPE: Final = 2
@@ -115,7 +115,8 @@ def choose_engine(engines: Iterable[Engine], wanted: Wanted, bundle: Bundle) -> 
     """
     found = [(misfits(engine.key, wanted), engine) for engine in engines]
     if fitting := [engine for lacks, engine in found if not lacks]:
-        return max(fitting, key=lambda engine: engine.key.profile[2])
+        # Of equally large ones that of the smallest batches: below its profile a batch is padded.
+        return max(fitting, key=lambda engine: (engine.key.profile[2], -engine.key.profile[0]))
     target = wanted.gpu[0] if wanted.variant == "tensorrt-rtx" else "current"
     hint = (
         f"run: difftool compile {bundle.path} --trt --precision {wanted.precision} --gpu {target}"
@@ -142,11 +143,18 @@ def misfits(key: EngineKey, wanted: Wanted) -> list[str]:
 def widening(bundle: Bundle, key: EngineKey, size: int) -> str:
     """Return the command that makes the same engine for batches of up to `size`, too."""
     least, most = min(key.profile[0], size), max(key.profile[2], size)
+    return f"{_compiling(bundle, key)} --profile {least},{most},{most}"
+
+
+def rebuilding(bundle: Bundle, key: EngineKey) -> str:
+    """Return the commands that build the same engine again, which the cache would give back."""
+    profile = "" if key.batches else f" --profile {','.join(map(str, key.profile))}"
+    return f"difftool cache rm {key_digest(key)[:12]}, then: {_compiling(bundle, key)}{profile}"
+
+
+def _compiling(bundle: Bundle, key: EngineKey) -> str:
     gpus = "current" if key.flavour == "tensorrt" else ",".join(key.gpus)
-    return (
-        f"difftool compile {bundle.path} --trt --precision {key.precision} --gpu {gpus} "
-        f"--profile {least},{most},{most}"
-    )
+    return f"difftool compile {bundle.path} --trt --precision {key.precision} --gpu {gpus}"
 
 
 def no_gpu(engines: Iterable[Engine], reason: str) -> MissingDependencyError:

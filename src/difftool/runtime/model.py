@@ -264,7 +264,8 @@ def load(
         max_batch: how many samples run together; see `Model`.
         max_work: how many numbers one call may compute; see `Model`.
         limits: how large the bundle may be.
-        trust: the sha256 of engines and TorchScript made elsewhere that may run: both are code.
+        trust: the sha256 of engines, TorchScript and packages made elsewhere that may run, though
+            they are code.
 
     Raises:
         UsageError: the backend has no such precision or device.

@@ -55,7 +55,7 @@ def verify(
         bisect: also find the first node of the graph whose output is out of bounds.
         data: also measure the Frechet distance of both sides' samples to this data, with `draws`
             samples of each, in the features of `extractor`; see `difftool.evaluate`.
-        trusted: sha256 of engines and TorchScript made elsewhere that may run.
+        trusted: sha256 of engines, TorchScript and packages made elsewhere that may run.
         on_step: called with the number of steps done and the total.
 
     Raises:

@@ -182,12 +182,14 @@ class FakeEngine:
         self._device = device
         self.sizes, self._capturable, self.fails = sizes, capturable, fails
         self.kept = 0
+        self.bound: list[int] = []  # the samples of each binding
         self.inputs = frozenset(node.name for node in self._session.get_inputs())
 
     def wider(self, size: int) -> str:
         return f"compile one for {size}"
 
     def bind(self, sides: Sequence[Mapping[str, FakeBuffer]]) -> Bound:
+        self.bound.append(sides[0]["x"].shape[0])
         runs = [self._enqueue(index, tensors) for index, tensors in enumerate(sides)]
         return Bound(runs, self._capturable, self._keep)
 

@@ -44,6 +44,15 @@ def test_sizes_that_differ_a_little_share_a_room(tiny_bundle: Path) -> None:
     assert device.buffers == buffers
 
 
+def test_the_best_size_runs_unpadded(tiny_bundle: Path) -> None:
+    """Full batches have it, and ONNX Runtime's is seldom a rounded one."""
+    model, _ = on_device(tiny_bundle, max_batch=64)
+    model.backend.engine.best = 13
+    for n in (13, 14, 11, 13):
+        model.sample(n=n)
+    assert model.backend.engine.bound == [13, 14, 12]
+
+
 @pytest.mark.parametrize("steps", [4, 8, 1])
 def test_padded_sizes(steps: int) -> None:
     for size in range(1, 3000):

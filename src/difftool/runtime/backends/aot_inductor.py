@@ -178,7 +178,9 @@ def open_package(
             metadata = package.load_metadata_from_package(str(copy), _MODEL)
             kind = _require_here(path, metadata, number)
             if kind == "cpu" and number:
-                raise UsageError(f"{path} is for the CPU, not for GPU {number}", _AGAIN)
+                raise UsageError(
+                    f"{path} is for the CPU, not for GPU {number}", "leave `device` out"
+                )
             device: Device = HostDevice() if kind == "cpu" else open_device(number)
             # Single-threaded, since the driver takes turns, and a capture may not ask for events.
             loader = package(str(copy), _MODEL, True, 1, -1 if kind == "cpu" else number)
@@ -211,7 +213,8 @@ def cpu_features() -> set[str]:
 def _require_here(path: Path, metadata: Mapping[str, str], number: int) -> str:
     """Return the kind of device that a package is for: "cpu" or "cuda".
 
-    MissingDependencyError if it is for another machine: its code would end the process.
+    MissingDependencyError if it is for another machine, whose code would end the process, or if
+    there is no such GPU.
     """
     kind = metadata["AOTI_DEVICE_KEY"]
     made = (metadata["AOTI_PLATFORM"], metadata["AOTI_MACHINE"])
@@ -222,6 +225,11 @@ def _require_here(path: Path, metadata: Mapping[str, str], number: int) -> str:
         reason = f"a CPU with {', '.join(sorted(lacking))}"
     elif kind != "cpu":
         cuda = import_torch().cuda
+        if cuda.is_available() and number >= cuda.device_count():
+            raise MissingDependencyError(
+                f"there is no GPU {number}: torch sees {cuda.device_count()}, counted from 0",
+                "choose one of them",
+            )
         capability = cuda.is_available() and cuda.get_device_capability(number)
         wanted = metadata["AOTI_COMPUTE_CAPABILITY"]
         if not capability or str(capability[0] * 10 + capability[1]) != wanted:

@@ -32,7 +32,7 @@ class Asked:
     - `name`: the row's name, since several rows may share a file
     - `threads`: those of a CPU; None is all cores
     - `device`: the number of the GPU, from 0; 0 for a backend that has no devices by number
-    - `trusted`: the sha256 of engines and TorchScript made elsewhere that may run
+    - `trusted`: the sha256 of engines, TorchScript and packages made elsewhere that may run
     """
 
     name: str

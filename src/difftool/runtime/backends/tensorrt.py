@@ -22,6 +22,7 @@ from difftool.runtime.engines import (
     find_engines,
     no_gpu,
     profiles,
+    rebuilding,
     widening,
 )
 from difftool.runtime.variants import Variant, installed_variants, not_installed
@@ -54,7 +55,7 @@ class TensorRtEngine:
         trt = variant.module
         self._bundle, self._key, self._device = bundle, engine.key, device
         self._trt, self._cache = trt, EngineCache()
-        self._again = f"build it again: {widening(bundle, engine.key, 1)}"
+        self._again = f"build it again: {rebuilding(bundle, engine.key)}"
         self._kept_at = self._cache.runtime_path(engine.sha256, gpu)
         self._logger = _logger(trt)
         self._runtime = trt.Runtime(self._logger)

@@ -89,9 +89,9 @@ class DeviceBackend:
         fewest, most = self.engine.sizes
         table = begin.rows.table.astype(np.float32)
         # The mean over a coupled batch would be taken over the padding as well.
-        slots = size if program.coupled else min(padded_size(size, 4), most)
+        slots = size if program.coupled else _padded_batch(size, self.engine.best)
         extent = Extent(
-            size=max(slots, fewest),
+            size=max(min(slots, most), fewest),
             sample=begin.shape[1:],
             table=(_padded_rows(len(table)), table.shape[1]),
             cond_table=(_padded_rows(len(begin.cond_table)), begin.cond_table.shape[1]),
@@ -136,6 +136,12 @@ def padded_size(size: int, steps: int) -> int:
     """Round up to one of `steps` sizes between a power of two and the next."""
     unit = max(1, (1 << (size - 1).bit_length()) // (2 * steps))
     return -(-size // unit) * unit
+
+
+def _padded_batch(size: int, best: int) -> int:
+    """Round up to the sizes of a room: the best one is among them, since most batches have it."""
+    padded = padded_size(size, 4)
+    return best if size <= best < padded else padded
 
 
 def _padded_rows(rows: int) -> int:
