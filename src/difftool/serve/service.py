@@ -237,6 +237,9 @@ class Service:
         _limit("n", asked.n, limits.max_n)
         arguments = dict(asked.sampler_arguments)
         if asked.num_inference_steps is not None:
+            if "steps" in arguments:
+                text = "sampler_arguments: steps is num_inference_steps, which was given, too"
+                raise Problem(400, "invalid", text, "give one of them", "sampler_arguments")
             arguments["steps"] = asked.num_inference_steps
         call = model.bundle.manifest.program.call.changed_by(
             SamplerCall(asked.sampler or "", arguments)
