@@ -76,7 +76,7 @@ def gated(gate: Gate, tiny: Model) -> Model:
 class Client:
     """Asks an application in the same process, each time in an event loop of its own."""
 
-    application: Application
+    application: Any
 
     def __call__(self, method: str, path: str, **asked: Any) -> Any:
         return run(self.ask(method, path, **asked))

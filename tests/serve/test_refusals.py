@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.routing import Mount, Router
 
 from difftool.cli import main
 from difftool.errors import ResourceError, UsageError
 from difftool.runtime import Model, SchedulerSettings
 from difftool.serve import ServeSettings, read_keys, require_safe
-from tests.serve.conftest import Gate, client_of, error_of, events_of, run, wait_at
+from tests.serve.conftest import Client, Gate, client_of, error_of, events_of, run, wait_at
 
 IMAGES, SAMPLES = "/v1/images/generations", "/v1/samples"
 SHORT = {"num_inference_steps": 2}
@@ -246,3 +247,13 @@ def test_what_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
 def test_settings() -> None:
     with pytest.raises(UsageError, match="more than 0"):
         ServeSettings(deadline=math.nan)
+
+
+def test_it_can_be_mounted(tiny: Model) -> None:
+    inner = client_of(ServeSettings(keys=("k" * 16,)), digits=tiny).application
+    client = Client(Router([Mount("/draw", inner)]))
+    assert client("GET", "/draw/health").status_code == 200
+    assert client("GET", "/draw/v1/models").status_code == 401
+    key = {"authorization": "Bearer " + "k" * 16}
+    assert client("POST", "/draw" + SAMPLES, json=SHORT, headers=key).status_code == 200
+    assert 'route="/v1/samples",status="200"' in client("GET", "/draw/metrics", headers=key).text

@@ -76,9 +76,9 @@ class Application:
 
         # With an "app" the router raises what it would otherwise answer in plain text.
         scope = {**scope, "app": self, "request_id": id}
-        code = ""
+        code, path = "", scope["path"].removeprefix(scope.get("root_path", ""))
         try:
-            if scope["path"] not in _OPEN:
+            if path not in _OPEN:
                 self._require_key(headers.get(b"authorization", b""))
             await self._router(scope, receive, sending)
         except (Disconnected, ClientDisconnect):
@@ -91,7 +91,7 @@ class Application:
             await problem.response(id)(scope, receive, sending)
         finally:
             seconds = time.monotonic() - begin
-            route = _route(scope["path"])
+            route = _route(path)
             self.metrics.count(route, status, seconds)
             said = {"id": id, "method": scope["method"][:16], "route": route}
             drawn = scope["drawn"].record() if "drawn" in scope else {}

@@ -63,7 +63,12 @@ def as_problem(error: BaseException) -> Problem:
             return error
         case HTTPException():
             message = str(error.detail).lower()
-            return Problem(error.status_code, message.replace(" ", "-"), message, "docs/serving.md lists all routes")
+            return Problem(
+                error.status_code,
+                message.replace(" ", "-"),
+                message,
+                "docs/serving.md lists all routes",
+            )
         case ValidationError():
             return _invalid(error)
         case Busy():
