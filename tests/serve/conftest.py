@@ -5,7 +5,6 @@ import json
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,21 +54,21 @@ class GatedSlots:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_bundle: Path) -> Model:
-    return difftool.load(tiny_bundle, max_batch=4, threads=1)
+def digits() -> Model:
+    return difftool.load("ddpm-mnist", max_batch=4, threads=1)
 
 
 @pytest.fixture
-def gate(tiny_bundle: Path) -> Iterator[Gate]:
-    found = Gate(difftool.load(tiny_bundle, threads=1).backend)
+def gate() -> Iterator[Gate]:
+    found = Gate(difftool.load("ddpm-mnist", threads=1).backend)
     yield found
     found.open()
 
 
 @pytest.fixture
-def gated(gate: Gate, tiny: Model) -> Model:
-    """As `tiny`, but steps wait at the gate."""
-    return Model(tiny.bundle, gate, max_batch=4)
+def gated(gate: Gate, digits: Model) -> Model:
+    """As `digits`, but its steps wait at the gate."""
+    return Model(digits.bundle, gate, max_batch=4)
 
 
 @dataclass

@@ -26,33 +26,33 @@ def drawn(model: Model, *asked: Any, **fields: Any) -> Any:
     return Model(model.bundle, model.backend, max_batch=1).sample(*asked, **fields)
 
 
-def test_images_are_those_of_the_model(tiny: Model) -> None:
-    client = client_of(digits=tiny)
+def test_images_are_those_of_the_model(digits: Model) -> None:
+    client = client_of(digits=digits)
     fields = {"sampler": "ddim", "num_inference_steps": 4, "sampler_arguments": {"eta": 0.5}}
-    answer = client.post(IMAGES, model="digits", n=3, seed=7, size="8x8", **fields)
+    answer = client.post(IMAGES, model="digits", n=3, seed=7, size="28x28", **fields)
     assert answer.status_code == 200, answer.text
     said = answer.json()
-    expected = drawn(tiny, ddim(tiny.spec, steps=4, eta=0.5), n=3, seed=7)
-    expected = difftool.to_uint8(expected, tiny.spec)[..., 0]
+    expected = drawn(digits, ddim(digits.spec, steps=4, eta=0.5), n=3, seed=7)
+    expected = difftool.to_uint8(expected, digits.spec)[..., 0]
     found = np.stack([pixels(each["b64_json"]) for each in said["data"]])
     assert (found == expected).all()
     assert said["program"].startswith("ddim(steps=4, eta=0.5")
-    assert (said["model"], said["seed"], said["size"]) == ("digits", 7, "8x8")
-    assert said["bundle"] == tiny.bundle.manifest.digest
+    assert (said["model"], said["seed"], said["size"]) == ("digits", 7, "28x28")
+    assert said["bundle"] == digits.bundle.manifest.digest
     assert 0 <= said["queue_seconds"] <= said["seconds"]
     assert said["id"] == answer.headers["x-request-id"]
 
 
-def test_a_request_without_a_seed_can_be_drawn_again(tiny: Model) -> None:
-    client = client_of(digits=tiny)
+def test_a_request_without_a_seed_can_be_drawn_again(digits: Model) -> None:
+    client = client_of(digits=digits)
     first, other = (client.post(IMAGES, num_inference_steps=2).json() for _ in range(2))
     assert first["seed"] != other["seed"]
     again = client.post(IMAGES, num_inference_steps=2, seed=first["seed"]).json()
     assert again["data"] == first["data"] != other["data"]
 
 
-def test_a_prompt_is_answered_with_a_warning(tiny: Model) -> None:
-    client = client_of(digits=tiny)
+def test_a_prompt_is_answered_with_a_warning(digits: Model) -> None:
+    client = client_of(digits=digits)
     assert client.post(IMAGES, num_inference_steps=2).json()["warnings"] == []
     (warning,) = client.post(IMAGES, num_inference_steps=2, prompt="a 7").json()["warnings"]
     assert warning.startswith("prompt")
@@ -82,8 +82,8 @@ def test_points_are_no_images(points_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(("n", "previews"), [(1, 3), (2, 1), (1, 0)])
-def test_a_stream_shows_previews_and_then_the_images(tiny: Model, n: int, previews: int) -> None:
-    client = client_of(digits=tiny)
+def test_a_stream_shows_previews_and_then_the_images(digits: Model, n: int, previews: int) -> None:
+    client = client_of(digits=digits)
     fields = {"n": n, "seed": 1, "num_inference_steps": 8, "first_sample": 4}
     whole = client.post(IMAGES, **fields).json()
     answer = client.post(IMAGES, stream=True, partial_images=previews, **fields)
@@ -100,14 +100,14 @@ def test_a_stream_shows_previews_and_then_the_images(tiny: Model, n: int, previe
         own = [data for data in shown if data["index"] == index]
         assert [data["partial_image_index"] for data in own] == list(range(len(own)))
         assert len(own) <= previews
-        assert all(pixels(data["b64_json"]).shape == (8, 8) for data in own)
+        assert all(pixels(data["b64_json"]).shape == (28, 28) for data in own)
 
 
-def test_what_is_served(tiny: Model) -> None:
-    client = client_of(a=tiny, b=tiny)
+def test_what_is_served(digits: Model) -> None:
+    client = client_of(a=digits, b=digits)
     (first, second) = client("GET", "/v1/models").json()["data"]
     assert (first["id"], second["id"]) == ("a", "b")
-    assert (first["shape"], first["images"], first["classes"]) == ([1, 8, 8], True, 0)
+    assert (first["shape"], first["images"], first["classes"]) == ([1, 28, 28], True, 0)
     assert "ddim" in first["samplers"]
     assert client("GET", "/v1/models/b").json() == second
     assert client("GET", "/health").json() == {"status": "ok"}

@@ -51,39 +51,39 @@ NO_STEPS = {"num_inference_steps": None}
     ids=str,
 )
 def test_a_field_is_refused(
-    tiny: Model, fields: dict[str, Any], status: int, param: str | None
+    digits: Model, fields: dict[str, Any], status: int, param: str | None
 ) -> None:
-    before = tiny.scheduler().counts.accepted
-    answer = client_of(digits=tiny).post(IMAGES, **{**SHORT, **fields})
+    before = digits.scheduler().counts.accepted
+    answer = client_of(digits=digits).post(IMAGES, **{**SHORT, **fields})
     assert answer.status_code == status, answer.text
     error = error_of(answer)
     assert error["param"] == param
     assert error["hint"]
-    assert tiny.scheduler().counts.accepted == before
+    assert digits.scheduler().counts.accepted == before
 
 
-def test_two_models_must_be_told_apart(tiny: Model) -> None:
-    answer = client_of(a=tiny, b=tiny).post(SAMPLES, **SHORT)
+def test_two_models_must_be_told_apart(digits: Model) -> None:
+    answer = client_of(a=digits, b=digits).post(SAMPLES, **SHORT)
     assert (answer.status_code, error_of(answer)["hint"]) == (400, "one of: a, b")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"n": NaN}', b"\xff", b"[" * 5000, b'"x"'])
-def test_what_is_no_object(tiny: Model, body: bytes) -> None:
+def test_what_is_no_object(digits: Model, body: bytes) -> None:
     json = {"content-type": "application/json"}
-    answer = client_of(digits=tiny)("POST", SAMPLES, content=body, headers=json)
+    answer = client_of(digits=digits)("POST", SAMPLES, content=body, headers=json)
     assert answer.status_code == 400
     assert error_of(answer)["code"].startswith("invalid-")
 
 
-def test_a_page_of_another_site_cannot_ask(tiny: Model) -> None:
+def test_a_page_of_another_site_cannot_ask(digits: Model) -> None:
     """It could send a plain text without a preflight, which is JSON for who does not look."""
     text = {"content-type": "text/plain"}
-    answer = client_of(digits=tiny)("POST", SAMPLES, content=b'{"n": 1}', headers=text)
+    answer = client_of(digits=digits)("POST", SAMPLES, content=b'{"n": 1}', headers=text)
     assert (answer.status_code, error_of(answer)["code"]) == (400, "not-json")
 
 
-def test_a_body_is_measured_while_it_comes(tiny: Model) -> None:
-    client = client_of(ServeSettings(max_body=100), digits=tiny)
+def test_a_body_is_measured_while_it_comes(digits: Model) -> None:
+    client = client_of(ServeSettings(max_body=100), digits=digits)
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -99,16 +99,16 @@ def test_a_body_is_measured_while_it_comes(tiny: Model) -> None:
     assert sent == 120
 
 
-def test_work_is_limited(tiny: Model) -> None:
-    client = client_of(ServeSettings(max_work=64 * 2 * 3), digits=tiny)
+def test_work_is_limited(digits: Model) -> None:
+    client = client_of(ServeSettings(max_work=784 * 2 * 3), digits=digits)
     assert client.post(SAMPLES, n=3, **SHORT).status_code == 200
     assert client.post(SAMPLES, n=4, **SHORT).status_code == 422
-    tight = Model(tiny.bundle, tiny.backend, max_batch=4, max_work=64)
+    tight = Model(digits.bundle, digits.backend, max_batch=4, max_work=784)
     assert client_of(digits=tight).post(SAMPLES, **SHORT).status_code == 422
 
 
-def test_keys(tiny: Model) -> None:
-    client = client_of(ServeSettings(keys=("first key of 2 words", "second-key-000000")), d=tiny)
+def test_keys(digits: Model) -> None:
+    client = client_of(ServeSettings(keys=("first key of 2 words", "second-key-000000")), d=digits)
     assert client("GET", "/health").status_code == client("GET", "/ready").status_code == 200
     for path in ("/v1/models", "/metrics", "/nothing"):
         answer = client("GET", path)
@@ -127,8 +127,8 @@ def test_keys(tiny: Model) -> None:
     assert "second" not in repr(client.application.service.settings)
 
 
-def test_no_such_route(tiny: Model) -> None:
-    client = client_of(digits=tiny)
+def test_no_such_route(digits: Model) -> None:
+    client = client_of(digits=digits)
     for method, path, status in (
         ("GET", "/", 404),
         ("GET", "/v1/samples", 405),
@@ -165,14 +165,14 @@ def test_a_full_queue(gate: Gate, gated: Model) -> None:
     run(crowd())
 
 
-def test_a_deadline(tiny: Model) -> None:
-    client = client_of(digits=tiny)
+def test_a_deadline(digits: Model) -> None:
+    client = client_of(digits=digits)
     answer = client.post(SAMPLES, deadline=1e-9, **SHORT)
     assert (answer.status_code, error_of(answer)["code"]) == (504, "deadline")
     answer = client.post(IMAGES, deadline=1e-9, stream=True, **SHORT)
     ((name, data),) = events_of(answer.text)
     assert (name, data["error"]["code"]) == ("error", "deadline")
-    short = client_of(ServeSettings(deadline=1e-9), digits=tiny)
+    short = client_of(ServeSettings(deadline=1e-9), digits=digits)
     assert short.post(SAMPLES, deadline=100, **SHORT).status_code == 504
 
 
@@ -249,8 +249,8 @@ def test_settings() -> None:
         ServeSettings(deadline=math.nan)
 
 
-def test_it_can_be_mounted(tiny: Model) -> None:
-    inner = client_of(ServeSettings(keys=("k" * 16,)), digits=tiny).application
+def test_it_can_be_mounted(digits: Model) -> None:
+    inner = client_of(ServeSettings(keys=("k" * 16,)), digits=digits).application
     client = Client(Router([Mount("/draw", inner)]))
     assert client("GET", "/draw/health").status_code == 200
     assert client("GET", "/draw/v1/models").status_code == 401
