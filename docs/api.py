@@ -24,6 +24,7 @@ DOORS: Final = (
     "difftool.plot",
     "difftool.data",
     "difftool.runtime",
+    "difftool.serve",
     "difftool.diffusion",
 )
 _LINE: Final = 88  # a signature that is longer has a line for each parameter

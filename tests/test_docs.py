@@ -1,9 +1,14 @@
 """Every command and every Python block in the documentation runs, in the order of its page."""
 
+import json
 import re
 import runpy
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from difftool.diffusion.samplers import SAMPLERS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SERVER = "http://127.0.0.1:8000"  # in the examples
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
@@ -31,10 +37,32 @@ def shortened(words: list[str]) -> list[str]:
     return words
 
 
-def run_commands(text: str) -> None:
+@contextmanager
+def serving(words: list[str]) -> Iterator[str]:
+    """Run `difftool serve` at any free port, and end it with SIGTERM; yield its address."""
+    command = [sys.executable, "-m", *words, "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            yield json.loads(process.stderr.readline())["listening"]
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
+def run_commands(text: str, until: ExitStack, served: list[str]) -> None:
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if not words or words[0] == "pip":
+            continue
+        if words[:2] == ["difftool", "serve"]:
+            served.append(until.enter_context(serving(words)))
+            continue
+        if words[0] == "curl":
+            words = [word.replace(SERVER, served[-1]) for word in words]
+            subprocess.run([*words, "--fail-with-body", "--silent"], check=True)
             continue
         assert words[0] == "difftool", f"not a command of ours: {line}"
         assert main(shortened(words)[1:]) == 0, line
@@ -44,10 +72,14 @@ def run_commands(text: str) -> None:
 def test_what_a_page_says_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    for language, text in blocks(page):
-        if language == "sh":
-            run_commands(text)
-        else:
+    served: list[str] = []
+    with ExitStack() as until:
+        for language, text in blocks(page):
+            if language == "sh":
+                run_commands(text, until, served)
+                continue
+            if SERVER in text:
+                text = text.replace(SERVER, served[-1])
             exec(compile(text, str(page), "exec"), names)
 
 

@@ -5,7 +5,18 @@ from difftool.lazy import TYPE_CHECKING, lazily
 from difftool.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from difftool import compile, data, evaluate, export, importers, plot, runtime, train, verify
+    from difftool import (
+        compile,
+        data,
+        evaluate,
+        export,
+        importers,
+        plot,
+        runtime,
+        serve,
+        train,
+        verify,
+    )
     from difftool.bundle import Bundle
     from difftool.diffusion import samplers
     from difftool.diffusion.builder import ProgramBuilder, sampler
@@ -32,6 +43,7 @@ __all__ = [
     "runtime",
     "sampler",
     "samplers",
+    "serve",
     "shipped_models",
     "to_uint8",
     "train",
@@ -56,6 +68,7 @@ _HOMES = {
     "runtime": "difftool.runtime",
     "sampler": "difftool.diffusion.builder",
     "samplers": "difftool.diffusion.samplers",
+    "serve": "difftool.serve",
     "shipped_models": "difftool.runtime.shipped",
     "to_uint8": "difftool.runtime.images",
     "train": "difftool.train",

@@ -21,6 +21,7 @@ from difftool.cli import (
     quantize,
     sample,
     samplers,
+    serve,
     train,
     verify,
     web,
@@ -78,6 +79,7 @@ app.command(epilog=likelihood.EXAMPLES)(likelihood.likelihood)
 app.command(epilog=samplers.EXAMPLES)(samplers.samplers)
 app.command(epilog=program.EXAMPLES)(program.program)
 app.command(epilog=web.EXAMPLES)(web.web)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=models.EXAMPLES)(models.models)
 app.add_typer(plot.plot, name="plot", epilog=plot.EXAMPLES)
 app.add_typer(cache.cache, name="cache", epilog=cache.EXAMPLES)

@@ -24,8 +24,12 @@ _EXTRAS: Final = {
     "onnx": "compile",
     "onnx_ir": "compile",
     "onnxscript": "export",
+    "prometheus_client": "serve",
     "sklearn": "data",
+    "sse_starlette": "serve",
+    "starlette": "serve",
     "tensorboard": "train",
+    "uvicorn": "serve",
     "yaml": "import",
 }
 # These are in several extras: the command decides which one is named.

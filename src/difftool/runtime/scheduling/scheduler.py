@@ -244,6 +244,7 @@ class Scheduler:
             return False
         self._slots.join(slot, job.entry(position, block.rows[0]))
         if job.begun == 0:
+            job.ticket.began = self._clock()
             with self._lock:
                 self._waiting -= 1
         self._free.pop()

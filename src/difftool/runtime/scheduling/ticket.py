@@ -109,6 +109,8 @@ class Ticket(Future[Floats]):
     def __init__(self) -> None:
         super().__init__()
         self.readers: list[Previews] = []
+        self.began: float | None = None
+        """When its first sample got a slot, by `time.monotonic`."""
         self._keeps: object = None
         self.add_done_callback(_let_go)
 

@@ -1,0 +1,137 @@
+"""difftool serve: answer HTTP requests for samples."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from difftool.cli import options
+from difftool.cli.console import narrate
+from difftool.errors import UsageError
+
+EXAMPLES = """\b
+Examples:
+  difftool serve ddpm-mnist ncsn-mnist --port 8000
+  difftool serve digits=runs/digits/bundle --max-batch 16 --queue 200
+  difftool serve ddpm-mnist --host 0.0.0.0 --api-key-file keys.txt
+"""
+
+
+def serve(
+    models: Annotated[
+        list[str],
+        Argument(
+            metavar="[NAME=]MODEL...",
+            help="Folders of bundles, or names of shipped models; a request names them by their "
+            "last part, or by NAME.",
+        ),
+    ],
+    host: Annotated[
+        str, Option(metavar="ADDRESS", help="Address to listen at; only this machine by default.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="Port; 0 is any that is free.")] = 8000,
+    max_batch: Annotated[
+        int | None,
+        Option(
+            metavar="COUNT",
+            help="Samples of a model that share a step; by default what the machine likes.",
+        ),
+    ] = None,
+    queue: Annotated[
+        int, Option(metavar="COUNT", min=1, help="Requests of a model that may wait to begin.")
+    ] = 64,
+    batching: Annotated[
+        str,
+        Option(
+            metavar="step|request|off",
+            help="When samples may join a running batch: at any step, only together with others "
+            "of the same program, or never.",
+        ),
+    ] = "step",
+    api_key_file: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="File of keys, one a line; whoever sends one may draw."),
+    ] = None,
+    insecure: Annotated[
+        bool, Option("--insecure", help="Listen to other machines without keys.")
+    ] = False,
+    drain_timeout: Annotated[
+        float,
+        Option(
+            metavar="SECONDS",
+            min=0,
+            help="Time that running requests get when SIGTERM ends the server.",
+        ),
+    ] = 30.0,
+    deadline: Annotated[
+        float, Option(metavar="SECONDS", help="Limit of one request's time, its wait included.")
+    ] = 600.0,
+    max_n: Annotated[int, Option(metavar="COUNT", help="Limit of samples in a request.")] = 64,
+    max_steps: Annotated[int, Option(metavar="COUNT", help="Limit of steps.")] = 2000,
+    max_work: Annotated[
+        int,
+        Option(
+            metavar="COUNT",
+            help="Limit of samples times steps times the numbers in a sample, of one request.",
+        ),
+    ] = 10**9,
+    backend: options.Backend = None,
+    precision: options.Precision = "fp32",
+    device: options.Device = 0,
+    threads: options.Threads = None,
+    trust: options.Trust = None,
+) -> None:
+    """Serve models over HTTP: images as OpenAI's clients ask for them, and arrays.
+
+    Requests of different samplers, steps and labels share steps. Logs one line of JSON a request on
+    stderr. SIGTERM and Ctrl-C let running requests end.
+    """
+    from difftool.runtime import SchedulerSettings, load
+    from difftool.serve import Application, ServeSettings, read_keys, require_safe
+    from difftool.serve import serve as run
+
+    keys = () if api_key_file is None else read_keys(api_key_file)
+    require_safe(host, keys=keys, insecure=insecure)
+    settings = ServeSettings(
+        max_n=max_n, max_steps=max_steps, max_work=max_work, deadline=deadline, keys=keys
+    )
+    # `batching` is checked when the settings are made.
+    scheduling = SchedulerSettings(batching=batching, queue=queue)  # type: ignore[arg-type]
+    opened = {}
+    for name, path in map(_named, models):
+        if name in opened:
+            raise UsageError(f"two models are called {name}", f"give one a name: NAME={path}")
+        opened[name] = load(
+            path,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            device=device,
+            max_batch=max_batch,
+            trust=trust or (),
+        )
+        opened[name].scheduler(scheduling)
+    _log_requests()
+    run(
+        Application(opened, settings),
+        host=host,
+        port=port,
+        drain_timeout=drain_timeout,
+        say=narrate,
+    )
+
+
+def _named(word: str) -> tuple[str, str]:
+    name, equals, path = word.partition("=")
+    return (name, path) if equals else (Path(word).name, word)
+
+
+def _log_requests() -> None:
+    """Print the log of requests as it is, which is JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    log = logging.getLogger("difftool.serve.application")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

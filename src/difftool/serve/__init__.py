@@ -1,0 +1,20 @@
+"""A server of models: HTTP on top of the step scheduler, so that requests of many share steps."""
+
+from difftool.lazy import TYPE_CHECKING, lazily
+
+if TYPE_CHECKING:
+    from difftool.serve.application import Application
+    from difftool.serve.server import read_keys, require_safe, serve
+    from difftool.serve.settings import ServeSettings
+
+__all__ = ["Application", "ServeSettings", "read_keys", "require_safe", "serve"]
+
+_HOMES = {
+    "Application": "difftool.serve.application",
+    "ServeSettings": "difftool.serve.settings",
+    "read_keys": "difftool.serve.server",
+    "require_safe": "difftool.serve.server",
+    "serve": "difftool.serve.server",
+}
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -1,0 +1,187 @@
+"""The ASGI application: its routes, and around them keys, errors, one line of log a request."""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from difftool.diffusion.samplers import SAMPLERS
+from difftool.log import logger
+from difftool.runtime import Model, is_image
+from difftool.serve import drawing
+from difftool.serve.metrics import Metrics
+from difftool.serve.problems import Problem, as_problem
+from difftool.serve.service import Disconnected, Service
+from difftool.serve.settings import ServeSettings
+
+_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_OPEN: Final = ("/health", "/ready")  # for who has no key: probes
+_GONE: Final = 499  # what the log and the metrics say of a client that did not wait
+
+_log = logger(__name__)
+
+
+class Application:
+    """An ASGI application that draws from models, by name.
+
+    It can be mounted in another application. Whoever runs it calls `service.drain` and
+    `service.close` at its end; `difftool.serve.serve` does.
+
+    Examples:
+        >>> from difftool.serve import Application
+        >>> application = Application({"digits": difftool.load("ddpm-mnist")})
+    """
+
+    def __init__(self, models: Mapping[str, Model], settings: ServeSettings | None = None) -> None:
+        self.service = Service(models, settings or ServeSettings())
+        self.metrics = Metrics(self.service)
+        self._keys = [_digest(key.encode()) for key in self.service.settings.keys]
+        self._router = Router(
+            [
+                Route("/v1/images/generations", _Endpoint(self._images), methods=["POST"]),
+                Route("/v1/samples", _Endpoint(self._samples), methods=["POST"]),
+                Route("/v1/models", _Endpoint(self._models), methods=["GET"]),
+                Route("/v1/models/{name}", _Endpoint(self._model), methods=["GET"]),
+                Route("/v1/requests/{id}", _Endpoint(self._cancel), methods=["DELETE"]),
+                Route("/health", _Endpoint(self._health), methods=["GET"]),
+                Route("/ready", _Endpoint(self._ready), methods=["GET"]),
+                Route("/metrics", _Endpoint(self._metrics), methods=["GET"]),
+            ],
+            redirect_slashes=False,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; errors become JSON, and everything is counted and logged once."""
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        id, begin, status = _id_of(headers), time.monotonic(), _GONE
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
+            await send(message)
+
+        # With an "app" the router raises what it would otherwise answer in plain text.
+        scope = {**scope, "app": self, "request_id": id}
+        code, path = "", scope["path"].removeprefix(scope.get("root_path", ""))
+        try:
+            if path not in _OPEN:
+                self._require_key(headers.get(b"authorization", b""))
+            await self._router(scope, receive, sending)
+        except (Disconnected, ClientDisconnect):
+            code = "disconnected"
+        except Exception as error:
+            problem = as_problem(error)
+            code = problem.code
+            if status != _GONE:  # half of an answer was sent: cut the connection
+                raise
+            await problem.response(id)(scope, receive, sending)
+        finally:
+            seconds = time.monotonic() - begin
+            route = _route(path)
+            self.metrics.count(route, status, seconds)
+            said = {"id": id, "method": scope["method"][:16], "route": route}
+            drawn = scope["drawn"].record() if "drawn" in scope else {}
+            outcome = {"status": status, "code": code, "seconds": round(seconds, 6)}
+            _log.info("%s", json.dumps({**drawn, **said, **outcome}))
+
+    async def _images(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await drawing.images(self.service, scope["request_id"], scope, receive, send)
+
+    async def _samples(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await drawing.samples(self.service, scope["request_id"], scope, receive, send)
+
+    async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = [self._describe(name) for name in self.service.models]
+        await JSONResponse({"object": "list", "data": found})(scope, receive, send)
+
+    async def _model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = self.service.find(scope["path_params"]["name"])
+        await JSONResponse(self._describe(name))(scope, receive, send)
+
+    async def _cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
+        id = scope["path_params"]["id"]
+        said = {"id": id, "cancelled": self.service.cancel(id)}
+        await JSONResponse(said)(scope, receive, send)
+
+    async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({"status": "ok"})(scope, receive, send)
+
+    async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.service.require_ready()
+        await JSONResponse({"status": "ready"})(scope, receive, send)
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        await Response(self.metrics.text(), media_type=kind)(scope, receive, send)
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        model = self.service.models[name]
+        return {
+            "id": name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "difftool",
+            "bundle": model.bundle.manifest.digest,
+            "shape": list(model.spec.shape),
+            "images": is_image(model.spec),
+            "classes": model.spec.classes,
+            "program": str(model.bundle.manifest.program.call),
+            "samplers": list(SAMPLERS),
+        }
+
+    def _require_key(self, header: bytes) -> None:
+        scheme, _, key = header.partition(b" ")
+        sent = _digest(key.strip()) if scheme.lower() == b"bearer" else b""
+        # All are compared, so that the time tells nothing.
+        if self._keys and not sum(hmac.compare_digest(sent, known) for known in self._keys):
+            raise Problem(401, "no-key", "no key, or a wrong one", "authorization: Bearer KEY")
+
+
+class _Endpoint:
+    """What a Route takes for an application, where a function would be given a Request."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope, receive, send)
+
+
+def _id_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the id that the client chose, or a new one."""
+    sent = headers.get(b"x-request-id", b"")
+    return sent.decode() if _ID.fullmatch(sent) else secrets.token_hex(16)
+
+
+def _route(path: str) -> str:
+    """Return the route of a path; whatever else is asked for is one route."""
+    if path in _PATHS:
+        return path
+    for begin, name in (("/v1/models/", "/v1/models/NAME"), ("/v1/requests/", "/v1/requests/ID")):
+        if path.startswith(begin):
+            return name
+    return "other"
+
+
+_PATHS: Final = (
+    *("/v1/images/generations", "/v1/samples", "/v1/models"),
+    *("/health", "/ready", "/metrics"),
+)
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

@@ -1,0 +1,130 @@
+"""Run the application in a process of its own, until a signal ends it."""
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from difftool.errors import ResourceError, UsageError
+from difftool.files import read_limited
+from difftool.serve.application import Application
+
+_LEAST_KEY: Final = 16  # characters
+_LAST_ANSWERS: Final = 10  # seconds to send what is done when the rest was cancelled
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def serve(
+    application: Application,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    drain_timeout: float = 30.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; call this from the main thread.
+
+    New requests are then refused and the others run to their ends, for at most `drain_timeout`
+    seconds; a second signal cancels them. `say` is told the address, as a line of JSON. Port 0 is
+    any free one.
+
+    Raises:
+        ResourceError: nobody can listen at this address.
+    """
+    with _listening(host, port) as listener:
+        address = listener.getsockname()
+        where = f"[{host}]" if ":" in host else host
+        say(json.dumps({"listening": f"http://{where}:{address[1]}"}))
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        try:
+            asyncio.run(_serve(application, listener, drain_timeout))
+        finally:
+            application.service.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def require_safe(host: str, *, keys: tuple[str, ...], insecure: bool) -> None:
+    """Raise UsageError if others than this machine could reach a server without keys."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may lead anywhere
+        loopback = False
+    if not (loopback or keys or insecure):
+        raise UsageError(
+            f"everybody who reaches {host} could use this server",
+            "give an `api_key_file`, or say `insecure` if something else keeps others out",
+        )
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """Return the keys of a file, one a line; lines that begin with # are left out.
+
+    UsageError if there is none, or one is short or not of printable ASCII.
+    """
+    lines = read_limited(path).decode("utf-8", "replace").splitlines()
+    keys = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    if not keys:
+        raise UsageError(f"{path} has no key", "write one a line")
+    if any(len(key) < _LEAST_KEY or not key.isascii() or not key.isprintable() for key in keys):
+        raise UsageError(
+            f"a key in {path} is no word of at least {_LEAST_KEY} ASCII characters",
+            "make one: openssl rand -hex 32",
+        )
+    return keys
+
+
+class _Server(uvicorn.Server):
+    """uvicorn would end by the signal that it got; ours is exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(application: Application, listener: socket.socket, timeout: float) -> None:
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        loop="asyncio",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+    )
+    server, service = _Server(config), application.service
+    assert service.runners  # they run before the first request comes
+    ending: set[asyncio.Task[None]] = set()
+
+    async def end() -> None:
+        await service.drain(timeout)
+        server.should_exit = True
+
+    def on_signal() -> None:
+        if ending:
+            service.cancel_all()
+        else:
+            ending.add(asyncio.create_task(end()))
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    await server.serve([listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        text = f"cannot listen at {host}, port {port}: {error}"
+        raise ResourceError(text, "choose another `host` or `port`") from error

@@ -1,0 +1,160 @@
+"""A server in a process of its own: clients as they are, those that vanish, and signals."""
+
+import base64
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+import difftool
+from difftool.diffusion.samplers import ddim
+
+pytest.importorskip("starlette")
+httpx = pytest.importorskip("httpx2")
+
+KEY = "a-key-for-the-tests"
+IMAGES, SAMPLES = "/v1/images/generations", "/v1/samples"
+LONG = {"n": 64, "num_inference_steps": 1000, "sampler": "ddim"}  # until somebody ends it
+
+
+class Served:
+    """A running server."""
+
+    def __init__(self, process: "subprocess.Popen[str]", url: str, client: Any) -> None:
+        self.process, self.url, self.client = process, url, client
+
+    def metric(self, name: str) -> float:
+        text = self.client.get("/metrics").text
+        (line,) = [line for line in text.splitlines() if line.startswith(name + " ")]
+        return float(line.split()[-1])
+
+    def until(self, name: str, value: float) -> None:
+        while self.metric(name) != value:
+            pass
+
+    def leave(self, path: str, **fields: Any) -> None:
+        """Send a request, wait until it draws, and cut the connection."""
+        body = json.dumps(fields).encode()
+        port = int(self.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            head = (
+                f"POST {path} HTTP/1.1\r\nhost: served\r\nauthorization: Bearer {KEY}\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
+            connection.sendall(head.encode() + body)
+            self.until('difftool_requests_pending{model="ddpm-mnist"}', 1)
+
+    def end(self, number: int) -> tuple[int, list[dict[str, Any]]]:
+        """Send a signal; return the exit code, and the lines that the process still wrote."""
+        self.process.send_signal(number)
+        assert self.process.stderr is not None
+        lines = [json.loads(line) for line in self.process.stderr]
+        return self.process.wait(), lines
+
+
+@contextmanager
+def serving(*words: str, keys: Any) -> Iterator[Served]:
+    keys.write_text(KEY)
+    command = [sys.executable, "-m", "difftool", "serve", "ddpm-mnist", "--port", "0"]
+    line = [*command, "--api-key-file", str(keys), "--threads", "1", *words]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        url = json.loads(process.stderr.readline())["listening"]
+        headers = {"authorization": f"Bearer {KEY}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=None) as client:
+            yield Served(process, url, client)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(keys=tmp_path_factory.mktemp("served") / "keys") as found:
+        yield found
+
+
+def test_clients_that_vanish(served: Served) -> None:
+    cancelled = 'difftool_requests_total{model="ddpm-mnist",outcome="cancelled"}'
+    before = served.metric(cancelled)
+    for count, (path, more) in enumerate(
+        [(SAMPLES, {}), (IMAGES, {"stream": True, "partial_images": 3}), (IMAGES, {})], start=1
+    ):
+        served.leave(path, **LONG, **more)
+        served.until(cancelled, before + count)
+        served.until('difftool_samples_running{model="ddpm-mnist"}', 0)
+    short = {"sampler": "ddim", "num_inference_steps": 3, "seed": 1}
+    found = np.array(served.client.post(SAMPLES, json=short).json()["samples"], np.float32)
+    model = difftool.load("ddpm-mnist", max_batch=1, threads=1)
+    assert found.tobytes() == model.sample(ddim(model.spec, steps=3), n=1, seed=1).tobytes()
+
+
+def test_openai_as_it_is(served: Served) -> None:
+    openai = pytest.importorskip("openai")
+    client = openai.OpenAI(base_url=f"{served.url}/v1", api_key=KEY, max_retries=0)
+    ours = {"sampler": "ddim", "num_inference_steps": 4, "seed": 5}
+    with client:
+        assert [model.id for model in client.models.list()] == ["ddpm-mnist"]
+        assert client.models.retrieve("ddpm-mnist").owned_by == "difftool"
+        asked = {"model": "ddpm-mnist", "prompt": "a digit", "extra_body": ours}
+        answer = client.images.generate(
+            n=2, size="28x28", response_format="b64_json", user="me", **asked
+        )
+        pictures = [base64.b64decode(image.b64_json) for image in answer.data]
+        assert [picture[:4] for picture in pictures] == [b"\x89PNG"] * 2
+        with client.images.generate(stream=True, partial_images=2, **asked) as stream:
+            events = list(stream)
+        last = events[-1]
+        assert last.type == "image_generation.completed"
+        assert base64.b64decode(last.b64_json) == pictures[0]
+        assert {event.type for event in events[:-1]} <= {"image_generation.partial_image"}
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.images.generate(quality="hd", **asked)
+        assert (refused.value.code, refused.value.param) == ("invalid-field", "quality")
+        with pytest.raises(openai.NotFoundError):
+            client.images.generate(model="dall-e-3", prompt="a digit")
+        with (
+            client.images.generate(
+                stream=True, **{**asked, "extra_body": {**ours, "deadline": 1e-9}}
+            ) as stream,
+            pytest.raises(openai.APIError, match="deadline"),
+        ):
+            list(stream)
+    with (
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="wrong", max_retries=0) as stranger,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        stranger.models.list()
+
+
+def test_sigterm_lets_a_request_end(tmp_path: Any) -> None:
+    with serving("--drain-timeout", "500", keys=tmp_path / "keys") as found:
+        fields = {"sampler": "ddim", "num_inference_steps": 300, "stream": True}
+        with found.client.stream("POST", IMAGES, json={**fields, "partial_images": 3}) as answer:
+            text = answer.iter_text()
+            assert "partial_image" in next(text)  # it draws
+            code, lines = found.end(signal.SIGTERM)
+            assert "image_generation.completed" in "".join(text)
+    assert code == 0
+    (line,) = [line for line in lines if line["route"] == IMAGES]
+    assert (line["status"], line["model"], line["code"]) == (200, "ddpm-mnist", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_drain_ends(number: signal.Signals, tmp_path: Any) -> None:
+    with serving("--drain-timeout", "0", keys=tmp_path / "keys") as found:
+        with found.client.stream("POST", IMAGES, json={**LONG, "stream": True}) as answer:
+            found.until('difftool_requests_pending{model="ddpm-mnist"}', 1)
+            code, _ = found.end(number)
+            assert '"cancelled"' in "".join(answer.iter_text())
+        assert code == 0
+        with pytest.raises(httpx.ConnectError):
+            found.client.get("/health")
