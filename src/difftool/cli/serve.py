@@ -84,9 +84,10 @@ def serve(
     threads: options.Threads = None,
     trust: options.Trust = None,
 ) -> None:
-    """Serve models over HTTP: images as OpenAI's clients ask for them, and arrays.
+    """Serve models over HTTP, to many callers at once.
 
-    Requests of different samplers, steps and labels share steps. Logs one line of JSON a request on
+    Images as OpenAI's clients ask for them, and arrays. Requests of different samplers, steps and
+    labels share steps. Logs one line of JSON a request on
     stderr. SIGTERM and Ctrl-C let running requests end.
     """
     from difftool.runtime import SchedulerSettings, load
