@@ -87,8 +87,8 @@ def serve(
     """Serve models over HTTP, to many callers at once.
 
     Images as OpenAI's clients ask for them, and arrays. Requests of different samplers, steps and
-    labels share steps. Logs one line of JSON a request on
-    stderr. SIGTERM and Ctrl-C let running requests end.
+    labels share steps. One line of JSON a request goes to stderr. SIGTERM and Ctrl-C let running
+    requests end.
     """
     from difftool.runtime import SchedulerSettings, load
     from difftool.serve import Application, ServeSettings, read_keys, require_safe
