@@ -20,7 +20,8 @@ from tests.cli.conftest import SHOW_IMPORTS, Command, command
 
 COMMANDS = [
     *("train", "export", "import", "compile", "quantize", "sample", "inspect", "verify", "bench"),
-    *("eval", "likelihood", "samplers", "program", "web", "models", "plot", "cache", "doctor"),
+    *("eval", "likelihood", "samplers", "program", "web", "serve", "models", "plot", "cache"),
+    "doctor",
 ]
 INNER = [
     *("plot scores", "plot trajectory", "plot program", "plot schedule"),

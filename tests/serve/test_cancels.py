@@ -57,7 +57,7 @@ def test_a_client_that_leaves_frees_its_slots(
         await wait_at(gate)
         neighbour = asyncio.create_task(client.ask("POST", SAMPLES, json=LONG))
         while gated.scheduler().counts.accepted < 2:
-            await asyncio.sleep(0)
+            await client.ask("GET", "/health")
         leaver.leaving.set()
         await leaver.over  # while the step still stands at the gate
         assert not any(message.get("body") for message in leaver.sent)
@@ -114,7 +114,7 @@ def test_delete(gate: Gate, gated: Model) -> None:
         streamed = client.ask("POST", IMAGES, json={**LONG, "stream": True}, headers=ids)
         streaming = asyncio.create_task(streamed)
         while (await client.ask("DELETE", "/v1/requests/mine-2")).status_code == 404:
-            await asyncio.sleep(0)
+            await client.ask("GET", "/health")
         ((name, data),) = events_of((await streaming).text)
         assert (name, data["error"]["code"]) == ("error", "cancelled")
 
@@ -133,7 +133,7 @@ def test_a_drain_lets_requests_end_and_takes_no_new_ones(
         await wait_at(gate)
         draining = asyncio.create_task(service.drain(500 if patient else 0))
         while not service.draining:
-            await asyncio.sleep(0)
+            await client.ask("GET", "/health")
         for method, path in (("GET", "/ready"), ("POST", SAMPLES)):
             refused = await client.ask(method, path, json=LONG)
             assert (refused.status_code, error_of(refused)["code"]) == (503, "not-ready")

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from typer import Argument, Option
 
 from difftool.cli import options
 from difftool.cli.console import narrate
-from difftool.errors import UsageError
+from difftool.errors import UsageError, first_line
 
 EXAMPLES = """\b
 Examples:
@@ -83,10 +84,11 @@ def serve(
     threads: options.Threads = None,
     trust: options.Trust = None,
 ) -> None:
-    """Serve models over HTTP: images as OpenAI's clients ask for them, and arrays.
+    """Serve models over HTTP, to many callers at once.
 
-    Requests of different samplers, steps and labels share steps. Logs one line of JSON a request on
-    stderr. SIGTERM and Ctrl-C let running requests end.
+    Images as OpenAI's clients ask for them, and arrays. Requests of different samplers, steps and
+    labels share steps. One line of JSON a request goes to stderr. SIGTERM and Ctrl-C let running
+    requests end.
     """
     from difftool.runtime import SchedulerSettings, load
     from difftool.serve import Application, ServeSettings, read_keys, require_safe
@@ -129,9 +131,23 @@ def _named(word: str) -> tuple[str, str]:
 
 
 def _log_requests() -> None:
-    """Print the log of requests as it is, which is JSON."""
+    """Print the log of requests, which is JSON, and make JSON of what else goes wrong."""
     handler = logging.StreamHandler(sys.stderr)
-    log = logging.getLogger("difftool.serve.application")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
+    handler.setFormatter(_Lines())
+    for name, level in (("difftool.serve", logging.INFO), ("uvicorn", logging.WARNING)):
+        log = logging.getLogger(name)
+        log.addHandler(handler)
+        log.setLevel(level)
+        log.propagate = False
+
+
+class _Lines(logging.Formatter):
+    """Records as lines of JSON; that of a request is one already."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.levelno == logging.INFO:
+            return message
+        error = record.exc_info[1] if record.exc_info else None
+        cause = "" if error is None else f"{type(error).__name__}: {first_line(error)}"
+        return dumps({"level": record.levelname.lower(), "message": message, "error": cause})
