@@ -95,8 +95,9 @@ def test_refused_engines(
 
 
 def test_options_of_an_engine_want_one(difftool: Command, points_checkpoint: Path) -> None:
-    done = difftool("export", points_checkpoint, "--out", "b", "--precision", "fp16")
-    done.refused(2, "", "hint: add --trt")
+    export = "export", points_checkpoint, "--out", "b"
+    difftool(*export, "--precision", "fp16").refused(2, "--precision needs --trt or --aot")
+    difftool(*export, "--gpu", "sm89").refused(2, "", "hint: add --trt")
 
 
 def test_without_tensorrt(refuses: Refusal, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,6 @@ def test_a_process_ends_with_models_and_runs_still_open(
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

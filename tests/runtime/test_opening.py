@@ -142,7 +142,7 @@ def test_a_precision_that_a_backend_lacks_is_told_the_backends_that_have_it(bund
             open_backend(bundle, name, threads=1, precision=precision)
         assert caught.value.hint == (
             "it computes in fp32, bf16, int8; "
-            "fp16 is of tensorrt, onnxruntime-cuda, onnxruntime-cpu"
+            "fp16 is of tensorrt, onnxruntime-cuda, onnxruntime-cpu, aot-inductor"
         )
 
 

@@ -77,7 +77,7 @@ def test_another_packages_backend(
     assert value["versions"]["own-backend"] == "1.5"
     assert value["chosen"] == "onnxruntime-cpu"  # it is taken by name only
 
-    difftool("sample", tiny_bundle, "--backend", "none").refused(2, "", "torchscript, own")
+    difftool("sample", tiny_bundle, "--backend", "none").refused(2, "", "aot-inductor, own")
 
 
 @pytest.mark.usefixtures("own")

@@ -88,7 +88,8 @@ def test_two_precisions_of_a_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
     broken = with_weight(model, weight, lambda w: (w * 1.5).astype(np.float16))
     bundle = copied(tiny_bundle, tmp_path / "b", {"step.fp16.onnx": broken.SerializeToString()})
     program = ddpm(bundle.spec, clip=False)
-    report = verify(bundle, precision="fp16", program=program, bisect=True)
+    cpu = "onnxruntime-cpu"
+    report = verify(bundle, backend=cpu, precision="fp16", program=program, bisect=True)
     assert not report.passed
     assert (report.culprit.file, report.culprit.node) == ("step.fp16.onnx", node)
 
