@@ -2,12 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -25,18 +22,10 @@ from difftool.export.onnx import export_step
 from difftool.export.step import StepModule
 from difftool.networks import build_network
 from difftool.runtime.shipped import MODELS
-from tests.fixtures import IMAGE_SPEC, POINTS_SPEC
-from tests.networks.test_networks import SMALL, small
+from tests.fixtures import IMAGE_SPEC
+from tests.oracles.bfloat16 import require_kernels_of_bfloat16
 
 LEVELS = {"channels": 8, "multipliers": [1, 2], "attention": [1], "blocks": 1, "groups": 4}
-
-# What ONNX Runtime's CUDA provider computes in bfloat16, and what only moves numbers and so has
-# every type: docs/BFloat16_Support.md in its sources, 2.2. Others of bfloat16 would not load.
-CUDA_BFLOAT16 = """
-Abs Add Attention AveragePool Cast Concat Conv Cos Div Erf Exp Expand Flatten Gather Gelu Gemm
-Identity LayerNormalization MatMul Max Min Mul Neg Pow Relu Reshape Sigmoid Sin Slice Softmax
-Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where
-"""
 
 
 @pytest.fixture(scope="module")
@@ -105,20 +94,12 @@ def test_norms_of_16_bits_take_their_statistics_in_float32(
         assert types[norm.input[0]] == types[norm.output[0]] == TensorProto.FLOAT16
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_onnx_runtime_has_all_kernels_of_bfloat16_on_gpus(kind: str, tmp_path: Path) -> None:
-    network, _, _ = small(kind)
-    spec = replace(POINTS_SPEC if kind == "mlp" else IMAGE_SPEC, shape=SMALL[kind][1])
-    export_step(StepModule(network, spec), tmp_path / STEP)
-    parsed = ir.from_proto(in_half(onnx.load(tmp_path / STEP), "bf16"))
-    computed = {
-        node.op_type
-        for node in parsed.graph
-        for value in node.outputs
-        if value.dtype == ir.DataType.BFLOAT16
-    }
-    assert computed & {"Conv", "Gemm", "MatMul"}
-    assert computed - set(CUDA_BFLOAT16.split()) == set()
+@pytest.mark.parametrize("name", ["tiny", "points"])
+def test_onnx_runtime_has_all_kernels_of_bfloat16_on_gpus(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """The U-Net and the MLP here; tests/importers looks at the graphs of the other networks."""
+    require_kernels_of_bfloat16(request.getfixturevalue(f"{name}_bundle"))
 
 
 def _operators(model: onnx.ModelProto) -> Counter[str]:

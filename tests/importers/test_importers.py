@@ -18,6 +18,7 @@ from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend, Floats
 from difftool.verify.eager import Eager
 from tests.importers.conftest import Save, near, run, words
+from tests.oracles.bfloat16 import require_kernels_of_bfloat16
 from tests.oracles.foreseen import require_all_foreseen
 from tests.oracles.plain_score_sde import Plain
 
@@ -83,6 +84,10 @@ def test_every_size_in_the_graphs_is_foreseen(bundle: Path) -> None:
     require_all_foreseen(bundle)
 
 
+def test_onnx_runtime_has_all_kernels_of_bfloat16_on_gpus(bundle: Path) -> None:
+    require_kernels_of_bfloat16(bundle)
+
+
 def test_the_levels_are_the_recorded_ones(loaded: Checkpoint, recorded: Arrays) -> None:
     if "sigmas" in recorded:
         sigmas = loaded.spec.schedule.sigma[::-1]
@@ -146,3 +151,4 @@ def test_score_sde_is_exported_with_the_norms_of_its_sampler(save: Save, tmp_pat
     assert near(network_output(backend, spec, x.numpy(), [2, 11]), expected)
     backend.batch(bundle.default_program(), 2)
     require_all_foreseen(bundle.path)
+    require_kernels_of_bfloat16(bundle.path)

@@ -24,6 +24,7 @@ from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
 from difftool.verify.eager import Eager
 from tests.importers.conftest import RUN, Save, missing, near, read, refusal, run, words
+from tests.oracles.bfloat16 import require_kernels_of_bfloat16
 from tests.oracles.foreseen import require_all_foreseen
 
 SIZE = 8
@@ -167,6 +168,7 @@ def test_a_whole_run_of_the_bundle(
     backend = open_backend(bundle, "onnxruntime-cpu", threads=1)
     equals_its_own(backend, trained, checkpoint, monkeypatch)
     require_all_foreseen(bundle.path)
+    require_kernels_of_bfloat16(bundle.path)
 
 
 def equals_its_own(
