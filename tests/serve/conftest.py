@@ -81,6 +81,8 @@ class Client:
         return run(self.ask(method, path, **asked))
 
     async def ask(self, method: str, path: str, **asked: Any) -> Any:
+        # Another task goes on meanwhile, as it would while a network is waited for.
+        await asyncio.to_thread(int)
         transport = httpx.ASGITransport(self.application)
         async with httpx.AsyncClient(
             transport=transport, base_url="http://served", timeout=None
