@@ -13,6 +13,7 @@ _GOOD: Final = {  # of what a command must have, by its metavar
     "CHECKPOINT": "{checkpoint}",
     "BUNDLE": "{bundle}",
     "MODEL": "{bundle}",
+    "[NAME=]MODEL...": "{bundle}",
     "DATA": "digits",
     "SOURCE": "digits",
 }
