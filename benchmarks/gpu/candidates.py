@@ -88,7 +88,7 @@ def onnxruntime(
 def _with_options(options: Mapping[str, str]) -> Iterator[None]:
     """Change options of the GPU's provider in the sessions that are opened meanwhile.
 
-    The runtime offers none of them, so this is done where it calls the library.
+    The runtime offers none of them, so this patches its call of the library.
     """
     if not options:
         yield
@@ -108,8 +108,8 @@ def _with_options(options: Mapping[str, str]) -> Iterator[None]:
 def in_precision(bundle: Bundle, precision: str, folder: Path, lowering: str = "plain") -> Bundle:
     """Make the bundle whose step graph is the one that TensorRT gets, once for a graph.
 
-    TF32 is no matter of the graph. With the "contrib" lowering
-    its norms and attention are ONNX Runtime's own operators.
+    TF32 is no matter of the graph. With the "contrib" lowering its norms and attention are ONNX
+    Runtime's own operators.
     """
     if precision not in HALVES and lowering == "plain":
         return bundle

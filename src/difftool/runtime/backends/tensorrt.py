@@ -30,7 +30,7 @@ from difftool.runtime.variants import Variant, installed_variants, not_installed
 _log = logger(__name__)
 
 
-_ALIGNED: Final = 256  # bytes; where a context's memory may begin
+_ALIGNED: Final = 256  # bytes; a context's memory begins at a multiple of these
 
 
 class _Context:

@@ -128,7 +128,7 @@ class DeviceBackend:
                 raise
             if not self._free:
                 raise no_memory(extent.size) from error
-        self._free.clear()  # not above, where the error still holds what it had allocated
+        self._free.clear()  # not within `except`, since the error holds what was allocated
         return self._room(extent)
 
 
