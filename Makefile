@@ -42,10 +42,11 @@ contracts: $(VENV)/dev.stamp  ## who may import whom
 	$(BIN)/lint-imports
 
 # One thread for each worker: the workers share the cores, and sums keep their order. A worker that
-# crashes ends the run: what it had left is not always taken up by the others.
+# crashes ends the run: what it had left is not always taken up by the others. Files keep their order:
+# those with few tests, which would go last, are often the longest.
 unit: export OMP_NUM_THREADS = 1
 unit: $(VENV)/dev.stamp  ## the tests
-	$(BIN)/pytest -n auto --dist loadfile --max-worker-restart 0
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # CUDA's packages, which one file compiles with, are not in that environment.
 test-oldest: export OMP_NUM_THREADS = 1
@@ -56,7 +57,7 @@ test-oldest: $(OLDEST)/stamp  ## a part of the tests, on the oldest versions tha
 test-nightly: export OMP_NUM_THREADS = 1
 test-nightly: $(VENV)/dev.stamp  ## the reliability criteria in full, more than an hour; writes benchmarks/results
 	$(BIN)/pytest -n auto --dist worksteal --nightly --criteria benchmarks/results/reliability.md \
-		tests/reliability tests/preflight
+		tests/reliability tests/preflight tests/compile/engine/test_models.py
 
 bench: $(VENV)/dev.stamp  ## run each script in benchmarks/
 	@failed=0; for file in $(wildcard benchmarks/*.py); do \
