@@ -193,12 +193,7 @@ def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) 
     """
     from difftool.diffusion import compile_program
 
-    default, spec = bundle.manifest.program.call, bundle.spec.up_to(strength)
-    steps = default.arguments.get("steps")
-    if isinstance(steps, int):
-        kept = steps * len(spec.schedule) / len(bundle.spec.schedule)
-        default = default.changed_by(SamplerCall(arguments={"steps": max(1, round(kept))}))
-    return compile_program(spec, default.changed_by(asked))
+    return compile_program(bundle.spec.up_to(strength), bundle.call(asked, strength))
 
 
 def open_program(

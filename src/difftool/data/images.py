@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import threading
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from difftool.errors import UsageError, quoted, short
 Pixels = NDArray[np.uint8]
 
 _MORE_THAN_BYTES: Final = ("I", "F")  # Pillow's modes of numbers of 16 bits and more
+_ALONE: Final = threading.Lock()  # what catches warnings does so for all threads
 
 
 def stack(
@@ -52,17 +54,27 @@ def stack(
     return np.stack(images), whole.hexdigest()
 
 
-def decode(data: bytes, name: str, size: tuple[int, int] | None, mode: str | None) -> Pixels:
+def decode(
+    data: bytes,
+    name: str,
+    size: tuple[int, int] | None,
+    mode: str | None,
+    *,
+    exact: bool = False,
+) -> Pixels:
     """Decode an image file to uint8 [C, H, W], turned as its camera says.
 
-    `size` is a width and a height to scale and crop to. UsageError if it has more than 8 bits a
-    channel, or if `mode` is None and its own mode is neither L nor RGB. Pillow's own errors pass if
-    it cannot read the file or finds it too large.
+    `size` is a width and a height to scale and crop to. With `exact` only a PNG of this very size
+    is read, and any other is refused before its pixels are unpacked. UsageError if that is so, if
+    it has more than 8 bits a channel, or if `mode` is None and its own mode is neither L nor RGB.
+    Pillow's own errors pass if it cannot read the file or finds it too large.
     """
-    with warnings.catch_warnings():
+    with _ALONE, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's advice is not for our users
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data)) as file:
+        with Image.open(io.BytesIO(data), formats=["PNG"] if exact else None) as file:
+            if exact and file.size != size:
+                raise UsageError(f"{name} has {file.width}x{file.height} pixels", "scale it")
             if file.mode.startswith(_MORE_THAN_BYTES):  # Pillow would clip these at 255
                 raise UsageError(
                     f"{name} has more than 8 bits a channel: its mode is {quoted(file.mode)}",

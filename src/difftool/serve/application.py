@@ -141,6 +141,7 @@ class Application:
             "classes": model.spec.classes,
             "program": str(model.bundle.manifest.program.call),
             "samplers": list(SAMPLERS),
+            "features": sorted(model.backend.features),
         }
 
     def _require_key(self, header: bytes) -> None:
