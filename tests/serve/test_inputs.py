@@ -33,7 +33,7 @@ SHAPE = (1, 28, 28)
 def png(pixels: Any, **saved: Any) -> str:
     """Return pixels uint8 [H, W] or [H, W, 3] as the API takes a picture."""
     file = io.BytesIO()
-    Image.fromarray(np.asarray(pixels, np.uint8)).save(file, "png", **saved)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(file, **{"format": "png", **saved})
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -161,6 +161,7 @@ def init(value: Any) -> dict[str, Any]:
         (init(PICTURE[:-80]), "init", "no whole PNG"),
         (init(PICTURE[:60]), "init", "no whole PNG"),
         (init(base64.b64encode(b"GIF89a" + bytes(40)).decode()), "init", "no whole PNG"),
+        (init(png(np.zeros((28, 28)), format="gif")), "init", "no whole PNG"),
         (init(png(np.zeros((28, 27)))), "init", "27x28 pixels"),
         (init(png(np.zeros((56, 56)))), "init", "56x56 pixels"),
         (init(png(np.zeros((28, 28, 3)))), "init", "colour"),
