@@ -1,6 +1,7 @@
 """difftool serve: answer HTTP requests for samples."""
 
 import logging
+import os
 import sys
 from json import dumps
 from pathlib import Path
@@ -152,8 +153,13 @@ def serve(
 
 
 def _named(word: str) -> tuple[str, str]:
+    """Return a model's name, and where it is."""
     name, equals, path = word.partition("=")
-    return (name, path) if equals else (Path(word).name, word)
+    if not equals or Path(word).exists():  # a folder's own name may have one
+        name, path = Path(os.path.abspath(word)).name, word
+    if not name or "/" in name:
+        raise UsageError(f"{word!r} gives a model no name", "write NAME=MODEL, without / in NAME")
+    return name, path
 
 
 def _log_requests() -> None:

@@ -13,7 +13,6 @@ from difftool.log import logger
 RETRY_AFTER: Final = 1  # seconds; a sample leaves its slot, and so the queue moves, at any step
 _CANCELLED: Final = 499  # no status of the standard, but what proxies log for a client that went
 _MOST_FIELDS: Final = 5  # that one message names
-_MOST_ERRORS: Final = 1000
 
 _log = logger(__name__)
 
@@ -90,8 +89,6 @@ def as_problem(error: BaseException) -> Problem:
 
 def _invalid(error: ValidationError) -> Problem:
     """Return what is wrong with a body, without what it said."""
-    if error.error_count() > _MOST_ERRORS:  # listing them would hold up the event loop
-        return Problem(400, "invalid-field", "the body is wrong in too many places", "see the docs")
     found = error.errors(include_input=False, include_url=False, include_context=False)
     if found[0]["type"] == "json_invalid":
         return Problem(400, "invalid-json", "the body is not JSON", "send an object of fields")
