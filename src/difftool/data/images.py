@@ -4,12 +4,12 @@ import hashlib
 import io
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
 from difftool.errors import UsageError, quoted, short
@@ -88,6 +88,23 @@ def decode(
             image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def prepared(
+    values: ArrayLike, data_range: Sequence[float] | None, dither: ArrayLike | None = None
+) -> NDArray[np.float32]:
+    """Scale uint8 values to a model's data range, [0, 1] by default, as float32; points stay.
+
+    `dither`, uniform in (0, 1] and of the same shape, spreads each grey level evenly over 1/256.
+    """
+    values = np.asarray(values)
+    if values.dtype != np.uint8:
+        return values.astype(np.float32, copy=False)
+    x: NDArray[Any] = values.astype(np.float32)
+    # With dither there are 256 cells of equal width; without it 0 and 255 are the range's ends.
+    x = x / 255 if dither is None else (x + np.asarray(dither, np.float32)) / 256
+    low, high = data_range or (0.0, 1.0)
+    return np.asarray(x * np.float32(high - low) + np.float32(low))
 
 
 def _unreadable(item: Any, index: int, source: str) -> UsageError:

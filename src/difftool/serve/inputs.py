@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.data import decode, prepared
+from difftool.data.images import decode, prepared
 from difftool.diffusion import Feature, ModelSpec
 from difftool.errors import UsageError
 from difftool.runtime import Edit, Model, edits
