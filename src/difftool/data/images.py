@@ -64,10 +64,10 @@ def decode(
 ) -> Pixels:
     """Decode an image file to uint8 [C, H, W], turned as its camera says.
 
-    `size` is a width and a height to scale and crop to. With `exact` only a PNG of this very size
-    is read, and any other is refused before its pixels are unpacked. UsageError if that is so, if
-    it has more than 8 bits a channel, or if `mode` is None and its own mode is neither L nor RGB.
-    Pillow's own errors pass if it cannot read the file or finds it too large.
+    `size` is a width and a height to scale and crop to. With `exact` the file must be a PNG of this
+    very size, which is looked at before the pixels are unpacked. UsageError if it has another size,
+    if it has more than 8 bits a channel, or if `mode` is None and its own mode is neither L nor
+    RGB. Pillow's own errors pass if it cannot read the file or finds it too large.
     """
     with _ALONE, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's advice is not for our users
