@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,17 @@ def test_a_load(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["ok"] + found["refused"] == 20
     assert found["ok"] > 0
     assert set(found["seconds"]) == {"2", "9"}
+
+
+@pytest.mark.skipif(find_spec("difftool.serve.kserve") is None, reason="no v2 protocol yet")
+def test_triton_s_client(url: str, tmp_path: Path) -> None:
+    pytest.importorskip("tritonclient.http")
+    from examples.serving import triton_client
+
+    triton_client.main(url.removeprefix("http://"), str(tmp_path / "samples.npy"))
+    model = difftool.load("ddpm-mnist", max_batch=1, threads=1)
+    expected = model.sample(ddim(model.spec, steps=20), n=4, seed=7)
+    assert np.load(tmp_path / "samples.npy").tobytes() == expected.tobytes()
 
 
 @pytest.fixture
