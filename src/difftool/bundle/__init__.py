@@ -167,19 +167,6 @@ class Bundle:
         """Return the program that the bundle was exported with."""
         return self._default
 
-    def call(self, asked: SamplerCall, strength: float = 1.0) -> SamplerCall:
-        """Return the call that is asked for: another sampler's, or the bundle's own with changes.
-
-        Compile it for `spec.up_to(strength)`. The bundle's own then has that share of its steps.
-        """
-        own = self.manifest.program.call
-        steps = own.arguments.get("steps")
-        if isinstance(steps, int):
-            levels = len(self.spec.up_to(strength).schedule)
-            kept = max(1, round(steps * levels / len(self.spec.schedule)))
-            own = own.changed_by(SamplerCall(arguments={"steps": kept}))
-        return own.changed_by(asked)
-
     @cached_property
     def _default(self) -> Program:
         return compile_program(self.spec, self.manifest.program.call)

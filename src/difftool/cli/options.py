@@ -193,7 +193,9 @@ def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) 
     """
     from difftool.diffusion import compile_program
 
-    return compile_program(bundle.spec.up_to(strength), bundle.call(asked, strength))
+    default, spec = bundle.manifest.program.call, bundle.spec.up_to(strength)
+    own = default.shortened(len(spec.schedule), len(bundle.spec.schedule))
+    return compile_program(spec, own.changed_by(asked))
 
 
 def open_program(

@@ -256,14 +256,16 @@ class Service:
                 text = "sampler_arguments: steps is num_inference_steps, which was given, too"
                 raise Problem(400, "invalid", text, "give one of them", "sampler_arguments")
             arguments["steps"] = asked.num_inference_steps
-        strength = asked.strength or 1.0
-        call = model.bundle.call(SamplerCall(asked.sampler or "", arguments), strength)
+        spec = model.spec.up_to(asked.strength or 1.0)
+        own = model.bundle.manifest.program.call
+        own = own.shortened(len(spec.schedule), len(model.spec.schedule))
+        call = own.changed_by(SamplerCall(asked.sampler or "", arguments))
         # Before the table is made, whose size it usually is.
         steps = call.arguments.get("steps")
         _limit("num_inference_steps", steps if isinstance(steps, int) else 0, limits.max_steps)
-        program = compile_program(model.spec.up_to(strength), call)
+        program = compile_program(spec, call)
         _limit("num_inference_steps", len(program), limits.max_steps)
-        work = asked.n * len(program) * int(np.prod(model.spec.shape))
+        work = asked.n * len(program) * int(np.prod(spec.shape))
         _limit("n", work, limits.max_work, " samples times steps times numbers")
         return program
 
