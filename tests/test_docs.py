@@ -60,9 +60,13 @@ def run_commands(text: str, until: ExitStack, served: list[str]) -> None:
         if words[:2] == ["difftool", "serve"]:
             served.append(until.enter_context(serving(words)))
             continue
-        if words[0] == "curl":
+        if words[0] in ("curl", "python"):
             words = [word.replace(SERVER, served[-1]) for word in words]
-            subprocess.run([*words, "--fail-with-body", "--silent"], check=True)
+            if words[0] == "curl":
+                words = [*words, "--fail-with-body", "--silent"]
+            else:
+                words = [sys.executable, str(ROOT / words[1]), *words[2:]]
+            subprocess.run(words, check=True)
             continue
         assert words[0] == "difftool", f"not a command of ours: {line}"
         assert main(shortened(words)[1:]) == 0, line

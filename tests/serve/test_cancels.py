@@ -9,7 +9,6 @@ import pytest
 
 from difftool.diffusion.samplers import ddim
 from difftool.runtime import Model
-from difftool.serve import Application
 from tests.serve.conftest import Gate, client_of, error_of, events_of, run, wait_at
 
 IMAGES, SAMPLES = "/v1/images/generations", "/v1/samples"
@@ -19,13 +18,13 @@ LONG = {"sampler": "ddim", "num_inference_steps": 10, "seed": 3}
 class Leaver:
     """A client that sends a request and leaves when it is told to."""
 
-    def __init__(self, application: Application, path: str, **fields: Any) -> None:
+    def __init__(self, application: Any, path: str, *, method: str = "POST", **fields: Any) -> None:
         self.leaving, self.sent = asyncio.Event(), list[Any]()
         body = [{"type": "http.request", "body": json.dumps(fields).encode(), "more_body": False}]
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "method": "POST",
+            "method": method,
             "path": path,
             "raw_path": path.encode(),
             "query_string": b"",

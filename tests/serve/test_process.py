@@ -60,9 +60,9 @@ class Served:
 
 
 @contextmanager
-def serving(*words: str, keys: Any) -> Iterator[Served]:
+def serving(*words: str, keys: Any, model: str = "ddpm-mnist") -> Iterator[Served]:
     keys.write_text(KEY)
-    command = [sys.executable, "-m", "difftool", "serve", "ddpm-mnist", "--port", "0"]
+    command = [sys.executable, "-m", "difftool", "serve", model, "--port", "0"]
     line = [*command, "--api-key-file", str(keys), "--threads", "1", *words]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     try:

@@ -232,8 +232,16 @@ def test_who_may_listen(tmp_path: Path) -> None:
             read_keys(file)
 
 
-def test_what_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_command_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "eta=0.5").mkdir()
     for words, said in (
+        (["eta=0.5"], "eta=0.5"),  # a folder of this name
+        (["=ddpm-mnist"], "gives a model no name"),
+        (["runs/a=ddpm-mnist"], "gives a model no name"),
+        (["ddpm-mnist", "./ddpm-mnist/"], "two models are called ddpm-mnist"),
         (["ddpm-mnist", "--host", "0.0.0.0"], "--api-key-file"),
         (["ddpm-mnist", "ddpm-mnist"], "two models are called ddpm-mnist"),
         (["ddpm-mnist", "--batching", "never"], "unknown batching"),

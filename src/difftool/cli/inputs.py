@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.cli.options import numbers
-from difftool.data import decode
+from difftool.data import decode, prepared
 from difftool.diffusion import ModelSpec
 from difftool.errors import ArtefactError, DifftoolError, UsageError
 from difftool.runtime import Edit, is_image
@@ -93,9 +93,7 @@ def read_samples(path: Path, spec: ModelSpec) -> Floats:
         return samples.astype(np.float32)
     if spec.data_range is None or not is_image(spec):
         raise UsageError(f"samples of shape {spec.shape} are not pictures", "give .npy or .npz")
-    low, high = spec.data_range
-    pixels = _picture(path, spec).astype(np.float32) / 255
-    return np.asarray(pixels * np.float32(high - low) + np.float32(low))
+    return prepared(_picture(path, spec), spec.data_range)
 
 
 def fill_mask(part: str, spec: ModelSpec) -> Floats:

@@ -194,11 +194,8 @@ def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) 
     from difftool.diffusion import compile_program
 
     default, spec = bundle.manifest.program.call, bundle.spec.up_to(strength)
-    steps = default.arguments.get("steps")
-    if isinstance(steps, int):
-        kept = steps * len(spec.schedule) / len(bundle.spec.schedule)
-        default = default.changed_by(SamplerCall(arguments={"steps": max(1, round(kept))}))
-    return compile_program(spec, default.changed_by(asked))
+    own = default.shortened(len(spec.schedule), len(bundle.spec.schedule))
+    return compile_program(spec, own.changed_by(asked))
 
 
 def open_program(

@@ -1,6 +1,7 @@
 """difftool serve: answer HTTP requests for samples."""
 
 import logging
+import os
 import sys
 from json import dumps
 from pathlib import Path
@@ -17,6 +18,7 @@ Examples:
   difftool serve ddpm-mnist ncsn-mnist --port 8000
   difftool serve digits=runs/digits/bundle --max-batch 16 --queue 200
   difftool serve ddpm-mnist --host 0.0.0.0 --api-key-file keys.txt
+  difftool serve runs/digits/bundle --reload
 """
 
 
@@ -78,6 +80,10 @@ def serve(
             help="Limit of samples times steps times the numbers in a sample, of one request.",
         ),
     ] = 10**9,
+    max_body: Annotated[int, Option(metavar="BYTES", help="Limit of a request's body.")] = 1 << 20,
+    reload: Annotated[
+        bool, Option("--reload", help="At SIGHUP, load the bundles again that were replaced.")
+    ] = False,
     backend: options.Backend = None,
     precision: options.Precision = "fp32",
     device: options.Device = 0,
@@ -90,23 +96,32 @@ def serve(
     labels share steps. One line of JSON a request goes to stderr. SIGTERM and Ctrl-C let running
     requests end.
     """
-    from difftool.runtime import SchedulerSettings, load
+    from difftool.bundle import Bundle
+    from difftool.runtime import Model, SchedulerSettings, load, open_bundle
     from difftool.serve import Application, ServeSettings, read_keys, require_safe
     from difftool.serve import serve as run
 
     keys = () if api_key_file is None else read_keys(api_key_file)
     require_safe(host, keys=keys, insecure=insecure)
     settings = ServeSettings(
-        max_n=max_n, max_steps=max_steps, max_work=max_work, deadline=deadline, keys=keys
+        max_n=max_n,
+        max_steps=max_steps,
+        max_work=max_work,
+        max_body=max_body,
+        deadline=deadline,
+        keys=keys,
     )
     # `batching` is checked when the settings are made.
     scheduling = SchedulerSettings(batching=batching, queue=queue)  # type: ignore[arg-type]
-    opened = {}
+    paths: dict[str, str] = {}
     for name, path in map(_named, models):
-        if name in opened:
+        if name in paths:
             raise UsageError(f"two models are called {name}", f"give one a name: NAME={path}")
-        opened[name] = load(
-            path,
+        paths[name] = path
+
+    def opened(bundle: Bundle) -> Model:
+        model = load(
+            bundle,
             backend=backend,
             precision=precision,
             threads=threads,
@@ -114,20 +129,37 @@ def serve(
             max_batch=max_batch,
             trust=trust or (),
         )
-        opened[name].scheduler(scheduling)
+        model.scheduler(scheduling)
+        return model
+
+    def replaced(name: str) -> Model | None:
+        bundle = open_bundle(paths[name])
+        served = application.service.models[name].bundle.manifest.digest
+        return None if bundle.manifest.digest == served else opened(bundle)
+
+    # Nothing else keeps these models, so that one that is replaced can go.
+    application = Application(
+        {name: opened(open_bundle(path)) for name, path in paths.items()}, settings
+    )
     _log_requests()
     run(
-        Application(opened, settings),
+        application,
         host=host,
         port=port,
         drain_timeout=drain_timeout,
         say=narrate,
+        reload=replaced if reload else None,
     )
 
 
 def _named(word: str) -> tuple[str, str]:
+    """Return a model's name, and where it is."""
     name, equals, path = word.partition("=")
-    return (name, path) if equals else (Path(word).name, word)
+    if not equals or Path(word).exists():  # a folder's own name may have one
+        name, path = Path(os.path.abspath(word)).name, word
+    if not name or "/" in name:
+        raise UsageError(f"{word!r} gives a model no name", "write NAME=MODEL, without / in NAME")
+    return name, path
 
 
 def _log_requests() -> None:

@@ -4,16 +4,15 @@ They must fit into memory: CIFAR-10 takes 154 MB, a million 64x64 colour images 
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from difftool.data import images, tables, toys
 from difftool.data.arrays import finite, read_samples
-from difftool.data.images import decode
+from difftool.data.images import decode, prepared
 from difftool.data.order import batch_indices
 from difftool.errors import MissingDependencyError, UsageError, quoted
 
@@ -80,23 +79,6 @@ def load(
     found = tables.encoded_images(table, source, column)
     items = Items(*images.stack(found, source, size, mode))
     return items if labels is None else _labelled(items, *tables.labels(table, source, labels))
-
-
-def prepared(
-    values: ArrayLike, data_range: Sequence[float] | None, dither: ArrayLike | None = None
-) -> NDArray[np.float32]:
-    """Scale uint8 values to a model's data range, [0, 1] by default, as float32; points stay.
-
-    `dither`, uniform in (0, 1] and of the same shape, spreads each grey level evenly over 1/256.
-    """
-    values = np.asarray(values)
-    if values.dtype != np.uint8:
-        return values.astype(np.float32, copy=False)
-    x: NDArray[Any] = values.astype(np.float32)
-    # With dither there are 256 cells of equal width; without it 0 and 255 are the range's ends.
-    x = x / 255 if dither is None else (x + np.asarray(dither, np.float32)) / 256
-    low, high = data_range or (0.0, 1.0)
-    return np.asarray(x * np.float32(high - low) + np.float32(low))
 
 
 def _labelled(items: Items, labels: NDArray[np.int64], classes: int | None = None) -> Items:

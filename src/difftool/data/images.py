@@ -2,13 +2,14 @@
 
 import hashlib
 import io
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
 from difftool.errors import UsageError, quoted, short
@@ -16,6 +17,7 @@ from difftool.errors import UsageError, quoted, short
 Pixels = NDArray[np.uint8]
 
 _MORE_THAN_BYTES: Final = ("I", "F")  # Pillow's modes of numbers of 16 bits and more
+_ALONE: Final = threading.Lock()  # what catches warnings does so for all threads
 
 
 def stack(
@@ -52,17 +54,27 @@ def stack(
     return np.stack(images), whole.hexdigest()
 
 
-def decode(data: bytes, name: str, size: tuple[int, int] | None, mode: str | None) -> Pixels:
+def decode(
+    data: bytes,
+    name: str,
+    size: tuple[int, int] | None,
+    mode: str | None,
+    *,
+    exact: bool = False,
+) -> Pixels:
     """Decode an image file to uint8 [C, H, W], turned as its camera says.
 
-    `size` is a width and a height to scale and crop to. UsageError if it has more than 8 bits a
-    channel, or if `mode` is None and its own mode is neither L nor RGB. Pillow's own errors pass if
-    it cannot read the file or finds it too large.
+    `size` is a width and a height to scale and crop to. With `exact` the file must be a PNG of this
+    very size, which is looked at before the pixels are unpacked. UsageError if it has another size,
+    if it has more than 8 bits a channel, or if `mode` is None and its own mode is neither L nor
+    RGB. Pillow's own errors pass if it cannot read the file or finds it too large.
     """
-    with warnings.catch_warnings():
+    with _ALONE, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's advice is not for our users
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data)) as file:
+        with Image.open(io.BytesIO(data), formats=["PNG"] if exact else None) as file:
+            if exact and file.size != size:
+                raise UsageError(f"{name} has {file.width}x{file.height} pixels", "scale it")
             if file.mode.startswith(_MORE_THAN_BYTES):  # Pillow would clip these at 255
                 raise UsageError(
                     f"{name} has more than 8 bits a channel: its mode is {quoted(file.mode)}",
@@ -76,6 +88,23 @@ def decode(data: bytes, name: str, size: tuple[int, int] | None, mode: str | Non
             image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def prepared(
+    values: ArrayLike, data_range: Sequence[float] | None, dither: ArrayLike | None = None
+) -> NDArray[np.float32]:
+    """Scale uint8 values to a model's data range, [0, 1] by default, as float32; points stay.
+
+    `dither`, uniform in (0, 1] and of the same shape, spreads each grey level evenly over 1/256.
+    """
+    values = np.asarray(values)
+    if values.dtype != np.uint8:
+        return values.astype(np.float32, copy=False)
+    x: NDArray[Any] = values.astype(np.float32)
+    # With dither there are 256 cells of equal width; without it 0 and 255 are the range's ends.
+    x = x / 255 if dither is None else (x + np.asarray(dither, np.float32)) / 256
+    low, high = data_range or (0.0, 1.0)
+    return np.asarray(x * np.float32(high - low) + np.float32(low))
 
 
 def _unreadable(item: Any, index: int, source: str) -> UsageError:

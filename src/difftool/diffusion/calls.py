@@ -32,6 +32,14 @@ class SamplerCall:
             return asked
         return SamplerCall(self.name, {**self.arguments, **asked.arguments})
 
+    def shortened(self, levels: int, whole: int) -> "SamplerCall":
+        """Return the call for `levels` of a whole schedule's, with that share of its steps."""
+        steps = self.arguments.get("steps")
+        if not isinstance(steps, int):
+            return self
+        kept = max(1, round(steps * levels / whole))
+        return SamplerCall(self.name, {**self.arguments, "steps": kept})
+
     def to_dict(self) -> dict[str, Any]:
         """Return the call as bundles, checkpoints and saved programs keep it."""
         return {"sampler": self.name, "arguments": dict(self.arguments)}

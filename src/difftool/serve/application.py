@@ -22,6 +22,7 @@ from difftool.serve.metrics import Metrics
 from difftool.serve.problems import Problem, as_problem
 from difftool.serve.service import Disconnected, Service
 from difftool.serve.settings import ServeSettings
+from difftool.serve.tracing import Span
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _OPEN: Final = ("/health", "/ready")  # for who has no key: probes
@@ -66,6 +67,7 @@ class Application:
             return
         headers = dict(scope["headers"])
         id, begin, status = _id_of(headers), time.monotonic(), _GONE
+        span = Span(headers)
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -96,6 +98,7 @@ class Application:
             said = {"id": id, "method": scope["method"][:16], "route": route}
             drawn = scope["drawn"].record() if "drawn" in scope else {}
             outcome = {"status": status, "code": code, "seconds": round(seconds, 6)}
+            span.end({**drawn, **said, **outcome})
             _log.info("%s", json.dumps({**drawn, **said, **outcome}))
 
     async def _images(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,6 +144,7 @@ class Application:
             "classes": model.spec.classes,
             "program": str(model.bundle.manifest.program.call),
             "samplers": list(SAMPLERS),
+            "features": sorted(model.backend.features),
         }
 
     def _require_key(self, header: bytes) -> None:

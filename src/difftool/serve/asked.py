@@ -8,6 +8,8 @@ from starlette.requests import Request
 from difftool.serve.problems import Problem
 
 MAX_PREVIEWS: Final = 3
+# A long list of what is no label would be a long list of errors; the first one says enough.
+_Labels = Annotated[list[int], Field(fail_fast=True)]
 _Body = TypeVar("_Body", bound="Asked")
 
 
@@ -23,18 +25,29 @@ class Asked(BaseModel):
     sampler: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     num_inference_steps: Annotated[int, Field(ge=1)] | None = None
     sampler_arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
-    labels: Annotated[int, Field(ge=0, lt=1 << 31)] | list[int] | None = None
+    labels: Annotated[int, Field(ge=0, lt=1 << 31)] | _Labels | None = None
     guidance_scale: float = 1.0
+    init: str | list[Any] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    known: str | list[Any] | None = None
+    mask: str | list[Any] | None = None
     deadline: Annotated[float, Field(gt=0)] | None = None
 
 
 class AskedSamples(Asked):
-    """The body of /v1/samples."""
+    """The body of /v1/samples: values are nested lists, in the model's data range."""
+
+    init: list[Any] | None = None
+    known: list[Any] | None = None
+    mask: list[Any] | None = None
 
 
 class AskedImages(Asked):
-    """The body of /v1/images/generations."""
+    """The body of /v1/images/generations: pictures are PNGs in base64."""
 
+    init: str | None = None
+    known: str | None = None
+    mask: str | None = None
     prompt: str | None = None
     size: Annotated[str, Field(max_length=20)] | None = None
     response_format: Literal["b64_json"] | None = None

@@ -14,11 +14,18 @@ import uvicorn
 
 from difftool.errors import ResourceError, UsageError
 from difftool.files import read_limited
+from difftool.log import logger
+from difftool.runtime import Model
 from difftool.serve.application import Application
+from difftool.serve.service import Service
 
 _LEAST_KEY: Final = 16  # characters
 _LAST_ANSWERS: Final = 10  # seconds to send what is done when the rest was cancelled
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# A model's name -> the model as it is now; None if it is still the same.
+Reload = Callable[[str], Model | None]
+
+_log = logger(__name__)
 
 
 def serve(
@@ -28,12 +35,13 @@ def serve(
     port: int = 8000,
     drain_timeout: float = 30.0,
     say: Callable[[str], None] = lambda line: None,
+    reload: Reload | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; call this from the main thread.
 
     New requests are then refused and the others run to their ends, for at most `drain_timeout`
     seconds; a second signal cancels them. `say` is told the address, as a line of JSON. Port 0 is
-    any free one.
+    any free one. If there is a `reload`, SIGHUP calls it for each model, and does nothing else.
 
     Raises:
         ResourceError: nobody can listen at this address.
@@ -44,7 +52,7 @@ def serve(
         say(json.dumps({"listening": f"http://{where}:{address[1]}"}))
         before = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
-            asyncio.run(_serve(application, listener, drain_timeout))
+            asyncio.run(_serve(application, listener, drain_timeout, reload))
         finally:
             application.service.close()
             for number, handler in before.items():
@@ -89,7 +97,23 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(application: Application, listener: socket.socket, timeout: float) -> None:
+async def reload_models(service: Service, reload: Reload) -> None:
+    """Load models again. One that cannot be loaded is served as it was."""
+    for name in service.models:
+        try:
+            model = await asyncio.to_thread(reload, name)
+        except Exception as error:  # whatever it is, the others go on
+            _log.warning("%s is served as it was", name, exc_info=error)
+            continue
+        if model is not None:
+            service.replace(name, model)
+            said = {"reloaded": name, "bundle": model.bundle.manifest.digest}
+            _log.info("%s", json.dumps(said))
+
+
+async def _serve(
+    application: Application, listener: socket.socket, timeout: float, reload: Reload | None
+) -> None:
     config = uvicorn.Config(
         application,
         log_config=None,
@@ -104,6 +128,8 @@ async def _serve(application: Application, listener: socket.socket, timeout: flo
     server, service = _Server(config), application.service
     assert service.runners  # they run before the first request comes
     ending: set[asyncio.Task[None]] = set()
+    reloading: set[asyncio.Task[None]] = set()
+    turn = asyncio.Lock()
 
     async def end() -> None:
         await service.drain(timeout)
@@ -115,9 +141,20 @@ async def _serve(application: Application, listener: socket.socket, timeout: flo
         else:
             ending.add(asyncio.create_task(end()))
 
+    async def load_again(reload: Reload) -> None:
+        async with turn:
+            await reload_models(service, reload)
+
+    def on_hangup(reload: Reload) -> None:
+        task = asyncio.create_task(load_again(reload))
+        reloading.add(task)  # a task that nothing refers to may be collected
+        task.add_done_callback(reloading.discard)
+
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, on_hangup, reload)
     await server.serve([listener])
 
 

@@ -18,6 +18,7 @@ from difftool.diffusion import Program, SamplerCall, compile_program
 from difftool.errors import Busy, ResourceError
 from difftool.runtime import Model, Request, Runner, Ticket
 from difftool.serve.asked import Asked
+from difftool.serve.inputs import read_inputs
 from difftool.serve.problems import Problem, cancelled, not_ready
 from difftool.serve.settings import ServeSettings
 
@@ -41,6 +42,7 @@ class Drawn:
     seed: int
     first_sample: int
     n: int
+    strength: float | None
     ticket: Ticket
     since: float
 
@@ -82,6 +84,7 @@ class Drawn:
             "seed": self.seed,
             "first_sample": self.first_sample,
             "n": self.n,
+            **({} if self.strength is None else {"strength": self.strength}),
             "seconds": round(now - self.since, 6),
             "queue_seconds": round((now if began is None else began) - self.since, 6),
         }
@@ -116,6 +119,14 @@ class Service:
                 "model",
             )
         return name
+
+    def replace(self, name: str, model: Model) -> None:
+        """Draw with another model from now on.
+
+        Requests that are on their way end on the old one, which nothing keeps after the last.
+        """
+        self.runners[name] = model.scheduler()
+        self.models[name] = model
 
     def require_ready(self, names: tuple[str, ...] = ()) -> None:
         """Raise Problem if models, by default all, can draw nothing at the moment."""
@@ -160,6 +171,7 @@ class Service:
                     seed=seed,
                     first_sample=asked.first_sample,
                     n=asked.n,
+                    strength=asked.strength,
                     ticket=ticket,
                     since=since,
                 )
@@ -215,6 +227,7 @@ class Service:
     ) -> tuple[Program, Ticket]:
         """Compile the program and queue the request; this takes too long for the event loop."""
         program = self._compile(model, asked)
+        init, edit = read_inputs(asked, model)
         request = Request(
             program,
             n=asked.n,
@@ -222,6 +235,8 @@ class Service:
             first_sample=asked.first_sample,
             labels=asked.labels,
             guidance_scale=asked.guidance_scale,
+            init=init,
+            edit=edit,
             every=max(1, len(program) // (previews + 1)),
         )
         seconds = min(asked.deadline or self.settings.deadline, self.settings.deadline)
@@ -241,15 +256,16 @@ class Service:
                 text = "sampler_arguments: steps is num_inference_steps, which was given, too"
                 raise Problem(400, "invalid", text, "give one of them", "sampler_arguments")
             arguments["steps"] = asked.num_inference_steps
-        call = model.bundle.manifest.program.call.changed_by(
-            SamplerCall(asked.sampler or "", arguments)
-        )
+        spec = model.spec.up_to(asked.strength or 1.0)
+        own = model.bundle.manifest.program.call
+        own = own.shortened(len(spec.schedule), len(model.spec.schedule))
+        call = own.changed_by(SamplerCall(asked.sampler or "", arguments))
         # Before the table is made, whose size it usually is.
         steps = call.arguments.get("steps")
         _limit("num_inference_steps", steps if isinstance(steps, int) else 0, limits.max_steps)
-        program = compile_program(model.spec, call)
+        program = compile_program(spec, call)
         _limit("num_inference_steps", len(program), limits.max_steps)
-        work = asked.n * len(program) * int(np.prod(model.spec.shape))
+        work = asked.n * len(program) * int(np.prod(spec.shape))
         _limit("n", work, limits.max_work, " samples times steps times numbers")
         return program
 
