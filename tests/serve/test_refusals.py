@@ -99,6 +99,33 @@ def test_a_body_is_measured_while_it_comes(digits: Model) -> None:
     assert sent == 120
 
 
+def test_a_body_that_does_not_come(digits: Model) -> None:
+    client = client_of(ServeSettings(patience=math.ulp(0)), digits=digits)
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    json = {"content-type": "application/json"}
+    for path in (SAMPLES, IMAGES):
+        answer = client("POST", path, content=stuck(), headers=json)
+        assert (answer.status_code, error_of(answer)["code"]) == (408, "slow-body")
+    answer = client("POST", "/v2/models/digits/infer", content=stuck())
+    assert answer.status_code == 408
+
+
+def test_many_mistakes_are_counted(digits: Model) -> None:
+    """To list them all would hold up everybody for seconds."""
+    fields = b",".join(b'"%x": 1' % number for number in range(9))
+    few = b'{"labels": ["a", "b"], ' + fields + b"}"
+    many = b'{"labels": [' + b"0.5," * 60_000 + b"1], " + fields + b"}"
+    json = {"content-type": "application/json"}
+    client = client_of(digits=digits)
+    said = [error_of(client("POST", SAMPLES, content=body, headers=json)) for body in (few, many)]
+    assert [error["param"] for error in said] == ["labels", None]
+    assert said[1]["message"].startswith("60010 values")
+
+
 def test_work_is_limited(digits: Model) -> None:
     client = client_of(ServeSettings(max_work=784 * 2 * 3), digits=digits)
     assert client.post(SAMPLES, n=3, **SHORT).status_code == 200
@@ -139,6 +166,7 @@ def test_no_such_route(digits: Model) -> None:
     ):
         answer = client(method, path)
         assert answer.status_code == status, path
+        assert ("allow" in answer.headers) == (status == 405)
         error_of(answer)
 
 
