@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -101,15 +102,15 @@ def test_requests_as_described(
 
 
 @pytest.mark.seeded("S8")
-def test_a_header_that_is_trusted_is_seen(
+def test_a_shape_that_is_trusted_is_seen(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trusting(body: bytes, size: str | None) -> tuple[bytes, bytes]:
-        return (body, b"") if size is None else (body[: int(size)], body[int(size) :])
+    def trusting(tensors: Any, behind: bytes) -> dict[str, Any]:
+        return {each.name: np.reshape(each.data, each.shape).tolist() for each in tensors}
 
-    monkeypatch.setattr(kserve, "split", trusting)
-    with pytest.raises(BaseException, match="server failed"):
-        fuzz(application, COUNT[True], "infer")
+    monkeypatch.setattr(kserve, "values", trusting)
+    with pytest.raises(AssertionError, match="the server failed"):
+        fuzz(application, COUNT[False], "infer")
 
 
 @pytest.mark.seeded("S8")

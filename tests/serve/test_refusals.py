@@ -39,6 +39,7 @@ NO_STEPS = {"num_inference_steps": None}
         ({"labels": 1}, 400, None),
         ({"labels": [0.5]}, 400, "labels"),
         ({"guidance_scale": 2}, 400, None),
+        ({"guidance_scale": 1e308}, 400, "guidance_scale"),
         ({"size": "1024x1024"}, 400, "size"),
         ({"response_format": "url"}, 400, "response_format"),
         ({"partial_images": 4, "stream": True}, 400, "partial_images"),

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -132,8 +132,12 @@ class Application:
         said = {"id": id, "cancelled": self.service.cancel(id)}
         await JSONResponse(said)(scope, receive, send)
 
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        return openapi.describe(self.service)
+
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await JSONResponse(openapi.describe(self.service))(scope, receive, send)
+        await JSONResponse(self._description)(scope, receive, send)
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         await JSONResponse({"status": "ok"})(scope, receive, send)

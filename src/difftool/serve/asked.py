@@ -26,7 +26,8 @@ class Asked(BaseModel):
     num_inference_steps: Annotated[int, Field(ge=1)] | None = None
     sampler_arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
     labels: Annotated[int, Field(ge=0, lt=1 << 31)] | list[int] | None = None
-    guidance_scale: float = 1.0
+    # Numbers beyond these leave float32 on the way, which would be an error of the server.
+    guidance_scale: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
     deadline: Annotated[float, Field(gt=0)] | None = None
 
 

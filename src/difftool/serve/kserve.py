@@ -111,14 +111,12 @@ async def model_ready(service: Service, scope: Scope, receive: Receive, send: Se
 
 async def infer(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer POST /v2/models/{name}/infer."""
-    asked, behind = await _read(Request(scope, receive), service.settings)
-    binary = _wants_binary(asked)
-    fields = {**_fields(asked, behind), "model": scope["path_params"]["name"]}
-    wanted = AskedSamples.model_validate(fields)
+    asked, fields = await _read(Request(scope, receive), service.settings)
+    wanted = AskedSamples.model_validate({**fields, "model": scope["path_params"]["name"]})
     async with service.drawing(wanted, scope["request_id"]) as drawn:
         scope["drawn"] = drawn
         samples = await drawn.result(receive)
-        answer = await run_in_threadpool(_answer, asked.id, drawn, samples, binary)
+        answer = await run_in_threadpool(_answer, asked, drawn, samples)
     await answer(scope, receive, send)
 
 
@@ -132,8 +130,8 @@ ROUTES: Final = (
 )
 
 
-async def _read(request: Request, settings: ServeSettings) -> tuple[AskedInfer, bytes]:
-    """Return the JSON of a body, and what is behind it.
+async def _read(request: Request, settings: ServeSettings) -> tuple[AskedInfer, dict[str, Any]]:
+    """Return the JSON of a body, and the fields that it and the bytes behind it have.
 
     Triton's client names no type. Neither need a page of another site, but its browser says where
     the page is from.
@@ -142,10 +140,14 @@ async def _read(request: Request, settings: ServeSettings) -> tuple[AskedInfer, 
     if kind not in ("application/json", _BYTES) and (kind or "origin" in headers):
         raise Problem(400, "not-json", f"the body is {kind[:40]}", f"send JSON, or {_BYTES}")
     body = await read_body(request, settings)
-    encoding = headers.get("content-encoding", "").strip().lower()
-    data = await run_in_threadpool(unpacked, body, encoding, settings.max_body)
-    said, behind = split(data, headers.get(HEADER))
-    return AskedInfer.model_validate_json(said), behind
+
+    def parse() -> tuple[AskedInfer, dict[str, Any]]:
+        encoding = headers.get("content-encoding", "").strip().lower()
+        said, behind = split(unpacked(body, encoding, settings.max_body), headers.get(HEADER))
+        asked = AskedInfer.model_validate_json(said)
+        return asked, _fields(asked, behind)
+
+    return await run_in_threadpool(parse)
 
 
 def _wants_binary(asked: AskedInfer) -> bool:
@@ -181,12 +183,13 @@ def _require_known(names: Iterable[str]) -> None:
             raise Problem(400, "invalid-field", text, f"one of: {', '.join(INPUTS)}")
 
 
-def _answer(id: str | None, drawn: Drawn, samples: Floats, binary: bool) -> Response:
+def _answer(asked: AskedInfer, drawn: Drawn, samples: Floats) -> Response:
+    binary, record = _wants_binary(asked), drawn.record()
     data = samples.astype("<f4", copy=False).tobytes() if binary else b""
     sent = {"parameters": {"binary_data_size": len(data)}} if binary else _listed(samples)
-    record = drawn.record()
+    id = record.pop("id")
     said = {
-        "id": record.pop("id") if id is None else id,
+        "id": id if asked.id is None else asked.id,
         "model_name": record.pop("model"),
         "parameters": record,
         "outputs": [{**_tensor(_OUTPUT, "FP32", list(samples.shape)), **sent}],

@@ -33,7 +33,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
-        self.hint, self.field, self.headers = hint, field, dict(headers or {})
+        self.hint, self.field, self.headers = hint, field, headers or {}
 
     def record(self, request_id: str) -> dict[str, Any]:
         """Return the error as JSON has it; `param` is the name that OpenAI's clients know."""
@@ -52,7 +52,7 @@ class Problem(Exception):
 
     def response(self, request_id: str, *, line: bool = False) -> JSONResponse:
         """Return the answer: a record, or a line as clients of the v2 protocol read it."""
-        headers = self.headers
+        headers = dict(self.headers)
         if self.status in (429, 503):
             headers["retry-after"] = str(RETRY_AFTER)
         if self.status == 401:
