@@ -93,7 +93,8 @@ def test_fields_are_parameters_or_tensors(digits: Model) -> None:
     client = client_of(digits=digits)
     expected = alone(digits, ddim(digits.spec, steps=2, eta=0.5), n=2, seed=7)
     arguments = '{"eta": 0.5}'
-    answer = client.post(INFER, parameters={**SHORT, "n": 2, "sampler_arguments": arguments})
+    asked = {**SHORT, "n": 2, "labels": None, "sampler_arguments": arguments}
+    answer = client.post(INFER, parameters=asked)
     assert drawn(answer).tobytes() == expected.tobytes()
     said = answer.json()
     assert said["model_name"] == "digits"

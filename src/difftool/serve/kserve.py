@@ -59,11 +59,14 @@ class Output(_Body):
     parameters: OutputParameters | None = None
 
 
+_Parameter = bool | int | float | str | None
+
+
 class AskedInfer(_Body):
     """The body of /v2/models/{name}/infer, or the JSON that it begins with."""
 
     id: Annotated[str, Field(max_length=100)] | None = None
-    parameters: Annotated[dict[str, bool | int | float | str], Field(max_length=32)] | None = None
+    parameters: Annotated[dict[str, _Parameter], Field(max_length=32)] | None = None
     inputs: Annotated[list[Tensor], Field(max_length=32)] = Field(default_factory=list)
     outputs: Annotated[list[Output], Field(max_length=1)] | None = None
 

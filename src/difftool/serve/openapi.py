@@ -163,8 +163,4 @@ def _parameters(samples: Json) -> Json:
     fields["labels"] = {"type": "integer", "minimum": 0}
     fields["sampler_arguments"] = {"type": "string", "contentMediaType": JSON}
     fields[kserve.BINARY] = {"type": "boolean"}
-    return {
-        "type": ["object", "null"],
-        "properties": {**fields},
-        "additionalProperties": False,
-    }
+    return {"type": ["object", "null"], "properties": fields, "additionalProperties": False}
