@@ -135,6 +135,65 @@ def test_openai_as_it_is(served: Served) -> None:
         stranger.models.list()
 
 
+@pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
+def test_tritons_client_as_it_is(served: Served, packed: str | None) -> None:
+    triton = pytest.importorskip("tritonclient.http")
+    utils = pytest.importorskip("tritonclient.utils")
+    key = {"authorization": f"Bearer {KEY}"}
+    model = difftool.load("ddpm-mnist", max_batch=1, threads=1)
+    expected = model.sample(ddim(model.spec, steps=3), n=2, seed=2**64 - 1).tobytes()
+    values = {
+        "n": np.array([2], np.int64),
+        "seed": np.array([2**64 - 1], np.uint64),
+        "sampler": np.array(["ddim"], np.object_),
+        "num_inference_steps": np.array([3], np.int64),
+    }
+    address = served.url.removeprefix("http://")
+    client = triton.InferenceServerClient(address, connection_timeout=500, network_timeout=500)
+    try:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("ddpm-mnist", headers=key)
+        assert client.get_server_metadata(headers=key)["extensions"] == ["binary_tensor_data"]
+        metadata = client.get_model_metadata("ddpm-mnist", headers=key)
+        kinds = {each["name"]: each["datatype"] for each in metadata["inputs"]}
+        assert metadata["outputs"][0]["shape"] == [-1, 1, 28, 28]
+
+        def infer(binary: bool, outputs: Any, **more: Any) -> Any:
+            inputs = [triton.InferInput(each, values[each].shape, kinds[each]) for each in values]
+            for each in inputs:
+                each.set_data_from_numpy(values[each.name()], binary_data=binary)
+            found = client.infer(
+                "ddpm-mnist",
+                inputs,
+                outputs=outputs,
+                headers=dict(key),
+                request_compression_algorithm=packed,
+                **more,
+            )
+            assert found.get_response()["parameters"]["seed"] == 2**64 - 1
+            return found.as_numpy("samples").tobytes()
+
+        for binary in (True, False):
+            for outputs in (None, [triton.InferRequestedOutput("samples", binary_data=False)]):
+                assert infer(binary, outputs, request_id="mine") == expected
+        waiting = client.async_infer(
+            "ddpm-mnist",
+            [],
+            headers=dict(key),
+            parameters={"sampler": "ddim", "num_inference_steps": 3, "n": 2, "seed": 2**64 - 1},
+        )
+        assert waiting.get_result().as_numpy("samples").tobytes() == expected
+        with pytest.raises(utils.InferenceServerException, match="no such model"):
+            client.get_model_metadata("other", headers=key)
+        with pytest.raises(utils.InferenceServerException, match="no input 'eta'"):
+            infer(True, None, parameters={"eta": 1})
+        with pytest.raises(utils.InferenceServerException, match="no key"):
+            client.get_server_metadata()
+    finally:
+        client.close()
+
+
 def test_sigterm_lets_a_request_end(tmp_path: Any) -> None:
     with serving("--drain-timeout", "500", keys=tmp_path / "keys") as found:
         fields = {"sampler": "ddim", "num_inference_steps": 300, "stream": True}

@@ -39,6 +39,7 @@ NO_STEPS = {"num_inference_steps": None}
         ({"labels": 1}, 400, None),
         ({"labels": [0.5]}, 400, "labels"),
         ({"guidance_scale": 2}, 400, None),
+        ({"guidance_scale": 1e308}, 400, "guidance_scale"),
         ({"size": "1024x1024"}, 400, "size"),
         ({"response_format": "url"}, 400, "response_format"),
         ({"partial_images": 4, "stream": True}, 400, "partial_images"),
@@ -99,6 +100,32 @@ def test_a_body_is_measured_while_it_comes(digits: Model) -> None:
     assert sent == 120
 
 
+def test_a_body_that_does_not_come(digits: Model) -> None:
+    client = client_of(ServeSettings(patience=math.ulp(0)), digits=digits)
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    json = {"content-type": "application/json"}
+    for path in (SAMPLES, IMAGES):
+        answer = client("POST", path, content=stuck(), headers=json)
+        assert (answer.status_code, error_of(answer)["code"]) == (408, "slow-body")
+    answer = client("POST", "/v2/models/digits/infer", content=stuck())
+    assert answer.status_code == 408
+
+
+def test_many_mistakes_are_counted(digits: Model) -> None:
+    """To list them all would hold up everybody for seconds."""
+    json = {"content-type": "application/json"}
+    client, said = client_of(digits=digits), []
+    for count in (9, 60_000):
+        body = b"{" + b",".join(b'"%x": 1' % number for number in range(count)) + b"}"
+        said.append(error_of(client("POST", SAMPLES, content=body, headers=json)))
+    assert [error["param"] for error in said] == ["0", None]
+    assert said[1]["message"].startswith("60000 values")
+
+
 def test_work_is_limited(digits: Model) -> None:
     client = client_of(ServeSettings(max_work=784 * 2 * 3), digits=digits)
     assert client.post(SAMPLES, n=3, **SHORT).status_code == 200
@@ -139,6 +166,7 @@ def test_no_such_route(digits: Model) -> None:
     ):
         answer = client(method, path)
         assert answer.status_code == status, path
+        assert ("allow" in answer.headers) == (status == 405)
         error_of(answer)
 
 

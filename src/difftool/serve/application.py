@@ -7,17 +7,18 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from functools import cached_property, partial
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import Match, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from difftool.diffusion.samplers import SAMPLERS
 from difftool.log import logger
 from difftool.runtime import Model, is_image
-from difftool.serve import drawing
+from difftool.serve import drawing, kserve, openapi
 from difftool.serve.metrics import Metrics
 from difftool.serve.problems import Problem, as_problem
 from difftool.serve.service import Disconnected, Service
@@ -25,7 +26,8 @@ from difftool.serve.settings import ServeSettings
 from difftool.serve.tracing import Span
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_OPEN: Final = ("/health", "/ready")  # for who has no key: probes
+# For who has no key: probes.
+_OPEN: Final = ("/health", "/ready", "/v2/health/live", "/v2/health/ready")
 _GONE: Final = 499  # what the log and the metrics say of a client that did not wait
 
 _log = logger(__name__)
@@ -46,7 +48,7 @@ class Application:
         self.service = Service(models, settings or ServeSettings())
         self.metrics = Metrics(self.service)
         self._keys = [_digest(key.encode()) for key in self.service.settings.keys]
-        self._router = Router(
+        self.router = Router(
             [
                 Route("/v1/images/generations", _Endpoint(self._images), methods=["POST"]),
                 Route("/v1/samples", _Endpoint(self._samples), methods=["POST"]),
@@ -56,6 +58,11 @@ class Application:
                 Route("/health", _Endpoint(self._health), methods=["GET"]),
                 Route("/ready", _Endpoint(self._ready), methods=["GET"]),
                 Route("/metrics", _Endpoint(self._metrics), methods=["GET"]),
+                Route("/openapi.json", _Endpoint(self._openapi), methods=["GET"]),
+                *(
+                    Route(path, _Endpoint(partial(answer, self.service)), methods=[method])
+                    for method, path, answer in kserve.ROUTES
+                ),
             ],
             redirect_slashes=False,
         )
@@ -63,7 +70,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; errors become JSON, and everything is counted and logged once."""
         if scope["type"] != "http":
-            await self._router(scope, receive, send)
+            await self.router(scope, receive, send)
             return
         headers = dict(scope["headers"])
         id, begin, status = _id_of(headers), time.monotonic(), _GONE
@@ -82,7 +89,7 @@ class Application:
         try:
             if path not in _OPEN:
                 self._require_key(headers.get(b"authorization", b""))
-            await self._router(scope, receive, sending)
+            await self.router(scope, receive, sending)
         except (Disconnected, ClientDisconnect):
             code = "disconnected"
         except Exception as error:
@@ -90,16 +97,24 @@ class Application:
             code = problem.code
             if status != _GONE:  # half of an answer was sent: cut the connection
                 raise
-            await problem.response(id)(scope, receive, sending)
+            line = path == "/v2" or path.startswith("/v2/")
+            await problem.response(id, line=line)(scope, receive, sending)
         finally:
             seconds = time.monotonic() - begin
-            route = _route(path)
+            route = self._route(scope)
             self.metrics.count(route, status, seconds)
             said = {"id": id, "method": scope["method"][:16], "route": route}
             drawn = scope["drawn"].record() if "drawn" in scope else {}
             outcome = {"status": status, "code": code, "seconds": round(seconds, 6)}
             span.end({**drawn, **said, **outcome})
             _log.info("%s", json.dumps({**drawn, **said, **outcome}))
+
+    def _route(self, scope: Scope) -> str:
+        """Return the pattern of a request's route; whatever else is asked for is one route."""
+        for route in self.router.routes:
+            if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
+                return route.path
+        return "other"
 
     async def _images(self, scope: Scope, receive: Receive, send: Send) -> None:
         await drawing.images(self.service, scope["request_id"], scope, receive, send)
@@ -119,6 +134,13 @@ class Application:
         id = scope["path_params"]["id"]
         said = {"id": id, "cancelled": self.service.cancel(id)}
         await JSONResponse(said)(scope, receive, send)
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        return openapi.describe(self.service)
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse(self._description)(scope, receive, send)
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         await JSONResponse({"status": "ok"})(scope, receive, send)
@@ -169,22 +191,6 @@ def _id_of(headers: Mapping[bytes, bytes]) -> str:
     """Return the id that the client chose, or a new one."""
     sent = headers.get(b"x-request-id", b"")
     return sent.decode() if _ID.fullmatch(sent) else secrets.token_hex(16)
-
-
-def _route(path: str) -> str:
-    """Return the route of a path; whatever else is asked for is one route."""
-    if path in _PATHS:
-        return path
-    for begin, name in (("/v1/models/", "/v1/models/NAME"), ("/v1/requests/", "/v1/requests/ID")):
-        if path.startswith(begin):
-            return name
-    return "other"
-
-
-_PATHS: Final = (
-    *("/v1/images/generations", "/v1/samples", "/v1/models"),
-    *("/health", "/ready", "/metrics"),
-)
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,11 +1,13 @@
 """The bodies of requests: their fields, types and bounds."""
 
+import asyncio
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from difftool.serve.problems import Problem
+from difftool.serve.settings import ServeSettings
 
 MAX_PREVIEWS: Final = 3
 # A long list of what is no label would be a long list of errors; the first one says enough.
@@ -26,7 +28,8 @@ class Asked(BaseModel):
     num_inference_steps: Annotated[int, Field(ge=1)] | None = None
     sampler_arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
     labels: Annotated[int, Field(ge=0, lt=1 << 31)] | _Labels | None = None
-    guidance_scale: float = 1.0
+    # Numbers beyond these leave float32 on the way, which would be an error of the server.
+    guidance_scale: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
     init: str | list[Any] | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     known: str | list[Any] | None = None
@@ -56,26 +59,50 @@ class AskedImages(Asked):
     partial_images: Annotated[int, Field(ge=0, le=MAX_PREVIEWS)] | None = None
 
 
-async def read(body: type[_Body], request: Request, limit: int) -> _Body:
-    """Read and check a body of at most `limit` bytes.
+async def read(body: type[_Body], request: Request, settings: ServeSettings) -> _Body:
+    """Read and check a body.
 
     Raises:
-        Problem: it is larger, which is seen while it comes, or no JSON by its content type. A
-            page of another site cannot send that type, so it cannot use a server on loopback.
+        Problem: as `read_body`, or it is no JSON by its content type. A page of another site cannot
+            send that type, so it cannot use a server on loopback.
         pydantic.ValidationError: its content is wrong.
         ClientDisconnect: there is nobody any more.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if content_type(request) != "application/json":
         hint = "send content-type: application/json, as `curl --json` does"
         raise Problem(400, "not-json", "the body is not said to be JSON", hint)
-    large = Problem(413, "body-too-large", f"a body has at most {limit} bytes", "send fewer")
+    return body.model_validate_json(await read_body(request, settings))
+
+
+def content_type(request: Request) -> str:
+    """Return what a body is said to be, in lower case and without parameters; maybe nothing."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, settings: ServeSettings) -> bytes:
+    """Read a body of at most `max_body` bytes that comes within `patience`.
+
+    Raises:
+        Problem: it is larger, which is seen while it comes, or slower.
+        ClientDisconnect: there is nobody any more.
+    """
+    limit, seconds = settings.max_body, settings.patience
     said = request.headers.get("content-length", "")
     if said.isdecimal() and (len(said) > 18 or int(said) > limit):
-        raise large
+        raise too_large(limit)
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise large
-    return body.model_validate_json(bytes(data))
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limit:
+                    raise too_large(limit)
+    except TimeoutError:
+        text = f"the body did not come within {seconds:g} seconds"
+        raise Problem(408, "slow-body", text, "send it faster, or try again") from None
+    return bytes(data)
+
+
+def too_large(limit: int) -> Problem:
+    """Return the answer to a body of more than `limit` bytes."""
+    return Problem(413, "body-too-large", f"a body has at most {limit} bytes", "send fewer")

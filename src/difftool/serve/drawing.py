@@ -31,7 +31,7 @@ _NO_TEXT: Final = "prompt: the model takes no text, so it was ignored"
 
 async def images(service: Service, id: str, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer POST /v1/images/generations."""
-    asked = await read(AskedImages, Request(scope, receive), service.settings.max_body)
+    asked = await read(AskedImages, Request(scope, receive), service.settings)
 
     def check(name: str) -> None:
         spec = service.models[name].spec
@@ -61,7 +61,7 @@ async def images(service: Service, id: str, scope: Scope, receive: Receive, send
 async def samples(service: Service, id: str, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer POST /v1/samples: JSON, or npy for who accepts it."""
     request = Request(scope, receive)
-    asked = await read(AskedSamples, request, service.settings.max_body)
+    asked = await read(AskedSamples, request, service.settings)
     binary = _NPY in request.headers.get("accept", "")
     async with service.drawing(asked, id) as drawn:
         scope["drawn"] = drawn

@@ -1,5 +1,6 @@
 """Refusals and failures as HTTP statuses, each with a code, a message, a hint and the request."""
 
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from difftool.log import logger
 RETRY_AFTER: Final = 1  # seconds; a sample leaves its slot, and so the queue moves, at any step
 _CANCELLED: Final = 499  # no status of the standard, but what proxies log for a client that went
 _MOST_FIELDS: Final = 5  # that one message names
+_MOST_ERRORS: Final = 100
 
 _log = logger(__name__)
 
@@ -21,11 +23,17 @@ class Problem(Exception):
     """An answer that is an error. `code` is a word for programs; `field` is where it is wrong."""
 
     def __init__(
-        self, status: int, code: str, message: str, hint: str = "", field: str | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        hint: str = "",
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
-        self.hint, self.field = hint, field
+        self.hint, self.field, self.headers = hint, field, headers or {}
 
     def record(self, request_id: str) -> dict[str, Any]:
         """Return the error as JSON has it; `param` is the name that OpenAI's clients know."""
@@ -38,12 +46,19 @@ class Problem(Exception):
         }
         return {"error": error}
 
-    def response(self, request_id: str) -> JSONResponse:
-        """Return the answer."""
-        headers = {"retry-after": str(RETRY_AFTER)} if self.status in (429, 503) else {}
+    def line(self) -> str:
+        """Return the error as one line, for those who expect no more."""
+        return f"{self.message}: {self.hint}" if self.hint else self.message
+
+    def response(self, request_id: str, *, line: bool = False) -> JSONResponse:
+        """Return the answer: a record, or a line as clients of the v2 protocol read it."""
+        headers = dict(self.headers)
+        if self.status in (429, 503):
+            headers["retry-after"] = str(RETRY_AFTER)
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
-        return JSONResponse(self.record(request_id), self.status, headers)
+        said = {"error": self.line()} if line else self.record(request_id)
+        return JSONResponse(said, self.status, headers)
 
 
 def cancelled() -> Problem:
@@ -68,6 +83,7 @@ def as_problem(error: BaseException) -> Problem:
                 message.replace(" ", "-"),
                 message,
                 "docs/serving.md lists all routes",
+                headers=error.headers,  # of 405: the methods that there are
             )
         case ValidationError():
             return _invalid(error)
@@ -89,6 +105,9 @@ def as_problem(error: BaseException) -> Problem:
 
 def _invalid(error: ValidationError) -> Problem:
     """Return what is wrong with a body, without what it said."""
+    if (count := error.error_count()) > _MOST_ERRORS:  # to list them would take seconds
+        text = f"{count} values have another type or name than they should"
+        return Problem(400, "invalid-field", text, "docs/serving.md lists all fields")
     found = error.errors(include_input=False, include_url=False, include_context=False)
     if found[0]["type"] == "json_invalid":
         return Problem(400, "invalid-json", "the body is not JSON", "send an object of fields")

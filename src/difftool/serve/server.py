@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from difftool.errors import ResourceError, UsageError
 from difftool.files import read_limited
@@ -111,6 +112,51 @@ async def reload_models(service: Service, reload: Reload) -> None:
             _log.info("%s", json.dumps(said))
 
 
+def _impatient(seconds: float) -> type[H11Protocol]:
+    """Return a protocol that closes a connection which asks for nothing for so many seconds.
+
+    uvicorn closes one that is silent after an answer. This one closes those, too, that send the
+    head of a request byte by byte, or the rest of a body that was refused.
+    """
+
+    class Impatient(H11Protocol):
+        waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self.forget()
+
+        def watch(self) -> None:
+            if self.answers():
+                self.forget()
+            elif self.waiting is None:
+                self.waiting = self.loop.call_later(seconds, self.give_up)
+
+        def answers(self) -> bool:
+            # There is no cycle before the first head.
+            return not getattr(self.cycle, "response_complete", True)
+
+        def forget(self) -> None:
+            if self.waiting is not None:
+                self.waiting.cancel()
+                self.waiting = None
+
+        def give_up(self) -> None:
+            self.waiting = None
+            if not self.answers():  # a request may have waited behind another
+                self.transport.close()
+
+    return Impatient
+
+
 async def _serve(
     application: Application, listener: socket.socket, timeout: float, reload: Reload | None
 ) -> None:
@@ -119,6 +165,7 @@ async def _serve(
         log_config=None,
         access_log=False,
         lifespan="off",
+        http=_impatient(application.service.settings.patience),
         ws="none",
         loop="asyncio",
         proxy_headers=False,

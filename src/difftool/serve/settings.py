@@ -1,6 +1,6 @@
 """What one request may ask of a server."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from difftool.errors import UsageError
 
@@ -11,7 +11,8 @@ class ServeSettings:
 
     - `max_n`, `max_steps`, `max_work`: of a request: samples, rows of its program, and samples
       times rows times the numbers of a sample
-    - `max_body`: bytes of a request's body
+    - `max_body`: bytes of a request's body, also of what is unpacked from it
+    - `patience`: seconds that a client may take to send a request's head, and then its body
     - `deadline`: seconds that a request may take, its wait included; it may ask for fewer
     - `streams`: how many streams of events may be open
     - `hang`: seconds after which a step that has not ended makes the server not ready
@@ -22,12 +23,14 @@ class ServeSettings:
     max_steps: int = 2000
     max_work: int = 10**9
     max_body: int = 1 << 20
+    patience: float = 30.0
     deadline: float = 600.0
     streams: int = 64
     hang: float = 60.0
     keys: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("max_n", "max_steps", "max_work", "max_body", "deadline", "streams", "hang"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"a server's {name} is {getattr(self, name)}", "give more than 0")
+        for each in fields(self):
+            if each.name != "keys" and not getattr(self, each.name) > 0:
+                text = f"a server's {each.name} is {getattr(self, each.name)}"
+                raise UsageError(text, "give more than 0")
