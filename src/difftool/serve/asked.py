@@ -7,7 +7,8 @@ from starlette.requests import Request
 
 from difftool.serve.problems import Problem
 
-MAX_PREVIEWS: Final = 3
+MAX_PARTIAL_IMAGES: Final = 3  # of OpenAI
+MAX_PREVIEWS: Final = 100
 _Body = TypeVar("_Body", bound="Asked")
 
 
@@ -40,7 +41,8 @@ class AskedImages(Asked):
     response_format: Literal["b64_json"] | None = None
     user: str | None = None
     stream: bool | None = False
-    partial_images: Annotated[int, Field(ge=0, le=MAX_PREVIEWS)] | None = None
+    partial_images: Annotated[int, Field(ge=0, le=MAX_PARTIAL_IMAGES)] | None = None
+    previews: Annotated[int, Field(ge=0, le=MAX_PREVIEWS)] | None = None
 
 
 async def read(body: type[_Body], request: Request, limit: int) -> _Body:
