@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from difftool.diffusion import ModelSpec
-from difftool.runtime import is_image, to_uint8
+from difftool.runtime import Previews, is_image, to_uint8
 from difftool.serve.asked import AskedImages, AskedSamples, read
 from difftool.serve.problems import Problem, as_problem
 from difftool.serve.service import Drawn, Service
@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 _NPY: Final = "application/octet-stream"
 _EVENT: Final = "image_generation"
 _SEND_SECONDS: Final = 60.0  # for one event, to a client that reads none
-_KEPT: Final = 8  # previews, while a client is slow
+_KEPT: Final = 8  # previews for a slow client, at least
 _NO_TEXT: Final = "prompt: the model takes no text, so it was ignored"
 
 
@@ -46,7 +46,10 @@ async def images(service: Service, id: str, scope: Scope, receive: Receive, send
         with service.streaming():
             async with service.drawing(asked, id, previews, check) as drawn:
                 scope["drawn"] = drawn
-                events = _events(drawn, previews, asked.prompt)
+                # Before the answer begins: who has its head misses no step from then on. A step
+                # shows all samples that share it at once, and a slow client loses older ones.
+                shown = drawn.ticket.stream(most=max(_KEPT, drawn.n)) if previews else None
+                events = _events(drawn, shown, previews, asked.prompt)
                 answer = EventSourceResponse(events, send_timeout=_SEND_SECONDS)
                 await answer(scope, receive, send)
         return
@@ -83,14 +86,15 @@ async def samples(service: Service, id: str, scope: Scope, receive: Receive, sen
     await Response(body, headers=headers, media_type=kind)(scope, receive, send)
 
 
-async def _events(drawn: Drawn, previews: int, prompt: str | None) -> AsyncIterator[Any]:
+async def _events(
+    drawn: Drawn, shown: Previews | None, previews: int, prompt: str | None
+) -> AsyncIterator[Any]:
     """Yield up to `previews` estimates of each image, then all images, or the error."""
     spec, sent = drawn.model.spec, Counter[int]()
-    kept = max(_KEPT, drawn.n)  # a step shows as many as share it, and all at once
     common = {"size": _size(spec), "output_format": "png"}
     try:
-        if previews:
-            async for seen in drawn.ticket.stream("denoised", most=kept):
+        if shown is not None:
+            async for seen in shown:
                 if seen.step == seen.steps or sent[seen.sample] == previews:
                     continue
                 picture = (await run_in_threadpool(_encoded, seen.array[None], spec))[0]

@@ -53,7 +53,9 @@ function open(found, samplers, limits) {
     draw();
   };
   page.cancel.onclick = cancel;
-  document.onkeydown = ({ key }) => key === "Escape" && !page.lock.open && cancel();
+  document.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape" && !page.lock.open) cancel();
+  });
   offer(limits);
   offerTwo();
   page.draw.disabled = false;

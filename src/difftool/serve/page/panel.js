@@ -24,7 +24,7 @@ export class Panel {
     this.parts.progress.ariaLabel = `Steps of ${request.sampler}`;
     this.tiles = [];
     if (model.images) this.#layTiles();
-    this.#say("running", "Waiting for its turn");
+    this.#say("running", "Asking the server");
   }
 
   /** Draw, until it is done or `signal` ends it. Returns the error, if there is one. */
@@ -51,7 +51,9 @@ export class Panel {
     const previews = Math.max(3, Math.min(MOST_PREVIEWS, Math.floor(MOST_EVENTS / n)));
     const body = bodyOf({ ...this.request, stream: true, previews });
     let done = 0;
-    for await (const event of events(await ask("v1/images/generations", { body, signal }))) {
+    const answer = await ask("v1/images/generations", { body, signal });
+    this.#say("running", "Waiting for its turn");
+    for await (const event of events(answer)) {
       const tile = this.tiles[event.index];
       const source = `data:image/png;base64,${event.b64_json}`;
       if (event.type === "image_generation.partial_image") {
