@@ -104,8 +104,8 @@ def saved(tab: Tab, place: str = ".save") -> tuple[str, bytes]:
 def copied(tab: Tab, what: str) -> str:
     """Open what draws the same again, copy the command or the Python, and return it."""
     tab("await page.locator('.again').first().evaluate((element) => (element.open = true))")
-    tab(f"await page.locator('button[aria-label=\"Copy the {what}\"]').first().click()")
-    tab.until("document.querySelector('#said').textContent === 'Copied.'")
+    tab(f"await page.locator('.code:has(.{what}) button').first().click()")
+    tab.until(f"document.querySelector('.code:has(.{what}) button').textContent[3] === 'i'")
     return str(tab("return page.evaluate(() => navigator.clipboard.readText())"))
 
 
@@ -116,7 +116,7 @@ def drawn_again(tab: Tab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
     assert words[0] == "difftool"
     assert main(words[1:]) == 0
     names: dict[str, Any] = {}
-    exec(copied(tab, "Python"), names)
+    exec(copied(tab, "python"), names)
     return folder / words[words.index("--out") + 1], names["samples"]
 
 

@@ -163,9 +163,9 @@ document.addEventListener("click", async ({ target }) => {
   if (!button) return;
   const code = button.parentElement.querySelector("code");
   await copy(code);
-  button.textContent = "Copied";
+  button.firstChild.data = "Copied";
   say("Copied.");
-  setTimeout(() => (button.textContent = "Copy"), 2000);
+  setTimeout(() => (button.firstChild.data = "Copy"), 2000);
 });
 
 /** Copy the text of an element. Only https and this machine have a clipboard to write to. */
