@@ -19,21 +19,30 @@ REFUSED = "Failed to load resource"  # what Chromium prints for each answer that
 
 
 class Browser:
-    """A running Chromium."""
+    """A Chromium, which runs from the first order on."""
 
     def __init__(self, node: str, chromium: str, modules: Path) -> None:
-        command = [node, str(DRIVER), str(modules), chromium]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._command = [node, str(DRIVER), str(modules), chromium]
+        self._process: subprocess.Popen[str] | None = None
 
     def order(self, **order: Any) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(order), file=self.process.stdin, flush=True)
-        said = json.loads(self.process.stdout.readline())
+        if self._process is None:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        said = json.loads(self._process.stdout.readline())
         assert "error" not in said, said["error"]
         return said.get("value")
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate()
+            self._process = None
 
     @contextmanager
     def tab(self, url: str, *, refusals: bool = False, **options: Any) -> Iterator["Tab"]:
@@ -41,8 +50,10 @@ class Browser:
         self.order(open=url, options=options)
         try:
             yield Tab(self)
-        finally:  # or else its requests keep the server from ending
             found = self.order(close=True)
+        except BaseException:  # it may wait for ever, and its requests keep the server from ending
+            self.end()
+            raise
         faults = [text for text in found["faults"] if not (refusals and text.startswith(REFUSED))]
         assert faults == []
         own = (url, f"blob:{url}", "data:")

@@ -38,7 +38,7 @@ OpenTab = Callable[..., AbstractContextManager[Tab]]
 def browser(node: str, chromium: str, modules: Path) -> Iterator[Browser]:
     found = Browser(node, chromium, modules)
     yield found
-    found.process.communicate()
+    found.end()
 
 
 @pytest.fixture(scope="module")
