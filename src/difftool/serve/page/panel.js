@@ -72,6 +72,11 @@ export class Panel {
   }
 
   async #numbers(signal) {
+    const { shape } = this.model;
+    if (shape.length !== 1 || shape[0] !== 2) {
+      const message = `Samples of ${shape.join(" × ")} numbers cannot be drawn here`;
+      throw new Refusal({ message, hint: "ask for them at /v1/samples" });
+    }
     const answer = await ask("v1/samples", { body: bodyOf(this.request), signal });
     const said = await answer.json();
     this.parts.picture.append(scatter(said.samples));
