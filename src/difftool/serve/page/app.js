@@ -44,9 +44,9 @@ function open(found, samplers, limits) {
     [page.seed.value] = crypto.getRandomValues(new Uint32Array(1));
     page.seed.dispatchEvent(new Event("input", { bubbles: true }));
   };
-  page.form.oninput = ({ target }) => {
-    target.setCustomValidity("");
-    target.removeAttribute("aria-invalid");
+  page.form.oninput = () => {
+    page.seed.setCustomValidity("");
+    for (const field of page.form.elements) field.removeAttribute("aria-invalid");
   };
   page.form.onsubmit = (event) => {
     event.preventDefault();
@@ -129,11 +129,9 @@ function cancel() {
 }
 
 /** Show which field an error is about. */
-function mark({ param, message }, choice) {
-  const field = choice.element.querySelector(`[name="${CSS.escape(param)}"]`) ?? page[param];
-  if (!field?.setCustomValidity) return;
-  field.ariaInvalid = "true";
-  field.setCustomValidity(message);
+function mark({ param }, choice) {
+  const field = choice.element.querySelector(`[name="${CSS.escape(param)}"]`) ?? page.form.elements[param];
+  field?.setAttribute("aria-invalid", "true");
 }
 
 function setRunning(now) {

@@ -127,7 +127,7 @@ export class Panel {
 
   #end(record) {
     const { n, seed } = this.request;
-    const waited = record.queue_seconds >= 0.1 ? `, ${record.queue_seconds.toFixed(1)} s of it waiting` : "";
+    const waited = record.queue_seconds >= 0.1 ? `, waited ${record.queue_seconds.toFixed(1)} s` : "";
     const took = `${record.seconds.toFixed(1)} s${waited}`;
     const steps = /steps=(\d+)/.exec(record.program);
     const facts = [steps && `${steps[1]} steps`, n > 1 ? `${n} samples` : "1 sample", `seed ${seed}`, took];
