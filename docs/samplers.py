@@ -8,8 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from difftool.cli.samplers import described
-from difftool.diffusion import SAMPLERS
+from difftool.diffusion import SAMPLERS, describe_sampler
 
 PAGE = Path(__file__).resolve().parent / "sampling.md"
 HEAD = "| sampler | arguments other than `steps`, with their defaults | source |\n|---|---|---|\n"
@@ -22,7 +21,7 @@ def renewed(page: str) -> str:
 
 
 def _row(name: str) -> str:
-    record = described(SAMPLERS[name])
+    record = describe_sampler(SAMPLERS[name])
     taken = [_argument(*item) for item in record["arguments"].items() if item[0] != "steps"]
     return f"| `{name}` | {', '.join(taken)} | {record['source']} |\n"
 

@@ -1,5 +1,6 @@
 """What is drawn over HTTP is what `Model.sample` draws, in the shapes that clients know."""
 
+import asyncio
 import base64
 import io
 from pathlib import Path
@@ -12,7 +13,9 @@ from PIL import Image
 import difftool
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.runtime import Model
-from tests.serve.conftest import client_of, error_of, events_of
+from difftool.serve import Application
+from tests.serve.conftest import Gate, client_of, error_of, events_of, run, wait_at
+from tests.serve.test_cancels import Leaver
 
 IMAGES, SAMPLES = "/v1/images/generations", "/v1/samples"
 
@@ -101,6 +104,24 @@ def test_a_stream_shows_previews_and_then_the_images(digits: Model, n: int, prev
         assert [data["partial_image_index"] for data in own] == list(range(len(own)))
         assert len(own) <= previews
         assert all(pixels(data["b64_json"]).shape == (28, 28) for data in own)
+
+
+def test_every_step_can_be_shown(gated: Model, gate: Gate) -> None:
+    application = Application({"digits": gated})
+
+    async def shown() -> Any:
+        fields = {"n": 4, "sampler": "ddim", "num_inference_steps": 6}
+        client = Leaver(application, IMAGES, stream=True, previews=100, **fields)
+        await wait_at(gate)
+        while not client.sent:  # until the answer has begun
+            await asyncio.to_thread(int)
+        gate.open()
+        await client.over
+        return b"".join(message.get("body", b"") for message in client.sent)
+
+    events = events_of(run(shown()).decode())
+    steps = [(data["index"], data["step"]) for _, data in events[:-4]]
+    assert sorted(steps) == [(index, step) for index in range(4) for step in range(1, 6)]
 
 
 def test_what_is_served(digits: Model) -> None:

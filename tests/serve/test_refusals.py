@@ -44,6 +44,9 @@ NO_STEPS = {"num_inference_steps": None}
         ({"response_format": "url"}, 400, "response_format"),
         ({"partial_images": 4, "stream": True}, 400, "partial_images"),
         ({"partial_images": 1}, 400, "partial_images"),
+        ({"previews": 101, "stream": True}, 400, "previews"),
+        ({"previews": 1}, 400, "previews"),
+        ({"previews": 1, "partial_images": 1, "stream": True}, 400, "previews"),
         ({"model": "other"}, 404, "model"),
         ({"model": "../../etc/passwd"}, 404, "model"),
         ({"deadline": 0}, 400, "deadline"),
@@ -157,7 +160,7 @@ def test_keys(digits: Model) -> None:
 def test_no_such_route(digits: Model) -> None:
     client = client_of(digits=digits)
     for method, path, status in (
-        ("GET", "/", 404),
+        ("GET", "/v1", 404),
         ("GET", "/v1/samples", 405),
         ("POST", "/health", 405),
         ("GET", "/v1/models/other", 404),

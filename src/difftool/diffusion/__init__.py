@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from difftool.diffusion import samplers, schedules
     from difftool.diffusion.builder import ProgramBuilder, sampler
     from difftool.diffusion.calls import NetworkCall, SamplerCall, type_name
+    from difftool.diffusion.describe import describe_sampler
     from difftool.diffusion.features import Feature
     from difftool.diffusion.invariant import validate
     from difftool.diffusion.labels import Labels
@@ -25,6 +26,7 @@ __all__ = [
     "ProgramBuilder",
     "SamplerCall",
     "compile_program",
+    "describe_sampler",
     "pack_program",
     "sampler",
     "sampler_named",
@@ -46,6 +48,7 @@ _HOMES = {
     "SAMPLERS": "difftool.diffusion.samplers",
     "SamplerCall": "difftool.diffusion.calls",
     "compile_program": "difftool.diffusion.samplers",
+    "describe_sampler": "difftool.diffusion.describe",
     "pack_program": "difftool.diffusion.packed",
     "sampler": "difftool.diffusion.builder",
     "sampler_named": "difftool.diffusion.samplers",

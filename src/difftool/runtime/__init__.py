@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from difftool.runtime.protocols import Backend, Batch, OnDevice, on_device
     from difftool.runtime.request import Request
     from difftool.runtime.scheduling.runner import Runner
-    from difftool.runtime.scheduling.settings import Counts, SchedulerSettings
+    from difftool.runtime.scheduling.settings import Counts, Load, SchedulerSettings
     from difftool.runtime.scheduling.ticket import Preview, Previews, Ticket
     from difftool.runtime.shipped import find_bundle, open_bundle, shipped_models
     from difftool.runtime.state import State
@@ -46,6 +46,7 @@ __all__ = [
     "Edit",
     "EngineCache",
     "HostBatch",
+    "Load",
     "Model",
     "OnDevice",
     "Preparation",
@@ -105,6 +106,7 @@ _HOMES = {
     "Reference": "difftool.runtime.backends.reference",
     "Request": "difftool.runtime.request",
     "Counts": "difftool.runtime.scheduling.settings",
+    "Load": "difftool.runtime.scheduling.settings",
     "Preview": "difftool.runtime.scheduling.ticket",
     "Previews": "difftool.runtime.scheduling.ticket",
     "Runner": "difftool.runtime.scheduling.runner",

@@ -45,7 +45,8 @@ class Model:
 
     `max_batch` samples run together; by default as many as the backend likes best, or else as many
     as fit into a CPU's cache. Samples depend on it by rounding alone. `max_work` is how many
-    numbers one call may compute: samples times their numbers times steps.
+    numbers one call may compute: samples times their numbers times steps. `precision` is that in
+    which the backend was opened.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Model:
         *,
         max_batch: int | None = None,
         max_work: int = MAX_WORK,
+        precision: str = "fp32",
     ) -> None:
         if max_batch is not None and max_batch < 1:
             raise UsageError(f"a batch of {max_batch}", "max_batch is at least 1")
@@ -66,6 +68,7 @@ class Model:
             best = cached_batch(bundle.spec.shape)
         self.max_batch = max_batch or best
         self.max_work = max_work
+        self.precision = precision
         self._process = os.getpid()
         self._runner: Runner | None = None
         self._starting = threading.Lock()
@@ -282,9 +285,9 @@ def load(
     opened = open_backend(
         bundle, backend, threads=threads, precision=precision, device=device, trusted=trust
     )
-    loaded = Model(bundle, opened, max_batch=max_batch, max_work=max_work)
-    name = bundle.path.name if isinstance(model, Bundle) else model
     _, precision = split_name(backend, precision)
+    loaded = Model(bundle, opened, max_batch=max_batch, max_work=max_work, precision=precision)
+    name = bundle.path.name if isinstance(model, Bundle) else model
     _log.info("%s: %s, %s, batches of %d", name, opened.name, precision, loaded.max_batch)
     return loaded
 

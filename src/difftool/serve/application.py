@@ -15,19 +15,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from difftool.diffusion.samplers import SAMPLERS
 from difftool.log import logger
-from difftool.runtime import Model, is_image
-from difftool.serve import drawing, kserve, openapi
+from difftool.runtime import Model
+from difftool.serve import described, drawing, kserve, openapi
 from difftool.serve.metrics import Metrics
+from difftool.serve.page import PATHS as PAGE
+from difftool.serve.page import page
 from difftool.serve.problems import Problem, as_problem
 from difftool.serve.service import Disconnected, Service
 from difftool.serve.settings import ServeSettings
 from difftool.serve.tracing import Span
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-# For who has no key: probes.
-_OPEN: Final = ("/health", "/ready", "/v2/health/live", "/v2/health/ready")
+# For who has no key: probes, and the page, which asks for one.
+_OPEN: Final = ("/health", "/ready", "/v2/health/live", "/v2/health/ready", *PAGE)
 _GONE: Final = 499  # what the log and the metrics say of a client that did not wait
 
 _log = logger(__name__)
@@ -55,6 +56,8 @@ class Application:
                 Route("/v1/models", _Endpoint(self._models), methods=["GET"]),
                 Route("/v1/models/{name}", _Endpoint(self._model), methods=["GET"]),
                 Route("/v1/requests/{id}", _Endpoint(self._cancel), methods=["DELETE"]),
+                Route("/v1/samplers", _Endpoint(self._samplers), methods=["GET"]),
+                Route("/v1/status", _Endpoint(self._status), methods=["GET"]),
                 Route("/health", _Endpoint(self._health), methods=["GET"]),
                 Route("/ready", _Endpoint(self._ready), methods=["GET"]),
                 Route("/metrics", _Endpoint(self._metrics), methods=["GET"]),
@@ -62,6 +65,10 @@ class Application:
                 *(
                     Route(path, _Endpoint(partial(answer, self.service)), methods=[method])
                     for method, path, answer in kserve.ROUTES
+                ),
+                *(
+                    Route(path, _Endpoint(partial(page, path=path)), methods=["GET"])
+                    for path in PAGE
                 ),
             ],
             redirect_slashes=False,
@@ -123,12 +130,13 @@ class Application:
         await drawing.samples(self.service, scope["request_id"], scope, receive, send)
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = [self._describe(name) for name in self.service.models]
+        found = [described.model(*item) for item in self.service.models.items()]
         await JSONResponse({"object": "list", "data": found})(scope, receive, send)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = self.service.find(scope["path_params"]["name"])
-        await JSONResponse(self._describe(name))(scope, receive, send)
+        found = described.model(name, self.service.models[name])
+        await JSONResponse(found)(scope, receive, send)
 
     async def _cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
         id = scope["path_params"]["id"]
@@ -142,6 +150,13 @@ class Application:
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         await JSONResponse(self._description)(scope, receive, send)
 
+    async def _samplers(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = {"object": "list", "data": described.samplers()}
+        await JSONResponse(found)(scope, receive, send)
+
+    async def _status(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse(described.status(self.service))(scope, receive, send)
+
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         await JSONResponse({"status": "ok"})(scope, receive, send)
 
@@ -152,22 +167,6 @@ class Application:
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = "text/plain; version=0.0.4; charset=utf-8"
         await Response(self.metrics.text(), media_type=kind)(scope, receive, send)
-
-    def _describe(self, name: str) -> dict[str, Any]:
-        model = self.service.models[name]
-        return {
-            "id": name,
-            "object": "model",
-            "created": 0,
-            "owned_by": "difftool",
-            "bundle": model.bundle.manifest.digest,
-            "shape": list(model.spec.shape),
-            "images": is_image(model.spec),
-            "classes": model.spec.classes,
-            "program": str(model.bundle.manifest.program.call),
-            "samplers": list(SAMPLERS),
-            "features": sorted(model.backend.features),
-        }
 
     def _require_key(self, header: bytes) -> None:
         scheme, _, key = header.partition(b" ")

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from difftool.serve.problems import Problem
 from difftool.serve.settings import ServeSettings
 
-MAX_PREVIEWS: Final = 3
+MAX_PARTIAL_IMAGES: Final = 3  # of OpenAI
+MAX_PREVIEWS: Final = 100
 # A long list of what is no label would be a long list of errors; the first one says enough.
 _Labels = Annotated[list[int], Field(fail_fast=True)]
 _Body = TypeVar("_Body", bound="Asked")
@@ -56,7 +57,8 @@ class AskedImages(Asked):
     response_format: Literal["b64_json"] | None = None
     user: str | None = None
     stream: bool | None = False
-    partial_images: Annotated[int, Field(ge=0, le=MAX_PREVIEWS)] | None = None
+    partial_images: Annotated[int, Field(ge=0, le=MAX_PARTIAL_IMAGES)] | None = None
+    previews: Annotated[int, Field(ge=0, le=MAX_PREVIEWS)] | None = None
 
 
 async def read(body: type[_Body], request: Request, settings: ServeSettings) -> _Body:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from difftool.diffusion import ModelSpec
-from difftool.runtime import is_image, to_uint8
+from difftool.runtime import Previews, is_image, to_uint8
 from difftool.serve.asked import AskedImages, AskedSamples, read
 from difftool.serve.problems import Problem, as_problem
 from difftool.serve.service import Drawn, Service
@@ -26,6 +26,7 @@ Floats = NDArray[np.float32]
 _NPY: Final = "application/octet-stream"
 _EVENT: Final = "image_generation"
 _SEND_SECONDS: Final = 60.0  # for one event, to a client that reads none
+_KEPT: Final = 8  # previews for a slow client, at least
 _NO_TEXT: Final = "prompt: the model takes no text, so it was ignored"
 
 
@@ -40,14 +41,15 @@ async def images(service: Service, id: str, scope: Scope, receive: Receive, send
         if asked.size not in (None, "auto", _size(spec)):
             raise Problem(400, "size", f"{name} draws {_size(spec)}", "leave size out", "size")
 
-    previews = asked.partial_images or 0 if asked.stream else 0
-    if asked.partial_images and not asked.stream:
-        raise Problem(400, "invalid", "previews need a stream", "set stream", "partial_images")
+    previews = _previews(asked)
     if asked.stream:
         with service.streaming():
             async with service.drawing(asked, id, previews, check) as drawn:
                 scope["drawn"] = drawn
-                events = _events(drawn, previews, asked.prompt)
+                # Before the answer begins: who has its head misses no step from then on. A step
+                # shows all samples that share it at once, and a slow client loses older ones.
+                shown = drawn.ticket.stream(most=max(_KEPT, drawn.n)) if previews else None
+                events = _events(drawn, shown, previews, asked.prompt)
                 answer = EventSourceResponse(events, send_timeout=_SEND_SECONDS)
                 await answer(scope, receive, send)
         return
@@ -56,6 +58,18 @@ async def images(service: Service, id: str, scope: Scope, receive: Receive, send
         samples = await drawn.result(receive)
         body = await run_in_threadpool(_pictures, drawn, samples, asked.prompt)
     await Response(body, media_type="application/json")(scope, receive, send)
+
+
+def _previews(asked: AskedImages) -> int:
+    """Return how many previews of each image are asked for, by OpenAI's field or by ours."""
+    field = "partial_images" if asked.previews is None else "previews"
+    if asked.partial_images is not None and asked.previews is not None:
+        text = "partial_images and previews mean the same"
+        raise Problem(400, "invalid", text, "give one of them", field)
+    found: int = getattr(asked, field) or 0
+    if found and not asked.stream:
+        raise Problem(400, "invalid", "previews need a stream", "set stream", field)
+    return found
 
 
 async def samples(service: Service, id: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,13 +86,15 @@ async def samples(service: Service, id: str, scope: Scope, receive: Receive, sen
     await Response(body, headers=headers, media_type=kind)(scope, receive, send)
 
 
-async def _events(drawn: Drawn, previews: int, prompt: str | None) -> AsyncIterator[Any]:
+async def _events(
+    drawn: Drawn, shown: Previews | None, previews: int, prompt: str | None
+) -> AsyncIterator[Any]:
     """Yield up to `previews` estimates of each image, then all images, or the error."""
     spec, sent = drawn.model.spec, Counter[int]()
     common = {"size": _size(spec), "output_format": "png"}
     try:
-        if previews:
-            async for seen in drawn.ticket.stream("denoised"):
+        if shown is not None:
+            async for seen in shown:
                 if seen.step == seen.steps or sent[seen.sample] == previews:
                     continue
                 picture = (await run_in_threadpool(_encoded, seen.array[None], spec))[0]

@@ -96,6 +96,7 @@ class Service:
     def __init__(self, models: Mapping[str, Model], settings: ServeSettings) -> None:
         self.models, self.settings = dict(models), settings
         self.draining = False
+        self.since = time.monotonic()
         self._streams = 0
         self._tickets: dict[str, Ticket | None] = {}  # None until it is submitted
         self._ended = False

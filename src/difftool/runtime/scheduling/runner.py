@@ -10,7 +10,7 @@ from difftool.errors import ArtefactError, UsageError, first_line
 from difftool.log import logger
 from difftool.runtime.request import Request
 from difftool.runtime.scheduling.scheduler import Scheduler
-from difftool.runtime.scheduling.settings import Counts
+from difftool.runtime.scheduling.settings import Counts, Load
 from difftool.runtime.scheduling.ticket import Ticket
 
 _log = logger(__name__)
@@ -60,6 +60,11 @@ class Runner:
     def occupied(self) -> int:
         """Return how many samples are on their way."""
         return self._scheduler.occupied
+
+    @property
+    def load(self) -> Load:
+        """Return what there is to do, and what was done."""
+        return self._scheduler.load
 
     def healthy(self, limit: float) -> bool:
         """Tell if the thread is alive, and its current step at most `limit` seconds old."""

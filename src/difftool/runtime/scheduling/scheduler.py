@@ -24,7 +24,7 @@ from difftool.runtime.request import Request
 from difftool.runtime.scheduling.job import Job, Sample, require_shared
 from difftool.runtime.scheduling.policy import Claim, arrange, choose, order
 from difftool.runtime.scheduling.pool import Block, Pool
-from difftool.runtime.scheduling.settings import Counts, SchedulerSettings
+from difftool.runtime.scheduling.settings import Counts, Load, SchedulerSettings
 from difftool.runtime.scheduling.slots import Slots
 from difftool.runtime.scheduling.ticket import Preview, Ticket
 
@@ -53,10 +53,11 @@ class Scheduler:
         self._features, self._clock = features, clock
         count = max(most, settings.slots or _BATCHES * most)
         self._slots = offer(count, most)
-        self._free = list(range(count))[::-1]
+        self._capacity, self._free = count, list(range(count))[::-1]
         self.pool = Pool()
         self._jobs: list[Job] = []
         self._running: dict[int, Sample] = {}  # by their slots
+        self._done = 0, 0  # steps, and samples in them
         # What other threads share with the one that takes the turns. A mailbox needs no lock.
         self._mail: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.RLock()  # a finalizer that calls `close` may run within
@@ -115,6 +116,11 @@ class Scheduler:
     def occupied(self) -> int:
         """Return how many samples are in slots."""
         return len(self._running)
+
+    @property
+    def load(self) -> Load:
+        """Return what there is to do, and what was done."""
+        return Load(self._waiting, len(self._running), self._capacity, self.most, *self._done)
 
     def healthy(self, limit: float) -> bool:
         """Tell if no step has been running for more than so many seconds."""
@@ -285,6 +291,8 @@ class Scheduler:
         except Exception as error:
             self._fail((s.job for s in chosen), error)
             return
+        steps, sample_steps = self._done
+        self._done = steps + 1, sample_steps + len(chosen)
         for sample in samples:
             sample.waited += 1
         for sample in chosen:

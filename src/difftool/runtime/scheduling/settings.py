@@ -1,4 +1,4 @@
-"""The settings of a scheduler, and the counts of its requests."""
+"""The settings of a scheduler, the counts of its requests, and its load."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -46,3 +46,24 @@ class Counts:
     def pending(self) -> int:
         """Return how many have been accepted and have not ended."""
         return self.accepted - self.ok - self.cancelled - self.timeout - self.failed
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a scheduler has to do now, and what it has done since its beginning.
+
+    Two of these, some time apart, tell the steps in that time, and how full the batch was.
+    """
+
+    waiting: int
+    """Requests that have not begun."""
+    running: int
+    """Samples that are in slots."""
+    slots: int
+    """How many samples may be in slots."""
+    max_batch: int
+    """How many of them may share a step."""
+    steps: int
+    """Steps since the beginning."""
+    sample_steps: int
+    """Samples in all these steps, at most `max_batch` in each."""
