@@ -241,6 +241,7 @@ def test_bytes_that_lie(
     ("encoding", "body"),
     [
         ("br", b"{}"),
+        ("", b"{}"),
         ("gzip", b"{}"),
         ("gzip", zlib.compress(b"{}")),
         ("deflate", gzip.compress(b"{}")),
