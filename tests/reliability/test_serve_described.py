@@ -1,12 +1,12 @@
 """Requests made from /openapi.json, right and wrong: no failure, and answers as it says."""
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ schemathesis = pytest.importorskip("schemathesis")
 from schemathesis import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi import checks  # noqa: E402
 
-COUNT: Final = {False: 60, True: 1800}  # of each way to draw, right and wrong ones each
+COUNT: Final = {False: 50, True: 1800}  # of each way to draw, right and wrong ones each
 ACCEPTS: Final = ("*/*", "application/octet-stream")
 CHECKS: Final = [
     checks.status_code_conformance,
@@ -29,7 +29,10 @@ CHECKS: Final = [
     checks.response_schema_conformance,
     checks.negative_data_rejection,
 ]
-LIMITS: Final = ServeSettings(max_n=2, max_steps=4, max_work=10**6)
+LIMITS: Final = ServeSettings(max_n=2, max_steps=20, max_work=10**6)
+# What random values hardly ever get right, so that nothing would be drawn.
+HARD: Final = ("sampler_arguments", "labels", "guidance_scale", "size", "partial_images")
+HARD_HEADERS: Final = (kserve.HEADER, "content-encoding")
 
 
 @pytest.fixture
@@ -56,6 +59,20 @@ def require_meant(answer: Any) -> None:
             assert error is None or (hurried and error["code"] == "deadline"), line
 
 
+def tame(case: Any, how: int) -> None:
+    """Leave out more or less of a request that is right by its description alone."""
+    for name in HARD_HEADERS if how else ():
+        (case.headers or {}).pop(name, None)
+    if how and isinstance(case.body, dict):
+        if "/v1/" in case.operation.path and not case.body.get("model"):
+            case.body["model"] = "small"
+        for fields in (case.body, case.body.get("parameters")):
+            for name in HARD:
+                (fields or {}).pop(name, None)
+        if how > 1:
+            case.body.pop("inputs", None)
+
+
 def fuzz(application: Application, count: int, only: str = "") -> Counter[str]:
     """Ask for everything that is described, or one path; return how often each status came."""
     described = schemathesis.openapi.from_asgi("/openapi.json", application)
@@ -65,8 +82,14 @@ def fuzz(application: Application, count: int, only: str = "") -> Counter[str]:
         @settings(
             max_examples=count, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
         )
-        @given(operation.as_strategy(generation_mode=mode), st.sampled_from(ACCEPTS))
-        def check(case: Any, accept: str) -> None:
+        @given(
+            operation.as_strategy(generation_mode=mode),
+            st.sampled_from(ACCEPTS),
+            st.sampled_from(range(3)),
+        )
+        def check(case: Any, accept: str, how: int) -> None:
+            if mode.is_positive:
+                tame(case, how)
             answer = case.call(headers={"accept": accept})
             seen[f"{mode.value} {answer.status_code}"] += 1
             require_meant(answer)
@@ -102,13 +125,13 @@ def test_requests_as_described(
 
 
 @pytest.mark.seeded("S8")
-def test_a_shape_that_is_trusted_is_seen(
+def test_a_body_that_is_trusted_is_seen(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trusting(tensors: Any, behind: bytes) -> dict[str, Any]:
-        return {each.name: np.reshape(each.data, each.shape).tolist() for each in tensors}
+    def trusting(body: bytes, encoding: str, limit: int) -> bytes:
+        return zlib.decompress(body, 47) if encoding in ("gzip", "deflate") else body
 
-    monkeypatch.setattr(kserve, "values", trusting)
+    monkeypatch.setattr(kserve, "unpacked", trusting)
     with pytest.raises(AssertionError, match="the server failed"):
         fuzz(application, COUNT[False], "infer")
 

@@ -145,7 +145,7 @@ async def _read(request: Request, settings: ServeSettings) -> tuple[AskedInfer, 
     body = await read_body(request, settings)
 
     def parse() -> tuple[AskedInfer, dict[str, Any]]:
-        encoding = headers.get("content-encoding", "").strip().lower()
+        encoding = headers.get("content-encoding", "identity").strip().lower()
         said, behind = split(unpacked(body, encoding, settings.max_body), headers.get(HEADER))
         asked = AskedInfer.model_validate_json(said)
         return asked, _fields(asked, behind)

@@ -65,7 +65,7 @@ class Tensor(_Body):
 
 def unpacked(body: bytes, encoding: str, limit: int) -> bytes:
     """Return a body as it was before its content-encoding; Problem if it has over `limit` bytes."""
-    if encoding in ("", "identity"):
+    if encoding == "identity":
         return body
     if encoding not in _ENCODINGS:
         raise _wrong(f"content-encoding {encoding[:40]} is unknown", "gzip, deflate, or none")
