@@ -11,7 +11,9 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,10 +52,14 @@ def serving(threads: int | None) -> Iterator[int]:
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        yield int(json.loads(process.stderr.readline())["listening"].rpartition(":")[2])
+        port = int(json.loads(process.stderr.readline())["listening"].rpartition(":")[2])
+        # A log that nobody reads fills its pipe, and then the server waits.
+        reader = threading.Thread(target=deque, args=(process.stderr, 0), daemon=True)
+        reader.start()
+        yield port
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @dataclass
@@ -88,6 +94,14 @@ class Client:
         await self._writer.drain()
 
     async def ask(self, method: str, path: str, **fields: object) -> tuple[int, bytes]:
+        try:
+            return await self._ask(method, path, **fields)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await self.__aexit__()  # the server closes connections that send nothing for seconds
+            await self.__aenter__()
+            return await self._ask(method, path, **fields)
+
+    async def _ask(self, method: str, path: str, **fields: object) -> tuple[int, bytes]:
         await self.send(method, path, **fields)
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
         size = int(head.partition("content-length:")[2].partition("\r\n")[0])
