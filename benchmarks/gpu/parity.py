@@ -73,7 +73,8 @@ def noise_ulps() -> float:
     samples, elements, seed, draws = np.arange(64), 3072, 7, [4, 900, 0xFFFFFFFF]
     found = device.allocate((len(samples), elements), np.float32)
     row = np.arange(len(samples)) % len(draws)
-    arrays = np.int64(row), np.uint32(draws), np.uint32(samples), np.uint64([seed])
+    seeds = np.full(len(samples), seed, np.uint64)
+    arrays = np.int64(row), np.uint32(draws), np.uint32(samples), seeds
     buffers = []
     for array in arrays:
         buffers.append(device.allocate(array.shape, array.dtype))

@@ -54,7 +54,7 @@ def test_normals_are_box_muller_of_the_words_to_4_ulp(device: Any, e: int) -> No
     samples = np.arange(64, dtype=np.uint32)
     row = np.arange(64) % len(DRAWS)
     out = device.allocate((64, e), np.float32)
-    arrays = row, np.uint32(DRAWS), samples, np.array([SEED], np.uint64)
+    arrays = row, np.uint32(DRAWS), samples, np.full(64, SEED, np.uint64)
     draw(device, out, *(uploaded(device, array) for array in arrays))
     found = downloaded(device, out)
     for at, drawn in enumerate(DRAWS):
@@ -79,7 +79,7 @@ class Toy:
         self.row = uploaded(device, np.zeros(SAMPLES, np.int64))
         self.end = uploaded(device, np.zeros(1, np.int64))
         arrays = np.arange(ROWS, dtype=np.uint32), np.arange(SAMPLES, dtype=np.uint32)
-        self.fixed = [uploaded(device, a) for a in (*arrays, np.array([SEED], np.uint64))]
+        self.fixed = [uploaded(device, a) for a in (*arrays, np.full(SAMPLES, SEED, np.uint64))]
         self.enqueue()  # code is loaded by the first launch, which no capture may see
 
     def reset(self, end: int) -> None:

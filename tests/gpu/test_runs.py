@@ -63,6 +63,30 @@ def test_sizes_that_alternate_do_not_disturb_each_other(
 
 
 @pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_requests_that_share_steps_have_their_bits(
+    opened: Open, backend: str, precision: str
+) -> None:
+    """With `deterministic`, since a GPU may round otherwise in a step of another size."""
+    model = opened("ddpm-mnist", backend, precision, max_batch=8)
+    samplers = difftool.samplers
+    programs = [
+        samplers.ddpm(model.spec, steps=12),
+        samplers.ddim(model.spec, steps=7),
+        samplers.unipc(model.spec, steps=9),
+    ]
+    asked = [
+        {"program": program, "n": 2 + at, "seed": at, "first_sample": at, "deterministic": True}
+        for at, program in enumerate(programs * 2)
+    ]
+    alone = [model.sample(**each) for each in asked]
+    tickets = [model.submit(difftool.runtime.Request(**each)) for each in asked]
+    for ticket, expected in zip(tickets, alone, strict=True):
+        assert np.array_equal(ticket.result(), expected)
+    assert model.scheduler().counts.ok == len(asked)
+    assert model.scheduler().close()
+
+
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
 def test_four_threads_draw_what_each_draws_alone(
     opened: Open, backend: str, precision: str
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from difftool.bundle import TORCHSCRIPT, Bundle, read_bundle
+from difftool.bundle import STEP, TORCHSCRIPT, Bundle, read_bundle
 from difftool.bundle.amend import with_files
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
@@ -15,24 +15,30 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.export.step import StepModule
 from difftool.export.torchscript import torchscript
 from difftool.networks.trained import load_checkpoint
+from difftool.runtime.cuda.backend import DeviceBackend
 from difftool.runtime.draws import Draws
 from difftool.runtime.loop import run
 from difftool.runtime.opening import open_backend
 from difftool.runtime.protocols import Backend
 from difftool.runtime.shipped import find_bundle
 from difftool.verify.numpy_graph import NumpyGraph
+from tests.runtime.cuda.fake import FakeDevice, FakeEngine
 
 Floats = NDArray[np.float32]
 MakeDraws = Callable[[int, NDArray[np.int64], tuple[int, ...]], Draws]
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("numpy", "onnxruntime-cpu", "openvino", "torchscript")
+DEVICE = "a fake GPU"  # the driver of GPUs with the kernels' host build, on ONNX Runtime's CPU
 
 
 def opened(bundle: Bundle, name: str, threads: int = 1) -> Backend:
-    """Open one of NAMES on a bundle, which for torchscript has a step.ts."""
+    """Open one of NAMES, or DEVICE, on a bundle, which for torchscript has a step.ts."""
     if name == "numpy":
         return NumpyGraph(bundle, "fp32")
+    if name == DEVICE:
+        device = FakeDevice()
+        return DeviceBackend(DEVICE, bundle, device, FakeEngine(device, bundle.file(STEP)))
     code = bundle.manifest.files.get(TORCHSCRIPT)
     trusted = [code.sha256] if code else []
     return open_backend(bundle, name, threads=threads, trusted=trusted)

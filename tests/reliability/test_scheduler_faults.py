@@ -47,7 +47,7 @@ class Faulty:
         self._seeds[slot] = entry.draws.seed
         if self._random.random() < RATE:
             self.hurt.add(entry.draws.seed)
-            entry = replace(entry, x=np.full_like(entry.x, np.nan))
+            entry = replace(entry, init=np.full_like(entry.x[None], np.nan))
         self._inner.join(slot, entry)
 
     def advance(self, places: Sequence[int]) -> None:

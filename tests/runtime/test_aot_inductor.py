@@ -20,7 +20,7 @@ from difftool.bundle.amend import with_files
 from difftool.diffusion.samplers import ddpm, unipc
 from difftool.errors import ArtefactError, MissingDependencyError, ResourceError
 from difftool.networks.trained import load_checkpoint
-from difftool.runtime import Model, load
+from difftool.runtime import Model, Request, load
 from difftool.runtime.backends import aot_inductor
 from difftool.runtime.backends.aot_inductor import PackageEngine, open_package
 from difftool.runtime.cuda.host_device import HostDevice
@@ -55,6 +55,14 @@ def test_it_draws_the_samples_of_eager_torch(
         program = sampler(model.spec, steps=20)
         runs = [opened.sample(program, n=4, seed=2) for opened in (model, torch_model)]
         np.testing.assert_allclose(*runs, atol=1e-5)  # in batches of 3 and of 1
+
+
+def test_requests_share_its_steps(model: Model) -> None:
+    program = ddpm(model.spec, steps=6)
+    asked = [{"n": n, "seed": n, "deterministic": True} for n in (1, 4)]
+    tickets = [model.submit(Request(program, **each)) for each in asked]  # type: ignore[arg-type]
+    for ticket, each in zip(tickets, asked, strict=True):
+        assert np.array_equal(ticket.result(), model.sample(program, **each))  # type: ignore[arg-type]
 
 
 def test_it_keeps_known_values(packaged: Bundle, model: Model) -> None:

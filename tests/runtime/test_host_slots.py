@@ -92,7 +92,12 @@ def place(slots: HostSlots, program: Program, row: int, cond: int, label: int = 
 def join(slots: HostSlots, slot: int, program: Program, row: int, **more: object) -> None:
     draws = Draws(slot, np.array([0]), SPEC.shape)
     x = np.full(SPEC.shape, np.float32(slot + 1))
-    slots.join(slot, Entry(x, row, program, draws, **more))  # type: ignore[arg-type]
+    slots.join(slot, starting_at(x, Entry(row, program, draws, **more)))  # type: ignore[arg-type]
+
+
+def starting_at(x: Floats, entry: Entry) -> Entry:
+    entry.__dict__["x"] = x  # in place of the start that its property would draw
+    return entry
 
 
 Made = tuple[HostSlots, Library, Preparation]
@@ -159,7 +164,8 @@ def test_a_slot_keeps_nothing_of_the_one_before(made: Made) -> None:
     place(slots, NOISY, 0, 0)
     nan = np.full((1, *SPEC.shape), np.float32("nan"))
     join(slots, 0, NOISY, 0, known=(nan, nan))
-    slots.join(0, Entry(nan[0], 0, NOISY, Draws(0, np.array([0]), SPEC.shape), (nan, nan)))
+    entry = Entry(0, NOISY, Draws(0, np.array([0]), SPEC.shape), known=(nan, nan))
+    slots.join(0, starting_at(nan[0], entry))
     slots.advance([0])
     slots.advance([0])
     join(slots, 0, PLAIN, 0)

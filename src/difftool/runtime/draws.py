@@ -66,6 +66,15 @@ def start_noise(program: Program, draws: Draws, init: Floats | None = None) -> F
     return np.float32(start.high) * draws.normal(0)
 
 
+def drawn_scale(program: Program, draws: Draws, init: Floats | None) -> float | None:
+    """Return s if x before the first row is s times draw 0, which a device can draw; or else None.
+
+    Noise between two samples is drawn on the host alone.
+    """
+    plain = init is None and draws.angles is None and program.start.kind == "normal"
+    return program.start.high if plain else None
+
+
 def row_noise(program: Program, draws: Draws) -> Iterator[Floats | None]:
     """Yield each row's noise, float32 [N, *S], or None if it uses none; drawn in blocks of rows."""
     uses = program.table[:, Column.D] != 0

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
-from difftool.runtime.draws import Draws, row_noise, start_noise
+from difftool.runtime.draws import Draws, drawn_scale, row_noise, start_noise
 from difftool.runtime.protocols import Batch, DrawsNoise, Known
 
 Floats = NDArray[np.float32]
@@ -32,8 +32,9 @@ def run(
     rows = len(program)
     # Noise between two samples is drawn on the host alone.
     device = batch if draws.angles is None and isinstance(batch, DrawsNoise) else None
-    if device is not None and init is None and program.start.kind == "normal":
-        device.begin(program.start.high, draws, known=known)
+    scale = drawn_scale(program, draws, init)
+    if device is not None and scale is not None:
+        device.begin(scale, draws, known=known)
     else:
         batch.start(start_noise(program, draws, init), known=known)
     if device is not None and edit is None:  # an edit must see every row

@@ -126,7 +126,8 @@ class Model:
             request: without a hook, and without an edit other than `inpaint`. Leave its arrays as
                 they are until it has ended.
             priority: an integer; more goes first, whatever else waits.
-            deadline: seconds from now, after which the request is given up.
+            deadline: seconds from now, after which the request is given up. Once half of them have
+                passed, it goes before others of its priority.
 
         Raises:
             UsageError: an argument has no meaning, or a request of this kind shares no steps.

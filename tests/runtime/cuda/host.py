@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from difftool.runtime.cuda.compile import KERNELS
 
-SOURCES = ("noise",)
+SOURCES = ("noise", "slots")
 TYPES = {
     "float": np.float32,
     "int": np.int32,

@@ -26,13 +26,15 @@ def nvrtc() -> None:
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
-@pytest.mark.parametrize("name", ["noise", "loop"])
+@pytest.mark.parametrize(
+    ("name", "kernel"), [("noise", "noise"), ("loop", "loop"), ("slots", "gather")]
+)
 @pytest.mark.usefixtures("nvrtc")
-def test_kernels_compile_for_gpus_of_all_ages(name: str, arch: str) -> None:
+def test_kernels_compile_for_gpus_of_all_ages(name: str, kernel: str, arch: str) -> None:
     code = cubin(name, arch)
     assert code.startswith(b"\x7fELF")
     assert int.from_bytes(code[18:20], "little") == EM_CUDA
-    assert f"difftool_{name}".encode() in code  # extern "C": found by its plain name
+    assert f"difftool_{kernel}".encode() in code  # extern "C": found by its plain name
 
 
 @pytest.mark.usefixtures("nvrtc")

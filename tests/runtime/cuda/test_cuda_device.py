@@ -162,11 +162,27 @@ def test_a_copy_of_another_shape_or_type_is_refused(gpu: CudaDevice, wrong: np.n
             copy(buffer, wrong)
 
 
+def test_a_part_is_copied_by_where_it_begins(gpu: CudaDevice) -> None:
+    buffer = gpu.allocate((4, 2, 3), np.float32)
+    part = np.ones((2, 2, 3), np.float32)
+    gpu.upload(buffer, part, 1)
+    whole, one = np.empty((4, 2, 3), np.float32), np.empty((1, 2, 3), np.float32)
+    gpu.download(buffer, whole)
+    assert whole[:, 0, 0].tolist() == [0, 1, 1, 0]
+    for at, expected in enumerate([0, 1, 1, 0]):
+        gpu.download(buffer, one, at)
+        assert (one == expected).all()
+    for at, wrong in ((3, part), (-1, part), (0, part[:, 0]), (0, part.astype(np.float64))):
+        for copy in (gpu.upload, gpu.download):
+            with pytest.raises(ValueError, match="does not fit a buffer of float32"):
+                copy(buffer, wrong, at)
+
+
 def test_a_kernels_arguments_and_threads(gpu: CudaDevice, log: list[str]) -> None:
     n, e = 3, 500
     noise = gpu.allocate((n, e), np.float32)
     row, draws = gpu.allocate((n,), np.int64), gpu.allocate((4,), np.uint32)
-    samples, seed = gpu.allocate((n,), np.uint32), gpu.allocate((1,), np.uint64)
+    samples, seed = gpu.allocate((n,), np.uint32), gpu.allocate((n,), np.uint64)
     gpu.upload(samples, np.array([4, 0, 9], np.uint32))
     numbers = [np.uint32(0), np.float32(1), np.int32(n), np.int32(e), np.int32(4)]
     gpu.launch("difftool_noise", [noise, row, draws, samples, seed, *numbers], n * 125)

@@ -10,18 +10,19 @@ def test_the_noise_of_each_samples_row() -> None:
     device = HostDevice()
     noise = device.allocate((4, 1, 3, 3), np.float32)
     row, draws = device.allocate((4,), np.int64), device.allocate((3,), np.uint32)
-    samples, seed = device.allocate((4,), np.uint32), device.allocate((1,), np.uint64)
+    samples, seed = device.allocate((4,), np.uint32), device.allocate((4,), np.uint64)
     device.upload(noise, np.full((4, 1, 3, 3), 9, np.float32))
     device.upload(row, np.array([2, 0, 3, 2]))  # the third is beyond the table
     device.upload(draws, np.array([5, 6, 7], np.uint32))
     device.upload(samples, np.array([10, 11, 12, 13], np.uint32))
-    device.upload(seed, np.array([2**63], np.uint64))
+    seeds = np.array([2**63, 3, 2**63, 5], np.uint64)
+    device.upload(seed, seeds)
     sizes = [np.uint32(SAMPLING), np.float32(2), np.int32(4), np.int32(9), np.int32(3)]
     device.launch("difftool_noise", [noise, row, draws, samples, seed, *sizes], 12)
     found = np.empty((4, 1, 3, 3), np.float32)
     device.download(noise, found)
     for sample, (index, draw) in {0: (10, 7), 1: (11, 5), 3: (13, 7)}.items():
-        expected = 2 * normal(2**63, draw, [index], (1, 3, 3))[0]
+        expected = 2 * normal(int(seeds[sample]), draw, [index], (1, 3, 3))[0]
         assert np.array_equal(found[sample], expected)
     assert (found[2] == 9).all()
 

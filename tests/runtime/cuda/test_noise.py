@@ -24,7 +24,7 @@ def drawn(
     memory = np.full(n * e + guard, np.nan, np.float32)
     launch(
         *("difftool_noise", memory, np.array(row, np.int64), DRAWS, np.array(samples, np.uint32)),
-        *(np.array([seed], np.uint64), np.uint32(stream), np.float32(scale)),
+        *(np.full(n, seed, np.uint64), np.uint32(stream), np.float32(scale)),
         *np.array([n, e, len(DRAWS)], np.int32),
     )
     assert np.isnan(memory[n * e :]).all(), "wrote past its end"

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -29,6 +30,16 @@ from tests.runtime.scheduling.fake import LONG, scheduler
 runner = Runner(scheduler(queue=200)[0])
 for seed in range(200):
     runner.submit(Request(LONG, n=500, seed=seed), LONG)
+"""
+ON_DEVICE = """
+import sys
+from pathlib import Path
+from difftool.runtime import Request
+from tests.runtime.cuda.test_driver import on_device
+model, _ = on_device(Path(sys.argv[1]))
+for seed in range(40):
+    ticket = model.submit(Request(n=500, seed=seed))
+next(ticket.stream())
 """
 
 
@@ -158,6 +169,38 @@ def test_a_defect_of_the_scheduler_leaves_nobody_waiting(
     assert runner.close(timeout=SOON)
 
 
+def test_a_task_learns_of_any_error(running: tuple[Runner, FakeSlots]) -> None:
+    """A StopIteration cannot be raised into a task, which would then wait for ever."""
+    runner, slots = running
+
+    def fail(places: object) -> None:
+        raise StopIteration
+
+    slots.before = fail
+
+    async def awaited() -> None:
+        await submit(runner)
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        asyncio.run(awaited())
+
+
+def test_a_callback_that_would_end_the_thread_harms_nobody(
+    running: tuple[Runner, FakeSlots], caplog: pytest.LogCaptureFixture
+) -> None:
+    runner, slots = running
+    gate = Gate(slots)
+    bad, good = submit(runner), submit(runner, LONG, seed=1)
+    bad.add_done_callback(lambda _: sys.exit("a callback"))
+    reader = bad.stream(most=20)
+    gate.open()
+    assert (bad.result(SOON)[0] == expected(SHORT, 0, 0)).all()
+    assert [preview.step for preview in reader] == [1, 2, 3]
+    assert (good.result(SOON)[0] == expected(LONG, 1, 0)).all()
+    assert (runner.counts.ok, runner.counts.failed) == (2, 0)
+    assert "would end the scheduler's thread" in caplog.text
+
+
 def test_closing_drains_or_cancels() -> None:
     for drain in (True, False):
         made, slots = scheduler()
@@ -216,4 +259,10 @@ def test_a_fork_submits_nothing(tiny_bundle: Path) -> None:
 def test_an_application_that_ends_does_not_wait_for_its_requests() -> None:
     """It does not crash either, though a step is going on."""
     done = fresh.python("-c", LEFT, folder=ROOT)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_device_at_work_does_not_hold_up_the_end_of_an_application(tiny_bundle: Path) -> None:
+    """Its thread ends before the scheduler's does."""
+    done = fresh.python("-c", ON_DEVICE, str(tiny_bundle), folder=ROOT)
     assert (done.stdout, done.stderr) == ("", "")

@@ -128,15 +128,24 @@ def test_a_priority_that_is_no_integer_harms_nobody() -> None:
     check(good, SHORT)
 
 
-def test_priority_and_deadline_go_before_attained_service() -> None:
-    running, slots = scheduler(most=1, slots=3)
-    plain = submit(running, SHORT)
-    due = running.submit(Request(SHORT, n=1, seed=1), SHORT, deadline=1000.0)
-    urgent = running.submit(Request(SHORT, n=1, seed=2), SHORT, priority=1)
+@pytest.mark.parametrize("during", ["place", "join", "advance", "read"])
+def test_a_cancel_at_any_point_frees_the_slots(
+    during: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, slots = scheduler(most=2)
+    good, bad = submit(running, LONG, seed=1), submit(running, NOISY, n=3)
+    call = getattr(slots, during)
+
+    def cancelling(*asked: object) -> object:
+        bad.cancel()
+        return call(*asked)
+
+    monkeypatch.setattr(slots, during, cancelling)
     finish(running)
-    assert slots.steps == [[s] for s in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
-    for seed, ticket in enumerate((plain, due, urgent)):
-        check(ticket, SHORT, seed=seed)
+    check(good, LONG, seed=1)
+    assert bad.cancelled()
+    assert (running.counts.ok, running.counts.cancelled) == (1, 1)
+    assert running.occupied == running.pool.users == 0
 
 
 def test_a_step_that_raises_ends_the_requests_in_it_and_no_other() -> None:

@@ -1,7 +1,7 @@
 """Slots in the host's memory, for every library that runs a `HostBatch`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels, Rows
 from difftool.diffusion.program import Program
+from difftool.runtime.backends.common_table import batch_sizes, padded, placed_rows, room_for
 from difftool.runtime.backends.host import Arrays, HostBatch
 from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.draws import row_noise
@@ -19,8 +20,6 @@ Floats = NDArray[np.float32]
 # (the common tables for a batch, what `derive` made of all rows) -> that batch
 Make = Callable[[Prepared, Arrays], HostBatch]
 Derive = Callable[[Floats], Arrays]
-
-_FEWEST: Final = 256  # rows and conds that there is room for at first
 
 
 class HostSlots:
@@ -40,8 +39,7 @@ class HostSlots:
         derive: Derive = lambda table: {},
     ) -> None:
         self._prepare, self._make, self._derive = prepare, make, derive
-        powers = (1 << power for power in range(most.bit_length()))
-        self.sizes = tuple(sorted({most, *powers}))
+        self.sizes = tuple(batch_sizes(most))
         self._batches: dict[int, HostBatch] = {}
         self._places: list[int] = []  # the slots whose samples are in a batch's arrays
         self._noise: list[Iterator[Floats | None]] = [iter(())] * count
@@ -59,9 +57,7 @@ class HostSlots:
     def place(self, program: Program, labels: Labels | None, row: int, cond: int) -> None:
         """Write the rows that one sample runs into the common table."""
         begin = self._prepare(program, 1, labels)
-        rows = begin.rows.table.copy()
-        rows[:, [Column.COND, Column.NULL_COND]] += cond
-        table, conds = rows.astype(np.float32), begin.cond_table
+        table, conds = placed_rows(begin, cond), begin.cond_table
         self._make_room(begin, row + len(table), cond + len(conds))
         written = slice(row, row + len(table))
         self._table[written] = 0
@@ -145,25 +141,14 @@ class HostSlots:
         made again.
         """
         slots = max(len(self._history), begin.slots)
-        size = (_room(len(self._table), rows), Column.HISTORY + slots)
-        outputs = (_room(len(self._cond_table), conds), begin.cond_table.shape[1])
+        size = (room_for(rows, len(self._table)), Column.HISTORY + slots)
+        outputs = (room_for(conds, len(self._cond_table)), begin.cond_table.shape[1])
         if size == self._table.shape and outputs == self._cond_table.shape:
             return
         self._unpack()
-        table, cond_table = _padded(self._table, size), _padded(self._cond_table, outputs)
-        history = _padded(self._history, (slots, *self._history.shape[1:]))
-        derived = {name: _padded(a, size[:1]) for name, a in self._derived.items()}
+        table, cond_table = padded(self._table, size), padded(self._cond_table, outputs)
+        history = padded(self._history, (slots, *self._history.shape[1:]))
+        derived = {name: padded(a, size[:1]) for name, a in self._derived.items()}
         self._batches.clear()
         self._table, self._cond_table = table, cond_table
         self._history, self._derived = history, derived
-
-
-def _room(has: int, wanted: int) -> int:
-    """Return how much room to have for what is wanted: twice as much each time."""
-    return has if wanted <= has else max(_FEWEST, 1 << (wanted - 1).bit_length())
-
-
-def _padded(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    larger = np.zeros(shape, array.dtype)
-    larger[tuple(slice(0, size) for size in array.shape)] = array
-    return larger

@@ -1,8 +1,9 @@
 """The backend that runs every engine on a GPU."""
 
 import weakref
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -11,12 +12,17 @@ from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
 from difftool.errors import ResourceError, UsageError, is_out_of_memory
 from difftool.preflight import OnnxFile
+from difftool.runtime.backends.common_table import batch_sizes
 from difftool.runtime.backends.prepare import Preparation, Prepared
 from difftool.runtime.cuda.batch import DeviceBatch
 from difftool.runtime.cuda.device import Device, StepEngine
 from difftool.runtime.cuda.owner import Owner
 from difftool.runtime.cuda.room import Extent, Graphs, Launching, Room
+from difftool.runtime.cuda.slot_pool import SlotPool
+from difftool.runtime.cuda.slots import DeviceSlots
 from difftool.runtime.memory import no_memory
+
+T = TypeVar("T")
 
 _ROOMS: Final = 4  # that are kept for the next batches; each holds device memory
 _FEWEST_ROWS: Final = 64  # of a table in a room
@@ -47,7 +53,7 @@ class DeviceBackend:
         self._launching = Launching(graphs)
         self._owner = Owner()
         self._free: list[Room] = []  # the owner's alone; the room that was used last is the last
-        self._left: SimpleQueue[Room] = SimpleQueue()  # by batches that are gone
+        self._left: SimpleQueue[Any] = SimpleQueue()  # rooms of batches that are gone, and pools
         self._last: weakref.ref[Room] | None = None  # that a batch was made in
 
     @property
@@ -72,12 +78,8 @@ class DeviceBackend:
         UsageError if the size is above the profile, or if padding would change the samples.
         """
         begin = self._prepare(program, size, labels)
-        fewest, most = self.engine.sizes
-        if size > most:
-            raise UsageError(
-                f"a batch of {size}, and the engine takes {fewest} to {most}",
-                f"use max_batch {most}, or {self.engine.wider(size)}",
-            )
+        self._require_size(size)
+        fewest, _ = self.engine.sizes
         if size < fewest and program.coupled:
             raise UsageError(
                 f"steps adapt to the mean of a batch of {size}, which the engine pads to {fewest}",
@@ -85,13 +87,46 @@ class DeviceBackend:
             )
         return self._owner.call(lambda: self._batch(program, size, begin))
 
-    def _batch(self, program: Program, size: int, begin: Prepared) -> DeviceBatch:
+    def slots(self, count: int, most: int) -> DeviceSlots:
+        """Return slots that share steps; see `difftool.runtime.scheduling.slots.OffersSlots`.
+
+        The largest step has the size of a full batch, so that both round alike.
+        """
+        self._require_size(most)
+
+        def pool(extent: Extent) -> SlotPool:
+            return self._allocated(
+                lambda: SlotPool(self.device, self.engine, extent, self._launching), extent.size
+            )
+
+        return DeviceSlots(
+            prepare=self._prepare,
+            owner=self._owner,
+            make=pool,
+            allocated=self._allocated,
+            sizes=sorted({self._padded(size) for size in batch_sizes(most)}),
+            count=count,
+            left=self._left,
+        )
+
+    def _require_size(self, size: int) -> None:
         fewest, most = self.engine.sizes
+        if size > most:
+            raise UsageError(
+                f"a batch of {size}, and the engine takes {fewest} to {most}",
+                f"use max_batch {most}, or {self.engine.wider(size)}",
+            )
+
+    def _padded(self, size: int) -> int:
+        """Return how many samples the engine runs for a batch of `size`."""
+        fewest, most = self.engine.sizes
+        return max(min(_padded_batch(size, self.engine.best), most), fewest)
+
+    def _batch(self, program: Program, size: int, begin: Prepared) -> DeviceBatch:
         table = begin.rows.table.astype(np.float32)
-        # The mean over a coupled batch would be taken over the padding as well.
-        slots = size if program.coupled else _padded_batch(size, self.engine.best)
         extent = Extent(
-            size=max(min(slots, most), fewest),
+            # The mean over a coupled batch would be taken over the padding as well.
+            size=size if program.coupled else self._padded(size),
             sample=begin.shape[1:],
             table=(_padded_rows(len(table)), table.shape[1]),
             cond_table=(_padded_rows(len(begin.cond_table)), begin.cond_table.shape[1]),
@@ -110,8 +145,7 @@ class DeviceBackend:
         return batch
 
     def _room(self, extent: Extent) -> Room:
-        while not self._left.empty():
-            self._free.append(self._left.get())
+        self._take_back()
         found = next((room for room in self._free if room.extent == extent), None)
         if found is not None:
             self._free.remove(found)
@@ -121,15 +155,28 @@ class DeviceBackend:
         released = [room for room in self._free if not room.replays][: 1 - _ROOMS]
         self._free = [room for room in self._free if room not in released]
         del released
+        return self._allocated(
+            lambda: Room(self.device, self.engine, extent, self._launching), extent.size
+        )
+
+    def _take_back(self) -> None:
+        """Keep the rooms of batches that are gone; pools of slots that are gone are freed here."""
+        while not self._left.empty():
+            if isinstance(room := self._left.get(), Room):
+                self._free.append(room)
+
+    def _allocated(self, make: Callable[[], T], size: int) -> T:
+        """Return what `make` allocates for `size` samples; rooms that are kept make way for it."""
+        self._take_back()
         try:
-            return Room(self.device, self.engine, extent, self._launching)
+            return make()
         except ResourceError as error:
             if not is_out_of_memory(error.__cause__ or error):
                 raise
             if not self._free:
-                raise no_memory(extent.size) from error
+                raise no_memory(size) from error
         self._free.clear()  # not within `except`, since the error holds what was allocated
-        return self._room(extent)
+        return self._allocated(make, size)
 
 
 def padded_size(size: int, steps: int) -> int:

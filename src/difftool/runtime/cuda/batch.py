@@ -142,7 +142,7 @@ class DeviceBatch:
         """Upload the samples and the seed, unless they are those of the last time."""
         if draws is not self._draws:
             self._upload(self._room.samples, draws.samples[self._slots].astype(np.uint32))
-            self._upload(self._room.seed, np.array([draws.seed], np.uint64))
+            self._upload(self._room.seeds, np.full(len(self._slots), draws.seed, np.uint64))
             self._draws = draws
 
     def _upload(self, buffer: Buffer, array: NDArray[np.generic]) -> None:

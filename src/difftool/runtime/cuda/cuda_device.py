@@ -20,6 +20,8 @@ _RELEASES: Final = {13: "R580"}  # CUDA -> the first driver for it, from NVIDIA'
 _KERNELS: Final = {  # kernel -> the file in `kernels/` that holds it
     "difftool_noise": "noise",
     "difftool_loop": "loop",
+    "difftool_gather": "slots",
+    "difftool_scatter": "slots",
 }
 
 
@@ -75,15 +77,15 @@ class CudaDevice:
             memory.fill(0, stream=self._stream)
         return DeviceBuffer(memory, tuple(shape), dtype)
 
-    def upload(self, buffer: Buffer, array: Array) -> None:
+    def upload(self, buffer: Buffer, array: Array, at: int | None = None) -> None:
         """Copy an array in; when this returns, the driver has its own copy of pageable memory."""
         from cuda.bindings import driver
 
-        _require_same(buffer, array)
+        address = _address(buffer, array, at)
         with self._errors("an upload to the GPU failed"):
             _check(
                 driver.cuMemcpyHtoDAsync(
-                    buffer.address, array.ctypes.data, array.nbytes, self._stream.handle
+                    address, array.ctypes.data, array.nbytes, self._stream.handle
                 )
             )
 
@@ -92,16 +94,14 @@ class CudaDevice:
         with self._errors("the GPU failed"):
             buffer.memory.fill(0, stream=self._stream)  # type: ignore[attr-defined]
 
-    def download(self, buffer: Buffer, out: Array) -> None:
-        """Wait for the work so far and copy the buffer out."""
+    def download(self, buffer: Buffer, out: Array, at: int | None = None) -> None:
+        """Wait for the work so far and copy the buffer out, or a part of it."""
         from cuda.bindings import driver
 
-        _require_same(buffer, out)
+        address = _address(buffer, out, at)
         with self._errors("a download from the GPU failed"):
             _check(
-                driver.cuMemcpyDtoHAsync(
-                    out.ctypes.data, buffer.address, out.nbytes, self._stream.handle
-                )
+                driver.cuMemcpyDtoHAsync(out.ctypes.data, address, out.nbytes, self._stream.handle)
             )
             self._stream.sync()
 
@@ -248,9 +248,19 @@ def _check(result: tuple[Any, ...]) -> None:
         raise RuntimeError(result[0].name)
 
 
-def _require_same(buffer: Buffer, array: Array) -> None:
-    """Refuse another shape: a copy takes address and size, and would write beyond the buffer."""
-    if (buffer.shape, buffer.dtype) != (array.shape, array.dtype) or not array.flags.c_contiguous:
+def _address(buffer: Buffer, array: Array, at: int | None) -> int:
+    """Return where an array lies in a buffer: all of it, or the part that begins at `buffer[at]`.
+
+    Another shape is refused: a copy takes address and size, and would write beyond the buffer.
+    """
+    if at is None:
+        begin, fits = 0, buffer.shape == array.shape
+    else:
+        begin = at * int(np.prod(buffer.shape[1:])) * buffer.dtype.itemsize
+        within = 0 <= at <= buffer.shape[0] - len(array)
+        fits = within and buffer.shape[1:] == array.shape[1:]
+    if not fits or buffer.dtype != array.dtype or not array.flags.c_contiguous:
         raise ValueError(
             f"{array.dtype}{array.shape} does not fit a buffer of {buffer.dtype}{buffer.shape}"
         )
+    return buffer.address + begin

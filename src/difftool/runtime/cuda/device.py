@@ -49,16 +49,19 @@ class Device(Protocol):
         """Allocate an array of zeros; ResourceError if memory is short."""
         ...
 
-    def upload(self, buffer: Buffer, array: Array) -> None:
-        """Copy an array of the same shape and type in; it may change when this returns."""
+    def upload(self, buffer: Buffer, array: Array, at: int | None = None) -> None:
+        """Copy an array of the same shape and type in; it may change when this returns.
+
+        With `at` the array is shorter, and goes to `buffer[at : at + len(array)]`.
+        """
         ...
 
     def clear(self, buffer: Buffer) -> None:
         """Fill a buffer with zeros."""
         ...
 
-    def download(self, buffer: Buffer, out: Array) -> None:
-        """Wait for the work so far and copy the buffer out."""
+    def download(self, buffer: Buffer, out: Array, at: int | None = None) -> None:
+        """Wait for the work so far and copy the buffer out, or a part of it as in `upload`."""
         ...
 
     def launch(self, kernel: str, arguments: Sequence[Buffer | np.generic], threads: int) -> None:

@@ -1,7 +1,7 @@
 """A batch's buffers on the device, the engine bound to them, and the graphs captured of it."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 _log = logger(__name__)
 
-_PER_THREAD: Final = 4  # elements that a thread of the noise kernel writes
+ITEM: Final = 4  # elements of a sample that a thread of a kernel works on
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,16 @@ class Launching:
     """The way in which all rooms of a backend launch rows; a refused capture changes it."""
 
     graphs: Graphs
+
+
+def captured(capture: Callable[[], Launch], launching: Launching, less: Graphs) -> Launch | None:
+    """Return what is captured; if the engine or CUDA refuses, launch with `less` from now on."""
+    try:
+        return capture()
+    except (ArtefactError, ResourceError) as error:
+        launching.graphs = less
+        _log.warning("%s: CUDA graphs are %s from now on", error.message, less)
+        return None
 
 
 class Room:
@@ -74,7 +84,7 @@ class Room:
         }
         self.draws = device.allocate((extent.table[0],), word)
         self.samples = device.allocate((extent.size,), word)
-        self.seed = device.allocate((1,), np.uint64)
+        self.seeds = device.allocate((extent.size,), np.uint64)
         self.end = device.allocate((1,), integer)
         # The start is draw 0, and so that of row 0 in a table of one row: both stay zeros.
         self._start_row = device.allocate((extent.size,), integer)
@@ -158,18 +168,14 @@ class Room:
             for side in {"even": (0,), "odd": (1,)}.get(kind, (0, 1)):
                 self.run(side, draw=draw)
 
-        try:
-            graph = (
-                self.device.capture_loop(enqueue, self.row[0], self.end)
-                if kind == "loop"
-                else self.device.capture(enqueue)
-            )
-        except (ArtefactError, ResourceError) as error:  # the engine's refusal, or CUDA's
-            graphs: Graphs = "pairs" if kind == "loop" else "off"
-            self._launching.graphs = graphs
-            _log.warning("%s: CUDA graphs are %s from now on", error.message, graphs)
-            return None
-        self._captured[kind, draw] = graph
+        def make() -> Launch:
+            if kind == "loop":
+                return self.device.capture_loop(enqueue, self.row[0], self.end)
+            return self.device.capture(enqueue)
+
+        graph = captured(make, self._launching, "pairs" if kind == "loop" else "off")
+        if graph is not None:
+            self._captured[kind, draw] = graph
         return graph
 
     def _draw(self, out: Buffer, row: Buffer, draws: Buffer, scale: float = 1) -> None:
@@ -181,14 +187,14 @@ class Room:
                 row,
                 draws,
                 self.samples,
-                self.seed,
+                self.seeds,
                 np.uint32(SAMPLING),
                 np.float32(scale),
                 np.int32(self.extent.size),
                 np.int32(elements),
                 np.int32(draws.shape[0]),
             ],
-            self.extent.size * -(-elements // _PER_THREAD),
+            self.extent.size * -(-elements // ITEM),
         )
 
     def _warm_up(self) -> None:

@@ -4,6 +4,7 @@ A sample's bits are those that it has in a batch of its own, as `Model.sample` w
 """
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,7 +17,6 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.runtime.backends.prepare import require_features
-from difftool.runtime.draws import start_noise
 from difftool.runtime.edits import Inpaint
 from difftool.runtime.request import Request
 from difftool.runtime.scheduling.pool import Block
@@ -28,13 +28,17 @@ Floats = NDArray[np.float32]
 
 @dataclass(eq=False)
 class Job:
-    """A request of `n` samples: `begun` of them have had a slot, and `left` are not done."""
+    """A request of `n` samples: `begun` of them have had a slot, and `left` are not done.
+
+    It is given up at `deadline`, and goes before others from `hurry` on.
+    """
 
     request: Request
     program: Program
     spec: ModelSpec
     priority: int
     deadline: float
+    hurry: float
     ticket: Ticket = field(default_factory=Ticket)
     begun: int = 0
     attained: int = 0  # rows run, over all samples
@@ -44,6 +48,14 @@ class Job:
 
     def __post_init__(self) -> None:
         self.left = self.request.n
+
+    def due(self, now: float) -> float:
+        """Return the deadline once it counts, and until then that there is none.
+
+        A server gives one to each request. If it counted from the beginning, whoever came first
+        would go first, and short requests would wait for long ones.
+        """
+        return self.deadline if now >= self.hurry else math.inf
 
     @cached_property
     def program_key(self) -> bytes:
@@ -69,11 +81,10 @@ class Job:
     def entry(self, position: int, row: int) -> Entry:
         """Return a sample before its first row, which begins at `row` of the common table."""
         at = np.array([position])
-        draws = self.request.draws(at, self.spec)
-        x = start_noise(self.program, draws, self.request.init_at(at, self.spec))
+        draws, init = self.request.draws(at, self.spec), self.request.init_at(at, self.spec)
         edit = self.request.edit
         known = edit.at(at, self.spec.shape) if isinstance(edit, Inpaint) else None
-        return Entry(x[0], row, self.program, draws, known)
+        return Entry(row, self.program, draws, init, known)
 
     def place(self, position: int, most: int) -> int | None:
         """Return where in a batch of `most` a deterministic sample must stand; None for others."""

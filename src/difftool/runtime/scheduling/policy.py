@@ -12,7 +12,7 @@ class Claim:
     """The claim of a sample, or of a request, to be next.
 
     - `priority`: more goes first, whatever the other fields are
-    - `deadline`: the time by which it must be done
+    - `deadline`: the time by which it must be done; infinite while that is far away
     - `attained`: how many rows its request has been given, over all its samples
     - `waited`: for how many steps it has been left out
     - `place`: the only place in a batch where it may stand; None if it may stand anywhere

@@ -33,8 +33,8 @@ class Runner:
         )
         # Neither wait nor lock: this runs wherever an object happens to be collected.
         weakref.finalize(self, scheduler.stop).atexit = False
-        _runners.add(self)
         self._thread.start()
+        _runners.add(self)
 
     def submit(
         self,

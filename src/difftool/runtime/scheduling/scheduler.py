@@ -81,10 +81,10 @@ class Scheduler:
             raise UsageError(f"a deadline in {deadline} seconds", "give more than 0")
         require_shared(request, program, self.spec, self._features)
         now = self._clock()
-        until = math.inf if deadline is None else now + deadline
-        job = Job(request, program, self.spec, priority, until)
+        seconds = math.inf if deadline is None else deadline
+        job = Job(request, program, self.spec, priority, now + seconds, now + seconds / 2)
         for position in {0, request.n - 1}:
-            job.entry(position, 0)  # refuses what has no meaning
+            _ = job.entry(position, 0).x  # refuses what has no meaning
         rows, conds = job.block_size
         if rows > self.pool.rows or conds > self.pool.conds:
             raise ResourceError(
@@ -172,7 +172,7 @@ class Scheduler:
             wanted = ticket.set_running_or_notify_cancel()
             self._count("failed" if wanted else "cancelled")
             if wanted:
-                ticket.set_exception(error)
+                ticket.settle(error=error)
 
     def stop(self) -> None:
         """Let `wait` end once all requests have ended. This takes no lock, so a fork may call it.
@@ -202,9 +202,10 @@ class Scheduler:
         apart = self.settings.batching != "step"
         if apart and self._running:
             return
+        now = self._clock()
         waiting = [job for job in self._jobs if job.begun < job.request.n]
         claims = [
-            Claim(job.priority, job.deadline, 0 if apart else job.attained, job.waited)
+            Claim(job.priority, job.due(now), 0 if apart else job.attained, job.waited)
             for job in waiting
         ]
         lead: Job | None = None
@@ -276,10 +277,10 @@ class Scheduler:
 
     def _step(self) -> None:
         """Run the next row of the samples that are to be next."""
-        slots = sorted(self._running)
+        now, slots = self._clock(), sorted(self._running)
         samples = [self._running[slot] for slot in slots]
         claims = [
-            Claim(s.job.priority, s.job.deadline, s.job.attained, s.waited, s.place)
+            Claim(s.job.priority, s.job.due(now), s.job.attained, s.waited, s.place)
             for s in samples
         ]
         chosen = [samples[i] for i in choose(claims, self.most, self.settings.ageing)]
@@ -347,6 +348,8 @@ class Scheduler:
         if isinstance(error, MemoryError):
             told = no_memory(self.most)
             told.__cause__, error = error, told
+        if isinstance(error, StopIteration):  # a task cannot be given it, and would wait for ever
+            error = RuntimeError("the backend raised StopIteration")
         for job in dict.fromkeys(jobs):
             _log.warning("a request of %s failed: %s", job.program.name, error)
             self._end(job, "failed", error)
@@ -364,12 +367,8 @@ class Scheduler:
                 self._waiting -= 1
             self._pending.discard(ticket)
             self._count(outcome)
-        if outcome == "cancelled":
-            return
-        if error is not None:
-            ticket.set_exception(error)
-        elif job.result is not None:
-            ticket.set_result(job.result)
+        if outcome != "cancelled":
+            ticket.settle(job.result, error)
 
     def _count(self, name: str) -> None:
         self._counts = replace(self._counts, **{name: getattr(self._counts, name) + 1})

@@ -6,6 +6,7 @@ several programs, if the rows of all these programs lie in one table.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
-from difftool.runtime.draws import Draws
+from difftool.runtime.draws import Draws, start_noise
 from difftool.runtime.protocols import Known
 
 Floats = NDArray[np.float32]
@@ -25,17 +26,26 @@ IDLE: Final = -1  # a place of a batch in which no sample stands
 class Entry:
     """A sample before its first row.
 
-    - `x`: float32 [*S]
     - `row`: where its program's rows begin in the common table
-    - `program`, `draws`: which noise its rows take; `draws` are those of this sample alone
+    - `program`, `draws`: which noise its start and its rows take; `draws` are those of this sample
+      alone
+    - `init`: the clean sample to start from, [1, *S]; None if it starts from noise
     - `known`: what replaces D in every row, [1, *S] each; None if nothing does
     """
 
-    x: Floats
     row: int
     program: Program
     draws: Draws
+    init: Floats | None = None
     known: Known | None = None
+
+    @cached_property
+    def x(self) -> Floats:
+        """Return x before the first row, float32 [*S], as the host draws it.
+
+        A device that draws noise itself draws the start, too: see `drawn_scale`.
+        """
+        return np.asarray(start_noise(self.program, self.draws, self.init)[0])
 
 
 class Slots(Protocol):

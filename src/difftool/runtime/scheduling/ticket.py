@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.errors import UsageError
+from difftool.log import logger
 
 Floats = NDArray[np.float32]
 What = Literal["x", "denoised"]
+
+_log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,22 @@ class Ticket(Future[Floats]):
         self._keeps = needed
         if self.done():  # another thread may have ended it a moment ago
             self._keeps = None
+
+    def settle(self, result: Floats | None = None, error: BaseException | None = None) -> None:
+        """End with a result or an error, whatever a callback does; for the scheduler alone.
+
+        A future logs the errors of its callbacks. But one that asks for the end of its thread, as
+        `sys.exit` does, would here end the requests of all others.
+        """
+        try:
+            if error is not None:
+                self.set_exception(error)
+            elif result is not None:
+                self.set_result(result)
+        except SystemExit:
+            _log.exception("a callback of a request would end the scheduler's thread")
+            for reader in self.readers:  # their callbacks come after that one
+                reader.end()
 
     def stream(self, what: What = "denoised", *, most: int = 8) -> Previews:
         """Return the request's previews from now on, after every `request.every` rows.

@@ -4,7 +4,7 @@
 //   row      [n]     the row of each sample; a sample outside the table keeps its old noise
 //   draws    [rows]  the draw of each row of the table
 //   samples  [n]     the index of each sample under the seed
-//   seed     [1]     in device memory, so that one captured graph serves every seed
+//   seeds    [n]     in device memory, so that one captured graph serves every seed
 //
 // The work items are the n * ceil(e / 4) blocks; any launch of one dimension covers them.
 
@@ -12,8 +12,8 @@
 
 KERNEL difftool_noise(float* __restrict__ noise, const long long* __restrict__ row,
                       const unsigned* __restrict__ draws, const unsigned* __restrict__ samples,
-                      const unsigned long long* __restrict__ seed, unsigned stream, float scale,
-                      int n, int e, int rows) {
+                      const unsigned long long* __restrict__ seeds, unsigned stream,
+                      float scale, int n, int e, int rows) {
     const int blocks = (e + 3) / 4;
     const long long items = (long long)n * blocks;
     for (long long item = first_index(); item < items; item += index_stride()) {
@@ -21,7 +21,7 @@ KERNEL difftool_noise(float* __restrict__ noise, const long long* __restrict__ r
         const long long at = row[sample];
         if (at < 0 || at >= rows) continue;
         float z[4];
-        normals(*seed, stream, draws[at], samples[sample], block, z);
+        normals(seeds[sample], stream, draws[at], samples[sample], block, z);
         float* out = noise + (long long)sample * e;
         for (int lane = 0; lane < 4; ++lane) {
             const int element = 4 * block + lane;

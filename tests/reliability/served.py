@@ -1,0 +1,128 @@
+"""A server under load, in a process of its own: clients in threads, and what the process holds."""
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+
+from tests.serve.test_process import IMAGES, KEY, SAMPLES, Served
+
+# The command, in a process in which something was broken before.
+BROKEN = "{defect}\nimport sys\nfrom difftool.cli import main\nsys.exit(main(sys.argv[1:]))"
+HEADERS = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
+LONG = 300  # steps of a client that leaves
+OUTCOMES = ("accepted", "ok", "cancelled", "timeout", "failed", "refused")
+
+
+@contextmanager
+def serving(folder: Path, *words: str, defect: str = "") -> Iterator[Served]:
+    """Serve ddpm-mnist; `defect` is Python that runs in the process before the command."""
+    keys = folder / "keys"
+    keys.write_text(KEY)
+    begin = ["-c", BROKEN.format(defect=defect)] if defect else ["-m", "difftool"]
+    line = ["serve", "ddpm-mnist", "--port", "0", "--threads", "1", "--api-key-file", str(keys)]
+    process = subprocess.Popen(
+        [sys.executable, *begin, *line, *words], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        url = json.loads(process.stderr.readline())["listening"]
+        headers = {"authorization": f"Bearer {KEY}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=None) as client:
+            yield Served(process, url, client)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def reading(served: Served) -> Iterator[None]:
+    """Read what the server logs, or else it would wait for us once the pipe is full."""
+    assert served.process.stderr is not None
+    reader = threading.Thread(target=lambda: list(served.process.stderr or ()), daemon=True)
+    reader.start()
+    yield
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds: bytes of resident memory, threads and open files."""
+
+    memory: int
+    threads: int
+    files: int
+
+
+def held(served: Served) -> Held:
+    """Look at a process in /proc."""
+    folder = Path("/proc", str(served.process.pid))
+    pages = int((folder / "statm").read_text().split()[1])
+    counts = [len(list((folder / name).iterdir())) for name in ("task", "fd")]
+    return Held(pages * 4096, *counts)
+
+
+def counts(served: Served) -> dict[str, int]:
+    """Return how the scheduler's requests have ended."""
+    name = 'difftool_requests_total{{model="ddpm-mnist",outcome="{}"}}'
+    return {outcome: int(served.metric(name.format(outcome))) for outcome in OUTCOMES}
+
+
+@dataclass
+class Load:
+    """Clients that send `fields(i)` for i = 0, 1, 2 ..., each its next one when one has ended.
+
+    `ended` counts their statuses; 0 is a client that left before its answer was there.
+    """
+
+    served: Served
+    fields: Callable[[int], dict[str, Any]]
+    answered: Callable[[int, dict[str, Any]], object] = lambda i, answer: None
+    ended: Counter[int] = field(default_factory=Counter)
+
+    def run(self, clients: int, until: Callable[[], bool]) -> None:
+        """Send requests until the condition holds, and wait for the last answers."""
+        with ThreadPoolExecutor(clients) as pool:
+            for work in [pool.submit(self._client, until) for _ in range(clients)]:
+                work.result()
+
+    def settle(self) -> None:
+        """Draw once more, so that the server has seen who left before."""
+        for _ in range(3):
+            answer = self.served.client.post(SAMPLES, json=self.fields(0))
+            self.ended[answer.status_code] += 1
+
+    def _client(self, until: Callable[[], bool]) -> None:
+        with closing(HTTPConnection(self.served.url.removeprefix("http://"))) as connection:
+            while not until():
+                i = next(self._numbers)
+                self.ended[self._ask(connection, i, self.fields(i))] += 1
+
+    def _ask(self, connection: HTTPConnection, i: int, fields: dict[str, Any]) -> int:
+        path, more = (IMAGES, {"stream": True}) if i % 4 < 2 else (SAMPLES, {})
+        leaves = {"num_inference_steps": LONG} if i % 4 == 1 else {}
+        connection.request("POST", path, json.dumps({**fields, **more, **leaves}), HEADERS)
+        answer = connection.getresponse()
+        if answer.status == 200 and leaves:  # with the status, and so before it has an image
+            answer.close()
+            connection.close()
+            return 0
+        content = answer.read()
+        if answer.status == 200 and i % 4 == 0:
+            assert b"image_generation.completed" in content
+        elif answer.status == 200:
+            self.answered(i, json.loads(content))
+        return answer.status
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count()
