@@ -22,13 +22,17 @@ WEIGHTS = [ckpt.MODEL, ckpt.EMA]
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
-    """As many steps with as many samples, however they are split."""
-    shorter = ["run.steps=60", "run.batch=16", "run.log_every=1"]
+    """As many steps with as many samples, however they are split.
+
+    The gradient of a key's bias is zero but for rounding, which Adam would divide by its own size.
+    With a larger eps it does not.
+    """
+    shorter = ["run.steps=60", "run.batch=16", "run.log_every=1", "optimizer.eps=1e-5"]
     config = apply_overrides(preset("digits"), shorter)
     run(config, tmp_path / "one")
     halves = train_together(config, [tmp_path / "two"] * 2, "optimizer.accumulate=2")
     assert halves == [(0, "")] * 2
-    require_near(tmp_path / "one", tmp_path / "two", WEIGHTS, rtol=1e-3, atol=1e-4, losses=1e-4)
+    require_near(tmp_path / "one", tmp_path / "two", WEIGHTS, rtol=1e-4, atol=2e-5, losses=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -55,20 +59,25 @@ def test_what_a_launcher_starts_trains_together(
     require_near(whole_run, tmp_path / "two", WEIGHTS, rtol=1e-4, atol=1e-6, losses=1e-5)
 
 
+@pytest.mark.parametrize("count", [2, 3])
 def test_a_killed_process_is_lost_to_the_others_and_the_run_goes_on(
-    images_config: TrainConfig, tmp_path: Path
+    count: int, images_config: TrainConfig, tmp_path: Path
 ) -> None:
-    """With dropout and flips, which the processes draw apart from each other."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert train_together(images_config, [whole, whole]) == [(0, "")] * 2
-    lost, dead = train_together(images_config, [killed] * 2, signalled=(1, 3, signal.SIGKILL))
+    """With dropout and flips. Of three gradients the order of the sum matters, too."""
+    wider = ["run.batch=6", "network.arguments.channels=32", "network.arguments.groups=8"]
+    config = apply_overrides(images_config, wider)
+    whole, killed = [tmp_path / "whole"] * count, [tmp_path / "killed"] * count
+    assert train_together(config, whole) == [(0, "")] * count
+    lost, dead, *others = train_together(config, killed, signalled=(1, 3, signal.SIGKILL))
     assert dead == (-signal.SIGKILL, "")
-    assert lost[0] == 5
-    assert "another process of this training has ended" in lost[1]
-    assert "resume: the same command" in lost[1]
-    assert ckpt.find_checkpoint(killed).name == "step-000000002"
-    assert train_together(images_config, [killed] * 2) == [(0, "")] * 2
-    assert (digests(killed), records(killed)) == (digests(whole), records(whole))
+    for code, said in (lost, *others):
+        assert code == 5
+        assert "another process of this training has ended" in said
+        assert "resume: the same command" in said
+    assert ckpt.find_checkpoint(killed[0]).name == "step-000000002"
+    assert train_together(config, killed) == [(0, "")] * count
+    assert digests(killed[0]) == digests(whole[0])
+    assert records(killed[0]) == records(whole[0])
 
 
 def test_a_run_goes_on_with_another_number_of_processes(

@@ -66,6 +66,18 @@ class TrainState:
             config.optimizer.eps,
             fused=True,
         )
+        self._order_buckets()
+
+    def _order_buckets(self) -> None:
+        """Take a backward pass with other processes, and drop its gradients.
+
+        DDP sorts its buckets anew after its first one, and the order decides how sums of three and
+        more processes are rounded. Without this, the first step after a resume would be rounded
+        otherwise than in a run that goes on.
+        """
+        if self.accelerator.num_processes > 1:
+            self.accelerator.backward(self._loss(self.slots[-1]))
+            self.optimizer.zero_grad(set_to_none=True)
 
     def advance(self) -> tuple[Tensor, Tensor]:
         """Take one step; return this process's mean loss and the gradient norm, on the device."""
