@@ -69,7 +69,7 @@ class TrainState:
         self._order_buckets()
 
     def _order_buckets(self) -> None:
-        """Take a backward pass with other processes, and drop its gradients.
+        """If there are other processes, take a backward pass with them, and drop its gradients.
 
         DDP sorts its buckets anew after its first one, and the order decides how sums of three and
         more processes are rounded. Without this, the first step after a resume would be rounded
