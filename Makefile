@@ -57,7 +57,7 @@ test-oldest: $(OLDEST)/stamp  ## a part of the tests, on the oldest versions tha
 test-nightly: export OMP_NUM_THREADS = 1
 test-nightly: $(VENV)/dev.stamp  ## the reliability criteria in full, more than an hour; writes benchmarks/results
 	$(BIN)/pytest -n auto --dist worksteal --nightly --criteria benchmarks/results/reliability.md \
-		tests/reliability tests/preflight tests/compile/engine/test_models.py
+		tests/reliability tests/preflight tests/compile/engine/test_models.py tests/deploy
 
 bench: $(VENV)/dev.stamp  ## run each script in benchmarks/
 	@failed=0; for file in $(wildcard benchmarks/*.py); do \
@@ -68,6 +68,10 @@ lock: $(VENV)/dev.stamp  ## renew requirements/*.txt: the newest versions, and t
 	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(LOCK) pyproject.toml --extra cpu --extra train --extra export -c requirements/dev.txt \
 		-o requirements/demo.txt
+	$(LOCK) pyproject.toml --extra cpu --extra serve -c requirements/dev.txt \
+		-o requirements/serve-cpu.txt
+	$(LOCK) pyproject.toml requirements/serve-gpu.in --extra gpu --extra serve -c requirements/dev.txt \
+		-o requirements/serve-gpu.txt
 	$(LOCK) pyproject.toml --extra cpu --extra openvino --extra export --extra plot --extra test \
 		--resolution lowest-direct -o requirements/oldest.txt
 

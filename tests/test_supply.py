@@ -15,7 +15,7 @@ from packaging.version import Version
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LISTS: Final = ("build", "demo", "dev", "oldest")
+LISTS: Final = ("build", "demo", "dev", "oldest", "serve-cpu", "serve-gpu")
 TORCH: Final = "torch"  # the one without a hash; requirements/torch.txt says why
 OLDEST_EXTRAS: Final = ("cpu", "openvino", "export", "plot", "test")
 
@@ -169,7 +169,12 @@ def test_nothing_that_is_allowed_is_older_than_what_is_safe() -> None:
 
 def test_the_lists_are_of_this_pyproject() -> None:
     """Else run `make lock`."""
-    for name, extras in (("dev", ["dev"]), ("demo", ["cpu", "train", "export"])):
+    for name, extras in (
+        ("dev", ["dev"]),
+        ("demo", ["cpu", "train", "export"]),
+        ("serve-cpu", ["cpu", "serve"]),
+        ("serve-gpu", ["gpu", "serve"]),
+    ):
         found = pinned(name) | pinned("torch")
         for requirement in asked(*extras):
             for version in found[canonicalize_name(requirement.name)]:

@@ -143,6 +143,7 @@ def save_checkpoint(
     optimizer: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
+    processes: int | None = None,
     replace: Listing | None = None,
 ) -> None:
     """Write a checkpoint folder, atomically.
@@ -152,6 +153,7 @@ def save_checkpoint(
     - `optimizer`: the content of optimizer.json
     - `source`: the origin of weights that were imported
     - `data`: the data of a training, {"items", "sha256"}
+    - `processes`: the number of processes that trained together
     - `replace`: lists the files of an existing folder that may be replaced; without it, or if the
       folder holds other files, an existing folder is a UsageError
     """
@@ -174,6 +176,7 @@ def save_checkpoint(
             "training": training,
             **({} if source is None else {"source": dict(source)}),
             **({} if data is None else {"data": dict(data)}),
+            **({} if processes is None else {"processes": processes}),
             "files": files,
         }
         write_json(temporary / CONFIG, config)

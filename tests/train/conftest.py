@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from difftool import checkpoint as ckpt
 from difftool.train.config import TrainConfig, apply_overrides, parse
@@ -44,3 +46,15 @@ def digests(folder: Path) -> dict[str, Any]:
 def records(folder: Path) -> list[tuple[int, float, float]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [(line["step"], line["loss"], line["grad_norm"]) for line in lines]
+
+
+def require_near(
+    one: Path, other: Path, files: list[str], *, rtol: float, atol: float, losses: float
+) -> None:
+    """Two runs have the same weights and losses but for rounding."""
+    for file in files:
+        expected, found = (load_file(ckpt.find_checkpoint(path) / file) for path in (one, other))
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=rtol, atol=atol)
+    expected, found = ([loss for _, loss, _ in records(path)] for path in (one, other))
+    assert found == pytest.approx(expected, rel=losses)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,25 +12,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from difftool import checkpoint as ckpt
 from difftool.errors import ArtefactError, Cancelled, CheckFailed, UsageError
 from difftool.networks.trained import load_checkpoint
 from difftool.train import trainer
-from difftool.train.config import DataConfig, TrainConfig, apply_overrides, read_toml, to_toml
+from difftool.train.config import DataConfig, TrainConfig, apply_overrides, read_toml
 from difftool.train.data import Data
 from difftool.train.state import TrainState
-from tests.train.conftest import digests, records, run
-
-IN_EACH_PROCESS = """
-import sys
-from difftool.train.config import read_toml
-from difftool.train.trainer import train
-
-train(read_toml(sys.argv[1]), sys.argv[2])
-"""
-
+from tests.train.conftest import digests, records, require_near, run
 
 FROM_DATA = '{name="annealed_langevin",arguments={steps=20,start="data()"}}'
 AtStep = dict[int, Callable[[], None]]
@@ -95,18 +83,6 @@ def test_a_checkpoint_before_a_damaged_one_is_kept_until_that_is_made_again(
 def test_the_seed_decides(points_config: TrainConfig, tmp_path: Path, whole_run: Path) -> None:
     run(points_config, tmp_path, "run.seed=4")
     assert digests(tmp_path) != digests(whole_run)
-
-
-def require_near(
-    one: Path, other: Path, files: list[str], *, rtol: float, atol: float, losses: float
-) -> None:
-    """Two runs have the same weights and losses but for rounding."""
-    for file in files:
-        expected, found = (load_file(ckpt.find_checkpoint(path) / file) for path in (one, other))
-        for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=rtol, atol=atol)
-    expected, found = ([loss for _, loss, _ in records(path)] for path in (one, other))
-    assert found == pytest.approx(expected, rel=losses)
 
 
 def test_accumulation_changes_only_rounding(images_config: TrainConfig, tmp_path: Path) -> None:
@@ -198,21 +174,6 @@ def test_a_finished_run_can_be_made_longer(points_config: TrainConfig, tmp_path:
     found, whole = digests(tmp_path / "run"), digests(tmp_path / "whole")
     for file in (ckpt.MODEL, ckpt.EMA, ckpt.OPTIMIZER):
         assert found[file] == whole[file]
-
-
-def test_two_processes_train_what_one_does(
-    points_config: TrainConfig, tmp_path: Path, whole_run: Path
-) -> None:
-    config, script, two = (tmp_path / name for name in ("c.toml", "two.py", "two"))
-    config.write_text(to_toml(points_config))
-    script.write_text(IN_EACH_PROCESS)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    line = [sys.executable, *launch, script, config, two]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    files = [ckpt.MODEL, ckpt.EMA]
-    require_near(whole_run, two, files, rtol=1e-4, atol=1e-6, losses=1e-5)
 
 
 def test_batches_that_do_not_split_over_processes(

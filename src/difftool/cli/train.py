@@ -1,6 +1,7 @@
 """difftool train: train a model, or continue a run."""
 
 import json as jsonlib
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,6 +60,13 @@ def train(
     batch: Annotated[
         int | None, Option(metavar="COUNT", help="Samples in each step, over all processes.")
     ] = None,
+    accumulate: Annotated[
+        int | None,
+        Option(
+            metavar="COUNT",
+            help="Micro-batches of each process in a step; with more, a step takes less memory.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         Option(metavar="SEED", help="Seed of initial weights, data order and noise, 0 to 2^63-1."),
@@ -91,7 +99,13 @@ def train(
     from difftool.train import apply_overrides, to_toml
 
     name, chosen = _choose_config(method, preset, config)
-    flags = {"data.source": data, "run.steps": steps, "run.batch": batch, "run.seed": seed}
+    flags = {
+        "data.source": data,
+        "run.steps": steps,
+        "run.batch": batch,
+        "optimizer.accumulate": accumulate,
+        "run.seed": seed,
+    }
     given = [
         f"{key}={jsonlib.dumps(value, ensure_ascii=False)}"
         for key, value in flags.items()
@@ -114,12 +128,15 @@ def train(
 
     run = out or Path("runs") / name
     require_no_bundle(run / "checkpoints")
-    narrate(f"training {name} into {run}")
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    if first:
+        narrate(f"training {name} into {run}")
     made = run_training(chosen, run, resume=resume, progress=is_terminal() and not json)
-    report(
-        {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
-        as_json=json,
-    )
+    if first:
+        report(
+            {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
+            as_json=json,
+        )
 
 
 def _choose_config(

@@ -12,14 +12,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from difftool import checkpoint as ckpt
-from difftool.errors import ArtefactError, UsageError
+from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import read_json
+from difftool.log import logger
 from difftool.networks import build_network
 from difftool.train import draws
 from difftool.train.config import TrainConfig, model_spec, network_call, parse
 from difftool.train.data import Data
 from difftool.train.ema import Ema
 from difftool.train.objective import Conditioned, Objective
+from difftool.train.processes import join
 from difftool.train.rehearsal import rehearse
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -27,9 +29,12 @@ _EDITED = "if it was edited, undo that; else use an earlier checkpoint"
 # The settings that may change when a run is resumed; True stands for all of a section.
 FREE: Final[Mapping[str, Any]] = {
     "data": {"source"},
+    "optimizer": {"accumulate"},
     "sampler": True,
     "run": {"steps", "log_every", "checkpoint_every", "keep", "sample_every"},
 }
+
+log = logger(__name__)
 
 
 class TrainState:
@@ -41,7 +46,7 @@ class TrainState:
 
     def __init__(self, config: TrainConfig, data: Data) -> None:
         self.config, self.data, self.step = config, data, 0
-        self.accelerator = Accelerator(mixed_precision="no")  # `Conditioned` casts by itself
+        self.accelerator = join(config.run.precision)
         self.spec = model_spec(config, data.shape, data.classes)
         self.call = network_call(config, self.spec)
         rehearse(config, self.spec, self.call, data)
@@ -61,6 +66,18 @@ class TrainState:
             config.optimizer.eps,
             fused=True,
         )
+        self._order_buckets()
+
+    def _order_buckets(self) -> None:
+        """If there are other processes, take a backward pass with them, and drop its gradients.
+
+        DDP sorts its buckets anew after its first one, and the order decides how sums of three and
+        more processes are rounded. Without this, the first step after a resume would be rounded
+        otherwise than in a run that goes on.
+        """
+        if self.accelerator.num_processes > 1:
+            self.accelerator.backward(self._loss(self.slots[-1]))
+            self.optimizer.zero_grad(set_to_none=True)
 
     def advance(self) -> tuple[Tensor, Tensor]:
         """Take one step; return this process's mean loss and the gradient norm, on the device."""
@@ -116,6 +133,7 @@ class TrainState:
             },
             optimizer=_optimizer_record(self.step),
             data=self._data_record(),
+            processes=self.accelerator.num_processes,
             replace=ckpt.all_files,  # a damaged one may be left, if the run resumed before it
         )
         ckpt.prune(folder, self.config.run.keep)
@@ -126,6 +144,7 @@ class TrainState:
         saved = ckpt.read_config(folder)
         _check_same_run(saved["training"], self.config, folder)
         self._check_same_data(saved.get("data"), folder)
+        self._report_split(saved)
         if ckpt.OPTIMIZER not in saved["files"]:
             raise ArtefactError(f"{folder} holds weights only", "resume from another checkpoint")
         if read_json(folder / ckpt.OPTIMIZER_JSON) != _optimizer_record(saved["step"]):
@@ -146,6 +165,20 @@ class TrainState:
             state["step"] = torch.tensor(float(saved["step"]), device=parameter.device)
             self.optimizer.state[parameter] = state
         self.step = saved["step"]
+
+    def _report_split(self, saved: dict[str, Any]) -> None:
+        """Warn if batches are split otherwise than before; early versions did not keep how."""
+        before = saved.get("processes"), parse(saved["training"]).optimizer.accumulate
+        now = self.accelerator.num_processes, self.config.optimizer.accumulate
+        if before[0] is None or before == now or not self.accelerator.is_main_process:
+            return
+        log.warning(
+            "a batch is now split over %d x %d processes x micro-batches, and was over %s x %d: "
+            "the run goes on with the same samples and noise, but other rounding and dropout",
+            *now,
+            quoted(before[0]),
+            before[1],
+        )
 
     def _data_record(self) -> dict[str, Any]:
         return {"items": len(self.data.items), "sha256": self.data.sha256}

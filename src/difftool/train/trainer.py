@@ -25,6 +25,7 @@ from difftool.train.data import load_data
 from difftool.train.monitor import Interrupt, Monitor
 from difftool.train.ncsnv2 import resolve
 from difftool.train.preview import Preview
+from difftool.train.processes import Vote, require_same_step, together
 from difftool.train.state import TrainState
 
 
@@ -37,6 +38,7 @@ class TrainedRun:
     step: int
 
 
+@together()
 def train(
     config: TrainConfig, out: Path | str, *, resume: bool = True, progress: bool = False
 ) -> TrainedRun:
@@ -57,7 +59,8 @@ def train(
         ArtefactError: the checkpoint to continue from is damaged.
         CheckFailed: the loss is not finite.
         Cancelled: Ctrl-C or SIGTERM stopped the run.
-        ResourceError: memory or the disk is too small, or `out` may not be written to.
+        ResourceError: memory or the disk is too small, `out` may not be written to, or another
+            process of this training ended.
 
     Examples:
         >>> config = difftool.train.apply_overrides(
@@ -81,6 +84,7 @@ def train(
         state.accelerator.wait_for_everyone()  # the main process has the lock from here on
         if _begun(run, resume):
             state.restore(ckpt.find_checkpoint(run))
+        require_same_step(state.accelerator, state.step)
         if main:
             write_atomic(run / "config.toml", to_toml(config).encode())
         with _memory(config):
@@ -150,12 +154,12 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
     settings, main = state.config.run, state.accelerator.is_main_process
     monitoring = Monitor(run, start=state.step, steps=settings.steps, progress=progress)
     with monitoring if main else contextlib.nullcontext() as monitor, Interrupt() as interrupt:
-        window = Window(state)
+        window, vote = Window(state), Vote(state.accelerator, state.step)
         while state.step < settings.steps:
             window.add(*state.advance())
             if monitor:
                 monitor.advance()
-            stop = _agree(state, interrupt.requested)
+            stop = vote.stops(state.step, interrupt.requested)
             # A loss that is not finite raises in `close`, before anything is saved.
             save = stop or _due(state, settings.checkpoint_every)
             draw = _due(state, settings.sample_every)
@@ -178,16 +182,3 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
 def _due(state: TrainState, every: int | None) -> bool:
     """Tell if an event is due that happens `every` so many steps and at the end; None is never."""
     return every is not None and (state.step % every == 0 or state.step == state.config.run.steps)
-
-
-def _agree(state: TrainState, requested: bool) -> bool:
-    """Tell if the run should stop now.
-
-    Several processes must agree. They ask each other only at the steps at which they meet anyway.
-    """
-    if state.accelerator.num_processes == 1:
-        return requested
-    if state.step % state.config.run.log_every:
-        return False
-    votes = torch.tensor(float(requested), device=state.accelerator.device)
-    return state.accelerator.reduce(votes).item() > 0
