@@ -19,6 +19,7 @@ REPORTING = {
     "onnxruntime": "difftool.alone",
     "openvino": "difftool.alone",
     "datasets": "difftool.data.tables",
+    "ray": "difftool.alone",
 }
 SAMPLE = "from difftool.cli import main; assert main('{line}'.split()) == 0"
 LINES = {
