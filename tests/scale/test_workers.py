@@ -20,6 +20,12 @@ def sample(out: Path, **options: Any) -> scale.Manifest:
     return scale.sample("ddpm-mnist", out, **{"n": 2, "ray": "local", "max_batch": 2, **options})
 
 
+def test_a_cluster_does_not_report() -> None:
+    from ray._common.usage import usage_lib
+
+    assert not usage_lib.usage_stats_enabled()
+
+
 def test_a_line_on_a_cluster(difftool: Command) -> None:  # noqa: F811
     line = ("sample", "--steps", 2, "-n", 4, "--shard-size", 2, "--max-batch", 2, "--json")
     ray = difftool(*line, "--ray", "local", "--out", "ray").json()
