@@ -25,6 +25,7 @@ DOORS: Final = (
     "difftool.data",
     "difftool.runtime",
     "difftool.serve",
+    "difftool.scale",
     "difftool.diffusion",
 )
 _LINE: Final = 88  # a signature that is longer has a line for each parameter

@@ -61,8 +61,8 @@ def module_name(file: Path) -> str:
 def test_loading_the_runtime_loads_no_other_room() -> None:
     loaded = json.loads(python("-c", LIST_MODULES).stdout)
     assert "difftool.runtime" in loaded
-    rooms = {"difftool.train", "difftool.export", "difftool.cli", "difftool.serve"}
-    libraries = {"torch", "onnx", "onnxscript", "safetensors", "rich", "typer"}
+    rooms = {"difftool.train", "difftool.export", "difftool.cli", "difftool.scale", "difftool.serve"}
+    libraries = {"torch", "onnx", "onnxscript", "ray", "safetensors", "rich", "typer"}
     libraries |= {"starlette", "uvicorn", "sse_starlette", "prometheus_client", "opentelemetry"}
     assert rooms.intersection(loaded) == set()
     assert libraries.intersection(loaded) == set()
@@ -76,6 +76,7 @@ def test_loading_the_runtime_loads_no_other_room() -> None:
         ("data", ["numpy", "PIL"]),
         ("evaluate", ["numpy", "PIL"]),
         ("plot", ["numpy", *PYDANTIC]),
+        ("scale", ["numpy", "PIL", *PYDANTIC]),
     ],
 )
 def test_every_module_imports_with_few_libraries(room: str, libraries: list[str]) -> None:

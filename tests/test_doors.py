@@ -29,6 +29,7 @@ VERBS = (
     difftool.compile.web,
     difftool.verify.verify,
     difftool.evaluate.evaluate,
+    difftool.scale.sample,
 )
 # Rooms of one file, or whose `__init__` holds the room itself.
 OTHERS = {"alone", "bundle", "checkpoint", "errors", "files", "outputs", "preflight"}

@@ -1,6 +1,7 @@
 """All that benchmarks use of difftool's inside and without PyTorch; all else has a door."""
 
 # ruff: noqa: F401
+from difftool.alone import ray_core
 from difftool.diffusion import noise
 from difftool.diffusion.columns import Column
 from difftool.diffusion.labels import lay_out_rows
@@ -17,3 +18,5 @@ from difftool.runtime.draws import row_noise
 from difftool.runtime.engine_cache import VARIABLE as ENGINES_VARIABLE
 from difftool.runtime.scheduling.scheduler import Scheduler
 from difftool.runtime.scheduling.slots import Entry
+from difftool.scale.work import Job, Opening, bundle_sha256, draw
+from difftool.scale.workers import OnRay

@@ -1,8 +1,9 @@
-"""Import ONNX Runtime and OpenVINO with their telemetry off.
+"""Import ONNX Runtime, OpenVINO and Ray with their telemetry off.
 
-Both report to their makers by default. ONNX Runtime, from 1.29 on, writes a device id and a
+They report to their makers by default. ONNX Runtime, from 1.29 on, writes a device id and a
 database into the user's cache and sends events. OpenVINO writes an id into the user's home and
-sends an event at each import. Nothing else in difftool imports them.
+sends an event at each import. A cluster that Ray starts sends its size and use once an hour.
+Nothing else in difftool imports them.
 """
 
 import os
@@ -52,3 +53,13 @@ def open_vino() -> Any:
             if known is not None:
                 sys.modules[_OPENVINO_REPORTS] = known
     return openvino
+
+
+def ray_core() -> Any:
+    """Return the module ray; MissingDependencyError if it is not installed."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # for the processes of a cluster that starts here
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError.extra("ray", "ray") from error
+    return ray

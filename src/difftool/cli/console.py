@@ -93,7 +93,7 @@ def waiting(what: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], Non
 
 
 @contextlib.contextmanager
-def progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def progress(*, quiet: bool, unit: str = "step") -> Iterator[Callable[[int, int], None]]:
     """Yield a function to call with the steps done and their total; a terminal shows a bar then."""
     if quiet or not is_terminal():
         yield lambda done, total: None
@@ -108,10 +108,10 @@ def progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     )
 
     bar = Progress(
-        TextColumn("step"),
+        TextColumn(unit),
         MofNCompleteColumn(),
         BarColumn(),
-        TextColumn("{task.fields[speed]:.1f} steps/s"),
+        TextColumn(f"{{task.fields[speed]:.1f}} {unit}s/s"),
         TimeRemainingColumn(),
         TextColumn("left"),
         console=Console(stderr=True),

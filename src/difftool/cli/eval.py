@@ -46,8 +46,8 @@ def evaluate(
     samples: Annotated[
         Path | None,
         Option(
-            metavar="FILE.npz",
-            help="File of samples that difftool sample wrote, to use instead of MODEL.",
+            metavar="FILE.npz|FOLDER",
+            help="Samples that difftool sample wrote, to use instead of MODEL.",
         ),
     ] = None,
     extractor: options.Extractor = "mnist",
@@ -157,9 +157,10 @@ def _model(
 
 
 def _file(path: Path, n: int | None) -> _Source:
-    """Return samples from a file, which does not tell how they were drawn."""
+    """Return samples from a file or a folder, without a word on how they were drawn."""
     from difftool.data import read_samples
     from difftool.files import file_sha256
+    from difftool.scale import read_manifest
 
     values = read_samples(path)
     if n is not None and not 1 <= n <= len(values):
@@ -168,7 +169,9 @@ def _file(path: Path, n: int | None) -> _Source:
         )
     record = {
         "samples": str(path),
-        "samples_sha256": file_sha256(path),
+        "samples_sha256": read_manifest(path).samples_sha256
+        if path.is_dir()
+        else file_sha256(path),
         "sampler": None,
         "steps": None,
         "n": len(values) if n is None else n,

@@ -25,6 +25,8 @@ _EXTRAS: Final = {
     "onnx_ir": "compile",
     "onnxscript": "export",
     "prometheus_client": "serve",
+    "pyarrow": "data",
+    "ray": "ray",
     "sklearn": "data",
     "sse_starlette": "serve",
     "starlette": "serve",

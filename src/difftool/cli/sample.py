@@ -1,4 +1,4 @@
-"""difftool sample: draw samples from a bundle into a file."""
+"""difftool sample: draw samples from a bundle into a file, or into a folder of shards."""
 
 import math
 import time
@@ -9,6 +9,7 @@ from typer import Context, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report
+from difftool.errors import UsageError
 from difftool.outputs import require_free
 
 EXAMPLES = """\b
@@ -20,6 +21,7 @@ Examples:
   difftool sample --known digits.npz --fill bottom --out completed.png
   difftool sample --init sketch.png --strength 0.6 --out like-the-sketch.png
   difftool sample --sampler ddim --between 0,1 -n 9 --out from-0-to-1.png
+  difftool sample --steps 50 -n 50000 --ray local --out samples
 """
 
 _LOOKS = 100  # how often the progress bar moves in a run
@@ -94,7 +96,9 @@ def sample(
     out: Annotated[
         Path | None,
         options.out(
-            "FILE", "File to write; by default samples.png for images, samples.npz for other data."
+            "FILE",
+            "File to write; by default samples.png for images, samples.npz for other data. "
+            "With --shard-size or --ray, a folder.",
         ),
     ] = None,
     format: Annotated[
@@ -129,16 +133,48 @@ def sample(
         bool,
         Option("--deterministic", help="Make samples bit for bit the same for every -n; slower."),
     ] = False,
+    shard_size: Annotated[
+        int | None,
+        Option(
+            metavar="COUNT",
+            help="Write a folder of Parquet shards of so many samples, --deterministic and to be "
+            "gone on with after an interruption; 1000 with --ray.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        Option(
+            metavar="local|HOST:PORT",
+            help="Let the workers of a Ray cluster draw the shards: all cores of this machine, or "
+            "the cluster at an address.",
+        ),
+    ] = None,
+    cpus_per_task: Annotated[
+        int | None,
+        Option(metavar="COUNT", help="Cores and threads that draw a shard; 1 by default."),
+    ] = None,
+    gpus_per_task: Annotated[
+        float | None,
+        Option(metavar="COUNT", help="GPUs that draw a shard, such as 1 or 0.5; none by default."),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Draw samples into a picture, a film or an array file."""
+    """Draw samples into a picture, a film, an array file or a folder of shards."""
     from difftool.bundle import Limits
     from difftool.cli.inputs import read_inputs
     from difftool.cli.output import Film, choose_format, encode
     from difftool.files import file_sha256, write_atomic
     from difftool.runtime import State, load, on_device, split_name
 
+    if ray is not None or shard_size is not None:
+        from difftool.cli.bulk import sample_in_bulk
+
+        return sample_in_bulk(**context.params)
+    if cpus_per_task is not None or gpus_per_task is not None:
+        raise UsageError(
+            "--cpus-per-task and --gpus-per-task are those of a shard", "give --ray or --shard-size"
+        )
     if out is not None:
         require_free(out, force=force)
     opened = load(

@@ -49,7 +49,8 @@ def load(
 
     Args:
         source: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a
-            folder of images, a parquet file or pattern, or the name of a data set on the hub.
+            folder of images, a folder of `difftool.scale.sample`, a parquet file or pattern, or the
+            name of a data set on the hub.
         split: the split of a data set on the hub.
         column: the column of images, if there are several.
         labels: the column of class labels; "label" for digits, for a toy of several parts, and for
@@ -76,8 +77,12 @@ def load(
         items = Items(pixels, _sha256(pixels.tobytes()))
         return _labelled(items, digits) if _labels_wanted(source, labels, known=True) else items
     table = tables.open_table(source, split, labels=labels is not None)
-    found = tables.encoded_images(table, source, column)
-    items = Items(*images.stack(found, source, size, mode))
+    numbers = tables.samples(table)
+    if numbers is None:
+        found = tables.encoded_images(table, source, column)
+        items = Items(*images.stack(found, source, size, mode))
+    else:
+        items = Items(numbers, _sha256(numbers.tobytes()))
     return items if labels is None else _labelled(items, *tables.labels(table, source, labels))
 
 

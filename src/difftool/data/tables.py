@@ -1,18 +1,22 @@
 """Read folders of images, parquet files and the hub's data sets with the `datasets` library."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from difftool.errors import MissingDependencyError, UsageError, quoted
 
+_COUNT: Final = re.compile(r"-of-(\d{5})\.parquet$")  # at the end of a shard's name
+
 
 def open_table(source: str, split: str, *, labels: bool) -> Any:
     """Open a folder, parquet file or hub name as a table; `labels` adds those of subfolders."""
+    shards = _shards(Path(source), split)
     # By default the library reports to Hugging Face whatever it reads, even a local folder.
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
     try:
@@ -23,8 +27,8 @@ def open_table(source: str, split: str, *, labels: bool) -> Any:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the errors below say enough
     try:
-        if source.endswith(".parquet"):
-            return datasets.load_dataset("parquet", data_files=source, split="train")
+        if source.endswith(".parquet") or shards:
+            return datasets.load_dataset("parquet", data_files=shards or source, split="train")
         if Path(source).is_dir():
             return datasets.load_dataset(
                 "imagefolder", data_dir=source, split="train", drop_labels=not labels
@@ -69,6 +73,29 @@ def labels(table: Any, source: str, column: str) -> tuple[NDArray[np.int64], int
             "choose a column of whole numbers from 0",
         )
     return found.astype(np.int64), getattr(kind, "num_classes", None)
+
+
+def samples(table: Any) -> NDArray[np.float32] | None:
+    """Return the column `sample` of lists of numbers, float32 [N, D]; None if there is none."""
+    if "sample" not in table.features:
+        return None
+    found: NDArray[np.float32] = table.with_format("numpy")["sample"][:]
+    return found
+
+
+def _shards(folder: Path, split: str) -> list[str]:
+    """Return the shards of a split, if a folder has them in the hub's layout.
+
+    `difftool sample` writes such folders. UsageError if shards are missing.
+    """
+    found = sorted(map(str, folder.glob(f"data/{split}-*-of-*.parquet")))
+    counts = {int(match[1]) for name in found if (match := _COUNT.search(name))}
+    if counts - {len(found)}:
+        raise UsageError(
+            f"{folder} holds {len(found)} of its {max(counts)} shards",
+            "repeat the command that drew them, which draws the rest",
+        )
+    return found
 
 
 def _image_column(table: Any, source: str, column: str | None) -> str:

@@ -18,8 +18,8 @@ _FIRST_TOY_POINT: Final = 1 << 31  # beyond any training's points, so that these
 def read_data(source: str, like: tuple[int, ...]) -> Samples:
     """Read data to compare with samples of the shape `like`, [H, W, C] or [2].
 
-    `source` is an npz file of samples, or a source for `difftool.data.load`. Images are cropped,
-    scaled and converted to the samples' size, as for training.
+    `source` is an npz file or a folder of samples, or a source for `difftool.data.load`. Images are
+    cropped, scaled and converted to the samples' size, as for training.
 
     Raises:
         UsageError: there is no such data, or it has another kind or shape than the samples.
@@ -35,6 +35,8 @@ def read_data(source: str, like: tuple[int, ...]) -> Samples:
         size = height if height == width else None
         mode = "L" if channels == 1 else "RGB"
         found = data.load(source, size=size, mode=mode).values.transpose(0, 2, 3, 1)
+    elif Path(source).is_dir():
+        found = data.read_samples(Path(source))
     else:
         raise UsageError(
             f"{source} holds images, and the samples are points",
