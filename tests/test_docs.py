@@ -33,8 +33,8 @@ def shortened(words: list[str]) -> list[str]:
     """Return the command with few steps, so that a slow one is shortened and not skipped."""
     if words[1] == "train" and "--print-config" not in words:
         return [*words, "--steps", "2", "--batch", "8"]
-    if words[1] == "sample" and "50000" in words:
-        words = [*words, "-n", "6"]
+    if words[1] == "sample" and "-n" in words and int(words[words.index("-n") + 1]) >= 1000:
+        words = [*words, "-n", "16"]
     if words[1] in ("sample", "verify") and ("--steps" not in words or "1000" in words):
         return [*words, "--steps", "20"]
     return words
