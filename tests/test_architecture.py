@@ -61,7 +61,13 @@ def module_name(file: Path) -> str:
 def test_loading_the_runtime_loads_no_other_room() -> None:
     loaded = json.loads(python("-c", LIST_MODULES).stdout)
     assert "difftool.runtime" in loaded
-    rooms = {"difftool.train", "difftool.export", "difftool.cli", "difftool.scale", "difftool.serve"}
+    rooms = {
+        "difftool.train",
+        "difftool.export",
+        "difftool.cli",
+        "difftool.scale",
+        "difftool.serve",
+    }
     libraries = {"torch", "onnx", "onnxscript", "ray", "safetensors", "rich", "typer"}
     libraries |= {"starlette", "uvicorn", "sse_starlette", "prometheus_client", "opentelemetry"}
     assert rooms.intersection(loaded) == set()
