@@ -112,11 +112,9 @@ def values(
             raise _wrong(f"two inputs are called {tensor.name}", "send it once")
         if (size is None) == (tensor.data is None):
             raise _wrong(f"where is {tensor.name}?", "give data or binary_data_size, not both")
-        if size is None:
-            each = _listed(tensor)
-        else:
-            each = _read(tensor, memoryview(behind)[begin : begin + size])
-            begin += size
+        part = memoryview(behind)[begin : begin + (size or 0)]
+        each = _listed(tensor) if size is None else _read(tensor, part)
+        begin += len(part)
         found[tensor.name] = _array(tensor, each) if tensor.name in arrays else _plain(each)
     return found
 
@@ -147,7 +145,7 @@ def _listed(tensor: Tensor) -> list[Any]:
     return data
 
 
-def _fits(value: object, datatype: str) -> bool:
+def _fits(value: Any, datatype: str) -> bool:
     if datatype == "BYTES":
         return isinstance(value, str)
     if datatype == "BOOL":
