@@ -22,9 +22,12 @@ OLDEST_EXTRAS: Final = ("cpu", "openvino", "export", "plot", "test")
 # The first version without what an advisory describes, of what reads files and answers of others.
 # No advisory was known of the other direct dependencies when this was written.
 SAFE: Final = {
+    "aiohttp": ("3.13.3", "CVE-2025-69223"),
+    "brotli": ("1.2.0", "CVE-2025-6176"),
     "certifi": ("2024.7.4", "CVE-2024-39689"),
     "filelock": ("3.20.3", "CVE-2026-22701"),
     "fonttools": ("4.60.2", "CVE-2025-66034"),
+    "gevent": ("23.9.0", "CVE-2023-41419"),
     "h11": ("0.16.0", "CVE-2025-43859"),
     "idna": ("3.7", "CVE-2024-3651"),
     "jinja2": ("3.1.6", "CVE-2025-27516"),

@@ -31,7 +31,10 @@ CHECKS: Final = [
 ]
 LIMITS: Final = ServeSettings(max_n=2, max_steps=20, max_work=10**6)
 # What random values hardly ever get right, so that nothing would be drawn.
-HARD: Final = ("sampler_arguments", "labels", "guidance_scale", "size", "partial_images")
+HARD: Final = (
+    *("sampler_arguments", "labels", "guidance_scale", "size", "partial_images", "previews"),
+    *("init", "strength", "known", "mask"),
+)
 HARD_HEADERS: Final = (kserve.HEADER, "content-encoding")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import difftool
 from difftool.diffusion.samplers import ddim
-from difftool.runtime import Model
+from difftool.runtime import Model, edits
 from difftool.serve import ServeSettings
 from tests.serve.conftest import client_of
 
@@ -70,6 +70,8 @@ def test_what_is_served(digits: Model) -> None:
     model = client("GET", "/v2/models/digits").json()
     assert model["outputs"] == [{"name": "samples", "datatype": "FP32", "shape": [-1, 1, 28, 28]}]
     assert {"name": "seed", "datatype": "UINT64", "shape": [1]} in model["inputs"]
+    for name in ("init", "known", "mask"):
+        assert {"name": name, "datatype": "FP32", "shape": [-1, 1, 28, 28]} in model["inputs"]
     assert 'route="/v2/models/{name}/ready",status="200"' in client("GET", "/metrics").text
 
 
@@ -137,10 +139,7 @@ def test_bytes_as_tritons_client_writes_them(digits: Model, packed: str | None) 
         "sampler_arguments": ("BYTES", np.array([b'{"eta": 0.5}'], np.object_)),
         "guidance_scale": ("FP16", np.array([1], np.float16)),
     }
-    inputs = []
-    for name, (datatype, array) in values.items():
-        inputs.append(triton.InferInput(name, array.shape, datatype))
-        inputs[-1].set_data_from_numpy(array)
+    inputs = [of_triton(name, array, datatype) for name, (datatype, array) in values.items()]
     body, size = triton.InferenceServerClient.generate_request_body(inputs)
     headers = {HEADER: str(size)}
     if packed:
@@ -150,6 +149,100 @@ def test_bytes_as_tritons_client_writes_them(digits: Model, packed: str | None) 
     assert answer.headers["content-type"] == "application/octet-stream"
     expected = alone(digits, ddim(digits.spec, steps=2, eta=0.5), n=1, seed=7)
     assert drawn(answer).tobytes() == expected.tobytes()
+
+
+def of_triton(name: str, array: Any, datatype: str) -> Any:
+    triton = pytest.importorskip("tritonclient.http")
+    found = triton.InferInput(name, array.shape, datatype)
+    found.set_data_from_numpy(array)
+    return found
+
+
+START = np.linspace(-1, 1, 2 * 784, dtype=np.float32).reshape(2, 1, 28, 28)
+HALF = (np.arange(784) < 392).astype(np.float32).reshape(1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "dtype"), [("FP32", np.float32), ("FP64", np.float64), ("FP16", np.float16)]
+)
+def test_arrays_to_start_from_and_to_keep(digits: Model, datatype: str, dtype: Any) -> None:
+    """As Triton's client writes them, and as nested or flat numbers of JSON."""
+    triton = pytest.importorskip("tritonclient.http")
+    start = START.astype(dtype)
+    known, strength = start[0][::-1].copy(), np.array([0.5])
+    arrays = {"init": start, "known": known, "mask": HALF.astype(dtype)}
+    inputs = [of_triton(name, array, datatype) for name, array in arrays.items()]
+    inputs.append(of_triton("strength", strength, "FP64"))
+    asked = {**SHORT, "n": 2}
+    body, size = triton.InferenceServerClient.generate_request_body(inputs, parameters=asked)
+    client = client_of(digits=digits)
+    answer = client("POST", INFER, content=body, headers={HEADER: str(size)})
+    edit = edits.inpaint(known, HALF)
+    program = ddim(digits.spec.up_to(0.5), steps=2)
+    fields = {"n": 2, "seed": 7, "init": start.astype(np.float32), "edit": edit}
+    expected = alone(digits, program, **fields)
+    assert drawn(answer).tobytes() == expected.tobytes()
+    said = [
+        {"name": name, "datatype": datatype, "shape": list(array.shape), "data": data}
+        for name, array in arrays.items()
+        for data in [array.tolist() if name == "init" else array.ravel().tolist()]
+    ]
+    answer = client.post(INFER, inputs=said, parameters={**asked, "strength": 0.5})
+    assert drawn(answer).tobytes() == expected.tobytes()
+    assert answer.json()["parameters"]["strength"] == 0.5
+
+
+def array(name: str, values: Any, datatype: str = "FP32", **changed: Any) -> dict[str, Any]:
+    """Return an input, with what it lacks if it alone is wrong."""
+    values = np.asarray(values)
+    shaped = {"shape": list(values.shape), "data": values.ravel().tolist(), **changed}
+    return {"name": name, "datatype": datatype, **shaped}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ([array("init", START[0, 0])], "init: its shape is [28, 28]"),
+        ([array("init", START[:1, :, :1])], "init: its shape is [1, 1, 1, 28]"),
+        ([array("init", np.zeros((3, 1, 28, 28)))], "init: its shape is [3, 1, 28, 28]"),
+        ([array("init", 0.0)], "init: its shape is []"),
+        ([array("init", [], shape=[0, *[2**31] * 7])], "init"),
+        ([array("init", HALF.astype(int), "INT32")], "send FP32"),
+        ([array("init", ["a"] * 784, "BYTES", shape=[1, 28, 28])], "send FP32"),
+        ([array("init", np.full((1, 28, 28), 1e39))], "other values than FP32"),
+        ([array("init", START[0], data=[10**400] * 784)], "other values than FP32"),
+        ([array("init", np.full((1, 28, 28), 7e4), "FP16")], "other values than FP16"),
+        ([array("init", np.full((1, 28, 28), 1e39), "FP64")], "init: a number is not finite"),
+        ([array("init", START[0]), array("init", START[0])], "two inputs"),
+        ([array("mask", HALF)], "mask: there is no known"),
+        ([array("known", START[0]), array("mask", 2 * HALF)], "mask: it has values outside"),
+    ],
+    ids=str,
+)
+def test_arrays_that_are_refused(digits: Model, changed: Any, said: str) -> None:
+    before = digits.scheduler().counts.accepted
+    started = any(each["name"] == "init" for each in changed)
+    asked = {**SHORT, "n": 2, **({"strength": 0.5} if started else {})}
+    answer = client_of(digits=digits).post(INFER, inputs=changed, parameters=asked)
+    assert answer.status_code == 400, answer.text
+    assert said in line_of(answer)
+    assert digits.scheduler().counts.accepted == before
+
+
+def test_arrays_are_no_parameters(digits: Model) -> None:
+    answer = client_of(digits=digits).post(INFER, parameters={**SHORT, "init": "iVBORw0KGgo="})
+    assert (answer.status_code, "there is no parameter 'init'" in line_of(answer)) == (400, True)
+
+
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+def test_bytes_that_are_not_finite(digits: Model, number: float) -> None:
+    triton = pytest.importorskip("tritonclient.http")
+    start = START[0].copy()
+    start[0, 3, 4] = number
+    inputs = [of_triton("init", start, "FP32"), of_triton("strength", np.array([0.5]), "FP64")]
+    body, size = triton.InferenceServerClient.generate_request_body(inputs)
+    answer = client_of(digits=digits)("POST", INFER, content=body, headers={HEADER: str(size)})
+    assert (answer.status_code, "not finite" in line_of(answer)) == (400, True)
 
 
 N = {"name": "n", "shape": [1], "datatype": "INT64"}
@@ -183,7 +276,7 @@ SIZED = {"parameters": {"binary_data_size": 8}}
         ({"inputs": [tensor("n", [1], parameters={"shared_memory_region": "a"})]}, "inputs"),
         ({"inputs": [tensor("x", [1])]}, "there is no input 'x'"),
         ({"inputs": [tensor("model", ["digits"], "BYTES")]}, "there is no input 'model'"),
-        ({"parameters": {"timeout": 5}}, "there is no input 'timeout'"),
+        ({"parameters": {"timeout": 5}}, "there is no parameter 'timeout'"),
         ({"parameters": {"n": 0}}, "n: "),
         ({"parameters": {"n": {}}}, "parameters"),
         ({"parameters": {"sampler_arguments": "{"}}, "not JSON"),

@@ -124,3 +124,36 @@ def test_keys_are_described(digits: Model) -> None:
     assert paths["/v1/models"]["get"]["security"] == [{"key": []}]
     assert "security" not in paths["/health"]["get"]
     assert key not in json.dumps(answer.json())
+
+
+def test_what_needs_no_key_is_described(digits: Model) -> None:
+    """A route says that it needs a key if, and only if, it does."""
+    key = "k" * 16
+    client = client_of(ServeSettings(keys=(key,)), digits=digits)
+    headers = {"authorization": f"Bearer {key}"}
+    paths = client("GET", "/openapi.json", headers=headers).json()["paths"]
+    opened = set()
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            given = {each["name"]: str(each.get("example")) for each in operation["parameters"]}
+            answer = client(method.upper(), path.format(**given))
+            assert (answer.status_code == 401) == ("security" in operation), path
+            opened |= set() if "security" in operation else {path}
+    probes = {"/health", "/ready", "/v2/health/live", "/v2/health/ready"}
+    assert opened == probes | {"/", "/page/{file}"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/page/app.js", "/v1/models", "/v1/models/digits", "/v1/samplers", "/v1/status", "/v2"],
+)
+def test_answers_are_as_described(client: Client, path: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    description = described(client)
+    pattern = {"/v1/models/digits": "/v1/models/{name}", "/page/app.js": "/page/{file}"}
+    answer = client("GET", path)
+    said = description["paths"][pattern.get(path, path)]["get"]["responses"]["200"]["content"]
+    kind = said[answer.headers["content-type"].partition(";")[0]]
+    schema = {**kind["schema"], "components": description["components"]}
+    json_sent = "json" in answer.headers["content-type"]
+    jsonschema.Draft202012Validator(schema).validate(answer.json() if json_sent else answer.text)

@@ -1,14 +1,15 @@
 """The page's files come with their types, under a strict policy, and to everybody."""
 
+import asyncio
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from difftool.diffusion import SAMPLERS
 from difftool.runtime import Model
-from difftool.serve import ServeSettings
-from difftool.serve.page import PATHS
+from difftool.serve import ServeSettings, page
 from tests.serve.conftest import Client, Gate, client_of, error_of, run, wait_at
 
 POLICY = {
@@ -21,6 +22,8 @@ POLICY = {
     "form-action": "'none'",
     "frame-ancestors": "'none'",
 }
+FOLDER = Path(page.__file__).parent / "page"
+PATHS = ("/", *(f"/page/{name}" for name in page.FILES))
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
@@ -56,7 +59,8 @@ def test_a_file_of_the_page(locked: Client, path: str) -> None:
     assert answer.headers["cache-control"] == "no-cache"
     rules = [rule.partition(" ") for rule in answer.headers["content-security-policy"].split("; ")]
     assert {name: value for name, _, value in rules} == POLICY
-    assert answer.content == PATHS[path].read_bytes() != b""
+    name = path.rpartition("/")[2] or "index.html"
+    assert answer.content == (FOLDER / name).read_bytes() != b""
     for known in (answer.headers["etag"], f'"other", W/{answer.headers["etag"]}'):
         again = locked("GET", path, headers={"if-none-match": known})
         assert (again.status_code, again.content) == (304, b"")
@@ -66,10 +70,10 @@ def test_a_file_of_the_page(locked: Client, path: str) -> None:
 
 
 def test_nothing_of_it_is_inline_or_from_elsewhere(locked: Client) -> None:
-    page = Parts(locked("GET", "/").text)
-    assert page.inline.strip() == ""
-    assert [tag for tag, _ in page.tags if tag == "style"] == []
-    for tag, attributes in page.tags:
+    parts = Parts(locked("GET", "/").text)
+    assert parts.inline.strip() == ""
+    assert [tag for tag, _ in parts.tags if tag == "style"] == []
+    for tag, attributes in parts.tags:
         assert not [name for name in attributes if name == "style" or name.startswith("on")], tag
         for name in ("src", "href"):
             wanted = attributes.get(name)
@@ -95,11 +99,8 @@ def test_nothing_else_lies_there(locked: Client, path: str) -> None:
 def test_what_a_page_needs_to_know(digits: Model) -> None:
     client = client_of(ServeSettings(max_n=3, max_steps=70), mine=digits)
     (model,) = client("GET", "/v1/models").json()["data"]
-    assert (model["shipped"], model["precision"], model["guidance"]) == (
-        "ddpm-mnist",
-        "fp32",
-        False,
-    )
+    assert (model["shipped"], model["precision"]) == ("ddpm-mnist", "fp32")
+    assert (model["features"], model["null_label"]) == (["known", "norms"], False)
     assert model["default"] == digits.bundle.manifest.program.call.to_dict()
     samplers = {each["id"]: each for each in client("GET", "/v1/samplers").json()["data"]}
     assert [*samplers] == [*SAMPLERS] == model["samplers"]
@@ -111,8 +112,6 @@ def test_two_looks_tell_how_full_the_batch_was(gated: Model, gate: Gate) -> None
     client = client_of(digits=gated)
 
     async def drawing() -> None:
-        import asyncio
-
         async def load() -> dict[str, int]:
             said = (await client.ask("GET", "/v1/status")).json()
             assert said["draining"] is False

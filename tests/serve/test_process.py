@@ -186,7 +186,7 @@ def test_tritons_client_as_it_is(served: Served, packed: str | None) -> None:
         assert waiting.get_result().as_numpy("samples").tobytes() == expected
         with pytest.raises(utils.InferenceServerException, match="no such model"):
             client.get_model_metadata("other", headers=key)
-        with pytest.raises(utils.InferenceServerException, match="no input 'eta'"):
+        with pytest.raises(utils.InferenceServerException, match="no parameter 'eta'"):
             infer(True, None, parameters={"eta": 1})
         with pytest.raises(utils.InferenceServerException, match="no key"):
             client.get_server_metadata()

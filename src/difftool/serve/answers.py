@@ -35,19 +35,25 @@ class LineAnswer(_Answer):
     error: str
 
 
-class Record(_Answer):
-    """All that is needed to draw the samples again, and the time that they took."""
+class InferRecord(_Answer):
+    """What is needed to draw the samples again, and the time that they took."""
 
-    id: Annotated[str, Field(description="for DELETE /v1/requests/{id}, while it runs")]
     created: Annotated[int, Field(description="seconds since 1970")]
-    model: str
     bundle: Annotated[str, Field(description="digest of the bundle")]
     program: str
     seed: Annotated[int, Field(ge=0, lt=1 << 64)]
     first_sample: Count
     n: Annotated[int, Field(ge=1)]
+    strength: Annotated[float | None, Field(description="if one was asked for")] = None
     seconds: Annotated[Seconds, Field(description="from admission to the answer")]
     queue_seconds: Annotated[Seconds, Field(description="before the first sample began")]
+
+
+class Record(InferRecord):
+    """The same of the routes under /v1, where no other part of the answer has the names."""
+
+    id: Annotated[str, Field(description="for DELETE /v1/requests/{id}, while it runs")]
+    model: str
 
 
 class Image(_Answer):
@@ -96,6 +102,13 @@ class CompletedImage(_Shown):
     warnings: list[str]
 
 
+class Choice(_Answer):
+    """A sampler with its arguments."""
+
+    sampler: str
+    arguments: dict[str, Any]
+
+
 class ModelCard(_Answer):
     """What a model draws."""
 
@@ -104,10 +117,15 @@ class ModelCard(_Answer):
     created: int
     owned_by: str
     bundle: Annotated[str, Field(description="digest of the bundle")]
+    shipped: Annotated[str | None, Field(description="its name for everybody who has difftool")]
     shape: list[Count]
     images: bool
     classes: Annotated[Count, Field(description="0 if it has none")]
+    null_label: Annotated[bool, Field(description="`classes` is the label of no class")]
+    features: Annotated[list[str], Field(description="what its step graph can do")]
+    precision: str
     program: Annotated[str, Field(description="what is run if a request says nothing else")]
+    default: Annotated[Choice, Field(description="the same, as its parts")]
     samplers: list[str]
 
 
@@ -116,6 +134,59 @@ class ModelCards(_Answer):
 
     object: Literal["list"]
     data: list[ModelCard]
+
+
+class Argument(_Answer):
+    """An argument of a sampler."""
+
+    type: str
+    default: Any
+
+
+class SamplerCard(_Answer):
+    """A sampler, and what `sampler_arguments` may have for it."""
+
+    id: str
+    object: Literal["sampler"]
+    source: Annotated[str | None, Field(description="the paper that it is from")]
+    arguments: dict[str, Argument]
+    description: str
+
+
+class SamplerCards(_Answer):
+    """All samplers."""
+
+    object: Literal["list"]
+    data: list[SamplerCard]
+
+
+class Limits(_Answer):
+    """What one request may ask for."""
+
+    n: Count
+    num_inference_steps: Count
+
+
+class ModelLoad(_Answer):
+    """What the scheduler of a model has to do, and has done since the start."""
+
+    id: str
+    waiting: Annotated[Count, Field(description="requests that have not begun")]
+    running: Annotated[Count, Field(description="samples in slots")]
+    slots: Count
+    max_batch: Annotated[Count, Field(description="samples that may share a step")]
+    steps: Count
+    sample_steps: Annotated[Count, Field(description="samples in all these steps")]
+
+
+class Status(_Answer):
+    """How busy the server is."""
+
+    object: Literal["status"]
+    draining: bool
+    seconds: Annotated[Seconds, Field(description="since the start")]
+    limits: Limits
+    models: list[ModelLoad]
 
 
 class Cancelled(_Answer):
@@ -195,19 +266,6 @@ class OutputTensor(_Answer):
     shape: list[Count]
     data: list[float] | None = None
     parameters: BinarySize | None = None
-
-
-class InferRecord(_Answer):
-    """As the record of the other routes."""
-
-    created: int
-    bundle: str
-    program: str
-    seed: Annotated[int, Field(ge=0, lt=1 << 64)]
-    first_sample: Count
-    n: Annotated[int, Field(ge=1)]
-    seconds: Seconds
-    queue_seconds: Seconds
 
 
 class Inferred(_Answer):

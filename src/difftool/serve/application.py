@@ -17,10 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from difftool.log import logger
 from difftool.runtime import Model
-from difftool.serve import described, drawing, kserve, openapi
+from difftool.serve import described, drawing, kserve, openapi, page
 from difftool.serve.metrics import Metrics
-from difftool.serve.page import PATHS as PAGE
-from difftool.serve.page import page
 from difftool.serve.problems import Problem, as_problem
 from difftool.serve.service import Disconnected, Service
 from difftool.serve.settings import ServeSettings
@@ -28,7 +26,7 @@ from difftool.serve.tracing import Span
 
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # For who has no key: probes, and the page, which asks for one.
-_OPEN: Final = ("/health", "/ready", "/v2/health/live", "/v2/health/ready", *PAGE)
+_OPEN: Final = ("/health", "/ready", "/v2/health/live", "/v2/health/ready", "/", "/page/{file}")
 _GONE: Final = 499  # what the log and the metrics say of a client that did not wait
 
 _log = logger(__name__)
@@ -62,13 +60,11 @@ class Application:
                 Route("/ready", _Endpoint(self._ready), methods=["GET"]),
                 Route("/metrics", _Endpoint(self._metrics), methods=["GET"]),
                 Route("/openapi.json", _Endpoint(self._openapi), methods=["GET"]),
+                Route("/", _Endpoint(page.index), methods=["GET"]),
+                Route("/page/{file}", _Endpoint(page.file), methods=["GET"]),
                 *(
                     Route(path, _Endpoint(partial(answer, self.service)), methods=[method])
                     for method, path, answer in kserve.ROUTES
-                ),
-                *(
-                    Route(path, _Endpoint(partial(page, path=path)), methods=["GET"])
-                    for path in PAGE
                 ),
             ],
             redirect_slashes=False,
@@ -92,9 +88,9 @@ class Application:
 
         # With an "app" the router raises what it would otherwise answer in plain text.
         scope = {**scope, "app": self, "request_id": id}
-        code, path = "", scope["path"].removeprefix(scope.get("root_path", ""))
+        code, route = "", self._route(scope)
         try:
-            if path not in _OPEN:
+            if route not in _OPEN:
                 self._require_key(headers.get(b"authorization", b""))
             await self.router(scope, receive, sending)
         except (Disconnected, ClientDisconnect):
@@ -104,11 +100,11 @@ class Application:
             code = problem.code
             if status != _GONE:  # half of an answer was sent: cut the connection
                 raise
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
             line = path == "/v2" or path.startswith("/v2/")
             await problem.response(id, line=line)(scope, receive, sending)
         finally:
             seconds = time.monotonic() - begin
-            route = self._route(scope)
             self.metrics.count(route, status, seconds)
             said = {"id": id, "method": scope["method"][:16], "route": route}
             drawn = scope["drawn"].record() if "drawn" in scope else {}

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Annotated, Any, Final, Literal, TypeVar
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
@@ -13,13 +14,22 @@ MAX_PARTIAL_IMAGES: Final = 3  # of OpenAI
 MAX_PREVIEWS: Final = 100
 # A long list of what is no label would be a long list of errors; the first one says enough.
 _Labels = Annotated[list[int], Field(fail_fast=True)]
+Values = str | list[Any] | NDArray[Any]  # a PNG in base64, nested lists, or an array
+_Lists = Annotated[list[Any], Field(description="nested: a sample for all, or n of them")]
+_Png = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 _Body = TypeVar("_Body", bound="Asked")
 
 
 class Asked(BaseModel):
     """What is to be drawn. The names beside OpenAI's are those of `Request` and of diffusers."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,  # arrays
+    )
 
     model: Annotated[str, Field(max_length=200)] | None = None
     n: Annotated[int, Field(ge=1)] = 1
@@ -31,27 +41,35 @@ class Asked(BaseModel):
     labels: Annotated[int, Field(ge=0, lt=1 << 31)] | _Labels | None = None
     # Numbers beyond these leave float32 on the way, which would be an error of the server.
     guidance_scale: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
-    init: str | list[Any] | None = None
+    init: Values | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    known: str | list[Any] | None = None
-    mask: str | list[Any] | None = None
+    known: Values | None = None
+    mask: Values | None = None
     deadline: Annotated[float, Field(gt=0)] | None = None
 
 
 class AskedSamples(Asked):
     """The body of /v1/samples: values are nested lists, in the model's data range."""
 
-    init: list[Any] | None = None
-    known: list[Any] | None = None
-    mask: list[Any] | None = None
+    init: _Lists | None = None
+    known: _Lists | None = None
+    mask: _Lists | None = None
+
+
+class AskedTensors(Asked):
+    """What a request of the v2 protocol asks for: values are arrays, in the model's data range."""
+
+    init: NDArray[Any] | None = None
+    known: NDArray[Any] | None = None
+    mask: NDArray[Any] | None = None
 
 
 class AskedImages(Asked):
     """The body of /v1/images/generations: pictures are PNGs in base64."""
 
-    init: str | None = None
-    known: str | None = None
-    mask: str | None = None
+    init: _Png | None = None
+    known: _Png | None = None
+    mask: _Png | None = None
     prompt: str | None = None
     size: Annotated[str, Field(max_length=20)] | None = None
     response_format: Literal["b64_json"] | None = None

@@ -10,7 +10,7 @@ from difftool.data.images import decode, prepared
 from difftool.diffusion import Feature, ModelSpec
 from difftool.errors import UsageError
 from difftool.runtime import Edit, Model, edits
-from difftool.serve.asked import Asked
+from difftool.serve.asked import Asked, Values
 from difftool.serve.problems import Problem
 
 Floats = NDArray[np.float32]
@@ -41,12 +41,12 @@ def read_inputs(asked: Asked, model: Model) -> tuple[Floats | None, Edit | None]
     return init, edits.inpaint(known, mask)
 
 
-def _values(field: str, value: str | list[Any], n: int, spec: ModelSpec) -> Floats:
-    """Return a field's numbers: [*S] from a picture, and [*S] or [n, *S] from nested lists."""
+def _values(field: str, value: Values, n: int, spec: ModelSpec) -> Floats:
+    """Return a field's numbers: [*S] from a picture, and else [*S] or [n, *S]."""
     if isinstance(value, str):
         return _picture(field, value, spec)
-    hint = f"give nested lists of finite numbers, {list(spec.shape)} or {[n, *spec.shape]}"
-    if not _is_numbers(value):  # numpy would read words as numbers, too
+    hint = f"give finite numbers of shape {list(spec.shape)} or {[n, *spec.shape]}"
+    if isinstance(value, list) and not _is_numbers(value):  # numpy would read words, too
         raise _refused(field, "it holds more than numbers", hint)
     try:
         with np.errstate(over="ignore"):

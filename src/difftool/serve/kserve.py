@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from difftool.serve.asked import AskedSamples, content_type, read_body
+from difftool.serve.asked import AskedTensors, content_type, read_body
 from difftool.serve.problems import Problem
 from difftool.serve.service import Drawn, Service
 from difftool.serve.settings import ServeSettings
@@ -35,8 +35,11 @@ INPUTS: Final = {
     "sampler_arguments": ("BYTES", [1]),  # an object as JSON
     "labels": ("INT64", [-1]),
     "guidance_scale": ("FP64", [1]),
+    "strength": ("FP64", [1]),
     "deadline": ("FP64", [1]),
 }
+# FP32 of the shape of one sample, or of all; these are no parameters.
+ARRAYS: Final = ("init", "known", "mask")
 _OUTPUT: Final = "samples"
 _BYTES: Final = "application/octet-stream"
 BINARY: Final = "binary_data_output"
@@ -100,7 +103,10 @@ def metadata(name: str, shape: Sequence[int]) -> dict[str, Any]:
     return {
         "name": name,
         "platform": "difftool",
-        "inputs": [_tensor(field, *kind) for field, kind in INPUTS.items()],
+        "inputs": [
+            *(_tensor(field, *kind) for field, kind in INPUTS.items()),
+            *(_tensor(field, "FP32", [-1, *shape]) for field in ARRAYS),
+        ],
         "outputs": [_tensor(_OUTPUT, "FP32", [-1, *shape])],
     }
 
@@ -115,7 +121,7 @@ async def model_ready(service: Service, scope: Scope, receive: Receive, send: Se
 async def infer(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer POST /v2/models/{name}/infer."""
     asked, fields = await _read(Request(scope, receive), service.settings)
-    wanted = AskedSamples.model_validate({**fields, "model": scope["path_params"]["name"]})
+    wanted = AskedTensors.model_validate({**fields, "model": scope["path_params"]["name"]})
     async with service.drawing(wanted, scope["request_id"]) as drawn:
         scope["drawn"] = drawn
         samples = await drawn.result(receive)
@@ -162,13 +168,14 @@ def _wants_binary(asked: AskedInfer) -> bool:
 
 def _fields(asked: AskedInfer, behind: bytes) -> dict[str, Any]:
     """Return the fields of a request by name, from its inputs and its parameters."""
-    inputs = values(asked.inputs, behind)
+    _require_known("input", [each.name for each in asked.inputs], [*INPUTS, *ARRAYS])
+    inputs = values(asked.inputs, behind, ARRAYS)
     parameters = {name: each for name, each in (asked.parameters or {}).items() if name != BINARY}
+    _require_known("parameter", parameters, [*INPUTS])
     if twice := inputs.keys() & parameters.keys():
         text = f"{min(twice)} is an input and a parameter"
         raise Problem(400, "invalid-field", text, "give it once")
     found = inputs | parameters
-    _require_known(found)
     arguments = found.get("sampler_arguments")
     if isinstance(arguments, str):
         try:
@@ -179,11 +186,11 @@ def _fields(asked: AskedInfer, behind: bytes) -> dict[str, Any]:
     return found
 
 
-def _require_known(names: Iterable[str]) -> None:
+def _require_known(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
     for name in names:
-        if name not in INPUTS:
-            text = f"there is no input {name[:40]!r}"
-            raise Problem(400, "invalid-field", text, f"one of: {', '.join(INPUTS)}")
+        if name not in known:
+            text = f"there is no {kind} {name[:40]!r}"
+            raise Problem(400, "invalid-field", text, f"one of: {', '.join(known)}")
 
 
 def _answer(asked: AskedInfer, drawn: Drawn, samples: Floats) -> Response:

@@ -132,7 +132,8 @@ def _schemas(service: Service) -> Json:
     sent = (AskedImages, AskedSamples, kserve.AskedInfer)
     answered = (
         *(answers.Images, answers.Samples, answers.PartialImage, answers.CompletedImage),
-        *(answers.ModelCard, answers.ModelCards, answers.Cancelled, answers.Health, answers.Ready),
+        *(answers.ModelCard, answers.ModelCards, answers.SamplerCards, answers.Status),
+        *(answers.Cancelled, answers.Health, answers.Ready),
         *(answers.ServerMetadata, answers.ServerLive, answers.ServerReady, answers.ModelReady),
         *(answers.ModelMetadata, answers.Inferred, answers.ErrorAnswer, answers.LineAnswer),
     )
@@ -153,7 +154,7 @@ def _schemas(service: Service) -> Json:
         for name, more in narrower.items():
             properties[name].get("anyOf", [properties[name]])[0].update(more)
     schemas["AskedInfer"]["properties"]["parameters"] = _parameters(schemas["AskedSamples"])
-    schemas["Tensor"]["properties"]["name"] = {"enum": list(kserve.INPUTS)}
+    schemas["Tensor"]["properties"]["name"] = {"enum": [*kserve.INPUTS, *kserve.ARRAYS]}
     return schemas
 
 

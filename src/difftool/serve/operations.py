@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from difftool.serve import answers, kserve
+from difftool.serve import answers, kserve, page
 from difftool.serve.asked import AskedImages, AskedSamples
 from difftool.version import __version__
 
@@ -16,7 +16,6 @@ JSON: Final = "application/json"
 REF: Final = "#/components/schemas/{model}"
 _BYTES: Final = "application/octet-stream"
 _STREAM: Final = "text/event-stream"
-_TEXT: Final = "text/plain"
 _DRAWS: Final = (400, 401, 404, 408, 413, 422, 429, 499, 500, 503, 504)
 _RECORD: Final[Json] = {
     "created": 1790000000,
@@ -76,11 +75,31 @@ def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
         "created": 0,
         "owned_by": "difftool",
         "bundle": record["bundle"],
+        "shipped": None,
         "shape": [1, 28, 28],
         "images": True,
         "classes": 0,
+        "null_label": False,
+        "features": ["known", "norms"],
+        "precision": "fp32",
         "program": record["program"],
+        "default": {"sampler": "ddim", "arguments": {"steps": 20}},
         "samplers": ["ddim", "ddpm"],
+    }
+    sampler: Json = {
+        "id": "ddim",
+        "object": "sampler",
+        "source": "Song et al. 2021a, eq. 12",
+        "arguments": {"eta": {"type": "float", "default": 0.0}},
+        "description": "DDIM",
+    }
+    load = {"waiting": 0, "running": 2, "slots": 16, "max_batch": 4, "steps": 9, "sample_steps": 18}
+    status: Json = {
+        "object": "status",
+        "draining": False,
+        "seconds": 60.5,
+        "limits": {"n": 64, "num_inference_steps": 2000},
+        "models": [{"id": model, **load}],
     }
     inferred: Json = {
         "id": record["id"],
@@ -130,6 +149,14 @@ def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
             (401, 404),
             parameters=(named,),
         ),
+        ("GET", "/v1/samplers"): Operation(
+            "List the samplers, with the types and defaults of their arguments",
+            {JSON: media(answers.SamplerCards, {"object": "list", "data": [sampler]})},
+        ),
+        ("GET", "/v1/status"): Operation(
+            "Tell the limits of a request, and what each model has to do",
+            {JSON: media(answers.Status, status)},
+        ),
         ("DELETE", "/v1/requests/{id}"): Operation(
             "Cancel a request",
             {JSON: media(answers.Cancelled, {"id": "my-request-1", "cancelled": True})},
@@ -150,10 +177,18 @@ def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
         ),
         ("GET", "/metrics"): Operation(
             "Count answers, requests and samples, for Prometheus",
-            {_TEXT: {"schema": {"type": "string"}}},
+            _text("text/plain"),
         ),
         ("GET", "/openapi.json"): Operation(
             "Describe all routes", {JSON: {"schema": {"type": "object"}}}
+        ),
+        ("GET", "/"): Operation("Show a page to draw with", _text("text/html"), (), open=True),
+        ("GET", "/page/{file}"): Operation(
+            "Send a part of the page",
+            {**_text("text/css"), **_text("text/javascript")},
+            (404,),
+            parameters=(_in_path("file", {"enum": [*page.FILES]}, "style.css"),),
+            open=True,
         ),
         ("GET", "/v2"): Operation(
             "Name the server and the extensions of the v2 protocol that it speaks",
@@ -258,6 +293,10 @@ def media(model: type[BaseModel], example: Json) -> Json:
 
 def ref(model: type[BaseModel]) -> Json:
     return {"$ref": REF.format(model=model.__name__)}
+
+
+def _text(kind: str) -> Json:
+    return {kind: {"schema": {"type": "string"}}}
 
 
 def _in_path(name: str, schema: Json, example: str) -> Json:

@@ -6,11 +6,12 @@ extension for binary tensors, docs/protocol/extension_binary_data.md of Triton's
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from difftool.serve.asked import too_large
@@ -91,8 +92,12 @@ def split(body: bytes, size: str | None) -> tuple[bytes, bytes]:
     return body[: int(size)], body[int(size) :]
 
 
-def values(tensors: Sequence[Tensor], behind: bytes) -> dict[str, Any]:
+def values(
+    tensors: Sequence[Tensor], behind: bytes, arrays: Collection[str] = ()
+) -> dict[str, Any]:
     """Return the tensors by name: the value if a tensor has one, or a list in row-major order.
+
+    Those that are named in `arrays` are arrays of their own shapes.
 
     `behind` holds those that are bytes, one after the other, and nothing else.
     """
@@ -107,13 +112,25 @@ def values(tensors: Sequence[Tensor], behind: bytes) -> dict[str, Any]:
             raise _wrong(f"two inputs are called {tensor.name}", "send it once")
         if (size is None) == (tensor.data is None):
             raise _wrong(f"where is {tensor.name}?", "give data or binary_data_size, not both")
-        if size is None:
-            each = _listed(tensor)
-        else:
-            each = _read(tensor, memoryview(behind)[begin : begin + size])
-            begin += size
-        found[tensor.name] = each[0] if len(each) == 1 else each
+        part = memoryview(behind)[begin : begin + (size or 0)]
+        each = _listed(tensor) if size is None else _read(tensor, part)
+        begin += len(part)
+        found[tensor.name] = _array(tensor, each) if tensor.name in arrays else _plain(each)
     return found
+
+
+def _array(tensor: Tensor, each: list[Any] | NDArray[Any]) -> NDArray[Any]:
+    if not tensor.datatype.startswith("FP"):
+        raise _wrong(f"{tensor.name} is {tensor.datatype}", "send FP32")
+    try:
+        return np.asarray(each, _TYPES[tensor.datatype]).reshape(tensor.shape)
+    except ValueError:  # no numbers at all, in dimensions that are huge
+        raise _misshapen(tensor) from None
+
+
+def _plain(each: list[Any] | NDArray[Any]) -> Any:
+    listed = each if isinstance(each, list) else each.tolist()
+    return listed[0] if len(listed) == 1 else listed
 
 
 def _listed(tensor: Tensor) -> list[Any]:
@@ -128,18 +145,18 @@ def _listed(tensor: Tensor) -> list[Any]:
     return data
 
 
-def _fits(value: object, datatype: str) -> bool:
+def _fits(value: Any, datatype: str) -> bool:
     if datatype == "BYTES":
         return isinstance(value, str)
     if datatype == "BOOL":
         return isinstance(value, bool)
     if datatype.startswith("FP"):
-        return type(value) in (int, float)
+        return type(value) in (int, float) and abs(value) <= float(np.finfo(_TYPES[datatype]).max)
     bounds = np.iinfo(_TYPES[datatype])
     return type(value) is int and bounds.min <= value <= bounds.max
 
 
-def _read(tensor: Tensor, data: memoryview) -> list[Any]:
+def _read(tensor: Tensor, data: memoryview) -> list[str] | NDArray[Any]:
     """Return the values in a tensor's bytes. Its shape is compared first, and nothing is made."""
     count = math.prod(tensor.shape)
     if tensor.datatype == "BYTES":
@@ -147,8 +164,7 @@ def _read(tensor: Tensor, data: memoryview) -> list[Any]:
     dtype = _TYPES[tensor.datatype]
     if count * dtype.itemsize != len(data):
         raise _misshapen(tensor)
-    found: list[Any] = np.frombuffer(data, dtype).tolist()
-    return found
+    return np.frombuffer(data, dtype)
 
 
 def _texts(tensor: Tensor, data: memoryview, count: int) -> list[str]:
