@@ -92,9 +92,7 @@ def split(body: bytes, size: str | None) -> tuple[bytes, bytes]:
     return body[: int(size)], body[int(size) :]
 
 
-def values(
-    tensors: Sequence[Tensor], behind: bytes, arrays: Collection[str] = ()
-) -> dict[str, Any]:
+def values(tensors: Sequence[Tensor], behind: bytes, arrays: Collection[str]) -> dict[str, Any]:
     """Return the tensors by name: the value if a tensor has one, or a list in row-major order.
 
     Those that are named in `arrays` are arrays of their own shapes.
