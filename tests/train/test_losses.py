@@ -115,6 +115,23 @@ def test_a_wrong_score_costs_the_same_in_every_parameterization(parameterization
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_simple_weighs_the_levels_as_edm_does() -> None:
+    """By (sigma^2 + sigma_data^2) / (sigma * sigma_data)^2 for the error of D (table 1)."""
+    x0, _, noise = batch(4)
+    schedule = geometric(levels=4, sigma_min=0.1, sigma_max=20.0)
+    spec = ModelSpec(
+        shape=(3,), schedule=schedule, parameterization="edm", cond="level", sigma_data=0.3
+    )
+    levels = torch.arange(4)
+    row = losses.level_table(spec).at(levels, 2)
+    x, sigma = losses.perturb(x0, noise, row), row.sigma
+    denoised = row.c_skip * x + row.c_out * torch.sin(row.c_in * x)
+    weight = (sigma**2 + 0.3**2) / (sigma * 0.3) ** 2
+    expected = (weight * (denoised - x0).square()).mean(1)
+    actual = losses.simple(lambda x, cond: torch.sin(x), x0, noise, row)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("loss", [losses.implicit, sliced_along_axes])
 def test_the_trace_of_a_linear_score_is_exact(loss: Loss) -> None:
     matrix, offset = torch.tensor([[1.0, 2.0], [-3.0, 0.5]]), torch.tensor([0.3, -0.2])
