@@ -10,7 +10,9 @@ from torch import Tensor
 from difftool.diffusion.parameterization import PARAMETERIZATIONS
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
-from difftool.train import losses
+from difftool.train import draws, losses
+from difftool.train.config import TrainConfig, apply_overrides, model_spec
+from difftool.train.objective import Objective
 
 Loss = Callable[[losses.Network, Tensor, Tensor, losses.Levels], Tensor]
 
@@ -130,6 +132,33 @@ def test_simple_weighs_the_levels_as_edm_does() -> None:
     expected = (weight * (denoised - x0).square()).mean(1)
     actual = losses.simple(lambda x, cond: torch.sin(x), x0, noise, row)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_min_snr_weighs_the_error_of_x0(parameterization: str) -> None:
+    x0, levels, noise = batch()
+    row = losses.level_table(make_spec(parameterization)).at(levels, 2)
+    denoised = row.c_skip * losses.perturb(x0, noise, row) + row.c_out * torch.cos(
+        row.c_in * losses.perturb(x0, noise, row)
+    )
+    snr = (row.alpha / row.sigma) ** 2
+    assert snr.min() < 5 < snr.max()
+    expected = (torch.minimum(snr, torch.tensor(5.0)) * (denoised - x0).square()).mean(1)
+    plain = losses.simple(lambda x, cond: torch.cos(x), x0, noise, row)
+    actual = plain * losses.min_snr(row, 5.0)
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_loss_of_a_training_is_weighted(images_config: TrainConfig) -> None:
+    x0, slots, found = torch.rand(8, 1, 8, 8), np.arange(8), []
+    for override in ("loss.min_snr=none", "loss.min_snr=1.0"):
+        config = apply_overrides(images_config, [override])
+        spec = model_spec(config, (1, 8, 8))
+        objective = Objective(config, spec, torch.device("cpu"))
+        found.append(objective(lambda x, cond: x, x0, None, 0, slots))
+    row = objective.table.at(draws.levels(3, 0, slots, 20), 4)
+    torch.testing.assert_close(found[1], found[0] * losses.min_snr(row, 1.0))
+    assert not torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("loss", [losses.implicit, sliced_along_axes])

@@ -86,12 +86,15 @@ class LossConfig(Section):
     With the parameterization edm "simple" weighs levels as EDM does (Karras et al. 2022, table 1).
 
     `label_dropout` is the probability of replacing a sample's label by the null label, which
-    guidance needs (Ho and Salimans 2021, algorithm 1, p_uncond).
+    guidance needs (Ho and Salimans 2021, algorithm 1, p_uncond). With `min_snr` the simple loss
+    weighs an error of x0 by min(SNR, `min_snr`), which spares effort on what has little noise
+    (Hang et al. 2023; their number is 5).
     """
 
     kind: Literal["simple", "hybrid", "denoising", "implicit", "sliced"]
     vlb_weight: Positive = 0.001
     label_dropout: Fraction = 0.0
+    min_snr: Positive | None = None
 
 
 class OptimizerConfig(Section):
@@ -202,6 +205,11 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
     if config.loss.label_dropout and config.data.labels is None:
         raise UsageError(
             f"loss.label_dropout {config.loss.label_dropout} without labels", "set data.labels too"
+        )
+    if config.loss.min_snr is not None and config.loss.kind != "simple":
+        raise UsageError(
+            f"loss.min_snr {config.loss.min_snr} with the loss {quoted(config.loss.kind)}",
+            "it weighs the loss simple alone",
         )
     if config.run.batch % config.optimizer.accumulate:
         raise UsageError(
