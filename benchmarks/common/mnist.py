@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.machine import ROOT
 from difftool import data
 
-HELD_OUT = 1000  # last training images, which the shipped extractor has not seen
+HELD_OUT = 1000  # last training images, which no extractor has seen
+SECOND = ROOT / "benchmarks/extractors/mnist_second.onnx"  # the extractor that is not shipped
 
 Pixels = NDArray[np.uint8]  # [N, 28, 28, 1]
 

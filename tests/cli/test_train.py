@@ -21,12 +21,14 @@ def recipe(tmp_path: Path, toy_recipe: str) -> Path:
 def test_flags_and_assignments_say_what_toml_says(difftool: Command, recipe: Path) -> None:
     counts = ("--steps", 77, "--batch", 12, "--accumulate", 4)
     flags = (*counts, "--seed", 5, "--data", 'a "folder" of 123')
+    flags += ("--init", "runs/first")
     line = ("train", "ncsn", "--config", recipe, *flags, "--set", "optimizer.lr=2e-5")
     done = difftool(*line, "--print-config")
     assert (done.code, done.err) == (0, "")
     expected = read_toml(recipe).model_dump()
     expected["run"] |= {"steps": 77, "batch": 12, "seed": 5}
     expected["data"]["source"] = 'a "folder" of 123'
+    expected["network"]["init"] = "runs/first"
     expected["optimizer"] |= {"lr": 2e-5, "accumulate": 4}
     assert parse(tomllib.loads(done.out)).model_dump() == expected
 

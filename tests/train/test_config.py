@@ -62,6 +62,8 @@ def test_overrides_are_toml_values_or_words(images_config: TrainConfig) -> None:
         ("optimizer.accumulate=3", "does not split"),
         ("loss.label_dropout=0.1", r"label_dropout 0\.1 without labels.*data\.labels"),
         ("loss.label_dropout=1", r"loss\.label_dropout"),
+        ("loss={kind='hybrid',min_snr=5.0}", r"min_snr 5\.0 with the loss 'hybrid'.*simple alone"),
+        ("loss.min_snr=0", r"loss\.min_snr"),
         ("loss.kind=denoising", "no loss 'denoising'.*simple, hybrid"),
         ("method=gan", "method"),
         ("optimizer.lr", "assigns nothing"),

@@ -10,7 +10,9 @@ from torch import Tensor
 from difftool.diffusion.parameterization import PARAMETERIZATIONS
 from difftool.diffusion.schedules import geometric, linear
 from difftool.diffusion.spec import ModelSpec
-from difftool.train import losses
+from difftool.train import draws, losses
+from difftool.train.config import TrainConfig, apply_overrides, model_spec
+from difftool.train.objective import Objective
 
 Loss = Callable[[losses.Network, Tensor, Tensor, losses.Levels], Tensor]
 
@@ -113,6 +115,50 @@ def test_a_wrong_score_costs_the_same_in_every_parameterization(parameterization
     expected = sigma[:, 0] ** 2 / 2 * (difference**2).sum(1)
     actual = losses.denoising(network, x0.double(), noise.double(), row)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_simple_weighs_the_levels_as_edm_does() -> None:
+    """By (sigma^2 + sigma_data^2) / (sigma * sigma_data)^2 for the error of D (table 1)."""
+    x0, _, noise = batch(4)
+    schedule = geometric(levels=4, sigma_min=0.1, sigma_max=20.0)
+    spec = ModelSpec(
+        shape=(3,), schedule=schedule, parameterization="edm", cond="level", sigma_data=0.3
+    )
+    levels = torch.arange(4)
+    row = losses.level_table(spec).at(levels, 2)
+    x, sigma = losses.perturb(x0, noise, row), row.sigma
+    denoised = row.c_skip * x + row.c_out * torch.sin(row.c_in * x)
+    weight = (sigma**2 + 0.3**2) / (sigma * 0.3) ** 2
+    expected = (weight * (denoised - x0).square()).mean(1)
+    actual = losses.simple(lambda x, cond: torch.sin(x), x0, noise, row)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_min_snr_weighs_the_error_of_x0(parameterization: str) -> None:
+    x0, levels, noise = batch()
+    row = losses.level_table(make_spec(parameterization)).at(levels, 2)
+    denoised = row.c_skip * losses.perturb(x0, noise, row) + row.c_out * torch.cos(
+        row.c_in * losses.perturb(x0, noise, row)
+    )
+    snr = (row.alpha / row.sigma) ** 2
+    assert snr.min() < 5 < snr.max()
+    expected = (torch.minimum(snr, torch.tensor(5.0)) * (denoised - x0).square()).mean(1)
+    plain = losses.simple(lambda x, cond: torch.cos(x), x0, noise, row)
+    actual = plain * losses.min_snr(row, 5.0)
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_loss_of_a_training_is_weighted(images_config: TrainConfig) -> None:
+    x0, slots, found = torch.rand(8, 1, 8, 8), np.arange(8), []
+    for override in ("loss.min_snr=none", "loss.min_snr=1.0"):
+        config = apply_overrides(images_config, [override])
+        spec = model_spec(config, (1, 8, 8))
+        objective = Objective(config, spec, torch.device("cpu"))
+        found.append(objective(lambda x, cond: x, x0, None, 0, slots))
+    row = objective.table.at(draws.levels(3, 0, slots, 20), 4)
+    torch.testing.assert_close(found[1], found[0] * losses.min_snr(row, 1.0))
+    assert not torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("loss", [losses.implicit, sliced_along_axes])

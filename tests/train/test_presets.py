@@ -9,6 +9,7 @@ from difftool.diffusion.samplers import compile_program
 from difftool.errors import UsageError
 from difftool.networks import build_network, num_parameters
 from difftool.train.config import model_spec, network_call
+from difftool.train.ncsnv2 import level_count, step_size
 from difftool.train.presets import preset, preset_names
 
 SHAPES = {"toy": (2,), "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
@@ -71,3 +72,22 @@ def test_ncsnv2_is_the_paper() -> None:
     assert math.exp(math.log(50 / 0.01) / 231) == pytest.approx(1.03756, abs=1e-5)
     assert (config.optimizer.lr, config.optimizer.eps, config.ema.decay) == (1e-4, 1e-8, 0.999)
     assert config.sampler.arguments == {"steps": 1160, "step_size": 6.2e-6, "denoise": True}
+
+
+def test_ncsnv2_on_mnist_has_the_rules_numbers() -> None:
+    """The largest distance of two of its digits is 16.0; without MNIST itself that is given."""
+    config = preset("ncsnv2-mnist")
+    sigma, arguments = model_spec(config, (1, 28, 28), 10).schedule.sigma, config.sampler.arguments
+    assert len(sigma) == level_count(28 * 28, 16.0, 0.01)
+    assert arguments["steps"] == len(sigma) * math.ceil(1000 / len(sigma))
+    rule = step_size(sigma[1] / sigma[0], arguments["steps"] // len(sigma), sigma[0])
+    assert arguments["step_size"] == pytest.approx(rule, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("second", "first"),
+    [("ddpm-mnist-classes", "ddpm-mnist-small"), ("ncsnv2-mnist", "ncsn-mnist-small")],
+)
+def test_a_second_stage_has_the_network_of_the_first(second: str, first: str) -> None:
+    networks = [preset(name).network for name in (second, first)]
+    assert networks[0].arguments == networks[1].arguments

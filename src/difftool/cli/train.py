@@ -21,6 +21,7 @@ Examples:
   difftool train ddpm
   difftool train ncsn --preset ncsn-mnist --set network.arguments.channels=64 --out runs/mnist
   difftool train ddpm --config mine.toml --data photos/ --steps 100000 --print-config
+  difftool train ddpm --preset digits-classes --init runs/digits --out runs/labelled
 """
 
 
@@ -53,6 +54,13 @@ def train(
     ] = None,
     data: Annotated[
         str | None, Option(metavar="SOURCE", help=f"Data to train on: {options.SOURCES}.")
+    ] = None,
+    init: Annotated[
+        Path | None,
+        Option(
+            metavar="CHECKPOINT",
+            help="Run or checkpoint, imported ones too, whose weights a new run starts from.",
+        ),
     ] = None,
     steps: Annotated[
         int | None, Option(metavar="COUNT", help="Total number of optimizer steps.")
@@ -101,6 +109,7 @@ def train(
     name, chosen = _choose_config(method, preset, config)
     flags = {
         "data.source": data,
+        "network.init": None if init is None else str(init),
         "run.steps": steps,
         "run.batch": batch,
         "optimizer.accumulate": accumulate,

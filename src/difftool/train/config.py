@@ -69,25 +69,32 @@ class DataConfig(Section):
 class NetworkConfig(Section):
     """The network, by `kind` and `arguments` of `difftool.networks`, and its parameterization.
 
-    Arguments that follow from the data, such as `in_channels`, are filled in.
+    Arguments that follow from the data, such as `in_channels`, are filled in. `init` is a
+    checkpoint or a run of such a network, whose averaged weights it starts from.
     """
 
     kind: str
     arguments: Arguments = {}
     parameterization: str = "epsilon"
     sigma_data: Positive = 0.5
+    init: Annotated[str, Field(min_length=1)] | None = None
 
 
 class LossConfig(Section):
-    """The loss: "simple" and "hybrid" (learned variance) for a ddpm, the others for an ncsn.
+    """The loss: "hybrid" (learned variance) for a ddpm, "simple" for both, the others for an ncsn.
+
+    With the parameterization edm "simple" weighs levels as EDM does (Karras et al. 2022, table 1).
 
     `label_dropout` is the probability of replacing a sample's label by the null label, which
-    guidance needs (Ho and Salimans 2021, algorithm 1, p_uncond).
+    guidance needs (Ho and Salimans 2021, algorithm 1, p_uncond). With `min_snr` the simple loss
+    weighs an error of x0 by min(SNR, `min_snr`), which spares effort on what has little noise
+    (Hang et al. 2023; their number is 5).
     """
 
     kind: Literal["simple", "hybrid", "denoising", "implicit", "sliced"]
     vlb_weight: Positive = 0.001
     label_dropout: Fraction = 0.0
+    min_snr: Positive | None = None
 
 
 class OptimizerConfig(Section):
@@ -178,7 +185,7 @@ class TrainConfig(Section):
 _MOST_BYTES = 1 << 20
 _MOST_KEPT = 1 << 18  # bytes of TOML; as JSON in a checkpoint it may take three times as many
 _MOST_DEEP = 16  # a checkpoint adds a few levels, up to JSON_DEPTH
-LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "implicit", "sliced")}
+LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "simple", "implicit", "sliced")}
 
 
 def parse(value: Mapping[str, Any]) -> TrainConfig:
@@ -198,6 +205,11 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
     if config.loss.label_dropout and config.data.labels is None:
         raise UsageError(
             f"loss.label_dropout {config.loss.label_dropout} without labels", "set data.labels too"
+        )
+    if config.loss.min_snr is not None and config.loss.kind != "simple":
+        raise UsageError(
+            f"loss.min_snr {config.loss.min_snr} with the loss {quoted(config.loss.kind)}",
+            "it weighs the loss simple alone",
         )
     if config.run.batch % config.optimizer.accumulate:
         raise UsageError(

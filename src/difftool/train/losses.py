@@ -68,6 +68,14 @@ def simple(network: Network, x0: Tensor, noise: Tensor, row: Levels) -> Tensor:
     return _output_error(network, x0, noise, row).square().flatten(1).mean(1)
 
 
+def min_snr(row: Levels, most: float) -> Tensor:
+    """Return weights [N] of the simple loss that weigh errors of D by min(SNR, most).
+
+    This is Min-SNR (Hang et al. 2023, sec. 3.4) for any parameterization. SNR is (alpha / sigma)^2.
+    """
+    return (row.c_out.square() * (row.alpha / row.sigma).square().clamp(max=most)).flatten()
+
+
 def denoising(network: Network, x0: Tensor, noise: Tensor, row: Levels) -> Tensor:
     """Return the loss of denoising score matching times sigma^2 (Song and Ermon 2019, eqs. 5, 6).
 

@@ -73,4 +73,7 @@ class Objective:
             "denoising": losses.denoising,
             "implicit": losses.implicit,
         }
-        return plain[self.loss.kind](network, x0, noise, row)
+        found = plain[self.loss.kind](network, x0, noise, row)
+        if self.loss.min_snr is None:
+            return found
+        return found * losses.min_snr(row, self.loss.min_snr)

@@ -23,6 +23,7 @@ from difftool.train.ema import Ema
 from difftool.train.objective import Conditioned, Objective
 from difftool.train.processes import join
 from difftool.train.rehearsal import rehearse
+from difftool.train.start import start_weights
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _EDITED = "if it was edited, undo that; else use an earlier checkpoint"
@@ -78,6 +79,11 @@ class TrainState:
         if self.accelerator.num_processes > 1:
             self.accelerator.backward(self._loss(self.slots[-1]))
             self.optimizer.zero_grad(set_to_none=True)
+
+    def start_from(self, path: str) -> None:
+        """Take the weights of a checkpoint, before the first step; it raises as `start_weights`."""
+        start_weights(path, self.network, self.call, self.spec)
+        self.ema.load({name: value.detach() for name, value in self.network.named_parameters()})
 
     def advance(self) -> tuple[Tensor, Tensor]:
         """Take one step; return this process's mean loss and the gradient norm, on the device."""

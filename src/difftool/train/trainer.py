@@ -71,11 +71,13 @@ def train(
         20
     """
     run = Path(out)
-    _begun(run, resume)  # a first look, before the data is loaded
+    begun = _begun(run, resume)  # a first look, before the data is loaded
     data = load_data(config.data, config.run.seed)
     config = resolve(config, data)
     with _memory(config):
         state = TrainState(config, data)
+    if config.network.init is not None and not begun:
+        state.start_from(config.network.init)
     # An impossible sampler is an error now, and not after the training.
     program = compile_program(state.spec, config.sampler.call)
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
