@@ -160,7 +160,7 @@ def sample(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Draw samples into a picture, a film, an array file or a folder of shards."""
+    """Draw samples into a picture, a film, an array or a folder."""
     from difftool.bundle import Limits
     from difftool.cli.inputs import read_inputs
     from difftool.cli.output import Film, choose_format, encode
