@@ -69,7 +69,7 @@ def sample_in_bulk(
             n=n,
             program=options.choose_program(bundle, asked),
             seed=seed,
-            labels=None if labels is None else options.label_turns(labels, bundle.spec),
+            labels=None if labels is None else options.label_turns(labels, n, bundle.spec),
             guidance_scale=1.0 if guidance_scale is None else guidance_scale,
             shard_size=1000 if shard_size is None else shard_size,
             ray=ray,

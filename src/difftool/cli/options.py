@@ -179,13 +179,13 @@ def class_labels(text: str | None, n: int, spec: "ModelSpec") -> list[int] | Non
 
     `text` is such as "3", "0,1,2", "0-9", "none", or a mixture of them.
     """
-    return None if text is None else list(islice(cycle(label_turns(text, spec)), max(n, 0)))
+    return None if text is None else list(islice(cycle(label_turns(text, n, spec)), max(n, 0)))
 
 
-def label_turns(text: str, spec: "ModelSpec") -> list[int]:
-    """Return the labels of a text as `class_labels` takes it, each once for each mention."""
+def label_turns(text: str, n: int, spec: "ModelSpec") -> list[int]:
+    """Return the labels of a text, once for each mention; at most n, for it may say billions."""
     parts = [_read_labels(part.strip(), text, spec) for part in text.split(",")]
-    return list(chain.from_iterable(parts))
+    return list(islice(chain.from_iterable(parts), max(n, 0)))
 
 
 def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) -> "Program":
