@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 
 from difftool.alone import ray_core
+from difftool.scale.workers import sigterm_kept
 
 CORES: Final = 2
 
@@ -28,7 +29,7 @@ def cluster() -> Iterator[str]:
     """The address of a cluster, to which this process is connected."""
     pytest.importorskip("ray")
     ray = ray_core()
-    with unhurried():
+    with sigterm_kept(), unhurried():
         ray.init(
             address="local",
             num_cpus=CORES,
@@ -39,7 +40,8 @@ def cluster() -> Iterator[str]:
             _system_config={"worker_niceness": 0},
         )
     yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    with sigterm_kept():
+        ray.shutdown()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """A folder of samples: what it holds, how it is gone on with, and what is refused."""
 
+import ctypes
 import hashlib
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from difftool.errors import ArtefactError, DifftoolError, ResourceError, UsageEr
 from difftool.files import locked
 from difftool.runtime import to_uint8
 from difftool.scale import work
+from difftool.scale.workers import sigterm_kept
 from tests.cli.conftest import tree
 
 N = 7
@@ -230,3 +233,15 @@ def test_a_worker_with_another_bundle(tiny_bundle: Path, tmp_path: Path) -> None
 def test_no_folder_of_samples(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no folder of samples"):
         scale.read_manifest(tmp_path)
+
+
+def test_sigterm_is_kept_where_a_library_takes_it_away_from_python() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with sigterm_kept():
+            ctypes.CDLL(None).signal(signal.SIGTERM, 0)  # Python does not see this
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]

@@ -117,24 +117,37 @@ def workers(address: str | None, *, cpus: int, gpus: float) -> Iterator[Workers]
         yield OnRay(ray, cpus=cpus, gpus=gpus)
     finally:
         if not connected:
-            ray.shutdown()
+            with sigterm_kept():
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Keep what SIGTERM does. Ray sets another handler at its start, and takes it away at its end.
+
+    It takes away what the system knows of, so a handler must be set again even if Python still has
+    it.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # only the main thread has handlers
+            signal.signal(signal.SIGTERM, before)
 
 
 def _connect(ray: Any, address: str) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == LOCAL:
         quiet["include_dashboard"] = False
-    before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, **quiet)
+        with sigterm_kept():
+            ray.init(address=address, **quiet)
     except Exception as error:  # of many kinds, Exception itself among them
         raise ResourceError(
             f"Ray does not start: {first_line(error)}",
             "try again when the machine has less to do, or read /tmp/ray/session_latest/logs",
         ) from error
-    finally:
-        with contextlib.suppress(ValueError):  # only the main thread has handlers
-            signal.signal(signal.SIGTERM, before)  # Ray would end the process without a word
 
 
 def _require_listener(address: str) -> None:
