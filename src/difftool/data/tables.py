@@ -16,7 +16,8 @@ _COUNT: Final = re.compile(r"-of-(\d{5})\.parquet$")  # at the end of a shard's 
 
 def open_table(source: str, split: str, *, labels: bool) -> Any:
     """Open a folder, parquet file or hub name as a table; `labels` adds those of subfolders."""
-    shards = _shards(Path(source), split)
+    # A name on the hub, or one too long, is no folder.
+    shards = _shards(Path(source), split) if os.path.isdir(source) else []
     # By default the library reports to Hugging Face whatever it reads, even a local folder.
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
     try:
