@@ -31,5 +31,5 @@ def test_a_server_takes_less_than_300_mb() -> None:
     assert not {"torch", "onnx", "openvino", "fastapi"} & found
     files = [file for name in found for file in distribution(name).files or ()]
     paths = {Path(str(file.locate())) for file in files}
-    paths |= set(Path(difftool.__file__).parent.rglob("*"))  # also where it is not copied
+    paths |= set(Path(difftool.__file__).parent.rglob("*"))  # also if it was not copied
     assert sum(path.stat().st_size for path in paths if path.is_file()) < MOST
