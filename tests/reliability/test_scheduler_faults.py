@@ -115,5 +115,7 @@ def test_a_step_that_failed_in_silence_is_seen(
     some = list(schedules(guided, 10, deterministic=False))
     assert any([check(case) for case in some])
     monkeypatch.setattr(Scheduler, "_fail", swallow)
-    with pytest.raises(AssertionError, match="has a result of a backend that failed"):
+    # a step that did run before it raised runs twice, and its request can then lack noise
+    told = "has a result of a backend that failed|failed for others"
+    with pytest.raises(AssertionError, match=told):
         [check(case) for case in some]

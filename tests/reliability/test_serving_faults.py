@@ -135,5 +135,7 @@ def test_an_answer_of_a_step_that_failed_is_seen(
             fail(running, jobs, error, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Scheduler, "_fail", swallow)
-    with pytest.raises(AssertionError, match="answered by a backend that failed"):
+    # a step that did run before it raised runs twice, and its request can then lack noise
+    told = "answered by a backend that failed|failed for others"
+    with pytest.raises(AssertionError, match=told):
         [answered_alone(digits)(case) for case in crowds(30)]
