@@ -21,8 +21,9 @@ log = logger(__name__)
 def start_weights(path: Path | str, network: nn.Module, call: NetworkCall, spec: ModelSpec) -> None:
     """Give a network, made by `call`, the weights of a checkpoint: their average, if it has one.
 
-    A network with classes may start from one without. Its labels then start as zero vectors, so
-    that at first it computes what the checkpoint's network does, whatever the label. Weights of a
+    A network with classes may start from one without. Its null label is then the zero vector, so
+    that with it the network computes what the checkpoint's does. The other labels start at random,
+    since labels that are alike at first are told apart late. Weights of a
     model of another kind are taken with a warning: a network that predicted epsilon soon learns to
     predict v.
 
@@ -34,7 +35,8 @@ def start_weights(path: Path | str, network: nn.Module, call: NetworkCall, spec:
     given: dict[str, Tensor] = loaded.network.state_dict()
     wanted = network.state_dict()
     if LABELS in wanted and LABELS not in given:
-        given[LABELS] = torch.zeros_like(wanted[LABELS])
+        given[LABELS] = wanted[LABELS].clone()
+        given[LABELS][spec.classes or 0 :] = 0.0  # the null label, if there is one
     if differing := _differences(given, wanted):
         raise UsageError(
             f"the network {call.kind} does not fit the weights of {path}, a {loaded.call.kind}: "
