@@ -9,8 +9,9 @@ import pytest
 
 from difftool.bundle import Bundle, read_bundle
 from difftool.errors import UsageError
-from difftool.runtime import Model, load
+from difftool.runtime import Model, Request, load
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from tests.fixtures import IMAGE_SPEC
 
 NULL = 3
 LABELS = [2, 0, NULL, 1, 2, 0, 0]
@@ -39,11 +40,20 @@ def test_a_sample_is_the_same_in_batches_of_any_size(classes_bundle: Path, model
     assert np.abs(alone[0] - runs[0][4]).max() < 1e-5
 
 
-def test_by_default_the_labels_go_through_the_classes(model: Model) -> None:
-    default = model.sample(n=5, seed=1)
-    assert np.array_equal(default, model.sample(n=5, seed=1, labels=[0, 1, 2, 0, 1]))
-    more = model.sample(n=2, seed=1, first_sample=3, deterministic=True)
-    assert np.abs(more - default[3:]).max() < 1e-5
+@pytest.mark.parametrize(
+    ("null_label", "scale", "expected"),
+    [(True, 1.0, [3, 3, 3]), (True, 2.0, [2, 0, 1]), (False, 1.0, [2, 0, 1])],
+)
+def test_labels_by_default(null_label: bool, scale: float, expected: list[int]) -> None:
+    spec = replace(IMAGE_SPEC, classes=3, null_label=null_label)
+    request = Request(n=3, first_sample=2, guidance_scale=scale)
+    labels = request.labels_at(np.arange(3), spec)
+    assert labels is not None
+    assert (labels.of.tolist(), labels.guidance_scale) == (expected, scale)
+
+
+def test_by_default_samples_have_no_class(model: Model) -> None:
+    assert np.array_equal(model.sample(n=5, seed=1), model.sample(n=5, seed=1, labels=NULL))
 
 
 def test_the_null_label_is_beyond_guidance(model: Model) -> None:

@@ -41,7 +41,7 @@ def sample(
         Option(
             metavar="LABELS",
             help="Classes, which the samples take in turn: 3, or 0,1,2, or 0-9; none is no class. "
-            "By default all classes of the model.",
+            "By default none, or all in turn where that needs a class.",
         ),
     ] = None,
     guidance_scale: Annotated[

@@ -58,9 +58,10 @@ class Request:
     """The index of the first sample."""
 
     labels: ArrayLike | None = None
-    """Class labels, one for all or [n]; by default sample i has i modulo the classes.
+    """Class labels, one for all or [n]; the label `spec.classes` stands for no class.
 
-    The label `spec.classes` stands for no class.
+    By default the samples have no class, so that they are drawn from the whole distribution. With
+    guidance, or in a model that knows labels only, sample i has the label i modulo the classes.
     """
 
     guidance_scale: float = 1.0
@@ -149,7 +150,10 @@ class Request:
             return None
         within = self.within(positions)
         if self.labels is None:
-            return Labels((self.first_sample + within) % spec.classes, self.guidance_scale)
+            unguided = spec.null_label and self.guidance_scale == 1
+            in_turn = (self.first_sample + within) % spec.classes
+            chosen = np.full_like(within, spec.classes) if unguided else in_turn
+            return Labels(chosen, self.guidance_scale)
         return Labels(np.asarray(self.labels)[within], self.guidance_scale)
 
     def init_at(self, positions: Indices, spec: ModelSpec) -> Floats | None:

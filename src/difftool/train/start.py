@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-import torch
 from torch import Tensor, nn
 
 from difftool.diffusion.calls import NetworkCall

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from difftool.compile.sampler_onnx.ops import Ops
 from difftool.diffusion.columns import Column
+from difftool.diffusion.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,27 @@ class Laid:
 
 
 def lay_out(
-    ops: Ops, indices: ir.Value, table: ir.Value, cond: ir.Value, *, classes: int, guided: bool
+    ops: Ops, indices: ir.Value, table: ir.Value, cond: ir.Value, spec: ModelSpec, *, guided: bool
 ) -> Laid:
     """Lay out the rows for samples with these indices [N].
 
-    This adds the inputs `label` and `guidance_scale`. A negative label, the default, stands for the
-    sample's index modulo the number of classes.
+    This adds the inputs `label` and `guidance_scale`. A negative label, the default, stands for
+    what `Request.labels` is by default.
     """
-    if not classes:
+    if not spec.classes:
         return Laid(table, cond, None, ops("Mul", indices, ops.ints(0)))
     label = ops.optional("label", ops.ints(-1))
-    in_turn = ops("Mod", indices, ops.ints(classes))
-    label = ops("Where", ops("Less", label, ops.ints(0)), in_turn, label)
+    scale = ops.optional("guidance_scale", ops.floats(1)) if guided else None
+    null = ops.ints(spec.classes)
+    chosen = ops("Mod", indices, null)
+    if scale is not None:
+        chosen = ops("Where", ops("Equal", scale, ops.floats(1)), null, chosen)
+    elif spec.null_label:
+        chosen = null
+    label = ops("Where", ops("Less", label, ops.ints(0)), chosen, label)
+    label = ops("Add", label, ops("Mul", indices, ops.ints(0)))  # [1] to [N]
     distinct, _, block, _ = ops.several("Unique", 4, label)
-    known, scale = distinct, None
-    if guided:
-        known = ops("Concat", distinct, ops.ints(classes), axis=0)
-        scale = ops.optional("guidance_scale", ops.floats(1))
+    known = ops("Concat", distinct, null, axis=0) if guided else distinct
     width = ops("Shape", cond)
     spread = ops("Concat", ops("Shape", known), width, axis=0)
     repeated = ops("Expand", ops("Unsqueeze", known, ops.ints(1)), spread)

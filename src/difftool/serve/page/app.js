@@ -73,8 +73,7 @@ function offer(limits) {
   page["of-classes"].hidden = !classes;
   page["of-guidance"].hidden = !(model.features.includes("guidance") && model.null_label);
   const numbers = Array.from({ length: classes }, (_, label) => new Option(label));
-  page.labels.replaceChildren(new Option("all in turn", ""), ...numbers);
-  if (model.null_label) page.labels.append(new Option("none", classes));
+  page.labels.replaceChildren(new Option(model.null_label ? "any" : "all in turn", ""), ...numbers);
   server.watch(model.id);
 }
 

@@ -172,10 +172,11 @@ export class Panel {
   }
 
   #labelOf(index) {
-    const { classes } = this.model;
+    const { classes, null_label } = this.model;
     if (!classes) return "";
-    const label = this.request.labels ?? index % classes;
-    return label === classes ? ", no class" : `, class ${label}`;
+    const { labels, guidance_scale = 1 } = this.request;
+    if (labels === undefined && null_label && guidance_scale === 1) return ", no class";
+    return `, class ${labels ?? index % classes}`;
   }
 
   #show(tile, index, visibly = true) {

@@ -43,9 +43,8 @@ function offerSteps() {
 function offerLabels() {
   page["label-field"].hidden = !model.classes;
   page["guidance-field"].hidden = !model.guidance;
-  page.label.append(new Option("all in turn", -1));
+  page.label.append(new Option(model.null_label ? "any" : "all in turn", -1));
   for (let label = 0; label < model.classes; label++) page.label.append(new Option(label, label));
-  if (model.null_label) page.label.append(new Option("none", model.classes));
 }
 
 function draw() {
