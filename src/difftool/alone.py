@@ -63,3 +63,13 @@ def ray_core() -> Any:
     except ImportError as error:
         raise MissingDependencyError.extra("ray", "ray") from error
     return ray
+
+
+def ray_serve() -> Any:
+    """Return the module ray.serve; MissingDependencyError if it is not installed."""
+    ray_core()
+    try:
+        from ray import serve
+    except ImportError as error:
+        raise MissingDependencyError.extra("ray[serve]", "ray-serve") from error
+    return serve
