@@ -4,12 +4,14 @@ from difftool.lazy import TYPE_CHECKING, lazily
 
 if TYPE_CHECKING:
     from difftool.serve.application import Application
+    from difftool.serve.autoscaling import QueueWait
     from difftool.serve.replicas import RayArguments, on_ray
     from difftool.serve.server import read_keys, require_safe, serve
     from difftool.serve.settings import ServeSettings
 
 __all__ = [
     "Application",
+    "QueueWait",
     "RayArguments",
     "ServeSettings",
     "on_ray",
@@ -20,6 +22,7 @@ __all__ = [
 
 _HOMES = {
     "Application": "difftool.serve.application",
+    "QueueWait": "difftool.serve.autoscaling",
     "RayArguments": "difftool.serve.replicas",
     "ServeSettings": "difftool.serve.settings",
     "on_ray": "difftool.serve.replicas",
