@@ -96,9 +96,7 @@ def test_the_file_is_as_ray_expects_it() -> None:
     arguments = RayArguments(**arguments_of_file())
     deployment = on_ray(arguments)._bound_deployment
     assert deployment.name == "difftool"
-    slots = arguments.scheduling().slots
-    assert slots is not None
-    assert deployment.max_ongoing_requests > slots + arguments.queue
+    assert deployment.max_ongoing_requests > 4 * arguments.max_batch + arguments.queue
 
 
 def kind_of(i: int) -> str:

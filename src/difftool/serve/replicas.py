@@ -22,6 +22,7 @@ from difftool.serve.settings import ServeSettings
 
 NAME: Final = "difftool"  # of the deployment
 
+_BATCHES: Final = 4  # of samples on their way
 _SPARE: Final = 16  # requests beside those that draw: probes, cancels, those that are refused
 _ASKING: Final = 10.0  # seconds that the other replicas have to answer
 _LAST_ANSWERS: Final = 10.0  # seconds to send what is done
@@ -70,32 +71,6 @@ class RayArguments(BaseModel):
     hang: _Seconds = ServeSettings.hang
     drain: _Seconds = 30.0
 
-    def scheduling(self) -> SchedulerSettings:
-        """Return the settings of each model's scheduler."""
-        slots = 4 * self.max_batch
-        return SchedulerSettings(batching=self.batching, queue=self.queue, slots=slots)
-
-    def limits(self) -> ServeSettings:
-        """Return the limits of each replica's server."""
-        return ServeSettings(
-            max_n=self.max_n,
-            max_steps=self.max_steps,
-            max_work=self.max_work,
-            max_body=self.max_body,
-            deadline=self.deadline,
-            hang=self.hang,
-            keys=() if self.api_key_file is None else read_keys(Path(self.api_key_file)),
-        )
-
-    def most_ongoing(self) -> int:
-        """Return how many requests a replica may have, so that it refuses the next one itself.
-
-        Requests of one sample fill all slots and the queue of each model; Ray would let those wait
-        in its proxies where no deadline counts and nobody can cancel.
-        """
-        scheduling = self.scheduling()
-        return len(self.models) * ((scheduling.slots or 0) + scheduling.queue) + _SPARE
-
 
 def on_ray(arguments: RayArguments) -> Any:
     """Return the application for Ray Serve, which `serve run` and `serve deploy` call this for.
@@ -114,7 +89,7 @@ def on_ray(arguments: RayArguments) -> Any:
     deployment = serve.deployment(
         serve.ingress()(Replica),
         name=NAME,
-        max_ongoing_requests=arguments.most_ongoing(),
+        max_ongoing_requests=_most_ongoing(arguments),
         graceful_shutdown_timeout_s=arguments.drain + _LAST_ANSWERS,
         ray_actor_options={"num_cpus": arguments.cpus, "num_gpus": arguments.gpus},
         autoscaling_config={
@@ -132,7 +107,7 @@ class Replica:
     def __init__(self, arguments: RayArguments) -> None:
         _log_as_ray_does()
         models = {name: _opened(path, arguments) for name, path in arguments.models.items()}
-        self._application = Application(models, arguments.limits(), elsewhere=_cancel_elsewhere)
+        self._application = Application(models, _limits(arguments), elsewhere=_cancel_elsewhere)
         self._service = self._application.service
         self.check_health()  # the schedulers run before the first request comes
 
@@ -160,6 +135,32 @@ class Replica:
         return described.status(self._service)
 
 
+def _scheduling(asked: RayArguments) -> SchedulerSettings:
+    slots = _BATCHES * asked.max_batch
+    return SchedulerSettings(batching=asked.batching, queue=asked.queue, slots=slots)
+
+
+def _most_ongoing(asked: RayArguments) -> int:
+    """Return how many requests Ray gives a replica: so many that it refuses the next one itself.
+
+    Requests of one sample fill all slots and the queue of each model. Ray would let those wait in
+    its proxies, where no deadline counts and nobody can cancel them.
+    """
+    return len(asked.models) * (_BATCHES * asked.max_batch + asked.queue) + _SPARE
+
+
+def _limits(asked: RayArguments) -> ServeSettings:
+    return ServeSettings(
+        max_n=asked.max_n,
+        max_steps=asked.max_steps,
+        max_work=asked.max_work,
+        max_body=asked.max_body,
+        deadline=asked.deadline,
+        hang=asked.hang,
+        keys=() if asked.api_key_file is None else read_keys(Path(asked.api_key_file)),
+    )
+
+
 def _opened(path: str, arguments: RayArguments) -> Model:
     model = load(
         path,
@@ -169,7 +170,7 @@ def _opened(path: str, arguments: RayArguments) -> Model:
         max_batch=arguments.max_batch,
         trust=arguments.trust,
     )
-    model.scheduler(arguments.scheduling())
+    model.scheduler(_scheduling(arguments))
     return model
 
 
