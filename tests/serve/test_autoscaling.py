@@ -14,9 +14,9 @@ from tests.serve.conftest import Gate, wait_at
 
 pytest.importorskip("starlette")
 
-from difftool.serve import Application, QueueWait, RayArguments  # noqa: E402
-from difftool.serve.asked import Asked  # noqa: E402
-from difftool.serve.replicas import Replica  # noqa: E402
+from difftool.serve import Application, QueueWait, RayArguments
+from difftool.serve.asked import Asked
+from difftool.serve.replicas import Replica
 
 
 def context(
