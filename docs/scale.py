@@ -151,7 +151,7 @@ def curves(record: dict[str, object]) -> Iterator[str]:
             yield f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3.5" fill="{LINES[name]}"/>'
         x, y = place(counts[-1], line[counts[-1]])
         yield note(x + 12, y + 4, name, "start", LINES[name])
-    yield note(right + 12, bottom + 20, "dashed: perfect", "start", GREY)
+    yield note(right, bottom + 42, "dashed: perfect scaling", "end", GREY)
 
 
 def _path(points: list[Point], style: str) -> str:
