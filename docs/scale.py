@@ -149,8 +149,8 @@ def curves(record: dict[str, object]) -> Iterator[str]:
         for each in line.items():
             x, y = place(*each)
             yield f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3.5" fill="{LINES[name]}"/>'
-        x, y = place(counts[-1], line[counts[-1]])
-        yield note(x + 12, y + 4, name, "start", LINES[name])
+        x, y = place(counts[0], line[counts[0]])
+        yield note(x + 12, y - 6, name, "start", LINES[name])
     yield note(right, bottom + 42, "dashed: perfect scaling", "end", GREY)
 
 
