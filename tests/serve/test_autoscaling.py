@@ -88,15 +88,15 @@ def test_a_replica_whose_step_hangs_is_not_healthy(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = Replica(RayArguments(models={"tiny": str(tiny_bundle)}, hang=7.0))
-    replica.check_health()
-    assert replica.record_autoscaling_stats() == {"wait": 0.0, "busy": 0.0}
+    asyncio.run(replica.check_health())
+    assert asyncio.run(replica.record_autoscaling_stats()) == {"wait": 0.0, "busy": 0.0}
     monkeypatch.setattr(Runner, "healthy", lambda self, limit: limit > 7)
     with pytest.raises(ResourceError, match="tiny has stopped"):
-        replica.check_health()
+        asyncio.run(replica.check_health())
 
 
 def test_a_replica_has_the_models_of_its_arguments(tiny_bundle: Path) -> None:
     replica = Replica(RayArguments(models={"tiny": str(tiny_bundle)}, max_batch=2))
-    assert replica.cancel("nothing") is None
-    (load,) = replica.status()["models"]
+    assert asyncio.run(replica.cancel("nothing")) is None
+    (load,) = asyncio.run(replica.status())["models"]
     assert (load["id"], load["max_batch"], load["slots"]) == ("tiny", 2, 8)

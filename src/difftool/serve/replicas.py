@@ -102,35 +102,38 @@ def on_ray(arguments: RayArguments) -> Any:
 
 
 class Replica:
-    """A process that draws. Ray calls all methods here in the thread of one event loop."""
+    """A process that draws.
+
+    All methods are coroutines, as Ray may call others in threads, and the service has one thread.
+    """
 
     def __init__(self, arguments: RayArguments) -> None:
         _log_as_ray_does()
         models = {name: _opened(path, arguments) for name, path in arguments.models.items()}
         self._application = Application(models, _limits(arguments), elsewhere=_cancel_elsewhere)
         self._service = self._application.service
-        self.check_health()  # the schedulers run before the first request comes
+        assert self._service.runners  # they run before the first request comes
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return _without_id(self._application)
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Raise ResourceError if a step hangs; Ray then starts another replica."""
         for name, runner in self._service.runners.items():
             if not runner.healthy(self._service.settings.hang):
                 raise ResourceError(f"{name} has stopped", "a step takes too long")
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """Return what `QueueWait` decides by."""
         loads = [runner.load for runner in self._service.runners.values()]
         busy = max(min(1.0, load.running / load.max_batch) for load in loads)
         return {"wait": self._service.longest_wait(), "busy": busy}
 
-    def cancel(self, id: str) -> bool | None:
+    async def cancel(self, id: str) -> bool | None:
         """Cancel a request: see `Service.cancel`, but None if this replica has no such request."""
         return self._service.cancel(id) if self._service.has(id) else None
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Return what /v1/status says of this replica."""
         return described.status(self._service)
 
