@@ -9,6 +9,7 @@ Nothing else in difftool imports them.
 import os
 import sys
 import threading
+import warnings
 from typing import Any, Final
 
 from difftool.errors import MissingDependencyError
@@ -63,3 +64,15 @@ def ray_core() -> Any:
     except ImportError as error:
         raise MissingDependencyError.extra("ray", "ray") from error
     return ray
+
+
+def ray_serve() -> Any:
+    """Return the module ray.serve; MissingDependencyError if it is not installed."""
+    ray_core()
+    try:
+        with warnings.catch_warnings():  # of Ray's own use of pydantic
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from ray import serve
+    except ImportError as error:
+        raise MissingDependencyError.extra("ray[serve]", "ray-serve") from error
+    return serve

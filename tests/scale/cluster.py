@@ -54,13 +54,14 @@ def unhurried() -> Iterator[None]:
     def patient(*arguments: Any, **named: Any) -> Any:
         for name in _NAMES:
             Path(arguments[_SESSION], f"{name}_{arguments[_NODE_ID]}").write_text("-1")
-        return start(*arguments, **{**named, "runtime_env_agent_port": _free_port()})
+        return start(*arguments, **{**named, "runtime_env_agent_port": free_port()})
 
     with mock.patch.object(services, "start_raylet", patient):
         yield
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

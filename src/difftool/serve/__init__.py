@@ -4,14 +4,28 @@ from difftool.lazy import TYPE_CHECKING, lazily
 
 if TYPE_CHECKING:
     from difftool.serve.application import Application
+    from difftool.serve.autoscaling import QueueWait
+    from difftool.serve.replicas import RayArguments, on_ray
     from difftool.serve.server import read_keys, require_safe, serve
     from difftool.serve.settings import ServeSettings
 
-__all__ = ["Application", "ServeSettings", "read_keys", "require_safe", "serve"]
+__all__ = [
+    "Application",
+    "QueueWait",
+    "RayArguments",
+    "ServeSettings",
+    "on_ray",
+    "read_keys",
+    "require_safe",
+    "serve",
+]
 
 _HOMES = {
     "Application": "difftool.serve.application",
+    "QueueWait": "difftool.serve.autoscaling",
+    "RayArguments": "difftool.serve.replicas",
     "ServeSettings": "difftool.serve.settings",
+    "on_ray": "difftool.serve.replicas",
     "read_keys": "difftool.serve.server",
     "require_safe": "difftool.serve.server",
     "serve": "difftool.serve.server",

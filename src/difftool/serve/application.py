@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -36,15 +36,23 @@ class Application:
     """An ASGI application that draws from models, by name.
 
     It can be mounted in another application. Whoever runs it calls `service.drain` and
-    `service.close` at its end; `difftool.serve.serve` does.
+    `service.close` at its end; `difftool.serve.serve` does. If there are several, `elsewhere`
+    cancels a request of the others by its id; it tells if it had ended, or None if none has it.
 
     Examples:
         >>> from difftool.serve import Application
         >>> application = Application({"digits": difftool.load("ddpm-mnist")})
     """
 
-    def __init__(self, models: Mapping[str, Model], settings: ServeSettings | None = None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        settings: ServeSettings | None = None,
+        *,
+        elsewhere: Callable[[str], Awaitable[bool | None]] | None = None,
+    ) -> None:
         self.service = Service(models, settings or ServeSettings())
+        self._elsewhere = elsewhere
         self.metrics = Metrics(self.service)
         self._keys = [_digest(key.encode()) for key in self.service.settings.keys]
         self.router = Router(
@@ -136,7 +144,10 @@ class Application:
 
     async def _cancel(self, scope: Scope, receive: Receive, send: Send) -> None:
         id = scope["path_params"]["id"]
-        said = {"id": id, "cancelled": self.service.cancel(id)}
+        found = None
+        if self._elsewhere is not None and not self.service.has(id):
+            found = await self._elsewhere(id)
+        said = {"id": id, "cancelled": self.service.cancel(id) if found is None else found}
         await JSONResponse(said)(scope, receive, send)
 
     @cached_property

@@ -1,7 +1,7 @@
 """The models of a server, and the requests that are on their way in them."""
 
 import asyncio
-import secrets
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -99,6 +99,7 @@ class Service:
         self.since = time.monotonic()
         self._streams = 0
         self._tickets: dict[str, Ticket | None] = {}  # None until it is submitted
+        self._asked_at: dict[str, float] = {}
         self._ended = False
         self._idle = asyncio.Event()
 
@@ -154,10 +155,10 @@ class Service:
         check(name)
         if id in self._tickets:
             raise Problem(400, "id-in-use", "another request has this id", "choose a new one")
-        since = time.monotonic()
+        since = self._asked_at[id] = time.monotonic()
         self._tickets[id] = None
         try:
-            seed = secrets.randbelow(_SEEDS) if asked.seed is None else asked.seed
+            seed = _seed_of(id) if asked.seed is None else asked.seed
             submit = partial(self._submit, self.models[name], asked, seed, previews)
             program, ticket = await run_in_threadpool(submit)
             self._tickets[id] = ticket
@@ -179,7 +180,7 @@ class Service:
             finally:
                 ticket.cancel()
         finally:
-            del self._tickets[id]
+            del self._tickets[id], self._asked_at[id]
             if not self._tickets:
                 self._idle.set()
 
@@ -193,6 +194,20 @@ class Service:
             yield
         finally:
             self._streams -= 1
+
+    def has(self, id: str) -> bool:
+        """Tell if a request can be cancelled."""
+        return self._tickets.get(id) is not None
+
+    def longest_wait(self) -> float:
+        """Return the seconds that a request has waited which has not begun; 0 if there is none."""
+        now = time.monotonic()
+        waits = [
+            now - self._asked_at[id]
+            for id, ticket in self._tickets.items()
+            if ticket is None or (ticket.began is None and not ticket.done())
+        ]
+        return max(waits, default=0.0)
 
     def cancel(self, id: str) -> bool:
         """Cancel a request; False if it has just ended. Problem if there is none with this id."""
@@ -269,6 +284,14 @@ class Service:
         work = asked.n * len(program) * int(np.prod(spec.shape))
         _limit("n", work, limits.max_work, " samples times steps times numbers")
         return program
+
+
+def _seed_of(id: str) -> int:
+    """Return the seed of a request that has none.
+
+    Who sends a request again with its id, after a server was lost, gets the same samples.
+    """
+    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8]) % _SEEDS
 
 
 def _limit(field: str, value: int, most: int, what: str = "") -> None:
