@@ -64,7 +64,9 @@ def measure_errors(model: Model, images: NDArray[np.uint8], *, seed: int = 0) ->
     batch = model.backend.batch(program, len(x0))
     draws = Draws(seed, np.arange(len(x0)), spec.shape)
     of_data, of_noise, first = [], [], x0
-    for level, (alpha, sigma) in enumerate(zip(spec.schedule.alpha, spec.schedule.sigma, strict=True)):
+    for level, (alpha, sigma) in enumerate(
+        zip(spec.schedule.alpha, spec.schedule.sigma, strict=True)
+    ):
         noise = draws.normal(level)
         x = (alpha * x0 + sigma * noise).astype(np.float32)
         batch.start(x, row=level)

@@ -4,12 +4,13 @@ Equation numbers are those of Ho et al. (2020). A level is a pair (alpha, sigma)
 the level (1, 0). A step goes from a level, `source`, to one of less noise, `target`.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from difftool.diffusion import ModelSpec, schedules, visited
+from difftool.diffusion import ModelSpec, Program, schedules, visited
 from difftool.runtime import Draws, Reference, run, start_noise
 
 Array = NDArray[np.float64]
@@ -107,16 +108,18 @@ def lost(data: Mixture, steps: int) -> dict[str, float]:
     quadrature = quadrature / quadrature.sum()
     total = dict.fromkeys(("best", "small", "large"), 0.0)
     indices = visited(SPEC.schedule, steps)
-    for first, second in zip(indices, indices[1:], strict=False):
+    for first, second in pairwise(indices):
         source, target = level_at(first), level_at(second)
         noisy = forward(data, source)
         x = noisy.means[:, None] + noisy.stds[:, None] * nodes  # [K, nodes]
         chances = data.weights[:, None] * quadrature
         exact = reverse(data, x, source, target)
-        mean, variance = exact.moments()
+        _, variance = exact.moments()
         inner = exact.means[..., None] + exact.stds[:, None] * nodes  # [K, nodes, K, nodes]
         shares = exact.weights[..., None] * quadrature
-        spread = Mixture(exact.weights[..., None, None, :], exact.means[..., None, None, :], exact.stds)
+        spread = Mixture(
+            exact.weights[..., None, None, :], exact.means[..., None, None, :], exact.stds
+        )
         minus_entropy = (shares * spread.log_density(inner)).sum((-2, -1))
         fixed = {"small": posterior(source, target)[2], "large": kernel(source, target)[1]}
         for name in total:
@@ -136,7 +139,7 @@ def true_epsilon(x: Array, cond: Array) -> Array:
     return sigma * (weights * z / noisy.stds).sum(-1, keepdims=True)  # -sigma * score
 
 
-def sampled(program, count: int) -> Array:
+def sampled(program: Program, count: int) -> Array:
     """Return `count` samples [N] of a program on the perfect network, in float64."""
     batch = Reference(true_epsilon, (1,)).batch(program, count)
     draws = Draws(0, np.arange(count), (1,))

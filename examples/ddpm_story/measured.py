@@ -42,9 +42,7 @@ class Size:
 
 
 FULL: Final = Size()
-QUICK: Final = Size(
-    points=500, line_steps=(3, 5), images=1, samples=8, steps=(2, 4), vae_steps=5
-)
+QUICK: Final = Size(points=500, line_steps=(3, 5), images=1, samples=8, steps=(2, 4), vae_steps=5)
 
 
 class Images(NamedTuple):
@@ -89,7 +87,9 @@ def read_images(source: str) -> Images:
     if not folder.is_dir() and path.is_absolute():
         raise UsageError(f"no folder {path}", "give MNIST's parquet files as --data")
     train, test = (
-        difftool.data.load(str(folder / f"{split}-*.parquet") if folder.is_dir() else source, split=split).values
+        difftool.data.load(
+            str(folder / f"{split}-*.parquet") if folder.is_dir() else source, split=split
+        ).values
         for split in ("train", "test")
     )
     return Images(train[:-HELD_OUT], train[-HELD_OUT:], test)
@@ -171,7 +171,9 @@ def measure_forward(size: Size) -> Figures:
     points = stepped(np.full(size.points, start), betas)
     found: Figures = {
         "start": start,
-        "difference": float(max(abs(alpha - schedule.alpha).max(), abs(sigma - schedule.sigma).max())),
+        "difference": float(
+            max(abs(alpha - schedule.alpha).max(), abs(sigma - schedule.sigma).max())
+        ),
     }
     for t in (100, 250, 500, 1000):
         found[str(t)] = {
@@ -188,7 +190,9 @@ def stepped(x0: NDArray[np.float64], betas: NDArray[np.float64]) -> NDArray[np.f
     normal = np.random.default_rng(0)
     found = [x0]
     for beta in betas:
-        found.append(np.sqrt(1 - beta) * found[-1] + np.sqrt(beta) * normal.standard_normal(len(x0)))
+        found.append(
+            np.sqrt(1 - beta) * found[-1] + np.sqrt(beta) * normal.standard_normal(len(x0))
+        )
     return np.stack(found)
 
 
