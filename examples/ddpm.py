@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     write_json(options.docs / "data" / "ddpm.json", found.figures)
-    for name, figure in all_pictures(found, size.points).items():
+    for name, figure in all_pictures(found, size).items():
         save(figure, options.docs / "images" / "ddpm" / f"{name}.png")
     page = ROOT / "docs" / "ddpm.md"
     text = renewed(page.read_text(encoding="utf-8"), found.figures)

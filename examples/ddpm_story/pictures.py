@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from ddpm_story import bound, chain
-from ddpm_story.measured import Figures, Found, Pixels, stepped
+from ddpm_story.measured import Figures, Found, Pixels, Size, stepped
 from numpy.typing import ArrayLike, NDArray
 
 import difftool
@@ -41,7 +41,7 @@ def draw_forward(points: int) -> "Figure":
         walked = stepped(np.full(points, start), betas)
         for colour, t in zip(COLOURS, (100, 250, 500, 1000), strict=False):
             alpha, sigma = chain.level_at(t - 1)
-            right.hist(walked[t], 80, (-3.2, 3.2), density=True, color=colour, alpha=0.3)
+            right.hist(walked[t], 80, range=(-3.2, 3.2), density=True, color=colour, alpha=0.3)
             curve = np.exp(-((_LINE - alpha * start) ** 2) / (2 * sigma**2))
             right.plot(_LINE, curve / (sigma * np.sqrt(2 * np.pi)), color=colour, label=f"t = {t}")
         right.set(title=f"q(x_t | x_0 = {start:g})", xlabel="x", yticks=[])
@@ -80,9 +80,8 @@ def draw_posterior() -> "Figure":
     return figure
 
 
-def draw_gaussian(line: dict[tuple[str, int], Array]) -> "Figure":
+def draw_gaussian(line: dict[tuple[str, int], Array], lengths: Sequence[int]) -> "Figure":
     """Draw the bits that Gaussian steps lose by the length of a chain, and what chains draw."""
-    lengths = (2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
     lost = [chain.lost(chain.DATA, steps) for steps in lengths]
     shown = sorted({steps for _, steps in line})[:4]
     with blank(8.6, 3.1) as figure:
@@ -230,13 +229,13 @@ def draw_cost(figures: Figures) -> "Figure":
     return figure
 
 
-def all_pictures(found: Found, points: int) -> "dict[str, Figure]":
+def all_pictures(found: Found, size: Size) -> "dict[str, Figure]":
     """Draw every picture of the page, by its name."""
     spec = difftool.load(found.figures["model"]).spec
     return {
-        "forward": draw_forward(points),
+        "forward": draw_forward(size.points),
         "posterior": draw_posterior(),
-        "gaussian": draw_gaussian(found.line),
+        "gaussian": draw_gaussian(found.line, size.curve),
         "bound": draw_bound(spec, found.errors),
         "weights": draw_weights(spec, found.errors),
         "embedding": draw_embedding(found.levels, found.told),
