@@ -137,10 +137,7 @@ def measure(images: Images, size: Size) -> Found:
         "size": {"images": size.images, "samples": size.samples, "points": size.points},
         **line_figures,
         **bound_figures(model.spec, errors, size),
-        "told": {
-            "right": float(np.diag(told).mean()),
-            "middle": float(told[:, len(levels) // 2].mean()),
-        },
+        "told": {"levels": levels, "errors": told.tolist()},
         "real": judged(judge, real),
         "drawn": {
             name: {str(n): judged(judge, drawn[name, n]) for n in size.steps}

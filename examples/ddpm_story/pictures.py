@@ -102,7 +102,7 @@ def draw_gaussian(line: dict[tuple[str, int], Array], lengths: Sequence[int]) ->
                 density, _ = np.histogram(line[name, steps], edges, density=True)
                 axis.plot(centres, density, color=ramp(shade), linewidth=1.1, label=f"T = {steps}")
             axis.set(title=f"samples, {name} variance", xlabel="x", yticks=[], xlim=(-2.6, 2.6))
-            axis.set_ylim(0, 2.2)
+            axis.set_ylim(0, 2.4)
         others[0].legend()
     return figure
 
@@ -207,6 +207,8 @@ def draw_models(found: Found) -> "Figure":
 def draw_cost(figures: Figures) -> "Figure":
     """Draw the Frechet distance of each set of samples by the processor time of one image."""
     with blank(6.4, 3.3) as figure:
+        from matplotlib.ticker import LogLocator, NullLocator
+
         axis = figure.subplots()
         times = list(figures["milliseconds"].values())
         for name, colour in VARIANCE.items():
@@ -224,6 +226,10 @@ def draw_cost(figures: Figures) -> "Figure":
         real = figures["real"]["frechet_distance"]
         axis.axhline(real, color=INK, linestyle=":", label="real images")
         axis.set(xlabel="milliseconds an image, one core", ylabel="Frechet distance")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_locator(NullLocator())
+        for each in (axis.xaxis, axis.yaxis):
+            each.set_major_formatter("{x:g}")
         axis.grid(True)
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
