@@ -1,0 +1,6 @@
+"""An example of several files finds its parts beside itself."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
