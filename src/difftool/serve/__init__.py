@@ -4,14 +4,30 @@ from difftool.lazy import TYPE_CHECKING, lazily
 
 if TYPE_CHECKING:
     from difftool.serve.application import Application
+    from difftool.serve.fields import ARRAYS, INPUTS, PREVIEWS
     from difftool.serve.server import read_keys, require_safe, serve
     from difftool.serve.settings import ServeSettings
+    from difftool.serve.triton.model import TritonPythonModel
 
-__all__ = ["Application", "ServeSettings", "read_keys", "require_safe", "serve"]
+__all__ = [
+    "ARRAYS",
+    "INPUTS",
+    "PREVIEWS",
+    "Application",
+    "ServeSettings",
+    "TritonPythonModel",
+    "read_keys",
+    "require_safe",
+    "serve",
+]
 
 _HOMES = {
+    "ARRAYS": "difftool.serve.fields",
+    "INPUTS": "difftool.serve.fields",
+    "PREVIEWS": "difftool.serve.fields",
     "Application": "difftool.serve.application",
     "ServeSettings": "difftool.serve.settings",
+    "TritonPythonModel": "difftool.serve.triton.model",
     "read_keys": "difftool.serve.server",
     "require_safe": "difftool.serve.server",
     "serve": "difftool.serve.server",
