@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     )
     from difftool.compile.half_bundle import Half, half
     from difftool.compile.quantization.bundle import Quantized, quantize
+    from difftool.compile.repository.written import TritonRepository, triton
     from difftool.compile.sampler_onnx.graph import PortableSampler, portable
     from difftool.compile.sampler_onnx.site import Site, web
-    from difftool.compile.triton.repository import TritonRepository, triton
 
 __all__ = [
     "CompiledEngine",
@@ -41,14 +41,14 @@ _HOMES = {
     "PortableSampler": "difftool.compile.sampler_onnx.graph",
     "Quantized": "difftool.compile.quantization.bundle",
     "Site": "difftool.compile.sampler_onnx.site",
-    "TritonRepository": "difftool.compile.triton.repository",
+    "TritonRepository": "difftool.compile.repository.written",
     "engine_key": "difftool.compile.engine.compile",
     "engine_request": "difftool.compile.engine.compile",
     "half": "difftool.compile.half_bundle",
     "portable": "difftool.compile.sampler_onnx.graph",
     "quantize": "difftool.compile.quantization.bundle",
     "tensorrt": "difftool.compile.engine.compile",
-    "triton": "difftool.compile.triton.repository",
+    "triton": "difftool.compile.repository.written",
     "web": "difftool.compile.sampler_onnx.site",
 }
 

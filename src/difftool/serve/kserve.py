@@ -165,7 +165,7 @@ def gather(
 ) -> dict[str, Any]:
     """Return the fields of a request by name; each is an input or a parameter.
 
-    Problem if one is both, if a parameter is not `known`, or if a text is not the JSON it should be.
+    Problem if one is both, if a parameter is not `known`, or if a text that should be JSON is not.
     """
     _require_known("parameter", parameters, known)
     if twice := inputs.keys() & parameters.keys():

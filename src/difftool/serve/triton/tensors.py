@@ -1,8 +1,8 @@
 """Tensors of Triton's Python backend, as arrays and texts, in both directions.
 
-`pb` is Triton's module `triton_python_backend_utils`, which is there in its processes alone. Numbers
-go through DLPack: a backend that was built with numpy 1, as until Triton 24.10, reads and makes
-wrong arrays under numpy 2.
+`pb` is Triton's module `triton_python_backend_utils`, which is in its processes alone. Numbers go
+through DLPack: a backend that was built with numpy 1, as until Triton 24.10, reads and makes wrong
+arrays under numpy 2.
 """
 
 import ctypes
@@ -42,8 +42,8 @@ def make_tensors(pb: Any, arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
 def guard_texts(pb: Any) -> None:
     """Let texts that the Python backend cannot read be refused; else they would end the process.
 
-    A backend that was built with numpy 1 repeats a text's first byte under numpy 2. No text with its
-    length before it consists of equal bytes, but for empty ones, which no field takes.
+    A backend that was built with numpy 1 repeats a text's first byte under numpy 2. No text with
+    its length before it consists of equal bytes, but for empty ones, which no field takes.
     """
     read = pb.deserialize_bytes_tensor
 

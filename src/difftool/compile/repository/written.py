@@ -1,13 +1,14 @@
 """Write a bundle as a model repository for Triton."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from difftool.bundle import MANIFEST, Bundle
+from difftool.compile.repository.config import onnx_config, python_config
 from difftool.compile.sampler_onnx.graph import PLAIN, portable_sampler
-from difftool.compile.triton.config import onnx_config, python_config
 from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError, UsageError
 from difftool.files import atomic_directory, destination, read_json, write_atomic, write_json
@@ -17,7 +18,7 @@ from difftool.runtime.shipped import open_bundle
 LISTING: Final = "difftool.json"  # beside the models' folders, where Triton reads no file
 _FORMAT: Final = 1
 _VERSION: Final = "1"
-_CODE: Final = '''"""A bundle in Triton's Python backend; docs/triton.md of difftool says what it can do."""
+_CODE: Final = '''"""A bundle in Triton's Python backend; see docs/triton.md of difftool."""
 
 from difftool.serve import TritonPythonModel
 
@@ -77,27 +78,32 @@ def triton(
     require_no_bundle(folder)
     opened = open_bundle(bundle)
     program = program or opened.default_program()
-    name = opened.path.resolve().name
-    models = [name, f"{name}-stream", f"{name}-onnx"]
+    name = Path(os.path.abspath(opened.path)).name
+    model, stream, sampler = name, f"{name}-stream", f"{name}-onnx"
     graph = portable_sampler(opened, program, precision, inputs=PLAIN)
     parameters = {"precision": precision, "bundle_digest": opened.manifest.digest}
     with atomic_directory(folder, replace=replace) as new:
-        for model, stream in ((models[0], False), (models[1], True)):
-            _write(new / model, python_config(opened.spec, parameters, stream=stream))
-            write_atomic(new / model / _VERSION / "model.py", _CODE.encode())
-            (new / model / _VERSION / "bundle").mkdir()
+        for each in (model, stream):
+            config = python_config(opened.spec, parameters, stream=each == stream)
+            version = _written(new / each, config)
+            write_atomic(version / "model.py", _CODE.encode())
+            (version / "bundle").mkdir()
             for file in (MANIFEST, *opened.manifest.files):
-                shutil.copyfile(opened.path / file, new / model / _VERSION / "bundle" / file)
-        _write(new / models[2], onnx_config(opened.spec, opened.features))
-        write_atomic(new / models[2] / _VERSION / "model.onnx", graph)
+                shutil.copyfile(opened.path / file, version / "bundle" / file)
+        version = _written(new / sampler, onnx_config(opened.spec, opened.features))
+        write_atomic(version / "model.onnx", graph)
         names = [file.relative_to(new).as_posix() for file in _files(new)]
         write_json(new / LISTING, {"format": _FORMAT, "files": sorted([*names, LISTING])})
     sizes = [file.stat().st_size for file in _files(folder)]
-    return TritonRepository(Path(out), *models, len(sizes), sum(sizes), program, precision)
+    return TritonRepository(
+        Path(out), model, stream, sampler, len(sizes), sum(sizes), program, precision
+    )
 
 
-def _write(model: Path, config: str) -> None:
+def _written(model: Path, config: str) -> Path:
+    """Write a model's configuration; return the folder of its version."""
     write_atomic(model / "config.pbtxt", config.encode())
+    return model / _VERSION
 
 
 def _files(folder: Path) -> list[Path]:
