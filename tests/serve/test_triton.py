@@ -1,6 +1,7 @@
 """Triton's own server and its own clients: the step scheduler within its Python backend."""
 
 import queue
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -254,8 +255,25 @@ def test_what_is_wrong_is_refused_in_one_line(triton: Triton, protocol: str) -> 
             assert said in message, (fields, parameters, message)
             assert "\n" not in message
             assert "Traceback" not in message
+            if protocol == "http":
+                assert caught.value.status() == ("503" if "deadline" in fields else "400")
         drawn = client.infer(NAME, inputs(module, n=2), parameters=SHORT).as_numpy("samples")
     assert drawn.shape == (2, 1, 28, 28)
+
+
+def test_what_the_page_says_works(
+    triton: Triton, alone: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "triton.md").read_text()
+    code = "".join(re.findall(r"^```py\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    code = code.replace("127.0.0.1:8000", triton.http).replace("127.0.0.1:8001", triton.grpc)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    expected = alone.sample(ddim(alone.spec, steps=20), n=2, seed=7)
+    assert found["drawn"].as_numpy("samples").tobytes() == expected.tobytes()
+    first, *shown = capsys.readouterr().out.splitlines()
+    assert first == "(2, 1, 28, 28) [7]"
+    assert len(shown) == 6
 
 
 def test_its_own_checks_of_a_model(triton: Triton) -> None:

@@ -91,6 +91,7 @@ def running(repository: Path, models: Sequence[str], folder: Path) -> Iterator[T
         str(_SERVER / "bin" / "tritonserver"),
         f"--model-repository={repository}",
         f"--backend-directory={python.parent}",
+        "--disable-auto-complete-config",
         "--model-control-mode=explicit",
         *(f"--load-model={model}" for model in models),
         *(f"--{kind}-port={port}" for kind, port in zip(kinds, ports, strict=True)),
@@ -106,6 +107,7 @@ def running(repository: Path, models: Sequence[str], folder: Path) -> Iterator[T
         start_new_session=True,
     )
     lines: list[str] = []
+    reader: threading.Thread | None = None
     try:
         assert process.stdout is not None
         for each in process.stdout:
@@ -114,12 +116,15 @@ def running(repository: Path, models: Sequence[str], folder: Path) -> Iterator[T
                 break
         assert _READY in lines[-1], "".join(lines)
         # What it prints later must be read, or it would wait for that.
-        threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True).start()
+        reader = threading.Thread(target=lines.extend, args=(process.stdout,))
+        reader.start()
         yield Triton(process, ports, lines)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with the processes of its models
-        process.wait()
+        if reader is not None:
+            reader.join()
+        process.communicate()
 
 
 def _free_ports() -> list[int]:
