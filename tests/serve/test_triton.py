@@ -155,18 +155,19 @@ def test_a_seed_is_chosen_and_told(triton: Triton, alone: Model) -> None:
 def test_a_cancelled_request_leaves_its_slot(triton: Triton, alone: Model) -> None:
     """Its other 60,000 rows are not run, and who waits for the only slot gets it."""
     before = triton.metric("steps", NARROW)
+    accepted = triton.metric("requests", NARROW, outcome="accepted")
     with grpc.InferenceServerClient(triton.grpc) as client:
         call, first = begin(client, NARROW, LONG)
         triton.until(1, "samples_running", NARROW)
         _, second = begin(client, NARROW, {"num_inference_steps": 2, "seed": 3})
-        triton.until(2, "requests_pending", NARROW)
+        triton.until(accepted + 2, "requests", NARROW, outcome="accepted")
         call.cancel()
         result = second.get()
         assert "ancelled" in str(first.get())
     expected = alone.sample(ddim(alone.spec, steps=2), n=1, seed=3)
     assert result.as_numpy("samples").tobytes() == expected.tobytes()
-    triton.until(1, "requests", NARROW, outcome="cancelled")
-    triton.until(0, "samples_running", NARROW)
+    triton.until(0, "requests_pending", NARROW)
+    assert triton.metric("requests", NARROW, outcome="cancelled") == 1
     steps = triton.metric("steps", NARROW)
     assert steps - before < LONG["n"] * LONG["num_inference_steps"] / 2
     by_grpc(triton, NARROW)
@@ -203,19 +204,20 @@ def test_a_stream_that_ends_cancels_its_requests(triton: Triton) -> None:
         client.async_stream_infer(STREAM, fields, parameters={"sampler": "ddim"})
         triton.until(4, "samples_running", STREAM)
         client.stop_stream(cancel_requests=True)
-    triton.until(1, "requests", STREAM, outcome="cancelled")
-    triton.until(0, "samples_running", STREAM)
+    triton.until(0, "requests_pending", STREAM)
+    assert triton.metric("requests", STREAM, outcome="cancelled") == 1
 
 
 def test_triton_does_not_see_a_client_of_http_that_leaves(triton: Triton) -> None:
     """As docs/triton.md says: its request runs to the end."""
+    accepted = triton.metric("requests", NARROW, outcome="accepted")
     done = triton.metric("requests", NARROW, outcome="ok")
     body = b'{"inputs": [], "parameters": {"sampler": "ddim", "num_inference_steps": 200}}'
     host, port = triton.http.split(":")
     with socket.create_connection((host, int(port))) as connection:
         head = f"POST /v2/models/{NARROW}/infer HTTP/1.1\r\nhost: x\r\n"
         connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        triton.until(1, "requests_pending", NARROW)
+        triton.until(accepted + 1, "requests", NARROW, outcome="accepted")
     triton.until(done + 1, "requests", NARROW, outcome="ok")
 
 

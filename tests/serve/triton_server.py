@@ -19,6 +19,8 @@ from typing import Final
 
 import pytest
 
+from tests.reliability.forked import PATIENCE
+
 HOME: Final = Path(sys.prefix, "triton")
 _SERVER: Final = HOME / "pytriton" / "tritonserver"
 _VERSION: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -120,6 +122,9 @@ def running(repository: Path, models: Sequence[str], folder: Path) -> Iterator[T
         reader.start()
         yield Triton(process, ports, lines)
     finally:
+        process.terminate()  # so that it removes its shared memory
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=PATIENCE)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with the processes of its models
         if reader is not None:
