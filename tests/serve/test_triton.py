@@ -25,7 +25,7 @@ InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceSe
 
 NAME, STREAM, NARROW = "ddpm-mnist", "ddpm-mnist-stream", "narrow"
 SHORT = {"sampler": "ddim", "num_inference_steps": 2}
-LONG = {"n": 64, "num_inference_steps": 1000}  # until somebody ends it
+LONG = {"n": 16, "num_inference_steps": 1000}  # until somebody ends it
 ROWS = 30
 REQUESTS = 16
 
@@ -153,7 +153,7 @@ def test_a_seed_is_chosen_and_told(triton: Triton, alone: Model) -> None:
 
 
 def test_a_cancelled_request_leaves_its_slot(triton: Triton, alone: Model) -> None:
-    """Its other 60,000 rows are not run, and who waits for the only slot gets it."""
+    """Its other 16,000 rows are not run, and who waits for the only slot gets it."""
     before = triton.metric("steps", NARROW)
     accepted = triton.metric("requests", NARROW, outcome="accepted")
     with grpc.InferenceServerClient(triton.grpc) as client:
