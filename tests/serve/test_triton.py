@@ -317,3 +317,4 @@ def test_the_end(triton: Triton) -> None:
     said = "".join(triton.lines)
     assert "Traceback" not in said
     assert "Exception ignored" not in said
+    assert "was destroyed" not in said

@@ -120,6 +120,9 @@ def running(repository: Path, models: Sequence[str], folder: Path) -> Iterator[T
         # What it prints later must be read, or it would wait for that.
         reader = threading.Thread(target=lines.extend, args=(process.stdout,))
         reader.start()
+        for port in ports:  # it says that it listens a moment before it does
+            while not _listens(port):
+                assert process.poll() is None, "".join(lines)
         yield Triton(process, ports, lines)
     finally:
         process.terminate()  # so that it removes its shared memory
@@ -130,6 +133,11 @@ def running(repository: Path, models: Sequence[str], folder: Path) -> Iterator[T
         if reader is not None:
             reader.join()
         process.communicate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_ports() -> list[int]:

@@ -96,7 +96,11 @@ class TritonPythonModel:
     def _run(self) -> None:
         telling = self._loop.create_task(self._tell())
         self._loop.run_forever()
-        telling.cancel()
+        tasks = {telling, *asyncio.all_tasks(self._loop)}
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
 
     async def _tell(self) -> None:
         while True:
