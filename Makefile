@@ -86,6 +86,7 @@ $(VENV)/demo.stamp: pyproject.toml $(wildcard requirements/*.txt) | check-python
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(AGAIN) $(BIN)/python $(LOCKED) -r requirements/dev.txt
+	$(AGAIN) $(BIN)/python $(LOCKED) --upgrade --target $(VENV)/triton -r requirements/triton.txt
 	@touch $@
 
 $(OLDEST)/stamp: pyproject.toml $(wildcard requirements/*.txt) | check-python

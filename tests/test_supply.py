@@ -15,7 +15,7 @@ from packaging.version import Version
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LISTS: Final = ("build", "demo", "dev", "oldest", "serve-cpu", "serve-gpu")
+LISTS: Final = ("build", "demo", "dev", "oldest", "serve-cpu", "serve-gpu", "triton")
 TORCH: Final = "torch"  # the one without a hash; requirements/torch.txt says why
 OLDEST_EXTRAS: Final = ("cpu", "openvino", "export", "plot", "test")
 

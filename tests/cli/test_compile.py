@@ -11,7 +11,7 @@ import pytest
 
 import difftool as library
 from difftool.bundle import read_bundle
-from difftool.diffusion.samplers import ddim, dpmpp_2m
+from difftool.diffusion.samplers import ddim, ddpm, dpmpp_2m
 from difftool.files import file_sha256
 from tests.cli.conftest import Command, Refusal
 
@@ -149,6 +149,24 @@ def test_a_sampler_of_a_program(difftool: Command, tiny_bundle: Path, tmp_path: 
     np.testing.assert_allclose(draw(path), model.sample(program, n=2, seed=3), rtol=0, atol=1e-4)
     difftool(*line).refused(2, "error: sampler.onnx exists")
     assert difftool(*line, "--force").code == 0
+
+
+def test_a_repository_for_triton(
+    difftool: Command, refuses: Refusal, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = ("compile", tiny_bundle, "--triton", "models")
+    found = difftool(*line, "--steps", 6, "--json").json()
+    models = {path.name for path in (tmp_path / "models").iterdir() if path.is_dir()}
+    assert models == {*found["models"]}
+    assert found["program"].startswith("ddpm(steps=6")
+    model = library.load(tiny_bundle)
+    graph = tmp_path / "models" / found["models"][-1] / "1" / "model.onnx"
+    wanted = model.sample(ddpm(model.spec, steps=6), n=2, seed=3)
+    np.testing.assert_allclose(draw(graph), wanted, rtol=0, atol=1e-4)
+    difftool(*line).refused(2, "error: models exists", "--force")
+    assert difftool(*line, "--force").code == 0
+    refuses([*line, "--out", "b"], 2, "--triton names the folder itself")
+    refuses([*line, "--portable"], 2, "compile needs either --trt, --portable, --onnx or --triton")
 
 
 def test_export_adds_a_sampler(difftool: Command, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ LINES = (
     "compile bundle --portable --out sampler.onnx",
     "compile bundle --onnx --precision fp16 --out half",
     "web bundle --runtime ort --out site",
+    "compile bundle --triton models",
     "compile bundle --trt --gpu sm89 --precision fp16 --profile 1,1,1 --out x.engine",
 )
 FIRST = f"""

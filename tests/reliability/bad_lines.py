@@ -42,7 +42,7 @@ _WRONG: Final = {  # values without a meaning, by the option that takes them
     "--batch": ("0", "a,b", "-1"),
     "--format": ("jpg", ""),
     "--method": ("guess",),
-    "--out": ("taken.png", "taken.png/inside.png"),
+    **dict.fromkeys(("--out", "--triton"), ("taken.png", "taken.png/inside.png")),
     **dict.fromkeys(("--known", "--grey", "--init", "--samples", "--inception"), _ABSENT),
     **dict.fromkeys(("--checkpoint",), ("nowhere", "garbage.bin", "folder")),
 }

@@ -1,4 +1,4 @@
-"""difftool compile: an engine from a bundle, its graph in 16 bits, or one that samples anywhere."""
+"""difftool compile: an engine from a bundle, 16 bits, a graph that samples anywhere, or Triton."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ Examples:
   difftool compile runs/mnist/bundle --trt --profile 1,16,256 --out mnist.engine
   difftool compile ddpm-mnist --portable --sampler dpmpp_2m --steps 20 --out sampler.onnx
   difftool compile ddpm-mnist --onnx --precision fp16 --out half.bundle
+  difftool compile ddpm-mnist --triton models
 """
 
 
@@ -31,6 +32,13 @@ def compile_(
         bool,
         Option("--onnx", help="Add the step graph in fp16 or bf16, for ONNX Runtime on a GPU."),
     ] = False,
+    triton: Annotated[
+        Path | None,
+        Option(
+            metavar="REPO",
+            help="Write a model repository for Triton's server: a new folder of this name.",
+        ),
+    ] = None,
     precision: trt.Precision = trt.PRECISION,
     gpu: trt.Gpu = trt.GPU,
     profile: trt.Profile = None,
@@ -55,12 +63,16 @@ def compile_(
 
     --trt works without the GPUs that it builds for. It keeps the engine in the cache, and
     sampling finds it there; see difftool cache. --sampler, --steps, --eta and --arg are for
-    --portable: they choose the program that sampler.onnx runs by default.
+    --portable and --triton: they choose the program that sampler.onnx runs.
+
+    --triton writes three models: one whose requests share steps and choose their samplers, the same
+    with previews, and sampler.onnx.
     """
-    if (tensorrt, portable, onnx).count(True) != 1:
-        raise UsageError("compile needs either --trt, --portable or --onnx", "give one of them")
+    if (tensorrt, portable, onnx, triton is not None).count(True) != 1:
+        text = "compile needs either --trt, --portable, --onnx or --triton"
+        raise UsageError(text, "give one of them")
     given = options.sampler_call(sampler, steps, eta, assignments) != SamplerCall()
-    if given and not portable:
+    if given and (tensorrt or onnx):
         what = "an engine" if tensorrt else "a step graph"
         raise UsageError(f"{what} runs any sampler", "leave the sampler's options out")
     if tensorrt:
@@ -101,6 +113,25 @@ def compile_(
         graph = half(model, precision, out=out, force=force)
         entry = graph.bundle.manifest.files[graph.path.name]
         report({"graph": str(graph.path), **entry.model_dump()}, as_json=json)
+        return
+    if triton is not None:
+        from difftool.compile import triton as repository
+
+        if out is not None:
+            raise UsageError("--triton names the folder itself", "leave --out out")
+        bundle, program = options.open_program(model, sampler, steps, eta, assignments)
+        written = repository(bundle, triton, program=program, precision=precision, force=force)
+        report(
+            {
+                "out": str(written.path),
+                "models": [written.model, written.stream, written.sampler],
+                "files": written.files,
+                "bytes": written.size,
+                "program": written.program.name,
+                "precision": written.precision,
+            },
+            as_json=json,
+        )
         return
     from difftool.compile import portable as write
 

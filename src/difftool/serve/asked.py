@@ -64,6 +64,12 @@ class AskedTensors(Asked):
     mask: NDArray[Any] | None = None
 
 
+class AskedPreviews(AskedTensors):
+    """The same, of a client that reads a stream: previews of each sample, and then the samples."""
+
+    previews: Annotated[int, Field(ge=0, le=MAX_PREVIEWS)] = 0
+
+
 class AskedImages(Asked):
     """The body of /v1/images/generations: pictures are PNGs in base64."""
 

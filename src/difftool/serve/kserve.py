@@ -4,7 +4,7 @@ A request's fields are those of /v1/samples. Each is an input, or a parameter of
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from difftool.serve.asked import AskedTensors, content_type, read_body
+from difftool.serve.fields import ARRAYS, INPUTS
 from difftool.serve.problems import Problem
 from difftool.serve.service import Drawn, Service
 from difftool.serve.settings import ServeSettings
@@ -26,20 +27,6 @@ from difftool.version import __version__
 Floats = NDArray[np.float32]
 
 HEADER: Final = "Inference-Header-Content-Length"
-INPUTS: Final = {
-    "n": ("INT64", [1]),
-    "seed": ("UINT64", [1]),
-    "first_sample": ("INT64", [1]),
-    "sampler": ("BYTES", [1]),
-    "num_inference_steps": ("INT64", [1]),
-    "sampler_arguments": ("BYTES", [1]),  # an object as JSON
-    "labels": ("INT64", [-1]),
-    "guidance_scale": ("FP64", [1]),
-    "strength": ("FP64", [1]),
-    "deadline": ("FP64", [1]),
-}
-# FP32 of the shape of one sample, or of all; these are no parameters.
-ARRAYS: Final = ("init", "known", "mask")
 _OUTPUT: Final = "samples"
 _BYTES: Final = "application/octet-stream"
 BINARY: Final = "binary_data_output"
@@ -169,13 +156,22 @@ def _wants_binary(asked: AskedInfer) -> bool:
 def _fields(asked: AskedInfer, behind: bytes) -> dict[str, Any]:
     """Return the fields of a request by name, from its inputs and its parameters."""
     _require_known("input", [each.name for each in asked.inputs], [*INPUTS, *ARRAYS])
-    inputs = values(asked.inputs, behind, ARRAYS)
     parameters = {name: each for name, each in (asked.parameters or {}).items() if name != BINARY}
-    _require_known("parameter", parameters, [*INPUTS])
+    return gather(values(asked.inputs, behind, ARRAYS), parameters)
+
+
+def gather(
+    inputs: Mapping[str, Any], parameters: Mapping[str, Any], known: Sequence[str] = (*INPUTS,)
+) -> dict[str, Any]:
+    """Return the fields of a request by name; each is an input or a parameter.
+
+    Problem if one is both, if a parameter is not `known`, or if a text that should be JSON is not.
+    """
+    _require_known("parameter", parameters, known)
     if twice := inputs.keys() & parameters.keys():
         text = f"{min(twice)} is an input and a parameter"
         raise Problem(400, "invalid-field", text, "give it once")
-    found = inputs | parameters
+    found = {**inputs, **parameters}
     arguments = found.get("sampler_arguments")
     if isinstance(arguments, str):
         try:

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from difftool.diffusion.samplers import SAMPLERS
 from difftool.serve import answers, kserve
 from difftool.serve.asked import AskedImages, AskedSamples
+from difftool.serve.fields import ARRAYS, INPUTS
 from difftool.serve.operations import JSON, REF, Json, Operation, media, operations
 from difftool.serve.service import Service
 from difftool.version import __version__
@@ -154,13 +155,13 @@ def _schemas(service: Service) -> Json:
         for name, more in narrower.items():
             properties[name].get("anyOf", [properties[name]])[0].update(more)
     schemas["AskedInfer"]["properties"]["parameters"] = _parameters(schemas["AskedSamples"])
-    schemas["Tensor"]["properties"]["name"] = {"enum": [*kserve.INPUTS, *kserve.ARRAYS]}
+    schemas["Tensor"]["properties"]["name"] = {"enum": [*INPUTS, *ARRAYS]}
     return schemas
 
 
 def _parameters(samples: Json) -> Json:
     """Return the schema of the parameters of v2, which are scalars, from that of /v1/samples."""
-    fields = {name: samples["properties"][name] for name in kserve.INPUTS}
+    fields = {name: samples["properties"][name] for name in INPUTS}
     fields["labels"] = {"type": "integer", "minimum": 0}
     fields["sampler_arguments"] = {"type": "string", "contentMediaType": JSON}
     fields[kserve.BINARY] = {"type": "boolean"}

@@ -113,7 +113,7 @@ def values(tensors: Sequence[Tensor], behind: bytes, arrays: Collection[str]) ->
         part = memoryview(behind)[begin : begin + (size or 0)]
         each = _listed(tensor) if size is None else _read(tensor, part)
         begin += len(part)
-        found[tensor.name] = _array(tensor, each) if tensor.name in arrays else _plain(each)
+        found[tensor.name] = _array(tensor, each) if tensor.name in arrays else plain(each)
     return found
 
 
@@ -126,7 +126,8 @@ def _array(tensor: Tensor, each: list[Any] | NDArray[Any]) -> NDArray[Any]:
         raise _misshapen(tensor) from None
 
 
-def _plain(each: list[Any] | NDArray[Any]) -> Any:
+def plain(each: list[Any] | NDArray[Any]) -> Any:
+    """Return the value of a tensor if it has one, and else the list of its values."""
     listed = each if isinstance(each, list) else each.tolist()
     return listed[0] if len(listed) == 1 else listed
 

@@ -14,6 +14,7 @@ for a missing one. To go on after some rows, feed `samples` and `history_next` a
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,10 @@ from difftool.runtime.images import is_image
 from difftool.runtime.shipped import open_bundle
 
 FORMAT: Final = 1
+
+Plain = Mapping[str, Sequence[int | str]]
+# For hosts that know no optionals, such as Triton's backend for ONNX Runtime.
+PLAIN: Final[Plain] = {"first_sample": [1], "label": ["labels"], "guidance_scale": [1]}
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,14 @@ def portable(
     return PortableSampler(path, len(graph), file_sha256(path), program, precision)
 
 
-def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") -> bytes:
-    """Return the bytes of a bundle's `sampler.onnx`; raise as `portable` does."""
+def portable_sampler(
+    bundle: Bundle, program: Program, precision: str = "fp32", *, inputs: Plain | None = None
+) -> bytes:
+    """Return the bytes of a bundle's `sampler.onnx`; raise as `portable` does.
+
+    With `inputs`, such as PLAIN, it has none of ONNX's optional type: besides seed and n it has
+    these alone, as tensors that may be left out, and no outputs but samples and images.
+    """
     if program.adaptive and Feature.NORMS not in bundle.features:
         raise UsageError(
             "this bundle's step graph has no norms", "export it again: `features=norms`"
@@ -98,7 +109,7 @@ def portable_sampler(bundle: Bundle, program: Program, precision: str = "fp32") 
     has_one = CONDITIONER in bundle.manifest.files
     conditioner = _parsed(bundle.graph(CONDITIONER)) if has_one else None
     opset = max(model.opset_imports[""] for model in (step, conditioner) if model is not None)
-    graph = _graph(bundle, program, step, conditioner)
+    graph = _graph(bundle, program, step, conditioner, inputs)
     graph.opset_imports[""] = opset
     model = ir.Model(
         graph,
@@ -119,9 +130,13 @@ def _parsed(file: OnnxFile) -> ir.Model:
 
 
 def _graph(
-    bundle: Bundle, program: Program, step: ir.Model, conditioner: ir.Model | None
+    bundle: Bundle,
+    program: Program,
+    step: ir.Model,
+    conditioner: ir.Model | None,
+    plain: Plain | None,
 ) -> ir.Graph:
-    ops, spec, features = Ops(), bundle.spec, bundle.features
+    ops, spec, features = Ops(plain=plain), bundle.spec, bundle.features
     seed = ops.required("seed", ir.DataType.UINT64)
     n = ops.required("n", ir.DataType.INT64)
     first_sample = ops.optional("first_sample", ops.ints(0))
@@ -153,7 +168,7 @@ def _graph(
         _output(ops, "denoised", state.denoised, "n", *spec.shape),
     ]
     images = [_images(ops, state.x, spec)] if is_image(spec) else []
-    return ops.graph("sampler", [*images, *outputs])
+    return ops.graph("sampler", [*images, *(outputs if plain is None else outputs[:1])])
 
 
 def _span(ops: Ops, length: ir.Value) -> tuple[ir.Value, ir.Value]:

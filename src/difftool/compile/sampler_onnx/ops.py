@@ -1,6 +1,6 @@
 """Write the nodes of an ONNX graph one by one, with names that nested graphs do not repeat."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 import numpy as np
@@ -14,11 +14,17 @@ Attribute = int | Sequence[int] | str | ir.Graph
 class Ops:
     """An unfinished graph. `ops("Add", a, b)` adds a node and returns its output.
 
-    Graphs inside a node may use every value that was made before it.
+    Graphs inside a node may use every value that was made before it. `plain` has the shapes of
+    inputs that are no optionals of ONNX; see `optional`.
     """
 
-    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+    def __init__(
+        self,
+        numbers: Iterator[int] | None = None,
+        plain: Mapping[str, Sequence[int | str]] | None = None,
+    ) -> None:
         self.inputs: list[ir.Value] = []
+        self._plain = plain
         self._numbers = count() if numbers is None else numbers
         self._nodes: list[ir.Node] = []
         self._initializers: list[ir.Value] = []
@@ -44,10 +50,14 @@ class Ops:
     def optional(self, name: str, default: ir.Value) -> ir.Value:
         """Add an input that may be left out; return its value, or `default` if it has none.
 
-        No shape is declared, so that an empty tensor of any rank stands for an absent input.
+        No shape is declared, so that an empty tensor of any rank stands for an absent input. In a
+        graph of `plain` inputs only those are added, as tensors of these shapes, whose defaults are
+        initializers of their names.
         """
         kind = default.dtype
         assert kind is not None
+        if self._plain is not None:
+            return self._overridable(name, default) if name in self._plain else default
         given = ir.val(name, type=ir.OptionalType(ir.TensorType(kind)))
         self.inputs.append(given)
         content = self.choice(
@@ -60,6 +70,19 @@ class Ops:
             lambda inner: inner("Identity", content),
             lambda inner: inner("Identity", default),
         )
+
+    def _overridable(self, name: str, default: ir.Value) -> ir.Value:
+        """Make a constant an input of this name, which has its value if it is left out."""
+        assert self._plain is not None
+        assert default.dtype is not None
+        assert default.const_value is not None
+        values = default.const_value.numpy()
+        self._initializers.remove(default)
+        given = ir.val(name, default.dtype, self._plain[name])
+        given.const_value = ir.tensor(values, name=name)
+        self.inputs.append(given)
+        self._initializers.append(given)
+        return given
 
     def constant(self, values: ArrayLike, dtype: DTypeLike) -> ir.Value:
         """Add an initializer to this graph."""

@@ -1,0 +1,1 @@
+"""A model repository for Triton, from a bundle."""
