@@ -47,7 +47,7 @@ class Job:
     result: Floats | None = None
 
     def __post_init__(self) -> None:
-        self.left = self.request.n
+        self.left, self.steps = self.request.n, len(self.program)
 
     def due(self, now: float) -> float:
         """Return the deadline once it counts, and until then that there is none.
@@ -68,7 +68,7 @@ class Job:
     def block_size(self) -> tuple[int, int]:
         """Return how many rows, and at most how many conds, the program has for one label."""
         labels = 2 if self.request.guidance_scale != 1 else 1  # guidance runs the null label, too
-        return len(self.program), labels * len(self.program.conds)
+        return self.steps, labels * len(self.program.conds)
 
     def rows(self, position: int) -> tuple[bytes, Labels | None]:
         """Return the key of the rows that a sample runs, and its label."""
