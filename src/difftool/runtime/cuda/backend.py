@@ -133,8 +133,7 @@ class DeviceBackend:
             slots=program.history,
         )
         room = self._room(extent)
-        room.hold("table", table)
-        room.hold("cond_table", begin.cond_table)
+        room.hold(table, begin.cond_table)
         draws = np.zeros(room.draws.shape, np.uint32)
         draws[: len(table)] = np.tile(program.draws, len(table) // len(program))
         self.device.upload(room.draws, draws)
