@@ -135,6 +135,10 @@ class Room:
         padded[: len(table)] = table
         self.device.upload(buffer, padded)
 
+    def close(self) -> None:
+        """Free all that is on the device, whoever else still holds this object."""
+        vars(self).clear()
+
     def start(self, scale: float) -> None:
         """Draw x before the first row: `scale` times standard normals."""
         self._draw(self.x[0], self._start_row, self._start_draws, scale)
