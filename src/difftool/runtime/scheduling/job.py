@@ -30,7 +30,8 @@ Floats = NDArray[np.float32]
 class Job:
     """A request of `n` samples: `begun` of them have had a slot, and `left` are not done.
 
-    It is given up at `deadline`, and goes before others from `hurry` on.
+    It is given up at `deadline`, and goes before others from `hurry` on. If it is `brief`, it may
+    take the slots and the part of the table that long ones leave free.
     """
 
     request: Request
@@ -39,6 +40,7 @@ class Job:
     priority: int
     deadline: float
     hurry: float
+    brief: bool
     ticket: Ticket = field(default_factory=Ticket)
     begun: int = 0
     attained: int = 0  # rows run, over all samples

@@ -32,7 +32,6 @@ Outcome = Literal["ok", "cancelled", "timeout", "failed"]
 
 _log = logger(__name__)
 
-
 _DEFAULT: Final = SchedulerSettings()
 _BATCHES: Final = 4  # of samples on their way, of which one batch runs at a time
 
@@ -54,6 +53,9 @@ class Scheduler:
         count = max(most, settings.slots or _BATCHES * most)
         self._slots = offer(count, most)
         self._capacity, self._free = count, list(range(count))[::-1]
+        # How many samples that are not brief may be in slots, and how many are.
+        self._most_long = max(most, count - most) if settings.brief else count
+        self._long = 0
         self.pool = Pool()
         self._jobs: list[Job] = []
         self._running: dict[int, Sample] = {}  # by their slots
@@ -83,14 +85,15 @@ class Scheduler:
         require_shared(request, program, self.spec, self._features)
         now = self._clock()
         seconds = math.inf if deadline is None else deadline
-        job = Job(request, program, self.spec, priority, now + seconds, now + seconds / 2)
+        times, brief = (now + seconds, now + seconds / 2), len(program) <= self.settings.brief
+        job = Job(request, program, self.spec, priority, *times, brief)
         for position in {0, request.n - 1}:
             _ = job.entry(position, 0).x  # refuses what has no meaning
-        rows, conds = job.block_size
-        if rows > self.pool.rows or conds > self.pool.conds:
+        (rows, conds), room = job.block_size, self.pool.most(brief=job.brief)
+        if rows > room[0] or conds > room[1]:
             raise ResourceError(
                 f"{program.name} has {rows} rows and {conds} conds; "
-                f"{self.pool.rows} and {self.pool.conds} can be shared",
+                f"{room[0]} and {room[1]} can be shared",
                 "draw it with `Model.sample`",
             )
         with self._lock:
@@ -209,11 +212,14 @@ class Scheduler:
             for job in waiting
         ]
         lead: Job | None = None
+        stuck: Job | None = None  # that finds no room in the table
         for job in (waiting[i] for i in order(claims, self.settings.ageing)):
+            if stuck is not None and (stuck.brief or not job.brief):
+                continue  # nobody overtakes it, but brief ones have room of their own
             if not apart or self._joins(lead, job):
                 lead = lead or job
                 if not self._fill(job):
-                    break  # nobody overtakes who waits for room in the table
+                    stuck = job
         for job in waiting:
             job.waited = 0 if job.samples else job.waited + 1
 
@@ -229,6 +235,8 @@ class Scheduler:
 
     def _may_begin(self, job: Job) -> bool:
         if not self._free or len(job.samples) == self.most or job.begun == job.request.n:
+            return False
+        if self._long >= self._most_long and not job.brief:
             return False
         full = self.settings.batching != "step" and len(self._running) == self.most
         return not full and not job.ticket.done()
@@ -257,6 +265,7 @@ class Scheduler:
         self._free.pop()
         block.users += 1
         job.begun += 1
+        self._long += not job.brief
         sample = Sample(job, position, slot, block, job.place(position, self.most))
         job.samples.add(sample)
         self._running[slot] = sample
@@ -267,7 +276,7 @@ class Scheduler:
         key, labels = job.rows(position)
         if (block := self.pool.find(key)) is not None:
             return block
-        block = self.pool.add(key, *job.block_size)
+        block = self.pool.add(key, *job.block_size, brief=job.brief)
         if block is not None:
             try:
                 self._slots.place(job.program, labels, block.rows[0], block.conds[0])
@@ -357,6 +366,7 @@ class Scheduler:
         del self._running[sample.slot]
         self._next = None
         self._free.append(sample.slot)
+        self._long -= not sample.job.brief
 
     def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
         """End jobs with the error that `Model.sample` would raise."""
