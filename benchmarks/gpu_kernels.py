@@ -23,7 +23,8 @@ from difftool.bundle import EngineKey
 from difftool.files import write_atomic
 
 MOST = {"cifar10": 250, "ddpm-mnist": 150}  # kernels in fp16
-PRECISIONS = ("fp16", "fp32", "bf16")
+PRECISIONS = ("fp16", "fp32", "tf32", "bf16")
+HALF = ("fp16", "bf16")
 STAGES = {"as exported": GPU[:0], "upsampling joined": GPU[:1], "and layer norms": GPU}
 PROFILE = (1, 8, 64)
 
@@ -48,7 +49,7 @@ def main() -> int:
 
 def counted(step: onnx.ModelProto, precision: str, lowerings: Sequence, folder: Path) -> int:
     """Count the kernels of a step graph in a precision after these lowerings; once, in a folder."""
-    model = in_half(step, precision, lowerings) if precision != "fp32" else lowered(step, lowerings)
+    model = in_half(step, precision, lowerings) if precision in HALF else lowered(step, lowerings)
     variant = open_variant("tensorrt-rtx")
     key = EngineKey(
         onnx_sha256="0" * 64,

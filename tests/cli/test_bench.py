@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,8 @@ from onnx import numpy_helper
 
 from difftool.bundle import STEP, Bundle, read_bundle
 from difftool.bundle.amend import with_files
+from difftool.runtime.backends import aot_inductor
+from difftool.runtime.backends.aot_inductor import open_package
 from tests.cli.conftest import Command
 from tests.fixtures import package_digest
 from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
@@ -77,8 +80,17 @@ def test_a_package_is_a_peer_unasked_if_it_may_run(
     assert (ours["on"], package["on"]) == ("onnxruntime-cpu fp32", "aot-inductor fp32")
     assert package["verdict"] == "valid"
     assert found["parity"]["aot-inductor fp32"]["step_error"] < 1e-5
-    asked = difftool(*line, "--trust", digest, "--backend", "aot-inductor").json()["results"]
+    opened = []
+
+    def counted(*asked: Any, **named: Any) -> Any:
+        opened.append(asked)
+        return open_package(*asked, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(aot_inductor, "open_package", counted)
+        asked = difftool(*line, "--trust", digest, "--backend", "aot-inductor").json()["results"]
     assert [result["on"] for result in asked] == ["aot-inductor fp32"]
+    assert len(opened) == 1
     monkeypatch.setenv("DIFFTOOL_CACHE", "empty")
     alone = difftool(*line).json()["results"]
     assert [result["on"] for result in alone] == ["onnxruntime-cpu fp32"]

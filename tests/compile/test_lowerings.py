@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -65,6 +66,24 @@ def test_a_lowered_step_has_the_operators_of_gpus(
     assert before["Reshape"] - after["Reshape"] == 7 * after["Resize"]
 
 
+@pytest.mark.parametrize(
+    "placed", [{"pads": [1, 1, 0, 0]}, {"pads": [1, 0, 0, 1]}, {"auto_pad": "SAME_LOWER"}]
+)
+def test_convolutions_that_lie_otherwise_are_not_joined(
+    placed: dict[str, Any], steps: dict[str, onnx.ModelProto]
+) -> None:
+    """One of four: where it reads the small image, the whole kernel would not."""
+    step = onnx.ModelProto()
+    step.CopyFrom(steps["unet"])
+    joined = _operators(lowered(step, [join_upsampling]))["Resize"]
+    assert joined == 1
+    conv = [node for node in step.graph.node if _kernel(node) == [2, 2]][3]
+    kept = [each for each in conv.attribute if each.name != "pads"]
+    del conv.attribute[:]
+    conv.attribute.extend([*kept, *(onnx.helper.make_attribute(*each) for each in placed.items())])
+    assert "Resize" not in _operators(lowered(step, [join_upsampling]))
+
+
 def test_a_lowered_step_keeps_no_unread_weights(steps: dict[str, onnx.ModelProto]) -> None:
     graph = lowered(steps["unet"]).graph
     read = {name for node in graph.node for name in node.input}
@@ -100,6 +119,11 @@ def test_onnx_runtime_has_all_kernels_of_bfloat16_on_gpus(
 ) -> None:
     """The U-Net and the MLP here; tests/importers looks at the graphs of the other networks."""
     require_kernels_of_bfloat16(request.getfixturevalue(f"{name}_bundle"))
+
+
+def _kernel(node: onnx.NodeProto) -> list[int]:
+    found = [each.ints for each in node.attribute if each.name == "kernel_shape"]
+    return list(found[0]) if found else []
 
 
 def _operators(model: onnx.ModelProto) -> Counter[str]:

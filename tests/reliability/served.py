@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,36 +12,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+from tests.serve.served import IMAGES, KEY, SAMPLES, Served
 
-from tests.serve.test_process import IMAGES, KEY, SAMPLES, Served
-
-# The command, in a process in which something was broken before.
-BROKEN = "{defect}\nimport sys\nfrom difftool.cli import main\nsys.exit(main(sys.argv[1:]))"
 HEADERS = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
 LONG = 300  # steps of a client that leaves
 OUTCOMES = ("accepted", "ok", "cancelled", "timeout", "failed", "refused")
-
-
-@contextmanager
-def serving(folder: Path, *words: str, defect: str = "") -> Iterator[Served]:
-    """Serve ddpm-mnist; `defect` is Python that runs in the process before the command."""
-    keys = folder / "keys"
-    keys.write_text(KEY)
-    begin = ["-c", BROKEN.format(defect=defect)] if defect else ["-m", "difftool"]
-    line = ["serve", "ddpm-mnist", "--port", "0", "--threads", "1", "--api-key-file", str(keys)]
-    process = subprocess.Popen(
-        [sys.executable, *begin, *line, *words], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        url = json.loads(process.stderr.readline())["listening"]
-        headers = {"authorization": f"Bearer {KEY}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=None) as client:
-            yield Served(process, url, client)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -180,7 +179,7 @@ def test_threads_that_take_no_turns_are_seen() -> None:
     model = on_guarded_device(device)
     expected = [answer(model, call) for call in work]
     device.awaited = threading.Event()
-    model.backend._owner = SimpleNamespace(call=lambda work: work())  # type: ignore[attr-defined]
+    model.backend._owner.call = lambda work: work()  # type: ignore[attr-defined]
     with pytest.raises(AssertionError, match="two threads on one stream"):
         same_under_load(model, work, expected)
 

@@ -16,7 +16,6 @@ pytest.importorskip("httpx2")
 from difftool.runtime import Model, SchedulerSettings
 from difftool.serve import Application, ServeSettings
 from difftool.serve.asked import AskedSamples
-from tests.reliability.served import IMAGES, SAMPLES, serving
 from tests.serve.conftest import (  # noqa: F401
     Gate,
     client_of,
@@ -26,6 +25,7 @@ from tests.serve.conftest import (  # noqa: F401
     run,
     wait_at,
 )
+from tests.serve.served import IMAGES, SAMPLES, serving
 
 PENDING = 'difftool_requests_pending{model="ddpm-mnist"}'
 RUNNING = 'difftool_samples_running{model="ddpm-mnist"}'

@@ -16,7 +16,8 @@ pytest.importorskip("httpx2")
 
 from difftool.diffusion.samplers import ddim
 from difftool.runtime import Model, load
-from tests.reliability.served import Held, Load, counts, held, reading, serving
+from tests.reliability.served import Held, Load, counts, held, reading
+from tests.serve.served import serving
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -6,6 +6,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,31 @@ def test_it_draws_the_samples_of_eager_torch(
         program = sampler(model.spec, steps=20)
         runs = [opened.sample(program, n=4, seed=2) for opened in (model, torch_model)]
         np.testing.assert_allclose(*runs, atol=1e-5)  # in batches of 3 and of 1
+
+
+def test_threads_are_those_of_the_thread_that_runs(packaged: Bundle) -> None:
+    """And of no other: not of the caller's, nor of threads that begin later."""
+
+    def others() -> list[int]:
+        with ThreadPoolExecutor(1) as fresh:
+            return [torch.get_num_threads(), fresh.submit(torch.get_num_threads).result()]
+
+    before = others()
+    threads = before[0] + 1
+    seen: list[int] = []
+    opened = load(
+        packaged, backend="aot-inductor", threads=threads, trust=[package_digest(packaged)]
+    )
+    loader = opened.backend.engine._loader  # type: ignore[attr-defined]
+
+    def run(inputs: list[Any]) -> Any:
+        seen.append(torch.get_num_threads())
+        return loader.run(inputs)
+
+    opened.backend.engine._loader = SimpleNamespace(run=run)  # type: ignore[attr-defined]
+    opened.sample(ddpm(opened.spec, steps=2), n=1)
+    assert set(seen) == {threads}
+    assert others() == before
 
 
 def test_requests_share_its_steps(model: Model) -> None:

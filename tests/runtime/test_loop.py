@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,12 @@ def test_noise_comes_in_blocks_that_do_not_show() -> None:
     for row, found in enumerate(row_noise(program, Draws(1, samples, (1024,)))):
         if found is not None:
             assert np.array_equal(found, noise.normal(1, row + 1, samples, (1024,)))
+
+
+def test_nothing_is_drawn_for_rows_without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = Draws(0, np.arange(2), (3,))
+    monkeypatch.setattr(Draws, "normal", None)
+    assert list(row_noise(ddim(SPEC, steps=4), draws)) == [None] * 4
 
 
 class Drawing:

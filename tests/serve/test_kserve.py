@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import difftool
+from difftool.diffusion.features import Feature
 from difftool.diffusion.samplers import ddim
 from difftool.runtime import Model, edits
 from difftool.serve import ServeSettings
@@ -73,6 +74,22 @@ def test_what_is_served(digits: Model) -> None:
     for name in ("init", "known", "mask"):
         assert {"name": name, "datatype": "FP32", "shape": [-1, 1, 28, 28]} in model["inputs"]
     assert 'route="/v2/models/{name}/ready",status="200"' in client("GET", "/metrics").text
+
+
+def test_only_a_graph_that_keeps_values_lists_them(digits: Model) -> None:
+    """The others refuse them."""
+
+    class Plain:
+        features = frozenset({Feature.NORMS})
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(digits.backend, name)
+
+    plain = Model(digits.bundle, Plain(), max_batch=4)  # type: ignore[arg-type]
+    client = client_of(plain=plain)
+    inputs = client("GET", "/v2/models/plain").json()["inputs"]
+    arrays = {each["name"] for each in inputs} & {"init", "known", "mask"}
+    assert arrays == {"init"}
 
 
 def test_probes_need_no_key(digits: Model) -> None:

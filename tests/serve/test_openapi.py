@@ -115,6 +115,26 @@ def test_the_example_of_an_event_is_one(client: Client) -> None:
     assert event["event"] == event["data"]["type"]
 
 
+def test_what_is_not_sent_again_is_described(client: Client) -> None:
+    paths, tagged = described(client)["paths"], set()
+    for path, operations in paths.items():
+        if "get" not in operations:
+            continue
+        operation = operations["get"]
+        given = {each["name"]: str(each.get("example")) for each in operation["parameters"]}
+        where = path.format(**given)
+        if etag := client("GET", where).headers.get("etag"):
+            tagged.add(path)
+            again = client("GET", where, headers={"if-none-match": etag})
+            assert str(again.status_code) in operation["responses"]
+            assert "if-none-match" in given
+            for status in ("200", "304"):
+                assert "etag" in operation["responses"][status]["headers"]
+        else:
+            assert "304" not in operation["responses"]
+    assert tagged == {"/", "/page/{file}"}
+
+
 def test_keys_are_described(digits: Model) -> None:
     key = "k" * 16
     client = client_of(ServeSettings(keys=(key,)), digits=digits)

@@ -1,13 +1,9 @@
 """A server in a process of its own: clients as they are, those that vanish, and signals."""
 
 import base64
-import json
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,66 +15,14 @@ from difftool.diffusion.samplers import ddim
 pytest.importorskip("starlette")
 httpx = pytest.importorskip("httpx2")
 
-KEY = "a-key-for-the-tests"
-IMAGES, SAMPLES = "/v1/images/generations", "/v1/samples"
+from tests.serve.served import IMAGES, KEY, SAMPLES, Served, serving  # noqa: E402
+
 LONG = {"n": 64, "num_inference_steps": 1000, "sampler": "ddim"}  # until somebody ends it
-
-
-class Served:
-    """A running server."""
-
-    def __init__(self, process: "subprocess.Popen[str]", url: str, client: Any) -> None:
-        self.process, self.url, self.client = process, url, client
-
-    def metric(self, name: str) -> float:
-        text = self.client.get("/metrics").text
-        (line,) = [line for line in text.splitlines() if line.startswith(name + " ")]
-        return float(line.split()[-1])
-
-    def until(self, name: str, value: float) -> None:
-        while self.metric(name) != value:
-            pass
-
-    def leave(self, path: str, **fields: Any) -> None:
-        """Send a request, wait until it draws, and cut the connection."""
-        body = json.dumps(fields).encode()
-        port = int(self.url.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            head = (
-                f"POST {path} HTTP/1.1\r\nhost: served\r\nauthorization: Bearer {KEY}\r\n"
-                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-            )
-            connection.sendall(head.encode() + body)
-            self.until('difftool_requests_pending{model="ddpm-mnist"}', 1)
-
-    def end(self, number: int) -> tuple[int, list[dict[str, Any]]]:
-        """Send a signal; return the exit code, and the lines that the process still wrote."""
-        self.process.send_signal(number)
-        assert self.process.stderr is not None
-        lines = [json.loads(line) for line in self.process.stderr]
-        return self.process.wait(), lines
-
-
-@contextmanager
-def serving(*words: str, keys: Any, model: str = "ddpm-mnist") -> Iterator[Served]:
-    keys.write_text(KEY)
-    command = [sys.executable, "-m", "difftool", "serve", model, "--port", "0"]
-    line = [*command, "--api-key-file", str(keys), "--threads", "1", *words]
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        url = json.loads(process.stderr.readline())["listening"]
-        headers = {"authorization": f"Bearer {KEY}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=None) as client:
-            yield Served(process, url, client)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(keys=tmp_path_factory.mktemp("served") / "keys") as found:
+    with serving(tmp_path_factory.mktemp("served")) as found:
         yield found
 
 
@@ -194,8 +138,8 @@ def test_tritons_client_as_it_is(served: Served, packed: str | None) -> None:
         client.close()
 
 
-def test_sigterm_lets_a_request_end(tmp_path: Any) -> None:
-    with serving("--drain-timeout", "500", keys=tmp_path / "keys") as found:
+def test_sigterm_lets_a_request_end(tmp_path: Path) -> None:
+    with serving(tmp_path, "--drain-timeout", "500") as found:
         fields = {"sampler": "ddim", "num_inference_steps": 300, "stream": True}
         with found.client.stream("POST", IMAGES, json={**fields, "partial_images": 3}) as answer:
             text = answer.iter_text()
@@ -208,8 +152,8 @@ def test_sigterm_lets_a_request_end(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_drain_ends(number: signal.Signals, tmp_path: Any) -> None:
-    with serving("--drain-timeout", "0", keys=tmp_path / "keys") as found:
+def test_a_drain_ends(number: signal.Signals, tmp_path: Path) -> None:
+    with serving(tmp_path, "--drain-timeout", "0") as found:
         with found.client.stream("POST", IMAGES, json={**LONG, "stream": True}) as answer:
             found.until('difftool_requests_pending{model="ddpm-mnist"}', 1)
             code, _ = found.end(number)

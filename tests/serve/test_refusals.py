@@ -1,6 +1,7 @@
 """What is refused: each with its status, its code, what to do, and nothing drawn."""
 
 import asyncio
+import json
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -286,6 +287,22 @@ def test_what_the_command_refuses(
 def test_settings() -> None:
     with pytest.raises(UsageError, match="more than 0"):
         ServeSettings(deadline=math.nan)
+
+
+def test_the_log_has_no_line_for_each_look_of_a_page(
+    digits: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "difftool.serve.application")
+    client = client_of(ServeSettings(keys=("k" * 16,)), digits=digits)
+    key = {"authorization": "Bearer " + "k" * 16}
+    for headers in (key, key, {}):  # the last one is refused, which the log says
+        client("GET", "/v1/status", headers=headers)
+    assert client("GET", "/v1/models", headers=key).status_code == 200
+    lines = [json.loads(each.getMessage()) for each in caplog.records]
+    found = [(line["route"], line["status"]) for line in lines]
+    assert found == [("/v1/status", 401), ("/v1/models", 200)]
+    counted = client("GET", "/metrics", headers=key).text
+    assert 'difftool_http_answers_total{route="/v1/status",status="200"} 2.0' in counted
 
 
 def test_it_can_be_mounted(digits: Model) -> None:

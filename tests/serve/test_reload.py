@@ -74,13 +74,13 @@ def test_a_model_that_cannot_be_loaded_stays(
 
 
 def test_sighup(tmp_path: Path) -> None:
-    from tests.serve.test_process import serving
+    from tests.serve.served import serving
 
     folder, damaged = tmp_path / "model", tmp_path / "damaged"
     bundles = {name: difftool.runtime.find_bundle(name) for name in ("ddpm-mnist", "ncsn-mnist")}
     digests = {name: difftool.runtime.open_bundle(name).manifest.digest for name in bundles}
     folder.symlink_to(bundles["ddpm-mnist"])
-    with serving("--reload", keys=tmp_path / "keys", model=str(folder)) as found:
+    with serving(tmp_path, "--reload", model=str(folder)) as found:
 
         def point_to(target: Path) -> None:
             (tmp_path / "link").symlink_to(target)

@@ -1,6 +1,6 @@
 """difftool bench: measure how fast a bundle runs here, alone and against peers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -107,7 +107,7 @@ def bench(
     open_torch = partial(_torch, bundle, checkpoint, threads, open_named)
     names = (part.strip() for part in (against or "").split(","))
     peers = [_peer(name, open_named, open_torch) for name in names if name]
-    peers += _packages(bundle, open_named, {str(side) for side in (own, *peers)})
+    peers += _packages(bundle, open_named, (own, *peers))
     sides = {str(side): side for side in (own, *peers)}
     reference = next((peer for peer in peers if peer.backend.name == TORCH), None)
     if reference is None:
@@ -177,17 +177,20 @@ def _peer(name: str, open_named: "Opening", open_torch: "Callable[[], Backend]")
     return Side(open_named(kind, precision=precision), precision)
 
 
-def _packages(bundle: "Bundle", open_named: "Opening", taken: set[str]) -> "list[Side]":
+def _packages(bundle: "Bundle", open_named: "Opening", sides: "Iterable[Side]") -> "list[Side]":
     """Open the packages of a bundle that may run here, apart from those that are sides already."""
     from difftool.bundle import PRECISIONS, package_name
+    from difftool.runtime import split_name
     from difftool.verify import Side
 
+    kind = "aot-inductor"
+    taken = {split_name(side.backend.name, side.precision) for side in sides}
     found = []
     for precision in PRECISIONS:
-        if package_name(precision) in bundle.manifest.files:
+        if package_name(precision) in bundle.manifest.files and (kind, precision) not in taken:
             with suppress(DifftoolError):  # it is not trusted, or not for this machine
-                found.append(Side(open_named("aot-inductor", precision=precision), precision))
-    return [side for side in found if str(side) not in taken]
+                found.append(Side(open_named(kind, precision=precision), precision))
+    return found
 
 
 def _torch(

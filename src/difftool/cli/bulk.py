@@ -2,17 +2,10 @@
 
 import time
 from pathlib import Path
-from typing import Any, Final
 
 from difftool.cli import options
 from difftool.cli.console import progress, report
 from difftool.errors import UsageError
-
-# Options of `difftool sample` that say something of a single file, or of a few given samples.
-_OF_A_FILE: Final = (
-    *("known", "fill", "grey", "init", "strength", "between"),
-    *("format", "force"),
-)
 
 
 def sample_in_bulk(
@@ -42,15 +35,29 @@ def sample_in_bulk(
     cpus_per_task: int | None,
     gpus_per_task: float | None,
     json: bool,
-    **of_a_file: Any,
+    known: Path | None,
+    fill: str | None,
+    grey: Path | None,
+    init: Path | None,
+    strength: float | None,
+    between: str | None,
+    format: options.Format | None,
+    force: bool,
 ) -> None:
-    """Take the options of `difftool sample`, and draw into a folder; always deterministic."""
+    """Take the options of `difftool sample`, and draw into a folder; always deterministic.
+
+    UsageError for those that say something of a single file, or of a few given samples.
+    """
     from difftool import scale
     from difftool.bundle import Limits
     from difftool.runtime import open_bundle
 
-    for name in _OF_A_FILE:
-        if of_a_file[name]:
+    of_a_file = {
+        **{"known": known, "fill": fill, "grey": grey, "init": init, "strength": strength},
+        **{"between": between, "format": format, "force": force or None},
+    }
+    for name, given in of_a_file.items():
+        if given is not None:
             raise UsageError(
                 f"--{name} does not go with a folder of shards", "leave --ray and --shard-size out"
             )

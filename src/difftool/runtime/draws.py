@@ -81,6 +81,7 @@ def row_noise(program: Program, draws: Draws) -> Iterator[Floats | None]:
     block = max(1, _BLOCK // (len(draws.samples) * int(np.prod(draws.shape))))
     for first in range(0, len(program), block):
         wanted = uses[first : first + block]
-        drawn = iter(draws.normal(program.draws[first : first + block][wanted]))
+        which = program.draws[first : first + block][wanted]
+        drawn = iter(draws.normal(which) if len(which) else ())
         for used in wanted:
             yield next(drawn) if used else None

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import logging
 import re
 import secrets
 import time
@@ -27,6 +28,9 @@ from difftool.serve.tracing import Span
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # For who has no key: probes, and the page, which asks for one.
 _OPEN: Final = ("/health", "/ready", "/v2/health/live", "/v2/health/ready", "/", "/page/{file}")
+# Each open page asks for these again and again. The metrics count them, and the log has those that
+# fail.
+_QUIET: Final = ("/v1/status",)
 _GONE: Final = 499  # what the log and the metrics say of a client that did not wait
 
 _log = logger(__name__)
@@ -118,7 +122,8 @@ class Application:
             drawn = scope["drawn"].record() if "drawn" in scope else {}
             outcome = {"status": status, "code": code, "seconds": round(seconds, 6)}
             span.end({**drawn, **said, **outcome})
-            _log.info("%s", json.dumps({**drawn, **said, **outcome}))
+            level = logging.DEBUG if route in _QUIET and status == 200 else logging.INFO
+            _log.log(level, "%s", json.dumps({**drawn, **said, **outcome}))
 
     def _route(self, scope: Scope) -> str:
         """Return the pattern of a request's route; whatever else is asked for is one route."""

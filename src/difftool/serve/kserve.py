@@ -4,7 +4,7 @@ A request's fields are those of /v1/samples. Each is an input, or a parameter of
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from difftool.diffusion.features import Feature
 from difftool.serve.asked import AskedTensors, content_type, read_body
 from difftool.serve.fields import ARRAYS, INPUTS
 from difftool.serve.problems import Problem
@@ -81,18 +82,23 @@ async def ready(service: Service, scope: Scope, receive: Receive, send: Send) ->
 async def model(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer GET /v2/models/{name}."""
     name = service.find(scope["path_params"]["name"])
-    said = metadata(name, service.models[name].spec.shape)
+    found = service.models[name]
+    said = metadata(name, found.spec.shape, found.backend.features)
     await JSONResponse(said)(scope, receive, send)
 
 
-def metadata(name: str, shape: Sequence[int]) -> dict[str, Any]:
-    """Return what the protocol says of a model whose samples have a shape."""
+def metadata(name: str, shape: Sequence[int], features: Collection[str]) -> dict[str, Any]:
+    """Return what the protocol says of a model whose samples have a shape.
+
+    Only a step graph with that feature keeps known values.
+    """
+    arrays = ARRAYS if Feature.KNOWN in features else ARRAYS[:1]
     return {
         "name": name,
         "platform": "difftool",
         "inputs": [
             *(_tensor(field, *kind) for field, kind in INPUTS.items()),
-            *(_tensor(field, "FP32", [-1, *shape]) for field in ARRAYS),
+            *(_tensor(field, "FP32", [-1, *shape]) for field in arrays),
         ],
         "outputs": [_tensor(_OUTPUT, "FP32", [-1, *shape])],
     }

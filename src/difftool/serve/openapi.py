@@ -54,6 +54,13 @@ _FAILURES: Final = {
     503: _Failure("Not ready", "not-ready", "the server is going to end", "try again later"),
     504: _Failure("The deadline passed", "deadline", "the deadline passed", "allow more time"),
 }
+_ETAG: Final[Json] = {
+    "etag": {
+        "description": "Entity tag, to be sent back as if-none-match",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+}
 _HEADERS: Final[dict[int, Json]] = {401: _BEARER, 429: _RETRY_AFTER, 503: _RETRY_AFTER}
 
 
@@ -84,18 +91,19 @@ def describe(service: Service) -> Json:
 
 def _operation(operation: Operation, path: str, *, secret: bool) -> Json:
     error = answers.LineAnswer if path.startswith("/v2") else answers.ErrorAnswer
+    id: Json = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+    headers = {**id, **(_ETAG if operation.tagged else {})}
+    unchanged = {"304": {"description": "The client has it", "headers": headers}}
     said: Json = {
         "summary": operation.summary,
         "parameters": list(operation.parameters),
         "responses": {
             "200": {
                 "description": "OK",
-                "headers": {
-                    "x-request-id": {"$ref": "#/components/headers/RequestId"},
-                    **operation.headers,
-                },
+                "headers": {**headers, **operation.headers},
                 "content": operation.answer,
             },
+            **(unchanged if operation.tagged else {}),
             **{str(status): _failure(status, error) for status in operation.errors},
         },
     }

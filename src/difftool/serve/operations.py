@@ -38,6 +38,12 @@ _ID_SENT: Final[Json] = {
     "schema": {"type": "string"},
     "example": "my-request-1",
 }
+_IF_NONE_MATCH: Final[Json] = {
+    "in": "header",
+    "name": "if-none-match",
+    "description": "The entity tags of what the client has, with commas between them",
+    "schema": {"type": "string"},
+}
 _INPUTS: Final[list[Json]] = [
     {"name": "n", "shape": [1], "datatype": "INT64", "data": [2]},
     {"name": "sampler", "shape": [1], "datatype": "BYTES", "data": ["ddim"]},
@@ -56,6 +62,8 @@ class Operation:
     headers: Mapping[str, Json] = field(default_factory=dict)
     parameters: tuple[Json, ...] = ()
     open: bool = False
+    tagged: bool = False
+    """It has an entity tag, and is not sent again to who has it."""
 
 
 def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
@@ -182,13 +190,21 @@ def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
         ("GET", "/openapi.json"): Operation(
             "Describe all routes", {JSON: {"schema": {"type": "object"}}}
         ),
-        ("GET", "/"): Operation("Show a page to draw with", _text("text/html"), (), open=True),
+        ("GET", "/"): Operation(
+            "Show a page to draw with",
+            _text("text/html"),
+            (),
+            parameters=(_IF_NONE_MATCH,),
+            open=True,
+            tagged=True,
+        ),
         ("GET", "/page/{file}"): Operation(
             "Send a part of the page",
             {**_text("text/css"), **_text("text/javascript")},
             (404,),
-            parameters=(_in_path("file", {"enum": [*page.FILES]}, "style.css"),),
+            parameters=(_in_path("file", {"enum": [*page.FILES]}, "style.css"), _IF_NONE_MATCH),
             open=True,
+            tagged=True,
         ),
         ("GET", "/v2"): Operation(
             "Name the server and the extensions of the v2 protocol that it speaks",
@@ -217,7 +233,11 @@ def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
         ),
         ("GET", "/v2/models/{name}"): Operation(
             "Describe the inputs and the output of a model",
-            {JSON: media(answers.ModelMetadata, kserve.metadata(model, card["shape"]))},
+            {
+                JSON: media(
+                    answers.ModelMetadata, kserve.metadata(model, card["shape"], card["features"])
+                )
+            },
             (401, 404),
             parameters=(named,),
         ),

@@ -33,10 +33,12 @@ def test_an_engine_without_a_list_is_refused() -> None:
         kernels(b"vtrt")
 
 
-def test_an_engine_lists_its_kernels(points_bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp16", "tf32"])
+def test_an_engine_lists_its_kernels(points_bundle: Path, tmp_path: Path, precision: str) -> None:
     pytest.importorskip("tensorrt_rtx")
-    from gpu_kernels import counted
+    from gpu_kernels import PRECISIONS, counted
 
+    assert precision in PRECISIONS
     step = onnx.load(points_bundle / STEP)
-    assert 1 < counted(step, "fp16", (), tmp_path) < len(step.graph.node)
-    assert counted(step, "fp16", (), tmp_path) == int(next(tmp_path.iterdir()).read_text())
+    assert 1 < counted(step, precision, (), tmp_path) < len(step.graph.node)
+    assert counted(step, precision, (), tmp_path) == int(next(tmp_path.iterdir()).read_text())

@@ -43,6 +43,34 @@ def test_the_thread_ends_with_the_owner() -> None:
     assert not thread.is_alive()
 
 
+END = """
+import atexit, threading
+from difftool.errors import UsageError
+
+@atexit.register
+def late():
+    try:
+        owner.call(print)
+    except UsageError as error:
+        print(error.message)
+
+from difftool.runtime.cuda.owner import Owner
+
+owner = Owner(at_end=lambda: print("freed by", threading.current_thread().name))
+owner.call(lambda: print("working"))
+"""
+
+
+def test_an_owner_that_is_held_to_the_end_frees_and_ends() -> None:
+    done = python("-c", END)
+    assert done.stdout.splitlines() == [
+        "working",
+        "freed by difftool-device",
+        "the device is closed, as the interpreter ends",
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 FORK = """
 import os, signal, sys
 from difftool.errors import DifftoolError

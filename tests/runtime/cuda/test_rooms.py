@@ -69,6 +69,17 @@ def test_a_mean_over_the_batch_is_not_taken_over_a_rounded_size(featured_bundle:
     assert_alike(model, cpu, program, n=9, atol=1e-3, rtol=1e-3)
 
 
+def test_a_programs_rows_are_sent_once(tiny_bundle: Path, cpu: Model) -> None:
+    model, device = on_device(tiny_bundle)
+    programs = [ddim(model.spec, steps=steps) for steps in (5, 6)]
+    sent = []
+    for program in (programs[0], programs[0], programs[1], programs[0]):
+        device.sent.clear()
+        assert_alike(model, cpu, program, n=2)
+        sent.append(device.sent.count(64 * program.table.shape[1] * 4))
+    assert sent == [1, 0, 1, 1]
+
+
 def test_a_conditioners_table_is_sent_once(tiny_bundle: Path, cpu: Model) -> None:
     model, device = on_device(tiny_bundle)
     programs = [ddim(model.spec, steps=steps) for steps in (5, 6)]

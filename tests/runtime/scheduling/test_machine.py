@@ -31,11 +31,15 @@ class Broken(Exception):
 class Machine(RuleBasedStateMachine):
     """Every ticket ends once, in the way that its own history explains, and with its own bits."""
 
-    @initialize(batching=st.sampled_from(["step", "request", "off"]), slots=st.integers(3, 6))
-    def begin(self, batching: str, slots: int) -> None:
+    @initialize(
+        batching=st.sampled_from(["step", "request", "off"]),
+        slots=st.integers(3, 6),
+        brief=st.sampled_from([len(NOISY), 100]),
+    )
+    def begin(self, batching: str, slots: int, brief: int) -> None:
         self.clock = Clock()
         self.running, self.slots = scheduler(
-            MOST, self.clock, batching=batching, slots=slots, queue=QUEUE, ageing=3
+            MOST, self.clock, batching=batching, slots=slots, brief=brief, queue=QUEUE, ageing=3
         )
         self.running.pool.rows = 2 * len(LONG)
         self.asked: dict[Ticket, tuple[Request, float]] = {}

@@ -18,6 +18,7 @@ NEAREST: Final = {
     "coordinate_transformation_mode": "asymmetric",
     "nearest_mode": "floor",
 }
+PARITIES: Final = ((0, 0), (0, 1), (1, 0), (1, 1))  # of rows, then columns
 _WHOLE: Final[dict[str, Any]] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
 
 
@@ -40,7 +41,8 @@ def _join(graph: ir.Graph, both: ir.Node) -> None:
     kernels = [numbers(conv.inputs[1]) for conv in convs]
     weight = whole_kernel(kernels)
     same = all(conv.inputs[0] is x and conv.inputs[2:] == bias for conv in convs)
-    if not same or weight is None or x is None or x.shape is None:
+    placed = all(map(_is_placed, convs, PARITIES))
+    if not same or not placed or weight is None or x is None or x.shape is None:
         return
     result, (batch, channels, height, width) = last[0].outputs[0], x.shape
     named = convs[0].inputs[1]
@@ -56,6 +58,19 @@ def _join(graph: ir.Graph, both: ir.Node) -> None:
     whole = new.node("Conv", inputs, result.shape, _WHOLE)
     old = [*convs, *(each for _, reshapes in found for each in reshapes), *rows, *between]
     new.replace([*old, both, last[0]], whole)
+
+
+def _is_placed(conv: ir.Node, parity: tuple[int, int]) -> bool:
+    """Tell if a convolution lies over the small image as that of a parity does."""
+    row, column = parity
+    has = conv.attributes
+    return (
+        tuple(has.get_ints("pads", ())) == (1 - row, 1 - column, row, column)
+        and set(has.get_ints("strides", ())) <= {1}
+        and set(has.get_ints("dilations", ())) <= {1}
+        and has.get_int("group", 1) == 1
+        and has.get_string("auto_pad", "NOTSET") == "NOTSET"
+    )
 
 
 def _makers(concat: ir.Node, kind: str) -> tuple[list[ir.Node], list[ir.Node]]:

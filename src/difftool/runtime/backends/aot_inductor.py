@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -44,11 +45,20 @@ _AGAIN: Final = "export it again with `aot` on this machine"
 class PackageEngine:
     """A loaded package on a device; `loader` is torch's, and `exact` refuses TF32.
 
-    Every run makes new outputs, which are copied into the buffers.
+    Every run makes new outputs, which are copied into the buffers. On a CPU `threads` take part in
+    it, by default as many as torch would take.
     """
 
-    def __init__(self, bundle: Bundle, loader: Any, device: Device, exact: bool) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        loader: Any,
+        device: Device,
+        exact: bool,
+        threads: int | None = None,
+    ) -> None:
         self._bundle, self._loader, self._device = bundle, loader, device
+        self._threads = threads
         self._torch = import_torch()
         self._on_host = isinstance(device, HostDevice)
         self._exact = exact and not self._on_host
@@ -74,7 +84,9 @@ class PackageEngine:
         return f"run a batch of {size} on another backend"
 
     def bind(self, sides: Sequence[Mapping[str, Buffer]]) -> Bound:
-        """Share the buffers of either side with torch."""
+        """Share the buffers of either side with torch; runs are on the thread that calls this."""
+        if self._threads is not None:
+            _limit_threads(self._torch, self._threads)
         return Bound([self._run(tensors) for tensors in sides], capturable=not self._on_host)
 
     def _run(self, buffers: Mapping[str, Buffer]) -> Launch:
@@ -167,8 +179,6 @@ def open_package(
     name = package_name(precision)
     data = trusted_code(bundle, name, trusted, kind="a package", option="`aot`")
     torch, path = import_torch(), bundle.path / name
-    if threads is not None:
-        torch.set_num_threads(threads)
     package = torch._C._aoti.AOTIModelPackageLoader
     try:
         # torch opens a path, and the bundle's own file may have changed since it was judged.
@@ -189,7 +199,7 @@ def open_package(
     except Exception as error:  # what torch raises on a bad archive has no base of its own
         refusal = ArtefactError(f"torch refuses {path}: {first_line(error)}", _AGAIN)
         raise library_error(error, no_memory_for_model(path), refusal) from error
-    engine = PackageEngine(bundle, loader, device, exact=precision == "fp32")
+    engine = PackageEngine(bundle, loader, device, exact=precision == "fp32", threads=threads)
     shown = "aot-inductor" if precision == "fp32" else f"aot-inductor:{precision}"
     graphs: Graphs = "off" if kind == "cpu" else "pairs"
     # The step graph is of the same module, so its sizes are the package's, too.
@@ -203,6 +213,19 @@ def fewest_samples(shape: Sequence[int], features: Collection[Feature]) -> int:
     a tensor of one row is contiguous where those of more rows are not.
     """
     return 2 if len(shape) == 1 or Feature.GUIDANCE in features else 1
+
+
+def _limit_threads(torch: Any, threads: int) -> None:
+    """Have torch compute with so many threads on the calling thread, and on no other.
+
+    The number that torch is given is that of the thread, and that of all threads which ask for the
+    first time from then on. The second is set back by a thread that is such a one.
+    """
+    with ThreadPoolExecutor(1) as other:
+        before = other.submit(torch.get_num_threads).result()
+        torch.get_num_threads()  # or else this thread would take the second later
+        torch.set_num_threads(threads)
+        other.submit(torch.set_num_threads, before).result()
 
 
 def cpu_features() -> set[str]:

@@ -79,6 +79,16 @@ class HostBatch:
         return self._sides[self._side]["x"]
 
     @property
+    def row(self) -> NDArray[np.int64]:
+        """Return the number of the next row, [N] or [1]; a view."""
+        return np.asarray(self._sides[self._side]["row"])
+
+    @property
+    def noise(self) -> Floats:
+        """Return the noise [N, *S] of the last row, which the next one takes; a view."""
+        return self._fixed["noise"]
+
+    @property
     def history(self) -> Floats:
         """Return the history [K, N, *S] after the last row; a view."""
         return self._sides[self._side]["history"]

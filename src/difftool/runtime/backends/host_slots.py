@@ -79,17 +79,15 @@ class HostSlots:
 
     def advance(self, places: Sequence[int]) -> None:
         """Run the next row of the samples in these slots together."""
-        places = list(places)
         if places != self._places:
             self._unpack()
-            self._pack(places)
-        batch, there = self._batches[len(places)], self._there
-        for place in there:
+            self._pack(list(places))
+        batch = self._batches[len(places)]
+        for noise, place in self._drawing:
             # The last noise stays for a row that uses none, as in a batch that runs alone.
-            if (drawn := next(self._noise[places[place]])) is not None:
-                self._fresh[place] = drawn[0]
-        self._row[self._slots] += 1
-        batch.step(self._fresh)
+            if (drawn := next(noise)) is not None:
+                batch.noise[place] = drawn[0]
+        batch.step(None)
 
     def read(self, slot: int, what: Literal["x", "denoised"]) -> Floats:
         """Return x [*S] of a slot, or D of its last row; a view."""
@@ -106,10 +104,12 @@ class HostSlots:
         if size not in self._batches:
             self._batches[size] = self._new_batch(size)
         self._there, self._slots = there, np.array([places[place] for place in there])
+        self._drawing = [(self._noise[places[place]], place) for place in there]
         source = np.array([places[there[0]] if slot == IDLE else slot for slot in places])
-        self._fresh = self._drawn[source]
         known = (self._known[0][source], self._known[1][source]) if self._holds_known else None
-        self._batches[size].start(
+        batch = self._batches[size]
+        batch.noise[...] = self._drawn[source]
+        batch.start(
             self._x[source],
             row=self._row[source],
             history=self._history[:, source],
@@ -124,7 +124,8 @@ class HostSlots:
         batch, there, slots = self._batches[len(self._places)], self._there, self._slots
         self._x[slots] = batch.x[there]
         self._history[:, slots] = batch.history[:, there]
-        self._drawn[slots] = self._fresh[there]
+        self._drawn[slots] = batch.noise[there]
+        self._row[slots] = batch.row[there]
         self._places = []
 
     def _new_batch(self, size: int) -> HostBatch:

@@ -47,14 +47,22 @@ class DeviceBackend:
         step: OnnxFile | None = None,
     ) -> None:
         self.name = name
-        self.device, self.engine = device, engine
         self._prepare = Preparation(bundle, step)
         self.features = self._prepare.features
         self._launching = Launching(graphs)
-        self._owner = Owner()
-        self._free: list[Room] = []  # the owner's alone; the room that was used last is the last
-        self._left: SimpleQueue[Any] = SimpleQueue()  # rooms of batches that are gone, and pools
+        self._held = _Held(device, engine)
+        self._owner = Owner(at_end=self._held.close)
         self._last: weakref.ref[Room] | None = None  # that a batch was made in
+
+    @property
+    def device(self) -> Device:
+        """Return the device, which only the owner's thread may use."""
+        return self._held.device
+
+    @property
+    def engine(self) -> StepEngine:
+        """Return the engine, which only the owner's thread may run."""
+        return self._held.engine
 
     @property
     def best_batch(self) -> int:
@@ -106,7 +114,7 @@ class DeviceBackend:
             allocated=self._allocated,
             sizes=sorted({self._padded(size) for size in batch_sizes(most)}),
             count=count,
-            left=self._left,
+            left=self._held.left,
         )
 
     def _require_size(self, size: int) -> None:
@@ -133,50 +141,72 @@ class DeviceBackend:
             slots=program.history,
         )
         room = self._room(extent)
-        room.hold("table", table)
-        room.hold("cond_table", begin.cond_table)
+        room.hold(table, begin.cond_table)
         draws = np.zeros(room.draws.shape, np.uint32)
         draws[: len(table)] = np.tile(program.draws, len(table) // len(program))
         self.device.upload(room.draws, draws)
         batch = DeviceBatch(room, program, begin.rows.first, size, self._owner)
         # A batch may be collected at any moment, on any thread: to put is safe even then.
-        weakref.finalize(batch, self._left.put, room)
+        weakref.finalize(batch, self._held.left.put, room).atexit = False
         self._last = weakref.ref(room)
         return batch
 
     def _room(self, extent: Extent) -> Room:
-        self._take_back()
-        found = next((room for room in self._free if room.extent == extent), None)
+        free = self._held.taken_back()
+        found = next((room for room in free if room.extent == extent), None)
         if found is not None:
-            self._free.remove(found)
+            free.remove(found)
             return found
         # What ONNX Runtime captured stays until its session ends, so the rooms of those graphs,
         # which are few, stay as well. Of all others the ones used longest ago make way.
-        released = [room for room in self._free if not room.replays][: 1 - _ROOMS]
-        self._free = [room for room in self._free if room not in released]
+        released = [room for room in free if not room.replays][: 1 - _ROOMS]
+        free[:] = [room for room in free if room not in released]
         del released
         return self._allocated(
             lambda: Room(self.device, self.engine, extent, self._launching), extent.size
         )
 
-    def _take_back(self) -> None:
-        """Keep the rooms of batches that are gone; pools of slots that are gone are freed here."""
-        while not self._left.empty():
-            if isinstance(room := self._left.get(), Room):
-                self._free.append(room)
-
     def _allocated(self, make: Callable[[], T], size: int) -> T:
         """Return what `make` allocates for `size` samples; rooms that are kept make way for it."""
-        self._take_back()
+        free = self._held.taken_back()
         try:
             return make()
         except ResourceError as error:
             if not is_out_of_memory(error.__cause__ or error):
                 raise
-            if not self._free:
+            if not free:
                 raise no_memory(size) from error
-        self._free.clear()  # not within `except`, since the error holds what was allocated
+        free.clear()  # not within `except`, since the error holds what was allocated
         return self._allocated(make, size)
+
+
+class _Held:
+    """All that a backend has on its device, for the owner's thread alone to free.
+
+    Whoever drops the backend still holds this for a moment, but nothing that is in it.
+    """
+
+    def __init__(self, device: Device, engine: StepEngine) -> None:
+        self.device, self.engine = device, engine
+        # The rooms of batches that are gone, and the pools and steps of slots that are.
+        self.left: SimpleQueue[Any] = SimpleQueue()
+        self._free: list[Room] = []  # the room that was used last is the last
+
+    def taken_back(self) -> list[Room]:
+        """Return the rooms that are free now; pools of slots that are gone are freed here."""
+        while not self.left.empty():
+            if isinstance(left := self.left.get(), Room):
+                self._free.append(left)
+            else:
+                for part in left:
+                    part.clear()
+        return self._free
+
+    def close(self) -> None:
+        """Free everything. Batches and slots hold the owner, so none are left but at the exit."""
+        for room in self.taken_back():
+            room.close()
+        vars(self).clear()
 
 
 def padded_size(size: int, steps: int) -> int:

@@ -32,7 +32,8 @@ class DeviceBatch:
         size: int,
         owner: Owner,
     ) -> None:
-        self._room, self._device, self._owner = room, room.device, owner
+        # No buffer, and not the device: the room is what its owner empties.
+        self._room, self._owner = room, owner
         self._size = size
         self._slots = np.minimum(np.arange(room.extent.size), size - 1)
         self._first = first[self._slots]
@@ -60,7 +61,7 @@ class DeviceBatch:
         def work() -> None:
             self._upload(self._room.x[0], x[self._slots])
             if history is None:
-                self._device.clear(self._room.history[0])
+                self._room.device.clear(self._room.history[0])
             else:
                 self._upload(self._room.history[0], history[:, self._slots])
             self._place(row, known)
@@ -75,7 +76,7 @@ class DeviceBatch:
         def work() -> None:
             self._tell(draws)
             self._room.start(scale)
-            self._device.clear(self._room.history[0])
+            self._room.device.clear(self._room.history[0])
             self._place(0, known)
 
         self._owner.call(work)
@@ -124,7 +125,7 @@ class DeviceBatch:
     def _see(self, name: str, buffer: Buffer) -> Floats:
         if name not in self._seen:
             found = np.empty(buffer.shape, np.float32)
-            self._owner.call(lambda: self._device.download(buffer, found))
+            self._owner.call(lambda: self._room.device.download(buffer, found))
             self._seen[name] = found
         return self._seen[name]
 
@@ -136,7 +137,7 @@ class DeviceBatch:
             if known is not None:
                 self._upload(self._room.fixed[name], known[index][self._slots])
             elif name in self._room.fixed:
-                self._device.clear(self._room.fixed[name])
+                self._room.device.clear(self._room.fixed[name])
 
     def _tell(self, draws: Draws) -> None:
         """Upload the samples and the seed, unless they are those of the last time."""
@@ -146,4 +147,4 @@ class DeviceBatch:
             self._draws = draws
 
     def _upload(self, buffer: Buffer, array: NDArray[np.generic]) -> None:
-        self._device.upload(buffer, np.ascontiguousarray(array, buffer.dtype))
+        self._room.device.upload(buffer, np.ascontiguousarray(array, buffer.dtype))

@@ -89,7 +89,9 @@ class Room:
         # The start is draw 0, and so that of row 0 in a table of one row: both stay zeros.
         self._start_row = device.allocate((extent.size,), integer)
         self._start_draws = device.allocate((1,), word)
-        self._tables: dict[str, weakref.ref[Floats]] = {}  # what `fixed` holds of them
+        # What `fixed` holds: the rows, and the conditioner's table as long as that lives.
+        self._rows: bytes | None = None
+        self._conds: weakref.ref[Floats] | None = None
         bound = engine.bind([self._tensors(side) for side in range(2)])
         self._runs = bound.runs
         self.replays = bound.replays
@@ -104,22 +106,38 @@ class Room:
             return "rows"
         return self._launching.graphs if self._capturable else "off"
 
-    def hold(self, name: str, table: Floats) -> None:
-        """Upload the "table" or "cond_table" of a program, unless it is here since the last time.
+    def hold(self, table: Floats, cond_table: Floats) -> None:
+        """Upload the tables of a program, unless they are here since the last time.
+
+        Every batch makes its rows anew, so these are compared. The conditioner's table may be of
+        many megabytes, but `Preparation` keeps it, so its identity tells.
+        """
+        if (rows := table.tobytes()) != self._rows:
+            self._rows = None  # until the upload is done
+            self._fill("table", table)
+            self._rows = rows
+        if self._conds is None or self._conds() is not cond_table:
+            self._conds = None
+            self._fill("cond_table", cond_table)
+            self._conds = weakref.ref(cond_table)
+
+    def _fill(self, name: str, table: Floats) -> None:
+        """Upload a table into the buffer of that name, if the engine takes one.
 
         The buffer may have more rows. No sample reads them: it begins at its block's first row, and
         runs no more rows than a block has. They are NaN, so that a sample which did would not be
         finite, which ends a run with an error.
         """
-        held = self._tables.get(name)
-        if name not in self.fixed or (held is not None and held() is table):
+        if name not in self.fixed:
             return
         buffer = self.fixed[name]
         padded = np.full(buffer.shape, np.nan, np.float32)
         padded[: len(table)] = table
-        self._tables.pop(name, None)
         self.device.upload(buffer, padded)
-        self._tables[name] = weakref.ref(table)
+
+    def close(self) -> None:
+        """Free all that is on the device, whoever else still holds this object."""
+        vars(self).clear()
 
     def start(self, scale: float) -> None:
         """Draw x before the first row: `scale` times standard normals."""

@@ -53,7 +53,7 @@ class DeviceSlots:
         self._places: list[int] = []  # of the last step
         self._pools: list[SlotPool] = []  # the one that is in use, once there is one
         self._steps: dict[int, Step] = {}  # of that pool, by their sizes
-        weakref.finalize(self, left.put, (self._pools, self._steps))
+        weakref.finalize(self, left.put, (self._pools, self._steps)).atexit = False
 
     def place(self, program: Program, labels: Labels | None, row: int, cond: int) -> None:
         """Write the rows that one sample runs into the common table."""

@@ -30,7 +30,8 @@ Floats = NDArray[np.float32]
 class Job:
     """A request of `n` samples: `begun` of them have had a slot, and `left` are not done.
 
-    It is given up at `deadline`, and goes before others from `hurry` on.
+    It is given up at `deadline`, and goes before others from `hurry` on. If it is `brief`, it may
+    take the slots and the part of the table that long ones leave free.
     """
 
     request: Request
@@ -39,6 +40,7 @@ class Job:
     priority: int
     deadline: float
     hurry: float
+    brief: bool
     ticket: Ticket = field(default_factory=Ticket)
     begun: int = 0
     attained: int = 0  # rows run, over all samples
@@ -47,7 +49,7 @@ class Job:
     result: Floats | None = None
 
     def __post_init__(self) -> None:
-        self.left = self.request.n
+        self.left, self.steps = self.request.n, len(self.program)
 
     def due(self, now: float) -> float:
         """Return the deadline once it counts, and until then that there is none.
@@ -68,7 +70,7 @@ class Job:
     def block_size(self) -> tuple[int, int]:
         """Return how many rows, and at most how many conds, the program has for one label."""
         labels = 2 if self.request.guidance_scale != 1 else 1  # guidance runs the null label, too
-        return len(self.program), labels * len(self.program.conds)
+        return self.steps, labels * len(self.program.conds)
 
     def rows(self, position: int) -> tuple[bytes, Labels | None]:
         """Return the key of the rows that a sample runs, and its label."""

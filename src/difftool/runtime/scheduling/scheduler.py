@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Final, Literal
 
 import numpy as np
@@ -32,7 +32,6 @@ Outcome = Literal["ok", "cancelled", "timeout", "failed"]
 
 _log = logger(__name__)
 
-
 _DEFAULT: Final = SchedulerSettings()
 _BATCHES: Final = 4  # of samples on their way, of which one batch runs at a time
 
@@ -54,10 +53,14 @@ class Scheduler:
         count = max(most, settings.slots or _BATCHES * most)
         self._slots = offer(count, most)
         self._capacity, self._free = count, list(range(count))[::-1]
+        # How many samples that are not brief may be in slots, and how many are.
+        self._most_long = max(most, count - most) if settings.brief else count
+        self._long = 0
         self.pool = Pool()
         self._jobs: list[Job] = []
         self._running: dict[int, Sample] = {}  # by their slots
         self._done = 0, 0  # steps, and samples in them
+        self._next: tuple[list[Sample], list[int]] | None = None  # the next step, if that is known
         # What other threads share with the one that takes the turns. A mailbox needs no lock.
         self._mail: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.RLock()  # a finalizer that calls `close` may run within
@@ -82,14 +85,15 @@ class Scheduler:
         require_shared(request, program, self.spec, self._features)
         now = self._clock()
         seconds = math.inf if deadline is None else deadline
-        job = Job(request, program, self.spec, priority, now + seconds, now + seconds / 2)
+        times, brief = (now + seconds, now + seconds / 2), len(program) <= self.settings.brief
+        job = Job(request, program, self.spec, priority, *times, brief)
         for position in {0, request.n - 1}:
             _ = job.entry(position, 0).x  # refuses what has no meaning
-        rows, conds = job.block_size
-        if rows > self.pool.rows or conds > self.pool.conds:
+        (rows, conds), room = job.block_size, self.pool.most(brief=job.brief)
+        if rows > room[0] or conds > room[1]:
             raise ResourceError(
                 f"{program.name} has {rows} rows and {conds} conds; "
-                f"{self.pool.rows} and {self.pool.conds} can be shared",
+                f"{room[0]} and {room[1]} can be shared",
                 "draw it with `Model.sample`",
             )
         with self._lock:
@@ -149,11 +153,8 @@ class Scheduler:
         """
         self._since = self._clock()
         try:
-            while True:
-                try:
-                    self._take(self._mail.get_nowait())
-                except Empty:
-                    break
+            while not self._mail.empty():  # nobody else takes from it
+                self._take(self._mail.get_nowait())
             self._end_overdue()
             self._admit()
             self._step()
@@ -202,18 +203,23 @@ class Scheduler:
         apart = self.settings.batching != "step"
         if apart and self._running:
             return
-        now = self._clock()
         waiting = [job for job in self._jobs if job.begun < job.request.n]
+        if not waiting:
+            return
+        now = self._clock()
         claims = [
             Claim(job.priority, job.due(now), 0 if apart else job.attained, job.waited)
             for job in waiting
         ]
         lead: Job | None = None
+        stuck: Job | None = None  # that finds no room in the table
         for job in (waiting[i] for i in order(claims, self.settings.ageing)):
+            if stuck is not None and (stuck.brief or not job.brief):
+                continue  # nobody overtakes it, but brief ones have room of their own
             if not apart or self._joins(lead, job):
                 lead = lead or job
                 if not self._fill(job):
-                    break  # nobody overtakes who waits for room in the table
+                    stuck = job
         for job in waiting:
             job.waited = 0 if job.samples else job.waited + 1
 
@@ -229,6 +235,8 @@ class Scheduler:
 
     def _may_begin(self, job: Job) -> bool:
         if not self._free or len(job.samples) == self.most or job.begun == job.request.n:
+            return False
+        if self._long >= self._most_long and not job.brief:
             return False
         full = self.settings.batching != "step" and len(self._running) == self.most
         return not full and not job.ticket.done()
@@ -257,16 +265,18 @@ class Scheduler:
         self._free.pop()
         block.users += 1
         job.begun += 1
+        self._long += not job.brief
         sample = Sample(job, position, slot, block, job.place(position, self.most))
         job.samples.add(sample)
         self._running[slot] = sample
+        self._next = None
         return True
 
     def _block(self, job: Job, position: int) -> Block | None:
         key, labels = job.rows(position)
         if (block := self.pool.find(key)) is not None:
             return block
-        block = self.pool.add(key, *job.block_size)
+        block = self.pool.add(key, *job.block_size, brief=job.brief)
         if block is not None:
             try:
                 self._slots.place(job.program, labels, block.rows[0], block.conds[0])
@@ -277,16 +287,10 @@ class Scheduler:
 
     def _step(self) -> None:
         """Run the next row of the samples that are to be next."""
-        now, slots = self._clock(), sorted(self._running)
-        samples = [self._running[slot] for slot in slots]
-        claims = [
-            Claim(s.job.priority, s.job.due(now), s.job.attained, s.waited, s.place)
-            for s in samples
-        ]
-        chosen = [samples[i] for i in choose(claims, self.most, self.settings.ageing)]
+        self._next = self._next or self._choose()
+        chosen, places = self._next
         if not chosen:
             return
-        places = arrange([s.slot for s in chosen], [s.place for s in chosen], self._slots.sizes)
         try:
             self._slots.advance(places)
         except Exception as error:
@@ -294,28 +298,47 @@ class Scheduler:
             return
         steps, sample_steps = self._done
         self._done = steps + 1, sample_steps + len(chosen)
+        for sample in chosen:
+            sample.done += 1
+            sample.job.attained += 1
+        if len(chosen) < len(self._running):
+            self._next = None  # it is the turn of others
+        self._hand_out(chosen)
+
+    def _choose(self) -> tuple[list[Sample], list[int]]:
+        """Return the samples that run next, and the slot at each place of their batch.
+
+        If these are all that there are, they run until one comes or goes.
+        """
+        now, slots = self._clock(), sorted(self._running)
+        samples = [self._running[slot] for slot in slots]
+        claims = [
+            Claim(s.job.priority, s.job.due(now), s.job.attained, s.waited, s.place)
+            for s in samples
+        ]
+        chosen = [samples[i] for i in choose(claims, self.most, self.settings.ageing)]
         for sample in samples:
             sample.waited += 1
         for sample in chosen:
             sample.waited = 0
-            sample.done += 1
-            sample.job.attained += 1
-        self._hand_out(chosen)
+        places = [sample.place for sample in chosen]
+        return chosen, arrange([s.slot for s in chosen], places, self._slots.sizes)
 
     def _hand_out(self, chosen: Sequence[Sample]) -> None:
         for sample in chosen:
-            if sample.job.ticket.done():
+            ticket, last = sample.job.ticket, sample.done == sample.job.steps
+            if not (last or ticket.readers) or ticket.done():
                 continue  # it was cancelled, or another sample of it has failed
             try:
                 self._show(sample)
-                if sample.done == len(sample.job.program):
+                if last:
                     self._finish(sample)
             except Exception as error:  # some devices tell only now that a step has failed
                 self._fail([sample.job], error)
 
     def _show(self, sample: Sample) -> None:
         """Give readers a preview, if one is due."""
-        job, steps = sample.job, len(sample.job.program)
+        job, steps = sample.job, sample.job.steps
         if sample.done % job.request.every and sample.done < steps:
             return
         for reader in tuple(job.ticket.readers):
@@ -341,7 +364,9 @@ class Scheduler:
         sample.block.users -= 1
         sample.job.samples.remove(sample)
         del self._running[sample.slot]
+        self._next = None
         self._free.append(sample.slot)
+        self._long -= not sample.job.brief
 
     def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
         """End jobs with the error that `Model.sample` would raise."""

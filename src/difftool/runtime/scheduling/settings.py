@@ -15,12 +15,16 @@ class SchedulerSettings:
       The last two are there to measure what the first one gains.
     - `queue`: how many requests may wait to begin; one more is refused
     - `slots`: how many samples may be on their way, at least a batch; by default four batches
+    - `brief`: the most rows of a brief program. The last batch of slots, beyond the first one, is
+      for brief programs alone, and so is an eighth of the table. So a brief request waits for other
+      brief ones at most, however many long ones there are.
     - `ageing`: after how many steps a sample that was left out goes first within its priority
     """
 
     batching: Literal["step", "request", "off"] = "step"
     queue: int = 64
     slots: int | None = None
+    brief: int = 100
     ageing: int = 16
 
     def __post_init__(self) -> None:
@@ -28,6 +32,8 @@ class SchedulerSettings:
             raise UsageError(f"unknown batching {self.batching!r}", "one of: step, request, off")
         if self.queue < 1 or self.ageing < 1 or (self.slots is not None and self.slots < 1):
             raise UsageError("a scheduler without queue, slots or ageing", "all are at least 1")
+        if self.brief < 0:
+            raise UsageError(f"a brief program of {self.brief} rows", "0 or more; 0 keeps no slots")
 
 
 @dataclass(frozen=True)
