@@ -156,7 +156,7 @@ class Bundle:
     """A bundle whose files all match its manifest."""
 
     path: Path
-    manifest: Manifest
+    manifest: Manifest = field(repr=False)  # of a line for each file
     spec: ModelSpec
     limits: Limits = field(default_factory=Limits)
     _graphs: dict[str, OnnxFile] = field(
