@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from difftool import __version__
 from difftool.cli.app import app
+from difftool.errors import install_hint
 from tests.cli.conftest import SHOW_IMPORTS, Command, command
 
 COMMANDS = [
@@ -134,7 +135,7 @@ def test_without_torch(
     done = spawn(*arguments, setup="import sys; sys.modules['torch'] = None")
     if extra:
         assert done.code == 4
-        assert done.err.endswith(f"hint: run: pip install 'difftool[{extra}]'\n")
+        assert f"hint: {install_hint(extra)}; without an NVIDIA GPU add --extra-index-url" in done.err
     else:
         assert "torch" not in done.err  # the doctor needs none of it
 
@@ -144,7 +145,7 @@ def test_sampling_without_onnxruntime(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     done = difftool("sample", points_bundle)
-    done.refused(4, "onnxruntime is not installed", "run: pip install 'difftool[cpu]'")
+    done.refused(4, "onnxruntime is not installed", install_hint("cpu"))
 
 
 def test_a_reader_that_leaves_is_no_error(points_bundle: Path) -> None:

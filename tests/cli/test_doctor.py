@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 import difftool as package
+from difftool.errors import install_hint
 from difftool.runtime import load
 from difftool.runtime import shipped as shipped_module
 from difftool.runtime.backends import host
@@ -109,5 +110,5 @@ def test_a_backend_that_is_not_installed(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     done = difftool("doctor", points_bundle, "--json")
     state = json.loads(done.out)["backends"]["onnxruntime-cpu"]["state"]
-    assert state == "onnxruntime is not installed (run: pip install 'difftool[cpu]')"
+    assert state == f"onnxruntime is not installed ({install_hint('cpu')})"
     assert done.code == 1  # there is no other

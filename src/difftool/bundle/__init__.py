@@ -321,7 +321,7 @@ def _parse(path: Path, value: Any) -> Manifest:
     if version > FORMAT:
         raise ArtefactError(
             f"{path} has bundle format {version}; this difftool reads up to {FORMAT}",
-            "upgrade: pip install -U difftool",
+            "upgrade difftool",
             code="bundle-format",
         )
     try:
