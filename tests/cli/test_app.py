@@ -135,7 +135,9 @@ def test_without_torch(
     done = spawn(*arguments, setup="import sys; sys.modules['torch'] = None")
     if extra:
         assert done.code == 4
-        assert f"hint: {install_hint(extra)}; without an NVIDIA GPU add --extra-index-url" in done.err
+        assert (
+            f"hint: {install_hint(extra)}; without an NVIDIA GPU add --extra-index-url" in done.err
+        )
     else:
         assert "torch" not in done.err  # the doctor needs none of it
 
