@@ -239,5 +239,5 @@ def test_a_path_without_data_is_not_asked_of_the_hub(
     monkeypatch.setattr(datasets, "load_dataset", asked)
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("dear")
-    with pytest.raises(UsageError, match="is a file, and no parquet file|there is no folder"):
+    with pytest.raises(UsageError, match=r"is a file, and no parquet file|there is no folder"):
         data.load(source)
