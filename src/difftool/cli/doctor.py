@@ -128,6 +128,8 @@ def _backends(
     try:
         bundle = open_bundle(model)
     except DifftoolError as error:
+        if model != options.DEFAULT_MODEL:
+            raise  # the name is wrong, and not the installation
         problems.append(f"no backend was tried: {error}")
         return {"backends": {}, "chosen": None}
     backends: dict[str, Any] = {}
