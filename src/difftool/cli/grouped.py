@@ -16,6 +16,7 @@ SAMPLES: Final = "Which samples"
 OUTPUT: Final = "Output"
 MACHINE: Final = "How to run it"
 LIMITS: Final = "Limits"
+DATA: Final = "Samples against data"
 EVERYWHERE: Final = "In every command"
 
 DEBUG: Final = "Print a traceback with an error."

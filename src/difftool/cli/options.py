@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from difftool.cli import completing
-from difftool.cli.grouped import MACHINE, OUTPUT, PROGRAM, SAMPLES
+from difftool.cli.grouped import DATA, MACHINE, OUTPUT, PROGRAM, SAMPLES
 from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
 from difftool.outputs import require_free
@@ -137,6 +137,7 @@ Extractor = Annotated[
     Option(
         metavar="NAME|FILE.onnx",
         help="Network that turns images into features: mnist, or an ONNX file of yours.",
+        rich_help_panel=DATA,
     ),
 ]
 Raw = Annotated[bool, Option("--raw", help="Use the last weights instead of their moving average.")]
