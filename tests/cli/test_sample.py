@@ -78,6 +78,17 @@ def test_a_sentence_says_what_was_done(difftool: Command, tiny_bundle: Path) -> 
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
 
 
+def test_a_poor_program_is_said_and_drawn(difftool: Command, tiny_bundle: Path) -> None:
+    line = ("sample", tiny_bundle, "--sampler", "ddim", "--steps", 2, "--force")
+    done = difftool(*line, "--out", "a.npy")
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert done.err.startswith("warning: with so few steps, 2, each divides the noise by ")
+    (said,) = difftool(*line, "--out", "a.npy", "--json").json()["warnings"]
+    assert done.err == f"warning: {said}\n"
+    assert difftool(*line, "--out", "a.npy", "--quiet").err == ""
+    difftool(*line, "--out", "a.npy", "--labels", 1).refused(2, "no class labels")  # and no warning
+
+
 def test_stdout(spawn: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     line = ("sample", tiny_bundle, "-n", 2, "--out")
     assert spawn(*line, "a.npy").code == 0

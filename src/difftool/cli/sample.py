@@ -261,8 +261,7 @@ def sample(
     asked = options.sampler_call(sampler, steps, eta, assignments)
     program = options.choose_program(opened.bundle, asked, inputs.strength)
     warnings = caveats(program, spec.up_to(inputs.strength), opened.default_program())
-    if not json:
-        warn(warnings)
+    unsaid = [] if json else list(warnings)
     each = target is not None and target.folder
     named = None if target is None or target.stdout or each else target.path
     chosen = choose_format(format, named, spec, each=each)
@@ -279,6 +278,8 @@ def sample(
     with progress(quiet=json) as tell:
 
         def on_step(state: State) -> None:
+            warn(unsaid)  # at the first step: before it, a request may still be refused
+            unsaid.clear()
             tell(state.first // opened.max_batch * len(program) + state.step, total)
             if film:
                 film.show(state)
