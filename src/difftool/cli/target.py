@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +12,6 @@ from typing import Any, Final
 from difftool.errors import UsageError
 from difftool.files import atomic_directory, destination, read_limited, write_atomic
 from difftool.outputs import require_free, require_place
-from difftool.owned import Listing
 
 STDOUT: Final = "-"
 INDEX: Final = "metadata.jsonl"  # the name in the `datasets` library's layout of folders of images
@@ -90,7 +89,7 @@ def choose_target(out: str, *, force: bool, json: bool) -> Target:
     return Target(path)
 
 
-def _replaced(force: bool) -> Listing:
+def _replaced(force: bool) -> Callable[[Path], Collection[str]]:
     return _listed if force else _nothing
 
 
