@@ -12,9 +12,8 @@ from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 
 _EXCESS: Final = 3.0  # noise at the last row, as a multiple of the default program's
-_DROWNED: Final = (
-    0.1  # least sigma of the start, as a share of the greatest distance of two samples
-)
+# The least sigma of a start, as a share of the greatest distance that two samples can have.
+_DROWNED: Final = 0.1
 _DIVISOR: Final = math.e  # by which an evaluation may divide sigma / alpha, on average
 _ROUNDING: Final = 1 + 1e-9
 
