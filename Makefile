@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
+RELEASE := .venv-release
 # A network that fails for a moment fails no installation.
 AGAIN := again() { "$$@" || { sleep 5; "$$@"; } || { sleep 30; "$$@"; }; }; again
 PIP := -m pip install --disable-pip-version-check --retries 10 --timeout 60
@@ -20,7 +21,7 @@ CHOSEN := tests/test_bundle.py tests/test_files.py tests/runtime tests/plot test
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit test-oldest test-nightly bench lock clean check-python
+.PHONY: help demo test lint types contracts unit test-oldest test-nightly dist bench lock clean check-python
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -59,6 +60,17 @@ test-nightly: $(VENV)/dev.stamp  ## the reliability criteria in full, more than 
 	$(BIN)/pytest -n auto --dist worksteal --nightly --criteria benchmarks/results/reliability.md \
 		tests/reliability tests/preflight tests/compile/engine/test_models.py tests/deploy
 
+# The environment is new, and has what the wheel needs for the extra `cpu`, and a server's packages.
+dist: $(VENV)/dev.stamp  ## build sdist and wheel, check them, and sample with the wheel installed
+	rm -rf dist $(RELEASE)
+	$(BIN)/python -m hatchling build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(PYTHON) -m venv $(RELEASE)
+	$(AGAIN) $(RELEASE)/bin/python $(LOCKED) -r requirements/serve-cpu.txt
+	$(RELEASE)/bin/python $(PIP) --no-index "$$(echo dist/*.whl)[cpu]"
+	cd $(RELEASE) && bin/difftool doctor && bin/difftool sample --sampler ddim --steps 10 -n 4 --out grid.png
+
 bench: $(VENV)/dev.stamp  ## run each script in benchmarks/
 	@failed=0; for file in $(wildcard benchmarks/*.py); do \
 		echo "== $$file"; $(BIN)/python "$$file" || failed=1; done; exit $$failed
@@ -76,7 +88,7 @@ lock: $(VENV)/dev.stamp  ## renew requirements/*.txt: the newest versions, and t
 		--resolution lowest-direct -o requirements/oldest.txt
 
 clean:  ## remove the environment, caches and builds
-	rm -rf $(VENV) $(OLDEST) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(RELEASE) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written when its installation has finished, so an interrupted one starts over.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import difftool
+from difftool.cli import main
 from difftool.runtime import grid
 
 DOCS = Path(__file__).resolve().parent
@@ -24,16 +25,19 @@ MODELS = ("ddpm-mnist", "ncsn-mnist")
 SCALE = 2  # screen pixels a pixel
 
 
+def draw_grid() -> None:
+    """Run the command that stands below the README's picture."""
+    line = "sample --steps 1000 -n 16 --seed 0 --force --out"
+    if main([*line.split(), str(IMAGES / "grid.png")]):
+        raise SystemExit("difftool sample has failed")
+
+
 def draw_grids() -> None:
-    """Draw each model's first 64 samples of seed 0, and for the README 36 of each side by side."""
-    halves = []
+    """Draw each model's first 64 samples of seed 0."""
     for name in MODELS:
         model = difftool.load(name)
         pixels = 255 - difftool.to_uint8(model.sample(n=64, seed=0), model.spec)
         _save(grid(pixels, padding=3)[..., 0], IMAGES / f"{name}.png")
-        halves.append(grid(pixels[:36], padding=3)[..., 0])
-    gap = np.full((halves[0].shape[0], 24), 255, np.uint8)
-    _save(np.concatenate([halves[0], gap, halves[1]], axis=1), IMAGES / "samples.png")
 
 
 def draw_tasks() -> None:
@@ -76,6 +80,7 @@ def _save(picture: NDArray[np.uint8], path: Path) -> None:
 
 
 if __name__ == "__main__":
+    draw_grid()
     draw_grids()
     draw_tasks()
     draw_curves()

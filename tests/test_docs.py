@@ -15,6 +15,7 @@ import pytest
 
 from difftool.cli import main
 from difftool.diffusion.samplers import SAMPLERS
+from difftool.errors import pip_install
 from tests.scale.cluster import unhurried
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,3 +104,18 @@ def test_the_table_of_samplers_is_that_of_the_code() -> None:
     renewed = runpy.run_path(str(ROOT / "docs" / "samplers.py"))["renewed"]
     assert renewed(page) == page
     assert all(f"\n| `{name}` |" in page for name in SAMPLERS)
+
+
+INSTALL = re.compile(r"pip install[^\n`]*?'([^'\[]*)\[")
+
+
+def test_pages_install_as_errors_do() -> None:
+    """From a clone until the first release; the packages of others by their names."""
+    name = pip_install("cpu").partition("'")[2].partition("[")[0]
+    found = {
+        (page.name, named)
+        for page in PAGES
+        for named in INSTALL.findall(page.read_text(encoding="utf-8"))
+    }
+    assert len(found) >= 8
+    assert {named for _, named in found} == {name, "onnxruntime-gpu"}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from difftool import errors
 from difftool.errors import MOST_CHARACTERS, DifftoolError, UsageError, quoted, short
 
 
@@ -49,3 +50,13 @@ def test_a_long_value_is_cut() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert quoted(deep) == "a list that is too large to print"
+
+
+def test_the_words_to_install_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a clone until the first release, and then from the index."""
+    assert errors.install_hint("cpu") == "run in your clone of difftool: pip install '.[cpu]'"
+    monkeypatch.setattr(errors, "RELEASED", True)
+    assert errors.install_hint("cpu,ray") == "run: pip install 'difftool[cpu,ray]'"
+    assert errors.pip_install("trt", "--pre") == "pip install --pre 'difftool[trt]'"
+    assert errors.CPU_TORCH not in errors.MissingDependencyError.extra("ray", "ray").hint
+    assert errors.CPU_TORCH in errors.MissingDependencyError.extra("torch", "train").hint

@@ -1,5 +1,9 @@
 """The errors that a user can meet: one line says what is wrong, and a hint says what to do."""
 
+RELEASED = False  # on the package index; the first release sets it, see CONTRIBUTING.md
+CPU_TORCH = "--extra-index-url https://download.pytorch.org/whl/cpu"  # an option of pip
+_WITH_TORCH = ("eval", "export", "import", "train")  # extras that bring PyTorch
+
 MOST_CHARACTERS = 700  # of a message or a hint, whatever it quotes
 _QUOTED = 200  # characters of one value in a message
 _CUT = " ... "
@@ -64,8 +68,11 @@ class MissingDependencyError(DifftoolError):
 
     @classmethod
     def extra(cls, package: str, extra: str) -> "MissingDependencyError":
-        """Return the error for `package`, which `pip install 'difftool[extra]'` installs."""
-        return cls(f"{package} is not installed", f"run: pip install 'difftool[{extra}]'")
+        """Return the error for `package`, which an extra of difftool installs."""
+        hint = install_hint(extra)
+        if extra in _WITH_TORCH:
+            hint += f"; without an NVIDIA GPU add {CPU_TORCH}, or gigabytes of CUDA come with it"
+        return cls(f"{package} is not installed", hint)
 
 
 class ResourceError(DifftoolError):
@@ -86,6 +93,21 @@ class Cancelled(DifftoolError):
     """A hook or the user stopped a run before its end."""
 
     exit_code = 130
+
+
+def pip_install(extras: str, options: str = "") -> str:
+    """Return the command that installs extras, such as "cpu,train", with options of pip.
+
+    Until the first release it installs from a clone.
+    """
+    name = "difftool" if RELEASED else "."
+    return " ".join(filter(None, ["pip install", options, f"'{name}[{extras}]'"]))
+
+
+def install_hint(extras: str, options: str = "") -> str:
+    """Return a hint to install extras of difftool."""
+    where = "" if RELEASED else " in your clone of difftool"
+    return f"run{where}: {pip_install(extras, options)}"
 
 
 def quoted(value: object) -> str:

@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from difftool import __version__
 from difftool.cli.app import app
+from difftool.errors import install_hint
 from tests.cli.conftest import SHOW_IMPORTS, Command, command
 
 COMMANDS = [
@@ -51,6 +52,44 @@ def test_every_command_and_option_is_explained(name: str, difftool: Command) -> 
     assert re.search(rf"^  {last} +{re.escape(summary)}$", listed, re.MULTILINE)  # not cut short
 
 
+@pytest.mark.parametrize("name", [*COMMANDS, *INNER])
+def test_every_help_ends_its_options_with_those_of_all(name: str, difftool: Command) -> None:
+    text = difftool(*name.split(), "--help").out
+    _, _, last = text.partition("\nIn every command:\n")
+    flags = re.findall(r"^  (-\S.*?)  ", last.partition("\n\n")[0], re.MULTILINE)
+    assert flags == ["--verbose", "--quiet", "--debug", "-h, --help"]
+
+
+def test_options_stand_in_groups(difftool: Command) -> None:
+    """In short ones, so that an option is found among its like."""
+    text = difftool("sample", "--help").out
+    groups = re.split(r"^([A-Z][\w ]+):$", text.partition("\n  Examples:")[0], flags=re.MULTILINE)
+    titles, bodies = groups[1::2], groups[2::2]
+    assert titles[:3] == ["Arguments", "Sampler", "Which samples"]
+    assert "Options" not in titles
+    counts = [len(re.findall(r"^  -", body, re.MULTILINE)) for body in bodies]
+    assert max(counts) <= 7
+    assert sum(counts) == len(get_command(app).commands["sample"].params) - 1 + 4  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "behind"])
+@pytest.mark.parametrize("flag", ["--verbose", "--quiet", "--debug"])
+@pytest.mark.parametrize("name", ["samplers", "cache ls", "plot schedule"])
+def test_flags_are_taken_anywhere(flag: str, before: bool, name: str, difftool: Command) -> None:
+    words = name.split()
+    done = difftool(flag, *words, "--json") if before else difftool(*words, "--json", flag)
+    assert done.code == 0, done.err
+    json.loads(done.out)
+
+
+def test_a_word_behind_two_dashes_is_no_flag(difftool: Command) -> None:
+    difftool("inspect", "--", "--verbose").refused(3, "--verbose")
+
+
+def test_quiet_and_verbose_exclude_each_other(difftool: Command) -> None:
+    difftool("samplers", "--quiet", "--verbose").refused(2, "--verbose and --quiet are both given")
+
+
 def test_help_imports_nothing_heavy(spawn: Command) -> None:
     loaded = spawn("--help", setup=SHOW_IMPORTS).err
     assert "'difftool.cli.plot'" in loaded
@@ -58,9 +97,9 @@ def test_help_imports_nothing_heavy(spawn: Command) -> None:
         assert f"'{library}'" not in loaded
 
 
-@pytest.mark.parametrize("line", [["--version", "--verbose"], ["--verbose", "--version"]])
+@pytest.mark.parametrize("line", [["--version", "--verbose"], ["--verbose", "-V"]])
 def test_version_with_libraries(line: list[str], difftool: Command) -> None:
-    assert difftool("--version").out == f"difftool {__version__}\n"
+    assert difftool("--version").out == difftool("-V").out == f"difftool {__version__}\n"
     done = difftool(*line)
     first, *rest = done.out.splitlines()
     assert (done.code, done.err, first) == (0, "", f"difftool {__version__}")
@@ -72,7 +111,14 @@ def test_version_with_libraries(line: list[str], difftool: Command) -> None:
 
 @pytest.mark.parametrize(
     ("line", "answers"),
-    [("difftool insp", "inspect"), ("difftool sample --st", "--steps --strength")],
+    [
+        ("difftool insp", "inspect"),
+        ("difftool sample --st", "--steps --strength"),
+        ("difftool cache ls --q", "--quiet"),
+        ("difftool sample --sampler ann", "annealed_langevin"),
+        ("difftool verify ncsn", "ncsn-mnist"),
+        ("difftool bench --backend openv", "openvino"),
+    ],
 )
 def test_a_shell_is_told_how_a_line_goes_on(line: str, answers: str, spawn: Command) -> None:
     words = f"import os; os.environ.update(COMP_WORDS={line!r}, COMP_CWORD='{line.count(' ')}')"
@@ -134,7 +180,9 @@ def test_without_torch(
     done = spawn(*arguments, setup="import sys; sys.modules['torch'] = None")
     if extra:
         assert done.code == 4
-        assert done.err.endswith(f"hint: run: pip install 'difftool[{extra}]'\n")
+        assert (
+            f"hint: {install_hint(extra)}; without an NVIDIA GPU add --extra-index-url" in done.err
+        )
     else:
         assert "torch" not in done.err  # the doctor needs none of it
 
@@ -144,7 +192,7 @@ def test_sampling_without_onnxruntime(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     done = difftool("sample", points_bundle)
-    done.refused(4, "onnxruntime is not installed", "run: pip install 'difftool[cpu]'")
+    done.refused(4, "onnxruntime is not installed", install_hint("cpu"))
 
 
 def test_a_reader_that_leaves_is_no_error(points_bundle: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 import difftool as library
 from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import ddim, ddpm, dpmpp_2m
+from difftool.errors import install_hint, pip_install
 from difftool.files import file_sha256
 from tests.cli.conftest import Command, Refusal
 
 INSTALL = (
-    "run: pip install 'difftool[trt-rtx]', or for GPUs of data centres: "
-    "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'"
+    f"{install_hint('trt-rtx')}, or for GPUs of data centres: "
+    f"{pip_install('trt', '--extra-index-url https://pypi.nvidia.com')}"
 )
 Lines = tuple[tuple[object, ...], ...]
 

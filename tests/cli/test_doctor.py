@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 
 import difftool as package
+from difftool.errors import MissingDependencyError, install_hint
 from difftool.runtime import load
 from difftool.runtime import shipped as shipped_module
 from difftool.runtime.backends import host
@@ -96,6 +98,64 @@ def test_a_backend_that_breaks(
     assert "backend onnxruntime-cpu: no such instruction" in done.out
 
 
+@pytest.mark.usefixtures("shipped")
+def test_a_table_for_people(
+    difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_device, "has_driver", lambda: False)
+    monkeypatch.setenv("COLUMNS", "120")
+    done = difftool("doctor", points_bundle)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith(f"difftool {package.__version__}, Python ")
+    assert lines[2].split() == ["backend", "version", "state", "a", "step", "what", "to", "do"]
+    found = {line.split()[0]: line.split() for line in lines[3:] if line and line[0] != " "}
+    for name, taken in (("onnxruntime-cpu", "nothing:"), ("openvino", "take")):
+        row = found[name]
+        assert row[1] == metadata.version(name.removesuffix("-cpu"))
+        assert (row[2], row[4], row[5]) == ("works", "ms", taken)
+    assert found["onnxruntime-cuda"][1] == "-"  # of its packages, only those of CUDA are here
+    assert found["torchscript"][2:4] == ["by", "name"]
+    assert {found[row.name][2] for row in BACKENDS if row.gpu and not row.untried} == {"not"}
+    assert lines[-1] == "nothing is broken; fp32 runs on onnxruntime-cpu by default"
+    assert max(map(len, lines[2:])) <= 120
+    long = difftool("doctor", points_bundle, "--verbose").out
+    assert "onnxruntime_providers" in long
+
+
+@pytest.mark.usefixtures("shipped")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libopenvino.so: cannot open shared object file"),
+        ModuleNotFoundError("No module named 'numpy'", name="numpy"),
+    ],
+    ids=["a library", "a package that it needs"],
+)
+def test_an_installed_package_that_cannot_be_imported(
+    error: ImportError, difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise MissingDependencyError.extra("openvino", "openvino") from error
+
+    monkeypatch.setattr("difftool.runtime.backends.openvino.open_asked", broken)
+    done = difftool("doctor", points_bundle, "--json")
+    assert done.code == 1
+    value = json.loads(done.out)
+    assert value["backends"]["openvino"]["state"] == "broken"
+    (problem,) = value["problems"]
+    assert problem.startswith("backend openvino: it is installed, and cannot be imported: ")
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_package_that_is_not_there_is_no_problem(
+    difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    done = difftool("doctor", points_bundle, "--json")
+    assert (done.code, json.loads(done.out)["problems"]) == (0, [])
+
+
 def test_without_models(difftool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipped_module, "MODELS", tmp_path / "models")
     done = difftool("doctor", "--json")
@@ -109,5 +169,5 @@ def test_a_backend_that_is_not_installed(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     done = difftool("doctor", points_bundle, "--json")
     state = json.loads(done.out)["backends"]["onnxruntime-cpu"]["state"]
-    assert state == "onnxruntime is not installed (run: pip install 'difftool[cpu]')"
+    assert state == f"onnxruntime is not installed ({install_hint('cpu')})"
     assert done.code == 1  # there is no other

@@ -11,6 +11,7 @@ from PIL import Image
 from difftool import plot
 from difftool.bundle import read_bundle
 from difftool.diffusion.samplers import ddim
+from difftool.errors import install_hint
 from tests.cli.conftest import SHOW_IMPORTS, Command, Refusal, tree
 from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
@@ -97,7 +98,7 @@ def test_without_matplotlib_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = difftool("plot", "schedule", tiny_bundle)
-    done.refused(4, "", "run: pip install 'difftool[plot]'")
+    done.refused(4, "", install_hint("plot"))
 
 
 def test_a_refusal_loads_no_matplotlib(spawn: Command) -> None:

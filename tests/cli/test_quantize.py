@@ -13,7 +13,7 @@ import pytest
 from difftool.bundle import read_bundle
 from difftool.cli import main
 from difftool.compile.quantization import bundle as quantize
-from difftool.errors import CheckFailed
+from difftool.errors import CheckFailed, install_hint
 from tests.cli.conftest import Command, Refusal, tree
 
 
@@ -91,4 +91,4 @@ def test_a_failure_leaves_nothing(
 
 def test_without_onnx(spawn: Command, classes_bundle: Path) -> None:
     done = spawn("quantize", classes_bundle, setup="import sys; sys.modules['onnx'] = None")
-    done.refused(4, "error: onnx is not installed", "hint: run: pip install 'difftool[compile]'")
+    done.refused(4, "error: onnx is not installed", f"hint: {install_hint('compile')}")

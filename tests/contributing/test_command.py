@@ -47,8 +47,8 @@ LIST = "src/difftool/cli/app.py"
 def command(project: Project) -> Project:
     project.write("src/difftool/cli/mine.py", COMMAND)
     project.insert(LIST, after="likelihood,", lines="    mine,\n")
-    line = "app.command(epilog=mine.EXAMPLES)(mine.mine)\n"
-    project.insert(LIST, after="app.command(epilog=models.EXAMPLES)", lines=line)
+    line = "app.command(cls=Command, epilog=mine.EXAMPLES)(mine.mine)\n"
+    project.insert(LIST, after="app.command(cls=Command, epilog=models.EXAMPLES)", lines=line)
     project.insert(ALL, after="COMMANDS = ", lines='    "mine",\n')
     project.write("tests/cli/test_mine.py", TEST)
     line = "| count | `difftool mine ncsn-mnist` | how many noise levels a model has |\n"

@@ -227,3 +227,17 @@ def test_a_digest_tells_any_other_data(tmp_path: Path) -> None:
     assert load(tmp_path / "images").sha256 == plain
     save(tmp_path / "images" / "b", "0.png", size=(6, 4), mode="RGB")
     assert load(tmp_path / "images", mode="L").sha256 != plain
+
+
+@pytest.mark.parametrize("source", ["notes.txt", "./photos", "photos/", "/no/where", "a/b/c"])
+def test_a_path_without_data_is_not_asked_of_the_hub(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(datasets, "load_dataset", asked)
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("dear")
+    with pytest.raises(UsageError, match=r"is a file, and no parquet file|there is no folder"):
+        data.load(source)

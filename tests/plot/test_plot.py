@@ -15,7 +15,7 @@ from difftool.diffusion import noise
 from difftool.diffusion.columns import Column
 from difftool.diffusion.samplers import ddim, dpmpp_2m
 from difftool.diffusion.schedules import geometric, linear
-from difftool.errors import ArtefactError, MissingDependencyError, UsageError
+from difftool.errors import ArtefactError, MissingDependencyError, UsageError, install_hint
 from difftool.plot.plane import fit_window, lattice
 from difftool.runtime import Model
 from tests.fixtures import IMAGE_SPEC
@@ -159,4 +159,4 @@ def test_a_missing_matplotlib_is_named(images: Model, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Model, "stream", lambda *_, **__: pytest.fail("drew samples in vain"))
     with pytest.raises(MissingDependencyError) as caught:
         plot.draw_trajectory(images)
-    assert caught.value.hint == "run: pip install 'difftool[plot]'"
+    assert caught.value.hint == install_hint("plot")

@@ -15,7 +15,9 @@ from tests.reliability import commands
 from tests.reliability.bad_lines import bad_lines
 from tests.reliability.commands import Trouble, require_one_error
 from tests.reliability.criteria import Cases
+from tests.reliability.invented_lines import INVENTED
 
+BY_DAY: Final = 12  # of the invented lines
 COUNT: Final = {False: 50, True: 500}
 CODES: Final = (2, 3, 4, 5)
 # What a training says before it reads its data.
@@ -29,7 +31,13 @@ def check(tmp_path: Path, tiny_bundle: Path, tiny_checkpoint: Path, points_bundl
     """Run a line in a folder; AssertionError if it ends in another way than it should."""
     places = {"bundle": tiny_bundle, "checkpoint": tiny_checkpoint, "points": points_bundle}
 
-    def run(line: list[str], trouble: Trouble | None = None) -> None:
+    def run(
+        line: list[str],
+        trouble: Trouble | None = None,
+        *,
+        codes: tuple[int, ...] = CODES,
+        hinted: bool = False,
+    ) -> None:
         place = tmp_path / "place"
         shutil.rmtree(place, ignore_errors=True)
         (place / "folder").mkdir(parents=True)
@@ -38,7 +46,8 @@ def check(tmp_path: Path, tiny_bundle: Path, tiny_checkpoint: Path, points_bundl
         before = sorted(place.rglob("*"))
         ended = commands.run([word.format(**places) for word in line], place, trouble)
         ended = replace(ended, err=NARRATION.sub("", ended.err))
-        require_one_error(ended, CODES)
+        require_one_error(ended, codes)
+        assert not hinted or "\nhint: " in ended.err, ended.err
         assert re.fullmatch(r"error: \S.{3,}", ended.err.splitlines()[0]), ended.err
         assert sorted(place.rglob("*")) == before, "something was written"
 
@@ -56,6 +65,20 @@ def lines(count: int) -> list[list[str]]:
 @pytest.mark.criterion("command line")
 def test_a_wrong_line_ends_with_one_line(check: Check, cases: Cases, nightly: bool) -> None:
     cases.run(check, lines(COUNT[nightly]))
+
+
+@pytest.mark.criterion("command line")
+def test_an_invented_line_ends_with_its_code(check: Check, cases: Cases, nightly: bool) -> None:
+    """With one line and a hint, and nothing left behind; by day, the first of a shuffled list."""
+    found = [(line.split(), code) for code, lines in INVENTED.items() for line in lines]
+    random.Random(0).shuffle(found)
+    assert len(found) >= 60
+
+    def one(case: tuple[list[str], int]) -> None:
+        line, code = case
+        check(line, codes=(code,), hinted=True)
+
+    cases.run(one, found if nightly else found[:BY_DAY])
 
 
 def test_every_command_is_among_them() -> None:

@@ -17,7 +17,7 @@ model = difftool.load("ddpm-mnist", backend="openvino", threads=1)
 model.sample(difftool.samplers.ddim(model.spec, steps=2), n=1)
 """
 WARN = "import logging; logging.getLogger('difftool.anything').warning('%d of %s', 3, 'it')\n"
-SAMPLE = ["sample", "ddpm-mnist", "--sampler", "ddim", "--steps", "2", "-n", "1", "--force"]
+SAMPLE = ["sample", "ddpm-mnist", "--sampler", "ddim", "--steps", "10", "-n", "1", "--force"]
 
 
 def said(code: str) -> tuple[str, str]:

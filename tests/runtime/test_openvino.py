@@ -193,7 +193,7 @@ def test_without_openvino(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingDependencyError) as caught:
         open_backend(bundle, "openvino", threads=1)
-    assert "difftool[openvino]" in caught.value.hint
+    assert "[openvino]" in caught.value.hint
     assert caught.value.exit_code == 4
 
 

@@ -156,7 +156,7 @@ class Bundle:
     """A bundle whose files all match its manifest."""
 
     path: Path
-    manifest: Manifest
+    manifest: Manifest = field(repr=False)  # of a line for each file
     spec: ModelSpec
     limits: Limits = field(default_factory=Limits)
     _graphs: dict[str, OnnxFile] = field(
@@ -321,7 +321,7 @@ def _parse(path: Path, value: Any) -> Manifest:
     if version > FORMAT:
         raise ArtefactError(
             f"{path} has bundle format {version}; this difftool reads up to {FORMAT}",
-            "upgrade: pip install -U difftool",
+            "upgrade difftool",
             code="bundle-format",
         )
     try:

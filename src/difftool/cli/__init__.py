@@ -12,8 +12,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `argv`, by default `sys.argv`. Return the exit code; raise nothing.
 
     An error becomes a line "error: ..." and a line "hint: ..." on stderr; with `--json` it is also
-    printed as a document on stdout. Two flags may stand anywhere on the line: `--debug` prints a
-    traceback too, and `--verbose` prints all that the library logs instead of warnings only.
+    printed as a document on stdout. Three flags may stand anywhere on the line: `--debug` prints a
+    traceback too, `--verbose` all that the library logs, and `--quiet` not even its warnings.
     """
     signals = Signals()
     signals.install()

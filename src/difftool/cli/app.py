@@ -26,9 +26,11 @@ from difftool.cli import (
     verify,
     web,
 )
-from difftool.cli.console import report
+from difftool.cli.console import is_verbose, report
+from difftool.cli.grouped import Command, Group
 
 app = Typer(
+    cls=Group,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
@@ -42,20 +44,16 @@ Exit codes: 0 ok, 1 a check failed, 2 usage, 3 a bad file, 4 something is not in
 def difftool(
     version: Annotated[
         bool,
-        Option("--version", help="Print the version; with --verbose, also those of libraries."),
-    ] = False,
-    debug: Annotated[  # only for the help: `command` has already removed it from the line
-        bool, Option("--debug", help="Print a traceback with every error.")
-    ] = False,
-    verbose: Annotated[  # `command` leaves it on the line only together with --version
-        bool, Option("--verbose", help="Print on stderr what is done on the way.")
+        Option(
+            "--version", "-V", help="Print the version; with --verbose, also those of libraries."
+        ),
     ] = False,
 ) -> None:
     """Train, export, verify and sample diffusion and score models; sampling needs no PyTorch."""
     if not version:
         return
     print(f"difftool {__version__}")
-    if verbose:
+    if is_verbose():
         from difftool.cli.versions import RUNTIME, needed_by, versions
         from difftool.runtime import BACKENDS
 
@@ -65,22 +63,22 @@ def difftool(
     raise Exit
 
 
-app.command(epilog=train.EXAMPLES)(train.train)
-app.command("import", epilog=import_.EXAMPLES)(import_.import_)
-app.command(epilog=export.EXAMPLES)(export.export)
-app.command("compile", epilog=compile.EXAMPLES)(compile.compile_)
-app.command(epilog=sample.EXAMPLES)(sample.sample)
-app.command(epilog=inspect.EXAMPLES)(inspect.inspect)
-app.command(epilog=quantize.EXAMPLES)(quantize.quantize)
-app.command(epilog=verify.EXAMPLES)(verify.verify)
-app.command(epilog=bench.EXAMPLES)(bench.bench)
-app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
-app.command(epilog=likelihood.EXAMPLES)(likelihood.likelihood)
-app.command(epilog=samplers.EXAMPLES)(samplers.samplers)
-app.command(epilog=program.EXAMPLES)(program.program)
-app.command(epilog=web.EXAMPLES)(web.web)
-app.command(epilog=serve.EXAMPLES)(serve.serve)
-app.command(epilog=models.EXAMPLES)(models.models)
-app.add_typer(plot.plot, name="plot", epilog=plot.EXAMPLES)
-app.add_typer(cache.cache, name="cache", epilog=cache.EXAMPLES)
-app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(cls=Command, epilog=train.EXAMPLES)(train.train)
+app.command("import", cls=Command, epilog=import_.EXAMPLES)(import_.import_)
+app.command(cls=Command, epilog=export.EXAMPLES)(export.export)
+app.command("compile", cls=Command, epilog=compile.EXAMPLES)(compile.compile_)
+app.command(cls=Command, epilog=sample.EXAMPLES)(sample.sample)
+app.command(cls=Command, epilog=inspect.EXAMPLES)(inspect.inspect)
+app.command(cls=Command, epilog=quantize.EXAMPLES)(quantize.quantize)
+app.command(cls=Command, epilog=verify.EXAMPLES)(verify.verify)
+app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
+app.command("eval", cls=Command, epilog=eval.EXAMPLES)(eval.evaluate)
+app.command(cls=Command, epilog=likelihood.EXAMPLES)(likelihood.likelihood)
+app.command(cls=Command, epilog=samplers.EXAMPLES)(samplers.samplers)
+app.command(cls=Command, epilog=program.EXAMPLES)(program.program)
+app.command(cls=Command, epilog=web.EXAMPLES)(web.web)
+app.command(cls=Command, epilog=serve.EXAMPLES)(serve.serve)
+app.command(cls=Command, epilog=models.EXAMPLES)(models.models)
+app.add_typer(plot.plot, name="plot", cls=Group, epilog=plot.EXAMPLES)
+app.add_typer(cache.cache, name="cache", cls=Group, epilog=cache.EXAMPLES)
+app.command(cls=Command, epilog=doctor.EXAMPLES)(doctor.doctor)

@@ -6,6 +6,7 @@ from typer import Argument, Option, Typer
 
 from difftool.cli import options, trt
 from difftool.cli.console import report
+from difftool.cli.grouped import Command
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ Examples:
 cache = Typer(help="List, explain and delete the engines in the cache.")
 
 
-@cache.command()
+@cache.command(cls=Command)
 def ls(json: options.Json = False) -> None:
     """List the engines in the cache."""
     from difftool.runtime import EngineCache
@@ -38,7 +39,7 @@ def ls(json: options.Json = False) -> None:
     )
 
 
-@cache.command()
+@cache.command(cls=Command)
 def why(
     model: options.Model,
     precision: trt.Precision = trt.PRECISION,
@@ -75,7 +76,7 @@ def why(
     )
 
 
-@cache.command()
+@cache.command(cls=Command)
 def rm(
     names: Annotated[
         list[str] | None,

@@ -4,10 +4,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Final
 
 from difftool.cli.console import listening, print_error
 from difftool.cli.faults import CLOSED_PIPE, as_fault
 from difftool.cli.signals import Signals
+from difftool.errors import UsageError
+
+FLAGS: Final = ("--debug", "--verbose", "--quiet")
 
 
 def command(words: Sequence[str], signals: Signals) -> int:
@@ -15,12 +19,13 @@ def command(words: Sequence[str], signals: Signals) -> int:
 
     A signal interrupts the command. Once the outcome is known, signals are only remembered.
     """
-    debug, verbose = "--debug" in words, "--verbose" in words
-    ours = {"--debug"} if "--version" in words else {"--debug", "--verbose"}
-    arguments = [word for word in words if word not in ours]
+    arguments, ours = _without_flags(words)
+    debug, verbose, quiet = (flag in ours for flag in FLAGS)
     try:
         signals.begin()
-        with listening(verbose=verbose):
+        if verbose and quiet:
+            raise UsageError("--verbose and --quiet are both given", "give one of them")
+        with listening(verbose=verbose, quiet=quiet):
             code = _run(arguments or ["--help"])
             sys.stdout.flush()  # while an error can still be reported
         signals.raised = False
@@ -37,6 +42,13 @@ def command(words: Sequence[str], signals: Signals) -> int:
         fault = as_fault(KeyboardInterrupt() if signals.came else error, arguments)
         print_error(fault, as_json="--json" in arguments)
         return fault.exit_code
+
+
+def _without_flags(words: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Return the words without the flags that may stand anywhere before "--", and those flags."""
+    end = words.index("--") if "--" in words else len(words)
+    before, after = words[:end], words[end:]
+    return [word for word in before if word not in FLAGS] + [*after], {*before} & {*FLAGS}
 
 
 def _run(arguments: list[str]) -> int:

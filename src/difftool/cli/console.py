@@ -5,11 +5,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from difftool.cli.faults import in_options
 from difftool.errors import DifftoolError
+
+_LOGGER: Final = logging.getLogger("difftool")
 
 
 def report(record: Mapping[str, Any], *, as_json: bool) -> None:
@@ -51,30 +53,57 @@ def print_error(error: DifftoolError, *, as_json: bool) -> None:
 
 
 def narrate(line: str) -> None:
-    """Print a line for people on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line for people on stderr, but with --quiet."""
+    if not _is_quiet():
+        _tell(line)
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print warnings on stderr, but with --quiet."""
+    for line in lines:
+        narrate(f"warning: {_one_line(in_options(line))}")
+
+
+def say(text: str, *, aside: bool = False) -> None:
+    """Print what a command has done, but with --quiet; on stderr if it stands `aside` of data."""
+    if not _is_quiet():
+        lines = "\n".join(map(_printable, text.splitlines()))
+        print(lines, file=sys.stderr if aside else sys.stdout)
+
+
+def counted(count: int, thing: str) -> str:
+    """Return how many things there are, such as "1 step" and "2 steps"."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def is_verbose() -> bool:
+    """Tell if --verbose is given."""
+    return _LOGGER.level <= logging.DEBUG
 
 
 class _Narrator(logging.Handler):
     """A log handler that prints records as lines that look like errors."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        narrate(f"{record.levelname.lower()}: {_one_line(record.getMessage())}")
+        _tell(f"{record.levelname.lower()}: {_one_line(record.getMessage())}")
 
 
 @contextlib.contextmanager
-def listening(*, verbose: bool) -> Iterator[None]:
-    """Print the library's warnings on stderr; with `verbose`, print all that it logs."""
-    logger, handler = logging.getLogger("difftool"), _Narrator()
-    before = logger.level, logger.propagate
-    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    logger.propagate = False  # handlers at the root logger would print it again
-    logger.addHandler(handler)
+def listening(*, verbose: bool, quiet: bool = False) -> Iterator[None]:
+    """Print the library's warnings on stderr; all that it logs, or errors only.
+
+    The logger's level also tells the functions of this module what to print.
+    """
+    handler = _Narrator()
+    before = _LOGGER.level, _LOGGER.propagate
+    _LOGGER.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
+    _LOGGER.propagate = False  # handlers at the root logger would print it again
+    _LOGGER.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = before
+        _LOGGER.removeHandler(handler)
+        _LOGGER.level, _LOGGER.propagate = before
 
 
 @contextlib.contextmanager
@@ -130,8 +159,16 @@ def progress(*, quiet: bool, unit: str = "step") -> Iterator[Callable[[int, int]
 
 
 def is_terminal() -> bool:
-    """Tell whether stderr is a terminal, so that a progress bar makes sense."""
-    return sys.stderr.isatty()
+    """Tell whether stderr is a terminal that may show progress: not with --quiet."""
+    return sys.stderr.isatty() and not _is_quiet()
+
+
+def _is_quiet() -> bool:
+    return _LOGGER.level >= logging.ERROR
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _text(value: Any) -> str:

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from typer import Argument, Exit
 
 from difftool.cli import options
-from difftool.cli.console import report
+from difftool.cli.checkup import checkup
+from difftool.cli.console import is_verbose, report
 from difftool.cli.versions import MAKING, RUNTIME, needed_by, versions
-from difftool.errors import CheckFailed, DifftoolError, MissingDependencyError
+from difftool.errors import (
+    CheckFailed,
+    DifftoolError,
+    MissingDependencyError,
+    first_line,
+    install_hint,
+)
 
 if TYPE_CHECKING:
     from difftool.bundle import Bundle
@@ -36,10 +43,11 @@ def doctor(
 ) -> None:
     """Check the installation, with a real step on every backend.
 
-    Shows versions, threads, and digests of the shipped models. Shows for each backend its
-    precisions, the time of a step and its GPU, or why it cannot be used. `automatic` are the
-    precisions in which a backend may run if none is named, and `chosen` is the one that then runs
-    fp32. Exit code 1 if something is broken; a missing package does not count.
+    Shows for each backend its version and the time of a step, or why it cannot be used and what to
+    do about that. With --verbose or --json also precisions, threads, all versions and digests:
+    `automatic` are the precisions in which a backend may run if none is named, and `chosen` is the
+    one that then runs fp32. Exit code 1 if something that is installed does not work; a missing
+    package does not count.
     """
     from difftool.runtime import too_old_driver
 
@@ -53,17 +61,18 @@ def doctor(
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         **({"nvidia_driver": old} if (old := too_old_driver()) else {}),
     }
-    report(
-        {
-            "versions": versions([*RUNTIME, *MAKING, *needed_by(rows.values())]),
-            "machine": machine,
-            "onnxruntime_providers": _providers(),
-            "models": _models(problems),
-            **_backends(model, rows, device, problems),
-            "problems": problems,
-        },
-        as_json=json,
-    )
+    record = {
+        "versions": versions([*RUNTIME, *MAKING, *needed_by(rows.values())]),
+        "machine": machine,
+        "onnxruntime_providers": _providers(),
+        "models": _models(problems),
+        **_backends(model, rows, device, problems),
+        "problems": problems,
+    }
+    if json or is_verbose():
+        report(record, as_json=json)
+    else:
+        print("\n".join(checkup(record, rows)))
     if problems:
         raise Exit(1)
 
@@ -119,6 +128,8 @@ def _backends(
     try:
         bundle = open_bundle(model)
     except DifftoolError as error:
+        if model != options.DEFAULT_MODEL:
+            raise  # the name is wrong, and not the installation
         problems.append(f"no backend was tried: {error}")
         return {"backends": {}, "chosen": None}
     backends: dict[str, Any] = {}
@@ -131,6 +142,9 @@ def _backends(
                 state = "works"
         except MissingDependencyError as error:
             state = str(error)
+            if reason := _broken_import(error, row):
+                state = "broken"
+                problems.append(f"backend {name}: {reason}")
         except Exception as error:  # a backend can fail in any way, and the doctor reports it
             state = "broken"
             problems.append(f"backend {name}: {error}")
@@ -144,9 +158,22 @@ def _backends(
     able = (row for row in working if row.numbered or device == 0)
     chosen = next((row.name for row in able if "fp32" in row.automatic), None)
     if chosen is None:
-        here = f"on GPU {device}" if device else "by default: pip install 'difftool[cpu]'"
+        here = f"on GPU {device}" if device else f"by default; {install_hint('cpu')}"
         problems.append(f"no backend works {here}")
     return {"backends": backends, "chosen": chosen}
+
+
+def _broken_import(error: MissingDependencyError, row: "BackendEntry") -> str:
+    """Return why an installed package cannot be imported; "" if it is just not installed."""
+    cause = error.__cause__
+    if not isinstance(cause, ImportError):
+        return ""
+    # "onnxruntime-gpu" is imported as onnxruntime, and "cuda-core" as cuda.core.
+    ours = {word for package in row.packages for word in (package.split("-")[0], package)}
+    missing = str(cause.name).partition(".")[0]
+    if isinstance(cause, ModuleNotFoundError) and missing.replace("_", "-") in ours:
+        return ""
+    return f"it is installed, and cannot be imported: {first_line(cause)} (install it again)"
 
 
 def _step(bundle: "Bundle", backend: str, device: int) -> dict[str, Any]:

@@ -22,6 +22,8 @@ Examples:
   difftool export runs/faces --out faces.bundle --aot --precision bf16
 """
 
+_MORE = "What else to put into the bundle"  # a group of the help
+
 
 def export(
     checkpoint: Annotated[
@@ -35,10 +37,20 @@ def export(
     out: Annotated[Path, options.out("BUNDLE", options.NEW_FOLDER)],
     raw: options.Raw = False,
     torchscript: Annotated[
-        bool, Option("--torchscript", help="Add step.ts, the step graph as TorchScript.")
+        bool,
+        Option(
+            "--torchscript",
+            help="Add step.ts, the step graph as TorchScript.",
+            rich_help_panel=_MORE,
+        ),
     ] = False,
     portable: Annotated[
-        bool, Option("--portable", help="Add sampler.onnx: the whole sampler for any ONNX Runtime.")
+        bool,
+        Option(
+            "--portable",
+            help="Add sampler.onnx: the whole sampler for any ONNX Runtime.",
+            rich_help_panel=_MORE,
+        ),
     ] = False,
     features: Annotated[
         list[Feature] | None,
@@ -47,15 +59,23 @@ def export(
             metavar="NAME",
             help="Add a feature to the step graph: known (keep known values), guidance (by class "
             "labels) or norms (adaptive corrector steps); repeatable.",
+            rich_help_panel=_MORE,
         ),
     ] = None,
     tensorrt: Annotated[
-        bool, Option("--trt", help="Add an engine that TensorRT compiles from the step graph.")
+        bool,
+        Option(
+            "--trt",
+            help="Add an engine that TensorRT compiles from the step graph.",
+            rich_help_panel=_MORE,
+        ),
     ] = False,
     aot: Annotated[
         bool,
         Option(
-            "--aot", help="Add step.pt2, the step graph compiled by PyTorch for this GPU or CPU."
+            "--aot",
+            help="Add step.pt2, the step graph compiled by PyTorch for this GPU or CPU.",
+            rich_help_panel=_MORE,
         ),
     ] = False,
     precision: trt.Precision = trt.PRECISION,

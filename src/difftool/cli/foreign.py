@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from difftool.diffusion import ModelSpec
     from difftool.importers import Found, ImportedModel
 
+_IMPORTED = "Files of others"
+
 As = Annotated[
     str | None,
     Option(
         "--as",
         metavar="FORMAT",
         help="Read imported files as this format only; an unknown name prints the list.",
+        rich_help_panel=_IMPORTED,
     ),
 ]
 Sets = Annotated[
@@ -28,6 +31,7 @@ Sets = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Setting that imported files do not hold, such as num_heads=4; repeatable.",
+        rich_help_panel=_IMPORTED,
     ),
 ]
 

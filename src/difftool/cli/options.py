@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from difftool.cli import completing
+from difftool.cli.grouped import DATA, MACHINE, OUTPUT, PROGRAM, SAMPLES
 from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
 from difftool.outputs import require_free
@@ -32,16 +34,24 @@ class Format(StrEnum):
     NPY = "npy"
     NPZ = "npz"
     GIF = "gif"
+    WEBP = "webp"
+    PARQUET = "parquet"
 
 
 _MODEL_HELP = "Folder of a bundle, or name of a shipped model."
-Model = Annotated[str, Argument(metavar="MODEL", help=_MODEL_HELP)]
-BundleName = Annotated[str, Argument(metavar="BUNDLE", help=_MODEL_HELP)]
+Model = Annotated[
+    str, Argument(metavar="MODEL", help=_MODEL_HELP, autocompletion=completing.models)
+]
+BundleName = Annotated[
+    str, Argument(metavar="BUNDLE", help=_MODEL_HELP, autocompletion=completing.models)
+]
 Sampler = Annotated[
     str | None,
     Option(
         metavar="NAME",
         help="Sampler, such as ddim; the model's own by default. See: difftool samplers",
+        autocompletion=completing.samplers,
+        rich_help_panel=PROGRAM,
     ),
 ]
 Steps = Annotated[
@@ -49,6 +59,7 @@ Steps = Annotated[
     Option(
         metavar="COUNT",
         help="Network evaluations for each sample; the sampler's or the model's own by default.",
+        rich_help_panel=PROGRAM,
     ),
 ]
 Eta = Annotated[
@@ -56,6 +67,7 @@ Eta = Annotated[
     Option(
         metavar="0..1",
         help="Share of fresh noise in each step of ddim and other samplers with eta; 0 is none.",
+        rich_help_panel=PROGRAM,
     ),
 ]
 Assignments = Annotated[
@@ -65,14 +77,18 @@ Assignments = Annotated[
         metavar="NAME=VALUE",
         help="Set an argument of the sampler, such as clip=false or variance=large; repeatable. "
         "See: difftool samplers",
+        rich_help_panel=PROGRAM,
     ),
 ]
-Count = Annotated[int, Option("-n", "--n", metavar="COUNT", help="Number of samples.")]
+Count = Annotated[
+    int, Option("-n", "--n", metavar="COUNT", help="Number of samples.", rich_help_panel=SAMPLES)
+]
 Seed = Annotated[
     int,
     Option(
         metavar="SEED",
         help="Seed of all noise, 0 to 2^64-1; a sample depends on its seed and index only.",
+        rich_help_panel=SAMPLES,
     ),
 ]
 Backend = Annotated[
@@ -81,6 +97,8 @@ Backend = Annotated[
         metavar="NAME",
         help="Backend that runs the model, such as onnxruntime-cpu or tensorrt; by default the "
         "fastest that works here. See: difftool doctor",
+        autocompletion=completing.backends,
+        rich_help_panel=MACHINE,
     ),
 ]
 Trust = Annotated[
@@ -89,6 +107,7 @@ Trust = Annotated[
         metavar="SHA256",
         help="Sha256 of an engine, TorchScript or package made elsewhere that may run, though it "
         "is code; repeatable.",
+        rich_help_panel=MACHINE,
     ),
 ]
 Precision = Annotated[
@@ -97,28 +116,45 @@ Precision = Annotated[
         metavar="NAME",
         help="Precision of the network, such as fp32 or int8; difftool doctor lists those of each "
         "backend.",
+        rich_help_panel=MACHINE,
     ),
 ]
 Device = Annotated[
     int,
-    Option(metavar="NUMBER", min=0, help="Number of the GPU to run on, if there are several."),
+    Option(
+        metavar="NUMBER",
+        min=0,
+        help="Number of the GPU to run on, if there are several.",
+        rich_help_panel=MACHINE,
+    ),
 ]
-Threads = Annotated[int | None, Option(metavar="COUNT", help="CPU threads; all cores by default.")]
+Threads = Annotated[
+    int | None,
+    Option(metavar="COUNT", help="CPU threads; all cores by default.", rich_help_panel=MACHINE),
+]
 Extractor = Annotated[
     str,
     Option(
         metavar="NAME|FILE.onnx",
         help="Network that turns images into features: mnist, or an ONNX file of yours.",
+        rich_help_panel=DATA,
     ),
 ]
 Raw = Annotated[bool, Option("--raw", help="Use the last weights instead of their moving average.")]
-Force = Annotated[bool, Option("--force", help="Replace the output if it exists.")]
-Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout, and no progress.")]
+Force = Annotated[
+    bool, Option("--force", help="Replace the output if it exists.", rich_help_panel=OUTPUT)
+]
+Json = Annotated[
+    bool,
+    Option(
+        "--json", help="Print one JSON document on stdout, and no progress.", rich_help_panel=OUTPUT
+    ),
+]
 
 
 def out(metavar: str, help: str) -> Any:
     """Return the option --out."""
-    return Option("--out", "-o", metavar=metavar, help=help)
+    return Option("--out", "-o", metavar=metavar, help=help, rich_help_panel=OUTPUT)
 
 
 def assigned(words: Iterable[str] | None, option: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typer import Option, Typer
 
 from difftool.cli import options
 from difftool.cli.console import report
+from difftool.cli.grouped import Command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +32,7 @@ Out = Annotated[
 ]
 
 
-@plot.command()
+@plot.command(cls=Command)
 def scores(
     model: options.Model,
     levels: Annotated[
@@ -65,7 +66,7 @@ def scores(
     _write(figure, path, format, {"model": model}, json)
 
 
-@plot.command()
+@plot.command(cls=Command)
 def trajectory(
     model: options.Model = options.DEFAULT_MODEL,
     sampler: options.Sampler = None,
@@ -93,7 +94,7 @@ def trajectory(
     _write(figure, path, format, record, json)
 
 
-@plot.command()
+@plot.command(cls=Command)
 def program(
     model: options.Model = options.DEFAULT_MODEL,
     sampler: options.Sampler = None,
@@ -113,7 +114,7 @@ def program(
     _write(draw_program(compiled), path, format, record, json)
 
 
-@plot.command()
+@plot.command(cls=Command)
 def schedule(
     model: options.Model = options.DEFAULT_MODEL,
     out: Out = None,

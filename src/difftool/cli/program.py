@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from difftool.cli import options
-from difftool.cli.console import report
+from difftool.cli.console import report, warn
 from difftool.outputs import require_free
 
 EXAMPLES = """\b
@@ -38,22 +38,26 @@ def program(
     """Print and check the table that a sampler compiles to.
 
     The check runs the table with a perfect denoiser: after every row the scales of signal and noise
-    must be those of the schedule. Exit code 1 if they are not.
+    must be those of the schedule. Exit code 1 if they are not. Samplers that add more or less noise
+    than that by design, such as Langevin dynamics, are held to the signal alone, which is said.
     """
-    from difftool.diffusion import pack_program, validate
+    from difftool.diffusion import caveats, pack_program, validate
     from difftool.files import write_atomic
 
     if out is not None:
         require_free(out, force=force)
-    _, compiled = options.open_program(model, sampler, steps, eta, assignments)
+    bundle, compiled = options.open_program(model, sampler, steps, eta, assignments)
     proof = validate(compiled)
     if out is not None:
         if out.suffix.lower() == PACKED:
             write_atomic(out, pack_program(compiled))
         else:
             compiled.save(out)
+    warnings = caveats(compiled, bundle.spec, bundle.default_program())
     if json:
-        report({**compiled.to_dict(), "proof": asdict(proof)}, as_json=True)
+        record = {**compiled.to_dict(), "proof": asdict(proof), "warnings": warnings}
+        report(record, as_json=True)
         return
     print(compiled)
-    print(f"largest error: signal {proof.signal_error:.1e}, noise {proof.noise_error:.1e}")
+    print(proof)
+    warn(warnings)

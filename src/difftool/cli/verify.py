@@ -9,6 +9,7 @@ from typer import Argument, Exit, Option
 from difftool.cli import options
 from difftool.cli.console import progress, report
 from difftool.cli.foreign import As, Sets, checkpoint_from
+from difftool.cli.grouped import DATA
 from difftool.errors import UsageError
 
 EXAMPLES = """\b
@@ -19,6 +20,9 @@ Examples:
   difftool verify digits.bundle --precision int8 --against openvino --bisect
   difftool verify mnist.bundle --precision int8 --data mnist/test.parquet
 """
+
+_SIDES = "What to compare"  # groups of the help
+_REPORT = "Report"
 
 
 def verify(
@@ -43,6 +47,7 @@ def verify(
             metavar="NAME",
             help="Candidate to verify: a backend, torch, or numpy. By default the fastest backend "
             "that works here.",
+            rich_help_panel=_SIDES,
         ),
     ] = None,
     precision: options.Precision = "fp32",
@@ -52,16 +57,24 @@ def verify(
             metavar="NAME",
             help="Reference to compare with: a backend, torch, or numpy. By default torch if "
             "CHECKPOINT is given, and else onnxruntime-cpu.",
+            rich_help_panel=_SIDES,
         ),
     ] = None,
     against_precision: Annotated[
-        str, Option(metavar="NAME", help="Precision of the reference.")
+        str,
+        Option(
+            metavar="NAME",
+            help="Precision of the reference.",
+            rich_help_panel=_SIDES,
+        ),
     ] = "fp32",
     device: options.Device = 0,
     bisect: Annotated[
         bool,
         Option(
-            "--bisect", help="Also find the first node of the graph whose output is out of bounds."
+            "--bisect",
+            help="Also find the first node of the graph whose output is out of bounds.",
+            rich_help_panel=_REPORT,
         ),
     ] = False,
     data: Annotated[
@@ -70,21 +83,33 @@ def verify(
             metavar="DATA",
             help="Also measure the Frechet distance of both sides' samples to this data, which is "
             "read as difftool eval reads it.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     extractor: options.Extractor = "mnist",
     draws: Annotated[
-        int, Option(metavar="COUNT", help="Number of samples that each side draws for --data.")
+        int,
+        Option(
+            metavar="COUNT",
+            help="Number of samples that each side draws for --data.",
+            rich_help_panel=DATA,
+        ),
     ] = 1000,
     picture: Annotated[
         Path | None,
         Option(
             metavar="FILE",
             help="Draw the error of each row to this file, which ends in .png, .svg or .pdf.",
+            rich_help_panel=_REPORT,
         ),
     ] = None,
     store: Annotated[
-        bool, Option("--store", help="Keep the report and its picture in the bundle.")
+        bool,
+        Option(
+            "--store",
+            help="Keep the report and its picture in the bundle.",
+            rich_help_panel=_REPORT,
+        ),
     ] = False,
     format: As = None,
     sets: Sets = None,

@@ -16,6 +16,7 @@ _COUNT: Final = re.compile(r"-of-(\d{5})\.parquet$")  # at the end of a shard's 
 
 def open_table(source: str, split: str, *, labels: bool) -> Any:
     """Open a folder, parquet file or hub name as a table; `labels` adds those of subfolders."""
+    _require_source(source)
     # A name on the hub, or one too long, is no folder.
     shards = _shards(Path(source), split) if os.path.isdir(source) else []
     # By default the library reports to Hugging Face whatever it reads, even a local folder.
@@ -41,6 +42,19 @@ def open_table(source: str, split: str, *, labels: bool) -> Any:
             f"cannot load the data {quoted(source)}: {reason}",
             "give a folder, a parquet file, or a hub name (which needs the network)",
         ) from error
+
+
+def _require_source(source: str) -> None:
+    """Refuse a path that holds no data, which the library would look for on the hub."""
+    hint = "give a folder, a parquet file, or a hub name (which needs the network)"
+    if source.endswith(".parquet"):
+        return
+    if os.path.isfile(source):
+        raise UsageError(f"{quoted(source)} is a file, and no parquet file", hint)
+    # A name on the hub is NAME or OWNER/NAME.
+    path = source.startswith((".", "~", os.sep)) or source.endswith(os.sep) or source.count("/") > 1
+    if path and not os.path.isdir(source):
+        raise UsageError(f"there is no folder {quoted(source)}", hint)
 
 
 def encoded_images(table: Any, source: str, column: str | None) -> Iterable[Any]:

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from difftool.diffusion import samplers, schedules
     from difftool.diffusion.builder import ProgramBuilder, sampler
     from difftool.diffusion.calls import NetworkCall, SamplerCall, type_name
+    from difftool.diffusion.caution import caveats
     from difftool.diffusion.describe import describe_sampler
     from difftool.diffusion.features import Feature
     from difftool.diffusion.invariant import validate
@@ -25,6 +26,7 @@ __all__ = [
     "Program",
     "ProgramBuilder",
     "SamplerCall",
+    "caveats",
     "compile_program",
     "describe_sampler",
     "pack_program",
@@ -47,6 +49,7 @@ _HOMES = {
     "ProgramBuilder": "difftool.diffusion.builder",
     "SAMPLERS": "difftool.diffusion.samplers",
     "SamplerCall": "difftool.diffusion.calls",
+    "caveats": "difftool.diffusion.caution",
     "compile_program": "difftool.diffusion.samplers",
     "describe_sampler": "difftool.diffusion.describe",
     "pack_program": "difftool.diffusion.packed",

@@ -1,5 +1,6 @@
 """The proof of a program: with a perfect denoiser it meets its noise levels exactly."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,11 +15,26 @@ TOLERANCE: Final = 1e-12
 
 @dataclass(frozen=True)
 class Validation:
-    """The largest errors of a program, relative to max(1, sigma), and the row of the worst."""
+    """The largest errors of a program, relative to max(1, sigma), and the row of the worst.
+
+    If not `exact_noise`, only the signal had to be right. Its `str` says what the errors mean.
+    """
 
     signal_error: float
     noise_error: float
     row: int
+    exact_noise: bool
+
+    def __str__(self) -> str:
+        allowed = f"; rounding may reach {TOLERANCE:.0e}"
+        signal = f"error of the signal: {self.signal_error:.1e}{allowed}, so it is exact"
+        noise = f"error of the noise:  {self.noise_error:.1e}"
+        if self.exact_noise:
+            return f"{signal}\n{noise}{allowed}, so it is exact"
+        return (
+            f"{signal}\n{noise}; not held to that, since this sampler adds other noise than its "
+            "levels have, by design"
+        )
 
 
 def validate(program: Program) -> Validation:
@@ -38,20 +54,44 @@ def validate(program: Program) -> Validation:
             f"{program.name}: row {row} misses its noise level by {checked[row]:.1e}",
             f"rounding stays under {TOLERANCE:.0e}, so the sampler's coefficients are wrong",
         )
-    return Validation(signal, noise, row)
+    return Validation(signal, noise, row, program.exact_noise)
+
+
+def noise_before_last(program: Program) -> float:
+    """Return the noise that the last row meets, as a multiple of its sigma.
+
+    The denoiser is perfect, and x begins with what the program's start really has: no signal, and
+    the root mean square of its distribution; or given data, with the noise of the first level.
+    """
+    start = program.start
+    x = tuple(program.targets[0])
+    if start.kind == "normal":
+        x = 0.0, start.high
+    elif start.kind == "uniform":
+        low, high = start.low, start.high
+        x = 0.0, math.sqrt((low * low + low * high + high * high) / 3)
+    before = _states(program, *x)[-2] if len(program) > 1 else x
+    sigma = program.targets[-2][1]
+    return float(before[1] / sigma) if sigma else 1.0
 
 
 def _errors(program: Program) -> np.ndarray:
     """Return the (signal, noise) error after each row, float64 [R, 2]."""
+    aims = program.targets[1:]
+    return np.abs(_states(program, *program.targets[0]) - aims) / np.maximum(1.0, aims[:, 1:])
+
+
+def _states(program: Program, signal: float, noise: float) -> np.ndarray:
+    """Return the scales of signal and noise after each row, float64 [R, 2], from those before."""
     rows, drawn = len(program), 2  # the first two coefficients are on x0 and the start noise
     # Without a history every row scales all noise in x alike, and one coefficient is enough.
     apart = bool(program.table[:, Column.HISTORY :].any())
     noises = np.count_nonzero(program.table[:, Column.D]) if apart else 0
     denoised, x = np.zeros(2 + noises), np.zeros(2 + noises)
     denoised[0] = 1.0
-    x[:2] = program.targets[0]
+    x[:2] = signal, noise
     history = [np.zeros_like(x)] * program.history
-    errors = np.empty((rows, 2))
+    states = np.empty((rows, 2))
     for index, row in enumerate(program.table):
         network = (denoised - row[Column.C_SKIP] * x) / row[Column.C_OUT]
         pushed = row[Column.E] * x + row[Column.F] * denoised
@@ -74,7 +114,5 @@ def _errors(program: Program) -> np.ndarray:
             x[drawn] = spread
             drawn += 1
         history = [pushed, *history[:-1]]
-        alpha, sigma = program.targets[index + 1]
-        errors[index] = abs(x[0] - alpha), abs(float(np.linalg.norm(x[1:])) - sigma)
-        errors[index] /= max(1.0, sigma)
-    return errors
+        states[index] = x[0], float(np.linalg.norm(x[1:]))
+    return states

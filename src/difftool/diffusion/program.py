@@ -43,7 +43,7 @@ _PROGRAM_LIMIT: Final = 256 << 20  # bytes of a program file
 _COLUMNS: Final = [column.name.lower() for column in Column if column < Column.HISTORY]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Program:
     """A compiled sampler: plain data to print, compare, save and run.
 
@@ -117,6 +117,9 @@ class Program:
     def name(self) -> str:
         """Return the call that compiles this program, e.g. `ddim(steps=50, eta=0.0)`."""
         return str(self.call)
+
+    def __repr__(self) -> str:
+        return f"<Program {self.name}: {self.nfe} evaluations from {self.start}>"
 
     def __str__(self) -> str:
         title = f"{self.name}: {self.nfe} evaluations from {self.start}"

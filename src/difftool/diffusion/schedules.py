@@ -20,7 +20,7 @@ MAX_LEVELS: Final = 100_000
 _WHOLE: Final = 1e-9  # an index as near as this to a level is that level, give or take rounding
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NoiseSchedule:
     """The noise levels of a model, from least (index 0) to most noise.
 
@@ -54,6 +54,12 @@ class NoiseSchedule:
     def __str__(self) -> str:
         values = (f"{k}={v:g}" if isinstance(v, int | float) else k for k, v in self.params.items())
         return f"{self.kind}({', '.join(values)})"
+
+    def __repr__(self) -> str:
+        # The arrays may have a thousand numbers; `kind` and `params` say the same.
+        levels = f"{len(self)} levels, sigma {self.sigma[0]:.3g} to {self.sigma[-1]:.3g}"
+        dropped = f", {self.dropped} dropped" if self.dropped else ""
+        return f"<NoiseSchedule {self}: {levels}{dropped}>"
 
     @functools.cached_property
     def half_log_snr(self) -> Array:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from difftool.runtime.edits import Edit
     from difftool.runtime.engine_cache import EngineCache, Record, key_digest
     from difftool.runtime.engines import differences
-    from difftool.runtime.images import grid, is_image, to_uint8
+    from difftool.runtime.images import grid, grid_size, is_image, to_uint8
     from difftool.runtime.loop import run
     from difftool.runtime.model import MAX_WORK, Model, load
     from difftool.runtime.opening import open_backend, split_name
@@ -69,6 +69,7 @@ __all__ = [
     "find_backend",
     "find_bundle",
     "grid",
+    "grid_size",
     "is_image",
     "key_digest",
     "load",
@@ -126,6 +127,7 @@ _HOMES = {
     "find_backend": "difftool.runtime.backends.table",
     "find_bundle": "difftool.runtime.shipped",
     "grid": "difftool.runtime.images",
+    "grid_size": "difftool.runtime.images",
     "is_image": "difftool.runtime.images",
     "key_digest": "difftool.runtime.engine_cache",
     "load": "difftool.runtime.model",

@@ -36,11 +36,24 @@ def grid(
     the number of pixels between the images and around them.
     """
     count, height, width, channels = pixels.shape
-    columns = columns or int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
+    columns = columns or _columns(count)
+    size = grid_size(count, height, width, columns=columns, padding=padding)
     down, across = height + padding, width + padding
-    sheet = np.full((rows * down + padding, columns * across + padding, channels), 255, np.uint8)
+    sheet = np.full((*size, channels), 255, np.uint8)
     for index, image in enumerate(pixels):
         y, x = padding + index // columns * down, padding + index % columns * across
         sheet[y : y + height, x : x + width] = image
     return sheet
+
+
+def grid_size(
+    count: int, height: int, width: int, *, columns: int | None = None, padding: int = 2
+) -> tuple[int, int]:
+    """Return height and width of the sheet that `grid` makes of so many images of a size."""
+    columns = columns or _columns(count)
+    rows = -(-count // columns)
+    return rows * (height + padding) + padding, columns * (width + padding) + padding
+
+
+def _columns(count: int) -> int:
+    return int(np.ceil(np.sqrt(count)))

@@ -73,6 +73,11 @@ class Model:
         self._runner: Runner | None = None
         self._starting = threading.Lock()
 
+    def __repr__(self) -> str:
+        runs = f"{self.backend.name}, {self.precision}, batches of {self.max_batch}"
+        own = self.bundle.manifest.program.call
+        return f"<Model {self.bundle.path.name} {self.spec.shape}: {runs}; {own} by default>"
+
     @property
     def spec(self) -> ModelSpec:
         """Return what samplers need to know of the model."""

@@ -101,7 +101,8 @@ class Request:
             raise UsageError(f"{self.n} samples, every {self.every} rows", "both are at least 1")
         if not 0 <= self.first_sample <= _MAX_SAMPLES - self.n:
             raise UsageError(
-                f"first sample {self.first_sample}", f"indices are 0 to {_MAX_SAMPLES - 1}"
+                f"{self.n} samples, the first sample {self.first_sample}",
+                f"indices are 0 to {_MAX_SAMPLES - 1}",
             )
         # Arrays from here on, so that no batch converts them again.
         if self.labels is not None:

@@ -8,17 +8,14 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from difftool.errors import MissingDependencyError
+from difftool.errors import MissingDependencyError, install_hint, pip_install
 
 Name = Literal["tensorrt-rtx", "tensorrt"]
 
-# What NVIDIA calls a variant, and the command that installs it.
-_KNOWN: Final[dict[Name, tuple[str, str]]] = {
-    "tensorrt-rtx": ("TensorRT for RTX", "pip install 'difftool[trt-rtx]'"),
-    "tensorrt": (
-        "TensorRT",
-        "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'",
-    ),
+# What NVIDIA calls a variant, the extra that brings it, and options of pip for that.
+_KNOWN: Final[dict[Name, tuple[str, str, str]]] = {
+    "tensorrt-rtx": ("TensorRT for RTX", "trt-rtx", ""),
+    "tensorrt": ("TensorRT", "trt", "--extra-index-url https://pypi.nvidia.com"),
 }
 VARIANTS: Final = tuple(_KNOWN)  # the one that needs no GPU first
 
@@ -53,11 +50,11 @@ class Variant:
 
 def open_variant(name: Name) -> Variant:
     """Import a variant; MissingDependencyError says how to install it."""
-    title, install = _KNOWN[name]
+    title, *install = _KNOWN[name]
     try:
         module = importlib.import_module(name.replace("-", "_"))
     except (ImportError, OSError) as error:  # OSError: a library that the package loads is missing
-        raise MissingDependencyError(f"{title} is not installed", f"run: {install}") from error
+        raise MissingDependencyError(f"{title} is not installed", install_hint(*install)) from error
     return Variant(name, str(module.__version__), module)
 
 
@@ -74,12 +71,14 @@ def installed_variants() -> list[Variant]:
 
 def not_installed() -> MissingDependencyError:
     """Return the error if there is neither variant."""
-    rtx, data_centre = (install_line(name) for name in VARIANTS)
+    (_, *rtx), (_, *data_centre) = (_KNOWN[name] for name in VARIANTS)
     return MissingDependencyError(
-        "TensorRT is not installed", f"run: {rtx}, or for GPUs of data centres: {data_centre}"
+        "TensorRT is not installed",
+        f"{install_hint(*rtx)}, or for GPUs of data centres: {pip_install(*data_centre)}",
     )
 
 
 def install_line(name: Name) -> str:
     """Return the command that installs a variant."""
-    return _KNOWN[name][1]
+    _, *install = _KNOWN[name]
+    return pip_install(*install)

@@ -28,8 +28,13 @@ from difftool.scale.manifest import read_manifest
 Floats = NDArray[np.float32]
 
 
-def encode(samples: Floats, spec: ModelSpec, first: int, labels: NDArray[np.int64] | None) -> bytes:
-    """Return samples float32 [N, *S] from index `first` on as a shard; equal ones, equal bytes."""
+def encode_shard(
+    samples: Floats, spec: ModelSpec, first: int, labels: NDArray[np.int64] | None
+) -> bytes:
+    """Return samples float32 [N, *S] from index `first` on as a shard; equal ones, equal bytes.
+
+    `labels` [N] are those of a model with classes. MissingDependencyError without pyarrow.
+    """
     arrow, parquet = require_parquet()
     columns: dict[str, Any] = {"index": arrow.array(range(first, first + len(samples)))}
     features: dict[str, Any] = {}

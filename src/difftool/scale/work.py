@@ -11,7 +11,7 @@ from difftool.diffusion.program import Program
 from difftool.errors import ArtefactError
 from difftool.files import file_sha256
 from difftool.runtime import Model, Request, load
-from difftool.scale.shards import encode, require_parquet
+from difftool.scale.shards import encode_shard, require_parquet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def draw(job: Job, first: int, n: int) -> bytes:
     request = job.request(first, n)
     samples = model.sample(**vars(request))
     labels = request.labels_at(np.arange(n), model.spec)
-    return encode(samples, model.spec, first, None if labels is None else labels.of)
+    return encode_shard(samples, model.spec, first, None if labels is None else labels.of)
 
 
 def forget() -> None:

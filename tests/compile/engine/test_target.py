@@ -9,7 +9,7 @@ import pytest
 from difftool.cli.trt import profile_from
 from difftool.compile import engine_request
 from difftool.compile.engine.target import resolve_target
-from difftool.errors import MissingDependencyError, UsageError
+from difftool.errors import MissingDependencyError, UsageError, install_hint, pip_install
 from difftool.runtime.variants import VARIANTS, installed_variants
 from tests.oracles.tensorrt_api import stand_in
 
@@ -124,8 +124,8 @@ def test_without_tensorrt_the_error_installs_it(monkeypatch: pytest.MonkeyPatch)
         resolve_target(("sm89",))
     assert caught.value.message == "TensorRT is not installed"
     assert caught.value.hint == (
-        "run: pip install 'difftool[trt-rtx]', or for GPUs of data centres: "
-        "pip install --extra-index-url https://pypi.nvidia.com 'difftool[trt]'"
+        f"{install_hint('trt-rtx')}, or for GPUs of data centres: "
+        f"{pip_install('trt', '--extra-index-url https://pypi.nvidia.com')}"
     )
 
 

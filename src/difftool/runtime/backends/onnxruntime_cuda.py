@@ -14,7 +14,7 @@ import numpy as np
 
 from difftool.alone import onnx_runtime
 from difftool.bundle import Bundle
-from difftool.errors import ArtefactError, MissingDependencyError
+from difftool.errors import ArtefactError, MissingDependencyError, install_hint
 from difftool.log import logger
 from difftool.preflight import OnnxFile
 from difftool.runtime.backends.sessions import open_session, run_error, session_options
@@ -32,7 +32,7 @@ PROVIDERS: Final = {
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
     "onnxruntime-tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
 }
-_WHEEL: Final = "run: pip uninstall onnxruntime, then: pip install 'difftool[gpu]'"
+_WHEEL: Final = f"run: pip uninstall onnxruntime, then {install_hint('gpu')}"
 _BUILDS: Final = {  # of providers that the wheels lack
     "NvTensorRTRTXExecutionProvider": "install a build of ONNX Runtime that has it",
 }
