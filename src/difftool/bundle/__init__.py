@@ -15,7 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
@@ -84,6 +91,23 @@ class Provenance(_Entry):
     versions: dict[str, str]
 
 
+class Distilled(_Entry):
+    """The origin of a model that was distilled for few steps.
+
+    - `method`: "consistency", "consistency_tuning" or "progressive"
+    - `teacher_sha256`: the digest of the weights of the teacher's checkpoint
+    - `guidance_scale`: the guidance of the teacher that is in the weights; 1 is none
+    - `steps`, `levels`: the evaluations that it was made for, and their schedule indices, from most
+      to least noise
+    """
+
+    method: str
+    teacher_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    guidance_scale: float
+    steps: int = Field(ge=1)
+    levels: list[int]
+
+
 class EngineKey(_Entry):
     """All that an engine, a step graph compiled for GPUs, depends on.
 
@@ -121,7 +145,8 @@ class Bounds(_Entry):
 class Manifest(_Entry):
     """The content of `bundle.json`.
 
-    A new field needs a default, and a changed meaning raises FORMAT. `digest` is the sha256 of the
+    A new field needs a default, and a changed meaning raises FORMAT. `distilled` is left out if a
+    model was not, so that earlier versions read all other bundles. `digest` is the sha256 of the
     file itself with 64 zeros in place of the digest; the oldest bundles have none.
     """
 
@@ -134,7 +159,13 @@ class Manifest(_Entry):
     fused: list[Annotated[Feature, _Lax]] = []  # see `Bundle.features`
     engines: dict[str, EngineKey] = {}  # by file
     bounds: dict[str, Bounds] = {}  # by precision
+    distilled: Distilled | None = None
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        value: dict[str, Any] = handler(self)
+        return {key: each for key, each in value.items() if key != "distilled" or each is not None}
 
 
 @dataclass(frozen=True)

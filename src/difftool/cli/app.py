@@ -9,6 +9,7 @@ from difftool.cli import (
     bench,
     cache,
     compile,
+    distill,
     doctor,
     eval,
     export,
@@ -66,6 +67,7 @@ def difftool(
 
 
 app.command(epilog=train.EXAMPLES)(train.train)
+app.command(epilog=distill.EXAMPLES)(distill.distill)
 app.command("import", epilog=import_.EXAMPLES)(import_.import_)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.command("compile", epilog=compile.EXAMPLES)(compile.compile_)
