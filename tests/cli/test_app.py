@@ -19,7 +19,18 @@ from difftool.cli.app import app
 from tests.cli.conftest import SHOW_IMPORTS, Command, command
 
 COMMANDS = [
-    *("train", "export", "import", "compile", "quantize", "sample", "inspect", "verify", "bench"),
+    *(
+        "train",
+        "distill",
+        "export",
+        "import",
+        "compile",
+        "quantize",
+        "sample",
+        "inspect",
+        "verify",
+        "bench",
+    ),
     *("eval", "likelihood", "samplers", "program", "web", "serve", "models", "plot", "cache"),
     "doctor",
 ]

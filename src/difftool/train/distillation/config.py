@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from difftool.errors import UsageError
 from difftool.train.config import (
     DataConfig,
     EmaConfig,
@@ -57,8 +58,13 @@ class DistillConfig(Section):
     run: RunConfig
 
     def check(self) -> None:
-        """Raise UsageError if a batch does not split into equal micro-batches."""
+        """Raise UsageError if a batch does not split, or the method cannot be guided."""
         check_split(self.run, self.optimizer)
+        if self.student.guidance_scale != 1 and self.student.method == "consistency_tuning":
+            raise UsageError(
+                "student.guidance_scale with the method consistency_tuning",
+                "it follows the data, not the teacher; choose consistency or progressive",
+            )
 
 
 def read_distill_toml(path: Path | str) -> DistillConfig:

@@ -113,17 +113,17 @@ class Distillation:
         noise = draws.normal(*of_step, self.spec.shape).to(self.device)
         stage = self.stages[self.stage_at(step)]
         chosen = draws.choices(*of_step, stage.weights)
-        path = [self._level(each, x0.ndim) for each in torch.from_numpy(stage.paths[chosen]).T]
+        path = [self.level(each, x0.ndim) for each in torch.from_numpy(stage.paths[chosen]).T]
         student = _denoiser(network, self._table, labels)
         bound = self._clipped
         nets = Denoisers(
             student,
             lambda x, level: bound(_still(student, x, level)),
-            lambda x, level: bound(_still(self._guided(labels), x, level)),
+            lambda x, level: bound(_still(self.taught(labels), x, level)),
         )
         return self.method.loss(nets, x0, noise, path, self.spec.sigma_data)
 
-    def _guided(self, labels: Tensor | None) -> Denoiser:
+    def taught(self, labels: Tensor | None) -> Denoiser:
         """Return the teacher's D, guided (Ho and Salimans 2021, eq. 6, with scale = 1 + w).
 
         A student that has become the teacher has the guidance within it.
@@ -153,7 +153,7 @@ class Distillation:
     def _table(self) -> Levels:
         return self._tables[self.spec.parameterization]
 
-    def _level(self, index: Tensor, dimensions: int) -> Level:
+    def level(self, index: Tensor, dimensions: int) -> Level:
         index = index.to(self.device)
         row = self._table.at(index, dimensions)
         return Level(index, row.alpha, row.sigma)
