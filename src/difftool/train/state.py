@@ -144,9 +144,8 @@ class TrainState:
 
     def _renew_teacher(self, distillation: Distillation) -> None:
         """Go on from the averaged weights, as both the teacher and the student of a new stage."""
-        average = {**self.network.state_dict(), **self.ema.average}
-        distillation.renew(average)
-        self.network.load_state_dict(average)
+        self.network.load_state_dict({**self.network.state_dict(), **self.ema.average})
+        distillation.renew(self.network)
 
     def _loss(self, slots: draws.Indices) -> Tensor:
         seed, batch = self.config.run.seed, self.config.run.batch

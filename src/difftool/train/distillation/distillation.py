@@ -1,12 +1,13 @@
 """One distillation: its student's model, its loss at a step, and its teacher at each stage."""
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from difftool.checkpoint import EMA, MODEL
 from difftool.diffusion.samplers import compile_program
@@ -40,12 +41,15 @@ class Distillation:
         self.stages = self.method.stages(
             self.spec.schedule, config.student.steps, config.student.stages
         )
-        self.teacher = teacher.network.to(device)
         if config.run.channels_last and len(self.spec.shape) == 3:
-            self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            teacher.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._teach(teacher.network.to(device))
         file = teacher.path / (EMA if teacher.weights == "ema" else MODEL)
         self._digest, self._first_spec, self._renewed = file_sha256(file), teacher.spec, False
-        self.evaluate = Conditioned(self.teacher, config.run.precision)
+
+    def _teach(self, network: nn.Module) -> None:
+        self.teacher = network
+        self.evaluate = Conditioned(network, self.config.run.precision)
 
     def stage_at(self, step: int) -> int:
         """Return the stage of a step; all stages are equally long, give or take one step."""
@@ -63,9 +67,9 @@ class Distillation:
         first, end = (-(-(self.stage_at(step) + k) * steps // count) for k in (0, 1))
         return self.config.optimizer.lr_at(step - first, end - first)
 
-    def renew(self, weights: Mapping[str, Tensor]) -> None:
-        """Make a student of these weights the teacher of all further steps."""
-        self.teacher.load_state_dict(weights)
+    def renew(self, student: nn.Module) -> None:
+        """Make a copy of the student the teacher of all further steps."""
+        self._teach(copy.deepcopy(student).requires_grad_(False))
         self._renewed = True
 
     def tensors(self) -> dict[str, Tensor]:
@@ -79,7 +83,8 @@ class Distillation:
         # A checkpoint between two stages is written before the next one renews its teacher.
         if self.method.renews and self.stage_at(max(step - 1, 0)) > 0:
             start = len(TEACHER) + 1
-            self.renew({name[start:]: value for name, value in tensors.items()})
+            self.teacher.load_state_dict({name[start:]: each for name, each in tensors.items()})
+            self._renewed = True
 
     def record(self) -> dict[str, Any]:
         """Return what a student's checkpoint and bundle say of where it comes from."""

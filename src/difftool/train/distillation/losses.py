@@ -55,17 +55,16 @@ def consistency(
     With x_t = alpha_t x0 + sigma_t noise, x_r is one step of DDIM from x_t along the teacher's D,
     and the student must agree with itself on both (Song et al. 2023, eq. 7 with Euler's solver):
 
-        w(t) * huber(D(x_t, t) - stopgrad(D(x_r, r)))
+        w(t) * |D(x_t, t) - stopgrad(D(x_r, r))|^2
 
-    The target is the student itself and no average of it, and huber(u) = sqrt(|u|^2 + c^2) - c with
-    c = 0.00054 sqrt(size of a sample) (Song and Dhariwal 2023, sec. 3.2 and 3.3). The weight is
-    w(t) = 1 / t^2 + 1 / sigma_data^2, and r comes nearer to t from stage to stage (Geng et al.
-    2024, Easy Consistency Tuning, sec. 3). At the clean end D(x, 0) = x.
+    The target is the student itself and no average of it (Song and Dhariwal 2023, sec. 3.2). The
+    weight is w(t) = 1 / t^2 + 1 / sigma_data^2, and r comes nearer to t from stage to stage (Geng
+    et al. 2024, Easy Consistency Tuning, sec. 3). At the clean end D(x, 0) = x.
     """
     upper, lower = path
     noisy = _perturb(x0, noise, upper)
     below = step(noisy, nets.teacher(noisy, upper), upper, lower)
-    return _agreement(nets, noisy, below, upper, lower, sigma_data)
+    return _weight(upper, sigma_data) * _disagreement(nets, noisy, below, path)
 
 
 def consistency_tuning(
@@ -75,11 +74,15 @@ def consistency_tuning(
 
     This is `consistency` with the data in place of the teacher: x_t and x_r have the same x0 and
     the same noise (Geng et al. 2024, algorithm 1). The teacher gives its weights to start from, and
-    nothing else, so that the student is not bound by the teacher's errors.
+    nothing else, so that the student is not bound by the teacher's errors. Since data is farther
+    from D than a teacher is, errors count by sqrt(|.|^2 + c^2) - c instead of the square, with c =
+    0.00054 sqrt(size of a sample) (Song and Dhariwal 2023, sec. 3.3).
     """
     upper, lower = path
     noisy, below = _perturb(x0, noise, upper), _perturb(x0, noise, lower)
-    return _agreement(nets, noisy, below, upper, lower, sigma_data)
+    c = HUBER * math.sqrt(x0[0].numel())
+    distance = (_disagreement(nets, noisy, below, path) + c**2).sqrt() - c
+    return _weight(upper, sigma_data) * distance
 
 
 def progressive(
@@ -106,13 +109,14 @@ def progressive(
     return snr.clamp(min=1) * error
 
 
-def _agreement(
-    nets: Denoisers, noisy: Tensor, below: Tensor, upper: Level, lower: Level, sigma_data: float
-) -> Tensor:
-    c = HUBER * math.sqrt(noisy[0].numel())
-    error = (nets.student(noisy, upper) - nets.target(below, lower)).square().flatten(1).sum(1)
-    weight = (upper.alpha / upper.sigma).square().flatten() + 1 / sigma_data**2
-    return weight * ((error + c**2).sqrt() - c)
+def _disagreement(nets: Denoisers, noisy: Tensor, below: Tensor, path: Sequence[Level]) -> Tensor:
+    """Return |D(x_t, t) - D(x_r, r)|^2 of each sample; [N]."""
+    upper, lower = path
+    return (nets.student(noisy, upper) - nets.target(below, lower)).square().flatten(1).sum(1)
+
+
+def _weight(level: Level, sigma_data: float) -> Tensor:
+    return (level.alpha / level.sigma).square().flatten() + 1 / sigma_data**2
 
 
 def _perturb(x0: Tensor, noise: Tensor, level: Level) -> Tensor:
