@@ -30,7 +30,7 @@ SPEC = ModelSpec(
     cond="timestep",
     sigma_data=1.5,
 )
-FITTING, STEPS, BATCH, RATE = 800, 1200, 256, 4e-3
+FITTING, STEPS, STAGES, BATCH, RATE = 800, 2200, 5, 256, 4e-3
 COUNT = 8000
 
 
@@ -68,7 +68,7 @@ def student(method: str, teacher: nn.Module, fitted: nn.Module) -> tuple[nn.Modu
         DistillConfig,
         {
             "teacher": "exact",
-            "student": {"method": method, "steps": 2},
+            "student": {"method": method, "steps": 2, "stages": STAGES},
             "data": {"source": "gaussians"},
             "optimizer": {"lr": RATE / 2, "warmup": 20, "decay": "linear"},
             "run": {"steps": STEPS, "batch": BATCH},
