@@ -4,8 +4,10 @@ import json
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from difftool.train.config import parse_as
 from difftool.train.distillation.config import DistillConfig
@@ -67,9 +69,13 @@ def test_a_printed_configuration_reads_back(
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
 def test_a_wrong_line_is_refused_in_one_line(
-    line: tuple[object, ...], message: str, refuses: Refusal, tiny_checkpoint: Path
+    line: tuple[object, ...], message: str, difftool: Command, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    refuses(("distill", tiny_checkpoint, "--out", "run", *line), 2, message)
+    done = difftool("distill", tiny_checkpoint, "--out", "run", *line)
+    error, hint = [said for said in done.err.splitlines() if not said.startswith("distilling ")]
+    assert (done.code, error[:7], hint[:6]) == (2, "error: ", "hint: ")
+    assert message in error
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_checkpoint_is_refused(refuses: Refusal, tmp_path: Path) -> None:
@@ -78,16 +84,17 @@ def test_what_is_no_checkpoint_is_refused(refuses: Refusal, tmp_path: Path) -> N
         refuses(("distill", path, "--data", "digits"), 3, "not a checkpoint")
 
 
-def test_a_golden_checkpoint_becomes_fast(shared: Path, difftool: Command) -> None:
+def test_a_golden_checkpoint_becomes_fast(shared: Path, difftool: Command, tmp_path: Path) -> None:
     """An NCSN, from the authors' own file to two steps."""
+    (tmp_path / "images").mkdir()
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (4, 28, 28))):
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"images/{index}.png")
     golden = shared / "golden/ncsn_v1_mnist28"
     assert difftool("import", golden, "--out", "teacher", "--json").code == 0
-    fast(difftool, "teacher", shared / "data/mnist/train-00000-of-00001.parquet")
+    fast(difftool, "teacher", "images")
 
 
-def test_a_diffusers_folder_becomes_fast(
-    difftool: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_diffusers_folder_becomes_fast(difftool: Command, tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     from tests.oracles.diffusers_models import SMALL
 
