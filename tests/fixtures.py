@@ -149,14 +149,16 @@ def export_once(
     return around / name
 
 
-def save_model(run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall) -> Path:
+def save_model(
+    run: Path, spec: ModelSpec, network: NetworkCall, sampler: SamplerCall, *, seed: int = 0
+) -> Path:
     import torch
 
     from difftool import checkpoint as ckpt
     from difftool.networks import build_network
 
     module = build_network(network)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():  # the networks' own initialization ends in zeros
         weights = {
             name: 0.2 * torch.randn(value.shape, generator=generator)

@@ -32,6 +32,8 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
 
 def shortened(words: list[str]) -> list[str]:
     """Return the command with few steps, so that a slow one is shortened and not skipped."""
+    if words[1] == "distill" and "--print-config" not in words:
+        return [*words, "--train-steps", "2", "--batch", "8"]
     if words[1] == "train" and "--print-config" not in words:
         return [*words, "--steps", "2", "--batch", "8"]
     if words[1] == "sample" and "-n" in words and int(words[words.index("-n") + 1]) >= 1000:

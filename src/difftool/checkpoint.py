@@ -5,7 +5,7 @@ A run folder holds `checkpoints/step-000001000/` and so on. A checkpoint holds
     config.json            format, step, model spec, network, training configuration, file digests
     model.safetensors      the network's weights
     ema.safetensors        their moving average
-    optimizer.safetensors  Adam's moments, by parameter
+    optimizer.safetensors  Adam's moments, by parameter; a distillation's teacher, if that changes
     optimizer.json         the optimizer's remaining numbers
 
 A checkpoint for export only has one of the two weights files and no optimizer. Nothing else is
@@ -144,6 +144,7 @@ def save_checkpoint(
     source: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     processes: int | None = None,
+    distilled: Mapping[str, Any] | None = None,
     replace: Listing | None = None,
 ) -> None:
     """Write a checkpoint folder, atomically.
@@ -154,6 +155,7 @@ def save_checkpoint(
     - `source`: the origin of weights that were imported
     - `data`: the data of a training, {"items", "sha256"}
     - `processes`: the number of processes that trained together
+    - `distilled`: the teacher of a distillation and its method, as `difftool.bundle.Distilled`
     - `replace`: lists the files of an existing folder that may be replaced; without it, or if the
       folder holds other files, an existing folder is a UsageError
     """
@@ -177,6 +179,7 @@ def save_checkpoint(
             **({} if source is None else {"source": dict(source)}),
             **({} if data is None else {"data": dict(data)}),
             **({} if processes is None else {"processes": processes}),
+            **({} if distilled is None else {"distilled": dict(distilled)}),
             "files": files,
         }
         write_json(temporary / CONFIG, config)

@@ -20,7 +20,18 @@ from difftool.errors import install_hint
 from tests.cli.conftest import SHOW_IMPORTS, Command, command
 
 COMMANDS = [
-    *("train", "export", "import", "compile", "quantize", "sample", "inspect", "verify", "bench"),
+    *(
+        "train",
+        "distill",
+        "export",
+        "import",
+        "compile",
+        "quantize",
+        "sample",
+        "inspect",
+        "verify",
+        "bench",
+    ),
     *("eval", "likelihood", "samplers", "program", "web", "serve", "models", "plot", "cache"),
     "doctor",
 ]

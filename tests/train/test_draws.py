@@ -32,6 +32,16 @@ def test_levels_and_flips_are_uniform() -> None:
     assert abs(draws.flips(1, 0, slots).double().mean() - 0.5) < 0.02
 
 
+def test_choices_come_as_often_as_they_weigh() -> None:
+    slots, weights = np.arange(20_000), np.array([3.0, 0.0, 1.0, 4.0])
+    chosen = draws.choices(1, 0, slots, weights)
+    counts, wanted = np.bincount(chosen, minlength=4), 20_000 * weights / 8
+    assert len(counts) == 4
+    assert (np.abs(counts - wanted) <= 5 * np.sqrt(wanted)).all()
+    assert draws.choices(1, 0, slots[7:9], weights).tolist() == chosen[7:9].tolist()
+    assert set(draws.choices(1, 0, slots, np.ones(1))) == {0}
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.7])
 def test_labels_are_withheld_as_often_as_asked(probability: float) -> None:
     dropped = draws.drops(1, 0, np.arange(20_000), probability)

@@ -1,6 +1,7 @@
 """The presets are whole, and those of papers say what the papers say."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ import torch
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import UsageError
 from difftool.networks import build_network, num_parameters
+from difftool.networks.trained import load_checkpoint
 from difftool.train.config import model_spec, network_call
+from difftool.train.distillation.distillation import Distillation
 from difftool.train.ncsnv2 import level_count, step_size
-from difftool.train.presets import preset, preset_names
+from difftool.train.presets import distill_preset, preset, preset_names
 
 SHAPES = {"toy": (2,), "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
@@ -24,6 +27,16 @@ def test_every_preset_describes_a_model_and_its_sampler(name: str) -> None:
     with torch.device("meta"):
         network = build_network(network_call(config, spec))
     assert num_parameters(network) > 0
+
+
+def test_the_fast_model_is_distilled_from_the_shipped_one() -> None:
+    config = distill_preset("ddpm-mnist-fast")
+    teacher = load_checkpoint(Path(__file__).parents[2] / config.teacher)
+    distillation = Distillation(config, teacher, torch.device("cpu"))
+    assert distillation.sampler.arguments["steps"] == 4
+    assert distillation.record()["levels"] == [999, 749, 499, 249]
+    with pytest.raises(UsageError, match=r"'digits'.*ddpm-mnist-fast"):
+        distill_preset("digits")
 
 
 def test_unknown_presets_are_named() -> None:

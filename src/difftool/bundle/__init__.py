@@ -1,4 +1,4 @@
-"""Bundles: models as folders to hand on. This module is the one definition of the format.
+"""Bundles: models as folders to hand on. This room is the one definition of the format.
 
 `bundle.json` describes the model and lists every other file with its size and sha256. A bundle is
 data: reading one never executes anything. Every refusal is an ArtefactError with a code, which
@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
@@ -26,6 +25,17 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import file_sha256, parse_json, read_limited, write_atomic
 from difftool.preflight import GraphLimits, OnnxFile, check_conditioner, check_step, read_graph
+
+# isort: off
+from difftool.bundle.manifest import Bounds as Bounds
+from difftool.bundle.manifest import Distilled as Distilled
+from difftool.bundle.manifest import EngineKey as EngineKey
+from difftool.bundle.manifest import FileEntry as FileEntry
+from difftool.bundle.manifest import Manifest as Manifest
+from difftool.bundle.manifest import NetworkEntry as NetworkEntry
+from difftool.bundle.manifest import ProgramEntry as ProgramEntry
+from difftool.bundle.manifest import Provenance as Provenance
+# isort: on
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -41,100 +51,6 @@ _MISSING: Final = "bundle-missing"
 _NO_DIGEST: Final = "0" * 64
 _COPY: Final = "copy the whole folder again"
 _AGAIN: Final = "export it again"
-_Lax = Field(strict=False)  # JSON has lists for tuples, and words for enums
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class FileEntry(_Entry):
-    """One file of a bundle."""
-
-    size: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class ProgramEntry(_Entry):
-    """The default program, as the call that compiles it."""
-
-    sampler: str
-    arguments: dict[str, Any]
-
-    @property
-    def call(self) -> SamplerCall:
-        """Return it as a SamplerCall."""
-        return SamplerCall(self.sampler, self.arguments)
-
-
-class NetworkEntry(_Entry):
-    """The exported network: its kind, constructor arguments and parameter count."""
-
-    kind: str
-    arguments: dict[str, Any]
-    parameters: int
-
-
-class Provenance(_Entry):
-    """The checkpoint of a bundle: step, weights, digest; and the versions that exported it."""
-
-    step: int
-    weights: Literal["ema", "raw"]
-    weights_sha256: str
-    versions: dict[str, str]
-
-
-class EngineKey(_Entry):
-    """All that an engine, a step graph compiled for GPUs, depends on.
-
-    - `onnx_sha256`: the digest of its source in the bundle, which is the precision's own graph or
-      step.onnx; difftool's `recipe` is the way to make the precision from step.onnx
-    - `flavour`, `version`: the TensorRT variant that compiled it
-    - `gpus`: compute capabilities such as sm89; for a "tensorrt" before 10.9, the name of one GPU
-    - `profile`: the fewest, the expected and the most samples of a run
-    - `batches`: the numbers of samples that it is tuned for, if these are several
-    - `refit`: True if its weights can be replaced
-    """
-
-    onnx_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    recipe: int
-    flavour: Literal["tensorrt-rtx", "tensorrt"]
-    version: str
-    gpus: Annotated[tuple[str, ...], _Lax]
-    precision: Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
-    profile: Annotated[tuple[int, int, int], _Lax]
-    batches: Annotated[tuple[int, ...], _Lax] = ()
-    refit: bool = False
-
-
-class Bounds(_Entry):
-    """The allowed distance of a precision from the exact samples, set when its graph was made.
-
-    - `step_error`: the largest |difference| of x after one row, over the largest |x|
-    - `psnr`: the least PSNR of whole runs, in dB
-    """
-
-    step_error: float = Field(gt=0)
-    psnr: float
-
-
-class Manifest(_Entry):
-    """The content of `bundle.json`.
-
-    A new field needs a default, and a changed meaning raises FORMAT. `digest` is the sha256 of the
-    file itself with 64 zeros in place of the digest; the oldest bundles have none.
-    """
-
-    format: int
-    spec: dict[str, Any]
-    program: ProgramEntry
-    network: NetworkEntry
-    provenance: Provenance
-    files: dict[str, FileEntry]
-    fused: list[Annotated[Feature, _Lax]] = []  # see `Bundle.features`
-    engines: dict[str, EngineKey] = {}  # by file
-    bounds: dict[str, Bounds] = {}  # by precision
-    digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from difftool.cli import (
     bench,
     cache,
     compile,
+    distill,
     doctor,
     eval,
     export,
@@ -64,6 +65,7 @@ def difftool(
 
 
 app.command(cls=Command, epilog=train.EXAMPLES)(train.train)
+app.command(cls=Command, epilog=distill.EXAMPLES)(distill.distill)
 app.command("import", cls=Command, epilog=import_.EXAMPLES)(import_.import_)
 app.command(cls=Command, epilog=export.EXAMPLES)(export.export)
 app.command("compile", cls=Command, epilog=compile.EXAMPLES)(compile.compile_)

@@ -36,7 +36,12 @@ _EXTRAS: Final = {
 }
 # These are in several extras: the command decides which one is named.
 _SHARED: Final = ("safetensors", "torch")
-_EXTRA_BY_COMMAND: Final = {"train": "train", "likelihood": "train", "import": "import"}
+_EXTRA_BY_COMMAND: Final = {
+    "distill": "train",
+    "import": "import",
+    "likelihood": "train",
+    "train": "train",
+}
 
 # The library names its arguments in backquotes, such as `max_work` or `precision=fp32`.
 _ARGUMENT: Final = re.compile(r"`(\w+)(?:=([^`]*))?`")

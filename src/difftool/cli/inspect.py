@@ -74,6 +74,7 @@ def _bundle(path: str) -> Record:
         "spec": spec_record(bundle.spec),
         "network": manifest.network.model_dump(),
         "provenance": manifest.provenance.model_dump(),
+        **({} if manifest.distilled is None else {"distilled": manifest.distilled.model_dump()}),
         "files": files,
     }
 
@@ -99,7 +100,7 @@ def _checkpoint(path: Path) -> Record:
         "spec": spec_record(loaded.spec),
         "network": {**config["network"], "parameters": parameters},
         "training": config["training"],
-        **({"source": config["source"]} if "source" in config else {}),
+        **({key: config[key] for key in ("source", "distilled") if key in config}),
         "files": files,
     }
 

@@ -5,6 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from difftool.bundle import (
     FORMAT,
     SAMPLER,
@@ -17,12 +19,12 @@ from difftool.bundle import (
     read_bundle,
     write_manifest,
 )
-from difftool.checkpoint import EMA, MODEL
+from difftool.checkpoint import CONFIG, EMA, MODEL
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import compile_program
-from difftool.errors import ResourceError, UsageError
+from difftool.errors import ArtefactError, ResourceError, UsageError
 from difftool.export.aot import aot_package, require_aot
 from difftool.export.onnx import export_graphs
 from difftool.export.step import StepModule, known_features
@@ -153,5 +155,11 @@ def _manifest(
         },
         "files": {},
         "fused": [feature for feature in Feature if feature in features],
+        "distilled": loaded.config.get("distilled"),
     }
-    return Manifest.model_validate(value).model_dump(mode="json")
+    try:
+        return Manifest.model_validate(value).model_dump(mode="json")
+    except ValidationError as error:  # all else is from our own objects
+        raise ArtefactError(
+            f"{loaded.path / CONFIG} mistypes distilled", "if it was edited, undo that"
+        ) from error

@@ -5,7 +5,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomlkit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -39,6 +39,12 @@ class Section(BaseModel):
     """A part of a configuration; it cannot be changed, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def check(self) -> None:
+        """Raise UsageError if parts of it, right by themselves, do not go together."""
+
+
+C = TypeVar("C", bound=Section)
 
 
 class DataConfig(Section):
@@ -181,6 +187,25 @@ class TrainConfig(Section):
     sampler: SamplerConfig
     run: RunConfig
 
+    def check(self) -> None:
+        """Raise UsageError if method, loss and batch do not go together."""
+        if self.loss.kind not in LOSSES[self.method]:
+            raise UsageError(
+                f"method {quoted(self.method)} has no loss {quoted(self.loss.kind)}",
+                f"one of: {', '.join(LOSSES[self.method])}",
+            )
+        if self.loss.label_dropout and self.data.labels is None:
+            raise UsageError(
+                f"loss.label_dropout {self.loss.label_dropout} without labels",
+                "set data.labels too",
+            )
+        if self.loss.min_snr is not None and self.loss.kind != "simple":
+            raise UsageError(
+                f"loss.min_snr {self.loss.min_snr} with the loss {quoted(self.loss.kind)}",
+                "it weighs the loss simple alone",
+            )
+        check_split(self.run, self.optimizer)
+
 
 _MOST_BYTES = 1 << 20
 _MOST_KEPT = 1 << 18  # bytes of TOML; as JSON in a checkpoint it may take three times as many
@@ -190,42 +215,43 @@ LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "simple", "implici
 
 def parse(value: Mapping[str, Any]) -> TrainConfig:
     """Make a configuration from nested data; UsageError names the first mistake."""
+    return parse_as(TrainConfig, value)
+
+
+def parse_as(kind: type[C], value: Mapping[str, Any]) -> C:
+    """Make a configuration of another kind, as `parse` does."""
     _require_plain(value)
     try:
-        config = TrainConfig.model_validate(value)
+        config = kind.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"configuration: {where}: {first['msg']}", _hint(first)) from None
-    if config.loss.kind not in LOSSES[config.method]:
-        raise UsageError(
-            f"method {quoted(config.method)} has no loss {quoted(config.loss.kind)}",
-            f"one of: {', '.join(LOSSES[config.method])}",
-        )
-    if config.loss.label_dropout and config.data.labels is None:
-        raise UsageError(
-            f"loss.label_dropout {config.loss.label_dropout} without labels", "set data.labels too"
-        )
-    if config.loss.min_snr is not None and config.loss.kind != "simple":
-        raise UsageError(
-            f"loss.min_snr {config.loss.min_snr} with the loss {quoted(config.loss.kind)}",
-            "it weighs the loss simple alone",
-        )
-    if config.run.batch % config.optimizer.accumulate:
-        raise UsageError(
-            f"run.batch {config.run.batch} does not split into "
-            f"optimizer.accumulate {config.optimizer.accumulate} parts",
-            "choose a divisor",
-        )
+        raise UsageError(f"configuration: {where}: {first['msg']}", _hint(kind, first)) from None
+    config.check()
     if (size := len(to_toml(config))) > _MOST_KEPT:
         raise UsageError(f"the configuration has {size} bytes", f"use at most {_MOST_KEPT}")
     return config
 
 
+def check_split(run: RunConfig, optimizer: OptimizerConfig) -> None:
+    """Raise UsageError if a batch does not split into equal micro-batches."""
+    if run.batch % optimizer.accumulate:
+        raise UsageError(
+            f"run.batch {run.batch} does not split into "
+            f"optimizer.accumulate {optimizer.accumulate} parts",
+            "choose a divisor",
+        )
+
+
 def read_toml(path: Path | str) -> TrainConfig:
     """Read a configuration from a TOML file of at most 1 MiB."""
+    return read_toml_as(TrainConfig, path)
+
+
+def read_toml_as(kind: type[C], path: Path | str) -> C:
+    """Read a configuration of another kind, as `read_toml` does."""
     try:
-        return parse(tomllib.loads(read_limited(path, _MOST_BYTES).decode()))
+        return parse_as(kind, tomllib.loads(read_limited(path, _MOST_BYTES).decode()))
     except ArtefactError as error:
         raise UsageError(error.message, error.hint) from error
     except (ValueError, RecursionError) as error:
@@ -234,7 +260,7 @@ def read_toml(path: Path | str) -> TrainConfig:
         ) from error
 
 
-def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfig:
+def apply_overrides(config: C, overrides: Iterable[str]) -> C:
     """Apply "section.key=value" assignments to a configuration; values are TOML or bare strings.
 
     "none" removes a value, so that its default holds.
@@ -254,10 +280,10 @@ def apply_overrides(config: TrainConfig, overrides: Iterable[str]) -> TrainConfi
                 )
             target = target[parent]
         target[key] = _parse_value(text.strip())
-    return parse(value)
+    return parse_as(type(config), value)
 
 
-def to_toml(config: TrainConfig) -> str:
+def to_toml(config: Section) -> str:
     """Write TOML from which `read_toml` reads the same configuration."""
     return tomlkit.dumps(config.model_dump(exclude_none=True))
 
@@ -315,10 +341,10 @@ def network_call(config: TrainConfig, spec: ModelSpec) -> NetworkCall:
     return NetworkCall(kind, {**known, **config.network.arguments})
 
 
-def _hint(error: Mapping[str, Any]) -> str:
+def _hint(kind: type[Section], error: Mapping[str, Any]) -> str:
     if error["type"] != "extra_forbidden":
         return ""
-    section: Any = TrainConfig
+    section: Any = kind
     for part in error["loc"][:-1]:
         section = section.model_fields[part].annotation
     return f"known here: {', '.join(section.model_fields)}"

@@ -25,6 +25,13 @@ def levels(seed: int, step: int, slots: Indices, count: int) -> Tensor:
     return torch.from_numpy((drawn * np.uint64(count) >> np.uint64(32)).astype(np.int64))
 
 
+def choices(seed: int, step: int, slots: Indices, weights: NDArray[np.float64]) -> Indices:
+    """Return indices of `weights`, drawn in proportion to them; int64 [slots]."""
+    drawn = noise.words(seed, noise.TRAIN_LEVEL, step, slots, 1)[:, 0]
+    bounds = np.cumsum(weights)[:-1] / np.sum(weights)
+    return np.searchsorted(bounds, drawn / 2**32, side="right")
+
+
 def flips(seed: int, step: int, slots: Indices) -> Tensor:
     """Return fair coins; bool [slots]."""
     drawn = noise.words(seed, noise.TRAIN_AUGMENT, step, slots, 1)[:, 0]

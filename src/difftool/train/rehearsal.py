@@ -16,6 +16,7 @@ from difftool.errors import ResourceError, UsageError, first_line
 from difftool.networks import MISFITS, build_network, num_parameters
 from difftool.train.config import TrainConfig
 from difftool.train.data import Data
+from difftool.train.distillation.config import DistillConfig
 from difftool.train.objective import Conditioned, Objective
 
 _SAMPLES: Final = 2
@@ -38,7 +39,7 @@ def rehearse(config: TrainConfig, spec: ModelSpec, call: NetworkCall, data: Data
     """
     with torch.device("meta"):
         network = build_network(call)
-    _require_memory(num_parameters(network), config, data)
+    require_memory(num_parameters(network), config, data)
     channels, *size = spec.shape
     expected = (channels * (1 + spec.learned_variance), *size)
     conditioned = Conditioned(network, "no")
@@ -70,7 +71,7 @@ def rehearse(config: TrainConfig, spec: ModelSpec, call: NetworkCall, data: Data
         ) from error
 
 
-def _require_memory(parameters: int, config: TrainConfig, data: Data) -> None:
+def require_memory(parameters: int, config: TrainConfig | DistillConfig, data: Data) -> None:
     """Raise ResourceError if a training is larger than all of this machine's memory."""
     try:
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

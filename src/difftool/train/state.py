@@ -15,14 +15,17 @@ from difftool import checkpoint as ckpt
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import read_json
 from difftool.log import logger
-from difftool.networks import build_network
+from difftool.networks import build_network, num_parameters
+from difftool.networks.trained import Checkpoint
 from difftool.train import draws
-from difftool.train.config import TrainConfig, model_spec, network_call, parse
+from difftool.train.config import TrainConfig, model_spec, network_call, parse_as
 from difftool.train.data import Data
+from difftool.train.distillation.config import DistillConfig
+from difftool.train.distillation.distillation import Distillation
 from difftool.train.ema import Ema
 from difftool.train.objective import Conditioned, Objective
 from difftool.train.processes import join
-from difftool.train.rehearsal import rehearse
+from difftool.train.rehearsal import rehearse, require_memory
 from difftool.train.start import start_weights
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -35,6 +38,14 @@ FREE: Final[Mapping[str, Any]] = {
     "run": {"steps", "log_every", "checkpoint_every", "keep", "sample_every"},
 }
 
+# Stages are parts of a distillation's steps, so their number may not change. Its teacher may have
+# moved; the sha256 of its weights may not change.
+FREE_OF_DISTILLATION: Final[Mapping[str, Any]] = {
+    "teacher": True,
+    **{section: FREE[section] for section in ("data", "optimizer")},
+    "run": FREE["run"] - {"steps"},
+}
+
 log = logger(__name__)
 
 
@@ -45,20 +56,36 @@ class TrainState:
     and dropout of a step depend on (seed, step) alone, so no generator state is saved.
     """
 
-    def __init__(self, config: TrainConfig, data: Data) -> None:
+    def __init__(
+        self, config: TrainConfig | DistillConfig, data: Data, teacher: Checkpoint | None = None
+    ) -> None:
         self.config, self.data, self.step = config, data, 0
         self.accelerator = join(config.run.precision)
-        self.spec = model_spec(config, data.shape, data.classes)
-        self.call = network_call(config, self.spec)
-        rehearse(config, self.spec, self.call, data)
+        device = self.accelerator.device
+        self.objective: Objective | Distillation
+        if isinstance(config, TrainConfig):
+            self.spec = model_spec(config, data.shape, data.classes)
+            self.call, self.sampler = network_call(config, self.spec), config.sampler.call
+            rehearse(config, self.spec, self.call, data)
+            self.objective = Objective(config, self.spec, device)
+            self.distillation = None
+        else:
+            assert teacher is not None
+            require_memory(num_parameters(teacher.network), config, data)
+            self.objective = self.distillation = Distillation(config, teacher, device)
+            self.spec, self.call = self.distillation.spec, teacher.call
+            self.sampler = self.distillation.sampler
         self.slots = _slots(config, self.accelerator)
         torch.manual_seed(config.run.seed)
         self.network = build_network(self.call)
+        if self.distillation is not None:
+            self.network.load_state_dict(self.distillation.teacher.state_dict())
+            # Without dropout, so that a student and its targets differ by what is to be learned.
+            self.network.eval()
         self.channels_last = config.run.channels_last and len(data.shape) == 3
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = self.accelerator.prepare(Conditioned(self.network, config.run.precision))
-        self.objective = Objective(config, self.spec, self.accelerator.device)
         self.ema = Ema(self.network, decay=config.ema.decay, warmup=config.ema.warmup)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(),
@@ -90,9 +117,11 @@ class TrainState:
         settings = self.config.optimizer
         process = self.accelerator.process_index
         torch.manual_seed(draws.torch_seed(self.config.run.seed, self.step, process))
+        if self.distillation is not None and self.distillation.begins_stage(self.step):
+            self._renew_teacher(self.distillation)
         # The rate is a function of the step, so a resumed run needs no scheduler's state.
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr_at(self.step, self.config.run.steps)
+            group["lr"] = self._lr()
         self.optimizer.zero_grad(set_to_none=True)
         parts = []
         for index, slots in enumerate(self.slots):
@@ -107,6 +136,16 @@ class TrainState:
         self.ema.update(self.step)
         self.step += 1
         return torch.stack(parts).sum(), norm
+
+    def _lr(self) -> float:
+        if self.distillation is not None:
+            return self.distillation.lr_at(self.step)
+        return self.config.optimizer.lr_at(self.step, self.config.run.steps)
+
+    def _renew_teacher(self, distillation: Distillation) -> None:
+        """Go on from the averaged weights, as both the teacher and the student of a new stage."""
+        self.network.load_state_dict({**self.network.state_dict(), **self.ema.average})
+        distillation.renew(self.network)
 
     def _loss(self, slots: draws.Indices) -> Tensor:
         seed, batch = self.config.run.seed, self.config.run.batch
@@ -130,16 +169,17 @@ class TrainState:
             step=self.step,
             spec=self.spec,
             network=self.call,
-            sampler=self.config.sampler.call,
+            sampler=self.sampler,
             training=self.config.model_dump(mode="json"),
             tensors={
                 ckpt.MODEL: weights,
                 ckpt.EMA: {**weights, **self.ema.average},
-                ckpt.OPTIMIZER: moments,
+                ckpt.OPTIMIZER: {**moments, **self._teachers()},
             },
             optimizer=_optimizer_record(self.step),
             data=self._data_record(),
             processes=self.accelerator.num_processes,
+            distilled=None if self.distillation is None else self.distillation.record(),
             replace=ckpt.all_files,  # a damaged one may be left, if the run resumed before it
         )
         ckpt.prune(folder, self.config.run.keep)
@@ -149,6 +189,8 @@ class TrainState:
         """Continue from a checkpoint of the same run."""
         saved = ckpt.read_config(folder)
         _check_same_run(saved["training"], self.config, folder)
+        if self.distillation is not None:
+            _check_same_teacher(saved.get("distilled"), self.distillation.record(), folder)
         self._check_same_data(saved.get("data"), folder)
         self._report_split(saved)
         if ckpt.OPTIMIZER not in saved["files"]:
@@ -160,7 +202,8 @@ class TrainState:
             )
         weights, parameters = self.network.state_dict(), dict(self.network.named_parameters())
         like = {f"{name}.{key}": value for name, value in parameters.items() for key in MOMENTS}
-        moments = ckpt.read_tensors(folder / ckpt.OPTIMIZER, like)
+        teachers = self._teachers()
+        moments = ckpt.read_tensors(folder / ckpt.OPTIMIZER, {**like, **teachers})
         self.ema.load(ckpt.read_tensors(folder / ckpt.EMA, weights))
         self.network.load_state_dict(ckpt.read_tensors(folder / ckpt.MODEL, weights))
         for name, parameter in parameters.items():
@@ -171,10 +214,17 @@ class TrainState:
             state["step"] = torch.tensor(float(saved["step"]), device=parameter.device)
             self.optimizer.state[parameter] = state
         self.step = saved["step"]
+        if self.distillation is not None:
+            self.distillation.restore({name: moments[name] for name in teachers}, self.step)
+
+    def _teachers(self) -> dict[str, Tensor]:
+        """Return the weights of other networks that a step depends on."""
+        return {} if self.distillation is None else self.distillation.tensors()
 
     def _report_split(self, saved: dict[str, Any]) -> None:
         """Warn if batches are split otherwise than before; early versions did not keep how."""
-        before = saved.get("processes"), parse(saved["training"]).optimizer.accumulate
+        training = parse_as(type(self.config), saved["training"])
+        before = saved.get("processes"), training.optimizer.accumulate
         now = self.accelerator.num_processes, self.config.optimizer.accumulate
         if before[0] is None or before == now or not self.accelerator.is_main_process:
             return
@@ -209,7 +259,7 @@ def _optimizer_record(step: int) -> dict[str, Any]:
     return {"kind": "adam", "updates": step}
 
 
-def _slots(config: TrainConfig, accelerator: Accelerator) -> list[draws.Indices]:
+def _slots(config: TrainConfig | DistillConfig, accelerator: Accelerator) -> list[draws.Indices]:
     """Return this process's part of a batch's slots, by micro-batch."""
     batch, processes = config.run.batch, accelerator.num_processes
     parts = processes * config.optimizer.accumulate
@@ -223,16 +273,28 @@ def _slots(config: TrainConfig, accelerator: Accelerator) -> list[draws.Indices]
     return list(split[accelerator.process_index])
 
 
-def _check_same_run(saved: dict[str, Any] | None, config: TrainConfig, folder: Path) -> None:
+def _check_same_run(
+    saved: dict[str, Any] | None, config: TrainConfig | DistillConfig, folder: Path
+) -> None:
+    free = FREE if isinstance(config, TrainConfig) else FREE_OF_DISTILLATION
     if saved is None:
         raise ArtefactError(f"{folder} has no record of its training", "start a run of its own")
     try:
-        before = parse(saved).model_dump(mode="json", exclude=FREE)  # with newer settings' defaults
+        # The newer settings have their defaults then.
+        before = parse_as(type(config), saved).model_dump(mode="json", exclude=free)
     except UsageError as error:
         raise ArtefactError(f"{folder}: {error.message}", _EDITED) from error
-    for section, value in config.model_dump(mode="json", exclude=FREE).items():
+    for section, value in config.model_dump(mode="json", exclude=free).items():
         if before[section] != value:
             raise UsageError(
                 f"{folder} was trained with another configuration of {section}",
                 "give the same one, or another output folder",
             )
+
+
+def _check_same_teacher(saved: Any, present: dict[str, Any], folder: Path) -> None:
+    if not isinstance(saved, dict) or saved.get("teacher_sha256") != present["teacher_sha256"]:
+        raise UsageError(
+            f"{folder} was distilled from another teacher",
+            "give the same one, or another output folder",
+        )

@@ -22,6 +22,8 @@ from difftool.errors import (
 from difftool.files import locked, write_atomic
 from difftool.train.config import TrainConfig, to_toml
 from difftool.train.data import load_data
+from difftool.train.distillation.config import DistillConfig
+from difftool.train.distillation.distillation import load_teacher
 from difftool.train.monitor import Interrupt, Monitor
 from difftool.train.ncsnv2 import resolve
 from difftool.train.preview import Preview
@@ -78,8 +80,54 @@ def train(
         state = TrainState(config, data)
     if config.network.init is not None and not begun:
         state.start_from(config.network.init)
+    return _run(state, run, resume=resume, progress=progress)
+
+
+@together()
+def distill(
+    config: DistillConfig, out: Path | str, *, resume: bool = True, progress: bool = False
+) -> TrainedRun:
+    """Train a student of few steps from a trained model, its teacher, into the run folder `out`.
+
+    The run is like that of `train`: it stops, resumes, records and samples in the same way.
+    `difftool.export.export` makes a bundle of it, which says what it was distilled from.
+
+    Args:
+        config: the teacher, the method, the data, and how long; see `distill_config` and
+            `distill_preset`.
+        out: the run folder: checkpoints, metrics and sample grids.
+        resume: go on from the newest whole checkpoint if the folder holds a run. It ends with the
+            same weights as a run that was never interrupted, bit for bit on a CPU.
+        progress: draw a bar on a terminal.
+
+    Raises:
+        UsageError: data, teacher and configuration do not fit, or `out` holds another run.
+        ArtefactError: the teacher or the checkpoint to continue from is damaged.
+        CheckFailed: the loss is not finite.
+        Cancelled: Ctrl-C or SIGTERM stopped the run.
+        ResourceError: memory or the disk is too small, `out` may not be written to, or another
+            process of this training ended.
+
+    Examples:
+        >>> config = difftool.train.distill_config("runs/digits", data="digits", steps=2)
+        >>> config = difftool.train.apply_overrides(config, ["run.steps=16", "run.batch=8"])
+        >>> run = difftool.train.distill(config, "runs/digits-fast")
+        >>> run.step
+        16
+    """
+    run = Path(out)
+    _begun(run, resume)  # a first look, before the data is loaded
+    data = load_data(config.data, config.run.seed)
+    with _memory(config):
+        state = TrainState(config, data, load_teacher(config, data))
+    return _run(state, run, resume=resume, progress=progress)
+
+
+def _run(state: TrainState, run: Path, *, resume: bool, progress: bool) -> TrainedRun:
+    """Take all steps that are left of a run."""
+    config = state.config
     # An impossible sampler is an error now, and not after the training.
-    program = compile_program(state.spec, config.sampler.call)
+    program = compile_program(state.spec, state.sampler)
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
     main = state.accelerator.is_main_process
     with locked(run, wait=False) if main else contextlib.nullcontext():
@@ -94,7 +142,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _memory(config: TrainConfig) -> Iterator[None]:
+def _memory(config: TrainConfig | DistillConfig) -> Iterator[None]:
     """Raise ResourceError if memory runs out; torch has no common class for that."""
     try:
         yield

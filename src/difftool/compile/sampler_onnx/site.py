@@ -1,7 +1,7 @@
 """Write a static page that samples a bundle in the browser, with `sampler.onnx` and programs."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,8 @@ _OFFERED: Final = {
     "ddim": (10, 20, 50, 100),
     "euler_ancestral": (10, 20, 50, 100),
 }
+# A distilled model's D is no posterior mean any more, so solvers of many steps do not suit it.
+_OFFERED_DISTILLED: Final = {"consistency": (1, 2, 4, 8)}
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _offered(bundle: Bundle, program: Program) -> Iterator[Program]:
-    for sampler, all_steps in _OFFERED.items():
+    origin = bundle.manifest.distilled
+    offered: Mapping[str, tuple[int, ...]] = _OFFERED
+    if origin is not None:  # a student of "progressive" is for its own steps alone
+        offered = {} if origin.method == "progressive" else _OFFERED_DISTILLED
+    for sampler, all_steps in offered.items():
         for steps in all_steps:
             if (sampler, steps) == (program.call.name, len(program)):
                 continue

@@ -28,6 +28,7 @@ from difftool.diffusion.samplers.dpmpp import dpmpp_2m_sde as dpmpp_2m_sde
 from difftool.diffusion.samplers.dpmpp import dpmpp_3m as dpmpp_3m
 from difftool.diffusion.samplers.unipc import unipc as unipc
 from difftool.diffusion.samplers.plms import plms as plms
+from difftool.diffusion.samplers.consistency import consistency as consistency
 # isort: on
 
 # By their names: the functions that the lines above import.

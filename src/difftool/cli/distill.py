@@ -1,0 +1,164 @@
+"""difftool distill: train a model of few steps from a trained one."""
+
+import json as jsonlib
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from difftool.cli import options
+from difftool.cli.console import is_terminal, narrate, report
+from difftool.errors import UsageError
+from difftool.outputs import require_no_bundle
+
+EXAMPLES = """\b
+Examples:
+  difftool distill runs/digits --steps 4
+  difftool distill cifar10 --data uoft-cs/cifar10 --method progressive --steps 8 --out runs/fast
+  difftool distill checkpoints/ddpm-mnist --preset ddpm-mnist-fast --out runs/ddpm-mnist-fast
+  difftool distill runs/labelled --guidance-scale 2 --set run.batch=64 --print-config
+"""
+
+
+class Method(StrEnum):
+    """The methods, as in `difftool.train.distillation.methods`, which --help must not import."""
+
+    CONSISTENCY = "consistency"
+    CONSISTENCY_TUNING = "consistency_tuning"
+    PROGRESSIVE = "progressive"
+
+
+def distill(
+    checkpoint: Annotated[
+        Path,
+        Argument(metavar="CHECKPOINT", help="Run or checkpoint to learn from, imported ones too."),
+    ],
+    data: Annotated[
+        str | None,
+        Option(
+            metavar="SOURCE",
+            help=f"Data as the teacher's, by default what it names itself: {options.SOURCES}.",
+        ),
+    ] = None,
+    method: Annotated[
+        Method | None,
+        Option(
+            metavar="NAME",
+            help="consistency, consistency_tuning or progressive; consistency by default.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        Option(metavar="COUNT", help="Network evaluations of the new model; 4 by default."),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        Option(
+            metavar="SCALE",
+            help="Guidance of the teacher that the new model does in one evaluation; 1 is none.",
+        ),
+    ] = None,
+    train_steps: Annotated[
+        int | None, Option(metavar="COUNT", help="Total number of optimizer steps.")
+    ] = None,
+    batch: Annotated[
+        int | None, Option(metavar="COUNT", help="Samples in each step, over all processes.")
+    ] = None,
+    seed: Annotated[
+        int | None, Option(metavar="SEED", help="Seed of data order and noise, 0 to 2^63-1.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Named configuration, such as ddpm-mnist-fast. An unknown name prints the list.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE.toml",
+            help="Configuration of your own, as --print-config prints it; instead of --preset.",
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Change any setting, such as optimizer.lr=1e-4; repeatable. See --print-config.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        options.out("RUN", "Folder of the run; by default runs/ and CHECKPOINT's name with -fast."),
+    ] = None,
+    resume: Annotated[
+        bool, Option(help="Continue the run if there is one; --no-resume refuses if there is one.")
+    ] = True,
+    print_config: Annotated[
+        bool, Option("--print-config", help="Print the whole configuration as TOML; train nothing.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Train a model that samples in a few steps from a trained one.
+
+    The run is a folder like that of difftool train. Ctrl-C saves a checkpoint, and the same command
+    continues from it. Export the run to sample from it.
+    """
+    from difftool.train import (
+        DistillConfig,
+        apply_overrides,
+        distill_config,
+        distill_preset,
+        read_distill_toml,
+        to_toml,
+    )
+
+    if preset is not None and config is not None:
+        raise UsageError("--preset and --config are both given", "give one of them")
+    chosen: DistillConfig
+    if preset is not None:
+        chosen = distill_preset(preset)
+    elif config is not None:
+        chosen = read_distill_toml(config)
+    else:
+        chosen = distill_config(checkpoint, data=data, method=method or Method.CONSISTENCY)
+    flags = {
+        "teacher": str(checkpoint),
+        "data.source": data,
+        "student.method": None if method is None else method.value,
+        "student.steps": steps,
+        "student.guidance_scale": guidance_scale,
+        "run.steps": train_steps,
+        "run.batch": batch,
+        "run.seed": seed,
+    }
+    given = [
+        f"{key}={jsonlib.dumps(value, ensure_ascii=False)}"
+        for key, value in flags.items()
+        if value is not None
+    ]
+    chosen = apply_overrides(chosen, [*given, *(assignments or ())])
+    if print_config:
+        if json:
+            report(chosen.model_dump(mode="json"), as_json=True)
+        else:
+            print(to_toml(chosen), end="")
+        return
+
+    from difftool.train import distill as run_distillation
+
+    run = out or Path("runs") / f"{checkpoint.resolve().name}-fast"
+    require_no_bundle(run / "checkpoints")
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    if first:
+        narrate(f"distilling {checkpoint} into {run}")
+    made = run_distillation(chosen, run, resume=resume, progress=is_terminal() and not json)
+    if first:
+        report(
+            {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
+            as_json=json,
+        )

@@ -1,0 +1,1 @@
+"""Distillation: a student that samples in a few steps, from a trained model."""

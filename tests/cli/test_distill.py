@@ -1,0 +1,130 @@
+"""difftool distill: the configuration that flags make, and a student from import to samples."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from difftool.train.config import parse_as
+from difftool.train.distillation.config import DistillConfig
+from difftool.train.presets import distill_preset
+from tests.cli.conftest import Command, Refusal
+
+QUICK = ("--batch", 2, "--set", "student.stages=2", "--set", "run.channels_last=false")
+
+
+def configured(done_out: str) -> DistillConfig:
+    return parse_as(DistillConfig, tomllib.loads(done_out))
+
+
+def test_flags_say_what_toml_says(difftool: Command, tiny_checkpoint: Path) -> None:
+    line = ("distill", tiny_checkpoint, "--data", "digits", "--method", "progressive")
+    counts = ("--steps", 2, "--train-steps", 77, "--batch", 12, "--seed", 5)
+    done = difftool(*line, *counts, "--set", "optimizer.lr=2e-5", "--print-config")
+    assert (done.code, done.err) == (0, "")
+    found = configured(done.out)
+    assert (found.teacher, found.data.source) == (str(tiny_checkpoint), "digits")
+    assert (found.student.method, found.student.steps) == ("progressive", 2)
+    assert (found.run.steps, found.run.batch, found.run.seed) == (77, 12, 5)
+    assert found.optimizer.lr == 2e-5
+
+
+def test_a_printed_configuration_reads_back(
+    difftool: Command, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    preset = distill_preset("ddpm-mnist-fast")
+    line = ("distill", preset.teacher, "--print-config")
+    printed = difftool(*line, "--preset", "ddpm-mnist-fast").out
+    assert configured(printed) == preset
+    (tmp_path / "printed.toml").write_text(printed)
+    assert difftool(*line, "--config", "printed.toml").out == printed
+    other = difftool("distill", tiny_checkpoint, "--config", "printed.toml", "--print-config")
+    assert configured(other.out) == preset.model_copy(update={"teacher": str(tiny_checkpoint)})
+    as_json = difftool(*line, "--config", "printed.toml", "--json").out
+    assert parse_as(DistillConfig, json.loads(as_json)) == preset
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (("--data", "moons"), "samples of shape (2,)"),
+        ((), "does not say which data"),
+        (("--data", "digits", "--steps", 21), "21 steps"),
+        (("--data", "digits", "--steps", 0), "student.steps"),
+        (("--data", "digits", "--guidance-scale", 2), "never learned the null label"),
+        (
+            ("--data", "digits", "--guidance-scale", 2, "--method", "consistency_tuning"),
+            "guidance_scale with the method consistency_tuning",
+        ),
+        (("--data", "digits", "--method", "progressive", "--steps", 16), "1 stages"),
+        (("--preset", "ddpm-mnist-fast", "--config", "x"), "both given"),
+        (("--preset", "ddpm"), "unknown preset 'ddpm'"),
+        (("--data", "digits", "--set", "student.speed=1"), "student.speed"),
+        (("--data", "digits", "--train-steps", 0), "run.steps"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_line_is_refused_in_one_line(
+    line: tuple[object, ...], message: str, difftool: Command, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    done = difftool("distill", tiny_checkpoint, "--out", "run", *line)
+    error, hint = [said for said in done.err.splitlines() if not said.startswith("distilling ")]
+    assert (done.code, error[:7], hint[:6]) == (2, "error: ", "hint: ")
+    assert message in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_checkpoint_is_refused(refuses: Refusal, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in ("nowhere", "folder"):
+        refuses(("distill", path, "--data", "digits"), 3, "not a checkpoint")
+
+
+def test_a_golden_checkpoint_becomes_fast(
+    shared: Path, difftool: Command, tmp_path: Path, nightly: bool
+) -> None:
+    """An NCSN, from the authors' own file to two steps; its graph takes long to export."""
+    if not nightly:
+        pytest.skip("its export takes a minute; make test-nightly does it")
+    (tmp_path / "images").mkdir()
+    for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (4, 28, 28))):
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"images/{index}.png")
+    golden = shared / "golden/ncsn_v1_mnist28"
+    assert difftool("import", golden, "--out", "teacher", "--json").code == 0
+    fast(difftool, "teacher", "images")
+
+
+def test_a_diffusers_folder_becomes_fast(difftool: Command, tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    from tests.oracles.diffusers_models import SMALL
+
+    torch.manual_seed(0)
+    sizes = {"sample_size": 8, "in_channels": 1, "out_channels": 1}
+    unet = diffusers.UNet2DModel(**(SMALL | sizes))
+    scheduler = diffusers.DDPMScheduler()
+    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "pipeline")
+    assert difftool("import", "pipeline", "--out", "teacher", "--json").code == 0
+    fast(difftool, "teacher", "digits")
+
+
+def fast(difftool: Command, teacher: str, data: object) -> None:
+    """Distill a teacher for two steps, and take it all the way to samples."""
+    line = ("distill", teacher, "--data", data, "--out", "run", *QUICK, "--json")
+    made = difftool(*line, "--steps", 2, "--train-steps", 2)
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["step"] == 2
+    assert difftool("export", "run", "--out", "b", "--json").code == 0
+    record = difftool("inspect", "b", "--json").json()
+    assert record["distilled"]["method"] == "consistency"
+    assert record["program"].startswith("consistency(steps=2")
+    verified = difftool("verify", "b", "run", "-n", 1, "--json")
+    assert verified.code == 0, verified.out
+    sampled = difftool(
+        *("sample", "b", "--sampler", "consistency", "--steps", 2, "-n", 2),
+        *("--out", "x.npy", "--json"),
+    )
+    assert sampled.code == 0, sampled.err
