@@ -6,10 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
-from ddpm_story import bound, chain, page, vae
+from ddpm_story import bound, chain, measured, page, vae
 from PIL import Image
 
 import difftool
@@ -247,6 +248,22 @@ def test_the_script_draws_every_picture(tmp_path: Path) -> None:
     written = (tmp_path / "ddpm.md").read_text(encoding="utf-8")
     assert written == page.renewed(text, figures)
     assert written != text
+
+
+def test_mnist_is_read_from_a_folder_or_from_one_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured, "HELD_OUT", 1)
+    for split, greys in (("train", (10, 20, 30)), ("test", (40, 50))):
+        images = [Image.new("L", (28, 28), grey) for grey in greys]
+        table = datasets.Dataset.from_dict(
+            {"image": images}, datasets.Features({"image": datasets.Image()})
+        )
+        table.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    for source in (tmp_path, tmp_path / "train-00000-of-00001.parquet"):
+        found = measured.read_images(str(source))
+        assert [part[:, 0, 0, 0].tolist() for part in found] == [[10, 20], [30], [40, 50]]
+        assert all(part.shape[1:] == (1, 28, 28) for part in found)
 
 
 def test_the_script_refuses_what_it_cannot_read(
