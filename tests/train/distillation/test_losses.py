@@ -56,7 +56,7 @@ def plain_consistency(spec: ModelSpec, path: list[int], weights: Tensor, *, tune
         target = denoise(weights, x_r, sigma_r).detach()
         distance = (denoise(weights, x_t, sigma_t) - target).square().sum()
         weight = 1 / (sigma_t / alpha_t) ** 2 + 1 / spec.sigma_data**2
-        total.append(weight * (torch.sqrt(distance + c**2) - c if tuned else distance))
+        total.append(weight * (torch.sqrt(distance + c**2) - c if tuned else distance / 4))
     return torch.stack(total)
 
 

@@ -55,7 +55,7 @@ def consistency(
     With x_t = alpha_t x0 + sigma_t noise, x_r is one step of DDIM from x_t along the teacher's D,
     and the student must agree with itself on both (Song et al. 2023, eq. 7 with Euler's solver):
 
-        w(t) * |D(x_t, t) - stopgrad(D(x_r, r))|^2
+        w(t) * mean (D(x_t, t) - stopgrad(D(x_r, r)))^2
 
     The target is the student itself and no average of it (Song and Dhariwal 2023, sec. 3.2). The
     weight is w(t) = 1 / t^2 + 1 / sigma_data^2, and r comes nearer to t from stage to stage (Geng
@@ -64,7 +64,8 @@ def consistency(
     upper, lower = path
     noisy = _perturb(x0, noise, upper)
     below = step(noisy, nets.teacher(noisy, upper), upper, lower)
-    return _weight(upper, sigma_data) * _disagreement(nets, noisy, below, path)
+    error = _disagreement(nets, noisy, below, path) / x0[0].numel()
+    return _weight(upper, sigma_data) * error
 
 
 def consistency_tuning(
