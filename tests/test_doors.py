@@ -61,6 +61,12 @@ def test_the_pages_are_those_of_the_docstrings() -> None:
     assert written == API["pages"](), "write them again: python docs/api.py"
 
 
+def test_each_name_on_a_page_has_a_sentence() -> None:
+    for file in API["FOLDER"].glob("difftool*.md"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            assert not line.endswith("): "), f"{file.name}: {line}"
+
+
 def imports(file: Path) -> Iterator[tuple[str, str]]:
     """The names that a file imports of difftool, each with its module."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

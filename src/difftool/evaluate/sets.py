@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from difftool import data
 from difftool.errors import UsageError
 
-Samples = NDArray[Any]  # pixels uint8 [N, H, W, C], or points float64 [N, 2]
+Samples = NDArray[Any]
+"""Pixels uint8 [N, H, W, C], or points float64 [N, 2]."""
 
 _TOY_POINTS: Final = 5_000
 _FIRST_TOY_POINT: Final = 1 << 31  # beyond any training's points, so that these are unseen

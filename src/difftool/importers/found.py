@@ -34,6 +34,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "score-sde": score_sde.FORMAT,
     "diffusers": diffusers.FORMAT,
 }
+"""The formats that can be imported, by their names."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS: Final = ("png", "svg", "pdf")
+"""The formats of plots, as endings of file names."""
 
 INK: Final = "#30343b"  # axes, text, and what is true
 DATA: Final = "#2a7ab0"  # samples and densities

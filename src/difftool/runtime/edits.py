@@ -18,8 +18,10 @@ from difftool.errors import UsageError
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
-# (D [N, *S], each sample's position in the run [N]) -> D [N, *S]
 Edit = Callable[[Floats, Positions], Floats]
+"""A function of D [N, *S] and each sample's position in the run [N]; it returns the revised D
+[N, *S].
+"""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ Floats = NDArray[np.float32]
 
 _log = logger(__name__)
 
-MAX_WORK: Final = 10**12  # samples x numbers of one x steps: most of a day on a GPU
+MAX_WORK: Final = 10**12
+"""The most work of a request: samples x numbers of one x steps. It is most of a day on a GPU."""
 
 
 class Model:

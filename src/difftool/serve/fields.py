@@ -17,7 +17,10 @@ INPUTS: Final = {
     "strength": ("FP64", [1]),
     "deadline": ("FP64", [1]),
 }
-# FP32 of the shape of one sample, or of all; these are no parameters.
+"""The parameters of a request: for each its datatype and shape."""
 ARRAYS: Final = ("init", "known", "mask")
-# How many previews of each sample are shown, to clients of Triton that read a stream.
+"""Inputs in FP32, of the shape of one sample or of all; these are no parameters."""
 PREVIEWS: Final = "previews"
+"""The input that says how many previews of each sample a client of Triton gets, if it reads a
+stream.
+"""

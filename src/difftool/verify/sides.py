@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from difftool.networks.trained import Checkpoint
 
 TORCH: Final = "torch"
+"""The side that is the checkpoint's own network, in PyTorch."""
 NUMPY: Final = "numpy"
-EXACT: Final = "onnxruntime-cpu"  # the reference if there is no checkpoint
+EXACT: Final = "onnxruntime-cpu"
+"""The side that is the reference if there is no checkpoint."""
 
 
 @dataclass(frozen=True)

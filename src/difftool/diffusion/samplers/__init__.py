@@ -37,6 +37,7 @@ SAMPLERS: Final[Mapping[str, Callable[..., Program]]] = {
     for name, each in list(globals().items())
     if inspect.isfunction(each) and each.__module__.startswith(f"{__name__}.")
 }
+"""All samplers by their names: functions that compile a program."""
 
 
 def sampler_named(name: str) -> Callable[..., Program]:

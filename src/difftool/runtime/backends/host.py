@@ -11,6 +11,7 @@ from difftool.runtime.protocols import Known
 
 Floats = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[Any]]
+"""Arrays by their names, such as the inputs of a graph."""
 # (inputs, outputs), by their names in the step graph -> a run that reads the first and writes the
 # second
 Bind = Callable[[Arrays, Arrays], Callable[[], None]]

@@ -140,6 +140,7 @@ BACKENDS: Final = (
         untried="runs code of the bundle",
     ),
 )
+"""All backends, in the order in which they are tried."""
 
 
 def backend_names() -> tuple[str, ...]:
