@@ -18,6 +18,7 @@ import difftool
 
 DEMO = Path("demo")
 RUN, BUNDLE = DEMO / "digits", DEMO / "digits.bundle"
+SCALE = 4  # of pictures, so that one can see them
 
 
 def main() -> int:
@@ -50,12 +51,13 @@ def draw(report: "Report", model: str | Path, picture: Path) -> None:
     """Draw 16 samples with the program that the model was exported with, onto a grid."""
     opened = difftool.load(model)
     steps = opened.default_program().nfe
-    command = f"difftool sample {model} -n 16 --seed 0 --out {picture} --force"
+    command = f"difftool sample {model} -n 16 --seed 0 --scale {SCALE} --out {picture} --force"
     with report.step(f"draw 16 of {model}, {steps} steps", command, picture):
         samples = opened.sample(n=16, seed=0)  # float32 [16, channels, height, width]
         pixels = difftool.to_uint8(samples, opened.spec)
         picture.parent.mkdir(exist_ok=True)
-        Image.fromarray(difftool.runtime.grid(pixels).squeeze()).save(picture)
+        sheet = difftool.runtime.grid(pixels).squeeze()
+        Image.fromarray(sheet.repeat(SCALE, 0).repeat(SCALE, 1)).save(picture)
 
 
 class Report:

@@ -72,6 +72,7 @@ def test_an_interrupt_leaves_a_folder_to_go_on_with(
         ("--ray local --device 1 --out new", 2, "Ray chooses", "leave --device out"),
         ("--shard-size 5 --between 0,1 --out new", 2, "--between does not go", "leave"),
         ("--shard-size 5 --force --out new", 2, "--force does not go", "leave"),
+        ("--shard-size 5 --scale 2 --out new", 2, "--scale does not go", "leave"),
         ("--shard-size 5 --strength 0 --out new", 2, "--strength does not go", "leave"),
         ("--gpus-per-task 1 --out new.npz", 2, "those of a shard", "--ray"),
         ("--shard-size 5 --out .", 2, "is no folder of samples", "empty folder"),

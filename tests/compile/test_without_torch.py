@@ -33,7 +33,7 @@ def test_commands_without_torch(
     (tmp_path / "ort").mkdir()
     for file in RUNTIME:
         (tmp_path / "ort" / file).touch()
-    last = "sample bundle --steps 2 -n 1 --out x.npy"
+    last = "sample bundle --steps 2 -n 1 --quiet --out x.npy"
     done = spawn(*last.split(), setup=WITHOUT_TORCH + FIRST)
     assert (done.code, done.err) == (0, "")
     for line in (*LINES, last):

@@ -41,6 +41,7 @@ def test_the_demo_ends_well_and_its_commands_do_the_same(
 
     drawn = PICTURE.read_bytes()
     with Image.open(PICTURE) as image:
-        assert image.size == (42, 42)  # four by four images of 8 pixels, with 2 around each
+        # four by four images of 8 pixels, with 2 around each, four times as large
+        assert image.size == (168, 168)
     assert difftool(commands[-1]) == 0
     assert PICTURE.read_bytes() == drawn

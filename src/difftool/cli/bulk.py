@@ -42,19 +42,20 @@ def sample_in_bulk(
     strength: float | None,
     between: str | None,
     format: options.Format | None,
+    scale: int | None,
     force: bool,
 ) -> None:
     """Take the options of `difftool sample`, and draw into a folder; always deterministic.
 
     UsageError for those that say something of a single file, or of a few given samples.
     """
-    from difftool import scale
     from difftool.bundle import Limits
     from difftool.runtime import open_bundle
+    from difftool.scale import sample
 
     of_a_file = {
         **{"known": known, "fill": fill, "grey": grey, "init": init, "strength": strength},
-        **{"between": between, "format": format, "force": force or None},
+        **{"between": between, "format": format, "scale": scale, "force": force or None},
     }
     for name, given in of_a_file.items():
         if given is not None:
@@ -70,7 +71,7 @@ def sample_in_bulk(
     asked = options.sampler_call(sampler, steps, eta, assignments)
     begin = time.perf_counter()
     with progress(quiet=json, unit="sample") as tell:
-        found = scale.sample(
+        found = sample(
             model,
             out,
             n=n,

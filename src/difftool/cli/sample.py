@@ -337,8 +337,6 @@ def _in_bulk(context: Context) -> None:
     """Draw a folder of shards, which has neither pictures nor a file for each sample."""
     from difftool.cli.bulk import sample_in_bulk
 
-    if context.params["scale"] is not None:
-        raise UsageError("--scale does not go with a folder of shards", "leave it out")
     out = context.params["out"]
     sample_in_bulk(**context.params | {"out": None if out is None else Path(out)})
 

@@ -63,7 +63,7 @@ def test_it_draws_step_by_step(
         command = copied(tab, "command")
         assert command == (
             "difftool sample ddpm-mnist --sampler ddim --steps 12 -n 8 --seed 3 "
-            "--out ddpm-mnist-3.png"
+            "--scale 1 --out ddpm-mnist-3.png"
         )
         assert_same_again(tab, gated, tmp_path, monkeypatch)
 

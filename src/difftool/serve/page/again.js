@@ -11,6 +11,7 @@ export function command(request, model) {
   if (request.labels !== undefined) words.push("--labels", request.labels);
   if (isGuided(request)) words.push("--guidance-scale", request.guidance_scale);
   if (model.precision !== "fp32") words.push("--precision", model.precision);
+  if (model.images) words.push("--scale", 1); // the page's files have the pixels as they are
   words.push("--out", `${fileName(request)}.${model.images ? "png" : "npz"}`);
   return words.map(String).map(quoted).join(" ");
 }
