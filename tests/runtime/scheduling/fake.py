@@ -85,7 +85,7 @@ def expected(program: Program, seed: int, sample: int, label: int | None = None)
     """Return what a sample ends at if it runs alone."""
     draws = Draws(seed, np.array([sample]), SPEC.shape)
     x = start_noise(program, draws)[0]
-    label = sample % SPEC.classes if label is None else label
+    label = SPEC.classes if label is None else label
     for row, noise in enumerate(row_noise(program, draws)):
         x = updated(x, addend(program, row, label), noise)
     return x

@@ -1,5 +1,6 @@
 """Requests join, leave and fail one by one, and nobody else's samples change."""
 
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Literal
 
@@ -31,8 +32,11 @@ def submit(to: Scheduler, program: Program, n: int = 1, seed: int = 0, **more: o
     return to.submit(Request(program, n=n, seed=seed, **more), program)  # type: ignore[arg-type]
 
 
-def check(ticket: Ticket, program: Program, n: int = 1, seed: int = 0) -> None:
-    wanted = np.stack([expected(program, seed, sample) for sample in range(n)])
+def check(
+    ticket: Ticket, program: Program, n: int = 1, seed: int = 0, labels: Sequence[int] = ()
+) -> None:
+    of = labels or [None] * n
+    wanted = np.stack([expected(program, seed, sample, of[sample]) for sample in range(n)])
     assert ticket.result(0).tobytes() == wanted.tobytes()
 
 
@@ -56,17 +60,18 @@ def test_a_short_request_joins_at_the_next_step_and_leaves_before_long_ones() ->
 
 def test_a_request_of_many_samples_takes_no_more_slots_than_a_batch() -> None:
     running, slots = scheduler(most=2, slots=4)
-    many = submit(running, NOISY, n=9, seed=1)
+    labels = [i % 3 for i in range(9)]
+    many = submit(running, NOISY, n=9, seed=1, labels=labels)
     running.turn()
     assert running.occupied == 2
     one = submit(running, NOISY, seed=2)
     running.turn()
     assert running.occupied == 3
     finish(running)
-    check(many, NOISY, n=9, seed=1)
+    check(many, NOISY, n=9, seed=1, labels=labels)
     check(one, NOISY, seed=2)
-    # Three labels, each placed once, whichever sample came first.
-    assert sorted(label for _, label in slots.placed if label is not None) == [0, 1, 2]
+    # Each label is placed once, whichever sample came first; 3 is no class.
+    assert sorted(label for _, label in slots.placed if label is not None) == [0, 1, 2, 3]
 
 
 def test_a_cancel_frees_the_slot_before_the_next_step() -> None:
