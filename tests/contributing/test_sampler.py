@@ -79,7 +79,7 @@ LIST = "src/difftool/diffusion/samplers/__init__.py"
 def sampler(project: Project) -> Project:
     project.write("src/difftool/diffusion/samplers/mine.py", SAMPLER)
     line = "from difftool.diffusion.samplers.mine import mine as mine\n"
-    project.insert(LIST, after="from difftool.diffusion.samplers.plms", lines=line)
+    project.insert(LIST, after="from difftool.diffusion.samplers.consistency", lines=line)
     project.write("tests/diffusion/test_mine.py", TEST)
     project.python("docs/samplers.py")
     return project
