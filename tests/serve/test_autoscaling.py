@@ -1,7 +1,8 @@
 """How many replicas there are to be, by what they report; and what a replica reports."""
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,16 @@ pytest.importorskip("starlette")
 from difftool.serve import Application, QueueWait, RayArguments
 from difftool.serve.asked import Asked
 from difftool.serve.replicas import Replica
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Take from the server's log what a replica, which is a process elsewhere, gave it."""
+    log = logging.getLogger("difftool.serve")
+    level, handlers = log.level, list(log.handlers)
+    yield
+    log.setLevel(level)
+    log.handlers[:] = handlers
 
 
 def context(
