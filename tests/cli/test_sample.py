@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from pyarrow import parquet
 
 from difftool.cli.options import Format
 from difftool.cli.output import choose_scale
@@ -164,6 +163,7 @@ def test_a_folder_of_samples_is_replaced_by_another(
 
 
 def test_parquet_is_a_shard(difftool: Command, points_bundle: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
     line = ("sample", points_bundle, "-n", 4, "--out")
     assert difftool(*line, "points.parquet").code == 0
     table = parquet.read_table(tmp_path / "points.parquet").to_pydict()
