@@ -1,17 +1,16 @@
 """difftool distill: train a model of few steps from a trained one."""
 
-import json as jsonlib
-import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from difftool.cli import options
-from difftool.cli.console import is_terminal, narrate, report
+from difftool.cli import options, runs
 from difftool.errors import UsageError
-from difftool.outputs import require_no_bundle
+
+if TYPE_CHECKING:
+    from difftool.train import TrainedRun
 
 EXAMPLES = """\b
 Examples:
@@ -60,12 +59,8 @@ def distill(
             help="Guidance of the teacher that the new model does in one evaluation; 1 is none.",
         ),
     ] = None,
-    train_steps: Annotated[
-        int | None, Option(metavar="COUNT", help="Total number of optimizer steps.")
-    ] = None,
-    batch: Annotated[
-        int | None, Option(metavar="COUNT", help="Samples in each step, over all processes.")
-    ] = None,
+    train_steps: runs.Steps = None,
+    batch: runs.Batch = None,
     seed: Annotated[
         int | None, Option(metavar="SEED", help="Seed of data order and noise, 0 to 2^63-1.")
     ] = None,
@@ -83,24 +78,13 @@ def distill(
             help="Configuration of your own, as --print-config prints it; instead of --preset.",
         ),
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="Change any setting, such as optimizer.lr=1e-4; repeatable. See --print-config.",
-        ),
-    ] = None,
+    assignments: runs.Settings = None,
     out: Annotated[
         Path | None,
         options.out("RUN", "Folder of the run; by default runs/ and CHECKPOINT's name with -fast."),
     ] = None,
-    resume: Annotated[
-        bool, Option(help="Continue the run if there is one; --no-resume refuses if there is one.")
-    ] = True,
-    print_config: Annotated[
-        bool, Option("--print-config", help="Print the whole configuration as TOML; train nothing.")
-    ] = False,
+    resume: runs.Resume = True,
+    print_config: runs.PrintConfig = False,
     json: options.Json = False,
 ) -> None:
     """Train a model that samples in a few steps from a trained one.
@@ -114,7 +98,6 @@ def distill(
         distill_config,
         distill_preset,
         read_distill_toml,
-        to_toml,
     )
 
     if preset is not None and config is not None:
@@ -136,29 +119,16 @@ def distill(
         "run.batch": batch,
         "run.seed": seed,
     }
-    given = [
-        f"{key}={jsonlib.dumps(value, ensure_ascii=False)}"
-        for key, value in flags.items()
-        if value is not None
-    ]
-    chosen = apply_overrides(chosen, [*given, *(assignments or ())])
+    chosen = apply_overrides(chosen, runs.overrides(flags, assignments))
     if print_config:
-        if json:
-            report(chosen.model_dump(mode="json"), as_json=True)
-        else:
-            print(to_toml(chosen), end="")
+        runs.print_settings(chosen, json=json)
         return
 
     from difftool.train import distill as run_distillation
 
     run = out or Path("runs") / f"{checkpoint.resolve().name}-fast"
-    require_no_bundle(run / "checkpoints")
-    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-    if first:
-        narrate(f"distilling {checkpoint} into {run}")
-    made = run_distillation(chosen, run, resume=resume, progress=is_terminal() and not json)
-    if first:
-        report(
-            {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
-            as_json=json,
-        )
+
+    def make(folder: Path, shown: bool) -> "TrainedRun":
+        return run_distillation(chosen, folder, resume=resume, progress=shown)
+
+    runs.make_run(run, f"distilling {checkpoint} into {run}", make, json=json)

@@ -1,20 +1,16 @@
 """difftool train: train a model, or continue a run."""
 
-import json as jsonlib
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from difftool.cli import options
-from difftool.cli.console import is_terminal, narrate, report
+from difftool.cli import options, runs
 from difftool.errors import UsageError
-from difftool.outputs import require_no_bundle
 
 if TYPE_CHECKING:
-    from difftool.train import TrainConfig
+    from difftool.train import TrainConfig, TrainedRun
 
 EXAMPLES = """\b
 Examples:
@@ -62,12 +58,8 @@ def train(
             help="Run or checkpoint, imported ones too, whose weights a new run starts from.",
         ),
     ] = None,
-    steps: Annotated[
-        int | None, Option(metavar="COUNT", help="Total number of optimizer steps.")
-    ] = None,
-    batch: Annotated[
-        int | None, Option(metavar="COUNT", help="Samples in each step, over all processes.")
-    ] = None,
+    steps: runs.Steps = None,
+    batch: runs.Batch = None,
     accumulate: Annotated[
         int | None,
         Option(
@@ -79,24 +71,13 @@ def train(
         int | None,
         Option(metavar="SEED", help="Seed of initial weights, data order and noise, 0 to 2^63-1."),
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="Change any setting, such as optimizer.lr=1e-4; repeatable. See --print-config.",
-        ),
-    ] = None,
+    assignments: runs.Settings = None,
     out: Annotated[
         Path | None,
         options.out("RUN", "Folder of the run; by default runs/ and the configuration's name."),
     ] = None,
-    resume: Annotated[
-        bool, Option(help="Continue the run if there is one; --no-resume refuses if there is one.")
-    ] = True,
-    print_config: Annotated[
-        bool, Option("--print-config", help="Print the whole configuration as TOML; train nothing.")
-    ] = False,
+    resume: runs.Resume = True,
+    print_config: runs.PrintConfig = False,
     json: options.Json = False,
 ) -> None:
     """Train a DDPM or an NCSN, or continue a run.
@@ -104,7 +85,7 @@ def train(
     A run is a folder of checkpoints, metrics and sample grids. Ctrl-C saves a checkpoint. The same
     command then continues from it, and reaches the same weights as without the interruption.
     """
-    from difftool.train import apply_overrides, to_toml
+    from difftool.train import apply_overrides
 
     name, chosen = _choose_config(method, preset, config)
     flags = {
@@ -115,37 +96,24 @@ def train(
         "optimizer.accumulate": accumulate,
         "run.seed": seed,
     }
-    given = [
-        f"{key}={jsonlib.dumps(value, ensure_ascii=False)}"
-        for key, value in flags.items()
-        if value is not None
-    ]
-    chosen = apply_overrides(chosen, [*given, *(assignments or ())])
+    chosen = apply_overrides(chosen, runs.overrides(flags, assignments))
     if chosen.method != method:
         raise UsageError(
             f"{name} is a configuration for {chosen.method}, not {method}",
             f"run: difftool train {chosen.method}; or choose another configuration",
         )
     if print_config:
-        if json:
-            report(chosen.model_dump(mode="json"), as_json=True)
-        else:
-            print(to_toml(chosen), end="")
+        runs.print_settings(chosen, json=json)
         return
 
     from difftool.train import train as run_training
 
     run = out or Path("runs") / name
-    require_no_bundle(run / "checkpoints")
-    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-    if first:
-        narrate(f"training {name} into {run}")
-    made = run_training(chosen, run, resume=resume, progress=is_terminal() and not json)
-    if first:
-        report(
-            {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
-            as_json=json,
-        )
+
+    def make(folder: Path, shown: bool) -> "TrainedRun":
+        return run_training(chosen, folder, resume=resume, progress=shown)
+
+    runs.make_run(run, f"training {name} into {run}", make, json=json)
 
 
 def _choose_config(

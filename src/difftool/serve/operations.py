@@ -63,7 +63,7 @@ class Operation:
     parameters: tuple[Json, ...] = ()
     open: bool = False
     tagged: bool = False
-    """It has an entity tag, and is not sent again to who has it."""
+    """Its answer has an entity tag; a client that has that answer gets 304."""
 
 
 def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:

@@ -29,7 +29,7 @@ class Metrics:
                 family("requests_pending", "Requests that have not ended", gauge),
                 family("samples_running", "Samples on their way", gauge),
             ]
-        except Exception:  # a class of Triton's own, which has no name in Python
+        except Exception:  # Triton without metrics refuses, by an error that has no name in Python
             return
         requests, steps, sample_steps, pending, running = self._families
         for outcome in _OUTCOMES:

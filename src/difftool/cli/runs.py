@@ -1,0 +1,73 @@
+"""What `difftool train` and `difftool distill` have in common: options, and how a run is made."""
+
+import json as jsonlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from difftool.cli.console import is_terminal, narrate, report
+from difftool.outputs import require_no_bundle
+
+if TYPE_CHECKING:
+    from difftool.train import DistillConfig, TrainConfig, TrainedRun
+
+Steps = Annotated[int | None, Option(metavar="COUNT", help="Total number of optimizer steps.")]
+Batch = Annotated[
+    int | None, Option(metavar="COUNT", help="Samples in each step, over all processes.")
+]
+Settings = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Change any setting, such as optimizer.lr=1e-4; repeatable. See --print-config.",
+    ),
+]
+Resume = Annotated[
+    bool, Option(help="Continue the run if there is one; --no-resume refuses if there is one.")
+]
+PrintConfig = Annotated[
+    bool, Option("--print-config", help="Print the whole configuration as TOML; train nothing.")
+]
+
+
+def overrides(flags: Mapping[str, Any], settings: Sequence[str] | None) -> list[str]:
+    """Return the flags that were given as settings, and then those of --set, which go first."""
+    given = [
+        f"{key}={jsonlib.dumps(value, ensure_ascii=False)}"
+        for key, value in flags.items()
+        if value is not None
+    ]
+    return [*given, *(settings or ())]
+
+
+def print_settings(chosen: "TrainConfig | DistillConfig", *, json: bool) -> None:
+    """Print a whole configuration as TOML, or as a JSON document."""
+    from difftool.train import to_toml
+
+    if json:
+        report(chosen.model_dump(mode="json"), as_json=True)
+    else:
+        print(to_toml(chosen), end="")
+
+
+def make_run(
+    run: Path, saying: str, make: "Callable[[Path, bool], TrainedRun]", *, json: bool
+) -> None:
+    """Make a run in a folder, and report it; `make` takes the folder and whether a bar is shown.
+
+    Of the processes that torchrun started the first one alone speaks.
+    """
+    require_no_bundle(run / "checkpoints")
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        narrate(saying)
+    made = make(run, is_terminal() and not json)
+    if first:
+        report(
+            {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
+            as_json=json,
+        )
