@@ -1,7 +1,8 @@
 """Who runs next, among requests with priorities and deadlines."""
 
 from difftool.runtime.request import Request
-from tests.runtime.scheduling.fake import LONG, SHORT, Clock, finish, scheduler
+from difftool.runtime.scheduling.turns import ROWS
+from tests.runtime.scheduling.fake import LONG, NOISY, SHORT, Clock, finish, scheduler
 from tests.runtime.scheduling.test_scheduler import check, submit
 
 
@@ -21,14 +22,15 @@ def test_priority_and_deadline_go_before_attained_service() -> None:
 def test_a_deadline_that_is_far_away_makes_nobody_wait() -> None:
     """As a server gives one to each request."""
     running, slots = scheduler(most=1, slots=2)
-    asked = [(LONG, 0), (SHORT, 1)]
+    asked = [(LONG, 0), (NOISY, 1)]
     tickets = [
         running.submit(Request(program, n=1, seed=seed), program, deadline=600.0 + seed)
         for program, seed in asked
     ]
     while not tickets[1].done():
         running.turn()
-    assert slots.steps == [[0], [1], [0], [1], [0], [1]]
+    assert [1] in slots.steps[:2]
+    assert slots.steps.count([0]) <= 1 + ROWS
     finish(running)
     for ticket, (program, seed) in zip(tickets, asked, strict=True):
         check(ticket, program, seed=seed)

@@ -22,11 +22,12 @@ from difftool.log import logger
 from difftool.runtime.memory import no_memory, no_memory_for_samples
 from difftool.runtime.request import Request
 from difftool.runtime.scheduling.job import Job, Sample, require_shared
-from difftool.runtime.scheduling.policy import Claim, arrange, choose, order
+from difftool.runtime.scheduling.policy import Claim, order
 from difftool.runtime.scheduling.pool import Block, Pool
 from difftool.runtime.scheduling.settings import Counts, Load, SchedulerSettings
 from difftool.runtime.scheduling.slots import Slots
 from difftool.runtime.scheduling.ticket import Preview, Ticket
+from difftool.runtime.scheduling.turns import Turns
 
 Outcome = Literal["ok", "cancelled", "timeout", "failed"]
 
@@ -60,7 +61,7 @@ class Scheduler:
         self._jobs: list[Job] = []
         self._running: dict[int, Sample] = {}  # by their slots
         self._done = 0, 0  # steps, and samples in them
-        self._next: tuple[list[Sample], list[int]] | None = None  # the next step, if that is known
+        self._turns = Turns(self._slots, most, settings.ageing)
         # What other threads share with the one that takes the turns. A mailbox needs no lock.
         self._mail: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.RLock()  # a finalizer that calls `close` may run within
@@ -269,7 +270,7 @@ class Scheduler:
         sample = Sample(job, position, slot, block, job.place(position, self.most))
         job.samples.add(sample)
         self._running[slot] = sample
-        self._next = None
+        self._turns.end()
         return True
 
     def _block(self, job: Job, position: int) -> Block | None:
@@ -287,8 +288,7 @@ class Scheduler:
 
     def _step(self) -> None:
         """Run the next row of the samples that are to be next."""
-        self._next = self._next or self._choose()
-        chosen, places = self._next
+        chosen, places = self._turns.next(self._running, self._clock())
         if not chosen:
             return
         try:
@@ -301,28 +301,7 @@ class Scheduler:
         for sample in chosen:
             sample.done += 1
             sample.job.attained += 1
-        if len(chosen) < len(self._running):
-            self._next = None  # it is the turn of others
         self._hand_out(chosen)
-
-    def _choose(self) -> tuple[list[Sample], list[int]]:
-        """Return the samples that run next, and the slot at each place of their batch.
-
-        If these are all that there are, they run until one comes or goes.
-        """
-        now, slots = self._clock(), sorted(self._running)
-        samples = [self._running[slot] for slot in slots]
-        claims = [
-            Claim(s.job.priority, s.job.due(now), s.job.attained, s.waited, s.place)
-            for s in samples
-        ]
-        chosen = [samples[i] for i in choose(claims, self.most, self.settings.ageing)]
-        for sample in samples:
-            sample.waited += 1
-        for sample in chosen:
-            sample.waited = 0
-        places = [sample.place for sample in chosen]
-        return chosen, arrange([s.slot for s in chosen], places, self._slots.sizes)
 
     def _hand_out(self, chosen: Sequence[Sample]) -> None:
         for sample in chosen:
@@ -364,7 +343,7 @@ class Scheduler:
         sample.block.users -= 1
         sample.job.samples.remove(sample)
         del self._running[sample.slot]
-        self._next = None
+        self._turns.end()
         self._free.append(sample.slot)
         self._long -= not sample.job.brief
 
