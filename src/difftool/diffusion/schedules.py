@@ -120,6 +120,8 @@ class NoiseSchedule:
         """Return the `levels` levels of least noise; UsageError if there are fewer."""
         if not 1 <= levels <= len(self):
             raise UsageError(f"{levels} of {len(self)} noise levels", f"keep 1 to {len(self)}")
+        if levels == len(self):
+            return self
         dropped = self.dropped + len(self) - levels
         return replace(self, alpha=self.alpha[:levels], sigma=self.sigma[:levels], dropped=dropped)
 

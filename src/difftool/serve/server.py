@@ -47,7 +47,7 @@ def serve(
     Raises:
         ResourceError: nobody can listen at this address.
     """
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         address = listener.getsockname()
         where = f"[{host}]" if ":" in host else host
         say(json.dumps({"listening": f"http://{where}:{address[1]}"}))
@@ -205,10 +205,14 @@ async def _serve(
     await server.serve([listener])
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Listen at an address; ResourceError if nobody can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        made = socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         text = f"cannot listen at {host}, port {port}: {error}"
         raise ResourceError(text, "choose another `host` or `port`") from error
+    # asyncio sends at once only on sockets that name TCP. On others the body of an answer waits for
+    # the client to acknowledge its head: 40 ms.
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=made.detach())

@@ -155,6 +155,7 @@ class Service:
         check(name)
         if id in self._tickets:
             raise Problem(400, "id-in-use", "another request has this id", "choose a new one")
+        self.runners[name].require_room()  # a refusal must cost little
         since = self._asked_at[id] = time.monotonic()
         self._tickets[id] = None
         try:

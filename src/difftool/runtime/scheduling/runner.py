@@ -51,6 +51,13 @@ class Runner:
         ticket.keep(self)
         return ticket
 
+    def require_room(self) -> None:
+        """Raise Busy, and count a refusal, if as many requests wait as may.
+
+        Whoever asks this first need not make a request that `submit` would refuse.
+        """
+        self._scheduler.require_room()
+
     @property
     def counts(self) -> Counts:
         """Return how many requests came, and how they ended."""

@@ -100,17 +100,22 @@ class Scheduler:
         with self._lock:
             if self._closed:
                 raise UsageError("this model's scheduler is closed", "load the model again")
+            self.require_room()
+            self._waiting += 1
+            self._count("accepted")
+            self._pending.add(job.ticket)
+            self._mail.put(job)
+        return job.ticket
+
+    def require_room(self) -> None:
+        """Refuse a request, as `submit` would, if as many wait as may."""
+        with self._lock:
             if self._waiting >= self.settings.queue:
                 self._count("refused")
                 raise Busy(
                     f"{self._waiting} requests are waiting, as many as may",
                     "try again later, or give the queue more room: `queue`",
                 )
-            self._waiting += 1
-            self._count("accepted")
-            self._pending.add(job.ticket)
-            self._mail.put(job)
-        return job.ticket
 
     @property
     def counts(self) -> Counts:
