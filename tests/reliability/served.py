@@ -55,12 +55,15 @@ def counts(served: Served) -> dict[str, int]:
 class Load:
     """Clients that send `fields(i)` for i = 0, 1, 2 ..., each its next one when one has ended.
 
-    `ended` counts their statuses; 0 is a client that left before its answer was there.
+    When a request has ended, `again` of those that were refused meanwhile try again: that many more
+    are asked for than are done, and refusals do not take all the time. `ended` counts statuses; 0
+    is a client that left before its answer was there.
     """
 
     served: Served
     fields: Callable[[int], dict[str, Any]]
     answered: Callable[[int, dict[str, Any]], object] = lambda i, answer: None
+    again: int = 9
     ended: Counter[int] = field(default_factory=Counter)
 
     def run(self, clients: int, until: Callable[[], bool]) -> None:
@@ -78,8 +81,17 @@ class Load:
     def _client(self, until: Callable[[], bool]) -> None:
         with closing(HTTPConnection(self.served.url.removeprefix("http://"))) as connection:
             while not until():
-                i = next(self._numbers)
-                self.ended[self._ask(connection, i, self.fields(i))] += 1
+                i, before = next(self._numbers), self._done
+                status = self._ask(connection, i, self.fields(i))
+                with self._news:
+                    self.ended[status] += 1
+                    if status == 429:
+                        self._news.wait_for(lambda: self._done > before or until())
+                    else:
+                        self._done += 1
+                        self._news.notify(self.again)
+            with self._news:
+                self._news.notify_all()
 
     def _ask(self, connection: HTTPConnection, i: int, fields: dict[str, Any]) -> int:
         path, more = (IMAGES, {"stream": True}) if i % 4 < 2 else (SAMPLES, {})
@@ -99,3 +111,4 @@ class Load:
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count()
+        self._news, self._done = threading.Condition(), 0
