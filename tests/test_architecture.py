@@ -80,7 +80,7 @@ def test_loading_the_runtime_loads_no_other_room() -> None:
         ("diffusion", ["numpy"]),
         ("runtime", ["numpy", *PYDANTIC]),
         ("data", ["numpy", "PIL"]),
-        ("evaluate", ["numpy", "PIL"]),
+        ("evaluate", ["numpy", "PIL", *PYDANTIC]),
         ("plot", ["numpy", *PYDANTIC]),
         ("scale", ["numpy", "PIL", *PYDANTIC]),
     ],

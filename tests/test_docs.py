@@ -38,6 +38,8 @@ def shortened(words: list[str]) -> list[str]:
         return [*words, "--steps", "2", "--batch", "8"]
     if words[1] == "sample" and "-n" in words and int(words[words.index("-n") + 1]) >= 1000:
         words = [*words, "-n", "16"]
+    if "--quality" in words:
+        return words
     if words[1] in ("sample", "verify") and ("--steps" not in words or "1000" in words):
         return [*words, "--steps", "20"]
     return words

@@ -81,17 +81,20 @@ class Load:
     def _client(self, until: Callable[[], bool]) -> None:
         with closing(HTTPConnection(self.served.url.removeprefix("http://"))) as connection:
             while not until():
-                i, before = next(self._numbers), self._done
-                status = self._ask(connection, i, self.fields(i))
-                with self._news:
-                    self.ended[status] += 1
-                    if status == 429:
-                        self._news.wait_for(lambda: self._done > before or until())
-                    else:
-                        self._done += 1
-                        self._news.notify(self.again)
+                self._one(connection, until)
             with self._news:
                 self._news.notify_all()
+
+    def _one(self, connection: HTTPConnection, until: Callable[[], bool]) -> None:
+        i, before = next(self._numbers), self._done
+        status = self._ask(connection, i, self.fields(i))
+        with self._news:
+            self.ended[status] += 1
+            if status == 429:
+                self._news.wait_for(lambda: self._done > before or until())
+            else:
+                self._done += 1
+                self._news.notify(self.again)
 
     def _ask(self, connection: HTTPConnection, i: int, fields: dict[str, Any]) -> int:
         path, more = (IMAGES, {"stream": True}) if i % 4 < 2 else (SAMPLES, {})

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from difftool.diffusion.calls import require_known
 from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
@@ -35,6 +36,9 @@ from difftool.bundle.manifest import Manifest as Manifest
 from difftool.bundle.manifest import NetworkEntry as NetworkEntry
 from difftool.bundle.manifest import ProgramEntry as ProgramEntry
 from difftool.bundle.manifest import Provenance as Provenance
+from difftool.bundle.measured import QUALITIES as QUALITIES
+from difftool.bundle.measured import Measured as Measured
+from difftool.bundle.measured import MeasuredProgram as MeasuredProgram
 # isort: on
 
 FORMAT: Final = 1
@@ -82,6 +86,24 @@ class Bundle:
     def default_program(self) -> Program:
         """Return the program that the bundle was exported with."""
         return self._default
+
+    def program_of(self, quality: str) -> Program:
+        """Return the cheapest program that gives a quality, by what was measured of this bundle.
+
+        Args:
+            quality: "draft", "good" or "best": a distance from the data of at most 2, 1.2 or 1
+                times the least one.
+
+        Raises:
+            UsageError: there is no such quality, or nothing was measured.
+        """
+        require_known("quality", quality, QUALITIES)
+        if (measured := self.manifest.measured) is None:
+            raise UsageError(
+                f"no program of {self.path.name} was measured",
+                f"measure some: difftool measure {self.path} --against DATA",
+            )
+        return compile_program(self.spec, measured.pick(quality).call)
 
     @cached_property
     def _default(self) -> Program:

@@ -4,15 +4,29 @@ import os
 import shutil
 from collections.abc import Mapping
 
-from difftool.bundle import Bounds, Bundle, file_entries, listed_files, read_bundle, write_manifest
+from difftool.bundle import (
+    Bounds,
+    Bundle,
+    Measured,
+    file_entries,
+    listed_files,
+    read_bundle,
+    write_manifest,
+)
 from difftool.errors import ResourceError
 from difftool.files import atomic_directory, write_atomic
 
 
 def with_files(
-    bundle: Bundle, files: Mapping[str, bytes], *, bounds: Mapping[str, Bounds] | None = None
+    bundle: Bundle,
+    files: Mapping[str, bytes],
+    *,
+    bounds: Mapping[str, Bounds] | None = None,
+    measured: Measured | None = None,
 ) -> Bundle:
     """Rewrite a bundle with more files and bounds; those of an old name replace the old ones.
+
+    `measured` replaces what was measured before.
 
     ResourceError if its folder cannot be replaced.
     """
@@ -31,6 +45,7 @@ def with_files(
             **manifest.model_dump(mode="json"),
             "files": file_entries(folder),
             "bounds": {name: value.model_dump() for name, value in all_bounds.items()},
+            **({} if measured is None else {"measured": measured.model_dump(mode="json")}),
         }
         write_manifest(folder, value)
     return read_bundle(path)

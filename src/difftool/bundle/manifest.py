@@ -2,32 +2,24 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from difftool.bundle.entry import Entry
+from difftool.bundle.measured import Measured
 from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.features import Feature
 
 _Lax = Field(strict=False)  # JSON has lists for tuples, and words for enums
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class FileEntry(_Entry):
+class FileEntry(Entry):
     """One file of a bundle."""
 
     size: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class ProgramEntry(_Entry):
+class ProgramEntry(Entry):
     """The default program, as the call that compiles it."""
 
     sampler: str
@@ -39,7 +31,7 @@ class ProgramEntry(_Entry):
         return SamplerCall(self.sampler, self.arguments)
 
 
-class NetworkEntry(_Entry):
+class NetworkEntry(Entry):
     """The exported network: its kind, constructor arguments and parameter count."""
 
     kind: str
@@ -47,7 +39,7 @@ class NetworkEntry(_Entry):
     parameters: int
 
 
-class Provenance(_Entry):
+class Provenance(Entry):
     """The checkpoint of a bundle: step, weights, digest; and the versions that exported it."""
 
     step: int
@@ -56,7 +48,7 @@ class Provenance(_Entry):
     versions: dict[str, str]
 
 
-class Distilled(_Entry):
+class Distilled(Entry):
     """The origin of a model that was distilled for few steps.
 
     - `method`: "consistency", "consistency_tuning" or "progressive"
@@ -73,7 +65,7 @@ class Distilled(_Entry):
     levels: list[int]
 
 
-class EngineKey(_Entry):
+class EngineKey(Entry):
     """All that an engine, a step graph compiled for GPUs, depends on.
 
     - `onnx_sha256`: the digest of its source in the bundle, which is the precision's own graph or
@@ -96,7 +88,7 @@ class EngineKey(_Entry):
     refit: bool = False
 
 
-class Bounds(_Entry):
+class Bounds(Entry):
     """The allowed distance of a precision from the exact samples, set when its graph was made.
 
     - `step_error`: the largest |difference| of x after one row, over the largest |x|
@@ -107,12 +99,12 @@ class Bounds(_Entry):
     psnr: float
 
 
-class Manifest(_Entry):
+class Manifest(Entry):
     """The content of `bundle.json`.
 
-    A new field needs a default, and a changed meaning raises FORMAT. `distilled` is left out if a
-    model was not, so that earlier versions read all other bundles. `digest` is the sha256 of the
-    file itself with 64 zeros in place of the digest; the oldest bundles have none.
+    A new field needs a default, and a changed meaning raises FORMAT. `distilled` and `measured` are
+    left out if a model was not, so that earlier versions read all other bundles. `digest` is the
+    sha256 of the file itself with 64 zeros in place of the digest; the oldest bundles have none.
     """
 
     format: int
@@ -121,13 +113,15 @@ class Manifest(_Entry):
     network: NetworkEntry
     provenance: Provenance
     files: dict[str, FileEntry]
-    fused: list[Annotated[Feature, _Lax]] = []  # see `Bundle.features`
-    engines: dict[str, EngineKey] = {}  # by file
-    bounds: dict[str, Bounds] = {}  # by precision
+    fused: list[Annotated[Feature, _Lax]] = Field(default_factory=list)  # see `Bundle.features`
+    engines: dict[str, EngineKey] = Field(default_factory=dict)  # by file
+    bounds: dict[str, Bounds] = Field(default_factory=dict)  # by precision
     distilled: Distilled | None = None
+    measured: Measured | None = None
     digest: str = Field(default="", pattern="^([0-9a-f]{64})?$")
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         value: dict[str, Any] = handler(self)
-        return {key: each for key, each in value.items() if key != "distilled" or each is not None}
+        since = ("distilled", "measured")
+        return {key: each for key, each in value.items() if key not in since or each is not None}

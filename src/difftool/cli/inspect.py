@@ -74,7 +74,7 @@ def _bundle(path: str) -> Record:
         "spec": spec_record(bundle.spec),
         "network": manifest.network.model_dump(),
         "provenance": manifest.provenance.model_dump(),
-        **({} if manifest.distilled is None else {"distilled": manifest.distilled.model_dump()}),
+        **manifest.model_dump(mode="json", include={"distilled", "measured"}),
         "files": files,
     }
 

@@ -224,15 +224,24 @@ def label_turns(text: str, n: int, spec: "ModelSpec") -> list[int]:
     return list(islice(chain.from_iterable(parts), max(n, 0)))
 
 
-def choose_program(bundle: "Bundle", asked: SamplerCall, strength: float = 1.0) -> "Program":
+def choose_program(
+    bundle: "Bundle", asked: SamplerCall, strength: float = 1.0, quality: str | None = None
+) -> "Program":
     """Compile the program that is asked for: another sampler's, or the default with changes.
 
     A `strength` below 1 keeps that share of the noise levels, and that share of the default
-    program's steps.
+    program's steps. A `quality` has a program of its own, by what was measured of the bundle.
     """
     from difftool.diffusion import compile_program
 
     default, spec = bundle.manifest.program.call, bundle.spec.up_to(strength)
+    if quality is not None:
+        if asked != SamplerCall():
+            raise UsageError(
+                "--quality chooses the sampler and its arguments, and some are given",
+                "leave out one or the other",
+            )
+        default = bundle.program_of(quality).call
     own = default.shortened(len(spec.schedule), len(bundle.spec.schedule))
     return compile_program(spec, own.changed_by(asked))
 

@@ -9,7 +9,7 @@ from typer import Context, Option
 
 from difftool.cli import options
 from difftool.cli.console import counted, is_verbose, outline, progress, report, say, warn
-from difftool.cli.grouped import LIMITS, MACHINE, OUTPUT, SAMPLES
+from difftool.cli.grouped import LIMITS, MACHINE, OUTPUT, PROGRAM, SAMPLES
 from difftool.errors import UsageError
 
 EXAMPLES = """\b
@@ -38,6 +38,15 @@ def sample(
     steps: options.Steps = None,
     eta: options.Eta = None,
     assignments: options.Assignments = None,
+    quality: Annotated[
+        str | None,
+        Option(
+            metavar="draft|good|best",
+            help="Take the cheapest sampler and steps that reach this, as difftool measure found "
+            "and the bundle keeps.",
+            rich_help_panel=PROGRAM,
+        ),
+    ] = None,
     n: options.Count = 16,
     seed: options.Seed = 0,
     labels: Annotated[
@@ -259,7 +268,7 @@ def sample(
     spec = opened.spec
     inputs = read_inputs(spec, known, fill, grey, init, strength, between)
     asked = options.sampler_call(sampler, steps, eta, assignments)
-    program = options.choose_program(opened.bundle, asked, inputs.strength)
+    program = options.choose_program(opened.bundle, asked, inputs.strength, quality)
     warnings = caveats(program, spec.up_to(inputs.strength), opened.default_program())
     unsaid = [] if json else list(warnings)
     each = target is not None and target.folder
@@ -314,6 +323,7 @@ def sample(
         **({"scale": scale} if chosen in PICTURES else {}),
         "model": model,
         "program": program.name,
+        **({} if quality is None else {"quality": quality}),
         "backend": opened.backend.name,
         "precision": split_name(backend, precision)[1],
         **on_device(opened.backend),

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from difftool.evaluate.comparison import ImageFigures, PointFigures
     from difftool.evaluate.evaluation import Evaluation, Evaluator, evaluate
     from difftool.evaluate.extractor import Extractor, open_extractor, shipped_extractors
+    from difftool.evaluate.measuring import candidates, keep_measured, measure
     from difftool.evaluate.sets import Samples, read_data
 
 __all__ = [
@@ -15,7 +16,10 @@ __all__ = [
     "ImageFigures",
     "PointFigures",
     "Samples",
+    "candidates",
     "evaluate",
+    "keep_measured",
+    "measure",
     "open_extractor",
     "read_data",
     "shipped_extractors",
@@ -28,7 +32,10 @@ _HOMES = {
     "ImageFigures": "difftool.evaluate.comparison",
     "PointFigures": "difftool.evaluate.comparison",
     "Samples": "difftool.evaluate.sets",
+    "candidates": "difftool.evaluate.measuring",
     "evaluate": "difftool.evaluate.evaluation",
+    "keep_measured": "difftool.evaluate.measuring",
+    "measure": "difftool.evaluate.measuring",
     "open_extractor": "difftool.evaluate.extractor",
     "read_data": "difftool.evaluate.sets",
     "shipped_extractors": "difftool.evaluate.extractor",

@@ -88,6 +88,14 @@ class Model:
         """Return the program that the bundle was exported with."""
         return self.bundle.default_program()
 
+    def program_of(self, quality: str) -> Program:
+        """Return the cheapest program that gives "draft", "good" or "best" quality.
+
+        UsageError if there is no such quality, or if nothing was measured of this bundle; see
+        `difftool.evaluate.measure`.
+        """
+        return self.bundle.program_of(quality)
+
     @takes_request(Request)
     def sample(self, request: Request) -> Floats:
         """Draw samples, as in `model.sample(program, n=4, seed=0)`; float32 [n, *S].
