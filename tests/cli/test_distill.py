@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from difftool import load, samplers
 from difftool.train.config import parse_as
 from difftool.train.distillation.config import DistillConfig
 from difftool.train.presets import distill_preset
@@ -128,3 +129,29 @@ def fast(difftool: Command, teacher: str, data: object) -> None:
         *("--out", "x.npy", "--json"),
     )
     assert sampled.code == 0, sampled.err
+
+
+def test_a_student_is_compared_with_its_teacher(
+    difftool: Command, refuses: Refusal, tiny_checkpoint: Path, tiny_bundle: Path
+) -> None:
+    line = ("distill", tiny_checkpoint, "--data", "digits", "--out", "run", *QUICK, "--json")
+    assert difftool(*line, "--steps", 2, "--train-steps", 1).code == 0
+    assert difftool("export", "run", "--out", "b", "--json").code == 0
+    compared = ("verify", "b", "run", "--backend", "onnxruntime-cpu", "--seed", 3)
+    found = difftool(*compared, "-n", 2, "--teacher", tiny_bundle, "--json").json()
+    student, teacher = load("b", backend="onnxruntime-cpu"), load(tiny_bundle)
+    steps = min(100, len(teacher.spec.schedule))
+    wanted = teacher.sample(
+        samplers.ddim(teacher.spec, steps=steps, spacing="trailing"), n=2, seed=3
+    )
+    for count, psnr in found["teacher"]["psnr_db"].items():
+        program = samplers.consistency(student.spec, steps=int(count))
+        error = (student.sample(program, n=2, seed=3).astype(float) - wanted) / 2
+        assert psnr == pytest.approx(-10 * np.log10((error**2).mean()), abs=0.01)
+    assert list(found["teacher"]["psnr_db"]) == ["1", "2", "4"]
+    refuses((*compared, "--teacher", "b"), 2, "was distilled from the weights")
+    refuses(
+        ("verify", tiny_bundle, "--teacher", tiny_bundle, "--against", "numpy"),
+        2,
+        "was not distilled",
+    )

@@ -61,12 +61,13 @@ def measure(
     from difftool.bundle import QUALITIES
     from difftool.evaluate import candidates, keep_measured
     from difftool.evaluate import measure as find
-    from difftool.runtime import load
+    from difftool.runtime import load, require_own
 
     counts = options.numbers(steps)
     if not counts or 0 in counts:
         raise UsageError(f"--steps {steps!r} names no steps", "write them like 10,20,50")
     opened = load(bundle, backend=backend, device=device)
+    require_own(opened.bundle)
     programs = candidates(opened.bundle, counts, samplers=samplers or ())
     with waiting("reading the data", quiet=json):
         found = find(

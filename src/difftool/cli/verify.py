@@ -87,6 +87,15 @@ def verify(
         ),
     ] = None,
     extractor: options.Extractor = "mnist",
+    teacher: Annotated[
+        str | None,
+        Option(
+            metavar="BUNDLE",
+            help="Also compare the samples of a distilled model with those of this bundle, which "
+            "it learned from, from the same start noise.",
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
     draws: Annotated[
         int,
         Option(
@@ -125,13 +134,13 @@ def verify(
     1 if a figure is out of bounds or not finite.
     """
     from difftool.files import write_atomic
-    from difftool.verify import require_storable
+    from difftool.runtime import require_own
     from difftool.verify import verify as compare
 
     format_ = None if picture is None else options.picture_format(picture, force=force)
     opened, program = options.open_program(bundle, sampler, steps, eta, assignments)
     if store:
-        require_storable(opened)
+        require_own(opened)
     with contextlib.ExitStack() as stack:
         if checkpoint is not None:
             taken = checkpoint_from(checkpoint, format, sets, quiet=json)
@@ -155,6 +164,7 @@ def verify(
             data=data,
             extractor=extractor,
             draws=draws,
+            teacher=teacher,
             trusted=trust or (),
             on_step=stack.enter_context(progress(quiet=json)),
         )

@@ -13,7 +13,7 @@ from difftool.evaluate.evaluation import EXTRACTOR, Evaluator
 from difftool.evaluate.extractor import Extractor, open_extractor
 from difftool.evaluate.sets import Samples
 from difftool.log import logger
-from difftool.runtime import Model, is_image, to_uint8
+from difftool.runtime import Model, is_image, require_own, to_uint8
 
 EVALUATIONS: Final = (10, 20, 50)
 _FEW: Final = (1, 2, 4)  # of a model that was distilled
@@ -139,6 +139,8 @@ def keep_measured(bundle: Bundle, measured: Measured) -> Bundle:
     `Model.program_of` chooses by it, and so does `difftool sample --quality`.
 
     Raises:
+        UsageError: it is a shipped model, which stays as it is.
         ResourceError: the bundle's folder cannot be replaced.
     """
+    require_own(bundle)
     return with_files(bundle, {}, measured=measured)

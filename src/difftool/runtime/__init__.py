@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from difftool.runtime.scheduling.runner import Runner
     from difftool.runtime.scheduling.settings import Counts, Load, SchedulerSettings
     from difftool.runtime.scheduling.ticket import Preview, Previews, Ticket
-    from difftool.runtime.shipped import find_bundle, open_bundle, shipped_models
+    from difftool.runtime.shipped import find_bundle, open_bundle, require_own, shipped_models
     from difftool.runtime.state import State
 
 __all__ = [
@@ -79,6 +79,7 @@ __all__ = [
     "open_bundle",
     "peak_memory",
     "ratios",
+    "require_own",
     "run",
     "shipped_models",
     "split_name",
@@ -134,6 +135,7 @@ _HOMES = {
     "open_backend": "difftool.runtime.opening",
     "open_bundle": "difftool.runtime.shipped",
     "run": "difftool.runtime.loop",
+    "require_own": "difftool.runtime.shipped",
     "shipped_models": "difftool.runtime.shipped",
     "split_name": "difftool.runtime.opening",
     "start_noise": "difftool.runtime.draws",

@@ -61,7 +61,7 @@ class Verification:
     @property
     def psnr(self) -> float:
         """Return the PSNR of all samples together, in dB."""
-        return _decibels(float(np.mean(10 ** (-self.psnrs / 10))))
+        return decibels(float(np.mean(10 ** (-self.psnrs / 10))))
 
     @property
     def step_tolerance(self) -> float:
@@ -166,9 +166,9 @@ def _psnrs(
         return np.full(len(x), math.nan)
     low, high = spec.data_range or (float(reference.min()), float(reference.max()))
     errors = ((x.astype(np.float64) - reference) / (high - low)) ** 2
-    return np.array([_decibels(float(error.mean())) for error in errors])
+    return np.array([decibels(float(error.mean())) for error in errors])
 
 
-def _decibels(error: float) -> float:
+def decibels(error: float) -> float:
     """Return the PSNR of a mean squared error over the squared peak."""
     return math.inf if error == 0 else -10 * math.log10(error)

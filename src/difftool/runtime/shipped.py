@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from difftool.bundle import Bundle, Limits, read_bundle
-from difftool.errors import ArtefactError
+from difftool.errors import ArtefactError, UsageError
 
 MODELS: Final = Path(__file__).parent.parent / "models"
 
@@ -34,3 +34,12 @@ def open_bundle(bundle: Bundle | Path | str, *, limits: Limits | None = None) ->
         ArtefactError: there is no such bundle, or its files are not what its manifest says.
     """
     return bundle if isinstance(bundle, Bundle) else read_bundle(find_bundle(bundle), limits=limits)
+
+
+def require_own(bundle: Bundle) -> None:
+    """Raise UsageError for a shipped model: nothing is written into it."""
+    if any(find_bundle(name).samefile(bundle.path) for name in shipped_models()):
+        raise UsageError(
+            f"{bundle.path.name} comes with difftool and stays as it is",
+            "copy its folder, and use the copy",
+        )

@@ -7,8 +7,9 @@ if TYPE_CHECKING:
     from difftool.verify.compared import verify, verify_sides
     from difftool.verify.eager import Eager
     from difftool.verify.frechet import Frechet
-    from difftool.verify.report import Report, require_storable
+    from difftool.verify.report import Report
     from difftool.verify.sides import EXACT, TORCH, Side, device_beside, load_origin, open_sides
+    from difftool.verify.taught import Taught
 
 __all__ = [
     "EXACT",
@@ -18,10 +19,10 @@ __all__ = [
     "Frechet",
     "Report",
     "Side",
+    "Taught",
     "device_beside",
     "load_origin",
     "open_sides",
-    "require_storable",
     "verify",
     "verify_sides",
 ]
@@ -34,10 +35,10 @@ _HOMES = {
     "Frechet": "difftool.verify.frechet",
     "Report": "difftool.verify.report",
     "Side": "difftool.verify.sides",
+    "Taught": "difftool.verify.taught",
     "device_beside": "difftool.verify.sides",
     "load_origin": "difftool.verify.sides",
     "open_sides": "difftool.verify.sides",
-    "require_storable": "difftool.verify.report",
     "verify": "difftool.verify.compared",
     "verify_sides": "difftool.verify.compared",
 }

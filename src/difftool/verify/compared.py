@@ -14,6 +14,7 @@ from difftool.verify.bisect import bisect_sides
 from difftool.verify.frechet import FrechetData
 from difftool.verify.report import Report
 from difftool.verify.sides import Side, open_sides, widest_bounds
+from difftool.verify.taught import Teacher
 
 
 def verify(
@@ -32,6 +33,7 @@ def verify(
     data: str | None = None,
     extractor: Path | str = "mnist",
     draws: int = 1000,
+    teacher: Bundle | Path | str | None = None,
     trusted: Collection[str] = (),
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
@@ -55,11 +57,14 @@ def verify(
         bisect: also find the first node of the graph whose output is out of bounds.
         data: also measure the Frechet distance of both sides' samples to this data, with `draws`
             samples of each, in the features of `extractor`; see `difftool.evaluate`.
+        teacher: the bundle that a distilled model learned from: also compare the samples of both,
+            from the same start noise. No bound belongs to that.
         trusted: sha256 of engines, TorchScript and packages made elsewhere that may run.
         on_step: called with the number of steps done and the total.
 
     Raises:
-        UsageError: both sides are the same, or the checkpoint is missing or not used by any side.
+        UsageError: both sides are the same, the checkpoint is missing or not used by any side, or
+            the bundle has another teacher.
         ArtefactError: the bundle was exported from other weights, or is damaged.
 
     Examples:
@@ -79,6 +84,7 @@ def verify(
         device=device,
         trusted=trusted,
     )
+    taught = None if teacher is None else Teacher(opened, teacher)
     known = None if data is None else FrechetData(opened.spec, data, extractor)
     models = [Model(opened, side.backend) for side in (reference, candidate)] if known else []
     drawn = sum(math.ceil(draws / model.max_batch) for model in models)
@@ -92,7 +98,10 @@ def verify(
     frechet = None
     if known is not None:
         frechet = known.compare(models, program, n=draws, seed=seed, on_step=step)
-    return Report(opened, candidate, reference, result, seed, bisect, culprit, frechet)
+    beside = None
+    if taught is not None:
+        beside = taught.compare(Model(opened, candidate.backend), n=n, seed=seed)
+    return Report(opened, candidate, reference, result, seed, bisect, culprit, frechet, beside)
 
 
 def verify_sides(

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from difftool.bundle import Bundle
 from difftool.bundle.amend import with_files
-from difftool.errors import UsageError
 from difftool.plot import draw_verification, encode
 from difftool.runtime.comparison import Verification
 from difftool.runtime.protocols import on_device
-from difftool.runtime.shipped import find_bundle, shipped_models
+from difftool.runtime.shipped import require_own
 from difftool.verify.bisect import Culprit
 from difftool.verify.frechet import Frechet
 from difftool.verify.sides import Side
+from difftool.verify.taught import Taught
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Report:
     - `bisected`: True if the first node that is out of bounds was looked for
     - `culprit`: that node, if one was found
     - `frechet`: the distance of both sides' samples to data, if it was asked for
+    - `taught`: the distance of a distilled model's samples from its teacher's, if it was asked for
     """
 
     bundle: Bundle
@@ -39,6 +40,7 @@ class Report:
     bisected: bool = False
     culprit: Culprit | None = None
     frechet: Frechet | None = None
+    taught: Taught | None = None
 
     @property
     def passed(self) -> bool:
@@ -74,6 +76,8 @@ class Report:
             record["bisect"] = found and {**asdict(found), "error": _finite(found.error)}
         if self.frechet is not None:
             record["frechet"] = self.frechet.to_dict()
+        if self.taught is not None:
+            record["teacher"] = self.taught.to_dict()
         return record
 
     def picture(self, format: str = "png") -> bytes:
@@ -97,7 +101,7 @@ class Report:
         square error. Return the names of the files. ResourceError if the bundle cannot be written
         to, UsageError if it is a shipped model.
         """
-        require_storable(self.bundle)
+        require_own(self.bundle)
         alpha, sigma = self.result.program.targets[:-1].T
         rows = {
             "alpha": _short(alpha),
@@ -113,15 +117,6 @@ class Report:
             files[f"{name}.png"] = self.picture()
         with_files(self.bundle, files)
         return list(files)
-
-
-def require_storable(bundle: Bundle) -> None:
-    """Raise UsageError for a shipped model, which takes no report."""
-    if any(find_bundle(name).samefile(bundle.path) for name in shipped_models()):
-        raise UsageError(
-            f"{bundle.path.name} comes with difftool and stays as it is",
-            "verify a copy of its folder, or leave `store` out and save a `picture`",
-        )
 
 
 def _short(values: NDArray[np.float64]) -> list[float | None]:
