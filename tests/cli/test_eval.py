@@ -17,6 +17,7 @@ from difftool.evaluate.sets import read_data
 from difftool.files import file_sha256
 from difftool.runtime import load, to_uint8
 from tests.cli.conftest import WITHOUT_TORCH, Command
+from tests.evaluate.conftest import MakeExtractor, make_extractor  # noqa: F401
 from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
 SHORT = ("--sampler", "ddim", "--steps", 2)
@@ -135,6 +136,21 @@ def test_inception_figures_stand_beside_the_others(
     }
 
 
+def test_an_encoder_has_no_classes(
+    difftool: Command,
+    digits: Path,
+    make_extractor: MakeExtractor,  # noqa: F811
+) -> None:
+    path = make_extractor(axes=("n", 3, 4, 4))
+    line = ("eval", "--samples", digits, "--against", digits, "--extractor", path)
+    found = difftool(*line, "--preprocess", "clip", "--json").json()
+    assert (found["preprocess"], found["classes"]) == ("clip", None)
+    assert found["figures"]["precision"] == 1.0
+    said = difftool(*line, "--preprocess", "clip").out
+    assert "frechet_distance" in said
+    assert "sure" not in said
+
+
 TWICE = ("--samples", "digits.npz", "--against", "digits.npz")
 POINTS = ("--samples", "points.npz", "--against", "moons")
 BAD = {
@@ -161,6 +177,13 @@ BAD = {
     ),
     "no extractor": ((*TWICE, "--extractor", "text.npz"), 3, "text.npz is not ONNX"),
     "absent extractor": ((*TWICE, "--extractor", "resnet"), 3, "no extractor at resnet"),
+    "unknown preprocessing": ((*TWICE, "--preprocess", "magic"), 2, "unknown preprocessing"),
+    "preprocessing of points": ((*POINTS, "--preprocess", "clip"), 2, "points have no extractor"),
+    "preprocessing of inception": (
+        (*TWICE, "--extractor", "inception", "--preprocess", "clip"),
+        2,
+        "inception prepares images by itself",
+    ),
     "extractor of points": ((*POINTS, "--extractor", "text.npz"), 2, "points have no extractor"),
     "images for points": ((*POINTS[:3], "digits"), 2, "digits holds images"),
     "endless points": (

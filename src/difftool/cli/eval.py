@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from difftool.cli import options
 from difftool.cli.console import progress, report, waiting
+from difftool.cli.grouped import DATA
 from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
 
@@ -20,6 +21,7 @@ EXAMPLES = """\b
 Examples:
   difftool eval ddpm-mnist --against mnist/test.parquet --sampler unipc --steps 20
   difftool eval --samples samples.npz --against photos/ --extractor mine.onnx
+  difftool eval cats.bundle --against cats/ --extractor dinov2.onnx --preprocess dinov2
   difftool eval runs/toy/bundle --against gaussians -n 5000 --json
 """
 
@@ -51,6 +53,15 @@ def evaluate(
         ),
     ] = None,
     extractor: options.Extractor = "mnist",
+    preprocess: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="How images are prepared for an ONNX file: dinov2, clip, imagenet or none; by "
+            "default what the file itself names.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     inception: Annotated[
         Path | None,
         Option(
@@ -81,8 +92,8 @@ def evaluate(
     """Measure how good samples are.
 
     For images: Frechet and kernel distance, precision, recall, density and coverage in an
-    extractor's features, and confidence and balance of its classes. For points in the plane: sliced
-    Wasserstein distance and MMD. docs/evaluation.md explains them.
+    extractor's features, and confidence and balance of its classes, if it has classes. For points
+    in the plane: sliced Wasserstein distance and MMD. docs/evaluation.md explains them.
     """
     from difftool.evaluate import Evaluator
 
@@ -109,7 +120,9 @@ def evaluate(
         name = model or options.DEFAULT_MODEL
         shape, record, draw = _model(name, asked, n, seed or 0, backend, device, quiet=json)
     with waiting("reading the data", quiet=json):
-        judge = Evaluator(shape, against, extractor=extractor, inception=inception)
+        judge = Evaluator(
+            shape, against, extractor=extractor, preprocess=preprocess, inception=inception
+        )
     found = judge.evaluate(draw())
     record |= {"against": against, "against_n": found.against_n}
     report({**record, **found.to_dict()}, as_json=json)

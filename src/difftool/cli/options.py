@@ -136,7 +136,8 @@ Extractor = Annotated[
     str,
     Option(
         metavar="NAME|FILE.onnx",
-        help="Network that turns images into features: mnist, or an ONNX file of yours.",
+        help="Network that turns images into features: mnist, inception, or an ONNX file, such as "
+        "difftool extractor writes.",
         rich_help_panel=DATA,
     ),
 ]

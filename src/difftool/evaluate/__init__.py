@@ -5,8 +5,9 @@ from difftool.lazy import TYPE_CHECKING, lazily
 if TYPE_CHECKING:
     from difftool.evaluate.comparison import ImageFigures, PointFigures
     from difftool.evaluate.evaluation import Evaluation, Evaluator, evaluate
-    from difftool.evaluate.extractor import Extractor, open_extractor, shipped_extractors
+    from difftool.evaluate.extractor import open_extractor, shipped_extractors
     from difftool.evaluate.sets import Samples, read_data
+    from difftool.evaluate.views import Extractor, View
 
 __all__ = [
     "Evaluation",
@@ -15,6 +16,7 @@ __all__ = [
     "ImageFigures",
     "PointFigures",
     "Samples",
+    "View",
     "evaluate",
     "open_extractor",
     "read_data",
@@ -24,10 +26,11 @@ __all__ = [
 _HOMES = {
     "Evaluation": "difftool.evaluate.evaluation",
     "Evaluator": "difftool.evaluate.evaluation",
-    "Extractor": "difftool.evaluate.extractor",
+    "Extractor": "difftool.evaluate.views",
     "ImageFigures": "difftool.evaluate.comparison",
     "PointFigures": "difftool.evaluate.comparison",
     "Samples": "difftool.evaluate.sets",
+    "View": "difftool.evaluate.views",
     "evaluate": "difftool.evaluate.evaluation",
     "open_extractor": "difftool.evaluate.extractor",
     "read_data": "difftool.evaluate.sets",
