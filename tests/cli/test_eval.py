@@ -63,6 +63,15 @@ def test_images_of_a_model_by_their_features(difftool: Command, digits: Path) ->
     )
 
 
+def test_a_poor_program_is_said_and_judged(difftool: Command, digits: Path) -> None:
+    line = ("eval", "--against", digits, "-n", 6, *SHORT)
+    done = difftool(*line)
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert done.err.startswith("warning: with so few steps, 2, each divides the noise by ")
+    (said,) = difftool(*line, "--json").json()["warnings"]
+    assert done.err == f"warning: {said}\n"
+
+
 def test_points_of_a_model_in_the_plane(difftool: Command, points_bundle: Path) -> None:
     found = difftool("eval", points_bundle, "--against", "moons", "-n", 50, "--json").json()
     samples = load(points_bundle).sample(n=50, seed=0).astype(np.float64)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from typer import Argument, Option
 
 from difftool.cli import options
-from difftool.cli.console import progress, report, waiting
+from difftool.cli.console import progress, report, waiting, warn
 from difftool.cli.grouped import DATA
 from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
@@ -140,19 +140,26 @@ def _model(
 ) -> _Source:
     """Return samples that a model will draw when the data is known to fit."""
     from difftool.data import finite
-    from difftool.runtime import is_image, load, to_uint8
+    from difftool.diffusion import caveats
+    from difftool.runtime import State, is_image, load, to_uint8
 
     opened = load(name, backend=backend, device=device)
     program = options.choose_program(opened.bundle, asked)
+    warnings = caveats(program, opened.spec, opened.default_program())
+    unsaid = [] if quiet else list(warnings)
     image = is_image(opened.spec)
     shape = opened.spec.shape
 
     def draw() -> "Samples":
         done, total = count(1), len(program) * math.ceil(n / opened.max_batch)
         with progress(quiet=quiet) as tell:
-            drawn = opened.sample(
-                program, n=n, seed=seed, on_step=lambda _: tell(next(done), total)
-            )
+
+            def on_step(_: State) -> None:
+                warn(unsaid)  # at the first step: before it, a request may still be refused
+                unsaid.clear()
+                tell(next(done), total)
+
+            drawn = opened.sample(program, n=n, seed=seed, on_step=on_step)
         finite(drawn, f"a sample of {program.name}")
         return to_uint8(drawn, opened.spec) if image else drawn.astype("float64")
 
@@ -165,6 +172,7 @@ def _model(
         "n": n,
         "seed": seed,
         "backend": opened.backend.name,
+        **({"warnings": warnings} if quiet else {}),
     }
     return (*shape[1:], shape[0]) if image else shape, record, draw
 
