@@ -104,9 +104,12 @@ class InceptionExtractor:
 
         self.demand(pixels.shape[1:])
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        parts = torch.from_numpy(_colour(pixels)).split(_BATCH)
+        tensor: Any = torch.from_numpy(_colour(pixels))
         with torch.inference_mode():
-            found = [self._network(part.to(device))[0].double().cpu().numpy() for part in parts]
+            found = [
+                self._network(part.to(device))[0].double().cpu().numpy()
+                for part in tensor.split(_BATCH)
+            ]
         return View(np.concatenate(found), None)
 
 
