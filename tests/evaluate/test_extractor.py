@@ -119,6 +119,7 @@ def test_an_extractor_of_other_images_is_refused() -> None:
     [
         ({"axes": ("n", "d")}, "other inputs than images"),
         ({"kind": TensorProto.DOUBLE}, "other inputs than images"),
+        ({"axes": (2, 3, 4, 4)}, "takes 2 images at a time"),
         ({"nodes": (("Flatten", "x", "logits"),)}, "no output 'features'"),
     ],
 )

@@ -38,8 +38,8 @@ _SHIPPED: Final = Path(__file__).parent.parent / "extractors"
 _LARGEST: Final = 2 << 30  # bytes of a file
 _FLOAT32: Final = 1  # ONNX's number of it
 _INTERFACE: Final = (
-    "an extractor has one float32 input [N, C, H, W], and an output [N, F] that is called "
-    f"{FEATURES}, or one of {', '.join(OTHERS)}"
+    "an extractor has one float32 input [N, C, H, W] with a free N, and an output [N, F] "
+    f"that is called {FEATURES}, or one of {', '.join(OTHERS)}"
 )
 
 
@@ -66,9 +66,12 @@ class OnnxExtractor:
         self._input, images = next(iter(inputs.items()), ("", Value()))
         if len(inputs) != 1 or images.kind != _FLOAT32 or len(images.shape or ()) != 4:
             raise ArtefactError(f"{path} takes other inputs than images", _INTERFACE)
+        count, *axes = images.shape or ()
+        if count is not None:
+            raise ArtefactError(f"{path} takes {count} images at a time, and no others", _INTERFACE)
         if features not in self._outputs:
             raise ArtefactError(f"{path} has no output {FEATURES!r}", _INTERFACE)
-        self._axes = (images.shape or ())[1:]
+        self._axes = tuple(axes)
         named = graph.metadata.get(PREPROCESS, NONE)
         if preprocess is None and named not in NAMES:
             raise ArtefactError(
