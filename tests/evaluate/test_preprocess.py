@@ -16,9 +16,9 @@ CASES = [
     ("clip", None, (336, 224), (56, 0), "bicubic", *CLIP),
     ("clip", 336, (504, 336), (84, 0), "bicubic", *CLIP),
     ("imagenet", None, (384, 256), (80, 16), "bilinear", *IMAGENET),
-    ("imagenet", 14, (24, 16), (5, 1), "bilinear", *IMAGENET),
+    ("imagenet", 21, (36, 24), (8, 2), "bilinear", *IMAGENET),  # 7.5 and 1.5, to even numbers
 ]
-IDS = ["dinov2", "clip", "clip at 336", "imagenet", "imagenet at 14"]
+IDS = ["dinov2", "clip", "clip at 336", "imagenet", "imagenet at 21"]
 
 
 def _smooth(channels: int = 3) -> np.ndarray:
