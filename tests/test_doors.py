@@ -20,9 +20,11 @@ DOORS: tuple[str, ...] = API["DOORS"]
 VERBS = (
     difftool.load,
     difftool.train.train,
+    difftool.train.train_extractor,
     difftool.train.measure_likelihood,
     difftool.importers.import_checkpoint,
     difftool.export.export,
+    difftool.export.export_extractor,
     difftool.compile.quantize,
     difftool.compile.tensorrt,
     difftool.compile.portable,

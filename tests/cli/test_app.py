@@ -32,8 +32,8 @@ COMMANDS = [
         "verify",
         "bench",
     ),
-    *("eval", "likelihood", "samplers", "program", "web", "serve", "models", "plot", "cache"),
-    "doctor",
+    *("eval", "extractor", "likelihood", "samplers", "program", "web", "serve", "models", "plot"),
+    *("cache", "doctor"),
 ]
 INNER = [
     *("plot scores", "plot trajectory", "plot program", "plot schedule"),

@@ -32,6 +32,14 @@ def test_a_folder_that_other_commands_read(difftool: Command, points_bundle: Pat
     assert difftool("train", "ncsn", "--preset", "toy", *run).code == 0
 
 
+def test_a_poor_program_is_said_and_drawn(difftool: Command, tiny_bundle: Path) -> None:
+    line = ("sample", tiny_bundle, "--sampler", "ddim", "--steps", 2, "-n", 2, "--shard-size", 1)
+    done = difftool(*line, "--out", "one")
+    assert done.err.startswith("warning: with so few steps, 2, each divides the noise by ")
+    (said,) = difftool(*line, "--out", "two", "--json").json()["warnings"]
+    assert done.err == f"warning: {said}\n"
+
+
 def test_labels_are_taken_in_turn(difftool: Command, classes_bundle: Path) -> None:
     line = ("sample", classes_bundle, "-n", 5, "--shard-size", 2, "--max-batch", 2)
     assert difftool(*line, "--labels", "2,0-1,none", "--out", "out").code == 0

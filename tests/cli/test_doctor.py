@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 import difftool as package
 from difftool.errors import MissingDependencyError, install_hint
@@ -99,6 +100,26 @@ def test_a_backend_that_breaks(
 
 
 @pytest.mark.usefixtures("shipped")
+def test_pytorch_is_tried(
+    difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = difftool("doctor", points_bundle, "--json").json()["torch"]
+    assert found == {"state": "works", "version": torch.__version__, "device": "cpu"}
+
+    def explode(*_: object) -> None:
+        raise RuntimeError("no such instruction")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", explode)
+        done = difftool("doctor", points_bundle)
+    assert done.code == 1
+    assert "\nproblem: torch: no such instruction (install it again)\n" in done.out
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = difftool("doctor", points_bundle)
+    assert (done.code, install_hint("train") in done.out) == (0, True)
+
+
+@pytest.mark.usefixtures("shipped")
 def test_a_table_for_people(
     difftool: Command, points_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +138,7 @@ def test_a_table_for_people(
     assert found["onnxruntime-cuda"][1] == "-"  # of its packages, only those of CUDA are here
     assert found["torchscript"][2:4] == ["by", "name"]
     assert {found[row.name][2] for row in BACKENDS if row.gpu and not row.untried} == {"not"}
+    assert lines[-2] == f"training: PyTorch {torch.__version__} works on CPU"
     assert lines[-1] == "nothing is broken; fp32 runs on onnxruntime-cpu by default"
     assert max(map(len, lines[2:])) <= 120
     long = difftool("doctor", points_bundle, "--verbose").out

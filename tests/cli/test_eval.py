@@ -17,6 +17,7 @@ from difftool.evaluate.sets import read_data
 from difftool.files import file_sha256
 from difftool.runtime import load, to_uint8
 from tests.cli.conftest import WITHOUT_TORCH, Command
+from tests.evaluate.conftest import MakeExtractor, make_extractor  # noqa: F401
 from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
 SHORT = ("--sampler", "ddim", "--steps", 2)
@@ -60,6 +61,15 @@ def test_images_of_a_model_by_their_features(difftool: Command, digits: Path) ->
         },
         rel=1e-6,
     )
+
+
+def test_a_poor_program_is_said_and_judged(difftool: Command, digits: Path) -> None:
+    line = ("eval", "--against", digits, "-n", 6, *SHORT)
+    done = difftool(*line)
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert done.err.startswith("warning: with so few steps, 2, each divides the noise by ")
+    (said,) = difftool(*line, "--json").json()["warnings"]
+    assert done.err == f"warning: {said}\n"
 
 
 def test_points_of_a_model_in_the_plane(difftool: Command, points_bundle: Path) -> None:
@@ -135,6 +145,21 @@ def test_inception_figures_stand_beside_the_others(
     }
 
 
+def test_an_encoder_has_no_classes(
+    difftool: Command,
+    digits: Path,
+    make_extractor: MakeExtractor,  # noqa: F811
+) -> None:
+    path = make_extractor(axes=("n", 3, 4, 4))
+    line = ("eval", "--samples", digits, "--against", digits, "--extractor", path)
+    found = difftool(*line, "--preprocess", "clip", "--json").json()
+    assert (found["preprocess"], found["classes"]) == ("clip", None)
+    assert found["figures"]["precision"] == 1.0
+    said = difftool(*line, "--preprocess", "clip").out
+    assert "frechet_distance" in said
+    assert "sure" not in said
+
+
 TWICE = ("--samples", "digits.npz", "--against", "digits.npz")
 POINTS = ("--samples", "points.npz", "--against", "moons")
 BAD = {
@@ -161,6 +186,13 @@ BAD = {
     ),
     "no extractor": ((*TWICE, "--extractor", "text.npz"), 3, "text.npz is not ONNX"),
     "absent extractor": ((*TWICE, "--extractor", "resnet"), 3, "no extractor at resnet"),
+    "unknown preprocessing": ((*TWICE, "--preprocess", "magic"), 2, "unknown preprocessing"),
+    "preprocessing of points": ((*POINTS, "--preprocess", "clip"), 2, "points have no extractor"),
+    "preprocessing of inception": (
+        (*TWICE, "--extractor", "inception", "--preprocess", "clip"),
+        2,
+        "inception prepares images by itself",
+    ),
     "extractor of points": ((*POINTS, "--extractor", "text.npz"), 2, "points have no extractor"),
     "images for points": ((*POINTS[:3], "digits"), 2, "digits holds images"),
     "endless points": (

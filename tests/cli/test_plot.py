@@ -57,6 +57,17 @@ def test_a_program(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None
     assert (tmp_path / "program.pdf").read_bytes() == plot.encode(figure, "pdf")
 
 
+@pytest.mark.parametrize("name", ["trajectory", "program"])
+def test_a_poor_program_is_said_and_drawn(name: str, difftool: Command, tiny_bundle: Path) -> None:
+    line = ("plot", name, tiny_bundle, "--sampler", "ddim", "--steps", 2, "--force")
+    done = difftool(*line)
+    assert done.err.startswith("warning: with so few steps, 2, each divides the noise by ")
+    (said,) = difftool(*line, "--json").json()["warnings"]
+    assert done.err == f"warning: {said}\n"
+    own = difftool("plot", name, tiny_bundle, "--force")
+    assert own.err == ""
+
+
 def test_force_replaces(difftool: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "schedule.png").write_text("mine")
     assert difftool("plot", "schedule", tiny_bundle).code == 2

@@ -19,6 +19,7 @@ def make_extractor(tmp_path: Path) -> MakeExtractor:
         axes: tuple[int | str, ...] = ("n", "c", "h", "w"),
         kind: int = TensorProto.FLOAT,
         nodes: tuple[tuple[str, ...], ...] = (("Flatten", "x", "features"),),
+        preprocess: str | None = None,
     ) -> Path:
         outputs = [helper.make_tensor_value_info(output, kind, None) for _, _, output in nodes]
         graph = helper.make_graph(
@@ -28,6 +29,8 @@ def make_extractor(tmp_path: Path) -> MakeExtractor:
             outputs,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        if preprocess is not None:
+            helper.set_model_props(model, {"difftool.preprocess": preprocess})
         path = tmp_path / "extractor.onnx"
         onnx.save(model, path)
         return path

@@ -12,6 +12,7 @@ from difftool import data
 from difftool.errors import ArtefactError, UsageError
 from difftool.evaluate import extractor as module
 from difftool.evaluate.extractor import open_extractor, shipped_extractors
+from difftool.evaluate.preprocess import Preprocess
 from difftool.files import file_sha256
 from difftool.runtime import shipped_models
 from tests.evaluate.conftest import MakeExtractor
@@ -55,6 +56,50 @@ def test_an_own_extractor_sees_channels_first_in_0_to_1(make_extractor: MakeExtr
     assert opened.name.endswith("extractor.onnx")
 
 
+def test_a_file_names_its_preprocessing(make_extractor: MakeExtractor) -> None:
+    """Small stand-ins of encoders, whose features are their inputs."""
+    pixels = _pixels(5, 6, 9)
+    opened = open_extractor(make_extractor(axes=("n", 3, 4, 4), preprocess="clip"))
+    expected = Preprocess("clip", (3, 4, 4)).apply(pixels).reshape(5, -1)
+    assert opened.preprocess == "clip"
+    np.testing.assert_array_equal(opened.view(pixels).features, expected)
+
+
+def test_who_asks_overrules_the_file(make_extractor: MakeExtractor) -> None:
+    path = make_extractor(axes=("n", 3, 4, 4), preprocess="clip")
+    opened = open_extractor(path, preprocess="none")
+    with pytest.raises(UsageError, match=r"images of shape \(3, 4, 4\), not \(1, 6, 9\)"):
+        opened.view(_pixels(5, 6, 9))
+    opened = open_extractor(path, preprocess="imagenet")
+    expected = Preprocess("imagenet", (3, 4, 4)).apply(_pixels(5, 6, 9))
+    np.testing.assert_array_equal(opened.view(_pixels(5, 6, 9)).features, expected.reshape(5, -1))
+
+
+def test_an_unknown_preprocessing_is_refused(make_extractor: MakeExtractor) -> None:
+    path = make_extractor(preprocess="magic")
+    with pytest.raises(ArtefactError, match="names the preprocessing 'magic', which is unknown"):
+        open_extractor(path)
+    assert open_extractor(path, preprocess="none").preprocess == "none"
+    with pytest.raises(UsageError, match="unknown preprocessing 'blur'"):
+        open_extractor(path, preprocess="blur")
+
+
+@pytest.mark.parametrize("output", ["image_embeds", "pooler_output"])
+def test_encoders_name_their_features_otherwise(output: str, make_extractor: MakeExtractor) -> None:
+    nodes = (("Identity", "x", "last_hidden_state"), ("Flatten", "x", output))
+    view = open_extractor(make_extractor(nodes=nodes)).view(_pixels(5))
+    assert view.features.shape == (5, 6)
+    assert view.probabilities is None
+
+
+def test_the_first_token_describes_an_image(make_extractor: MakeExtractor) -> None:
+    nodes = (("Squeeze", "x", "last_hidden_state"),)  # [N, tokens, features, 1] without the 1
+    path = make_extractor(axes=("n", 3, 4, 1), nodes=nodes)
+    pixels = _pixels(5, 4, 1, 3)
+    found = open_extractor(path).view(pixels).features
+    np.testing.assert_allclose(found, pixels[:, :, 0, 0] / 255, atol=1e-7)
+
+
 def test_batches_agree(make_extractor: MakeExtractor, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_extractor(nodes=(("Flatten", "x", "features"), ("Flatten", "x", "probabilities")))
     whole = open_extractor(path).view(_pixels(7))
@@ -74,6 +119,7 @@ def test_an_extractor_of_other_images_is_refused() -> None:
     [
         ({"axes": ("n", "d")}, "other inputs than images"),
         ({"kind": TensorProto.DOUBLE}, "other inputs than images"),
+        ({"axes": (2, 3, 4, 4)}, "takes 2 images at a time"),
         ({"nodes": (("Flatten", "x", "logits"),)}, "no output 'features'"),
     ],
 )

@@ -39,6 +39,8 @@ _WRONG: Final = {  # values without a meaning, by the option that takes them
     "--data": ("nowhere.parquet", "garbage.bin"),
     "--calibrate": ("nowhere.parquet",),
     "--extractor": ("nowhere", "garbage.bin"),
+    "--preprocess": ("magic", ""),
+    "--mode": ("CMYK", ""),
     "--batch": ("0", "a,b", "-1"),
     "--format": ("jpg", ""),
     "--method": ("guess",),

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import io
+import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 import difftool
+from difftool.diffusion import caveats
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.runtime import Model
 from difftool.serve import Application
@@ -56,9 +59,27 @@ def test_a_request_without_a_seed_can_be_drawn_again(digits: Model) -> None:
 
 def test_a_prompt_is_answered_with_a_warning(digits: Model) -> None:
     client = client_of(digits=digits)
-    assert client.post(IMAGES, num_inference_steps=2).json()["warnings"] == []
-    (warning,) = client.post(IMAGES, num_inference_steps=2, prompt="a 7").json()["warnings"]
+    assert client.post(IMAGES).json()["warnings"] == []
+    (warning,) = client.post(IMAGES, prompt="a 7").json()["warnings"]
     assert warning.startswith("prompt")
+
+
+def test_a_poor_program_is_answered_with_a_warning(
+    digits: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the answer and in the log's line of the request, as `difftool sample` says it."""
+    client = client_of(digits=digits)
+    asked = {"sampler": "ddim", "num_inference_steps": 2}
+    expected = caveats(ddim(digits.spec, steps=2), digits.spec, digits.default_program())
+    assert len(expected) == 1
+    with caplog.at_level(logging.INFO, "difftool.serve"):
+        for path in (IMAGES, SAMPLES):
+            assert client.post(path, **asked).json()["warnings"] == list(expected)
+    logged = [json.loads(each.message) for each in caplog.records]
+    assert [each["warnings"] for each in logged if "warnings" in each] == [list(expected)] * 2
+    both = client.post(IMAGES, **asked, prompt="a 7").json()["warnings"]
+    assert both[:1] == list(expected)
+    assert len(both) == 2
 
 
 def test_arrays_as_json_and_npy(classes_bundle: Path) -> None:

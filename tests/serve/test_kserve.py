@@ -246,6 +246,15 @@ def test_arrays_that_are_refused(digits: Model, changed: Any, said: str) -> None
     assert digits.scheduler().counts.accepted == before
 
 
+def test_a_poor_program_is_answered_with_a_warning(digits: Model) -> None:
+    """As one word, since a parameter of the protocol holds no list."""
+    client = client_of(digits=digits)
+    asked = {"sampler": "ddim", "num_inference_steps": 2}
+    said = client.post(INFER, parameters=asked).json()["parameters"]["warnings"]
+    assert said.startswith("with so few steps, 2, each divides the noise by ")
+    assert "warnings" not in client.post(INFER).json()["parameters"]
+
+
 def test_arrays_are_no_parameters(digits: Model) -> None:
     answer = client_of(digits=digits).post(INFER, parameters={**SHORT, "init": "iVBORw0KGgo="})
     assert (answer.status_code, "there is no parameter 'init'" in line_of(answer)) == (400, True)

@@ -13,6 +13,7 @@ from difftool.cli import (
     doctor,
     eval,
     export,
+    extractor,
     import_,
     inspect,
     likelihood,
@@ -77,6 +78,7 @@ app.command(cls=Command, epilog=verify.EXAMPLES)(verify.verify)
 app.command(cls=Command, epilog=bench.EXAMPLES)(bench.bench)
 app.command("eval", cls=Command, epilog=eval.EXAMPLES)(eval.evaluate)
 app.command(cls=Command, epilog=measure.EXAMPLES)(measure.measure)
+app.command(cls=Command, epilog=extractor.EXAMPLES)(extractor.extractor)
 app.command(cls=Command, epilog=likelihood.EXAMPLES)(likelihood.likelihood)
 app.command(cls=Command, epilog=samplers.EXAMPLES)(samplers.samplers)
 app.command(cls=Command, epilog=program.EXAMPLES)(program.program)

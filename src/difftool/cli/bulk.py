@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from difftool.cli import options
-from difftool.cli.console import progress, report
+from difftool.cli.console import progress, report, warn
 from difftool.errors import UsageError
 
 
@@ -51,6 +51,7 @@ def sample_in_bulk(
     UsageError for those that say something of a single file, or of a few given samples.
     """
     from difftool.bundle import Limits
+    from difftool.diffusion import caveats
     from difftool.runtime import open_bundle
     from difftool.scale import sample
 
@@ -70,13 +71,22 @@ def sample_in_bulk(
     )
     bundle = open_bundle(model, limits=limits)
     asked = options.sampler_call(sampler, steps, eta, assignments)
+    program = options.choose_program(bundle, asked, quality=quality)
+    warnings = caveats(program, bundle.spec, bundle.default_program())
+    unsaid = [] if json else list(warnings)
     begin = time.perf_counter()
     with progress(quiet=json, unit="sample") as tell:
+
+        def on_shard(done: int, total: int) -> None:
+            warn(unsaid)  # at the first shard: before it, a request may still be refused
+            unsaid.clear()
+            tell(done, total)
+
         found = sample(
             model,
             out,
             n=n,
-            program=options.choose_program(bundle, asked, quality=quality),
+            program=program,
             seed=seed,
             labels=None if labels is None else options.label_turns(labels, n, bundle.spec),
             guidance_scale=1.0 if guidance_scale is None else guidance_scale,
@@ -92,7 +102,7 @@ def sample_in_bulk(
             max_work=max_work,
             limits=limits,
             trust=trust or (),
-            on_shard=tell,
+            on_shard=on_shard,
         )
     report(
         {
@@ -103,6 +113,7 @@ def sample_in_bulk(
             **found.request.model_dump(exclude={"difftool", "model_sha256", "program_sha256"}),
             "shape": list(bundle.spec.shape),
             "seconds": time.perf_counter() - begin,
+            **({"warnings": warnings} if json else {}),
         },
         as_json=json,
     )

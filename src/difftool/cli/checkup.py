@@ -30,11 +30,18 @@ def checkup(record: Mapping[str, Any], rows: "Mapping[str, BackendEntry]") -> li
     lines += [*_laid_out([_HEADS, *table]), ""] if table else []
     models = [f"{name} ({each['bytes'] / 1e6:.1f} MB)" for name, each in record["models"].items()]
     lines.append(f"models: {', '.join(models) or 'none'}")
+    lines.append(f"training: {_training(record['torch'])}")
     if record["problems"]:
         lines += [f"problem: {in_options(problem)}" for problem in record["problems"]]
     else:
         lines.append(f"nothing is broken; fp32 runs on {record['chosen']} by default")
     return lines
+
+
+def _training(torch: Mapping[str, Any]) -> str:
+    if torch["state"] != "works":
+        return f"PyTorch is {torch['state']}"
+    return f"PyTorch {torch['version']} works on {'a GPU' if torch['device'] == 'cuda' else 'CPU'}"
 
 
 def _row(

@@ -44,10 +44,10 @@ def doctor(
     """Check the installation, with a real step on every backend.
 
     Shows for each backend its version and the time of a step, or why it cannot be used and what to
-    do about that. With --verbose or --json also precisions, threads, all versions and digests:
-    `automatic` are the precisions in which a backend may run if none is named, and `chosen` is the
-    one that then runs fp32. Exit code 1 if something that is installed does not work; a missing
-    package does not count.
+    do about that; and if PyTorch works, which trains and exports. With --verbose or --json also
+    precisions, threads, all versions and digests: `automatic` are the precisions in which a backend
+    may run if none is named, and `chosen` is the one that then runs fp32. Exit code 1 if something
+    that is installed does not work; a missing package does not count.
     """
     from difftool.runtime import too_old_driver
 
@@ -67,6 +67,7 @@ def doctor(
         "onnxruntime_providers": _providers(),
         "models": _models(problems),
         **_backends(model, rows, device, problems),
+        "torch": _torch(problems),
         "problems": problems,
     }
     if json or is_verbose():
@@ -161,6 +162,24 @@ def _backends(
         here = f"on GPU {device}" if device else f"by default; {install_hint('cpu')}"
         problems.append(f"no backend works {here}")
     return {"backends": backends, "chosen": chosen}
+
+
+def _torch(problems: list[str]) -> dict[str, Any]:
+    """Return if PyTorch, with which models are trained and exported, computes a gradient here."""
+    try:
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        x = torch.ones(2, 2, device=device, requires_grad=True)
+        (x @ x).sum().backward()
+        if x.grad is None or x.grad.flatten().tolist() != [4.0] * 4:
+            raise CheckFailed("the gradient of a product is wrong")
+    except Exception as error:  # a broken installation can fail in any way
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            return {"state": f"not installed: {install_hint('train')}"}
+        problems.append(f"torch: {first_line(error)} (install it again)")
+        return {"state": "broken"}
+    return {"state": "works", "version": torch.__version__, "device": device}
 
 
 def _broken_import(error: MissingDependencyError, row: "BackendEntry") -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from typer import Argument, Option
 
 from difftool.cli import options
-from difftool.cli.console import progress, report, waiting
+from difftool.cli.console import progress, report, waiting, warn
 from difftool.diffusion import SamplerCall
 from difftool.errors import UsageError
 
@@ -20,6 +20,7 @@ EXAMPLES = """\b
 Examples:
   difftool eval ddpm-mnist --against mnist/test.parquet --sampler unipc --steps 20
   difftool eval --samples samples.npz --against photos/ --extractor mine.onnx
+  difftool eval cats.bundle --against cats/ --extractor dinov2.onnx --preprocess dinov2
   difftool eval runs/toy/bundle --against gaussians -n 5000 --json
 """
 
@@ -51,6 +52,7 @@ def evaluate(
         ),
     ] = None,
     extractor: options.Extractor = "mnist",
+    preprocess: options.Preprocess = None,
     inception: Annotated[
         Path | None,
         Option(
@@ -81,8 +83,8 @@ def evaluate(
     """Measure how good samples are.
 
     For images: Frechet and kernel distance, precision, recall, density and coverage in an
-    extractor's features, and confidence and balance of its classes. For points in the plane: sliced
-    Wasserstein distance and MMD. docs/evaluation.md explains them.
+    extractor's features, and confidence and balance of its classes, if it has classes. For points
+    in the plane: sliced Wasserstein distance and MMD. docs/evaluation.md explains them.
     """
     from difftool.evaluate import Evaluator
 
@@ -109,7 +111,9 @@ def evaluate(
         name = model or options.DEFAULT_MODEL
         shape, record, draw = _model(name, asked, n, seed or 0, backend, device, quiet=json)
     with waiting("reading the data", quiet=json):
-        judge = Evaluator(shape, against, extractor=extractor, inception=inception)
+        judge = Evaluator(
+            shape, against, extractor=extractor, preprocess=preprocess, inception=inception
+        )
     found = judge.evaluate(draw())
     record |= {"against": against, "against_n": found.against_n}
     report({**record, **found.to_dict()}, as_json=json)
@@ -127,19 +131,26 @@ def _model(
 ) -> _Source:
     """Return samples that a model will draw when the data is known to fit."""
     from difftool.data import finite
-    from difftool.runtime import is_image, load, to_uint8
+    from difftool.diffusion import caveats
+    from difftool.runtime import State, is_image, load, to_uint8
 
     opened = load(name, backend=backend, device=device)
     program = options.choose_program(opened.bundle, asked)
+    warnings = caveats(program, opened.spec, opened.default_program())
+    unsaid = [] if quiet else list(warnings)
     image = is_image(opened.spec)
     shape = opened.spec.shape
 
     def draw() -> "Samples":
         done, total = count(1), len(program) * math.ceil(n / opened.max_batch)
         with progress(quiet=quiet) as tell:
-            drawn = opened.sample(
-                program, n=n, seed=seed, on_step=lambda _: tell(next(done), total)
-            )
+
+            def on_step(_: State) -> None:
+                warn(unsaid)  # at the first step: before it, a request may still be refused
+                unsaid.clear()
+                tell(next(done), total)
+
+            drawn = opened.sample(program, n=n, seed=seed, on_step=on_step)
         finite(drawn, f"a sample of {program.name}")
         return to_uint8(drawn, opened.spec) if image else drawn.astype("float64")
 
@@ -152,6 +163,7 @@ def _model(
         "n": n,
         "seed": seed,
         "backend": opened.backend.name,
+        **({"warnings": warnings} if quiet else {}),
     }
     return (*shape[1:], shape[0]) if image else shape, record, draw
 

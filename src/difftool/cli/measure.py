@@ -42,6 +42,7 @@ def measure(
         Option(metavar="COUNT,COUNT,...", help="Steps that each sampler takes."),
     ] = "10,20,50",
     extractor: options.Extractor = "mnist",
+    preprocess: options.Preprocess = None,
     n: Annotated[
         int,
         Option("-n", "--n", metavar="COUNT", help="Samples of each program.", rich_help_panel=DATA),
@@ -75,6 +76,7 @@ def measure(
             against=against,
             programs=programs,
             extractor=extractor,
+            preprocess=preprocess,
             n=n,
             seed=seed,
             on_program=_silent if json else _tell,

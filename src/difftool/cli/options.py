@@ -136,7 +136,17 @@ Extractor = Annotated[
     str,
     Option(
         metavar="NAME|FILE.onnx",
-        help="Network that turns images into features: mnist, or an ONNX file of yours.",
+        help="Network that turns images into features: mnist, inception, or an ONNX file, such as "
+        "difftool extractor writes.",
+        rich_help_panel=DATA,
+    ),
+]
+Preprocess = Annotated[
+    str | None,
+    Option(
+        metavar="NAME",
+        help="How images are prepared for an ONNX file: dinov2, clip, imagenet or none; by "
+        "default what the file itself names.",
         rich_help_panel=DATA,
     ),
 ]

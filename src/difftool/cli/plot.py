@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option, Typer
 
 from difftool.cli import options
-from difftool.cli.console import report
+from difftool.cli.console import report, warn
 from difftool.cli.grouped import Command
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def trajectory(
 ) -> None:
     """Draw how samples form, as a strip of images or as paths."""
     path, format = _choose(out, "trajectory", force)
+    from difftool.diffusion import caveats
     from difftool.plot import draw_trajectory
     from difftool.runtime import load
 
@@ -90,8 +91,9 @@ def trajectory(
     call = options.sampler_call(sampler, steps, eta, assignments)
     compiled = options.choose_program(opened.bundle, call)
     figure = draw_trajectory(opened, compiled, n=n, seed=seed)
+    warnings = caveats(compiled, opened.spec, opened.default_program())
     record = {"model": model, "program": compiled.name, "n": n, "seed": seed}
-    _write(figure, path, format, record, json)
+    _write(figure, path, format, record, json, warnings)
 
 
 @plot.command(cls=Command)
@@ -107,11 +109,13 @@ def program(
 ) -> None:
     """Draw the noise levels and coefficients of a program."""
     path, format = _choose(out, "program", force)
+    from difftool.diffusion import caveats
     from difftool.plot import draw_program
 
-    _, compiled = options.open_program(model, sampler, steps, eta, assignments)
+    bundle, compiled = options.open_program(model, sampler, steps, eta, assignments)
+    warnings = caveats(compiled, bundle.spec, bundle.default_program())
     record = {"model": model, "program": compiled.name}
-    _write(draw_program(compiled), path, format, record, json)
+    _write(draw_program(compiled), path, format, record, json, warnings)
 
 
 @plot.command(cls=Command)
@@ -138,11 +142,22 @@ def _choose(out: Path | None, name: str, force: bool) -> tuple[Path, str]:
 
 
 def _write(
-    figure: "Figure", path: Path, format: str, record: Mapping[str, Any], json: bool
+    figure: "Figure",
+    path: Path,
+    format: str,
+    record: Mapping[str, Any],
+    json: bool,
+    warnings: tuple[str, ...] | None = None,
 ) -> None:
+    """Write a picture and report it, with the warnings if it is of a program."""
     from difftool.files import file_sha256, write_atomic
     from difftool.plot import encode
 
     write_atomic(path, encode(figure, format))
     written = {"out": str(path), "format": format, "sha256": file_sha256(path)}
-    report({**written, **record}, as_json=json)
+    if json:
+        said = {} if warnings is None else {"warnings": warnings}
+        report({**written, **record, **said}, as_json=True)
+        return
+    report({**written, **record}, as_json=False)
+    warn(warnings or ())

@@ -5,9 +5,10 @@ from difftool.lazy import TYPE_CHECKING, lazily
 if TYPE_CHECKING:
     from difftool.evaluate.comparison import ImageFigures, PointFigures
     from difftool.evaluate.evaluation import Evaluation, Evaluator, evaluate
-    from difftool.evaluate.extractor import Extractor, open_extractor, shipped_extractors
+    from difftool.evaluate.extractor import open_extractor, shipped_extractors
     from difftool.evaluate.measuring import candidates, keep_measured, measure
     from difftool.evaluate.sets import Samples, read_data
+    from difftool.evaluate.views import Extractor, View
 
 __all__ = [
     "Evaluation",
@@ -16,6 +17,7 @@ __all__ = [
     "ImageFigures",
     "PointFigures",
     "Samples",
+    "View",
     "candidates",
     "evaluate",
     "keep_measured",
@@ -28,11 +30,12 @@ __all__ = [
 _HOMES = {
     "Evaluation": "difftool.evaluate.evaluation",
     "Evaluator": "difftool.evaluate.evaluation",
-    "Extractor": "difftool.evaluate.extractor",
+    "Extractor": "difftool.evaluate.views",
     "ImageFigures": "difftool.evaluate.comparison",
     "PointFigures": "difftool.evaluate.comparison",
     "Samples": "difftool.evaluate.sets",
     "candidates": "difftool.evaluate.measuring",
+    "View": "difftool.evaluate.views",
     "evaluate": "difftool.evaluate.evaluation",
     "keep_measured": "difftool.evaluate.measuring",
     "measure": "difftool.evaluate.measuring",

@@ -7,9 +7,9 @@ import numpy as np
 from difftool.errors import UsageError
 from difftool.evaluate.classifier import Classes, summarize_classes
 from difftool.evaluate.distances import Floats, fit_gaussian, frechet_distance, kernel_distance
-from difftool.evaluate.extractor import View
 from difftool.evaluate.manifold import Manifold, compare_manifolds
 from difftool.evaluate.points import mmd, sliced_wasserstein
+from difftool.evaluate.views import View
 
 
 @dataclass(frozen=True, kw_only=True)

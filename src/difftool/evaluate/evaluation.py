@@ -11,9 +11,10 @@ from difftool.evaluate.comparison import (
     compare_images,
     compare_points,
 )
-from difftool.evaluate.extractor import Extractor, View, open_extractor
+from difftool.evaluate.extractor import open_extractor
 from difftool.evaluate.inception import InceptionFigures, check_weights, inception_figures
 from difftool.evaluate.sets import Samples, read_data
+from difftool.evaluate.views import Extractor, View
 from difftool.files import file_sha256
 
 EXTRACTOR: Final = "mnist"  # it comes with difftool
@@ -26,6 +27,7 @@ class Evaluation:
     - `figures`: the figures of images or of points
     - `n`, `against_n`: the number of samples, and of items of the data
     - `extractor`, `extractor_sha256`: the extractor of the images' features; None for points
+    - `preprocess`: what was done to images before the extractor saw them; None for points
     - `inception`, `inception_sha256`: FID and Inception Score, and their weights; None
       without weights
     """
@@ -35,6 +37,7 @@ class Evaluation:
     against_n: int
     extractor: str | None = None
     extractor_sha256: str | None = None
+    preprocess: str | None = None
     inception: InceptionFigures | None = None
     inception_sha256: str | None = None
 
@@ -46,6 +49,7 @@ class Evaluation:
         record: dict[str, Any] = {
             "extractor": self.extractor,
             "extractor_sha256": self.extractor_sha256,
+            "preprocess": self.preprocess,
             "figures": {
                 "frechet_distance": found.frechet_distance,
                 "kernel_distance": found.kernel_distance,
@@ -66,7 +70,9 @@ class Evaluator:
     Args:
         shape: one sample's shape, [H, W, C] for images or [2] for points.
         against: an npz file of samples, a source for `difftool.data.load`, or the data itself.
-        extractor: the name of a shipped extractor, an ONNX file, or an opened extractor.
+        extractor: the name of a shipped extractor, "inception", an ONNX file, or an opened
+            extractor.
+        preprocess: how images are prepared for an ONNX file; see `open_extractor`.
         inception: Inception's weights as torch-fidelity reads them, for FID and Inception Score.
 
     Raises:
@@ -81,19 +87,28 @@ class Evaluator:
         against: str | Samples,
         *,
         extractor: Extractor | Path | str = EXTRACTOR,
+        preprocess: str | None = None,
         inception: Path | None = None,
     ) -> None:
         images = len(shape) == 3
-        if not images and (inception is not None or extractor != EXTRACTOR):
-            raise UsageError("points have no extractor", "leave `extractor` and `inception` out")
+        if not images and (inception or preprocess or extractor != EXTRACTOR):
+            raise UsageError(
+                "points have no extractor", "leave `extractor`, `preprocess` and `inception` out"
+            )
         self.data = read_data(against, shape) if isinstance(against, str) else against
         self.shape = shape
         self._inception = inception
         self._extractor: Extractor | None = None
         self._view: View | None = None
         if images:
-            opened = extractor
-            self._extractor = opened if isinstance(opened, Extractor) else open_extractor(opened)
+            if isinstance(extractor, (Path, str)):
+                extractor = open_extractor(extractor, preprocess=preprocess, weights=inception)
+            elif preprocess is not None:
+                raise UsageError(
+                    "`preprocess` is for an extractor that is not open yet",
+                    "give it to `open_extractor`",
+                )
+            self._extractor = extractor
             height, width, channels = shape
             self._extractor.demand((channels, height, width))
         if inception is not None:
@@ -123,6 +138,7 @@ class Evaluator:
             against_n=against_n,
             extractor=self._extractor.name,
             extractor_sha256=self._extractor.sha256,
+            preprocess=self._extractor.preprocess,
             inception=None if weights is None else inception_figures(samples, self.data, weights),
             inception_sha256=None if weights is None else file_sha256(weights),
         )
@@ -133,6 +149,7 @@ def evaluate(
     *,
     against: str | Samples,
     extractor: Extractor | Path | str = EXTRACTOR,
+    preprocess: str | None = None,
     inception: Path | None = None,
 ) -> Evaluation:
     """Measure how good samples are, against data; see `docs/evaluation.md` for the figures.
@@ -144,7 +161,9 @@ def evaluate(
         samples: pixels uint8 [N, H, W, C], as `difftool.to_uint8` makes them, or points [N, 2].
         against: an npz file of samples, a source for `difftool.data.load`, or an array like
             `samples`.
-        extractor: the name of a shipped extractor, an ONNX file, or an opened extractor.
+        extractor: the name of a shipped extractor, "inception", an ONNX file, or an opened
+            extractor.
+        preprocess: how images are prepared for an ONNX file; see `open_extractor`.
         inception: Inception's weights as torch-fidelity reads them, for FID and Inception Score.
 
     Raises:
@@ -161,5 +180,7 @@ def evaluate(
         >>> found.figures.frechet_distance > 0
         True
     """
-    against_these = Evaluator(samples.shape[1:], against, extractor=extractor, inception=inception)
+    against_these = Evaluator(
+        samples.shape[1:], against, extractor=extractor, preprocess=preprocess, inception=inception
+    )
     return against_these.evaluate(samples)

@@ -1,6 +1,7 @@
 """Measure what programs of a model reach, so that one can be chosen by the quality it gives."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from difftool.bundle import Bundle, Measured, MeasuredProgram
@@ -10,8 +11,8 @@ from difftool.diffusion import Program, SamplerCall, caveats, compile_program
 from difftool.errors import CheckFailed, UsageError
 from difftool.evaluate.comparison import ImageFigures
 from difftool.evaluate.evaluation import EXTRACTOR, Evaluator
-from difftool.evaluate.extractor import Extractor, open_extractor
 from difftool.evaluate.sets import Samples
+from difftool.evaluate.views import Extractor
 from difftool.log import logger
 from difftool.runtime import Model, is_image, require_own, to_uint8
 
@@ -61,7 +62,8 @@ def measure(
     *,
     against: str | Samples,
     programs: Sequence[Program] | None = None,
-    extractor: Extractor | str = EXTRACTOR,
+    extractor: Extractor | Path | str = EXTRACTOR,
+    preprocess: str | None = None,
     n: int = 500,
     seed: int = 0,
     on_program: Callable[[Program, float], None] = lambda program, distance: None,
@@ -75,7 +77,7 @@ def measure(
         model: the model, as `difftool.load` opens it.
         against: as `Evaluator` takes it.
         programs: the programs; by default `candidates` and the model's own one.
-        extractor: the name of a shipped extractor, or an opened one.
+        extractor, preprocess: as `Evaluator` takes them.
         n: samples of each program. A distance depends on it, so compare those of one n.
         seed: of all noise.
         on_program: is called with each program and its distance.
@@ -93,21 +95,20 @@ def measure(
     """
     spec, image = model.spec, is_image(model.spec)
     shape = (*spec.shape[1:], spec.shape[0]) if image else spec.shape
-    judge = open_extractor(extractor) if image and isinstance(extractor, str) else extractor
-    evaluator = Evaluator(shape, against, extractor=judge)
+    judge = Evaluator(shape, against, extractor=extractor, preprocess=preprocess)
     chosen = candidates(model.bundle) if programs is None else list(programs)
     if not chosen:
         raise UsageError("there is no program to measure", "leave `programs` out, or give one")
-    measured = []
+    measured: list[MeasuredProgram] = []
+    sha256: str | None = None
     for program in chosen:
         try:
             drawn = finite(model.sample(program, n=n, seed=seed), f"a sample of {program.name}")
         except CheckFailed as error:
             _log.warning("%s is left out: %s", program.name, error)
             continue
-        figures = evaluator.evaluate(
-            to_uint8(drawn, spec) if image else drawn.astype("float64")
-        ).figures
+        found = judge.evaluate(to_uint8(drawn, spec) if image else drawn.astype("float64"))
+        figures, sha256 = found.figures, found.extractor_sha256
         distance = (
             figures.frechet_distance
             if isinstance(figures, ImageFigures)
@@ -126,7 +127,7 @@ def measure(
         raise CheckFailed("no program has finite samples", "check the model: difftool verify")
     return Measured(
         figure="frechet_distance" if image else "sliced_wasserstein",
-        extractor_sha256=judge.sha256 if isinstance(judge, Extractor) else None,
+        extractor_sha256=sha256,
         n=n,
         seed=seed,
         programs=tuple(measured),

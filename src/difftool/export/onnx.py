@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import torch
@@ -93,8 +94,12 @@ def export_module(
     outputs: Sequence[str],
     path: Path,
     lowerings: Lowerings = CHOSEN,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write a module as ONNX; `axes` names its inputs and their dynamic axes."""
+    """Write a module as ONNX; `axes` names its inputs and their dynamic axes.
+
+    `metadata` becomes the file's own.
+    """
     with _quiet():
         program = torch.onnx.export(
             module,
@@ -112,6 +117,7 @@ def export_module(
         rewrite(program.model.graph)
     # Metadata of each node has the stack trace of its line of Python, with paths of this machine.
     ClearMetadataAndDocStringPass()(program.model)
+    program.model.metadata_props.update(metadata)
     program.save(str(path), external_data=False)
 
 

@@ -11,7 +11,7 @@ These are refused:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -82,8 +82,9 @@ class _Judge:
         found = Decoder(self._limits.nodes * _FIELDS_OF_A_NODE).decode(data, "ModelProto")
         if "graph" not in found:
             raise WireError("it holds no graph")
-        keys = [entry.get("key", "") for entry in found.get("metadata_props", ())]
-        if any(key in _CONFIGURES for key in keys):
+        entries = found.get("metadata_props", ())
+        metadata = {entry.get("key", ""): entry.get("value", "") for entry in entries}
+        if any(key in _CONFIGURES for key in metadata):
             raise Refused("configures the runtime", "graph-executable")
         opset = self._opset(found.get("opset_import", ()))
         graph = self._graph(found["graph"], opset, depth=1)
@@ -93,7 +94,7 @@ class _Judge:
             raise Refused(
                 f"has {rest} bytes beside its weights; {allowed} are allowed", "graph-limit"
             )
-        return graph
+        return replace(graph, metadata=metadata)
 
     def _opset(self, entries: Iterable[Message]) -> dict[str, int]:
         versions = dict[str, int]()

@@ -58,6 +58,7 @@ class Graph:
     """A graph: inputs, outputs and constants by name, and nodes in their order.
 
     `opset` holds the versions of the domains, which inner graphs share with the outermost one.
+    `metadata` holds what the file says of itself, for the outermost one.
     """
 
     inputs: Mapping[str, Value] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class Graph:
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     opset: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def fits(sizes: Sequence[int | None], others: Sequence[int | None]) -> bool:

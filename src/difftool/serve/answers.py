@@ -35,7 +35,7 @@ class LineAnswer(_Answer):
     error: str
 
 
-class InferRecord(_Answer):
+class _Drawn(_Answer):
     """What is needed to draw the samples again, and the time that they took."""
 
     created: Annotated[int, Field(description="seconds since 1970")]
@@ -49,11 +49,18 @@ class InferRecord(_Answer):
     queue_seconds: Annotated[Seconds, Field(description="before the first sample began")]
 
 
-class Record(InferRecord):
+class InferRecord(_Drawn):
+    """The same of the routes under /v2, whose parameters hold no lists."""
+
+    warnings: Annotated[str | None, Field(description="why the samples may be poor")] = None
+
+
+class Record(_Drawn):
     """The same of the routes under /v1, where no other part of the answer has the names."""
 
     id: Annotated[str, Field(description="for DELETE /v1/requests/{id}, while it runs")]
     model: str
+    warnings: Annotated[list[str], Field(description="why the samples may be poor")]
 
 
 class Image(_Answer):
@@ -68,7 +75,6 @@ class Images(Record):
     size: Annotated[str, Field(examples=["28x28"])]
     output_format: Literal["png"]
     data: list[Image]
-    warnings: list[str]
 
 
 class Samples(Record):
@@ -99,7 +105,6 @@ class CompletedImage(_Shown):
     """An image."""
 
     type: Literal["image_generation.completed"]
-    warnings: list[str]
 
 
 class Choice(_Answer):

@@ -113,7 +113,8 @@ async def _events(
                 sent[seen.sample] += 1
         pictures = await run_in_threadpool(_encoded, await drawn.samples(), spec)
         for index, picture in enumerate(pictures):
-            said = {**common, **drawn.record(), "index": index, "warnings": _warnings(prompt)}
+            said = {**common, **drawn.record(), "index": index}
+            said["warnings"] += _warnings(prompt)
             yield _event("completed", {**said, "b64_json": picture})
     except Exception as error:  # the status was sent long ago
         yield ServerSentEvent(json.dumps(as_problem(error).record(drawn.id)), event="error")
@@ -149,7 +150,8 @@ def _pictures(drawn: Drawn, samples: Floats, prompt: str | None) -> bytes:
     spec = drawn.model.spec
     data = [{"b64_json": picture} for picture in _encoded(samples, spec)]
     said = {**drawn.record(), "size": _size(spec), "output_format": "png", "data": data}
-    return json.dumps({**said, "warnings": _warnings(prompt)}).encode()
+    said["warnings"] += _warnings(prompt)
+    return json.dumps(said).encode()
 
 
 def _numbers(drawn: Drawn, samples: Floats) -> bytes:

@@ -200,6 +200,8 @@ def _answer(asked: AskedInfer, drawn: Drawn, samples: Floats) -> Response:
     data = samples.astype("<f4", copy=False).tobytes() if binary else b""
     sent = {"parameters": {"binary_data_size": len(data)}} if binary else _listed(samples)
     id = record.pop("id")
+    if warnings := record.pop("warnings"):
+        record["warnings"] = "; ".join(warnings)  # a parameter of the protocol holds no list
     said = {
         "id": id if asked.id is None else asked.id,
         "model_name": record.pop("model"),

@@ -72,11 +72,11 @@ def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
     named = _in_path("name", {"enum": [*models]}, model)
     fields: Json = {"sampler": "ddim", "num_inference_steps": 20, "seed": 7}
     asked: Json = {"model": model, **fields}
-    record: Json = {"id": "my-request-1", "model": model, **_RECORD}
+    record: Json = {"id": "my-request-1", "model": model, **_RECORD, "warnings": []}
     size: Json = {"size": "28x28", "output_format": "png"}
     image: Json = {"b64_json": "iVBORw0KGgo="}
     completed = {"type": "image_generation.completed", **record, **size, **image}
-    event = {**completed, "created_at": record["created"], "index": 0, "warnings": []}
+    event = {**completed, "created_at": record["created"], "index": 0}
     card: Json = {
         "id": model,
         "object": "model",
@@ -119,7 +119,7 @@ def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
         ("POST", "/v1/images/generations"): Operation(
             "Draw images: PNG in base64, or a stream of events",
             {
-                JSON: media(answers.Images, {**record, **size, "data": [image], "warnings": []}),
+                JSON: media(answers.Images, {**record, **size, "data": [image]}),
                 _STREAM: _events(event),
             },
             _DRAWS,

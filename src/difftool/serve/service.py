@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive
 
-from difftool.diffusion import Program, SamplerCall, compile_program
+from difftool.diffusion import Program, SamplerCall, caveats, compile_program
 from difftool.errors import Busy, ResourceError
 from difftool.runtime import Model, Request, Runner, Ticket
 from difftool.serve.asked import Asked
@@ -33,7 +33,7 @@ class Disconnected(Exception):
 
 @dataclass(eq=False)
 class Drawn:
-    """A request that was admitted."""
+    """A request that was admitted; `warnings` say why its samples may be poor."""
 
     id: str
     name: str
@@ -45,6 +45,7 @@ class Drawn:
     strength: float | None
     ticket: Ticket
     since: float
+    warnings: tuple[str, ...] = ()
 
     async def result(self, receive: Receive) -> Floats:
         """Wait for the samples [n, *S], or raise what came instead.
@@ -87,6 +88,7 @@ class Drawn:
             **({} if self.strength is None else {"strength": self.strength}),
             "seconds": round(now - self.since, 6),
             "queue_seconds": round((now if began is None else began) - self.since, 6),
+            "warnings": list(self.warnings),
         }
 
 
@@ -161,7 +163,7 @@ class Service:
         try:
             seed = _seed_of(id) if asked.seed is None else asked.seed
             submit = partial(self._submit, self.models[name], asked, seed, previews)
-            program, ticket = await run_in_threadpool(submit)
+            program, warnings, ticket = await run_in_threadpool(submit)
             self._tickets[id] = ticket
             if self._ended:
                 ticket.cancel()
@@ -177,6 +179,7 @@ class Service:
                     strength=asked.strength,
                     ticket=ticket,
                     since=since,
+                    warnings=warnings,
                 )
             finally:
                 ticket.cancel()
@@ -241,9 +244,11 @@ class Service:
 
     def _submit(
         self, model: Model, asked: Asked, seed: int, previews: int
-    ) -> tuple[Program, Ticket]:
+    ) -> tuple[Program, tuple[str, ...], Ticket]:
         """Compile the program and queue the request; this takes too long for the event loop."""
         program = self._compile(model, asked)
+        spec = model.spec.up_to(asked.strength or 1.0)
+        warnings = caveats(program, spec, model.default_program())
         init, edit = read_inputs(asked, model)
         request = Request(
             program,
@@ -258,7 +263,7 @@ class Service:
         )
         seconds = min(asked.deadline or self.settings.deadline, self.settings.deadline)
         try:
-            return program, model.submit(request, deadline=seconds)
+            return program, warnings, model.submit(request, deadline=seconds)
         except Busy:
             raise
         except ResourceError as error:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from difftool.train.config import TrainConfig, apply_overrides, read_toml, to_toml
     from difftool.train.distillation.config import DistillConfig, read_distill_toml
     from difftool.train.distillation.recipe import distill_config
+    from difftool.train.extractor import TrainedExtractor, train_extractor
     from difftool.train.measured import Likelihood, measure_likelihood
     from difftool.train.presets import distill_preset, preset, preset_names
     from difftool.train.trainer import TrainedRun, distill, train
@@ -16,6 +17,7 @@ __all__ = [
     "DistillConfig",
     "Likelihood",
     "TrainConfig",
+    "TrainedExtractor",
     "TrainedRun",
     "apply_overrides",
     "distill",
@@ -29,6 +31,7 @@ __all__ = [
     "read_toml",
     "to_toml",
     "train",
+    "train_extractor",
 ]
 
 _HOMES = {
@@ -37,6 +40,7 @@ _HOMES = {
     "DistillConfig": "difftool.train.distillation.config",
     "Likelihood": "difftool.train.measured",
     "TrainConfig": "difftool.train.config",
+    "TrainedExtractor": "difftool.train.extractor",
     "TrainedRun": "difftool.train.trainer",
     "apply_overrides": "difftool.train.config",
     "distill": "difftool.train.trainer",
@@ -49,6 +53,7 @@ _HOMES = {
     "read_toml": "difftool.train.config",
     "to_toml": "difftool.train.config",
     "train": "difftool.train.trainer",
+    "train_extractor": "difftool.train.extractor",
 }
 
 __getattr__ = lazily(__name__, _HOMES)
