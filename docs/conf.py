@@ -1,7 +1,7 @@
 """The site of the documentation, which `make docs` builds into build/site.
 
-The pages are plain Markdown, which a code host shows as it is. All that a site needs beyond it is made
-here: the lists of links in an index page become the table of contents.
+The pages are plain Markdown, which a code host shows as it is. All that a site needs beyond it is
+made here: the lists of links in an index page become the table of contents.
 """
 
 import re
