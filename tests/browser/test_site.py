@@ -104,7 +104,7 @@ def tab(site: Path, node: str, chromium: str, modules: Path) -> Iterator[Tab]:
 
 
 def test_one_reads_and_searches_it_offline(tab: Tab, tmp_path: Path) -> None:
-    tab.until("document.querySelector('.sidebar-tree a.reference') !== null")
+    tab("await page.waitForURL('**/docs/README.html')")
     captions = tab("return page.locator('.sidebar-tree .caption-text').allTextContents()")
     assert captions == ["Tutorials", "How-to guides", "Reference", "Explanation"]
     picture = tmp_path / "site.png"
@@ -113,6 +113,8 @@ def test_one_reads_and_searches_it_offline(tab: Tab, tmp_path: Path) -> None:
     tab("await page.screenshot({path})", path=str(picture))
     assert picture.stat().st_size > 0
     tab("await page.fill('.sidebar-search', 'dpmpp_2m'); await page.keyboard.press('Enter')")
-    tab.until("document.querySelectorAll('#search-results .search li a').length > 3")
+    tab("await page.waitForURL('**/search.html?*')")
+    tab("await page.locator('#search-results .search li a').nth(3).waitFor()")
+    tab("await page.locator('#search-results .search-summary', {hasText: 'found'}).waitFor()")
     found = tab("return page.locator('#search-results .search li a').allTextContents()")
     assert "Sampling" in found
