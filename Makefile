@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 RELEASE := .venv-release
+SITE := build/site
 # A network that fails for a moment fails no installation.
 AGAIN := again() { "$$@" || { sleep 5; "$$@"; } || { sleep 30; "$$@"; }; }; again
 PIP := -m pip install --disable-pip-version-check --retries 10 --timeout 60
@@ -21,7 +22,7 @@ CHOSEN := tests/test_bundle.py tests/test_files.py tests/runtime tests/plot test
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit test-oldest test-nightly dist bench lock clean check-python
+.PHONY: help demo test lint types contracts unit test-oldest test-nightly docs dist bench lock clean check-python
 
 help:  ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -59,6 +60,9 @@ test-nightly: export OMP_NUM_THREADS = 1
 test-nightly: $(VENV)/dev.stamp  ## the reliability criteria in full, more than an hour; writes benchmarks/results
 	$(BIN)/pytest -n auto --dist worksteal --nightly --criteria benchmarks/results/reliability.md \
 		tests/reliability tests/preflight tests/compile/engine/test_models.py tests/deploy
+
+docs: $(VENV)/dev.stamp  ## build the site of the documentation, in build/site; a warning fails
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html --conf-dir docs . $(SITE)
 
 # The environment is new, and has what the wheel needs for the extra `cpu`, and a server's packages.
 dist: $(VENV)/dev.stamp  ## build sdist and wheel, check them, and sample with the wheel installed

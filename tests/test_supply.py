@@ -23,6 +23,7 @@ OLDEST_EXTRAS: Final = ("cpu", "openvino", "export", "plot", "test")
 # No advisory was known of the other direct dependencies when this was written.
 SAFE: Final = {
     "aiohttp": ("3.13.3", "CVE-2025-69223"),
+    "babel": ("2.9.1", "CVE-2021-42771"),
     "brotli": ("1.2.0", "CVE-2025-6176"),
     "certifi": ("2024.7.4", "CVE-2024-39689"),
     "cryptography": ("46.0.5", "CVE-2026-26007"),

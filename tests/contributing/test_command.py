@@ -53,6 +53,7 @@ def command(project: Project) -> Project:
     project.write("tests/cli/test_mine.py", TEST)
     line = "| count | `difftool mine ncsn-mnist` | how many noise levels a model has |\n"
     project.insert("README.md", after="| look |", lines=line)
+    project.python("docs/commands.py")
     return project
 
 

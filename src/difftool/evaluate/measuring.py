@@ -77,7 +77,8 @@ def measure(
         model: the model, as `difftool.load` opens it.
         against: as `Evaluator` takes it.
         programs: the programs; by default `candidates` and the model's own one.
-        extractor, preprocess: as `Evaluator` takes them.
+        extractor: as `Evaluator` takes it.
+        preprocess: how images are prepared for an ONNX file; see `open_extractor`.
         n: samples of each program. A distance depends on it, so compare those of one n.
         seed: of all noise.
         on_program: is called with each program and its distance.
