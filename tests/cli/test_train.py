@@ -1,6 +1,7 @@
 """difftool train: the configuration that flags make, and a run that goes on."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -63,6 +64,23 @@ def test_a_run_goes_on(difftool: Command, recipe: Path, tmp_path: Path) -> None:
     inspected = difftool("inspect", "run", "--json").json()
     assert inspected["resumable"] is True
     assert inspected["training"]["run"]["steps"] == 4
+
+
+def test_a_run_says_how_far_it_is_and_how_it_ended(difftool: Command, recipe: Path) -> None:
+    """Not on a terminal: a line now and then, and a last one."""
+    line = ("train", "ncsn", "--config", recipe, "--out", "run", "--set", "run.log_every=1")
+    done = difftool(*line)
+    assert done.code == 0
+    begun, *lines = done.err.splitlines()
+    assert begun.startswith("training ")
+    assert [told.partition(", ")[0] for told in lines] == ["step 1 of 2", "step 2 of 2"]
+    assert re.fullmatch(r"2 steps in \d+ s, loss \S+ -> run\n", done.out)
+    assert difftool(*line).out == "all 2 steps were done before -> run\n"
+    whole = difftool(*line, "--steps", 3, "--verbose").out.splitlines()
+    assert whole[-1].startswith("1 step to 3 in ")
+    assert {"checkpoint", "seconds", "loss"} <= {told.split()[0] for told in whole[:-1]}
+    quiet = difftool(*line, "--steps", 4, "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
 
 
 @pytest.mark.parametrize(

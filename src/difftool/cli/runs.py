@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from difftool.cli.console import is_terminal, narrate, report
+from difftool.cli.console import is_quiet, is_verbose, narrate, outline, report, say
 from difftool.outputs import require_no_bundle
 
 if TYPE_CHECKING:
@@ -57,17 +57,29 @@ def print_settings(chosen: "TrainConfig | DistillConfig", *, json: bool) -> None
 def make_run(
     run: Path, saying: str, make: "Callable[[Path, bool], TrainedRun]", *, json: bool
 ) -> None:
-    """Make a run in a folder, and report it; `make` takes the folder and whether a bar is shown.
+    """Make a run in a folder, and report it.
 
-    Of the processes that torchrun started the first one alone speaks.
+    `make` takes the folder and whether the progress is shown. Of the processes that torchrun
+    started the first one alone speaks.
     """
     require_no_bundle(run / "checkpoints")
     first = os.environ.get("RANK", "0") == "0"
     if first:
         narrate(saying)
-    made = make(run, is_terminal() and not json)
-    if first:
-        report(
-            {"run": str(made.path), "checkpoint": str(made.checkpoint), "step": made.step},
-            as_json=json,
-        )
+    made = make(run, not (json or is_quiet()))
+    if not first:
+        return
+    record = {
+        "run": str(made.path),
+        "checkpoint": str(made.checkpoint),
+        "step": made.step,
+        "taken": made.taken,
+        "seconds": made.seconds,
+        "loss": made.loss,
+    }
+    if json:
+        report(record, as_json=True)
+        return
+    if is_verbose():
+        say("\n".join(outline(record)))
+    say(str(made))

@@ -1,4 +1,4 @@
-"""The reports of a run: metrics.jsonl, TensorBoard and a progress bar; and the signals to it."""
+"""The reports of a run: metrics.jsonl, TensorBoard and lines for people; and the signals to it."""
 
 import json
 import signal
@@ -7,18 +7,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from torch.utils.tensorboard import SummaryWriter
 
 from difftool.files import write_atomic
 from difftool.log import logger
+from difftool.train.progress import shown
 
 METRICS = "metrics.jsonl"
 log = logger(__name__)
@@ -34,23 +27,12 @@ class Monitor:
     """
 
     def __init__(self, run: Path, *, start: int, steps: int, progress: bool) -> None:
-        self._run, self._start = run, start
-        self._bar = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("loss {task.fields[loss]:.4g}  {task.fields[speed]:.1f} images/s"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not progress,
-        )
-        self._task = self._bar.add_task(
-            "", total=steps, completed=start, loss=float("nan"), speed=0.0
-        )
+        self._run, self._start, self._steps, self._progress = run, start, steps, progress
 
     def advance(self) -> None:
         """Show one more finished step."""
-        self._bar.advance(self._task)
+        if self._shown:
+            self._shown.advance()
 
     def record(self, step: int, **values: float) -> None:
         """Write one record, and show its loss and speed."""
@@ -58,7 +40,8 @@ class Monitor:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
-        self._bar.update(self._task, loss=values["loss"], speed=values["images_per_second"])
+        if self._shown:
+            self._shown.record(step, values)
 
     def __enter__(self) -> Self:
         path = self._run / METRICS
@@ -66,11 +49,12 @@ class Monitor:
             write_atomic(path, _until(path, self._start))
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(self._run / "tensorboard", purge_step=self._start)
-        self._bar.start()
+        self._shown = shown(self._progress, self._start, self._steps)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._shown:
+            self._shown.close()
         self._board.close()
         self._file.close()
 

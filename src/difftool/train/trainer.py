@@ -28,16 +28,33 @@ from difftool.train.monitor import Interrupt, Monitor
 from difftool.train.ncsnv2 import resolve
 from difftool.train.preview import Preview
 from difftool.train.processes import Vote, require_same_step, together
+from difftool.train.progress import counted, duration
 from difftool.train.state import TrainState
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: its folder, its last checkpoint, and the number of all its steps."""
+    """A finished run; as text, a sentence for people.
+
+    - `path`, `checkpoint`: its folder, and its last checkpoint
+    - `step`: the number of all its steps
+    - `taken`, `seconds`: the steps that this call took, and its time
+    - `loss`: that of the last record, a mean over the steps since the one before; None if this call
+      took no step
+    """
 
     path: Path
     checkpoint: Path
     step: int
+    taken: int
+    seconds: float
+    loss: float | None
+
+    def __str__(self) -> str:
+        if self.loss is None:
+            return f"all {counted(self.step, 'step')} were done before -> {self.path}"
+        steps = counted(self.taken, "step") + (f" to {self.step}" if self.taken < self.step else "")
+        return f"{steps} in {duration(self.seconds)}, loss {self.loss:.4g} -> {self.path}"
 
 
 @together()
@@ -53,7 +70,7 @@ def train(
         out: the run folder: checkpoints, metrics and sample grids.
         resume: go on from the newest whole checkpoint if the folder holds a run. It ends with the
             same weights as a run that was never interrupted, bit for bit on a CPU.
-        progress: draw a bar on a terminal.
+        progress: show the progress on stderr: a bar on a terminal, else a line now and then.
 
     Raises:
         UsageError: data, network and configuration do not fit, `out` holds another run, or another
@@ -98,7 +115,7 @@ def distill(
         out: the run folder: checkpoints, metrics and sample grids.
         resume: go on from the newest whole checkpoint if the folder holds a run. It ends with the
             same weights as a run that was never interrupted, bit for bit on a CPU.
-        progress: draw a bar on a terminal.
+        progress: show the progress on stderr: a bar on a terminal, else a line now and then.
 
     Raises:
         UsageError: data, teacher and configuration do not fit, or `out` holds another run.
@@ -125,7 +142,7 @@ def distill(
 
 def _run(state: TrainState, run: Path, *, resume: bool, progress: bool) -> TrainedRun:
     """Take all steps that are left of a run."""
-    config = state.config
+    config, since = state.config, time.monotonic()
     # An impossible sampler is an error now, and not after the training.
     program = compile_program(state.spec, state.sampler)
     preview = Preview(run, state.spec, program) if config.run.sample_every else None
@@ -138,7 +155,16 @@ def _run(state: TrainState, run: Path, *, resume: bool, progress: bool) -> Train
         if main:
             write_atomic(run / "config.toml", to_toml(config).encode())
         with _memory(config):
-            return TrainedRun(run, _loop(state, run, preview, progress), state.step)
+            first = state.step
+            last = _loop(state, run, preview, progress)
+        return TrainedRun(
+            run,
+            ckpt.find_checkpoint(run),
+            state.step,
+            taken=state.step - first,
+            seconds=time.monotonic() - since,
+            loss=last.get("loss"),
+        )
 
 
 @contextlib.contextmanager
@@ -200,11 +226,15 @@ class Window:
         }
 
 
-def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool) -> Path:
+def _loop(
+    state: TrainState, run: Path, preview: Preview | None, progress: bool
+) -> dict[str, float]:
+    """Take the steps, and return the values of the last record; none if no step was left."""
     settings, main = state.config.run, state.accelerator.is_main_process
     monitoring = Monitor(run, start=state.step, steps=settings.steps, progress=progress)
     with monitoring if main else contextlib.nullcontext() as monitor, Interrupt() as interrupt:
         window, vote = Window(state), Vote(state.accelerator, state.step)
+        values: dict[str, float] = {}
         while state.step < settings.steps:
             window.add(*state.advance())
             if monitor:
@@ -226,7 +256,7 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
                 message = f"stopped after step {state.step} of {settings.steps}"
                 raise Cancelled(message, "resume to go on")
     state.accelerator.wait_for_everyone()
-    return ckpt.find_checkpoint(run)
+    return values
 
 
 def _due(state: TrainState, every: int | None) -> bool:
