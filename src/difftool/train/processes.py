@@ -3,13 +3,14 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import torch
 from accelerate import Accelerator
 
 from difftool.errors import ResourceError, UsageError
+from difftool.train.trackers import WANDB
 
 SECONDS_A_VOTE: Final = 1.0
 
@@ -17,13 +18,14 @@ SECONDS_A_VOTE: Final = 1.0
 _SIZES: Final = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
-def join(precision: str) -> Accelerator:
+def join(precision: str, trackers: Sequence[str] = ()) -> Accelerator:
     """Return the accelerator of this process, joined with all others that were launched with it.
 
-    `precision` is the configuration's `run.precision`.
+    `precision` is the configuration's `run.precision`, and `trackers` is `run.trackers`.
 
     Raises:
-        UsageError: the launcher was asked for another number of processes or another precision.
+        UsageError: the launcher was asked for another number of processes or another precision, or
+            the precision needs a GPU.
     """
     sizes = [int(os.environ[name]) for name in _SIZES if name in os.environ]
     launched = sizes[0] if sizes else 1
@@ -44,13 +46,27 @@ def join(precision: str) -> Accelerator:
         )
     # accelerate joins processes on CPUs only if it is told to use no GPU.
     cpu = launched > 1 and not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # `Conditioned` casts by itself
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision="no",  # `Conditioned` casts by itself
+        log_with=[WANDB] if WANDB in trackers else None,  # the others need none of its trackers
+    )
+    require_device(precision, accelerator.device)
     if accelerator.num_processes < launched:
         raise UsageError(
             f"{launched} processes were started, and each would train alone",
             "start one; or set ACCELERATE_USE_CPU=true, and they train together on the CPU",
         )
     return accelerator
+
+
+def require_device(precision: str, device: torch.device) -> None:
+    """Raise UsageError if networks cannot be trained in a precision on a device."""
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError(
+            "run.precision fp16 needs a GPU, and there is none",
+            "set run.precision to no; or to bf16, if this CPU has instructions for it",
+        )
 
 
 def require_same_step(accelerator: Accelerator, step: int) -> None:

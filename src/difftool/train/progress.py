@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -85,6 +86,12 @@ def shown(progress: bool, start: int, steps: int) -> Bar | Lines | None:
     if not progress:
         return None
     return Bar(start, steps) if sys.stderr.isatty() else Lines(start, steps)
+
+
+def tell_resumed(run: Path, step: int, changes: str) -> None:
+    """Print that a run goes on, and what has changed in its configuration."""
+    also = f"; it had {changes}" if changes else ""
+    print(f"going on in {run} after step {step}{also}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
