@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from difftool.cli.console import is_quiet, is_verbose, narrate, outline, report, say
+from difftool.errors import UsageError
 from difftool.outputs import require_no_bundle
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ Settings = Annotated[
     ),
 ]
 Resume = Annotated[
-    bool, Option(help="Continue the run if there is one; --no-resume refuses if there is one.")
+    Path | None,
+    Option(metavar="RUN", help="Run to continue; it needs no other option, since it names all."),
+]
+NoResume = Annotated[
+    bool, Option("--no-resume", help="Refuse a folder that holds a run, instead of continuing it.")
 ]
 PrintConfig = Annotated[
     bool, Option("--print-config", help="Print the whole configuration as TOML; train nothing.")
@@ -42,6 +47,16 @@ def overrides(flags: Mapping[str, Any], settings: Sequence[str] | None) -> list[
         if value is not None
     ]
     return [*given, *(settings or ())]
+
+
+def require_alone(resume: Path, others: Mapping[str, object]) -> None:
+    """Raise UsageError if --resume has company that would have no effect."""
+    for name, value in others.items():
+        if value not in (None, False):
+            raise UsageError(
+                f"--resume {resume} and {name} are both given",
+                "leave one out: the run has its own configuration and folder",
+            )
 
 
 def print_settings(chosen: "TrainConfig | DistillConfig", *, json: bool) -> None:
@@ -76,6 +91,7 @@ def make_run(
         "taken": made.taken,
         "seconds": made.seconds,
         "loss": made.loss,
+        "validation_loss": made.validation_loss,
     }
     if json:
         report(record, as_json=True)
