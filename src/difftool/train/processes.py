@@ -3,14 +3,13 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import torch
 from accelerate import Accelerator
 
 from difftool.errors import ResourceError, UsageError
-from difftool.train.trackers import WANDB
 
 SECONDS_A_VOTE: Final = 1.0
 
@@ -18,10 +17,10 @@ SECONDS_A_VOTE: Final = 1.0
 _SIZES: Final = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
-def join(precision: str, trackers: Sequence[str] = ()) -> Accelerator:
+def join(precision: str) -> Accelerator:
     """Return the accelerator of this process, joined with all others that were launched with it.
 
-    `precision` is the configuration's `run.precision`, and `trackers` is `run.trackers`.
+    `precision` is the configuration's `run.precision`.
 
     Raises:
         UsageError: the launcher was asked for another number of processes or another precision, or
@@ -46,11 +45,7 @@ def join(precision: str, trackers: Sequence[str] = ()) -> Accelerator:
         )
     # accelerate joins processes on CPUs only if it is told to use no GPU.
     cpu = launched > 1 and not torch.accelerator.is_available()
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision="no",  # `Conditioned` casts by itself
-        log_with=[WANDB] if WANDB in trackers else None,  # the others need none of its trackers
-    )
+    accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # `Conditioned` casts by itself
     require_device(precision, accelerator.device)
     if accelerator.num_processes < launched:
         raise UsageError(

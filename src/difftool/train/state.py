@@ -46,7 +46,7 @@ class TrainState:
     ) -> None:
         self.config, self.data, self.step = config, data, 0
         self.changes = ""  # in the configuration, since the checkpoint that it goes on from
-        self.accelerator = join(config.run.precision, config.run.trackers)
+        self.accelerator = join(config.run.precision)
         device = self.accelerator.device
         self.objective: Objective | Distillation
         if isinstance(config, TrainConfig):

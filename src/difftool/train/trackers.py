@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-from accelerate import Accelerator
+from accelerate.tracking import WandBTracker
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
@@ -61,11 +61,13 @@ class WeightsAndBiases:
     ResourceError if it does not start: there is no account, or nobody answers.
     """
 
-    def __init__(self, run: Path, accelerator: Accelerator, config: Mapping[str, Any]) -> None:
-        started = {"name": run.name, "dir": str(run), "id": _id(run), "resume": "allow"}
+    def __init__(self, run: Path, config: Mapping[str, Any]) -> None:
+        settings = {"name": run.name, "dir": str(run), "id": _id(run), "resume": "allow"}
         try:
-            accelerator.init_trackers(PROJECT, config=dict(config), init_kwargs={WANDB: started})
-            self._tracker = accelerator.get_tracker(WANDB)
+            self._tracker = WandBTracker(PROJECT, **settings)
+            if hasattr(self._tracker, "start"):  # without it, an older accelerate has done so
+                self._tracker.start()
+            self._tracker.store_init_configuration(dict(config))
         except Exception as error:  # its own errors, and those of its network, share no class
             raise ResourceError(
                 f"Weights & Biases does not start: {first_line(error)}",
@@ -95,15 +97,13 @@ def require_trackers(names: Sequence[str]) -> None:
         )
 
 
-def opened(
-    names: Sequence[str], run: Path, start: int, accelerator: Accelerator, config: Mapping[str, Any]
-) -> list[Tracker]:
+def opened(names: Sequence[str], run: Path, start: int, config: Mapping[str, Any]) -> list[Tracker]:
     """Open trackers for a run that begins with step `start`."""
     found: list[Tracker] = []
     if "tensorboard" in names:
         found.append(TensorBoard(run, start))
     if WANDB in names:
-        found.append(WeightsAndBiases(run, accelerator, config))
+        found.append(WeightsAndBiases(run, config))
     return found
 
 

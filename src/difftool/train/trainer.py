@@ -260,7 +260,7 @@ def _loop(
     # A run that is done already has no records to add, so no tracker starts for it.
     names = settings.trackers if state.step < settings.steps else ()
     record = state.config.model_dump(mode="json")
-    track = partial(opened, names, run, state.step, state.accelerator, record)
+    track = partial(opened, names, run, state.step, record)
     monitoring = Monitor(
         run, start=state.step, steps=settings.steps, progress=progress, track=track
     )
