@@ -73,15 +73,14 @@ def require_same_run(
     """
     free: Any = FREE if isinstance(config, TrainConfig) else FREE_OF_DISTILLATION
     before = earlier(type(config), saved, folder)
-    every = [each.model_dump(mode="json") for each in (before, config)]
-    fixed = [each.model_dump(mode="json", exclude=free) for each in (before, config)]
-    refused = dict(differences(*fixed))
-    if refused:
+    was, now = (each.model_dump(mode="json", exclude=free) for each in (before, config))
+    if refused := dict(differences(was, now)):
         raise UsageError(
             f"{folder} was trained with {listed(refused)}",
             "give the same, or another output folder",
         )
-    return listed(dict(differences(*every)))
+    was, now = (each.model_dump(mode="json") for each in (before, config))
+    return listed(dict(differences(was, now)))
 
 
 def require_same_teacher(saved: Any, present: dict[str, Any], folder: Path) -> None:
