@@ -22,7 +22,7 @@ Examples:
   difftool plot training runs/digits runs/other --out losses.png
 """
 
-plot = Typer(help="Draw a model's scores, trajectories, program, schedule or training.")
+plot = Typer(help="Draw scores, trajectories, programs, schedules and trainings.")
 
 Out = Annotated[
     Path | None,
