@@ -111,6 +111,13 @@ def test_the_table_of_samplers_is_that_of_the_code() -> None:
     assert all(f"\n| `{name}` |" in page for name in SAMPLERS)
 
 
+def test_the_page_of_all_keys_is_that_of_the_code() -> None:
+    """`python docs/configuration.py` writes it."""
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert runpy.run_path(str(ROOT / "docs" / "configuration.py"))["page"]() == page
+    assert "| `optimizer.lr` |" in page
+
+
 INSTALL = re.compile(r"pip install[^\n`]*?'([^'\[]*)\[")
 
 

@@ -36,7 +36,7 @@ COMMANDS = [
     *("cache", "doctor"),
 ]
 INNER = [
-    *("plot scores", "plot trajectory", "plot program", "plot schedule"),
+    *("plot scores", "plot trajectory", "plot program", "plot schedule", "plot training"),
     *("cache ls", "cache why", "cache rm"),
 ]
 

@@ -1,6 +1,7 @@
 """difftool distill: the configuration that flags make, and a student from import to samples."""
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_a_wrong_line_is_refused_in_one_line(
     assert (done.code, error[:7], hint[:6]) == (2, "error: ", "hint: ")
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_distillation_is_resumed_by_its_folder_alone(
+    difftool: Command, points_checkpoint: Path, tmp_path: Path
+) -> None:
+    line = ("distill", points_checkpoint, "--data", "gaussians", "--set", "student.stages=1")
+    done = difftool(*line, "--train-steps", 2, "--batch", 4, "--out", "run", "--json")
+    assert done.code == 0, done.err
+    shutil.rmtree(tmp_path / "run/checkpoints")  # it ended before the first one
+    assert difftool("distill", "--resume", "run", "--json").code == 0
+    again = difftool("distill", "--resume", "run")
+    assert again.out == "all 2 steps were done before -> run\n"
+    difftool("train", "--resume", "run").refused(
+        2, "run is a distillation", "difftool distill --resume run"
+    )
+    difftool("distill").refused(2, "CHECKPOINT is missing", "--resume")
 
 
 def test_what_is_no_checkpoint_is_refused(refuses: Refusal, tmp_path: Path) -> None:

@@ -76,9 +76,22 @@ def test_force_replaces(difftool: Command, tiny_bundle: Path, tmp_path: Path) ->
     assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_trainings_are_drawn_by_their_names(difftool: Command, tmp_path: Path) -> None:
+    for folder in ("a/run", "b/run", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "metrics.jsonl").write_text('{"step": 7, "loss": 1, "lr": 1}\n')
+    record = difftool("plot", "training", "a/run", "other", "--out", "x.svg", "--json").json()
+    assert (record["out"], record["runs"]) == ("x.svg", {"run": 7, "other": 7})
+    assert (tmp_path / "x.svg").read_bytes().startswith(b"<?xml")
+    record = difftool("plot", "training", "a/run", "b/run", "--json").json()
+    assert (record["out"], record["runs"]) == ("training.png", {"a/run": 7, "b/run": 7})
+
+
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
+        ("training", 2, "Missing argument 'RUN...'"),
+        ("training nowhere", 3, "nowhere has no metrics.jsonl"),
         ("scores {bundle}", 2, "samples of shape (1, 8, 8) are not points in the plane"),
         ("scores {points} --level 5", 2, "level 5 is not in the schedule"),
         ("scores {points} --level -1", 2, "level -1 is not in the schedule"),

@@ -1,14 +1,18 @@
 """difftool train: the configuration that flags make, and a run that goes on."""
 
 import json
+import re
+import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from difftool.train.config import parse, read_toml
 from difftool.train.presets import preset, preset_names
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Refusal
 
 
 @pytest.fixture
@@ -63,6 +67,107 @@ def test_a_run_goes_on(difftool: Command, recipe: Path, tmp_path: Path) -> None:
     inspected = difftool("inspect", "run", "--json").json()
     assert inspected["resumable"] is True
     assert inspected["training"]["run"]["steps"] == 4
+
+
+def test_a_run_is_resumed_by_its_folder_alone(difftool: Command, recipe: Path) -> None:
+    """Its data, its preset and all else come from it, whatever command made it."""
+    made = difftool("train", "ncsn", "--config", recipe, "--out", "run", "--seed", 5, "--json")
+    assert made.code == 0, made.err
+    recipe.unlink()
+    assert difftool("train", "--resume", "run").out == "all 2 steps were done before -> run\n"
+    done = difftool("train", "--resume", "run", "--steps", 3, "--set", "run.log_every=1")
+    begun, resumed, step = done.err.splitlines()
+    assert begun == "training run into run"
+    assert resumed == (
+        "going on in run after step 2; it had run.steps 2, not 3; run.log_every 100, not 1"
+    )
+    assert step.startswith("step 3 of 3, loss ")
+    refused = difftool("train", "--resume", "run", "--set", "optimizer.lr=2", "--batch", 4)
+    assert refused.code == 2
+    assert "was trained with optimizer.lr 0.001, not 2.0; run.batch 8, not 4\n" in refused.err
+    shown = difftool("train", "--resume", "run", "--print-config", "--json").json()
+    assert (shown["run"]["seed"], shown["run"]["steps"]) == (5, 3)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again(
+    difftool: Command, recipe: Path, tmp_path: Path
+) -> None:
+    line = ("train", "ncsn", "--config", recipe, "--out", "run", "--json")
+    assert difftool(*line).code == 0
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert difftool("train", "--resume", "run", "--json").code == 0
+    assert (tmp_path / "run" / "checkpoints" / "step-000000002").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ((), 2, "METHOD is missing"),
+        (("--resume", "nowhere"), 2, "nowhere holds no run to resume"),
+        (("ddpm", "--resume", "nowhere", "--preset", "toy"), 2, "--preset are both given"),
+        (("--resume", "nowhere", "--out", "x"), 2, "--resume nowhere and --out are both given"),
+        (("--resume", "x", "--no-resume"), 2, "--resume x and --no-resume are both given"),
+        (("--init", "nowhere", "--data", "digits"), 3, "nowhere is not a checkpoint"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_says_too_little_or_too_much_is_refused(
+    line: tuple[str, ...], code: int, message: str, refuses: Refusal
+) -> None:
+    refuses(("train", *line), code, message)
+
+
+@pytest.mark.parametrize("golden", ["ddpm_pesser16", "ncsn_v1_mnist28"])
+def test_a_golden_checkpoint_is_trained_further(
+    golden: str, shared: Path, difftool: Command, tmp_path: Path
+) -> None:
+    """It says itself what is trained, and pictures of any size and colour are made to fit."""
+    assert difftool("import", shared / "golden" / golden, "--out", "given", "--json").code == 0
+    further(difftool, tmp_path)
+
+
+def test_a_diffusers_folder_is_trained_further(difftool: Command, tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    from tests.oracles.diffusers_models import SMALL
+
+    sizes = {"sample_size": 8, "in_channels": 3, "out_channels": 3}
+    unet = diffusers.UNet2DModel(**(SMALL | sizes))
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(tmp_path / "folder")
+    assert difftool("import", "folder", "--out", "given", "--json").code == 0
+    further(difftool, tmp_path)
+
+
+def further(difftool: Command, place: Path) -> None:
+    """Train the checkpoint `given` for a step, on photographs."""
+    (place / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3)).astype(np.uint8)
+    for index, each in enumerate(pixels):
+        Image.fromarray(each).save(place / f"photos/{index}.png")
+    line = ("train", "--init", "given", "--data", "photos", "--steps", 1, "--batch", 2)
+    done = difftool(*line, "--set", "optimizer.warmup=0", "--out", "tuned", "--json")
+    assert (done.code, done.err) == (0, "training given-tuned into tuned\n")
+    before, after = (difftool("inspect", name, "--json").json() for name in ("given", "tuned"))
+    for key in ("spec", "program"):
+        assert after[key] == before[key]
+    for key in ("kind", "parameters"):
+        assert after["network"][key] == before["network"][key]
+
+
+def test_a_run_says_how_far_it_is_and_how_it_ended(difftool: Command, recipe: Path) -> None:
+    """Not on a terminal: a line now and then, and a last one."""
+    line = ("train", "ncsn", "--config", recipe, "--out", "run", "--set", "run.log_every=1")
+    done = difftool(*line)
+    assert done.code == 0
+    begun, *lines = done.err.splitlines()
+    assert begun.startswith("training ")
+    assert [told.partition(", ")[0] for told in lines] == ["step 1 of 2", "step 2 of 2"]
+    assert re.fullmatch(r"2 steps in \d+ s, loss \S+ -> run\n", done.out)
+    assert difftool(*line).out == "all 2 steps were done before -> run\n"
+    whole = difftool(*line, "--steps", 3, "--verbose").out.splitlines()
+    assert whole[-1].startswith("1 step to 3 in ")
+    assert {"checkpoint", "seconds", "loss"} <= {told.split()[0] for told in whole[:-1]}
+    quiet = difftool(*line, "--steps", 4, "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
 
 
 @pytest.mark.parametrize(

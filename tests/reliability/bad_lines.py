@@ -16,7 +16,9 @@ _GOOD: Final = {  # of what a command must have, by its metavar
     "[NAME=]MODEL...": "{bundle}",
     "DATA": "digits",
     "SOURCE": "digits",
+    "RUN...": "{checkpoint}",
 }
+_USUAL: Final = ("METHOD", "CHECKPOINT")  # what is rarely left out
 _NUMBERS: Final = {int: ("many", "1.5", "", "-7"), float: ("many", "", "nan", "-inf")}
 _ABSENT: Final = ("nowhere", "nowhere.npy", "garbage.bin", "folder")
 _WRONG: Final = {  # values without a meaning, by the option that takes them
@@ -29,6 +31,7 @@ _WRONG: Final = {  # values without a meaning, by the option that takes them
     "--profile": ("3,2,1", "1", "a,b,c", "0,0,0"),
     "--labels": ("x", "9-1", "-1"),
     "--between": ("0", "a,b", "1,-1"),
+    "--resume": _ABSENT,
     "--fill": ("nowhere", "garbage.bin"),
     "--arg": ("x", "=1", "steps=[1]", "colour=1", "eta=null", "clip={{}}", "steps=1e400"),
     "--set": ("x", "=1", "run.speed=1", "a.b.c=2"),
@@ -136,7 +139,7 @@ def _leaves(command: Any, path: list[str]) -> Iterator[tuple[list[str], Any]]:
 def _of_command(command: Any) -> Iterator[list[str]]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
-    first = [_GOOD[p.metavar] for p in arguments if p.required]
+    first = [_GOOD[p.metavar] for p in arguments if p.required or p.metavar in _USUAL]
     needed = [word for p in options if p.required for word in (p.opts[0], _given(p))]
     good = [*first, *needed]
     yield [*good, "a", "b", "c", "--nonsense"]

@@ -21,7 +21,7 @@ BY_DAY: Final = 12  # of the invented lines
 COUNT: Final = {False: 50, True: 500}
 CODES: Final = (2, 3, 4, 5)
 # What a training says before it reads its data.
-NARRATION: Final = re.compile(r"\Atraining \S+ into \S+\n")
+NARRATION: Final = re.compile(r"\A(?:training|distilling) \S+ into \S+\n")
 
 Check = Callable[..., None]
 

@@ -56,9 +56,10 @@ def check(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chec
     """Train a recipe for one step; AssertionError if `judge` finds fault with its end."""
     base = functools.cache(lambda name: small(name, images))
 
-    def one_step(begun: TrainState, run: Path, *_: object) -> Path:
+    def one_step(begun: TrainState, run: Path, *_: object) -> dict[str, float]:
         trainer.Window(begun).add(*begun.advance())
-        return begun.save(run)
+        begun.save(run)
+        return {}
 
     monkeypatch.setattr(trainer, "load_data", functools.cache(data.load_data))
     monkeypatch.setattr(trainer, "_loop", one_step)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from difftool.diffusion.samplers import SAMPLERS
-from difftool.diffusion.schedules import _CONSTRUCTORS as SCHEDULES
+from difftool.diffusion.schedules import KINDS as SCHEDULES
 from difftool.networks import NETWORKS
 from difftool.train.config import TrainConfig, apply_overrides
 from difftool.train.presets import preset, preset_names

@@ -1,6 +1,7 @@
 """Configurations: read, overridden, printed, and what they say when they are wrong."""
 
 import math
+import re
 import tomllib
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from difftool.train.config import (
     read_toml,
     to_toml,
 )
+from difftool.train.distillation.config import DistillConfig
+from difftool.train.reference import keys
+from difftool.train.sections import Section
 
 
 def test_a_configuration_is_read_as_it_was_written(
@@ -53,12 +57,18 @@ def test_overrides_are_toml_values_or_words(images_config: TrainConfig) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.rate=1", r"optimizer\.rate.*\(known here: lr, betas"),
+        ("optimizer.weight_decay=0.1", r"weight_decay 0\.1 with the optimizer adam.*kind=adamw"),
+        ("optimizer.weight_decay=-1", r"optimizer\.weight_decay"),
+        ("validation={share=0.1,split='test'}", "share and validation.split are both given"),
+        ("validation.share=1", r"validation\.share"),
+        ("validation.every=0", r"validation\.every"),
+        ("run.trackers=['mlflow']", r"run\.trackers.*'tensorboard' or 'wandb'"),
+        ("optimizer.rate=1", r"optimizer\.rate.*\(known here: kind, lr, betas"),
         ("optimiser.lr=1", "no section 'optimiser'.*optimizer"),
         ("optimizer.lr=fast", r"optimizer\.lr"),
         ("optimizer.lr=nan", r"optimizer\.lr"),
         ("run.steps=0", r"run\.steps"),
-        ("run.precision=fp8", r"run\.precision.*'no' or 'bf16'"),
+        ("run.precision=fp8", r"run\.precision.*'no', 'bf16' or 'fp16'"),
         ("optimizer.accumulate=3", "does not split"),
         ("loss.label_dropout=0.1", r"label_dropout 0\.1 without labels.*data\.labels"),
         ("loss.label_dropout=1", r"loss\.label_dropout"),
@@ -74,6 +84,36 @@ def test_bad_overrides_name_keys(images_config: TrainConfig, override: str, mess
     with pytest.raises(UsageError, match=message) as caught:
         apply_overrides(images_config, [override])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, DistillConfig])
+def test_every_key_says_what_it_is(kind: type[Section]) -> None:
+    found = {key.name: key for key in keys(kind)}
+    assert all(key.text.endswith((".", ")")) for key in found.values()), found
+    assert (found["optimizer.lr"].default, found["run.batch"].default) == ("", "128")
+    assert found["run.sample_every"].default == "none"
+
+
+def test_a_written_configuration_has_every_key_with_its_text(images_config: TrainConfig) -> None:
+    """Also those that are not set; and it can be read, whatever its arguments hold."""
+    awkward = {
+        'a "key"\n': [{"b.c": []}, [1, "\t"]],
+        "": {"inner": {"x y": True}},
+        "of": [{"x": 1}, {"x": 2}],
+    }
+    network = images_config.network.model_copy(update={"arguments": awkward})
+    config = images_config.model_copy(update={"network": network, "schedule": {}})
+    text = to_toml(config)
+    assert TrainConfig.model_validate(tomllib.loads(text)) == config
+    assert max(map(len, text.splitlines())) < 100
+    plain = " ".join(text.replace("\n#", "").split())
+    for key in keys(TrainConfig):
+        last = key.name.rpartition(".")[2]
+        assert key.text in plain, key.name
+        assert re.search(rf"^(# )?{last} =|^\[.*{last}\]", text, re.MULTILINE), key.name
+        if key.default:
+            assert key.name.endswith("arguments") or f"Default: {key.default}." in plain
+    assert "# sample_every =\n" in text
 
 
 @pytest.mark.parametrize("text", ["method = ", "method = 'ddpm'", "\xff"])

@@ -26,21 +26,29 @@ def test_records_past_the_start_are_dropped(tmp_path: Path) -> None:
         assert steps(tmp_path) == [1, 2, 3, 4]
         monitor.record(5, **VALUES)
     assert steps(tmp_path) == [1, 2, 3, 4, 5]
-    assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_the_bar_is_plain_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_progress_is_on_stderr(
+    terminal: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bar on a terminal; lines elsewhere."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setenv("TERM", "xterm")
     with Monitor(tmp_path, start=0, steps=3, progress=True) as monitor:
         for step in range(1, 4):
             monitor.advance()
             monitor.record(step, **VALUES)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "3/3" in shown.err
+    assert ("3/3" in shown.err) == terminal
+    assert ("step 3 of 3, loss 0.5, 10.0 images/s\n" in shown.err) != terminal
     assert "loss 0.5" in shown.err
     assert "10.0 images/s" in shown.err
-    assert "\x1b" not in shown.err
-    assert sys.stderr.isatty() is False
+    assert ("\x1b" in shown.err) == terminal
 
 
 NO_RECORDS = [

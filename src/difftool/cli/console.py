@@ -54,7 +54,7 @@ def print_error(error: DifftoolError, *, as_json: bool) -> None:
 
 def narrate(line: str) -> None:
     """Print a line for people on stderr, but with --quiet."""
-    if not _is_quiet():
+    if not is_quiet():
         _tell(line)
 
 
@@ -66,7 +66,7 @@ def warn(lines: Iterable[str]) -> None:
 
 def say(text: str, *, aside: bool = False) -> None:
     """Print what a command has done, but with --quiet; on stderr if it stands `aside` of data."""
-    if not _is_quiet():
+    if not is_quiet():
         lines = "\n".join(map(_printable, text.splitlines()))
         print(lines, file=sys.stderr if aside else sys.stdout)
 
@@ -160,10 +160,11 @@ def progress(*, quiet: bool, unit: str = "step") -> Iterator[Callable[[int, int]
 
 def is_terminal() -> bool:
     """Tell whether stderr is a terminal that may show progress: not with --quiet."""
-    return sys.stderr.isatty() and not _is_quiet()
+    return sys.stderr.isatty() and not is_quiet()
 
 
-def _is_quiet() -> bool:
+def is_quiet() -> bool:
+    """Tell if --quiet is given."""
     return _LOGGER.level >= logging.ERROR
 
 

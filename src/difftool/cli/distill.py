@@ -10,13 +10,14 @@ from difftool.cli import options, runs
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:
-    from difftool.train import TrainedRun
+    from difftool.train import DistillConfig, TrainedRun
 
 EXAMPLES = """\b
 Examples:
   difftool distill runs/digits --steps 4
   difftool distill cifar10 --data uoft-cs/cifar10 --method progressive --steps 8 --out runs/fast
   difftool distill checkpoints/ddpm-mnist --preset ddpm-mnist-fast --out runs/ddpm-mnist-fast
+  difftool distill --resume runs/digits-fast
   difftool distill runs/labelled --guidance-scale 2 --set run.batch=64 --print-config
 """
 
@@ -31,9 +32,12 @@ class Method(StrEnum):
 
 def distill(
     checkpoint: Annotated[
-        Path,
-        Argument(metavar="CHECKPOINT", help="Run or checkpoint to learn from, imported ones too."),
-    ],
+        Path | None,
+        Argument(
+            metavar="CHECKPOINT",
+            help="Run or checkpoint to learn from, imported ones too. Not needed with --resume.",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         Option(
@@ -83,7 +87,8 @@ def distill(
         Path | None,
         options.out("RUN", "Folder of the run; by default runs/ and CHECKPOINT's name with -fast."),
     ] = None,
-    resume: runs.Resume = True,
+    resume: runs.Resume = None,
+    no_resume: runs.NoResume = False,
     print_config: runs.PrintConfig = False,
     json: options.Json = False,
 ) -> None:
@@ -92,25 +97,20 @@ def distill(
     The run is a folder like that of difftool train. Ctrl-C saves a checkpoint, and the same command
     continues from it. Export the run to sample from it.
     """
-    from difftool.train import (
-        DistillConfig,
-        apply_overrides,
-        distill_config,
-        distill_preset,
-        read_distill_toml,
-    )
+    from difftool.train import apply_overrides
 
-    if preset is not None and config is not None:
-        raise UsageError("--preset and --config are both given", "give one of them")
-    chosen: DistillConfig
-    if preset is not None:
-        chosen = distill_preset(preset)
-    elif config is not None:
-        chosen = read_distill_toml(config)
+    if resume is not None:
+        others = {"--preset": preset, "--config": config, "--out": out, "--no-resume": no_resume}
+        runs.require_alone(resume, others)
+        chosen = _of_run(resume)
+        run, what = resume, checkpoint or Path(chosen.teacher)
+    elif checkpoint is not None:
+        chosen = _choose_config(checkpoint, data, method, preset, config)
+        run, what = out or Path("runs") / f"{checkpoint.resolve().name}-fast", checkpoint
     else:
-        chosen = distill_config(checkpoint, data=data, method=method or Method.CONSISTENCY)
+        raise UsageError("CHECKPOINT is missing", "give the model to learn from, or --resume RUN")
     flags = {
-        "teacher": str(checkpoint),
+        "teacher": None if checkpoint is None else str(checkpoint),
         "data.source": data,
         "student.method": None if method is None else method.value,
         "student.steps": steps,
@@ -126,9 +126,36 @@ def distill(
 
     from difftool.train import distill as run_distillation
 
-    run = out or Path("runs") / f"{checkpoint.resolve().name}-fast"
-
     def make(folder: Path, shown: bool) -> "TrainedRun":
-        return run_distillation(chosen, folder, resume=resume, progress=shown)
+        return run_distillation(chosen, folder, resume=not no_resume, progress=shown)
 
-    runs.make_run(run, f"distilling {checkpoint} into {run}", make, json=json)
+    runs.make_run(run, f"distilling {what} into {run}", make, json=json)
+
+
+def _of_run(run: Path) -> "DistillConfig":
+    """Return the configuration of a run to resume."""
+    from difftool.train import DistillConfig, run_config
+
+    found = run_config(run)
+    if not isinstance(found, DistillConfig):
+        raise UsageError(f"{run} is no distillation", f"run: difftool train --resume {run}")
+    return found
+
+
+def _choose_config(
+    checkpoint: Path,
+    data: str | None,
+    method: Method | None,
+    preset: str | None,
+    config: Path | None,
+) -> "DistillConfig":
+    """Return the configuration that the options choose."""
+    from difftool.train import distill_config, distill_preset, read_distill_toml
+
+    if preset is not None and config is not None:
+        raise UsageError("--preset and --config are both given", "give one of them")
+    if preset is not None:
+        return distill_preset(preset)
+    if config is not None:
+        return read_distill_toml(config)
+    return distill_config(checkpoint, data=data, method=method or Method.CONSISTENCY)

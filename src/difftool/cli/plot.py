@@ -1,10 +1,10 @@
-"""difftool plot: draw pictures of a model, its schedule and its programs."""
+"""difftool plot: draw pictures of a model, its schedule, its programs and its training."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option, Typer
+from typer import Argument, Option, Typer
 
 from difftool.cli import options
 from difftool.cli.console import report, warn
@@ -19,9 +19,10 @@ Examples:
   difftool plot trajectory --sampler ddim --steps 50 -n 4 --out strip.png
   difftool plot program ncsn-mnist --out program.svg
   difftool plot schedule --out schedule.pdf
+  difftool plot training runs/digits runs/other --out losses.png
 """
 
-plot = Typer(help="Draw a model's scores, trajectories, program or schedule.")
+plot = Typer(help="Draw scores, trajectories, programs, schedules and trainings.")
 
 Out = Annotated[
     Path | None,
@@ -133,6 +134,27 @@ def schedule(
     levels = open_bundle(model).spec.schedule
     record = {"model": model, "schedule": str(levels)}
     _write(draw_schedule(levels), path, format, record, json)
+
+
+@plot.command(cls=Command)
+def training(
+    runs: Annotated[
+        list[Path], Argument(metavar="RUN...", help="Folders of runs, drawn beside each other.")
+    ],
+    out: Out = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Draw the losses and the learning rate of runs."""
+    path, format = _choose(out, "training", force)
+    from difftool.plot import draw_training
+    from difftool.train import read_metrics
+
+    short = {run: run.resolve().name for run in runs}
+    alone = len({*short.values()}) == len(short)
+    records = {short[run] if alone else str(run): read_metrics(run) for run in runs}
+    steps = {name: found[-1]["step"] for name, found in records.items()}
+    _write(draw_training(records), path, format, {"runs": steps}, json)
 
 
 def _choose(out: Path | None, name: str, force: bool) -> tuple[Path, str]:

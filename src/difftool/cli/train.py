@@ -18,6 +18,8 @@ Examples:
   difftool train ncsn --preset ncsn-mnist --set network.arguments.channels=64 --out runs/mnist
   difftool train ddpm --config mine.toml --data photos/ --steps 100000 --print-config
   difftool train ddpm --preset digits-classes --init runs/digits --out runs/labelled
+  difftool train --init imported --data photos/ --out runs/tuned
+  difftool train --resume runs/digits
 """
 
 
@@ -32,7 +34,13 @@ _DEFAULT_PRESETS = {Method.DDPM: "digits", Method.NCSN: "toy"}
 
 
 def train(
-    method: Annotated[Method, Argument(metavar="METHOD", help="Kind of model: ddpm or ncsn.")],
+    method: Annotated[
+        Method | None,
+        Argument(
+            metavar="METHOD",
+            help="Kind of model: ddpm or ncsn. Not needed if another option says what to train.",
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         Option(
@@ -55,7 +63,8 @@ def train(
         Path | None,
         Option(
             metavar="CHECKPOINT",
-            help="Run or checkpoint, imported ones too, whose weights a new run starts from.",
+            help="Run or checkpoint, imported ones too, whose weights a new run starts from. "
+            "Without --preset and --config it also says what to train.",
         ),
     ] = None,
     steps: runs.Steps = None,
@@ -76,7 +85,8 @@ def train(
         Path | None,
         options.out("RUN", "Folder of the run; by default runs/ and the configuration's name."),
     ] = None,
-    resume: runs.Resume = True,
+    resume: runs.Resume = None,
+    no_resume: runs.NoResume = False,
     print_config: runs.PrintConfig = False,
     json: options.Json = False,
 ) -> None:
@@ -87,7 +97,16 @@ def train(
     """
     from difftool.train import apply_overrides
 
-    name, chosen = _choose_config(method, preset, config)
+    if resume is not None:
+        others = {"--preset": preset, "--config": config, "--init": init, "--out": out}
+        runs.require_alone(resume, others | {"--no-resume": no_resume})
+        name, chosen = resume.resolve().name, _of_run(resume)
+    elif init is not None and preset is None and config is None:
+        from difftool.train import finetune_config
+
+        name, chosen = f"{init.resolve().name}-tuned", finetune_config(init, data=data)
+    else:
+        name, chosen = _choose_config(method, preset, config)
     flags = {
         "data.source": data,
         "network.init": None if init is None else str(init),
@@ -97,7 +116,7 @@ def train(
         "run.seed": seed,
     }
     chosen = apply_overrides(chosen, runs.overrides(flags, assignments))
-    if chosen.method != method:
+    if method is not None and chosen.method != method:
         raise UsageError(
             f"{name} is a configuration for {chosen.method}, not {method}",
             f"run: difftool train {chosen.method}; or choose another configuration",
@@ -108,16 +127,26 @@ def train(
 
     from difftool.train import train as run_training
 
-    run = out or Path("runs") / name
+    run = resume or out or Path("runs") / name
 
     def make(folder: Path, shown: bool) -> "TrainedRun":
-        return run_training(chosen, folder, resume=resume, progress=shown)
+        return run_training(chosen, folder, resume=not no_resume, progress=shown)
 
     runs.make_run(run, f"training {name} into {run}", make, json=json)
 
 
+def _of_run(run: Path) -> "TrainConfig":
+    """Return the configuration of a run to resume."""
+    from difftool.train import DistillConfig, run_config
+
+    found = run_config(run)
+    if isinstance(found, DistillConfig):
+        raise UsageError(f"{run} is a distillation", f"run: difftool distill --resume {run}")
+    return found
+
+
 def _choose_config(
-    method: Method, preset: str | None, config: Path | None
+    method: Method | None, preset: str | None, config: Path | None
 ) -> "tuple[str, TrainConfig]":
     """Return the name of the configuration that the options choose, and the configuration."""
     from difftool.train import preset as named
@@ -127,5 +156,10 @@ def _choose_config(
         raise UsageError("--preset and --config are both given", "give one of them")
     if config is not None:
         return config.stem, read_toml(config)
-    preset = _DEFAULT_PRESETS[method] if preset is None else preset
+    if preset is None and method is None:
+        raise UsageError(
+            "METHOD is missing", "say ddpm or ncsn; or give --preset, --config, --init or --resume"
+        )
+    preset = _DEFAULT_PRESETS[method] if preset is None and method else preset
+    assert preset is not None
     return preset, named(preset)

@@ -242,15 +242,15 @@ def sub_vp_sde(
 _ALL: Final[tuple[Callable[..., NoiseSchedule], ...]] = (
     linear, scaled_linear, cosine, sigmoid, from_betas, geometric, karras, vp_sde, sub_vp_sde
 )  # fmt: skip
-_CONSTRUCTORS: Final = {make.__name__: make for make in _ALL}
+KINDS: Final = {make.__name__: make for make in _ALL}
 
 
 def schedule_from_dict(value: Mapping[str, Any]) -> NoiseSchedule:
     """Read what `NoiseSchedule.to_dict` gave; UsageError if kind or argument is unknown."""
     arguments = dict(value)
     kind = arguments.pop("kind", None)
-    require_known("noise schedule", kind, _CONSTRUCTORS)
-    return _CONSTRUCTORS[kind](**arguments)
+    require_known("noise schedule", kind, KINDS)
+    return KINDS[kind](**arguments)
 
 
 def _from_alpha_bar(alpha_bar: Array, max_beta: float) -> tuple[Array, Array]:

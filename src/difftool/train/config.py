@@ -1,186 +1,81 @@
 """The configuration of a training, which presets, TOML files and flags write in the same way."""
 
 import inspect
-import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import tomlkit
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from difftool.diffusion.calls import NetworkCall, SamplerCall
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.schedules import schedule_from_dict
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import ArtefactError, UsageError, quoted, short
+from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import read_limited
-
-Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]  # float32 holds it
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _without_none(value: Any) -> Any:
-    """Leave out settings that are none, for which TOML has no word."""
-    if isinstance(value, Mapping):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        if any(item is None for item in value):
-            raise ValueError("a list holds none")
-        return [_without_none(item) for item in value]
-    return value
-
-
-Arguments = Annotated[dict[str, Any], BeforeValidator(_without_none)]
-
-
-class Section(BaseModel):
-    """A part of a configuration; it cannot be changed, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def check(self) -> None:
-        """Raise UsageError if parts of it, right by themselves, do not go together."""
-
+from difftool.train.plain import require_plain
+from difftool.train.sections import (
+    Arguments,
+    EmaConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    RunConfig,
+    SamplerConfig,
+    Section,
+    ValidationConfig,
+)
+from difftool.train.written import to_toml
 
 C = TypeVar("C", bound=Section)
 
 
 class DataConfig(Section):
-    """The data to train on.
-
-    - `source`: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a
-      folder of images, a parquet file or pattern, or the name of a data set on the hub
-    - `split`, `column`: the split and column of a hub data set; a single column of images is found
-    - `labels`: the column of class labels, which makes the model class-conditional; "label" for
-      digits, for a toy of several parts, and for the subfolders of a folder of images
-    - `size`, `mode`: crop and scale images to size x size; convert them to "L" or "RGB"
-    - `count`: the number of points of a toy
-    - `flip`: mirror every image with probability 1/2
-    - `dequantize`: add uniform noise below one grey level (NCSN)
-    """
+    """The data to train on."""
 
     source: Annotated[str, Field(min_length=1)]
+    """A toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a folder of
+    images, a parquet file or pattern, or the name of a data set on the hub."""
+
     split: str = "train"
+    """The split of a hub data set."""
+
     column: str | None = None
+    """The column of images of a hub data set; a single one is found."""
+
     labels: str | None = None
+    """The column of class labels, which makes the model class-conditional; "label" for digits, for
+    a toy of several parts, and for the subfolders of a folder of images."""
+
     size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Crop and scale images to size x size."""
+
     mode: Literal["L", "RGB"] | None = None
+    """Convert images to grey ("L") or colour ("RGB")."""
+
     count: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    """The number of points of a toy."""
+
     flip: bool = False
+    """Mirror every image with probability 1/2."""
+
     dequantize: bool = False
-
-
-class NetworkConfig(Section):
-    """The network, by `kind` and `arguments` of `difftool.networks`, and its parameterization.
-
-    Arguments that follow from the data, such as `in_channels`, are filled in. `init` is a
-    checkpoint or a run of such a network, whose averaged weights it starts from.
-    """
-
-    kind: str
-    arguments: Arguments = {}
-    parameterization: str = "epsilon"
-    sigma_data: Positive = 0.5
-    init: Annotated[str, Field(min_length=1)] | None = None
-
-
-class LossConfig(Section):
-    """The loss: "hybrid" (learned variance) for a ddpm, "simple" for both, the others for an ncsn.
-
-    With the parameterization edm "simple" weighs levels as EDM does (Karras et al. 2022, table 1).
-
-    `label_dropout` is the probability of replacing a sample's label by the null label, which
-    guidance needs (Ho and Salimans 2021, algorithm 1, p_uncond). With `min_snr` the simple loss
-    weighs an error of x0 by min(SNR, `min_snr`), which spares effort on what has little noise
-    (Hang et al. 2023; their number is 5).
-    """
-
-    kind: Literal["simple", "hybrid", "denoising", "implicit", "sliced"]
-    vlb_weight: Positive = 0.001
-    label_dropout: Fraction = 0.0
-    min_snr: Positive | None = None
-
-
-class OptimizerConfig(Section):
-    """Adam and its learning rate: `warmup` steps up to `lr`, then `decay` to zero.
-
-    `clip` bounds the gradient's norm; `accumulate` splits each batch into so many micro-batches.
-    """
-
-    lr: Positive
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    eps: Positive = 1e-8
-    warmup: Annotated[int, Field(ge=0)] = 0
-    decay: Literal["constant", "linear", "cosine"] = "constant"
-    clip: Positive | None = None
-    accumulate: Count = 1
-
-    def lr_at(self, step: int, steps: int) -> float:
-        """Return the learning rate of `step`, counted from 0, of `steps`."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        left = max(0.0, 1 - (step - self.warmup) / max(1, steps - self.warmup))
-        course = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}
-        return self.lr * course[self.decay]
-
-
-class EmaConfig(Section):
-    """The moving average of the weights; with `decay` 0 it is the weights themselves.
-
-    With `warmup` early averages forget faster.
-    """
-
-    decay: Fraction = 0.9999
-    warmup: bool = True
-
-
-class SamplerConfig(Section):
-    """The default program of an export: a sampler of `difftool.diffusion.samplers`."""
-
-    name: str
-    arguments: Arguments = {}
-
-    @property
-    def call(self) -> SamplerCall:
-        """Return it as a SamplerCall."""
-        return SamplerCall(self.name, self.arguments)
-
-
-class RunConfig(Section):
-    """The run: its length, its batches, and its records.
-
-    - `batch`: samples of one step, over all processes
-    - `precision`: "bf16" computes networks in bfloat16; weights, losses and averages stay float32.
-      It is slow on a CPU without instructions for it (AVX512-BF16, AMX)
-    - `channels_last`: the memory layout of images; faster for most networks
-    - `keep`: the number of checkpoints that stay
-    - `sample_every`: the number of steps between two grids of samples
-    """
-
-    steps: Count
-    batch: Count = 128
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    precision: Literal["no", "bf16"] = "no"
-    channels_last: bool = True
-    log_every: Count = 100
-    checkpoint_every: Count = 5_000
-    keep: Count = 3
-    sample_every: Count | None = None
+    """Add uniform noise below one grey level (NCSN)."""
 
 
 class TrainConfig(Section):
-    """Everything that determines a training.
-
-    `schedule_from_dict` reads `schedule`. In an ncsn's geometric schedule `levels` and `sigma_max`
-    may be "auto", and in its sampler `steps` and `step_size`: see `difftool.train.ncsnv2`.
-    """
+    """Everything that determines a training."""
 
     method: Literal["ddpm", "ncsn"]
+    """The kind of model: "ddpm" or "ncsn"."""
+
     data: DataConfig
+    validation: ValidationConfig = ValidationConfig()
     network: NetworkConfig
     schedule: Arguments
+    """The noise levels: a kind and its arguments. In an ncsn's geometric schedule levels and
+    sigma_max may be "auto", and in its sampler steps and step_size (Song and Ermon 2020)."""
+
     loss: LossConfig
     optimizer: OptimizerConfig
     ema: EmaConfig = EmaConfig()
@@ -204,12 +99,16 @@ class TrainConfig(Section):
                 f"loss.min_snr {self.loss.min_snr} with the loss {quoted(self.loss.kind)}",
                 "it weighs the loss simple alone",
             )
+        if self.validation.share and self.validation.split is not None:
+            raise UsageError(
+                "validation.share and validation.split are both given", "give one of them"
+            )
+        self.optimizer.require_decay()
         check_split(self.run, self.optimizer)
 
 
 _MOST_BYTES = 1 << 20
 _MOST_KEPT = 1 << 18  # bytes of TOML; as JSON in a checkpoint it may take three times as many
-_MOST_DEEP = 16  # a checkpoint adds a few levels, up to JSON_DEPTH
 LOSSES = {"ddpm": ("simple", "hybrid"), "ncsn": ("denoising", "simple", "implicit", "sliced")}
 
 
@@ -220,7 +119,7 @@ def parse(value: Mapping[str, Any]) -> TrainConfig:
 
 def parse_as(kind: type[C], value: Mapping[str, Any]) -> C:
     """Make a configuration of another kind, as `parse` does."""
-    _require_plain(value)
+    require_plain(value)
     try:
         config = kind.model_validate(value)
     except ValidationError as error:
@@ -281,11 +180,6 @@ def apply_overrides(config: C, overrides: Iterable[str]) -> C:
             target = target[parent]
         target[key] = _parse_value(text.strip())
     return parse_as(type(config), value)
-
-
-def to_toml(config: Section) -> str:
-    """Write TOML from which `read_toml` reads the same configuration."""
-    return tomlkit.dumps(config.model_dump(exclude_none=True))
 
 
 def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) -> ModelSpec:
@@ -359,38 +253,3 @@ def _parse_value(text: str) -> Any:
         raise UsageError(f"{quoted(text)} nests too deep", "give plain data") from error
     except ValueError:
         return text
-
-
-def _require_plain(value: Any, where: tuple[str, ...] = ()) -> None:
-    """Raise UsageError for the first value that does not survive both TOML and JSON."""
-    if what := _not_plain(value, len(where)):
-        raise UsageError(
-            f"configuration: {short('.'.join(where), 100)}: {what}",
-            "--print-config writes one that is plain data",
-        )
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _require_plain(key, where)
-            _require_plain(item, (*where, key))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _require_plain(item, (*where, str(index)))
-
-
-def _not_plain(value: Any, depth: int) -> str:
-    """Return what is wrong with a value itself, or ""."""
-    match value:
-        case None | bool():
-            return ""
-        case str():
-            # Half of a surrogate pair is a character that cannot be written.
-            half = any("\ud800" <= character <= "\udfff" for character in value)
-            return f"{quoted(value)} is not a text" if half else ""
-        case float():
-            return "" if math.isfinite(value) else "a number is not finite"
-        case int():
-            return "" if abs(value) < 1 << 63 else "a number has more than 64 bits"
-        case Mapping() | list() | tuple():
-            return "" if depth <= _MOST_DEEP else f"it nests more than {_MOST_DEEP} deep"
-        case _:
-            return f"a {type(value).__name__} has no meaning here"

@@ -1,26 +1,19 @@
-"""The reports of a run: metrics.jsonl, TensorBoard and a progress bar; and the signals to it."""
+"""The reports of a run: metrics.jsonl, trackers and lines for people; and the signals to it."""
 
 import json
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from torch.utils.tensorboard import SummaryWriter
-
 from difftool.files import write_atomic
 from difftool.log import logger
+from difftool.train.metrics import METRICS, read_step
+from difftool.train.progress import shown
+from difftool.train.trackers import Pixels, Tracker
 
-METRICS = "metrics.jsonl"
 log = logger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -30,49 +23,56 @@ class Monitor:
     """A writer of a run's records from step `start` on, which drops later ones of an earlier run.
 
     A record is {"step", "loss", "lr", "grad_norm", "images_per_second"}: the number of finished
-    steps, and means over the steps since the last record.
+    steps, and means over the steps since the last record. After a validation it also has
+    "validation_loss". `track` opens the trackers that get the same records.
     """
 
-    def __init__(self, run: Path, *, start: int, steps: int, progress: bool) -> None:
-        self._run, self._start = run, start
-        self._bar = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("loss {task.fields[loss]:.4g}  {task.fields[speed]:.1f} images/s"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not progress,
-        )
-        self._task = self._bar.add_task(
-            "", total=steps, completed=start, loss=float("nan"), speed=0.0
-        )
+    def __init__(
+        self,
+        run: Path,
+        *,
+        start: int,
+        steps: int,
+        progress: bool,
+        track: Callable[[], list[Tracker]] = list,
+    ) -> None:
+        self._run, self._start, self._steps, self._progress = run, start, steps, progress
+        self._track = track
 
     def advance(self) -> None:
         """Show one more finished step."""
-        self._bar.advance(self._task)
+        if self._shown:
+            self._shown.advance()
 
     def record(self, step: int, **values: float) -> None:
         """Write one record, and show its loss and speed."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
-        self._bar.update(self._task, loss=values["loss"], speed=values["images_per_second"])
+        for tracker in self._trackers:
+            tracker.log(values, step)
+        if self._shown:
+            self._shown.record(step, values)
+
+    def picture(self, step: int, pixels: Pixels) -> None:
+        """Show a sheet of samples, uint8 [H, W, C], in the trackers."""
+        for tracker in self._trackers:
+            tracker.picture(pixels, step)
 
     def __enter__(self) -> Self:
         path = self._run / METRICS
         if path.exists():
             write_atomic(path, _until(path, self._start))
+        self._trackers = self._track()
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(self._run / "tensorboard", purge_step=self._start)
-        self._bar.start()
+        self._shown = shown(self._progress, self._start, self._steps)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-        self._board.close()
+        if self._shown:
+            self._shown.close()
         self._file.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 class Interrupt:
@@ -108,23 +108,13 @@ def _until(path: Path, start: int) -> bytes:
     Other lines are left out with a warning, but a last line that a crash cut off without one.
     """
     *lines, last = path.read_bytes().split(b"\n")
-    if _read_step(last) is not None:  # whole except for its line feed
+    if read_step(last) is not None:  # whole except for its line feed
         lines.append(last)
     kept = []
     for number, line in enumerate(lines, 1):
-        step = _read_step(line)
+        step = read_step(line)
         if step is None:
             log.warning("%s: line %d is not a record, and is left out", path, number)
         elif step <= start:
             kept.append(line + b"\n")
     return b"".join(kept)
-
-
-def _read_step(line: bytes) -> int | None:
-    """Return the step of a record; None if the line is anything else."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    step = value.get("step") if isinstance(value, dict) else None
-    return step if type(step) is int else None

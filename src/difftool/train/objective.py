@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.networks import raw_output
 from difftool.train import draws, losses, variational
 from difftool.train.config import TrainConfig
+
+HALVES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The numbers of networks by `run.precision`, if they are not float32."""
 
 
 class Conditioned(nn.Module):
@@ -22,11 +26,11 @@ class Conditioned(nn.Module):
     def __init__(self, network: nn.Module, precision: str) -> None:
         super().__init__()
         self.network = network
-        self.bf16 = precision == "bf16"
+        self.reduced = HALVES.get(precision)
 
     def forward(self, x: Tensor, cond: Tensor, label: Tensor | None = None) -> Tensor:
         known = (cond,) if label is None else (cond, label)
-        with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+        with torch.autocast(x.device.type, self.reduced) if self.reduced else nullcontext():
             return raw_output(self.network, x, *known).float()
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from difftool.diffusion.calls import SamplerCall
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
+from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.files import write_atomic
@@ -21,30 +23,41 @@ from difftool.networks import raw_output
 from difftool.runtime.backends.reference import Reference
 from difftool.runtime.draws import Draws, row_noise, start_noise
 from difftool.runtime.images import grid, is_image, to_uint8
+from difftool.train.trackers import Pixels
 
 COUNT = 16
+EVALUATIONS = 20  # of the network for each sample, at most
+
+
+def cheap_program(spec: ModelSpec, own: SamplerCall) -> Program:
+    """Return a program of about 20 evaluations for a model whose default program is `own`.
+
+    A program that is as short as that is taken as it is: a distilled model has one, and suits no
+    other. Otherwise it is `dpmpp_2m`, with one evaluation for each noise level if these are fewer.
+    """
+    default = compile_program(spec, own)
+    if len(default) <= EVALUATIONS and default.start.kind != "data":
+        return default
+    steps = min(EVALUATIONS, len(spec.schedule))
+    return compile_program(spec, SamplerCall("dpmpp_2m", {"steps": steps}))
 
 
 class Preview:
     """A drawer of the same `COUNT` samples with ever later weights, into a run's `samples` folder.
 
-    UsageError if the model's samples are not images, or the program starts from data.
+    `sampler` is the call of the model's default program. UsageError if the samples are not images.
     """
 
-    def __init__(self, run: Path, spec: ModelSpec, program: Program) -> None:
+    def __init__(self, run: Path, spec: ModelSpec, sampler: SamplerCall) -> None:
         if not is_image(spec):
             raise UsageError(
                 f"samples of shape {spec.shape} are not pictures", "leave run.sample_every out"
             )
-        if program.start.kind == "data":
-            raise UsageError(
-                "a sample grid has no data to start from",
-                "leave run.sample_every out, or choose another start of the sampler",
-            )
-        self.folder, self.spec, self.program = run / "samples", spec, program
+        self.folder, self.spec = run / "samples", spec
+        self.program = cheap_program(spec, sampler)
 
-    def draw(self, step: int, network: nn.Module, average: Mapping[str, Tensor]) -> None:
-        """Sample with the averaged weights, and write a PNG."""
+    def draw(self, step: int, network: nn.Module, average: Mapping[str, Tensor]) -> Pixels:
+        """Sample with the averaged weights, write a PNG, and return it as uint8 [H, W, C]."""
         averaged = copy.deepcopy(network).eval()
         averaged.load_state_dict({**network.state_dict(), **average})
         pixels = to_uint8(run_program(averaged, self.program, self.spec, COUNT), self.spec)
@@ -53,6 +66,7 @@ class Preview:
         file = io.BytesIO()
         Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet).save(file, "PNG")
         write_atomic(self.folder / f"step-{step:09d}.png", file.getvalue())
+        return sheet
 
 
 @torch.inference_mode()

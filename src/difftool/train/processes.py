@@ -23,7 +23,8 @@ def join(precision: str) -> Accelerator:
     `precision` is the configuration's `run.precision`.
 
     Raises:
-        UsageError: the launcher was asked for another number of processes or another precision.
+        UsageError: the launcher was asked for another number of processes or another precision, or
+            the precision needs a GPU.
     """
     sizes = [int(os.environ[name]) for name in _SIZES if name in os.environ]
     launched = sizes[0] if sizes else 1
@@ -45,12 +46,22 @@ def join(precision: str) -> Accelerator:
     # accelerate joins processes on CPUs only if it is told to use no GPU.
     cpu = launched > 1 and not torch.accelerator.is_available()
     accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # `Conditioned` casts by itself
+    require_device(precision, accelerator.device)
     if accelerator.num_processes < launched:
         raise UsageError(
             f"{launched} processes were started, and each would train alone",
             "start one; or set ACCELERATE_USE_CPU=true, and they train together on the CPU",
         )
     return accelerator
+
+
+def require_device(precision: str, device: torch.device) -> None:
+    """Raise UsageError if networks cannot be trained in a precision on a device."""
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError(
+            "run.precision fp16 needs a GPU, and there is none",
+            "set run.precision to no; or to bf16, if this CPU has instructions for it",
+        )
 
 
 def require_same_step(accelerator: Accelerator, step: int) -> None:

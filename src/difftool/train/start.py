@@ -1,7 +1,7 @@
 """Start a training from the weights of a checkpoint: fine-tuning, or a second stage."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from torch import Tensor, nn
 
@@ -10,6 +10,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.log import logger
 from difftool.networks.trained import load_checkpoint
+from difftool.train.differences import differences, listed
 
 LABELS: Final = "label_embedding.weight"
 _NAMED = 3  # tensors that an error names
@@ -36,24 +37,29 @@ def start_weights(path: Path | str, network: nn.Module, call: NetworkCall, spec:
     if LABELS in wanted and LABELS not in given:
         given[LABELS] = wanted[LABELS].clone()
         given[LABELS][spec.classes or 0 :] = 0.0  # the null label, if there is one
-    if differing := _differences(given, wanted):
+    if differing := _misfits(given, wanted):
         raise UsageError(
             f"the network {call.kind} does not fit the weights of {path}, a {loaded.call.kind}: "
             + "; ".join(differing[:_NAMED])
             + (f"; and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""),
             f"set network.kind and network.arguments as 'difftool inspect {path}' shows them",
         )
-    for what, before, now in (
-        ("predicts", loaded.spec.parameterization, spec.parameterization),
-        ("has the schedule", loaded.spec.schedule.to_dict(), spec.schedule.to_dict()),
-        ("is told a", loaded.spec.cond, spec.cond),
-    ):
-        if before != now:
-            log.warning("%s %s %s; this training's %s", path, what, before, now)
+    if meaning := dict(differences(_meaning(loaded.spec), _meaning(spec))):
+        log.warning("%s has %s: its weights mean something else at first", path, listed(meaning))
     network.load_state_dict(given)
 
 
-def _differences(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+def _meaning(spec: ModelSpec) -> dict[str, Any]:
+    """Return what decides what a network's input and output mean."""
+    return {
+        "parameterization": spec.parameterization,
+        "schedule": spec.schedule.to_dict(),
+        "cond": spec.cond,
+        "data_range": spec.data_range,
+    }
+
+
+def _misfits(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
     """Tell how the names and shapes of two sets of tensors differ, in the order of names."""
     found = []
     for name in sorted(given.keys() | wanted.keys()):

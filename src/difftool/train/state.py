@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,25 +25,11 @@ from difftool.train.ema import Ema
 from difftool.train.objective import Conditioned, Objective
 from difftool.train.processes import join
 from difftool.train.rehearsal import rehearse, require_memory
+from difftool.train.resuming import EDITED, require_same_run, require_same_teacher
 from difftool.train.start import start_weights
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-_EDITED = "if it was edited, undo that; else use an earlier checkpoint"
-# The settings that may change when a run is resumed; True stands for all of a section.
-FREE: Final[Mapping[str, Any]] = {
-    "data": {"source"},
-    "optimizer": {"accumulate"},
-    "sampler": True,
-    "run": {"steps", "log_every", "checkpoint_every", "keep", "sample_every"},
-}
-
-# Stages are parts of a distillation's steps, so their number may not change. Its teacher may have
-# moved; the sha256 of its weights may not change.
-FREE_OF_DISTILLATION: Final[Mapping[str, Any]] = {
-    "teacher": True,
-    **{section: FREE[section] for section in ("data", "optimizer")},
-    "run": FREE["run"] - {"steps"},
-}
+_OPTIMIZERS: Final = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 log = logger(__name__)
 
@@ -60,6 +45,7 @@ class TrainState:
         self, config: TrainConfig | DistillConfig, data: Data, teacher: Checkpoint | None = None
     ) -> None:
         self.config, self.data, self.step = config, data, 0
+        self.changes = ""  # in the configuration, since the checkpoint that it goes on from
         self.accelerator = join(config.run.precision)
         device = self.accelerator.device
         self.objective: Objective | Distillation
@@ -87,13 +73,17 @@ class TrainState:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = self.accelerator.prepare(Conditioned(self.network, config.run.precision))
         self.ema = Ema(self.network, decay=config.ema.decay, warmup=config.ema.warmup)
-        self.optimizer = torch.optim.Adam(
+        self.optimizer = _OPTIMIZERS[config.optimizer.kind](
             self.network.parameters(),
             config.optimizer.lr,
             config.optimizer.betas,
             config.optimizer.eps,
+            config.optimizer.weight_decay,
             fused=True,
         )
+        # It multiplies the loss so that gradients do not vanish in float16, and leaves a step out
+        # if they overflow. In other precisions it does nothing.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.run.precision == "fp16")
         self._order_buckets()
 
     def _order_buckets(self) -> None:
@@ -104,7 +94,7 @@ class TrainState:
         otherwise than in a run that goes on.
         """
         if self.accelerator.num_processes > 1:
-            self.accelerator.backward(self._loss(self.slots[-1]))
+            self.accelerator.backward(self.scaler.scale(self._loss(self.slots[-1])))
             self.optimizer.zero_grad(set_to_none=True)
 
     def start_from(self, path: str) -> None:
@@ -129,10 +119,14 @@ class TrainState:
             last = index == len(self.slots) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 loss = self._loss(slots) / len(self.slots)
-                self.accelerator.backward(loss)
+                self.accelerator.backward(self.scaler.scale(loss))
             parts.append(loss.detach())
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip or math.inf)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.is_enabled():  # an overflow is no failure: the step was left out
+            norm = norm.nan_to_num(0.0, 0.0, 0.0)
         self.ema.update(self.step)
         self.step += 1
         return torch.stack(parts).sum(), norm
@@ -176,7 +170,7 @@ class TrainState:
                 ckpt.EMA: {**weights, **self.ema.average},
                 ckpt.OPTIMIZER: {**moments, **self._teachers()},
             },
-            optimizer=_optimizer_record(self.step),
+            optimizer=self._optimizer_record(),
             data=self._data_record(),
             processes=self.accelerator.num_processes,
             distilled=None if self.distillation is None else self.distillation.record(),
@@ -188,18 +182,14 @@ class TrainState:
     def restore(self, folder: Path) -> None:
         """Continue from a checkpoint of the same run."""
         saved = ckpt.read_config(folder)
-        _check_same_run(saved["training"], self.config, folder)
+        self.changes = require_same_run(saved["training"], self.config, folder)
         if self.distillation is not None:
-            _check_same_teacher(saved.get("distilled"), self.distillation.record(), folder)
+            require_same_teacher(saved.get("distilled"), self.distillation.record(), folder)
         self._check_same_data(saved.get("data"), folder)
         self._report_split(saved)
         if ckpt.OPTIMIZER not in saved["files"]:
             raise ArtefactError(f"{folder} holds weights only", "resume from another checkpoint")
-        if read_json(folder / ckpt.OPTIMIZER_JSON) != _optimizer_record(saved["step"]):
-            raise ArtefactError(
-                f"{folder / ckpt.OPTIMIZER_JSON} is not from an Adam run",
-                "resume from another checkpoint",
-            )
+        updates = self._restore_optimizer(folder, saved["step"])
         weights, parameters = self.network.state_dict(), dict(self.network.named_parameters())
         like = {f"{name}.{key}": value for name, value in parameters.items() for key in MOMENTS}
         teachers = self._teachers()
@@ -211,11 +201,35 @@ class TrainState:
             state = {
                 key: torch.empty_like(parameter).copy_(moments[f"{name}.{key}"]) for key in MOMENTS
             }
-            state["step"] = torch.tensor(float(saved["step"]), device=parameter.device)
+            state["step"] = torch.tensor(float(updates), device=parameter.device)
             self.optimizer.state[parameter] = state
         self.step = saved["step"]
         if self.distillation is not None:
             self.distillation.restore({name: moments[name] for name in teachers}, self.step)
+
+    def _optimizer_record(self) -> dict[str, Any]:
+        """Return what optimizer.json holds: with a scaler, fewer updates than steps."""
+        record = {"kind": self.config.optimizer.kind, "updates": self.step}
+        if not self.scaler.is_enabled():
+            return record
+        taken = (int(state["step"]) for state in self.optimizer.state.values())
+        return record | {"updates": next(taken, 0), "scaler": self.scaler.state_dict()}
+
+    def _restore_optimizer(self, folder: Path, step: int) -> int:
+        """Take up the scaler's state, and return the number of updates."""
+        path, record = folder / ckpt.OPTIMIZER_JSON, read_json(folder / ckpt.OPTIMIZER_JSON)
+        expected = {"kind": self.config.optimizer.kind, "updates": step}
+        if self.scaler.is_enabled() and isinstance(record, dict):
+            state, updates = record.pop("scaler", None), record.get("updates")
+            like = self.scaler.state_dict()
+            if _is_like(state, like) and type(updates) is int and 0 <= updates <= step:
+                self.scaler.load_state_dict(state)
+                expected["updates"] = updates
+        if record != expected:
+            raise ArtefactError(
+                f"{path} is not from this {expected['kind']} run", "resume from another checkpoint"
+            )
+        return int(expected["updates"])
 
     def _teachers(self) -> dict[str, Tensor]:
         """Return the weights of other networks that a step depends on."""
@@ -245,7 +259,7 @@ class TrainState:
         if saved is None or saved == present:
             return
         if not isinstance(saved, dict) or saved.keys() != present.keys():
-            raise ArtefactError(f"{folder / ckpt.CONFIG} mistypes data", _EDITED)
+            raise ArtefactError(f"{folder / ckpt.CONFIG} mistypes data", EDITED)
         # The first digits of a digest distinguish two data sets; all digits are in config.json.
         old, new = (f"{str(each['sha256'])[:16]}..." for each in (saved, present))
         raise UsageError(
@@ -255,8 +269,11 @@ class TrainState:
         )
 
 
-def _optimizer_record(step: int) -> dict[str, Any]:
-    return {"kind": "adam", "updates": step}
+def _is_like(state: Any, like: dict[str, Any]) -> bool:
+    """Tell if a saved state has the keys of another, and a positive number for each."""
+    if not isinstance(state, dict) or state.keys() != like.keys():
+        return False
+    return all(type(value) in (int, float) and 0 <= value < math.inf for value in state.values())
 
 
 def _slots(config: TrainConfig | DistillConfig, accelerator: Accelerator) -> list[draws.Indices]:
@@ -271,30 +288,3 @@ def _slots(config: TrainConfig | DistillConfig, accelerator: Accelerator) -> lis
         )
     split = np.arange(batch).reshape(processes, config.optimizer.accumulate, -1)
     return list(split[accelerator.process_index])
-
-
-def _check_same_run(
-    saved: dict[str, Any] | None, config: TrainConfig | DistillConfig, folder: Path
-) -> None:
-    free = FREE if isinstance(config, TrainConfig) else FREE_OF_DISTILLATION
-    if saved is None:
-        raise ArtefactError(f"{folder} has no record of its training", "start a run of its own")
-    try:
-        # The newer settings have their defaults then.
-        before = parse_as(type(config), saved).model_dump(mode="json", exclude=free)
-    except UsageError as error:
-        raise ArtefactError(f"{folder}: {error.message}", _EDITED) from error
-    for section, value in config.model_dump(mode="json", exclude=free).items():
-        if before[section] != value:
-            raise UsageError(
-                f"{folder} was trained with another configuration of {section}",
-                "give the same one, or another output folder",
-            )
-
-
-def _check_same_teacher(saved: Any, present: dict[str, Any], folder: Path) -> None:
-    if not isinstance(saved, dict) or saved.get("teacher_sha256") != present["teacher_sha256"]:
-        raise UsageError(
-            f"{folder} was distilled from another teacher",
-            "give the same one, or another output folder",
-        )

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,16 +29,39 @@ from difftool.train.monitor import Interrupt, Monitor
 from difftool.train.ncsnv2 import resolve
 from difftool.train.preview import Preview
 from difftool.train.processes import Vote, require_same_step, together
+from difftool.train.progress import counted, duration, tell_resumed
 from difftool.train.state import TrainState
+from difftool.train.trackers import opened, require_trackers
+from difftool.train.validation import Validation, divided
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: its folder, its last checkpoint, and the number of all its steps."""
+    """A finished run; as text, a sentence for people.
+
+    - `path`, `checkpoint`: its folder, and its last checkpoint
+    - `step`: the number of all its steps
+    - `taken`, `seconds`: the steps that this call took, and its time
+    - `loss`: that of the last record, a mean over the steps since the one before; None if this call
+      took no step
+    - `validation_loss`: that after the last step; None without validation
+    """
 
     path: Path
     checkpoint: Path
     step: int
+    taken: int
+    seconds: float
+    loss: float | None
+    validation_loss: float | None = None
+
+    def __str__(self) -> str:
+        if self.loss is None:
+            return f"all {counted(self.step, 'step')} were done before -> {self.path}"
+        steps = counted(self.taken, "step") + (f" to {self.step}" if self.taken < self.step else "")
+        held = self.validation_loss
+        losses = f"loss {self.loss:.4g}" + (f", validation loss {held:.4g}" if held else "")
+        return f"{steps} in {duration(self.seconds)}, {losses} -> {self.path}"
 
 
 @together()
@@ -53,7 +77,7 @@ def train(
         out: the run folder: checkpoints, metrics and sample grids.
         resume: go on from the newest whole checkpoint if the folder holds a run. It ends with the
             same weights as a run that was never interrupted, bit for bit on a CPU.
-        progress: draw a bar on a terminal.
+        progress: show the progress on stderr: a bar on a terminal, else a line now and then.
 
     Raises:
         UsageError: data, network and configuration do not fit, `out` holds another run, or another
@@ -74,13 +98,17 @@ def train(
     """
     run = Path(out)
     begun = _begun(run, resume)  # a first look, before the data is loaded
-    data = load_data(config.data, config.run.seed)
+    require_trackers(config.run.trackers)
+    data, held = divided(config, load_data(config.data, config.run.seed))
     config = resolve(config, data)
     with _memory(config):
         state = TrainState(config, data)
     if config.network.init is not None and not begun:
         state.start_from(config.network.init)
-    return _run(state, run, resume=resume, progress=progress)
+    validation = None
+    if held is not None:
+        validation = Validation(config, held, state.spec, state.accelerator)
+    return _run(state, run, validation, resume=resume, progress=progress)
 
 
 @together()
@@ -98,7 +126,7 @@ def distill(
         out: the run folder: checkpoints, metrics and sample grids.
         resume: go on from the newest whole checkpoint if the folder holds a run. It ends with the
             same weights as a run that was never interrupted, bit for bit on a CPU.
-        progress: draw a bar on a terminal.
+        progress: show the progress on stderr: a bar on a terminal, else a line now and then.
 
     Raises:
         UsageError: data, teacher and configuration do not fit, or `out` holds another run.
@@ -117,18 +145,21 @@ def distill(
     """
     run = Path(out)
     _begun(run, resume)  # a first look, before the data is loaded
+    require_trackers(config.run.trackers)
     data = load_data(config.data, config.run.seed)
     with _memory(config):
         state = TrainState(config, data, load_teacher(config, data))
-    return _run(state, run, resume=resume, progress=progress)
+    return _run(state, run, None, resume=resume, progress=progress)
 
 
-def _run(state: TrainState, run: Path, *, resume: bool, progress: bool) -> TrainedRun:
+def _run(
+    state: TrainState, run: Path, validation: Validation | None, *, resume: bool, progress: bool
+) -> TrainedRun:
     """Take all steps that are left of a run."""
-    config = state.config
+    config, since = state.config, time.monotonic()
     # An impossible sampler is an error now, and not after the training.
-    program = compile_program(state.spec, state.sampler)
-    preview = Preview(run, state.spec, program) if config.run.sample_every else None
+    compile_program(state.spec, state.sampler)
+    preview = Preview(run, state.spec, state.sampler) if config.run.sample_every else None
     main = state.accelerator.is_main_process
     with locked(run, wait=False) if main else contextlib.nullcontext():
         state.accelerator.wait_for_everyone()  # the main process has the lock from here on
@@ -138,7 +169,19 @@ def _run(state: TrainState, run: Path, *, resume: bool, progress: bool) -> Train
         if main:
             write_atomic(run / "config.toml", to_toml(config).encode())
         with _memory(config):
-            return TrainedRun(run, _loop(state, run, preview, progress), state.step)
+            first = state.step
+            if progress and main and 0 < first < config.run.steps:
+                tell_resumed(run, first, state.changes)
+            last = _loop(state, run, preview, validation, progress)
+        return TrainedRun(
+            run,
+            ckpt.find_checkpoint(run),
+            state.step,
+            taken=state.step - first,
+            seconds=time.monotonic() - since,
+            loss=last.get("loss"),
+            validation_loss=last.get("validation_loss"),
+        )
 
 
 @contextlib.contextmanager
@@ -192,6 +235,11 @@ class Window:
                     f"{state.step - count + index}",
                     "lower optimizer.lr or set optimizer.clip; earlier checkpoints are whole",
                 )
+        if state.scaler.is_enabled() and state.scaler.get_scale() < 1:
+            raise CheckFailed(
+                f"gradients overflow float16 at step {state.step}, however small the loss is made",
+                "set run.precision to bf16 or no; earlier checkpoints are whole",
+            )
         return {
             "loss": sum(losses) / count,
             "lr": state.optimizer.param_groups[0]["lr"],
@@ -200,11 +248,25 @@ class Window:
         }
 
 
-def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool) -> Path:
+def _loop(
+    state: TrainState,
+    run: Path,
+    preview: Preview | None,
+    validation: Validation | None,
+    progress: bool,
+) -> dict[str, float]:
+    """Take the steps, and return the values of the last record; none if no step was left."""
     settings, main = state.config.run, state.accelerator.is_main_process
-    monitoring = Monitor(run, start=state.step, steps=settings.steps, progress=progress)
+    # A run that is done already has no records to add, so no tracker starts for it.
+    names = settings.trackers if state.step < settings.steps else ()
+    record = state.config.model_dump(mode="json")
+    track = partial(opened, names, run, state.step, record)
+    monitoring = Monitor(
+        run, start=state.step, steps=settings.steps, progress=progress, track=track
+    )
     with monitoring if main else contextlib.nullcontext() as monitor, Interrupt() as interrupt:
         window, vote = Window(state), Vote(state.accelerator, state.step)
+        values: dict[str, float] = {}
         while state.step < settings.steps:
             window.add(*state.advance())
             if monitor:
@@ -213,20 +275,24 @@ def _loop(state: TrainState, run: Path, preview: Preview | None, progress: bool)
             # A loss that is not finite raises in `close`, before anything is saved.
             save = stop or _due(state, settings.checkpoint_every)
             draw = _due(state, settings.sample_every)
-            if save or draw or _due(state, settings.log_every):
+            validate = validation and _due(state, validation.every)
+            if save or draw or validate or _due(state, settings.log_every):
                 values = window.close()
+                if validation and validate:
+                    values["validation_loss"] = validation.loss(state.network)
                 if monitor:
                     monitor.record(state.step, **values)
                 if save and main:
                     state.save(run)
-                if preview and draw and main:
-                    preview.draw(state.step, state.network, state.ema.average)
+                if preview and draw and monitor:
+                    sheet = preview.draw(state.step, state.network, state.ema.average)
+                    monitor.picture(state.step, sheet)
                 window = Window(state)
             if stop and state.step < settings.steps:
                 message = f"stopped after step {state.step} of {settings.steps}"
                 raise Cancelled(message, "resume to go on")
     state.accelerator.wait_for_everyone()
-    return ckpt.find_checkpoint(run)
+    return values
 
 
 def _due(state: TrainState, every: int | None) -> bool:
