@@ -74,7 +74,10 @@ def train(
     assignments: runs.Settings = None,
     out: Annotated[
         Path | None,
-        options.out("RUN", "Folder of the run; by default runs/ and the configuration's name."),
+        options.out(
+            "RUN",
+            "Folder of the run; by default runs/ and the name of --data, or of the configuration.",
+        ),
     ] = None,
     resume: runs.Resume = True,
     print_config: runs.PrintConfig = False,
@@ -88,6 +91,7 @@ def train(
     from difftool.train import apply_overrides
 
     name, chosen = _choose_config(method, preset, config)
+    before = chosen.data.source
     flags = {
         "data.source": data,
         "network.init": None if init is None else str(init),
@@ -106,9 +110,11 @@ def train(
         runs.print_settings(chosen, json=json)
         return
 
+    from difftool.data import run_name
     from difftool.train import train as run_training
 
-    run = out or Path("runs") / name
+    source = chosen.data.source
+    run = out or Path("runs") / (name if source == before else run_name(source))
 
     def make(folder: Path, shown: bool) -> "TrainedRun":
         return run_training(chosen, folder, resume=resume, progress=shown)

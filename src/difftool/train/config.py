@@ -51,8 +51,9 @@ class DataConfig(Section):
     """The data to train on.
 
     - `source`: a toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a
-      folder of images, a parquet file or pattern, or the name of a data set on the hub
-    - `split`, `column`: the split and column of a hub data set; a single column of images is found
+      folder of images, a parquet file, pattern or folder, or "hf:NAME", a data set on the hub
+    - `split`: the part of the data to read, if it has several; if it has one, that is read
+    - `column`: the column of images, if there are several
     - `labels`: the column of class labels, which makes the model class-conditional; "label" for
       digits, for a toy of several parts, and for the subfolders of a folder of images
     - `size`, `mode`: crop and scale images to size x size; convert them to "L" or "RGB"
@@ -288,10 +289,13 @@ def to_toml(config: Section) -> str:
     return tomlkit.dumps(config.model_dump(exclude_none=True))
 
 
-def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) -> ModelSpec:
+def model_spec(
+    config: TrainConfig, shape: tuple[int, ...], classes: int = 0, names: tuple[str, ...] = ()
+) -> ModelSpec:
     """Return the spec of the model that a configuration trains on data.
 
-    `shape` [*S] is one sample's, [C, H, W] for images, and `classes` is the number of labels.
+    `shape` [*S] is one sample's, [C, H, W] for images. `classes` is the number of labels, and
+    `names` are those of the classes, if they have any.
     """
     image_range = (-1.0, 1.0) if config.method == "ddpm" else (0.0, 1.0)
     return ModelSpec(
@@ -304,6 +308,7 @@ def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) ->
         sigma_data=config.network.sigma_data,
         classes=classes,
         null_label=config.loss.label_dropout > 0,
+        class_names=names,
     )
 
 

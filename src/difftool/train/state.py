@@ -64,7 +64,7 @@ class TrainState:
         device = self.accelerator.device
         self.objective: Objective | Distillation
         if isinstance(config, TrainConfig):
-            self.spec = model_spec(config, data.shape, data.classes)
+            self.spec = model_spec(config, data.shape, data.classes, data.names)
             self.call, self.sampler = network_call(config, self.spec), config.sampler.call
             rehearse(config, self.spec, self.call, data)
             self.objective = Objective(config, self.spec, device)
