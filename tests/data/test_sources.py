@@ -123,9 +123,10 @@ def test_splits_of_parquet_files(layout: str) -> None:
         data.load("a", split="val")
 
 
-def test_one_split_is_read_whatever_its_name() -> None:
+def test_one_split_is_read_whatever_its_name(caplog: pytest.LogCaptureFixture) -> None:
     parquet("a/test-00000-of-00001.parquet", 2)
     assert len(data.load("a").values) == 2
+    assert "a has only the split test, which is read" in caplog.messages
     picture("b/test/cat/0.png")
     assert data.load("b", labels="label").classes == 1
     with pytest.raises(UsageError, match="no split 'validation', but test"):

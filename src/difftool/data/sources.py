@@ -91,7 +91,7 @@ def chosen(splits: Collection[str], split: str, source: str) -> str:
         return ANY if ANY in splits else split
     known = sorted(splits)
     if split == "train" and len(known) == 1:
-        log.info("%s has one split, %s", source, known[0])
+        log.warning("%s has only the split %s, which is read", source, known[0])
         return known[0]
     raise UsageError(
         f"{quoted(source)} has no split {quoted(split)}, but {', '.join(known)}",
