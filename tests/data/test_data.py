@@ -202,7 +202,7 @@ def test_labels_of_a_table(tmp_path: Path) -> None:
         (([0, 1, 2], "int64"), "image", "does not hold an integer"),
         (([0, -1, 1], "int64"), "kind", "go from -1 to 1.*from 0"),
         (([0, 1, 1999], "int64"), "kind", "3 samples go from 0 to 1999.*without gaps"),
-        ("digits", "target", r"'digits' has no labels 'target' \(set labels to label\)"),
+        ("digits", "target", r"'digits' has no labels 'target' \(give `labels=label`\)"),
         ("swiss_roll", "label", r"no labels 'label' \(leave labels out\)"),
     ],
 )

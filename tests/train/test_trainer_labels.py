@@ -107,6 +107,6 @@ def test_an_array_is_trained_on_and_its_names_are_kept(
         train(again, tmp_path / "run", data=from_array(pixels[:11], np.arange(11) % 3))
     with pytest.raises(UsageError, match="the array has no labels"):
         train(config, tmp_path / "other", data=pixels)
-    with pytest.raises(UsageError, match="an array that a Python program gave"):
+    with pytest.raises(UsageError, match="this data was an array"):
         train(read_toml(tmp_path / "run" / "config.toml"), tmp_path / "run")
     assert not (tmp_path / "other").exists()

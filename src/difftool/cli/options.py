@@ -270,11 +270,12 @@ def _read_labels(part: str, text: str, spec: "ModelSpec") -> Iterable[int]:
     found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part, re.ASCII)
     if part in spec.class_names or part == "none" or (found and not found[2]):
         return [class_index(spec, part)]
-    if found is None and spec.class_names:
-        return [class_index(spec, part)]  # which says what names there are
+    if found is None and (spec.class_names or not spec.classes):
+        return [class_index(spec, part)]  # which says what names there are, or that none are
     if found is None:
         raise UsageError(
-            f"--labels {text!r} is not a list of labels", "write 3, or 0,1,2, or 0-9, or none"
+            f"--labels {text!r} is not a list of labels",
+            "write 3, or 0,1,2, or 0-9, or none; the classes have no names",
         )
     first, last = int(found[1]), int(found[2])
     if last < first:

@@ -88,7 +88,7 @@ def _labels_wanted(source: str, labels: str | None, *, known: bool) -> bool:
     if labels not in ((None, "label") if known else (None,)):
         raise UsageError(
             f"{quoted(source)} has no labels {quoted(labels)}",
-            "set labels to label" if known else "leave labels out",
+            "give `labels=label`" if known else "leave labels out",
         )
     return labels is not None
 

@@ -177,7 +177,7 @@ def _whole(files: list[Path], source: str) -> list[str]:
 def _nothing(source: str) -> UsageError:
     """Return the error for a name of which there is no data here, with the nearest name."""
     if source == ARRAY:
-        return UsageError("this data was an array that a Python program gave", "give `data` there")
+        return UsageError("this data was an array", "give it again from Python, or other data")
     what = "file" if source.endswith(".parquet") else "folder"
     near = _nearest(source)
     if near:

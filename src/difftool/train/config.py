@@ -289,13 +289,10 @@ def to_toml(config: Section) -> str:
     return tomlkit.dumps(config.model_dump(exclude_none=True))
 
 
-def model_spec(
-    config: TrainConfig, shape: tuple[int, ...], classes: int = 0, names: tuple[str, ...] = ()
-) -> ModelSpec:
+def model_spec(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) -> ModelSpec:
     """Return the spec of the model that a configuration trains on data.
 
-    `shape` [*S] is one sample's, [C, H, W] for images. `classes` is the number of labels, and
-    `names` are those of the classes, if they have any.
+    `shape` [*S] is one sample's, [C, H, W] for images, and `classes` is the number of labels.
     """
     image_range = (-1.0, 1.0) if config.method == "ddpm" else (0.0, 1.0)
     return ModelSpec(
@@ -308,7 +305,6 @@ def model_spec(
         sigma_data=config.network.sigma_data,
         classes=classes,
         null_label=config.loss.label_dropout > 0,
-        class_names=names,
     )
 
 
