@@ -30,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data",
         default=str(ROOT.parent / "shared/data/mnist"),
-        help="MNIST: a folder of its parquet files or one of them, or ylecun/mnist for a download",
+        help="MNIST: a folder of its parquet files, one of them, or hf:ylecun/mnist for a download",
     )
     parser.add_argument("--quick", action="store_true", help="measure next to nothing, on digits")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="write here; see --quick")

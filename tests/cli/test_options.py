@@ -1,10 +1,14 @@
 """difftool sample --labels and --guidance-scale."""
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from difftool.bundle import MANIFEST, write_manifest
 from difftool.cli.options import class_labels
 from difftool.errors import UsageError
 from difftool.runtime import load
@@ -36,6 +40,55 @@ def test_words_that_are_no_labels(text: str) -> None:
     with pytest.raises(UsageError, match="is not a list of labels") as caught:
         class_labels(text, 5, CLASSES_SPEC)
     assert "\n" not in str(caught.value)
+
+
+NAMED = replace(CLASSES_SPEC, class_names=("cat", "tabby, tiger cat", "0-2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("cat", [0, 0, 0, 0, 0]),
+        ("cat,2", [0, 2, 0, 2, 0]),
+        ("cat, tabby, tiger cat,none", [0, 1, 3, 0, 1]),
+        ("0-2", [2, 2, 2, 2, 2]),
+        ("0-1,0-2", [0, 1, 2, 0, 1]),
+    ],
+)
+def test_classes_have_names(text: str, labels: list[int]) -> None:
+    assert class_labels(text, 5, NAMED) == labels
+
+
+def test_a_range_of_names() -> None:
+    spec = replace(CLASSES_SPEC, class_names=("1", "10", "2"))
+    assert class_labels("1-2", 3, spec) == [0, 2, 0]
+    with pytest.raises(UsageError, match="no class '3'"):
+        class_labels("1-3", 3, spec)
+
+
+@pytest.mark.parametrize("text", ["dog", "", "cat,", "tabby", "cat-0"])
+def test_a_name_of_no_class(text: str) -> None:
+    with pytest.raises(UsageError, match=r"no class .* in a model of 3 \(one of: cat, tabby,"):
+        class_labels(text, 5, NAMED)
+
+
+def test_names_of_classes_in_a_bundle(
+    difftool: Command, classes_bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(classes_bundle, tmp_path / "named")
+    value = json.loads((tmp_path / "named" / MANIFEST).read_text())
+    value["spec"]["class_names"] = ["ant", "bee", "cat"]
+    write_manifest(tmp_path / "named", value)
+    shown = difftool("inspect", "named", "--json").json()["spec"]
+    assert shown["class_names"] == ["ant", "bee", "cat"]
+    assert "[ant, bee, cat]" in difftool("inspect", "named").out
+    digests = []
+    for labels in ("bee,2,none", "1,cat,3"):
+        line = ("sample", "named", "-n", 3, "--labels", labels, "--out", f"{labels}.npy")
+        digests.append(difftool(*line, "--json").json()["sha256"])
+    assert digests[0] == digests[1]
+    refused = difftool("sample", "named", "--labels", "cow", "--out", "cow.npy")
+    refused.refused(2, "no class 'cow' in a model of 3", "one of: ant, bee, cat")
 
 
 def test_samples_of_classes(difftool: Command, classes_bundle: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,3 +190,42 @@ def test_a_refusal_leaves_nothing(line: tuple[str, ...], difftool: Command, tmp_
     assert "Traceback" not in done.err
     assert all(len(said) < 720 for said in done.err.splitlines())
     assert not (tmp_path / "run").exists()
+
+
+def picture(path: Path, *, size: tuple[int, int] = (8, 8), mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size).save(path)
+
+
+def test_a_run_is_named_after_its_data(difftool: Command, recipe: Path, tmp_path: Path) -> None:
+    done = difftool("train", "ncsn", "--config", recipe, "--data", "moons", "--steps", 1, "--json")
+    assert json.loads(done.out)["run"] == "runs/moons"
+    done = difftool("train", "ncsn", "--config", recipe, "--steps", 1, "--json")
+    assert json.loads(done.out)["run"] == "runs/mine"  # the configuration's own data
+
+
+@pytest.mark.parametrize(
+    ("images", "message", "hint"),
+    [
+        ({"a": {}, "b": {"size": (12, 20)}}, "but image 1 is 12x20 L", "--set data.size=8"),
+        ({"a": {}, "b": {"mode": "RGB"}}, "8x8 RGB", "give --set data.mode=RGB"),
+        ({"a": {"mode": "RGBA"}}, "mode 'RGBA'", "give --set data.mode=RGB"),
+        ({"a": {"mode": "P"}}, "mode 'P'", "give --set data.mode=RGB"),
+        ({"a": {"mode": "I;16"}}, "more than 8 bits a channel", "save it with 8 bits"),
+        ({"a": {"size": (30, 31)}}, "cannot take samples", "give --set data.size=28"),
+        ({"test/a": {}, "val/a": {}}, "no split 'train'", "give --set data.split=test"),
+    ],
+    ids=("sizes", "modes", "alpha", "palette", "16bit", "odd", "split"),
+)
+def test_data_that_does_not_fit_is_told_the_setting(
+    images: dict[str, Any],
+    message: str,
+    hint: str,
+    difftool: Command,
+    tmp_path: Path,
+) -> None:
+    for name, how in images.items():
+        picture(tmp_path / "photos" / f"{name}.png", **how)
+    deep = ("--set", "network.arguments.multipliers=[1,1,1]", "--quiet")
+    difftool("train", "ddpm", "--data", "photos", *deep).refused(2, message, hint)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]

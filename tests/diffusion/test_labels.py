@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from difftool.diffusion.columns import Column
-from difftool.diffusion.labels import Labels, lay_out_rows
+from difftool.diffusion.labels import Labels, class_index, class_indices, lay_out_rows
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import annealed_langevin, ddim, ddpm
 from difftool.diffusion.spec import ModelSpec
@@ -168,3 +168,44 @@ def test_refusals_are_one_line(spec: ModelSpec, labels: Labels | None, message: 
     with pytest.raises(UsageError, match=message) as caught:
         lay_out_rows(ddim(spec, steps=5), spec, 1 if labels is None else len(labels.of), labels)
     assert "\n" not in str(caught.value)
+
+
+def named(*names: str) -> ModelSpec:
+    return replace(VP, classes=len(names), class_names=names)
+
+
+def test_a_class_has_an_index_and_a_name() -> None:
+    spec = named("cat", "dog", "none-such")
+    assert class_indices(spec, ["dog", 0, "none", "2", "none-such"]).tolist() == [1, 0, 3, 2, 2]
+    with pytest.raises(UsageError, match=r"no class 'cow' in a model of 3 .*: cat, dog, none-such"):
+        class_index(spec, "cow")
+    with pytest.raises(UsageError, match="they have no names"):
+        class_index(VP, "cat")
+    with pytest.raises(UsageError, match="no class labels"):
+        class_index(analytic.VP, "cat")
+
+
+def test_numbers_that_are_names_are_no_indices() -> None:
+    spec = named("1", "10", "2")
+    assert class_indices(spec, ["1", "2", "10"]).tolist() == [0, 2, 1]
+    with pytest.raises(UsageError, match="no class '0'"):
+        class_index(spec, "0")
+
+
+def test_names_are_kept_in_a_spec_that_has_some() -> None:
+    spec = named("cat", "dog")
+    assert ModelSpec.from_dict(spec.to_dict()).class_names == spec.class_names
+    assert spec.to_dict()["class_names"] == ["cat", "dog"]
+    assert "class_names" not in VP.to_dict()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("cat",), ("cat", "cat"), ("cat", ""), ("cat", " "), ("a", "b\n"), ("a", "b" * 70_000)],
+    ids=range(6),
+)
+def test_names_that_are_none(names: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="the names of 2 classes are"):
+        replace(VP, classes=2, class_names=names)
+    with pytest.raises(UsageError):
+        ModelSpec.from_dict({**VP.to_dict(), "classes": 2, "class_names": list(names)})

@@ -1,5 +1,7 @@
 """Labels and guidance through the embedding API; see also tests/export/test_guidance.py."""
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from difftool.bundle import Bundle, read_bundle
+from difftool.bundle import MANIFEST, Bundle, read_bundle, write_manifest
 from difftool.errors import UsageError
 from difftool.runtime import Model, Request, load
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -102,3 +104,23 @@ def test_without_classes(tiny_bundle: Path, options: dict[str, object]) -> None:
     assert read_bundle(tiny_bundle).spec.classes == 0
     with pytest.raises(UsageError, match="has no class labels"):
         load(tiny_bundle).sample(n=1, **options)
+
+
+def test_labels_by_name(classes_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(classes_bundle, tmp_path / "named")
+    value = json.loads((tmp_path / "named" / MANIFEST).read_text())
+    value["spec"]["class_names"] = ["ant", "bee", "cat"]
+    write_manifest(tmp_path / "named", value)
+    model = load(tmp_path / "named", threads=1)
+    for names, indices in (("cat", 2), (["bee", 2, "none", "0"], [1, 2, NULL, 0])):
+        expected = model.sample(n=4, labels=indices)
+        assert np.array_equal(model.sample(n=4, labels=names), expected)
+        assert np.array_equal(model.submit(Request(n=4, labels=names)).result(), expected)
+    with pytest.raises(UsageError, match=r"no class 'cow' .*one of: ant, bee, cat"):
+        model.sample(n=4, labels=["ant", "cow", "ant", "ant"])
+
+
+@pytest.mark.parametrize("labels", [[0.5, 1.0], ["ant"], [["ant", "bee"]], [True, "ant"], [2**70]])
+def test_what_are_no_labels(labels: list[object]) -> None:
+    with pytest.raises(UsageError, match=r"give one integer or name"):
+        Request(n=2, labels=labels)

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 import struct
 import zlib
 from dataclasses import replace
@@ -16,6 +17,7 @@ from PIL import Image, PngImagePlugin
 from pydantic import ValidationError
 
 import difftool
+from difftool.bundle import MANIFEST, write_manifest
 from difftool.data import prepared
 from difftool.diffusion import Feature
 from difftool.diffusion.samplers import ddim, ddpm
@@ -257,7 +259,22 @@ def test_large_arrays_need_a_larger_body(digits: Model) -> None:
 def test_a_long_list_of_wrong_labels(digits: Model) -> None:
     """Only the first is named: a list of all would hold up the event loop."""
     with pytest.raises(ValidationError) as refused:
-        AskedImages.model_validate_json(json.dumps({"labels": ["one"] * 2000}))
-    assert refused.value.error_count() == 2  # neither a label nor a list of them
-    answer = client_of(digits=digits).post(SAMPLES, labels=["one"] * 2000)
+        AskedImages.model_validate_json(json.dumps({"labels": [1.5] * 2000}))
+    assert refused.value.error_count() == 4  # no index and no name, nor a list of them
+    answer = client_of(digits=digits).post(SAMPLES, labels=[1.5] * 2000)
     assert (answer.status_code, error_of(answer)["param"]) == (400, "labels")
+
+
+def test_labels_by_name(tmp_path: Path) -> None:
+    kept = Path(__file__).parents[1] / "kept" / "bundle"  # points, with two classes
+    shutil.copytree(kept, tmp_path / "named")
+    value = json.loads((tmp_path / "named" / MANIFEST).read_text())
+    value["spec"]["class_names"] = ["ant", "bee"]
+    write_manifest(tmp_path / "named", value)
+    client = client_of(digits=difftool.load(tmp_path / "named", max_batch=4, threads=1))
+    assert client("GET", "/v1/models/digits").json()["class_names"] == ["ant", "bee"]
+    drawn = [client.post(SAMPLES, labels=each, **SHORT).json() for each in ("bee", 1, ["bee"])]
+    assert drawn[0]["samples"] == drawn[1]["samples"] == drawn[2]["samples"]
+    answer = client.post(SAMPLES, labels=["ant", "cow"], n=2)
+    assert answer.status_code == 400
+    assert "no class 'cow'" in error_of(answer)["message"]

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from difftool import checkpoint as ckpt
+from difftool.data import ARRAY, from_array
 from difftool.errors import UsageError
+from difftool.export import export
 from difftool.networks.trained import load_checkpoint
-from difftool.train import draws
+from difftool.train import draws, read_toml, train
 from difftool.train.config import TrainConfig, apply_overrides, model_spec
 from difftool.train.objective import Objective
 from tests.train.conftest import digests, run
@@ -85,3 +87,26 @@ def test_a_run_from_before_labels_goes_on(points_config: TrainConfig, tmp_path: 
     assert load_checkpoint(run(constant, tmp_path, "run.steps=3")).step == 3
     with pytest.raises(UsageError, match=r"was trained with data\.labels"):
         run(constant, tmp_path, "run.steps=3", "data.labels=label")
+
+
+def test_an_array_is_trained_on_and_its_names_are_kept(
+    labels_config: TrainConfig, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    items = from_array(pixels, np.arange(12) % 3, ["ant", "bee", "cat"])
+    config = apply_overrides(labels_config, ["run.steps=2"])
+    train(config, tmp_path / "run", data=items)
+    again = apply_overrides(config, ["run.steps=3"])
+    assert train(again, tmp_path / "run", data=items).step == 3
+    found = load_checkpoint(tmp_path / "run")
+    assert found.spec.class_names == ("ant", "bee", "cat")
+    assert found.config["training"]["data"]["source"] == ARRAY
+    bundle = export(tmp_path / "run", tmp_path / "bundle")
+    assert bundle.spec.class_names == ("ant", "bee", "cat")
+    with pytest.raises(UsageError, match="was trained on 12 items"):
+        train(again, tmp_path / "run", data=from_array(pixels[:11], np.arange(11) % 3))
+    with pytest.raises(UsageError, match="the array has no labels"):
+        train(config, tmp_path / "other", data=pixels)
+    with pytest.raises(UsageError, match="this data was an array"):
+        train(read_toml(tmp_path / "run" / "config.toml"), tmp_path / "run")
+    assert not (tmp_path / "other").exists()

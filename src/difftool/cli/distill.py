@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   difftool distill runs/digits --steps 4
-  difftool distill cifar10 --data uoft-cs/cifar10 --method progressive --steps 8 --out runs/fast
+  difftool distill cifar10 --data hf:uoft-cs/cifar10 --method progressive --steps 8 --out runs/fast
   difftool distill checkpoints/ddpm-mnist --preset ddpm-mnist-fast --out runs/ddpm-mnist-fast
   difftool distill --resume runs/digits-fast
   difftool distill runs/labelled --guidance-scale 2 --set run.batch=64 --print-config

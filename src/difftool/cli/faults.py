@@ -44,7 +44,7 @@ _EXTRA_BY_COMMAND: Final = {
 }
 
 # The library names its arguments in backquotes, such as `max_work` or `precision=fp32`.
-_ARGUMENT: Final = re.compile(r"`(\w+)(?:=([^`]*))?`")
+_ARGUMENT: Final = re.compile(r"`([\w.]+)(?:=([^`]*))?`")
 _OPTIONS: Final = {  # the options whose names are not those of their arguments
     "features": "--with",
     "format": "--as",
@@ -104,6 +104,8 @@ def in_options(text: str) -> str:
 
     def option(found: re.Match[str]) -> str:
         name, value = found[1], found[2]
+        if "." in name:  # a setting, such as data.size
+            return f"--set {name}={value}" if value else name
         flag = _OPTIONS.get(name) or f"--{name.replace('_', '-')}"
         return f"{flag} {value}" if value else flag if len(name) > 1 else f"-{name}"
 

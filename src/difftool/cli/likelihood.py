@@ -12,7 +12,7 @@ from difftool.cli.console import progress, report
 EXAMPLES = """\b
 Examples:
   difftool likelihood runs/digits --data digits -n 16
-  difftool likelihood checkpoints/ddpm-mnist --data ylecun/mnist --steps 100 --json
+  difftool likelihood checkpoints/ddpm-mnist --data hf:ylecun/mnist --steps 100 --json
   difftool likelihood checkpoints/ddpm-mnist --data test.parquet --method bound
 """
 
@@ -33,7 +33,9 @@ def likelihood(
         ),
     ],
     data: Annotated[str, Option(metavar="SOURCE", help=f"Data to measure: {options.SOURCES}.")],
-    split: Annotated[str, Option(metavar="NAME", help="Split of a hub data set.")] = "test",
+    split: Annotated[
+        str, Option(metavar="NAME", help="Split of the data, if it has several.")
+    ] = "test",
     method: Annotated[
         Method,
         Option(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "ddpm-mnist"
 MAX_WORK = 10**12  # as in difftool.runtime.model, which --help must not import
-SOURCES = "a folder of images, a parquet file, a hub name, digits, or a 2-D toy"
+SOURCES = "a folder of images, a parquet file, hf:NAME of the hub, digits, or a 2-D toy"
 _NUMBER = re.compile(r"\d{1,10}")
 NEW_FOLDER = "Folder to make, complete or not at all."  # the help of --out
 
@@ -223,14 +223,14 @@ def gibibytes(count: float) -> int:
 def class_labels(text: str | None, n: int, spec: "ModelSpec") -> list[int] | None:
     """Return the labels of n samples, which take those of `text` in turn.
 
-    `text` is such as "3", "0,1,2", "0-9", "none", or a mixture of them.
+    `text` is such as "3", "0,1,2", "0-9", "cat", "none", or a mixture of them.
     """
     return None if text is None else list(islice(cycle(label_turns(text, n, spec)), max(n, 0)))
 
 
 def label_turns(text: str, n: int, spec: "ModelSpec") -> list[int]:
     """Return the labels of a text, once for each mention; at most n, for it may say billions."""
-    parts = [_read_labels(part.strip(), text, spec) for part in text.split(",")]
+    parts = [_read_labels(part, text, spec) for part in _label_words(text, spec)]
     return list(islice(chain.from_iterable(parts), max(n, 0)))
 
 
@@ -270,18 +270,37 @@ def open_program(
     return bundle, choose_program(bundle, sampler_call(sampler, steps, eta, assignments))
 
 
-def _read_labels(part: str, text: str, spec: "ModelSpec") -> range:
-    if part == "none":
-        return range(spec.classes, spec.classes + 1)
-    found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
+def _label_words(text: str, spec: "ModelSpec") -> Iterator[str]:
+    """Split a text at its commas, but for those in the names of classes."""
+    words = text.split(",")
+    most = 1 + max((name.count(",") for name in spec.class_names), default=0)
+    while words:
+        sizes = range(min(most, len(words)), 0, -1)
+        tried = (size for size in sizes if ",".join(words[:size]).strip() in spec.class_names)
+        size = next(tried, 1)
+        yield ",".join(words[:size]).strip()
+        del words[:size]
+
+
+def _read_labels(part: str, text: str, spec: "ModelSpec") -> Iterable[int]:
+    """Return the indices of a name, a number or a range; of a range maybe billions."""
+    from difftool.diffusion import class_index
+
+    found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part, re.ASCII)
+    if part in spec.class_names or part == "none" or (found and not found[2]):
+        return [class_index(spec, part)]
+    if found is None and (spec.class_names or not spec.classes):
+        return [class_index(spec, part)]  # which says what names there are, or that none are
     if found is None:
         raise UsageError(
-            f"--labels {text!r} is not a list of labels", "write 3, or 0,1,2, or 0-9, or none"
+            f"--labels {text!r} is not a list of labels",
+            "write 3, or 0,1,2, or 0-9, or none; the classes have no names",
         )
-    first, last = int(found[1]), int(found[2] or found[1])
+    first, last = int(found[1]), int(found[2])
     if last < first:
         raise UsageError(f"--labels {text!r} counts down", f"write {last}-{first}")
-    return range(first, last + 1)
+    # Each is looked up: the classes may have numbers for names.
+    return (class_index(spec, str(index)) for index in range(first, last + 1))
 
 
 def _read_value(text: str) -> Any:

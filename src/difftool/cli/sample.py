@@ -53,8 +53,8 @@ def sample(
         str | None,
         Option(
             metavar="LABELS",
-            help="Classes, which the samples take in turn: 3, or 0,1,2, or 0-9; none is no class. "
-            "By default none, or all in turn where that needs a class.",
+            help="Classes, which the samples take in turn: cat,dog or 3 or 0-9; none is no class. "
+            "By default none, or all in turn if that needs a class.",
             rich_help_panel=SAMPLES,
         ),
     ] = None,

@@ -83,7 +83,10 @@ def train(
     assignments: runs.Settings = None,
     out: Annotated[
         Path | None,
-        options.out("RUN", "Folder of the run; by default runs/ and the configuration's name."),
+        options.out(
+            "RUN",
+            "Folder of the run; by default runs/ and the name of --data, or of the configuration.",
+        ),
     ] = None,
     resume: runs.Resume = None,
     no_resume: runs.NoResume = False,
@@ -107,6 +110,7 @@ def train(
         name, chosen = f"{init.resolve().name}-tuned", finetune_config(init, data=data)
     else:
         name, chosen = _choose_config(method, preset, config)
+    before = chosen.data.source
     flags = {
         "data.source": data,
         "network.init": None if init is None else str(init),
@@ -125,9 +129,12 @@ def train(
         runs.print_settings(chosen, json=json)
         return
 
+    from difftool.data import run_name
     from difftool.train import train as run_training
 
-    run = resume or out or Path("runs") / name
+    source = chosen.data.source
+    own = name if source == before else run_name(source)
+    run = resume or out or Path("runs") / own
 
     def make(folder: Path, shown: bool) -> "TrainedRun":
         return run_training(chosen, folder, resume=not no_resume, progress=shown)

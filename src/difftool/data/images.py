@@ -17,6 +17,7 @@ from difftool.errors import UsageError, quoted, short
 Pixels = NDArray[np.uint8]
 
 _MORE_THAN_BYTES: Final = ("I", "F")  # Pillow's modes of numbers of 16 bits and more
+_USUAL: Final = 6  # the binary logarithm of the largest size that an error offers
 _ALONE: Final = threading.Lock()  # what catches warnings does so for all threads
 
 
@@ -49,7 +50,7 @@ def stack(
             raise UsageError(
                 f"image 0 of {quoted(source)} is {_describe(images[0])}, "
                 f"but image {index} is {_describe(image)}",
-                "set size and mode to make them all the same",
+                f"give {_uniform(images)}, which makes them all alike",
             )
     return np.stack(images), whole.hexdigest()
 
@@ -82,7 +83,8 @@ def decode(
                 )
             mode = mode or ("L" if file.mode == "1" else file.mode)
             if mode not in ("L", "RGB"):
-                raise UsageError(f"{name} has mode {quoted(mode)}", "set mode to L or RGB")
+                plain = "L" if mode.startswith("L") else "RGB"
+                raise UsageError(f"{name} has mode {quoted(mode)}", f"give `mode={plain}`")
             image = ImageOps.exif_transpose(file).convert(mode)
         if size is not None:
             image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
@@ -113,6 +115,17 @@ def _unreadable(item: Any, index: int, source: str) -> UsageError:
         f"cannot read {short(str(name), 100)} of {quoted(source)}",
         "give a whole image of a usual size",
     )
+
+
+def _uniform(images: Sequence[Pixels]) -> str:
+    """Return the arguments that make images alike: a size for a small network, and the mode."""
+    settings = []
+    if len({image.shape[1:] for image in images}) > 1:
+        least = min(min(image.shape[1:]) for image in images)
+        settings.append(f"`size={1 << min(least.bit_length() - 1, _USUAL)}`")
+    if len({len(image) for image in images}) > 1:
+        settings.append("`mode=RGB`")
+    return " and ".join(settings)
 
 
 def _describe(image: Pixels) -> str:

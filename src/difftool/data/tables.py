@@ -1,24 +1,29 @@
 """Read folders of images, parquet files and the hub's data sets with the `datasets` library."""
 
 import os
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.data import sources
+from difftool.diffusion.spec import usable_names
 from difftool.errors import MissingDependencyError, UsageError, quoted
+from difftool.log import logger
 
-_COUNT: Final = re.compile(r"-of-(\d{5})\.parquet$")  # at the end of a shard's name
+_OTHER: Final = "give another folder or file"
+
+log = logger(__name__)
 
 
 def open_table(source: str, split: str, *, labels: bool) -> Any:
     """Open a folder, parquet file or hub name as a table; `labels` adds those of subfolders."""
-    _require_source(source)
-    # A name on the hub, or one too long, is no folder.
-    shards = _shards(Path(source), split) if os.path.isdir(source) else []
+    name = sources.hub_name(source)
+    remote = name is not None or sources.is_remote(source)
+    # All that can be known without the library comes first, for it takes a second to import.
+    files = [] if remote else sources.parquet_files(source, split)
+    pattern = "" if remote or files else sources.image_pattern(source, split)
     # By default the library reports to Hugging Face whatever it reads, even a local folder.
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
     try:
@@ -28,33 +33,19 @@ def open_table(source: str, split: str, *, labels: bool) -> Any:
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # in case a host program has loaded it before
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the errors below say enough
+    if remote:
+        log.warning("asking the hub for %s" if name else "fetching %s", name or source)
     try:
-        if source.endswith(".parquet") or shards:
-            return datasets.load_dataset("parquet", data_files=shards or source, split="train")
-        if Path(source).is_dir():
-            return datasets.load_dataset(
-                "imagefolder", data_dir=source, split="train", drop_labels=not labels
-            )
-        return datasets.load_dataset(source, split=split)
+        if name is not None:
+            return datasets.load_dataset(name, split=split)
+        if remote or files:
+            return datasets.load_dataset("parquet", data_files=files or source, split="train")
+        return datasets.load_dataset(
+            "imagefolder", data_files=pattern, split="train", drop_labels=not labels
+        )
     except Exception as error:  # its file systems and parsers may raise anything
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise UsageError(
-            f"cannot load the data {quoted(source)}: {reason}",
-            "give a folder, a parquet file, or a hub name (which needs the network)",
-        ) from error
-
-
-def _require_source(source: str) -> None:
-    """Refuse a path that holds no data, which the library would look for on the hub."""
-    hint = "give a folder, a parquet file, or a hub name (which needs the network)"
-    if source.endswith(".parquet"):
-        return
-    if os.path.isfile(source):
-        raise UsageError(f"{quoted(source)} is a file, and no parquet file", hint)
-    # A name on the hub is NAME or OWNER/NAME.
-    path = source.startswith((".", "~", os.sep)) or source.endswith(os.sep) or source.count("/") > 1
-    if path and not os.path.isdir(source):
-        raise UsageError(f"there is no folder {quoted(source)}", hint)
+        raise UsageError(f"cannot load the data {quoted(source)}: {reason}", _OTHER) from error
 
 
 def encoded_images(table: Any, source: str, column: str | None) -> Iterable[Any]:
@@ -72,8 +63,10 @@ def encoded_images(table: Any, source: str, column: str | None) -> Iterable[Any]
         ) from error
 
 
-def labels(table: Any, source: str, column: str) -> tuple[NDArray[np.int64], int | None]:
-    """Return the column of labels, int64 [N], and the number of classes if the table has it."""
+def labels(
+    table: Any, source: str, column: str
+) -> tuple[NDArray[np.int64], int | None, tuple[str, ...]]:
+    """Return the column of labels, int64 [N], the number of classes and their names, if known."""
     if column not in table.features:
         raise UsageError(
             f"{quoted(source)} has no column {quoted(column)}",
@@ -87,7 +80,11 @@ def labels(table: Any, source: str, column: str) -> tuple[NDArray[np.int64], int
             f"column {quoted(column)} of {quoted(source)} does not hold an integer for each item",
             "choose a column of whole numbers from 0",
         )
-    return found.astype(np.int64), getattr(kind, "num_classes", None)
+    names = tuple(getattr(kind, "names", None) or ())
+    if not usable_names(names):
+        log.warning("the names of the classes of %s are not kept: some are alike", quoted(source))
+        names = ()
+    return found.astype(np.int64), getattr(kind, "num_classes", None), names
 
 
 def samples(table: Any) -> NDArray[np.float32] | None:
@@ -95,21 +92,6 @@ def samples(table: Any) -> NDArray[np.float32] | None:
     if "sample" not in table.features:
         return None
     found: NDArray[np.float32] = table.with_format("numpy")["sample"][:]
-    return found
-
-
-def _shards(folder: Path, split: str) -> list[str]:
-    """Return the shards of a split, if a folder has them in the hub's layout.
-
-    `difftool sample` writes such folders. UsageError if shards are missing.
-    """
-    found = sorted(map(str, folder.glob(f"data/{split}-*-of-*.parquet")))
-    counts = {int(match[1]) for name in found if (match := _COUNT.search(name))}
-    if counts - {len(found)}:
-        raise UsageError(
-            f"{folder} holds {len(found)} of its {max(counts)} shards",
-            "repeat the command that drew them, which draws the rest",
-        )
     return found
 
 

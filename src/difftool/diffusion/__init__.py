@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from difftool.diffusion.describe import describe_sampler
     from difftool.diffusion.features import Feature
     from difftool.diffusion.invariant import validate
-    from difftool.diffusion.labels import Labels
+    from difftool.diffusion.labels import Labels, class_index, class_indices
     from difftool.diffusion.packed import pack_program
     from difftool.diffusion.program import Program
     from difftool.diffusion.samplers import SAMPLERS, compile_program, sampler_named
@@ -27,6 +27,8 @@ __all__ = [
     "ProgramBuilder",
     "SamplerCall",
     "caveats",
+    "class_index",
+    "class_indices",
     "compile_program",
     "describe_sampler",
     "pack_program",
@@ -50,6 +52,8 @@ _HOMES = {
     "SAMPLERS": "difftool.diffusion.samplers",
     "SamplerCall": "difftool.diffusion.calls",
     "caveats": "difftool.diffusion.caution",
+    "class_index": "difftool.diffusion.labels",
+    "class_indices": "difftool.diffusion.labels",
     "compile_program": "difftool.diffusion.samplers",
     "describe_sampler": "difftool.diffusion.describe",
     "pack_program": "difftool.diffusion.packed",

@@ -1,7 +1,8 @@
 """Class labels: each has a block of rows, so that one table serves samples of all classes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +10,12 @@ from numpy.typing import NDArray
 from difftool.diffusion.columns import Column
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
-from difftool.errors import UsageError
+from difftool.errors import UsageError, quoted
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+_DIGITS: Final = 10  # of no index
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,33 @@ def lay_out_rows(program: Program, spec: ModelSpec, size: int, labels: Labels | 
         np.repeat(known, width),
         block * len(program),
     )
+
+
+def class_index(spec: ModelSpec, label: str) -> int:
+    """Return the index of a class by its name; "none" is the null label.
+
+    A number is an index, unless the names of the model's classes are numbers themselves.
+
+    Raises:
+        UsageError: the model has no such class.
+    """
+    if not spec.classes:
+        raise UsageError("this model has no class labels", "leave labels and guidance out")
+    if label in spec.class_names:
+        return spec.class_names.index(label)
+    if label == "none":
+        return spec.classes
+    numbered = any(name.isdecimal() for name in spec.class_names)
+    if not numbered and label.isdecimal() and len(label) < _DIGITS:
+        return int(label)
+    known = ", ".join(spec.class_names) or f"0 to {spec.classes - 1}; they have no names"
+    raise UsageError(f"no class {quoted(label)} in a model of {spec.classes}", f"one of: {known}")
+
+
+def class_indices(spec: ModelSpec, labels: Iterable[str | int]) -> Indices:
+    """Return the indices of classes that are given by name or index; int64 [N]."""
+    found = [class_index(spec, label) if isinstance(label, str) else label for label in labels]
+    return np.array(found, np.int64)
 
 
 def check_labels(spec: ModelSpec, labels: Labels) -> None:

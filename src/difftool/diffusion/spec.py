@@ -1,7 +1,7 @@
 """The spec of a model, all that a sampler must know of it: shape, noise schedule, output."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, get_type_hints
 
@@ -16,6 +16,7 @@ from difftool.errors import UsageError, quoted
 CONDS = ("timestep", "level", "quarter_log_sigma")
 MAX_ELEMENTS: Final = (1 << 31) - 1  # of one sample
 MAX_CLASSES: Final = 1_000_000
+MAX_NAMES: Final = 1 << 16  # characters of all class names, so that a manifest stays small
 
 _LEAST, _MOST = 1e-30, 1e30  # bounds of a scale: float32 holds it, its inverse and its products
 
@@ -31,6 +32,7 @@ class ModelSpec:
       "quarter_log_sigma" is log(sigma) / 4 (EDM)
     - `classes`: the number of labels, 0 .. `classes` - 1, which the conditioner takes with cond; 0
       for a model without labels. With `null_label` it also takes the label `classes`, "no class"
+    - `class_names`: the name of each class, or () if they have none; see `usable_names`
     - `data_range`: (low, high) of the data, or None if it is unbounded
     - `learned_variance`: True if half of the network's channels interpolate the log variance
     - `sigma_data`: the data's std, for the edm parameterization
@@ -47,6 +49,7 @@ class ModelSpec:
     sigma_data: float = 0.5
     classes: int = 0
     null_label: bool = False
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.shape or any(size < 1 for size in self.shape):
@@ -61,6 +64,13 @@ class ModelSpec:
             raise UsageError(f"{quoted(self.classes)} classes", f"a model has 0 to {MAX_CLASSES}")
         if self.null_label and not self.classes:
             raise UsageError("a null label without classes", "give classes, or no null_label")
+        if self.class_names and not (
+            len(self.class_names) == self.classes and usable_names(self.class_names)
+        ):
+            raise UsageError(
+                f"the names of {self.classes} classes are {quoted(self.class_names)}",
+                "give each a name of its own, which can be printed",
+            )
         if not _LEAST <= self.sigma_data <= _MOST:
             raise UsageError(
                 f"sigma_data is {self.sigma_data}", "give a standard deviation, such as 0.5"
@@ -116,8 +126,14 @@ class ModelSpec:
         return replace(self, schedule=self.schedule.up_to(levels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON, which `from_dict` reads."""
+        """Return plain data for JSON, which `from_dict` reads.
+
+        Class names are left out if there are none, so that earlier versions read all other specs.
+        """
         value = {field.name: getattr(self, field.name) for field in fields(self)}
+        value["class_names"] = list(self.class_names)
+        if not self.class_names:
+            del value["class_names"]
         value["shape"] = list(self.shape)
         value["schedule"] = self.schedule.to_dict()
         value["data_range"] = list(self.data_range) if self.data_range else None
@@ -137,6 +153,7 @@ class ModelSpec:
                     raise TypeError(f"{name}: {quoted(given)}")
             arguments = dict(value)
             arguments["shape"] = tuple(value["shape"])
+            arguments["class_names"] = tuple(value.get("class_names", ()))
             arguments["schedule"] = schedule_from_dict(value["schedule"])
             if value.get("data_range") is not None:
                 arguments["data_range"] = tuple(map(float, value["data_range"]))
@@ -145,6 +162,15 @@ class ModelSpec:
             raise UsageError(
                 f"a model spec lacks or mistypes {error}", "check its source"
             ) from error
+
+
+def usable_names(names: Sequence[str]) -> bool:
+    """Tell if names can be those of classes: distinct, printable and short enough for a file."""
+    return (
+        len({*names}) == len(names)
+        and all(name.strip() and name.isprintable() for name in names)
+        and sum(map(len, names)) <= MAX_NAMES
+    )
 
 
 def _is_scale(value: float) -> bool:

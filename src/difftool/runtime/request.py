@@ -13,7 +13,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from difftool.diffusion.labels import Labels
+from difftool.diffusion.labels import Labels, class_indices
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ResourceError, UsageError
@@ -58,7 +58,9 @@ class Request:
     """The index of the first sample."""
 
     labels: ArrayLike | None = None
-    """Class labels, one for all or [n]; the label `spec.classes` stands for no class.
+    """Class labels, one for all or [n]: indices, or names such as "cat", if the classes have names.
+
+    The label `spec.classes`, or "none", stands for no class.
 
     By default the samples have no class, so that they are drawn from the whole distribution. With
     guidance, or in a model that knows labels only, sample i has the label i modulo the classes.
@@ -106,7 +108,7 @@ class Request:
             )
         # Arrays from here on, so that no batch converts them again.
         if self.labels is not None:
-            object.__setattr__(self, "labels", _one_each(np.asarray(self.labels), self.n))
+            object.__setattr__(self, "labels", _one_each(self.labels, self.n))
         if self.init is not None:
             object.__setattr__(self, "init", np.asarray(self.init, np.float32))
 
@@ -128,6 +130,8 @@ class Request:
             )
         if not spec.classes and (self.labels is not None or self.guidance_scale != 1):
             raise UsageError("this model has no class labels", "leave labels and guidance out")
+        if self.labels is not None and (given := np.asarray(self.labels)).dtype == object:
+            class_indices(spec, {*given})  # each name is there
         if self.edit is not None:
             require_editable(program, in_graph=in_graph)
         if self.deterministic and program.coupled:
@@ -155,7 +159,9 @@ class Request:
             in_turn = (self.first_sample + within) % spec.classes
             chosen = np.full_like(within, spec.classes) if unguided else in_turn
             return Labels(chosen, self.guidance_scale)
-        return Labels(np.asarray(self.labels)[within], self.guidance_scale)
+        chosen = np.asarray(self.labels)[within]
+        named = chosen.dtype == object
+        return Labels(class_indices(spec, chosen) if named else chosen, self.guidance_scale)
 
     def init_at(self, positions: Indices, spec: ModelSpec) -> Floats | None:
         """Return the clean data [N, *S] that the samples at these positions start from."""
@@ -196,9 +202,27 @@ def takes_request(
     return decorate
 
 
-def _one_each(labels: NDArray[np.generic], n: int) -> Indices:
-    if labels.dtype.kind not in "iu" or labels.shape not in ((), (n,)):
+def _one_each(labels: ArrayLike, n: int) -> Indices | NDArray[np.object_]:
+    """Return the labels [n]; those with names among them as objects, each a str or an int."""
+    given = np.asarray(labels)
+    named = given.dtype.kind in "UO"
+    if named:
+        given = np.asarray(labels, object)  # else a number among names would be a text
+        right = all(isinstance(each, str) or _is_index(each) for each in given.flat)
+    else:
+        right = given.dtype.kind in "iu"
+    if not right or given.shape not in ((), (n,)):
         raise UsageError(
-            f"labels of shape {labels.shape} for {n} samples", "give one integer, or one a sample"
+            f"labels of shape {given.shape} for {n} samples",
+            "give one integer or name, or one a sample",
         )
-    return np.broadcast_to(labels, (n,)).astype(np.int64)
+    whole = np.broadcast_to(given, (n,))
+    return whole if named else whole.astype(np.int64)
+
+
+def _is_index(label: object) -> bool:
+    return (
+        isinstance(label, int | np.integer)
+        and not isinstance(label, bool)
+        and abs(int(label)) < 1 << 31
+    )

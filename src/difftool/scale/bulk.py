@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from difftool.bundle import Bundle, Limits
-from difftool.diffusion.labels import Labels, check_labels
+from difftool.diffusion.labels import Labels, check_labels, class_indices
 from difftool.diffusion.program import Program
 from difftool.errors import UsageError
 from difftool.files import file_sha256, final_name, locked, write_atomic
@@ -42,7 +42,7 @@ def sample(
     n: int,
     program: Program | None = None,
     seed: int = 0,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int | str] | None = None,
     guidance_scale: float = 1.0,
     shard_size: int = SHARD_SIZE,
     ray: str | None = None,
@@ -69,7 +69,7 @@ def sample(
         n: the number of samples.
         program: the rows to run; by default the program that the bundle was exported with.
         seed: that of all noise, 0 to 2^64 - 1.
-        labels: classes that the samples take in turn, by their indices; by default all of them.
+        labels: classes that the samples take in turn, by index or name; by default all of them.
         guidance_scale: the scale of classifier-free guidance; 1 is none.
         shard_size: the samples of a shard, which is a worker's task. Multiples of `max_batch` are
             fastest.
@@ -121,7 +121,7 @@ def sample(
         ),
         program=program or bundle.default_program(),
         seed=seed,
-        labels=None if labels is None else tuple(labels),
+        labels=None if labels is None else tuple(class_indices(bundle.spec, labels).tolist()),
         guidance_scale=guidance_scale,
     )
     _check(job, bundle, n, shard_size)

@@ -126,6 +126,7 @@ class ModelCard(_Answer):
     shape: list[Count]
     images: bool
     classes: Annotated[Count, Field(description="0 if it has none")]
+    class_names: Annotated[list[str], Field(description="empty if they have none")]
     null_label: Annotated[bool, Field(description="`classes` is the label of no class")]
     features: Annotated[list[str], Field(description="what its step graph can do")]
     precision: str

@@ -13,7 +13,8 @@ from difftool.serve.settings import ServeSettings
 MAX_PARTIAL_IMAGES: Final = 3  # of OpenAI
 MAX_PREVIEWS: Final = 100
 # A long list of what is no label would be a long list of errors; the first one says enough.
-_Labels = Annotated[list[int], Field(fail_fast=True)]
+_Name = Annotated[str, Field(max_length=1000)]
+_Labels = Annotated[list[int | _Name], Field(fail_fast=True)]
 Values = str | list[Any] | NDArray[Any]  # a PNG in base64, nested lists, or an array
 _Lists = Annotated[list[Any], Field(description="nested: a sample for all, or n of them")]
 _Png = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
@@ -38,7 +39,7 @@ class Asked(BaseModel):
     sampler: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     num_inference_steps: Annotated[int, Field(ge=1)] | None = None
     sampler_arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
-    labels: Annotated[int, Field(ge=0, lt=1 << 31)] | _Labels | None = None
+    labels: Annotated[int, Field(ge=0, lt=1 << 31)] | _Name | _Labels | None = None
     # Numbers beyond these leave float32 on the way, which would be an error of the server.
     guidance_scale: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
     init: Values | None = None

@@ -22,6 +22,7 @@ def model(name: str, model: Model) -> dict[str, Any]:
         "shape": list(spec.shape),
         "images": is_image(spec),
         "classes": spec.classes,
+        "class_names": list(spec.class_names),
         "null_label": spec.null_label,
         "features": sorted(model.backend.features),
         "precision": model.precision,

@@ -170,7 +170,7 @@ def _schemas(service: Service) -> Json:
 def _parameters(samples: Json) -> Json:
     """Return the schema of the parameters of v2, which are scalars, from that of /v1/samples."""
     fields = {name: samples["properties"][name] for name in INPUTS}
-    fields["labels"] = {"type": "integer", "minimum": 0}
+    fields["labels"] = {"type": ["integer", "string"], "minimum": 0, "maxLength": 1000}
     fields["sampler_arguments"] = {"type": "string", "contentMediaType": JSON}
     fields[kserve.BINARY] = {"type": "boolean"}
     return {"type": ["object", "null"], "properties": fields, "additionalProperties": False}

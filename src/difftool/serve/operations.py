@@ -87,6 +87,7 @@ def operations(models: Sequence[str]) -> dict[tuple[str, str], Operation]:
         "shape": [1, 28, 28],
         "images": True,
         "classes": 0,
+        "class_names": [],
         "null_label": False,
         "features": ["known", "norms"],
         "precision": "fp32",

@@ -35,13 +35,13 @@ class DataConfig(Section):
 
     source: Annotated[str, Field(min_length=1)]
     """A toy ("gaussians", "swiss_roll", "moons", "checkerboard", "rings"), "digits", a folder of
-    images, a parquet file or pattern, or the name of a data set on the hub."""
+    images, a parquet file, pattern or folder, or "hf:NAME", a data set on the hub."""
 
     split: str = "train"
-    """The split of a hub data set."""
+    """The part of the data to read, if it has several; if it has one, that is read."""
 
     column: str | None = None
-    """The column of images of a hub data set; a single one is found."""
+    """The column of images, if there are several."""
 
     labels: str | None = None
     """The column of class labels, which makes the model class-conditional; "label" for digits, for

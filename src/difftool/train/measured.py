@@ -62,7 +62,7 @@ def measure_likelihood(
 
     Args:
         checkpoint: a checkpoint, or a run, whose newest checkpoint is taken.
-        data: a source as for `difftool.data.load`; `split` is for a data set on the hub.
+        data: a source as for `difftool.data.load`; `split` is read, if it has several.
         method: "ode" integrates the probability-flow ODE (Song et al. 2021b, section 4.3);
             "bound" is the variational bound of a DDPM (Ho et al. 2020, eq. 5).
         n: how many samples.

@@ -24,8 +24,7 @@ _FLOAT: Final = 4  # bytes
 _COPIES: Final = 5  # the weights, their average, their gradients, and Adam's two moments
 _HINTS: Final = {
     1: "for points choose the network mlp",
-    3: "for images choose another network than mlp, and data.size and multipliers so that every "
-    "level halves it evenly",
+    3: "for images choose another network than mlp",
 }
 
 
@@ -67,8 +66,18 @@ def rehearse(config: TrainConfig, spec: ModelSpec, call: NetworkCall, data: Data
     except MISFITS as error:
         raise UsageError(
             f"network {call.kind} cannot take samples of {list(spec.shape)}: {first_line(error)}",
-            _HINTS.get(len(spec.shape), "choose another network"),
+            _fitting(call, spec.shape) or _HINTS.get(len(spec.shape), "choose another network"),
         ) from error
+
+
+def _fitting(call: NetworkCall, shape: tuple[int, ...]) -> str:
+    """Return a hint with the next smaller size that every level of a network halves, or ""."""
+    levels = call.arguments.get("multipliers")
+    if len(shape) != 3 or call.kind == "mlp" or not isinstance(levels, list | tuple):
+        return ""
+    step = 1 << (len(levels) - 1)
+    size = max(min(shape[1:]) // step, 1) * step
+    return f"give `data.size={size}`, or fewer multipliers: each level but the last halves the size"
 
 
 def require_memory(parameters: int, config: TrainConfig | DistillConfig, data: Data) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +51,8 @@ class TrainState:
         device = self.accelerator.device
         self.objective: Objective | Distillation
         if isinstance(config, TrainConfig):
-            self.spec = model_spec(config, data.shape, data.classes)
+            spec = model_spec(config, data.shape, data.classes)
+            self.spec = replace(spec, class_names=data.names)
             self.call, self.sampler = network_call(config, self.spec), config.sampler.call
             rehearse(config, self.spec, self.call, data)
             self.objective = Objective(config, self.spec, device)

@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from difftool import checkpoint as ckpt
+from difftool.data import Items
 from difftool.diffusion.samplers import compile_program
 from difftool.errors import (
     Cancelled,
@@ -22,7 +24,7 @@ from difftool.errors import (
 )
 from difftool.files import locked, write_atomic
 from difftool.train.config import TrainConfig, to_toml
-from difftool.train.data import load_data
+from difftool.train.data import given_data, load_data
 from difftool.train.distillation.config import DistillConfig
 from difftool.train.distillation.distillation import load_teacher
 from difftool.train.monitor import Interrupt, Monitor
@@ -66,7 +68,12 @@ class TrainedRun:
 
 @together()
 def train(
-    config: TrainConfig, out: Path | str, *, resume: bool = True, progress: bool = False
+    config: TrainConfig,
+    out: Path | str,
+    *,
+    data: ArrayLike | Items | None = None,
+    resume: bool = True,
+    progress: bool = False,
 ) -> TrainedRun:
     """Train a DDPM or an NCSN into the run folder `out`.
 
@@ -75,6 +82,9 @@ def train(
     Args:
         config: what to train, on which data, and for how long; see `preset` and `read_toml`.
         out: the run folder: checkpoints, metrics and sample grids.
+        data: an array to train on instead of `config.data`, of which `flip` and `dequantize`
+            remain: uint8 images [N, H, W] or [N, H, W, C], or points [N, D]. For labels give what
+            `difftool.data.from_array` makes.
         resume: go on from the newest whole checkpoint if the folder holds a run. It ends with the
             same weights as a run that was never interrupted, bit for bit on a CPU.
         progress: show the progress on stderr: a bar on a terminal, else a line now and then.
@@ -95,14 +105,29 @@ def train(
         >>> run = difftool.train.train(config, "runs/toy")
         >>> run.step
         20
+
+        Images in memory:
+
+        >>> import numpy as np
+        >>> images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
+        >>> config = difftool.train.apply_overrides(
+        ...     difftool.train.preset("digits"),
+        ...     ["run.steps=1", "run.batch=4", "network.arguments.channels=16"],
+        ... )
+        >>> difftool.train.train(config, "runs/mine", data=images).step
+        1
     """
     run = Path(out)
     begun = _begun(run, resume)  # a first look, before the data is loaded
     require_trackers(config.run.trackers)
-    data, held = divided(config, load_data(config.data, config.run.seed))
-    config = resolve(config, data)
+    if data is None:
+        loaded = load_data(config.data, config.run.seed)
+    else:
+        config, loaded = given_data(config, data)
+    loaded, held = divided(config, loaded)
+    config = resolve(config, loaded)
     with _memory(config):
-        state = TrainState(config, data)
+        state = TrainState(config, loaded)
     if config.network.init is not None and not begun:
         state.start_from(config.network.init)
     validation = None

@@ -172,11 +172,12 @@ export class Panel {
   }
 
   #labelOf(index) {
-    const { classes, null_label } = this.model;
+    const { classes, class_names, null_label } = this.model;
     if (!classes) return "";
     const { labels, guidance_scale = 1 } = this.request;
     if (labels === undefined && null_label && guidance_scale === 1) return ", no class";
-    return `, class ${labels ?? index % classes}`;
+    const label = labels ?? index % classes;
+    return `, class ${class_names[label] ?? label}`;
   }
 
   #show(tile, index, visibly = true) {
