@@ -55,7 +55,7 @@ class Browser:
             self.end()
             raise
         faults = [text for text in found["faults"] if not (refusals and text.startswith(REFUSED))]
-        assert faults == []
+        assert faults == [], faults
         own = (url, f"blob:{url}", "data:")
         assert [asked for asked in found["requests"] if not asked.startswith(own)] == []
 
