@@ -26,6 +26,7 @@ myst_heading_anchors = 4
 nitpicky = True
 
 html_theme = "furo"
+html_favicon = "images/icon.svg"  # a browser asks for one, and a site has none of its own
 html_title = f"difftool {release}"
 html_copy_source = False
 html_show_copyright = False
