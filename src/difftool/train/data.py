@@ -73,7 +73,7 @@ def given_data(config: TrainConfig, given: ArrayLike | Items) -> tuple[TrainConf
     """Take an array, or what `difftool.data.from_array` made, in place of `config.data.source`.
 
     Return the configuration that says so, and the data. It raises as `from_array` does, and if
-    there are no labels where the configuration asks for them.
+    the configuration asks for labels and there are none.
     """
     items = given if isinstance(given, Items) else data.from_array(given)
     if config.data.labels is not None and items.labels is None:

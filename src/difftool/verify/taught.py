@@ -66,11 +66,16 @@ class Teacher:
     def compare(self, student: Model, *, n: int, seed: int) -> Taught:
         """Draw n samples of teacher and student from the same start noise, and compare them."""
         teacher = Model(self.bundle, open_backend(self.bundle, None, threads=None))
-        wanted = teacher.sample(self._program, n=n, seed=seed, guidance_scale=self._scale)
+        classes = student.spec.classes
+        # By default a guided teacher and a student without guidance would not draw the same ones.
+        labels = np.arange(n) % classes if classes else None
+        wanted = teacher.sample(
+            self._program, n=n, seed=seed, labels=labels, guidance_scale=self._scale
+        )
         low, high = student.spec.data_range or (float(wanted.min()), float(wanted.max()))
 
         def psnr(program: Program) -> float:
-            drawn = student.sample(program, n=n, seed=seed).astype(np.float64)
+            drawn = student.sample(program, n=n, seed=seed, labels=labels).astype(np.float64)
             return decibels(float((((drawn - wanted) / (high - low)) ** 2).mean()))
 
         found = {len(program): round(psnr(program), 2) for program in self._programs}
