@@ -105,6 +105,7 @@ def test_labels_and_guidance_are_those_of_the_runtime(classes: Both, scale: floa
     classes.agree({"label": labels, **guided}, n=4, labels=labels, guidance_scale=scale)
     classes.agree({"first_sample": [2], **guided}, n=4, first_sample=2, guidance_scale=scale)
     classes.agree({"label": [1]}, labels=1)
+    classes.agree({}, n=40, seed=2**64 - 1)  # each has a class of its own
 
 
 def test_known_values_are_held(featured: Both) -> None:

@@ -42,20 +42,33 @@ def test_a_sample_is_the_same_in_batches_of_any_size(classes_bundle: Path, model
     assert np.abs(alone[0] - runs[0][4]).max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("null_label", "scale", "expected"),
-    [(True, 1.0, [3, 3, 3]), (True, 2.0, [2, 0, 1]), (False, 1.0, [2, 0, 1])],
-)
-def test_labels_by_default(null_label: bool, scale: float, expected: list[int]) -> None:
-    spec = replace(IMAGE_SPEC, classes=3, null_label=null_label)
-    request = Request(n=3, first_sample=2, guidance_scale=scale)
-    labels = request.labels_at(np.arange(3), spec)
+def labels_of(request: Request, null_label: bool = True) -> list[int]:
+    labels = request.labels_at(
+        np.arange(request.n), replace(IMAGE_SPEC, classes=3, null_label=null_label)
+    )
     assert labels is not None
-    assert (labels.of.tolist(), labels.guidance_scale) == (expected, scale)
+    assert labels.guidance_scale == request.guidance_scale
+    return labels.of.tolist()
 
 
-def test_by_default_samples_have_no_class(model: Model) -> None:
-    assert np.array_equal(model.sample(n=5, seed=1), model.sample(n=5, seed=1, labels=NULL))
+@pytest.mark.parametrize(("null_label", "scale"), [(True, 1.0), (True, 2.0), (False, 1.0)])
+def test_by_default_a_class_belongs_to_the_index(null_label: bool, scale: float) -> None:
+    whole = labels_of(Request(n=3000, seed=5), null_label)
+    part = Request(n=40, first_sample=7, seed=5, guidance_scale=scale)
+    assert labels_of(part, null_label) == whole[7:47]
+    assert labels_of(Request(n=40, seed=6)) != whole[:40]
+    assert np.bincount(whole).min() > 900, "each class is a third, without the null label"
+
+
+def test_a_way_between_two_samples_has_the_classes_of_its_ends() -> None:
+    seed = next(s for s in range(9) if len({*labels_of(Request(n=2, seed=s))}) == 2)
+    first, last = labels_of(Request(n=2, seed=seed))
+    assert labels_of(Request(n=5, seed=seed, between=(0, 1))) == [first] * 3 + [last] * 2
+
+
+def test_samples_have_the_classes_that_the_request_says(model: Model) -> None:
+    drawn = labels_of(Request(n=7, seed=1))
+    assert np.array_equal(model.sample(n=7, seed=1), model.sample(n=7, seed=1, labels=drawn))
 
 
 def test_the_null_label_is_beyond_guidance(model: Model) -> None:

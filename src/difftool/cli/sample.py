@@ -54,7 +54,7 @@ def sample(
         Option(
             metavar="LABELS",
             help="Classes, which the samples take in turn: cat,dog or 3 or 0-9; none is no class. "
-            "By default none, or all in turn if that needs a class.",
+            "By default each sample's is drawn by the seed.",
             rich_help_panel=SAMPLES,
         ),
     ] = None,

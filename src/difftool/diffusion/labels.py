@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.diffusion.columns import Column
+from difftool.diffusion.noise import SAMPLING_LABEL, words
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError, quoted
@@ -79,6 +80,16 @@ def lay_out_rows(program: Program, spec: ModelSpec, size: int, labels: Labels | 
         np.repeat(known, width),
         block * len(program),
     )
+
+
+def drawn_labels(seed: int, samples: Indices, classes: int) -> Indices:
+    """Return a class for each of the sample indices [N], all alike likely; int64 [N].
+
+    It is the first word of a noise stream of its own, modulo the classes. So it is a function of
+    the seed and the index, and samples without a label come from the whole distribution.
+    """
+    word = words(seed, SAMPLING_LABEL, 0, samples, 1)[:, 0]
+    return (word % np.uint32(classes)).astype(np.int64)
 
 
 def class_index(spec: ModelSpec, label: str) -> int:

@@ -13,7 +13,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from difftool.diffusion.labels import Labels, class_indices
+from difftool.diffusion.labels import Labels, class_indices, drawn_labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ResourceError, UsageError
@@ -62,8 +62,8 @@ class Request:
 
     The label `spec.classes`, or "none", stands for no class.
 
-    By default the samples have no class, so that they are drawn from the whole distribution. With
-    guidance, or in a model that knows labels only, sample i has the label i modulo the classes.
+    By default the class of each sample is drawn as its noise is, by the seed and its index, so that
+    the samples come from the whole distribution.
     """
 
     guidance_scale: float = 1.0
@@ -155,13 +155,17 @@ class Request:
             return None
         within = self.within(positions)
         if self.labels is None:
-            unguided = spec.null_label and self.guidance_scale == 1
-            in_turn = (self.first_sample + within) % spec.classes
-            chosen = np.full_like(within, spec.classes) if unguided else in_turn
-            return Labels(chosen, self.guidance_scale)
+            return Labels(self._drawn_labels(within, spec.classes), self.guidance_scale)
         chosen = np.asarray(self.labels)[within]
         named = chosen.dtype == object
         return Labels(class_indices(spec, chosen) if named else chosen, self.guidance_scale)
+
+    def _drawn_labels(self, within: Indices, classes: int) -> Indices:
+        if self.between is None:
+            return drawn_labels(self.seed, self.first_sample + within, classes)
+        # A class does not lead to another by degrees: each half of the way has that of its end.
+        ends = drawn_labels(self.seed, np.array(self.between), classes)
+        return np.where(2 * within <= self.n - 1, *ends)
 
     def init_at(self, positions: Indices, spec: ModelSpec) -> Floats | None:
         """Return the clean data [N, *S] that the samples at these positions start from."""

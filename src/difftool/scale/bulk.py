@@ -69,7 +69,8 @@ def sample(
         n: the number of samples.
         program: the rows to run; by default the program that the bundle was exported with.
         seed: that of all noise, 0 to 2^64 - 1.
-        labels: classes that the samples take in turn, by index or name; by default all of them.
+        labels: classes that the samples take in turn, by index or name; by default the class of
+            each is drawn by the seed.
         guidance_scale: the scale of classifier-free guidance; 1 is none.
         shard_size: the samples of a shard, which is a worker's task. Multiples of `max_batch` are
             fastest.

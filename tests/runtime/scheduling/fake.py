@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from difftool.diffusion.features import Feature
-from difftool.diffusion.labels import Labels
+from difftool.diffusion.labels import Labels, drawn_labels
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.runtime.draws import Draws, row_noise, start_noise
@@ -85,7 +85,8 @@ def expected(program: Program, seed: int, sample: int, label: int | None = None)
     """Return what a sample ends at if it runs alone."""
     draws = Draws(seed, np.array([sample]), SPEC.shape)
     x = start_noise(program, draws)[0]
-    label = SPEC.classes if label is None else label
+    if label is None:
+        label = int(drawn_labels(seed, np.array([sample]), SPEC.classes)[0])
     for row, noise in enumerate(row_noise(program, draws)):
         x = updated(x, addend(program, row, label), noise)
     return x

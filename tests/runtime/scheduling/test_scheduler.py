@@ -65,12 +65,12 @@ def test_a_request_of_many_samples_takes_no_more_slots_than_a_batch() -> None:
     many = submit(running, NOISY, n=9, seed=1, labels=labels)
     running.turn()
     assert running.occupied == 2
-    one = submit(running, NOISY, seed=2)
+    one = submit(running, NOISY, seed=2, labels=[3])
     running.turn()
     assert running.occupied == 3
     finish(running)
     check(many, NOISY, n=9, seed=1, labels=labels)
-    check(one, NOISY, seed=2)
+    check(one, NOISY, seed=2, labels=[3])
     # Each label is placed once, whichever sample came first; 3 is no class.
     assert sorted(label for _, label in slots.placed if label is not None) == [0, 1, 2, 3]
 

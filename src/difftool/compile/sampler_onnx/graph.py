@@ -147,8 +147,8 @@ def _graph(
 
     indices = ops("Add", ops.numbers(ops.ints(0), n), first_sample)
     guided = Feature.GUIDANCE in features
-    laid = lay_out(ops, indices, table, cond, spec, guided=guided)
     noise = Noise(ops, seed, indices, spec.shape)
+    laid = lay_out(ops, indices, noise, table, cond, spec, guided=guided)
     begin, end = _span(ops, ops.size(table, 0))
     state = _state(ops, laid, begin, _start(ops, noise, start))
     fixed = {

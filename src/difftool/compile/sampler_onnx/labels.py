@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from difftool.compile.sampler_onnx.noise import Noise
 from difftool.compile.sampler_onnx.ops import Ops
 from difftool.diffusion.columns import Column
 from difftool.diffusion.spec import ModelSpec
@@ -21,9 +22,16 @@ class Laid:
 
 
 def lay_out(
-    ops: Ops, indices: ir.Value, table: ir.Value, cond: ir.Value, spec: ModelSpec, *, guided: bool
+    ops: Ops,
+    indices: ir.Value,
+    noise: Noise,
+    table: ir.Value,
+    cond: ir.Value,
+    spec: ModelSpec,
+    *,
+    guided: bool,
 ) -> Laid:
-    """Lay out the rows for samples with these indices [N].
+    """Lay out the rows for samples with these indices [N] and their noise.
 
     This adds the inputs `label` and `guidance_scale`. A negative label, the default, stands for
     what `Request.labels` is by default.
@@ -33,13 +41,8 @@ def lay_out(
     label = ops.optional("label", ops.ints(-1))
     scale = ops.optional("guidance_scale", ops.floats(1)) if guided else None
     null = ops.ints(spec.classes)
-    chosen = ops("Mod", indices, null)
-    if scale is not None:
-        chosen = ops("Where", ops("Equal", scale, ops.floats(1)), null, chosen)
-    elif spec.null_label:
-        chosen = null
+    chosen = noise.labels(ops, spec.classes)  # [N], and so is what "Where" gives
     label = ops("Where", ops("Less", label, ops.ints(0)), chosen, label)
-    label = ops("Add", label, ops("Mul", indices, ops.ints(0)))  # [1] to [N]
     distinct, _, block, _ = ops.several("Unique", 4, label)
     known = ops("Concat", distinct, null, axis=0) if guided else distinct
     width = ops("Shape", cond)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from difftool.compile.sampler_onnx.ops import Ops
-from difftool.diffusion.noise import SAMPLING
+from difftool.diffusion.noise import SAMPLING, SAMPLING_LABEL
 
 _CROSS: Final = [[0, 0xD2511F53], [0xCD9E8D57, 0]]
 _WEYL: Final = np.array([0x9E3779B9, 0xBB67AE85])
@@ -48,10 +48,19 @@ class Noise:
         """Return uniform float32 [D, N, *S] in (0, 1] for draws int64 [D]."""
         return self._joined(ops, *(_unit(ops, words) for words in self._words(ops, draws)))
 
-    def _words(self, ops: Ops, draws: ir.Value) -> tuple[ir.Value, ir.Value]:
+    def labels(self, ops: Ops, classes: int) -> ir.Value:
+        """Return a class for each sample, int64 [N], as `diffusion.labels.drawn_labels` does."""
+        even, _ = self._words(ops, ops.ints(0), stream=SAMPLING_LABEL, blocks=1)
+        first = ops("Slice", even, ops.ints(0), ops.ints(1), ops.ints(3))
+        word = ops("Cast", ops("Reshape", first, ops.ints(-1)), to=ir.DataType.INT64)
+        return ops("Mod", word, ops.ints(classes))
+
+    def _words(
+        self, ops: Ops, draws: ir.Value, *, stream: int = SAMPLING, blocks: int | None = None
+    ) -> tuple[ir.Value, ir.Value]:
         """Return words 0 and 2, and 1 and 3, of each block of four: uint64 [D, N, blocks, 2]."""
-        blocks = np.arange(-(-self._count // 4))
-        even = ops.constant(np.stack([blocks, np.full_like(blocks, SAMPLING)], axis=-1), np.uint64)
+        block = np.arange(-(-self._count // 4) if blocks is None else blocks)
+        even = ops.constant(np.stack([block, np.full_like(block, stream)], axis=-1), np.uint64)
         draw = ops("Mul", ops("Unsqueeze", draws, ops.ints(1, 2, 3)), ops.ints(0, 1))
         odd = ops("Cast", ops("Add", self._sample, draw), to=ir.DataType.UINT64)
         cross, low = ops.constant(_CROSS, np.uint64), ops.constant([_LOW], np.uint64)

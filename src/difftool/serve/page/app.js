@@ -73,7 +73,7 @@ function offer(limits) {
   page["of-classes"].hidden = !classes;
   page["of-guidance"].hidden = !(model.features.includes("guidance") && model.null_label);
   const numbers = Array.from({ length: classes }, (_, label) => new Option(model.class_names[label] ?? label, label));
-  page.labels.replaceChildren(new Option(model.null_label ? "any" : "all in turn", ""), ...numbers);
+  page.labels.replaceChildren(new Option("any", ""), ...numbers);
   server.watch(model.id);
 }
 

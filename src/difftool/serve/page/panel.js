@@ -159,7 +159,7 @@ export class Panel {
       image.width = width;
       image.height = height;
       image.hidden = true;
-      image.alt = `Sample ${index}${this.#labelOf(index)}`;
+      image.alt = `Sample ${index}${this.#label()}`;
       link.title = "Save as PNG";
       bar.className = "bar";
       link.append(image, bar);
@@ -171,13 +171,9 @@ export class Panel {
     this.parts.picture.append(list);
   }
 
-  #labelOf(index) {
-    const { classes, class_names, null_label } = this.model;
-    if (!classes) return "";
-    const { labels, guidance_scale = 1 } = this.request;
-    if (labels === undefined && null_label && guidance_scale === 1) return ", no class";
-    const label = labels ?? index % classes;
-    return `, class ${class_names[label] ?? label}`;
+  #label() {
+    const { labels } = this.request; // without it each sample has a class of its own
+    return labels === undefined ? "" : `, class ${this.model.class_names[labels] ?? labels}`;
   }
 
   #show(tile, index, visibly = true) {

@@ -43,7 +43,7 @@ function offerSteps() {
 function offerLabels() {
   page["label-field"].hidden = !model.classes;
   page["guidance-field"].hidden = !model.guidance;
-  page.label.append(new Option(model.null_label ? "any" : "all in turn", -1));
+  page.label.append(new Option("any", -1));
   for (let label = 0; label < model.classes; label++) page.label.append(new Option(label, label));
 }
 
