@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
 from difftool.bundle import read_bundle
 from difftool.diffusion import noise
+from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.labels import Labels
 from difftool.diffusion.program import Program
@@ -125,10 +127,32 @@ def test_the_conditioner_takes_labels_and_the_step_knows_none(classes_bundle: Pa
     conditioner = onnx.load(classes_bundle / "conditioner.onnx")
     assert [value.name for value in conditioner.graph.input] == ["cond", "label"]
     step = onnx.load(classes_bundle / "step.onnx")
-    names = ["x", "history", "row", "noise", "table", "cond_table"]
+    names = ["x", "history", "row", "noise", "table", "cond_table", "guided"]
     assert [value.name for value in step.graph.input] == names
     assert step.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert read_bundle(classes_bundle).features == {Feature.GUIDANCE}
+
+
+@pytest.mark.parametrize("fed", [None, 1, 0])
+def test_without_guidance_the_network_runs_once(classes_bundle: Path, fed: int | None) -> None:
+    """The row of the null label is not a number, and reaches the sample only if it is run."""
+    session = onnxruntime.InferenceSession(classes_bundle / "step.onnx")
+    width = next(port.shape[1] for port in session.get_inputs() if port.name == "cond_table")
+    table = ddim(CLASSES_SPEC, steps=4).table.astype(np.float32)
+    table[:, [Column.COND, Column.NULL_COND]] = 0, 1
+    x = noise.normal(0, 0, np.arange(2), CLASSES_SPEC.shape)
+    inputs = {
+        "x": x,
+        "history": x[None],
+        "row": np.zeros(2, np.int64),
+        "noise": x,
+        "table": table,
+        "cond_table": np.stack([np.ones(width, np.float32), np.full(width, np.nan, np.float32)]),
+        **({} if fed is None else {"guided": np.array([fed])}),
+    }
+    x_next, *_ = session.run(None, inputs)
+    assert x_next.shape == x.shape
+    assert np.isfinite(x_next).all() == (fed == 0)
 
 
 def test_verify_runs_labels_and_guidance(classes_bundle: Path, classes_checkpoint: Path) -> None:

@@ -93,6 +93,50 @@ def test_outputs_of_other_sizes_are_refused(copy: Path, lie: str) -> None:
         assert "\n" not in caught.value.message
 
 
+def none_if_unguided(graph: onnx.GraphProto) -> None:
+    """Cut x_next to nothing if `guided` is 0."""
+    instead("x_next", "Slice", "it", [0], [9], [0])(graph)
+    graph.node.append(helper.make_node("Mul", ["guided", "x_next_2"], ["end"]))
+    graph.node.insert(0, graph.node.pop())
+    graph.node[-1].input[2] = "end"
+
+
+def default_of(number: int | None) -> Callable:
+    """Give the input `guided` another default, or none."""
+
+    def change(graph: onnx.GraphProto) -> None:
+        kept = [tensor for tensor in graph.initializer if tensor.name != "guided"]
+        made = [] if number is None else [numpy_helper.from_array(np.array([number]), "guided")]
+        del graph.initializer[:]
+        graph.initializer.extend([*kept, *made])
+
+    return change
+
+
+def default_of_noise(graph: onnx.GraphProto) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.zeros((1, 1, 8, 8), np.float32), "noise"))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (none_if_unguided, "graph-interface"),
+        (default_of(0), "graph-interface"),
+        (default_of(None), "graph-interface"),
+        (default_of_noise, "graph-names"),
+    ],
+)
+def test_the_input_that_may_be_left_out(
+    classes_bundle: Path, tmp_path: Path, change: Callable, code: str
+) -> None:
+    copy = Path(shutil.copytree(classes_bundle, tmp_path / "bundle"))
+    bundle = changed(copy, STEP, change)
+    for backend in BACKENDS:
+        with pytest.raises(ArtefactError) as caught:
+            draw(bundle, backend)
+        assert caught.value.code == code, caught.value.message
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_batch_takes_as_much_memory_as_allowed(tiny_bundle: Path, backend: str) -> None:
     limits = Limits(memory_bytes=2 << 20)

@@ -25,7 +25,14 @@ from difftool.diffusion.samplers import compile_program
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import ArtefactError, UsageError, quoted
 from difftool.files import file_sha256, parse_json, read_limited, write_atomic
-from difftool.preflight import GraphLimits, OnnxFile, check_conditioner, check_step, read_graph
+from difftool.preflight import (
+    GUIDED,
+    GraphLimits,
+    OnnxFile,
+    check_conditioner,
+    check_step,
+    read_graph,
+)
 
 # isort: off
 from difftool.bundle.manifest import Bounds as Bounds
@@ -139,7 +146,10 @@ class Bundle:
     def _judged(self, name: str) -> OnnxFile:
         path, data = self.file(name), self.read(name)
         whole = name == SAMPLER  # the loop is in its graph, and difftool never runs it
-        graph = read_graph(data, str(path), control_flow=whole, limits=self.limits.graph)
+        defaults = () if whole or name == CONDITIONER else (GUIDED,)
+        graph = read_graph(
+            data, str(path), control_flow=whole, defaults=defaults, limits=self.limits.graph
+        )
         if name == CONDITIONER:
             check_conditioner(graph, str(path), self.spec.classes)
         elif not whole:

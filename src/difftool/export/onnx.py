@@ -19,6 +19,7 @@ from difftool.diffusion.columns import Column
 from difftool.diffusion.features import Feature
 from difftool.diffusion.spec import ModelSpec
 from difftool.export.lowerings import CHOSEN, Lowerings
+from difftool.export.lowerings.guidance import skip_unguided
 from difftool.export.lowerings.rows import share_rows
 from difftool.export.step import Conditioner, StepModule
 
@@ -71,6 +72,8 @@ def export_step(module: StepModule, path: Path, lowerings: Lowerings = CHOSEN) -
     """
     if len(module.spec.shape) == 1 and Feature.GUIDANCE not in module.features:
         lowerings = replace(lowerings, rewrites=(*lowerings.rewrites, share_rows))
+    if Feature.GUIDANCE in module.features:
+        lowerings = replace(lowerings, rewrites=(*lowerings.rewrites, skip_unguided))
     batch, slots = Dim("batch"), Dim("slots")
     # With this bound the exporter has less shape arithmetic to do, and takes less time.
     columns = Dim("columns", min=Column.HISTORY + 1)

@@ -1,10 +1,13 @@
 """Judged ONNX files: the bytes for a runtime, and the sizes of the graph's outputs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from difftool.errors import ArtefactError
+from difftool.preflight.interface import GUIDED
 from difftool.preflight.parts import AGAIN, Graph
 from difftool.preflight.shapes import infer
 
@@ -31,10 +34,14 @@ class OnnxFile:
         """
         taken = {name: shape for name, shape in inputs.items() if name in self.graph.inputs}
         try:
-            return dict(infer(self.graph, taken, limit=limit).outputs)
+            found = [infer(graph, taken, limit=limit).outputs for graph in _as_fed(self.graph)]
         except ArtefactError as error:
             message = f"{self.path}: {error.message}"
             raise ArtefactError(message, error.hint, code=error.code) from error
+        for name, shape in found[0].items():
+            if any(other[name] != shape for other in found):
+                raise self.wrong(name, shape)
+        return dict(found[0])
 
     def wrong(self, output: str, found: Shape) -> ArtefactError:
         """Return the error for an output that has other sizes than the loop binds to it."""
@@ -43,3 +50,12 @@ class OnnxFile:
             AGAIN,
             code="graph-interface",
         )
+
+
+def _as_fed(graph: Graph) -> list[Graph]:
+    """Return the graph with each number that `guided` may have, if it has that input."""
+    one = graph.constants.get(GUIDED) if GUIDED in graph.inputs else None
+    if one is None:
+        return [graph]
+    fed = [replace(one, numbers=np.array([number])) for number in (1, 0)]
+    return [replace(graph, constants={**graph.constants, GUIDED: given}) for given in fed]

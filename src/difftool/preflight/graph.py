@@ -10,7 +10,7 @@ These are refused:
 - anything that two readers of the file might see differently: see `difftool.preflight.decode`
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -52,14 +52,20 @@ class GraphLimits:
 
 
 def read_graph(
-    data: bytes | memoryview, name: str, *, control_flow: bool = False, limits: GraphLimits
+    data: bytes | memoryview,
+    name: str,
+    *,
+    control_flow: bool = False,
+    defaults: Collection[str] = (),
+    limits: GraphLimits,
 ) -> Graph:
     """Read the graph of an ONNX file's bytes; ArtefactError says what is refused.
 
-    Errors call the file `name`. With `control_flow` it may hold loops and branches.
+    Errors call the file `name`. With `control_flow` it may hold loops and branches. The inputs that
+    `defaults` names may have a constant of their name, which stands for them if they are left out.
     """
     try:
-        return _Judge(control_flow, limits).model(memoryview(data))
+        return _Judge(control_flow, defaults, limits).model(memoryview(data))
     except WireError as error:
         raise ArtefactError(f"{name} is not ONNX: {error}", AGAIN, code="graph-wire") from error
     except Refused as error:
@@ -69,8 +75,8 @@ def read_graph(
 class _Judge:
     """A reader of one file, which counts its nodes and the bytes of its weights."""
 
-    def __init__(self, control_flow: bool, limits: GraphLimits) -> None:
-        self._control_flow, self._limits = control_flow, limits
+    def __init__(self, control_flow: bool, defaults: Collection[str], limits: GraphLimits) -> None:
+        self._control_flow, self._defaults, self._limits = control_flow, defaults, limits
         self._nodes = self._weights = 0
 
     def model(self, data: memoryview) -> Graph:
@@ -114,7 +120,9 @@ class _Judge:
         constants = _named([(t.name, t) for t in map(self._tensor, found.get("initializer", ()))])
         nodes = tuple(self._node(node, opset, depth) for node in found.get("node", ()))
         # Inputs, constants and outputs of nodes share one namespace: no name may be made twice.
-        made = [*inputs, *constants, *(name for node in nodes for name in node.outputs if name)]
+        defaults = self._defaults if depth == 1 else ()
+        taken = [name for name in inputs if not (name in constants and name in defaults)]
+        made = [*taken, *constants, *(name for node in nodes for name in node.outputs if name)]
         _named([(name, None) for name in made])
         return Graph(inputs, outputs, constants, nodes, opset)
 

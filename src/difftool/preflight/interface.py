@@ -8,8 +8,12 @@ from difftool.preflight.parts import AGAIN, Graph, Value, fits
 
 _FLOAT32: Final = 1  # ONNX's numbers
 _INT64: Final = 7
+GUIDED: Final = "guided"
+"""An input of a step graph with guidance: 1, the default, or 0 if no row of a batch is guided."""
+
 _FREE: Final = None
 _TABLE: Final = Value(_FLOAT32, (_FREE, _FREE))
+_ONE: Final = Value(_INT64, (1,))
 
 Values = Mapping[str, Value]
 
@@ -26,7 +30,8 @@ def check_step(graph: Graph, name: str, shape: tuple[int, ...], *, known: bool =
     if known:
         inputs |= {"known": sample, "mask": sample}
     outputs = {"x_next": sample, "history_next": history, "row_next": row, "denoised": sample}
-    _compare(name, "input", graph.inputs, inputs, {"cond_table": _TABLE})
+    _compare(name, "input", graph.inputs, inputs, {"cond_table": _TABLE, GUIDED: _ONE})
+    _check_default(graph, name)
     _compare(name, "output", graph.outputs, outputs)
     table = graph.inputs.get("cond_table", _TABLE).shape
     if "cond_table" in graph.inputs and (table is None or table[1] is None):
@@ -40,6 +45,15 @@ def check_conditioner(graph: Graph, name: str, classes: int) -> None:
         inputs["label"] = Value(_INT64, (_FREE,))
     _compare(name, "input", graph.inputs, inputs)
     _compare(name, "output", graph.outputs, {"cond_table": _TABLE})
+
+
+def _check_default(graph: Graph, name: str) -> None:
+    """Refuse a `guided` that some runtimes would demand, or that stands for another number."""
+    default = graph.constants.get(GUIDED)
+    if GUIDED in graph.inputs:
+        numbers = None if default is None else default.numbers
+        if default is None or (default.kind, default.dims) != (_INT64, (1,)) or numbers != [1]:
+            raise _refused(name, f"has another default of the input {GUIDED!r} than 1")
 
 
 def _compare(

@@ -36,7 +36,7 @@ from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
 from difftool.files import file_sha256, write_atomic
 from difftool.outputs import require_free
-from difftool.preflight import OnnxFile
+from difftool.preflight import GUIDED, OnnxFile
 from difftool.runtime.images import is_image
 from difftool.runtime.shipped import open_bundle
 
@@ -155,6 +155,8 @@ def _graph(
         "table": laid.table,
         "cond_table": _cond_table(ops, conditioner, laid.cond, laid.label),
     }
+    if laid.guided is not None:
+        fixed[GUIDED] = laid.guided
     if Feature.KNOWN in features:
         nothing = ops.constant(np.zeros((1, *spec.shape)), np.float32)
         for name in ("known", "mask"):

@@ -13,12 +13,16 @@ from difftool.diffusion.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Laid:
-    """A table [B * R, columns] and conds [U], with one block for each label; see `Rows`."""
+    """A table [B * R, columns] and conds [U], with one block for each label; see `Rows`.
+
+    `guided` is the step graph's input of that name.
+    """
 
     table: ir.Value
     cond: ir.Value
     label: ir.Value | None
     first_row: ir.Value
+    guided: ir.Value | None = None
 
 
 def lay_out(
@@ -53,7 +57,12 @@ def lay_out(
         ops("Tile", cond, ops("Shape", known)),
         ops("Reshape", repeated, ops.ints(-1)),
         ops("Mul", block, ops.size(table, 0)),
+        None if scale is None else _unequal(ops, scale, ops.floats(1)),
     )
+
+
+def _unequal(ops: Ops, one: ir.Value, other: ir.Value) -> ir.Value:
+    return ops("Cast", ops("Not", ops("Equal", one, other)), to=ir.DataType.INT64)
 
 
 def _tiled(

@@ -153,7 +153,10 @@ class Ops:
         """
         graph = model.graph
         nodes, outputs = list(graph), list(graph.outputs)
-        initializers = list(graph.initializers.values())
+        # An input's default is not needed, since all inputs are fed.
+        initializers = [
+            value for value in graph.initializers.values() if not value.is_graph_input()
+        ]
         for taken in graph.inputs:
             taken.replace_all_uses_with(inputs[str(taken.name)])
         graph.outputs.clear()

@@ -91,6 +91,8 @@ class Walk:
             self._keep(name, Sized(tensor.kind, tensor.dims, True, _followed(tensor)), size)
         for name, value in self._graph.inputs.items():
             shape, declared = inputs.get(name), value.shape
+            if name in self.values:
+                continue  # it is left out, so its default stands for it
             if shape is None or declared is None or not fits(declared, shape):
                 raise _not_so(f"its input {name[:60]!r} cannot be of the sizes {shape}")
             self._keep(name, Sized(value.kind, shape), _possible(value.kind, shape, name))

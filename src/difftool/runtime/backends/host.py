@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from difftool.diffusion.columns import Column
+from difftool.preflight import GUIDED
 from difftool.runtime.backends.prepare import Prepared
 from difftool.runtime.protocols import Known
 
@@ -41,12 +43,15 @@ class HostBatch:
             for _ in range(2)
         ]
         self.denoised: Floats = np.zeros(shape, np.float32)
-        self._fixed = {
+        self._fixed: dict[str, NDArray[Any]] = {
             "noise": np.zeros(shape, np.float32),
             "table": rows.table.astype(np.float32, copy=False),
             "cond_table": begin.cond_table,
             **{name: np.zeros(shape, np.float32) for name in ("known", "mask") if name in taken},
         }
+        self._guided = np.ones(1, np.int64) if GUIDED in taken else None
+        if self._guided is not None:
+            self._fixed[GUIDED] = self._guided
         self._run = [bind(*self._arrays(side, taken)) for side in range(2)]
 
     def start(
@@ -71,6 +76,8 @@ class HostBatch:
         """Run the next row."""
         if noise is not None:
             self._fixed["noise"][...] = noise
+        if self._guided is not None:  # without guidance the network runs once for each sample
+            self._guided[0] = (self._fixed["table"][self.row, Column.GUIDANCE] != 1).any()
         self._run[self._side]()
         self._side ^= 1
 

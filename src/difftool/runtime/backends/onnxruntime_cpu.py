@@ -40,8 +40,9 @@ class OnnxRuntimeCpu:
         return HostSlots(self._prepare, lambda begin, _: self._bound(begin), count, most)
 
     def _bound(self, begin: Prepared, *, one_row: bool = False) -> HostBatch:
-        bind, taken = partial(_bind, self._step), {node.name for node in self._step.get_inputs()}
-        return HostBatch(bind, taken, begin, one_row=one_row)
+        step = self._step
+        taken = {node.name for node in (*step.get_inputs(), *step.get_overridable_initializers())}
+        return HostBatch(partial(_bind, step), taken, begin, one_row=one_row)
 
 
 def open_asked(bundle: Bundle, asked: Asked) -> OnnxRuntimeCpu:
