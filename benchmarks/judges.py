@@ -6,8 +6,10 @@ The judges are the shipped extractor and a second one of another architecture an
 (common/mnist_extractor.py). Of each shipped model they see real images, which neither was trained
 on, samples of its default program, of 20 and of 10 evaluations, and a set that was broken on
 purpose: the upper half of each digit of the first set stands on the lower half of the next one.
-They rank the sets by the share that they are sure of, and by Frechet distance. `--work` keeps
-samples, so that a run that was stopped goes on.
+They rank the sets by the share that they are sure of, and by Frechet distance. The second judge,
+which nothing else is measured with, also says how good the models are: of how many samples it is
+sure, how even the digits are, and how many times as far as real images the samples are from the
+test set. `--work` keeps samples, so that a run that was stopped goes on.
 """
 
 import hashlib
@@ -26,6 +28,11 @@ from difftool.diffusion import SamplerCall, compile_program
 from difftool.evaluate import Evaluator, ImageFigures, open_extractor
 
 ACCURACY = 0.99  # of each judge
+REAL, DEFAULT, TWENTY = "real", "default program", "20 evaluations"
+# Of each model: the least share that the second judge is sure of, and the greatest distance with
+# the default program and with 20 evaluations, as a multiple of that of real images.
+LIMITS = {"ddpm-mnist": (0.95, 1.3, 1.6), "ncsn-mnist": (0.92, 2.0, 2.5)}
+RAREST, COMMONEST = 0.07, 0.13  # shares of a digit
 # Of each model: the sampler that does best with few evaluations, and its arguments.
 FEW = {
     "ddpm-mnist": SamplerCall("dpmpp_2m_sde", {"spacing": "trailing"}),
@@ -58,7 +65,7 @@ def main() -> int:
             judge: {name: evaluator.evaluate(each).figures for name, each in sets.items()}
             for judge, evaluator in evaluators.items()
         }
-        figures += verdicts(model, seen)
+        figures += [*verdicts(model, seen), *graded(model, seen["second"])]
     setup = {"n": options.n, "seed": 0, "confidence": SURE}
     return finish("judges", figures, options, **setup)
 
@@ -71,7 +78,7 @@ def sample_sets(
     loaded = difftool.load(model, threads=threads)
     few, spec = FEW[model], loaded.spec
     programs = {
-        "default program": loaded.default_program(),
+        DEFAULT: loaded.default_program(),
         **{
             f"{steps} evaluations": compile_program(
                 spec, SamplerCall(few.name, {**few.arguments, "steps": steps})
@@ -80,7 +87,7 @@ def sample_sets(
         },
     }
     drawn = {name: _drawn(loaded, program, n, work) for name, program in programs.items()}
-    return {"real": real, **drawn, "broken": broken(real)}
+    return {REAL: real, **drawn, "broken": broken(real)}
 
 
 def _drawn(model: difftool.Model, program: Program, n: int, work: Path) -> Pixels:
@@ -124,6 +131,23 @@ def verdicts(model: str, seen: Mapping[str, Mapping[str, ImageFigures]]) -> list
         same = agreement(one, other)
         label = f"{model}: pairs of sets that both rank alike by {measure}"
         figures.append(Figure(label, [same], at_least=1.0))
+    return figures
+
+
+def graded(model: str, seen: Mapping[str, ImageFigures]) -> list[Figure]:
+    """Make figures with limits of what one judge says of a model's samples."""
+    least_sure, most, most_of_few = LIMITS[model]
+    classes = seen[DEFAULT].classes
+    base = seen[REAL].frechet_distance
+    figures = [
+        Figure(f"{model}: sure", [classes.sure], at_least=least_sure),
+        Figure(f"{model}: rarest digit", [min(classes.shares)], at_least=RAREST),
+        Figure(f"{model}: commonest digit", [max(classes.shares)], at_most=COMMONEST),
+    ]
+    for name, limit in ((DEFAULT, most), (TWENTY, most_of_few)):
+        ratio = seen[name].frechet_distance / base
+        label = f"{model}, {name}: Frechet distance / real images'"
+        figures.append(Figure(label, [ratio], at_most=limit))
     return figures
 
 

@@ -12,7 +12,7 @@ from common import peers_page, samplers_page
 from common.machine import ROOT
 from common.markdown import figures_page, with_block
 from common.report import RESULTS, parser
-from common.sampler_cells import KEPT, SEED, Measured, N, Record, Setup, collect, read_records
+from common.sampler_cells import KEPT, SEED, Found, N, Setup, collect, read_records
 from gpu.page import page as gpu_page
 
 from difftool.evaluate import open_extractor
@@ -39,7 +39,7 @@ def write_pages() -> list[Path]:
             write_atomic(path, text.encode())
             changed.append(path)
     if QUALITY in changed:
-        samplers_page.plot(*_samplers(), QUALITY.parent / samplers_page.IMAGE)
+        samplers_page.plot(_samplers(), QUALITY.parent / samplers_page.IMAGE)
     return changed
 
 
@@ -52,13 +52,13 @@ def pages() -> Iterator[tuple[Path, str]]:
         yield RESULTS / f"{name}.md", write(record)
     compared = {name: records[name] for name in peers_page.READS if name in records}
     yield ROOT / "docs/benchmarks.md", peers_page.page(compared)
-    yield QUALITY, samplers_page.page(*_samplers())
+    yield QUALITY, samplers_page.page(_samplers())
     readme = ROOT / "README.md"
     block = peers_page.readme_block(compared)
     yield readme, with_block(readme.read_text(encoding="utf-8"), "ratios", block)
 
 
-def _samplers() -> tuple[dict[str, Measured], Record]:
+def _samplers() -> Found:
     setup = Setup(N, SEED, open_extractor("mnist", threads=1).sha256)
     return collect(read_records(KEPT), setup)
 

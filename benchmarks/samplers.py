@@ -16,15 +16,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from common import sampler_cells
 from common.mnist import Pixels, channels_last, load_mnist, unseen
 from common.report import parser
-from common.sampler_cells import GRID, KEPT, NFE, Cell, Record, find, keep, read_records
+from common.sampler_cells import BATCH, GRID, KEPT, NFE, Cell, Record, find, keep, read_records
 from pages import write_pages
 
 import difftool
+from difftool import Model
 from difftool.evaluate import Evaluator, open_extractor
 from difftool.files import locked
+from difftool.runtime import bench
 
 
 def main() -> int:
@@ -40,6 +43,11 @@ def main() -> int:
             keep(options.results, {"model": sampler_cells.REAL, **key, **figures})
     evaluator.evaluate(test[: setup.n])  # no cell's time has that of looking at the test set in it
     models = {name: difftool.load(name, threads=1) for name in options.only}
+    for model in models.values():
+        key = sampler_cells.speed_key(model.bundle)
+        if find(read_records(options.results), key) is None:
+            with locked(options.results.parent, wait=True):
+                keep(options.results, {**key, "ms": round(speed(model), 3)})
     for cell in chosen(options.only, options.nfe, options.sampler):
         model = models[cell.model]
         program = cell.program(model.spec)
@@ -58,6 +66,13 @@ def main() -> int:
         said = f"{figures['frechet_distance']:.3f} ({seconds:.0f} s)"
         print(f"{cell.model} {cell.line.label} {cell.nfe}: {said}", flush=True)
     return 0
+
+
+def speed(model: Model) -> float:
+    """Give the milliseconds of an evaluation for one image of a batch, on one core."""
+    program, sides = model.default_program(), {"own": model.backend}
+    timing = bench.measure(sides, program, model.spec, size=BATCH, rounds=3)["own"]
+    return float(np.median(timing.ms)) / BATCH
 
 
 def parse() -> argparse.Namespace:

@@ -124,6 +124,7 @@ def test_tensors_that_do_not_fit_are_all_named(newest: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda c: c.pop("format"), "is not a checkpoint of difftool .*difftool import"),
         (lambda c: c.update(format=2), "format 2.*newer difftool"),
         (lambda c: c.update(format="1"), "lacks or mistypes"),
         (lambda c: c.update(step=-1), "lacks or mistypes"),

@@ -16,19 +16,10 @@ import pytest
 from difftool.cli import main
 from difftool.diffusion.samplers import SAMPLERS
 from difftool.errors import pip_install
+from tests.pages import PAGES, ROOT, SERVER, blocks
 from tests.scale.cluster import unhurried
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = (ROOT, ROOT / "docs", ROOT / "docs" / "tutorials")
-PAGES = [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
-BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-SERVER = "http://127.0.0.1:8000"  # in the examples
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-
-
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
-        yield match[1], match[2]
 
 
 def shortened(words: list[str]) -> list[str]:
@@ -42,7 +33,8 @@ def shortened(words: list[str]) -> list[str]:
     if "--quality" in words:
         return words
     if words[1] in ("sample", "verify") and ("--steps" not in words or "1000" in words):
-        return [*words, "--steps", "20"]
+        few = "95" if "ncsn-mnist" in words and "--sampler" not in words else "20"
+        return [*words, "--steps", few]
     return words
 
 

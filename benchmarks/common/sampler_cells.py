@@ -12,8 +12,8 @@ from difftool.files import read_json, write_json
 from difftool.runtime import open_bundle
 
 NFE = (10, 20, 50, 100, 250, 1000)
-# A solver of the ODE gives the same samples with more evaluations than
-_DDPM_CONVERGED, _NCSN_CONVERGED = 250, 50
+_CONVERGED = 50  # a solver of an ODE gives the same samples with more evaluations
+_SLOW = 250  # with more, only the models' own samplers are measured
 
 Arguments = Mapping[str, Any]
 
@@ -21,13 +21,14 @@ Arguments = Mapping[str, Any]
 class Line(NamedTuple):
     """One line of a model's table: a sampler with arguments, which may depend on the evaluations.
 
-    `most` is the largest number of evaluations that is worth measuring.
+    `least` and `most` are the numbers of evaluations that are possible and worth measuring.
     """
 
     label: str
     sampler: str
     arguments: Callable[[int], Arguments]
     most: int = NFE[-1]
+    least: int = NFE[0]
 
 
 class Cell(NamedTuple):
@@ -45,7 +46,12 @@ class Cell(NamedTuple):
 
 def cells(model: str) -> list[Cell]:
     """List all cells of a model's table, line by line."""
-    return [Cell(model, line, nfe) for line in GRID[model] for nfe in NFE if nfe <= line.most]
+    return [
+        Cell(model, line, nfe)
+        for line in GRID[model]
+        for nfe in NFE
+        if line.least <= nfe <= line.most
+    ]
 
 
 def _always(**arguments: Any) -> Callable[[int], Arguments]:
@@ -59,14 +65,12 @@ def _ancestral(variance: str) -> Callable[[int], Arguments]:
 
 
 def _langevin(nfe: int) -> Arguments:
-    """Give the shipped default at 1000 evaluations; before, the best of three sizes, tried once."""
-    return {"step_size": 2e-5 if nfe == NFE[-1] else 5e-5 if nfe == 250 else 1e-4}
+    """Give as many steps at each of the 95 levels as fit, and NCSNv2's step size for that."""
+    each = {100: 1, 250: 3, 1000: 11}[nfe]
+    return {"steps": 95 * each, "step_size": {1: 1.45e-5, 3: 1.26e-5, 11: 8.22e-6}[each]}
 
 
-# On ddpm-mnist "trailing" was the best spacing, or within the noise of it, for every sampler at 10
-# and 20 evaluations: it ends at a noisier level than others, below which this network is no help.
 _TRAILING = _always(spacing="trailing")
-# On ncsn-mnist "karras" was no worse than "half_log_snr" for any at 20 and 50.
 _KARRAS = _always(spacing="karras")
 
 # What few evaluations are compared with at 1000: a model's line, and what to call it.
@@ -79,27 +83,27 @@ GRID: Mapping[str, list[Line]] = {
     "ddpm-mnist": [
         Line("ddpm, large variance", "ddpm", _ancestral("large")),
         Line("ddpm, small variance", "ddpm", _ancestral("small")),
-        Line("dpmpp_2m_sde", "dpmpp_2m_sde", _TRAILING),
+        Line("dpmpp_2m_sde", "dpmpp_2m_sde", _TRAILING, _SLOW),
         *(
-            Line(name, name, _TRAILING, _DDPM_CONVERGED)
+            Line(name, name, _TRAILING, _CONVERGED)
             for name in ("ddim", "plms", "heun", "dpmpp_2m", "dpmpp_3m", "unipc")
         ),
     ],
     "ncsn-mnist": [
-        Line("annealed_langevin", "annealed_langevin", _langevin),
-        Line("consistent_annealed", "consistent_annealed", _always()),
-        Line("predictor_corrector", "predictor_corrector", _KARRAS),
-        Line("euler_ancestral", "euler_ancestral", _KARRAS),
-        *(
-            Line(name, name, _KARRAS, _NCSN_CONVERGED)
-            for name in ("ddim", "heun", "dpmpp_2m", "unipc")
-        ),
+        Line("annealed_langevin", "annealed_langevin", _langevin, least=100),
+        Line("consistent_annealed", "consistent_annealed", _always(), _SLOW),
+        Line("predictor_corrector", "predictor_corrector", _KARRAS, _SLOW),
+        Line("euler_ancestral", "euler_ancestral", _KARRAS, _SLOW),
+        Line("dpmpp_2m_sde", "dpmpp_2m_sde", _KARRAS, _SLOW),
+        *(Line(name, name, _KARRAS, _CONVERGED) for name in ("ddim", "heun", "dpmpp_2m", "unipc")),
     ],
 }
 
 KEPT = RESULTS / "samplers.json"
-N, SEED = 500, 0  # of the page
+N, SEED = 1000, 0  # of the page
 REAL = "real images"
+SPEED = "speed"
+BATCH = 64  # images that run together when the time of an evaluation is measured
 
 Record = dict[str, Any]
 # Of every cell of a model, by label and number of evaluations: what was found.
@@ -126,21 +130,40 @@ def find(records: list[Record], key: Record) -> Record | None:
     return next((record for record in records if key.items() <= record.items()), None)
 
 
-def collect(records: list[Record], setup: Setup) -> tuple[dict[str, Measured], Record]:
-    """Collect every model's cells with their records, and the record of real images."""
+def speed_key(bundle: Bundle) -> Record:
+    """Give what makes two measurements of a model's speed the same."""
+    return {"model": SPEED, "weights_sha256": bundle.manifest.provenance.weights_sha256}
+
+
+class Found(NamedTuple):
+    """What is measured: of each model its cells and speed, and of real images.
+
+    A speed is the milliseconds of an evaluation, for one image of a batch.
+    """
+
+    models: Mapping[str, Measured]
+    speeds: Mapping[str, float]
+    real: Record
+
+
+def collect(records: list[Record], setup: Setup) -> Found:
+    """Collect what was measured with these settings."""
     real = find(records, cell_key(setup))
     if real is None:
         raise UsageError("nothing is measured with the shipped extractor", "measure first")
     models: dict[str, Measured] = {}
+    speeds: dict[str, float] = {}
     for name in GRID:
         bundle = open_bundle(name)
+        if (speed := find(records, speed_key(bundle))) is not None:
+            speeds[name] = speed["ms"]
         models[name] = {
             (cell.line.label, cell.nfe): find(
                 records, cell_key(setup, bundle, cell.program(bundle.spec))
             )
             for cell in cells(name)
         }
-    return models, real
+    return Found(models, speeds, real)
 
 
 def read_records(path: Path) -> list[Record]:

@@ -1,10 +1,9 @@
 """docs/quality.md and its plot, from the measured cells."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from common.markdown import table
-from common.sampler_cells import BASELINES, NFE, Measured, Record
+from common.sampler_cells import BASELINES, BATCH, NFE, Found, Measured
 
 FEW = 20  # evaluations that count as few
 TOLERANCE = 1.1  # a distance up to this multiple of the baseline's counts as equal
@@ -25,7 +24,15 @@ extractor was not trained on: they reach
 
 Setup: n {n}, seed {seed}, extractor `mnist` ({extractor_sha256:.12}), ONNX Runtime on the CPU.
 
-![Frechet distance by number of evaluations]({image})
+![Frechet distance by number of evaluations and milliseconds]({image})
+
+*The bold line is the front: no program beats one of its points in both cost and distance. A
+sampler costs its evaluations, so the milliseconds above the plot are those of one core for an
+image of a batch of {batch}, by the number of evaluations.*
+
+Choose a program of the front, by the time that you have. `difftool sample --quality` does so:
+`draft`, `good` and `best` are the cheapest programs within 2, 1.2 and 1 times the least distance
+that is measured in the bundle ([sampling](sampling.md#by-quality)).
 """
 
 _MODEL = """\
@@ -35,10 +42,11 @@ _MODEL = """\
 
 {remark}{table}
 
-The best of each column is bold. A dash marks what is not measured because the sampler solves an
-ODE and has converged by then.{note}
+The best of each column is bold. A dash marks what is not measured: a solver of an ODE has converged
+after 50 evaluations, Langevin dynamics takes at least one at each of the model's 95 levels, and
+with 1000 only the models' own samplers are of interest.{note}
 
-The best sampler at each number of evaluations reaches these other figures:
+{cost}The best sampler at each number of evaluations reaches these other figures:
 
 {best}
 
@@ -47,22 +55,40 @@ The programs, at {few} evaluations:
 {programs}
 """
 
+_COST = """\
+An evaluation takes one core {speed:.2f} ms for an image of a batch of {batch}; a guided one takes
+twice as long.
+
+"""
+
 # What else is to be said of a model.
 _REMARKS = {
     "ncsn-mnist": """\
-The noisiest level of `ncsn-mnist` has sigma 1, and data are still visible under that much noise.
-All samplers except `annealed_langevin` start from noise alone, which is the wrong place here, and
-more evaluations do not help. An earlier, shorter training showed this: `dpmpp_2m` with 20
-evaluations reached 39.2 from noise, and 2.6 from real images under as much noise (200 samples).
-Langevin dynamics forgets where it started.
+`annealed_langevin` takes 1, 3 and 11 steps at each of the 95 levels, of the size that NCSNv2's
+fourth technique gives for that number, and one more evaluation to denoise at the end. So its
+columns are 96, 286 and 1046 evaluations.
 """
 }
 
 
-def page(models: Mapping[str, Measured], real: Record) -> str:
-    """Write the page, from the cells of each model and what real images reach."""
-    introduction = _INTRODUCTION.format(**real, image=IMAGE)
-    return "\n".join([introduction, *(_section(*item) for item in models.items())])
+def page(found: Found) -> str:
+    """Write the page."""
+    introduction = _INTRODUCTION.format(**found.real, image=IMAGE, batch=BATCH)
+    sections = [
+        _section(model, measured, found.speeds.get(model))
+        for model, measured in found.models.items()
+    ]
+    return "\n".join([introduction, *sections])
+
+
+def front(measured: Measured) -> list[tuple[int, float]]:
+    """List the evaluations and distances that no other cell beats in both, cheapest first."""
+    found: list[tuple[int, float]] = []
+    distances = _distances(measured)
+    for (_, nfe), distance in sorted(distances.items(), key=lambda item: (item[0][1], item[1])):
+        if not found or distance < found[-1][1]:
+            found.append((nfe, distance))
+    return found
 
 
 def finding(model: str, measured: Measured) -> str:
@@ -82,7 +108,7 @@ def finding(model: str, measured: Measured) -> str:
     )
 
 
-def plot(models: Mapping[str, Measured], real: Record, path: Path) -> None:
+def plot(found: Found, path: Path) -> None:
     """Draw the distances of each model over the number of evaluations, both logarithmic."""
     import matplotlib
 
@@ -90,15 +116,30 @@ def plot(models: Mapping[str, Measured], real: Record, path: Path) -> None:
     from matplotlib import pyplot
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    models, real = found.models, found.real
     labels = list(dict.fromkeys(label for cells in models.values() for label in _labels(cells)))
     colours = {label: f"C{index % 10}" for index, label in enumerate(labels)}
-    figure, panels = pyplot.subplots(1, len(models), figsize=(11, 4.6), layout="constrained")
+    figure, panels = pyplot.subplots(1, len(models), figsize=(11, 5.2), layout="constrained")
     for panel, (model, measured) in zip(panels, models.items(), strict=True):
         for label, marker in zip(_labels(measured), "osv^D<>PX", strict=False):
             line = {nfe: d for (its, nfe), d in _distances(measured).items() if its == label}
             if line:
                 style = {"color": colours[label], "marker": marker, "markersize": 4}
                 panel.plot(list(line), list(line.values()), label=label, **style)
+        best = front(measured)
+        panel.plot(
+            *zip(*best, strict=True) if best else ([], []),
+            color="black",
+            linewidth=3,
+            alpha=0.35,
+            label="front",
+        )
+        if model in found.speeds:
+            ms = found.speeds[model]
+            top = panel.secondary_xaxis(
+                "top", functions=(lambda n, ms=ms: n * ms, lambda t, ms=ms: t / ms)
+            )
+            top.set_xlabel("milliseconds of one core for an image")
         panel.axhline(real["frechet_distance"], color="grey", linestyle=":", label="real images")
         panel.set(title=model, xlabel="evaluations", ylabel="Frechet distance")
         panel.set(xscale="log", yscale="log", xlim=(8, 1250))
@@ -113,7 +154,7 @@ def plot(models: Mapping[str, Measured], real: Record, path: Path) -> None:
     pyplot.close(figure)
 
 
-def _section(model: str, measured: Measured) -> str:
+def _section(model: str, measured: Measured, speed: float | None) -> str:
     labels, distances = _labels(measured), _distances(measured)
     winners = {
         nfe: min(rivals, key=lambda label: distances[label, nfe])
@@ -136,8 +177,6 @@ def _section(model: str, measured: Measured) -> str:
         best.append([str(nfe), label, sure, *(f"{record[name]:.2f}" for name in names)])
     few = [label for label in labels if (label, FEW) in found]
     note = " An empty cell is not measured yet." if len(found) < len(measured) else ""
-    if any(record["nfe"] != nfe for (_, nfe), record in found.items()):
-        note += " `annealed_langevin` takes one more evaluation, to denoise at the end."
     return _MODEL.format(
         model=model,
         finding=finding(model, measured),
@@ -147,6 +186,7 @@ def _section(model: str, measured: Measured) -> str:
             [[label, *(text(label, nfe) for nfe in NFE)] for label in labels],
         ),
         note=note,
+        cost=_COST.format(speed=speed, batch=BATCH) if speed is not None else "",
         best=table(["evaluations", "sampler", "sure", *names], best),
         few=FEW,
         programs="\n".join(f"- {label}: `{found[label, FEW]['program']}`" for label in few),

@@ -88,7 +88,8 @@ def find_checkpoint(path: Path | str) -> Path:
     if (path / CONFIG).is_file():
         return path
     failure = ArtefactError(
-        f"{path} is not a checkpoint", "give a run folder or one of its checkpoints"
+        f"{path} is not a checkpoint",
+        "give a run folder or one of its checkpoints; those of others: difftool import",
     )
     # From the newest back: a crash or a full disk may have damaged the last ones.
     for folder in reversed(list_checkpoints(path)):
@@ -109,7 +110,12 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a checkpoint's config.json, and check every file that it lists."""
-    config: dict[str, Any] = read_json(folder / CONFIG)
+    config: Any = read_json(folder / CONFIG)
+    if isinstance(config, dict) and "format" not in config:
+        raise ArtefactError(
+            f"{folder} is not a checkpoint of difftool",
+            f"if another library wrote it: difftool import {folder}",
+        )
     try:
         version = config["format"]
         if version > FORMAT:
@@ -128,7 +134,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG} lacks or mistypes {error}",
             "if it was edited, undo that; else use an earlier checkpoint",
         ) from error
-    return config
+    return dict(config)
 
 
 def save_checkpoint(

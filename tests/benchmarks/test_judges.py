@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
-from judges import agreement, broken
+from judges import LIMITS, agreement, broken, graded
+
+from difftool.evaluate.comparison import compare_images
+from difftool.evaluate.extractor import View
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,21 @@ def test_pairs_that_both_tell_apart_are_compared(
 def test_a_broken_digit_has_halves_of_two() -> None:
     images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1).repeat(4, 1)
     assert broken(images)[..., 0, 0].tolist() == [[0, 0, 1, 1], [1, 1, 2, 2], [2, 2, 0, 0]]
+
+
+def test_a_grade_counts_sure_samples_and_digits() -> None:
+    features = np.random.default_rng(0).normal(size=(8, 2))
+    probabilities = np.zeros((8, 10))
+    answers = [(3, 0.95), (3, 0.89), (3, 0.91), (7, 0.5)] * 2
+    for row, (digit, probability) in enumerate(answers):
+        probabilities[row] = (1 - probability) / 9
+        probabilities[row, digit] = probability
+    near, far = View(features, probabilities), View(features + 1, probabilities)
+    data = View(features - 1, probabilities)
+    one, twice = compare_images(near, data), compare_images(far, data)
+    seen = {"real": one, "default program": twice, "20 evaluations": one}
+    figures = graded("ddpm-mnist", seen)
+    assert [figure.median for figure in figures[:3]] == [0.5, 0, 0.75]
+    assert [figure.median for figure in figures[3:]] == pytest.approx([4, 1])
+    assert [figure.verdict for figure in figures] == ["FAIL"] * 4 + ["pass"]
+    assert [figure.limit for figure in figures][:1] == [f"at least {LIMITS['ddpm-mnist'][0]:g}"]

@@ -10,13 +10,14 @@ from common.sampler_cells import (
     GRID,
     KEPT,
     NFE,
+    Found,
     cell_key,
     cells,
     find,
     keep,
     read_records,
 )
-from common.samplers_page import finding, page, plot
+from common.samplers_page import finding, front, page, plot
 from PIL import Image
 from samplers import chosen
 
@@ -44,8 +45,10 @@ def test_every_cell_has_as_many_evaluations_as_its_column(model: str) -> None:
     spec = open_bundle(model).spec
     for cell in cells(model):
         program = cell.program(spec)
-        extra = cell.line.label == "annealed_langevin"  # its denoising step
-        assert len(program) == cell.nfe + extra, program.name
+        if cell.line.label == "annealed_langevin":  # the same number at each level, and a last one
+            assert abs(len(program) - cell.nfe) < 0.15 * cell.nfe
+        else:
+            assert len(program) == cell.nfe, program.name
 
 
 @pytest.mark.parametrize("model", list(GRID))
@@ -102,19 +105,27 @@ def test_a_finding_compares_few_evaluations_with_the_slow_sampler() -> None:
 def test_the_best_of_a_column_is_bold_and_gaps_are_told_apart() -> None:
     real = {"n": 500, "seed": 0, "extractor_sha256": "ab" * 32, "frechet_distance": 1.4}
     measured = {**_record("a", 10, 3), **_record("b", 10, 2), ("b", 20): None}
-    text = page({"ddpm-mnist": measured}, real)
+    text = page(Found({"ddpm-mnist": measured}, {"ddpm-mnist": 1.234}, real))
+    assert "takes one core 1.23 ms for an image of a batch of 64" in text
     assert "| a | 3.00 | – |" in text
     assert "| b | **2.00** |  | – |" in text
     assert "| 10 | b | 50.0 % | 0.25 | 0.12 | 1.00 |" in text
     assert "they reach\n1.40." in text
 
 
+def test_the_front_has_what_nothing_beats_in_cost_and_distance() -> None:
+    cells = [("a", 10, 3.0), ("b", 10, 4.0), ("a", 20, 3.5), ("b", 50, 2.0), ("a", 1000, 2.0)]
+    measured = {key: record for cell in cells for key, record in _record(*cell).items()}
+    assert front(measured) == [(10, 3.0), (50, 2.0)]
+    assert front({}) == []
+
+
 def test_a_plot_is_drawn_also_of_a_model_without_cells(tmp_path: Path) -> None:
     models = {"a": _record("x", 10, 3.0) | _record("x", 20, 2.0), "b": {}}
     path = tmp_path / "images/plot.png"
-    plot(models, {"frechet_distance": 1.0}, path)
+    plot(Found(models, {"a": 1.5}, {"frechet_distance": 1.0}), path)
     with Image.open(path) as picture:
-        assert picture.size == (1210, 506)
+        assert picture.size == (1210, 572)
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # colours of lines and smoothing
 
 

@@ -13,7 +13,7 @@ from difftool.runtime import Model, load
 from difftool.runtime.shipped import find_bundle
 from tests.cli.conftest import Command, Refusal
 
-LEVELS = {"ddpm-mnist": 1000, "ncsn-mnist": 10, "points": 5}
+LEVELS = {"ddpm-mnist": 1000, "ncsn-mnist": 95, "points": 5}
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def test_the_shipped_models_correct_by_norms(
         ("ddpm-mnist", "plms --steps 2", "ddim and euler take fewer"),
         ("ddpm-mnist", "plms --arg spacing=karras", "dpmpp_2m, dpmpp_3m and unipc take any"),
         ("ddpm-mnist", "predictor_corrector --steps 3", "use a multiple of 2"),
-        ("ncsn-mnist", "ddim --steps 50", "use 1 to 10 steps; annealed_langevin takes more"),
-        ("ncsn-mnist", "heun --steps 50", "use 1 to 19 steps; annealed_langevin takes more"),
-        ("ncsn-mnist", "repaint --steps 92", "use 1 to 91 steps; annealed_langevin takes more"),
+        ("ncsn-mnist", "ddim --steps 96", "use 1 to 95 steps; annealed_langevin takes more"),
+        ("ncsn-mnist", "heun --steps 190", "use 1 to 189 steps; annealed_langevin takes more"),
+        ("ncsn-mnist", "repaint --steps 933", "use 1 to 932 steps; annealed_langevin takes more"),
         ("points", "predictor_corrector --arg corrector=adaptive", "export it again: --with norms"),
         ("points", "ddim --arg clip=" + "[" * 5000, "give one of type bool"),
     ],

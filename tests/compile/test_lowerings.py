@@ -22,6 +22,7 @@ from difftool.diffusion.columns import Column
 from difftool.export.onnx import export_step
 from difftool.export.step import StepModule
 from difftool.networks import build_network
+from difftool.preflight import GUIDED
 from difftool.runtime.shipped import MODELS
 from tests.fixtures import IMAGE_SPEC
 from tests.oracles.bfloat16 import require_kernels_of_bfloat16
@@ -138,7 +139,7 @@ def _feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     table[:, [Column.C_IN, Column.COND]] = 1
     found = {"row": np.arange(2), "table": table.astype(np.float32)}
     for value in model.graph.input:
-        if value.name not in found:
+        if value.name not in {*found, GUIDED}:
             dims = [dim.dim_value or 2 for dim in value.type.tensor_type.shape.dim]
             dims = [1, *dims[1:]] if value.name == "history" else dims
             found[value.name] = rng.standard_normal(dims).astype(np.float32)

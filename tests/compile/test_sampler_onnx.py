@@ -116,6 +116,19 @@ def test_known_values_are_held(featured: Both) -> None:
     featured.agree({"known": known[None], "mask": mask[None]}, edit=edit)
 
 
+def test_values_that_are_held_leave_the_class_open() -> None:
+    model = difftool.load("ddpm-mnist", backend="onnxruntime-cpu")
+    program = difftool.samplers.ddim(model.spec, steps=3)
+    labelled = opened(model, program)
+    known, mask = np.zeros((2, *model.spec.shape), np.float32)
+    mask[:, :14] = 1
+    held = {"known": known[None], "mask": mask[None]}
+    edit = difftool.edits.inpaint(known, mask)
+    labelled.agree(held, n=5, program=program, edit=edit)
+    labelled.agree({**held, "label": [4]}, n=2, program=program, edit=edit, labels=4)
+    labelled.agree({**held, "mask": 0 * held["mask"]}, n=5, program=program)  # nothing is held
+
+
 def test_an_empty_input_is_one_that_is_left_out(featured: Both) -> None:
     inputs = featured.session.get_inputs()
     empty = {node.name: [] for node in inputs if node.type.startswith("optional")}

@@ -36,7 +36,7 @@ from tests.cli.conftest import Command
 
 def test_levels(difftool: Command) -> None:
     done = difftool("mine", "ncsn-mnist")
-    assert (done.code, done.out.split()) == (0, ["model", "ncsn-mnist", "levels", "10"])
+    assert (done.code, done.out.split()) == (0, ["model", "ncsn-mnist", "levels", "95"])
 '''
 
 LIST = "src/difftool/cli/app.py"

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from difftool import load
 from difftool.bundle import Bundle, Distilled
-from difftool.diffusion import SamplerCall, compile_program
+from difftool.bundle.manifest import ProgramEntry
+from difftool.diffusion import SamplerCall, compile_program, schedules
 from difftool.diffusion.samplers import ddim
 from difftool.errors import CheckFailed, UsageError
 from difftool.evaluate import candidates, evaluate, keep_measured, measure
@@ -94,8 +96,16 @@ def test_the_candidates_suit_the_levels_and_have_no_caveat() -> None:
     assert compile_program(
         vp.spec, SamplerCall("unipc", {"steps": 20, "spacing": "trailing"})
     ).name in {each.name for each in found}
-    # Data are visible under its noisiest level, so all but its own program have a caveat.
-    assert [each.call for each in candidates(ve)] == [ve.manifest.program.call]
+    found = candidates(ve)
+    assert found[-1].call == ve.manifest.program.call
+    assert found[0].call.name == "euler_ancestral"
+    # Under a noisiest level of sigma 1 data are visible, so all but its own program have a caveat.
+    levels = schedules.geometric(levels=10, sigma_min=0.01, sigma_max=1.0)
+    own = SamplerCall("annealed_langevin", {"steps": 1000, "step_size": 2e-5})
+    program = ProgramEntry(sampler=own.name, arguments=dict(own.arguments))
+    manifest = ve.manifest.model_copy(update={"program": program})
+    weak = Bundle(ve.path, manifest, replace(ve.spec, schedule=levels))
+    assert [each.call.name for each in candidates(weak)] == [own.name]
     asked = names(ve, [4], samplers=["ddim", "heun"])
     assert [name.partition("(")[0] for name in asked] == ["ddim", "heun", "annealed_langevin"]
     with pytest.raises(UsageError, match="unknown sampler 'best'"):

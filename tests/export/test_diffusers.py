@@ -9,6 +9,7 @@ import torch
 
 import difftool
 from difftool.diffusion import noise
+from difftool.diffusion.calls import NetworkCall
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import ddim, ddpm
 from difftool.importers.diffusers_unet import namer
@@ -20,12 +21,13 @@ diffusers = pytest.importorskip("diffusers")
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "ddpm-mnist"
 SEED, COUNT = 5, 1
+LABEL = 7
 SPEC = load_checkpoint(CHECKPOINT).spec
 
 
 @pytest.fixture(scope="module")
 def unet() -> torch.nn.Module:
-    """Their U-Net with the shipped model's weights."""
+    """Their U-Net with the shipped model's weights, for one label."""
     network = diffusers.UNet2DModel(
         sample_size=28,
         in_channels=1,
@@ -48,7 +50,8 @@ def _give_weights(network: torch.nn.Module, source: Checkpoint) -> torch.nn.Modu
     """Put our weights into their network.
 
     The importer leads from theirs to ours. So their weights are numbered, the numbers are imported,
-    and where a number arrives stands the weight that belongs in its place.
+    and where a number arrives stands the weight that belongs there. The vector of a label is added
+    to the embedding of the time, so it is a part of that layer's bias.
     """
     state = network.state_dict()
     total = sum(value.numel() for value in state.values())
@@ -59,9 +62,12 @@ def _give_weights(network: torch.nn.Module, source: Checkpoint) -> torch.nn.Modu
         name: part.reshape(value.shape)
         for (name, value), part in zip(state.items(), numbers.split(sizes), strict=True)
     }
-    arrived = take(numbered, source.call, namer(1), apart=True)
+    plain = {k: v for k, v in source.call.arguments.items() if k not in ("classes", "null_label")}
+    arrived = take(numbered, NetworkCall(source.call.kind, plain), namer(1), apart=True)
     weights = torch.full((total,), float("nan"))
-    ours = source.network.state_dict()
+    ours = dict(source.network.state_dict())
+    bias = "embedding_mlp.2.bias"
+    ours[bias] = ours[bias] + ours["label_embedding.weight"][LABEL]
     for name, number in arrived.items():
         weights[number.long().flatten()] = ours[name].flatten()
     for value, part in zip(state.values(), weights.split(sizes), strict=True):
@@ -94,12 +100,12 @@ def test_a_thousand_steps_agree(
 ) -> None:
     program = compile_program()
     give_noise(monkeypatch, _draws(program))
-    scheduler = getattr(diffusers, f"{name}Scheduler")(**settings)
+    scheduler = getattr(diffusers, f"{name}Scheduler")(prediction_type="v_prediction", **settings)
     run = getattr(diffusers, f"{name}Pipeline")(unet=unet, scheduler=scheduler)
     run.set_progress_bar_config(disable=True)
     drawn = run(batch_size=COUNT, num_inference_steps=1000, output_type="np", **arguments)
     theirs = drawn.images  # [N, H, W, C] in 0 .. 1
-    ours = difftool.load("ddpm-mnist", threads=1).sample(program, n=COUNT, seed=SEED)
+    ours = difftool.load("ddpm-mnist", threads=1).sample(program, n=COUNT, seed=SEED, labels=LABEL)
     assert ours.std() > 0.1
     assert np.abs(theirs.transpose(0, 3, 1, 2) * 2 - 1 - ours).max() < 1e-3
 

@@ -11,7 +11,7 @@ import pytest
 
 from difftool.bundle import MANIFEST, Bundle, read_bundle, write_manifest
 from difftool.errors import UsageError
-from difftool.runtime import Model, Request, load
+from difftool.runtime import Model, Request, edits, load
 from difftool.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from tests.fixtures import IMAGE_SPEC
 
@@ -64,6 +64,14 @@ def test_a_way_between_two_samples_has_the_classes_of_its_ends() -> None:
     seed = next(s for s in range(9) if len({*labels_of(Request(n=2, seed=s))}) == 2)
     first, last = labels_of(Request(n=2, seed=seed))
     assert labels_of(Request(n=5, seed=seed, between=(0, 1))) == [first] * 3 + [last] * 2
+
+
+def test_given_data_have_a_class_which_is_not_drawn() -> None:
+    data = np.zeros(IMAGE_SPEC.shape, np.float32)
+    for given in ({"init": data}, {"edit": edits.inpaint(data, data)}):
+        assert labels_of(Request(n=2, **given)) == [NULL, NULL]
+        assert labels_of(Request(n=2, **given), null_label=False) == labels_of(Request(n=2))
+        assert labels_of(Request(n=2, labels=1, **given)) == [1, 1]
 
 
 def test_samples_have_the_classes_that_the_request_says(model: Model) -> None:

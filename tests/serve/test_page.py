@@ -100,7 +100,8 @@ def test_what_a_page_needs_to_know(digits: Model) -> None:
     client = client_of(ServeSettings(max_n=3, max_steps=70), mine=digits)
     (model,) = client("GET", "/v1/models").json()["data"]
     assert (model["shipped"], model["precision"]) == ("ddpm-mnist", "fp32")
-    assert (model["features"], model["null_label"]) == (["known", "norms"], False)
+    assert model["features"] == ["guidance", "known", "norms"]
+    assert (model["classes"], model["null_label"]) == (10, True)
     assert model["default"] == digits.bundle.manifest.program.call.to_dict()
     samplers = {each["id"]: each for each in client("GET", "/v1/samplers").json()["data"]}
     assert [*samplers] == [*SAMPLERS] == model["samplers"]

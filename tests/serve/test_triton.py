@@ -226,7 +226,7 @@ REFUSED = [
     ({"n": [1, 2]}, {}, "n"),
     ({"n": 65}, {}, "65 are more than 64"),
     ({"num_inference_steps": 5000}, {}, "are more than 2000"),
-    ({"labels": 1}, {}, "this model has no class labels"),
+    ({"labels": 11}, {}, "no class 11 in a model of 10"),
     ({"strength": 0.5}, {}, "there is no init"),
     ({"known": np.zeros((1, 1, 28, 28), np.float32)}, {}, "there is no mask"),
     ({"init": np.zeros((1, 28, 28), np.float32)}, {}, "init"),

@@ -13,7 +13,7 @@ from difftool.errors import UsageError
 from difftool.networks.trained import load_checkpoint
 from difftool.train import draws, trainer, validation
 from difftool.train.config import DataConfig, TrainConfig, apply_overrides
-from difftool.train.data import Data, load_data
+from difftool.train.data import Data, given_data, load_data
 from difftool.train.losses import level_table, simple
 from difftool.train.validation import divided
 from tests.train.conftest import digests, run
@@ -142,3 +142,9 @@ def test_a_split_by_name(
     assert held == replace(splits["test"], flip=False)
     run(config, tmp_path, "run.steps=1")
     assert [*losses(tmp_path)] == [1]
+
+
+def test_an_array_has_no_split(images_config: TrainConfig) -> None:
+    config, data = given_data(images_config, np.zeros((4, 8, 8), np.uint8))
+    with pytest.raises(UsageError, match=r"an array has no split test .*validation\.share"):
+        divided(apply_overrides(config, ["validation.split=test"]), data)

@@ -63,7 +63,8 @@ class Request:
     The label `spec.classes`, or "none", stands for no class.
 
     By default the class of each sample is drawn as its noise is, by the seed and its index, so that
-    the samples come from the whole distribution.
+    the samples come from the whole distribution. With `init` or `edit` the data have a class, so
+    there the default is no class, if the model knows that label.
     """
 
     guidance_scale: float = 1.0
@@ -155,7 +156,10 @@ class Request:
             return None
         within = self.within(positions)
         if self.labels is None:
-            return Labels(self._drawn_labels(within, spec.classes), self.guidance_scale)
+            free = self.init is None and self.edit is None
+            drawn = self._drawn_labels(within, spec.classes)
+            unknown = np.full_like(within, spec.classes)
+            return Labels(drawn if free or not spec.null_label else unknown, self.guidance_scale)
         chosen = np.asarray(self.labels)[within]
         named = chosen.dtype == object
         return Labels(class_indices(spec, chosen) if named else chosen, self.guidance_scale)
@@ -165,7 +169,7 @@ class Request:
             return drawn_labels(self.seed, self.first_sample + within, classes)
         # A class does not lead to another by degrees: each half of the way has that of its end.
         ends = drawn_labels(self.seed, np.array(self.between), classes)
-        return np.where(2 * within <= self.n - 1, *ends)
+        return ends[(2 * within > self.n - 1).astype(np.int64)]
 
     def init_at(self, positions: Indices, spec: ModelSpec) -> Floats | None:
         """Return the clean data [N, *S] that the samples at these positions start from."""

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from difftool.data import ARRAY
 from difftool.diffusion import noise
 from difftool.diffusion.spec import ModelSpec
 from difftool.errors import UsageError
@@ -25,6 +26,8 @@ def divided(config: TrainConfig, data: Data) -> tuple[Data, Data | None]:
     UsageError if one of the two is empty, or a split is not of the data's kind.
     """
     wanted, seed = config.validation, config.run.seed
+    if wanted.split is not None and config.data.source == ARRAY:
+        raise UsageError(f"an array has no split {wanted.split}", "set validation.share instead")
     if wanted.split is not None:
         held = load_data(config.data.model_copy(update={"split": wanted.split}), seed)
         if held.sha256 == data.sha256:

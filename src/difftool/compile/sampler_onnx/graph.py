@@ -148,7 +148,8 @@ def _graph(
     indices = ops("Add", ops.numbers(ops.ints(0), n), first_sample)
     guided = Feature.GUIDANCE in features
     noise = Noise(ops, seed, indices, spec.shape)
-    laid = lay_out(ops, indices, noise, table, cond, spec, guided=guided)
+    known, held = _known(ops, spec) if Feature.KNOWN in features else ({}, None)
+    laid = lay_out(ops, indices, noise, table, cond, spec, held=held, guided=guided)
     begin, end = _span(ops, ops.size(table, 0))
     state = _state(ops, laid, begin, _start(ops, noise, start))
     fixed = {
@@ -157,12 +158,9 @@ def _graph(
     }
     if laid.guided is not None:
         fixed[GUIDED] = laid.guided
-    if Feature.KNOWN in features:
-        nothing = ops.constant(np.zeros((1, *spec.shape)), np.float32)
-        for name in ("known", "mask"):
-            given = ops.optional(name, nothing)
-            # In the step graph all batch sizes are the same, so [1, *S] must be expanded first.
-            fixed[name] = ops("Expand", given, ops("Shape", state.x))
+    for name, given in known.items():
+        # In the step graph all batch sizes are the same, so [1, *S] must be expanded first.
+        fixed[name] = ops("Expand", given, ops("Shape", state.x))
     state = run_rows(ops, step, noise, state, begin, end, fixed, spec.shape)
     outputs = [
         _output(ops, "samples", state.x, "n", *spec.shape),
@@ -171,6 +169,14 @@ def _graph(
     ]
     images = [_images(ops, state.x, spec)] if is_image(spec) else []
     return ops.graph("sampler", [*images, *(outputs if plain is None else outputs[:1])])
+
+
+def _known(ops: Ops, spec: ModelSpec) -> tuple[dict[str, ir.Value], ir.Value]:
+    """Add the inputs `known` and `mask`; also tell whether the mask holds anything, bool [1]."""
+    nothing = ops.constant(np.zeros((1, *spec.shape)), np.float32)
+    given = {name: ops.optional(name, nothing) for name in ("known", "mask")}
+    most = ops("ReduceMax", ops("Reshape", given["mask"], ops.ints(-1)), keepdims=1)
+    return given, ops("Greater", most, ops.floats(0))
 
 
 def _span(ops: Ops, length: ir.Value) -> tuple[ir.Value, ir.Value]:

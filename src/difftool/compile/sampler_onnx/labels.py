@@ -33,12 +33,13 @@ def lay_out(
     cond: ir.Value,
     spec: ModelSpec,
     *,
+    held: ir.Value | None,
     guided: bool,
 ) -> Laid:
     """Lay out the rows for samples with these indices [N] and their noise.
 
     This adds the inputs `label` and `guidance_scale`. A negative label, the default, stands for
-    what `Request.labels` is by default.
+    what `Request.labels` is by default; `held`, bool [1], tells that values are known.
     """
     if not spec.classes:
         return Laid(table, cond, None, ops("Mul", indices, ops.ints(0)))
@@ -46,6 +47,8 @@ def lay_out(
     scale = ops.optional("guidance_scale", ops.floats(1)) if guided else None
     null = ops.ints(spec.classes)
     chosen = noise.labels(ops, spec.classes)  # [N], and so is what "Where" gives
+    if held is not None and spec.null_label:
+        chosen = ops("Where", held, null, chosen)
     label = ops("Where", ops("Less", label, ops.ints(0)), chosen, label)
     distinct, _, block, _ = ops.several("Unique", 4, label)
     known = ops("Concat", distinct, null, axis=0) if guided else distinct

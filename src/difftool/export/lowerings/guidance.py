@@ -36,6 +36,8 @@ def skip_unguided(graph: ir.Graph) -> None:
         squeeze.outputs[0].replace_all_uses_with(part)
         graph.remove([half, squeeze], safe=True)
     graph.remove(split, safe=True)
+    for name in [name for name, value in graph.initializers.items() if not value.uses()]:
+        del graph.initializers[name]
 
 
 class _Guided:
