@@ -64,11 +64,13 @@ def made(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Sizes:
     session = onnxruntime.InferenceSession(
         shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+    defaults = {tensor.name for tensor in model.graph.initializer}
     feed: dict[str, NDArray[Any]] = {
         value.name: np.zeros(
             shapes[value.name], helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         )
         for value in model.graph.input
+        if value.name not in defaults
     }
     values = onnxruntime.OrtValue.ortvalue_from_numpy
     found = session.run_with_ort_values(names, {name: values(x) for name, x in feed.items()})

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from difftool.alone import open_vino
-from difftool.preflight import Graph, GraphLimits, read_graph
+from difftool.preflight import GUIDED, Graph, GraphLimits, read_graph
 from difftool.preflight.shapes.footprint import Walk
 from difftool.preflight.shapes.operation import Made
 from difftool.preflight.shapes.sized import Shape, Sized
@@ -23,7 +23,8 @@ Array = NDArray[Any]
 
 def parse_graph(model: onnx.ModelProto) -> Graph:
     """Return a model's outermost graph as preflight reads it."""
-    return read_graph(model.SerializeToString(), "model", control_flow=True, limits=GraphLimits())
+    data, limits = model.SerializeToString(), GraphLimits()
+    return read_graph(data, "model", control_flow=True, defaults=[GUIDED], limits=limits)
 
 
 class Fixed(np.ndarray):

@@ -149,7 +149,7 @@ def test_what_is_served(digits: Model) -> None:
     client = client_of(a=digits, b=digits)
     (first, second) = client("GET", "/v1/models").json()["data"]
     assert (first["id"], second["id"]) == ("a", "b")
-    assert (first["shape"], first["images"], first["classes"]) == ([1, 28, 28], True, 0)
+    assert (first["shape"], first["images"], first["classes"]) == ([1, 28, 28], True, 10)
     assert "ddim" in first["samplers"]
     assert client("GET", "/v1/models/b").json() == second
     assert client("GET", "/health").json() == {"status": "ok"}

@@ -128,12 +128,22 @@ class Reader:
         return next(self._left, None)
 
 
+def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph whose inputs with a default are constants; else ONNX Runtime warns of them."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.input[:]
+    result.graph.input.extend(each for each in model.graph.input if each.name not in constants)
+    return result
+
+
 def find_ranges(model: onnx.ModelProto, feeds: Iterable[Feed]) -> Ranges:
     """Return the ranges, with 0, of all values that may be quantized, over all feeds."""
     quantization = onnx_quantization()
     with temporary_folder() as folder:
         path = folder / "step.onnx"
-        onnx.save(model, path)
+        onnx.save(_without_defaults(model), path)
         calibrator = quantization.create_calibrator(
             path,
             sorted({*LAYERS, "Concat"}),
