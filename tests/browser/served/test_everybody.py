@@ -45,7 +45,7 @@ def test_a_keyboard_is_enough(open_tab: OpenTab, digits: Model) -> None:
         fields = ["model", "sampler", "num_inference_steps", "compare", "n", "seed", "new-seed"]
         fields += ["labels", "guidance_scale"]
         assert [name for name in passed if name in fields] == fields
-        back, on = ("await page.keyboard.press('{}');".format(key) for key in ("Shift+Tab", "Tab"))
+        back, on = (f"await page.keyboard.press('{key}');" for key in ("Shift+Tab", "Tab"))
         tab(3 * back + "await page.keyboard.press('Enter')")
         assert tab("return page.locator('#seed').inputValue()") != "0"
         tab(3 * on + "await page.keyboard.press('Enter')")
