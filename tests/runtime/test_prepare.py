@@ -130,6 +130,8 @@ def test_the_input_that_may_be_left_out(
     classes_bundle: Path, tmp_path: Path, change: Callable, code: str
 ) -> None:
     copy = Path(shutil.copytree(classes_bundle, tmp_path / "bundle"))
+    if "guided" not in read_bundle(copy).graph(STEP).graph.inputs:
+        pytest.skip("the oldest exporter computes sizes, so its graphs have no such input")
     bundle = changed(copy, STEP, change)
     for backend in BACKENDS:
         with pytest.raises(ArtefactError) as caught:
