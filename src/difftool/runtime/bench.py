@@ -1,6 +1,7 @@
 """Measure how long a step takes on backends that take turns, and how much memory a run needs."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -135,7 +136,9 @@ def peak_main() -> None:
     model = load(**json.load(sys.stdin))
     for state in islice(model.stream(n=model.max_batch), 2):
         state.x  # noqa: B018  (the state is computed when it is looked at)
-    print(json.dumps(_peak()))
+    print(json.dumps(_peak()), flush=True)
+    # All is said, and threads of a compiled package may abort while the interpreter is taken down.
+    os._exit(0)
 
 
 def _rows(batch: Batch, program: Program, x: Any, draws: Draws) -> int:
