@@ -166,12 +166,12 @@ def new_environment(folder: Path) -> Path:
 
 def play(out: Path, tutorials: Sequence[str], python: Path | None) -> Hour:
     """Play tutorials into a new folder; with `python` there is no new environment."""
-    own = new_environment(out / "environment") if python is None else None
-    hour = Hour(out, own or Path(str(python)), install=own is not None)
+    environment = out / "environment"
+    hour = Hour(out, python or new_environment(environment), install=python is None)
     for tutorial in tutorials:
         hour.play(tutorial)
-    if own is not None:
-        shutil.rmtree(out / "environment")
+    if python is None:
+        shutil.rmtree(environment)
     return hour
 
 
