@@ -1,7 +1,5 @@
-"""The doctor's report for people: a table of the backends, and a verdict."""
+"""The doctor's report for people: a table of the backends, what to do, and a verdict."""
 
-import shutil
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,8 +8,7 @@ from difftool.cli.faults import in_options
 if TYPE_CHECKING:
     from difftool.runtime import BackendEntry
 
-_HEADS: Final = ("backend", "version", "state", "a step", "what to do")
-_NARROW: Final = 24  # characters that the last column has at least
+_HEADS: Final = ("backend", "version", "state", "a step")
 
 
 def checkup(record: Mapping[str, Any], rows: "Mapping[str, BackendEntry]") -> list[str]:
@@ -23,11 +20,10 @@ def checkup(record: Mapping[str, Any], rows: "Mapping[str, BackendEntry]") -> li
         *(f"NVIDIA's driver is too old: {old}" for old in [machine.get("nvidia_driver")] if old),
         "",
     ]
-    table = [
-        _row(name, found, name == record["chosen"], rows[name], versions)
-        for name, found in record["backends"].items()
-    ]
+    backends = record["backends"]
+    table = [_row(name, found, rows[name], versions) for name, found in backends.items()]
     lines += [*_laid_out([_HEADS, *table]), ""] if table else []
+    lines += _what_to_do(backends, rows)
     models = [f"{name} ({each['bytes'] / 1e6:.1f} MB)" for name, each in record["models"].items()]
     lines.append(f"models: {', '.join(models) or 'none'}")
     lines.append(f"training: {_training(record['torch'])}")
@@ -45,38 +41,50 @@ def _training(torch: Mapping[str, Any]) -> str:
 
 
 def _row(
-    name: str,
-    found: Mapping[str, Any],
-    chosen: bool,
-    row: "BackendEntry",
-    versions: Mapping[str, str | None],
+    name: str, found: Mapping[str, Any], row: "BackendEntry", versions: Mapping[str, str | None]
 ) -> tuple[str, ...]:
     # The backend's own package comes first; TensorRT has two names, of which either will do.
     own = next(iter(row.packages), name).partition("-")[0]
     packages = [package for package in row.packages if package.partition("-")[0] == own]
     version = next(filter(None, map(versions.get, packages)), "-")
-    said = in_options(str(found["state"]))
     step = "-" if found["step_ms"] is None else f"{found['step_ms']:.1f} ms"
-    match found["state"]:
-        case "works":
-            todo = "nothing: it is taken by default" if chosen else f"take it: --backend {name}"
-            return name, version, "works", step, todo
-        case "broken":
-            return name, version, "broken", step, "see the problem below"
-    state = "by name" if row.untried else "not here"
-    return name, version, state, step, said.removeprefix("only by name, ")
+    return name, version, _state(found, row), step
+
+
+def _state(found: Mapping[str, Any], row: "BackendEntry") -> str:
+    if found["state"] in ("works", "broken"):
+        return str(found["state"])
+    return "by name" if row.untried else "not here"
+
+
+def _what_to_do(
+    backends: Mapping[str, Mapping[str, Any]], rows: "Mapping[str, BackendEntry]"
+) -> list[str]:
+    """Return what would bring the backends that are not here, and why some are taken by name only.
+
+    The lines are not wrapped, so that the commands in them can be copied.
+    """
+    lines = []
+    states = {name: _state(found, rows[name]) for name, found in backends.items()}
+    width = max(map(len, backends), default=0)
+    for state, head in (
+        ("by name", "by name (--backend NAME), and not tried here:"),
+        ("not here", "not here:"),
+    ):
+        names = [name for name, each in states.items() if each == state]
+        said = {
+            name: f"it {rows[name].untried}" if state == "by name" else str(backends[name]["state"])
+            for name in names
+        }
+        lines += [head] if names else []
+        lines += [f"  {name:<{width}}  {in_options(text)}" for name, text in said.items()]
+    return [*lines, ""] if lines else []
 
 
 def _laid_out(table: list[tuple[str, ...]]) -> list[str]:
-    """Return the lines of a table whose last column is wrapped to the terminal's width."""
-    widths = [max(map(len, column)) for column in list(zip(*table, strict=True))[:-1]]
-    indent = sum(widths) + 2 * len(widths)
-    room = max(_NARROW, shutil.get_terminal_size().columns - indent)
-    lines = []
-    for *cells, last in table:
-        first, *more = textwrap.wrap(
-            last, room, break_long_words=False, break_on_hyphens=False
-        ) or [""]
-        padded = [f"{cell:<{width}}  " for cell, width in zip(cells, widths, strict=True)]
-        lines += ["".join([*padded, first]).rstrip(), *(" " * indent + part for part in more)]
-    return lines
+    """Return the lines of a table."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
