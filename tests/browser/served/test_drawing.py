@@ -68,6 +68,16 @@ def test_it_draws_step_by_step(
         assert_same_again(tab, gated, tmp_path, monkeypatch)
 
 
+def test_a_poor_program_is_warned_of(open_tab: OpenTab, digits: Model) -> None:
+    with open_tab(digits=digits) as tab:
+        for steps, said in ((4, "Warning: with so few steps, 4, each divides the noise by"), (20, "")):
+            tab.fill(sampler="ddim", num_inference_steps=steps, n=2)
+            tab("await page.click('#draw')")
+            tab.until_done()
+            assert tab.text(".caution").startswith(said)
+            assert bool(said) == bool(tab.text(".caution"))
+
+
 def test_looking_back(open_tab: OpenTab, gated: Model, gate: Gate) -> None:
     with open_tab(digits=gated) as tab:
         tab.fill(sampler="ddim", num_inference_steps=5, n=1)

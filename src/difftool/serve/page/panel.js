@@ -15,7 +15,7 @@ export class Panel {
     this.request = request;
     this.element = template.content.cloneNode(true).firstElementChild;
     this.parts = Object.fromEntries(
-      ["h2", "progress", ".facts", ".problem", ".picture", ".after", ".back", ".save", ".again"].map((name) => [
+      ["h2", "progress", ".facts", ".problem", ".caution", ".picture", ".after", ".back", ".save", ".again"].map((name) => [
         name.replace(".", ""),
         this.element.querySelector(name),
       ]),
@@ -54,6 +54,7 @@ export class Panel {
     const answer = await ask("v1/images/generations", { body, signal });
     this.#say("running", "Waiting for its turn");
     for await (const event of events(answer)) {
+      this.#warn(event);
       const tile = this.tiles[event.index];
       const source = `data:image/png;base64,${event.b64_json}`;
       if (event.type === "image_generation.partial_image") {
@@ -79,6 +80,7 @@ export class Panel {
     }
     const answer = await ask("v1/samples", { body: bodyOf(this.request), signal });
     const said = await answer.json();
+    this.#warn(said);
     this.parts.picture.append(scatter(said.samples));
     this.parts.save.textContent = "Save as CSV";
     this.parts.save.onclick = () => {
@@ -86,6 +88,11 @@ export class Panel {
       save(new Blob([["x,y", ...lines, ""].join("\n")], { type: "text/csv" }), `${fileName(this.request)}.csv`);
     };
     this.#end(said);
+  }
+
+  /** Say why the samples may be poor. Each event says it again. */
+  #warn({ warnings }) {
+    this.parts.caution.textContent = warnings.map((warning) => `Warning: ${warning}.`).join(" ");
   }
 
   /** Let the tiles be saved, and their previews be looked at again. */
