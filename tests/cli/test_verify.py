@@ -10,6 +10,7 @@ import pytest
 from difftool.bundle import read_bundle
 from difftool.runtime import shipped
 from tests.cli.conftest import Command, tree
+from tests.evaluate.conftest import MakeExtractor, make_extractor  # noqa: F401
 from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 from tests.verify.defects import with_deep_defect, with_nan_at
 
@@ -131,6 +132,24 @@ def test_images_are_seen_by_an_extractor(difftool: Command, tiny_bundle: Path) -
     line = ("verify", tiny_bundle, "--backend", "openvino", "--steps", 2)
     done = difftool(*line, "--data", "digits", "--draws", 10)
     done.refused(2, "the extractor mnist takes images of shape (1, 28, 28), not (1, 8, 8)")
+
+
+def test_an_encoder_sees_prepared_images(
+    difftool: Command,
+    tiny_bundle: Path,
+    make_extractor: MakeExtractor,  # noqa: F811
+) -> None:
+    line = ("verify", tiny_bundle, "--backend", "openvino", "--steps", 2, "--data", "digits")
+    seen = ("--draws", 10, "--extractor", make_extractor(axes=("n", 3, 4, 4)))
+    difftool(*line, *seen).refused(2, "images of shape (3, 4, 4), not (1, 8, 8)")
+    found = difftool(*line, *seen, "--preprocess", "clip", "--json").json()["frechet"]
+    assert found["preprocess"] == "clip"
+    assert found["before"] == pytest.approx(found["after"], rel=1e-3)
+
+
+def test_points_are_not_prepared(difftool: Command, points_bundle: Path) -> None:
+    line = ("verify", points_bundle, "--backend", "openvino", "--data", "gaussians")
+    difftool(*line, "--preprocess", "clip").refused(2, "points have no extractor")
 
 
 def test_torch_is_not_needed_without_a_checkpoint(spawn: Command, tiny_bundle: Path) -> None:

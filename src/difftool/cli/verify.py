@@ -87,6 +87,7 @@ def verify(
         ),
     ] = None,
     extractor: options.Extractor = "mnist",
+    preprocess: options.Preprocess = None,
     teacher: Annotated[
         str | None,
         Option(
@@ -163,6 +164,7 @@ def verify(
             bisect=bisect,
             data=data,
             extractor=extractor,
+            preprocess=preprocess,
             draws=draws,
             teacher=teacher,
             trusted=trust or (),

@@ -32,6 +32,7 @@ def verify(
     bisect: bool = False,
     data: str | None = None,
     extractor: Path | str = "mnist",
+    preprocess: str | None = None,
     draws: int = 1000,
     teacher: Bundle | Path | str | None = None,
     trusted: Collection[str] = (),
@@ -56,7 +57,8 @@ def verify(
         device: the number of the GPU, from 0, for the sides that run on one.
         bisect: also find the first node of the graph whose output is out of bounds.
         data: also measure the Frechet distance of both sides' samples to this data, with `draws`
-            samples of each, in the features of `extractor`; see `difftool.evaluate`.
+            samples of each, in the features of `extractor`, which prepares images by
+            `preprocess`; see `difftool.evaluate.open_extractor`.
         teacher: the bundle that a distilled model learned from: also compare the samples of both,
             from the same start noise. No bound belongs to that.
         trusted: sha256 of engines, TorchScript and packages made elsewhere that may run.
@@ -85,7 +87,7 @@ def verify(
         trusted=trusted,
     )
     taught = None if teacher is None else Teacher(opened, teacher)
-    known = None if data is None else FrechetData(opened.spec, data, extractor)
+    known = None if data is None else FrechetData(opened.spec, data, extractor, preprocess)
     models = [Model(opened, side.backend) for side in (reference, candidate)] if known else []
     drawn = sum(math.ceil(draws / model.max_batch) for model in models)
     total, count = len(program) * (1 + drawn), itertools.count(1)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from difftool.diffusion.program import Program
 from difftool.diffusion.spec import ModelSpec
+from difftool.errors import UsageError
 from difftool.evaluate.distances import fit_gaussian, frechet_distance
 from difftool.evaluate.extractor import open_extractor
 from difftool.evaluate.sets import read_data
@@ -27,6 +28,7 @@ class Frechet:
     n: int
     extractor: str | None
     extractor_sha256: str | None
+    preprocess: str | None
     before: float
     after: float
 
@@ -43,10 +45,18 @@ class FrechetData:
         ArtefactError: the data or the extractor cannot be read safely.
     """
 
-    def __init__(self, spec: ModelSpec, source: str, extractor: Path | str) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        source: str,
+        extractor: Path | str,
+        preprocess: str | None = None,
+    ) -> None:
         image = is_image(spec)
+        if preprocess is not None and not image:
+            raise UsageError("points have no extractor", "leave `preprocess` out")
         self._name = Path(source).name  # no path of this machine
-        self._extractor = open_extractor(extractor) if image else None
+        self._extractor = open_extractor(extractor, preprocess=preprocess) if image else None
         if self._extractor is not None:
             self._extractor.demand(spec.shape)
         data = read_data(source, (*spec.shape[1:], spec.shape[0]) if image else spec.shape)
@@ -72,8 +82,8 @@ class FrechetData:
             return frechet_distance(fit_gaussian(self._features(items)), self._wanted)
 
         used = self._extractor
-        name, sha256 = (None, None) if used is None else (used.name, used.sha256)
-        return Frechet(self._name, n, name, sha256, *map(distance, models))
+        seen = (None,) * 3 if used is None else (used.name, used.sha256, used.preprocess)
+        return Frechet(self._name, n, *seen, *map(distance, models))
 
     def _features(self, items: NDArray[Any]) -> NDArray[Any]:
         return items if self._extractor is None else self._extractor.view(items).features

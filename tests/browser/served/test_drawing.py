@@ -70,7 +70,10 @@ def test_it_draws_step_by_step(
 
 def test_a_poor_program_is_warned_of(open_tab: OpenTab, digits: Model) -> None:
     with open_tab(digits=digits) as tab:
-        for steps, said in ((4, "Warning: with so few steps, 4, each divides the noise by"), (20, "")):
+        for steps, said in (
+            (4, "Warning: with so few steps, 4, each divides the noise by"),
+            (20, ""),
+        ):
             tab.fill(sampler="ddim", num_inference_steps=steps, n=2)
             tab("await page.click('#draw')")
             tab.until_done()
