@@ -3,6 +3,7 @@
 import json
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from PIL import Image
 
 from difftool import load, samplers
+from difftool.diffusion import SamplerCall
 from difftool.train.config import parse_as
 from difftool.train.distillation.config import DistillConfig
 from difftool.train.presets import distill_preset
 from tests.cli.conftest import Command, Refusal
+from tests.fixtures import CLASSES_NETWORK, CLASSES_SPEC, save_model
 
 QUICK = ("--batch", 2, "--set", "student.stages=2", "--set", "run.channels_last=false")
 
@@ -172,3 +175,32 @@ def test_a_student_is_compared_with_its_teacher(
         2,
         "was not distilled",
     )
+
+
+def test_a_guided_student_is_compared_with_its_guided_teacher(
+    difftool: Command, refuses: Refusal, tmp_path: Path
+) -> None:
+    ten = replace(CLASSES_NETWORK, arguments={**CLASSES_NETWORK.arguments, "classes": 10})
+    save_model(tmp_path / "teacher", replace(CLASSES_SPEC, classes=10), ten, SamplerCall("ddpm"))
+    line = ("distill", "teacher", "--data", "digits", "--guidance-scale", 2, "--out", "run", *QUICK)
+    assert difftool(*line, "--steps", 2, "--train-steps", 1, "--quiet").code == 0
+    for made in (("run", "student"), ("teacher", "plain"), ("teacher", "guided")):
+        features = ("--with", "guidance") if made[1] == "guided" else ()
+        assert difftool("export", made[0], *features, "--out", made[1], "--quiet").code == 0
+    compared = ("verify", "student", "run", "--backend", "onnxruntime-cpu", "-n", 2, "--teacher")
+    refuses((*compared, "plain"), 2, "student was distilled with guidance, and plain has none")
+    found = difftool(*compared, "guided", "--json").json()["teacher"]["psnr_db"]
+    student, teacher = load("student", backend="onnxruntime-cpu"), load("guided")
+    wanted, unguided = (
+        teacher.sample(
+            samplers.ddim(teacher.spec, steps=len(teacher.spec.schedule), spacing="trailing"),
+            n=2,
+            labels=[0, 1],
+            guidance_scale=scale,
+        )
+        for scale in (2, 1)
+    )
+    drawn = student.sample(samplers.consistency(student.spec, steps=1), n=2, labels=[0, 1])
+    errors = [((drawn.astype(float) - each) ** 2).mean() / 4 for each in (wanted, unguided)]
+    assert found["1"] == pytest.approx(-10 * np.log10(errors[0]), abs=0.01)
+    assert abs(errors[0] - errors[1]) > 0.01 * errors[0], "guidance shows"

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from difftool.bundle import Bundle
+from difftool.diffusion.features import Feature
 from difftool.diffusion.program import Program
 from difftool.diffusion.samplers import consistency, ddim
 from difftool.errors import UsageError
@@ -42,7 +43,8 @@ class Teacher:
     """The bundle of a student's teacher, checked before anything is drawn.
 
     Raises:
-        UsageError: the bundle was not distilled, or has another teacher.
+        UsageError: the bundle was not distilled, has another teacher, or was distilled with
+            guidance, which this bundle of its teacher lacks.
     """
 
     def __init__(self, student: Bundle, teacher: Bundle | Path | str) -> None:
@@ -56,6 +58,12 @@ class Teacher:
                 f"{student.path.name} was distilled from the weights {origin.teacher_sha256[:12]}, "
                 f"and {self.bundle.path.name} has {weights[:12]}",
                 "give a bundle that was exported from its teacher",
+            )
+        if origin.guidance_scale != 1 and Feature.GUIDANCE not in self.bundle.features:
+            raise UsageError(
+                f"{student.path.name} was distilled with guidance, "
+                f"and {self.bundle.path.name} has none",
+                f"export the teacher again: `features={Feature.GUIDANCE}`",
             )
         self._scale, spec = origin.guidance_scale, student.spec
         steps = min(_EVALUATIONS, len(spec.schedule))
