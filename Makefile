@@ -59,7 +59,8 @@ test-oldest: $(OLDEST)/stamp  ## a part of the tests, on the oldest versions tha
 test-nightly: export OMP_NUM_THREADS = 1
 test-nightly: $(VENV)/dev.stamp  ## the reliability criteria in full, more than an hour; writes benchmarks/results
 	$(BIN)/pytest -n auto --dist worksteal --nightly --criteria benchmarks/results/reliability.md \
-		tests/reliability tests/preflight tests/compile/engine/test_models.py tests/deploy
+		tests/reliability tests/preflight tests/compile/engine/test_models.py tests/deploy \
+		tests/serve/test_replicas.py
 
 docs: $(VENV)/dev.stamp  ## build the site of the documentation, in build/site; a warning fails
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html --conf-dir docs . $(SITE)

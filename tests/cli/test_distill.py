@@ -105,12 +105,8 @@ def test_what_is_no_checkpoint_is_refused(refuses: Refusal, tmp_path: Path) -> N
         refuses(("distill", path, "--data", "digits"), 3, "not a checkpoint")
 
 
-def test_a_golden_checkpoint_becomes_fast(
-    shared: Path, difftool: Command, tmp_path: Path, nightly: bool
-) -> None:
-    """An NCSN, from the authors' own file to two steps; its graph takes long to export."""
-    if not nightly:
-        pytest.skip("its export takes a minute; make test-nightly does it")
+def test_a_golden_checkpoint_becomes_fast(shared: Path, difftool: Command, tmp_path: Path) -> None:
+    """An NCSN, from the authors' own file to two steps."""
     (tmp_path / "images").mkdir()
     for index, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (4, 28, 28))):
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"images/{index}.png")
