@@ -78,6 +78,7 @@ def classes(classes_bundle: Path) -> Both:
     ("sampler", "arguments"),
     [
         ("plms", {"steps": 8}),  # four history slots
+        ("consistency", {"steps": 4}),
         ("unipc", {"steps": 7}),
         ("dpmpp_2m_sde", {"steps": 6}),
         ("langevin", {"steps": 4, "step_size": 1e-3}),  # a uniform start
