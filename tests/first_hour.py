@@ -5,8 +5,8 @@
 
 Each tutorial has a folder in OUT, in which its lines run: with what they printed, their exit codes
 and seconds in `transcript.txt`, and the files that they made. A new environment has what the `pip`
-lines of the tutorials name, in their order, and `deploy` also needs curl and `openai`. The seconds
-from the end of the installation to the first picture are printed.
+lines of the tutorials name, in their order; `deploy` also needs curl. The seconds from the end of
+the installation to the first picture are printed.
 """
 
 import argparse
@@ -27,7 +27,6 @@ if __name__ == "__main__":
 from tests.pages import ROOT, SERVER, blocks
 
 TUTORIALS: Final = ("first-samples", "train", "embed", "diffusers", "deploy")
-GUESTS: Final = {"train": ["scikit-learn"], "deploy": ["openai"]}  # which their Python lines import
 PICTURES: Final = (".png", ".gif", ".webp")
 _END: Final = "-- end of block --"
 # Blocks of Python come as lines of JSON, and share their names as those of one session do.
@@ -56,11 +55,11 @@ class Hour:
         with (folder / "transcript.txt").open("w", encoding="utf-8") as transcript:
             Lesson(self, folder, transcript).run(tutorial)
 
-    def installs(self, words: list[str], transcript: IO[str], guests: list[str]) -> None:
+    def installs(self, words: list[str], transcript: IO[str]) -> None:
         """Run a line of pip in the clone."""
         if not self.install:
             return
-        line = [str(self.python), "-m", *words, *guests, "--quiet"]
+        line = [str(self.python), "-m", *words, "--quiet"]
         subprocess.run(line, cwd=ROOT, stdout=transcript, stderr=transcript, check=True)
         if not self._found:
             self._installed = time.monotonic()
@@ -89,15 +88,15 @@ class Lesson:
                     continue
                 for line in text.replace("\\\n", " ").splitlines():
                     if words := shlex.split(line, comments=True):
-                        self._command(words, GUESTS.get(tutorial, []))
+                        self._command(words)
                         self._hour.look(self._folder)
         finally:
             self._end()
 
-    def _command(self, words: list[str], guests: list[str]) -> None:
+    def _command(self, words: list[str]) -> None:
         self._say(f"$ {shlex.join(words)}")
         if words[0] == "pip":
-            self._hour.installs(words, self._transcript, guests)
+            self._hour.installs(words, self._transcript)
             return
         words = [word.replace(SERVER, self._address) for word in words]
         if words[0] == "difftool":

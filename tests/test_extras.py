@@ -1,13 +1,15 @@
 """Each extra brings all that its commands need: they run in an environment that has nothing else.
 
-The environment holds links to the installed packages that the extras ask for, and to no other.
+The environment holds links to the installed packages that the extras ask for, and to no others.
 """
 
 import os
 import subprocess
 import sys
 import sysconfig
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -66,17 +68,40 @@ def needed(*extras: str) -> set[str]:
     return {*found}
 
 
+@cache
+def owners() -> dict[tuple[str, ...], set[str]]:
+    """Return which packages have files in each folder of the installed ones, and their files."""
+    found: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for distribution in metadata.distributions():
+        name = canonicalize_name(distribution.metadata["Name"])
+        for file in distribution.files or ():
+            for depth in range(1, len(file.parts) + 1):
+                found[file.parts[:depth]].add(name)
+    return found
+
+
 def environment_of(packages: set[str], folder: Path) -> Path:
-    """Make an environment with links to the files of these packages, and return its Python."""
+    """Make an environment with links to these packages, and return its Python.
+
+    A folder that other packages have files in is made anew, and a link stands for each other one.
+    """
     made = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
     subprocess.run(made, check=True)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
     for name in packages:
         distribution = metadata.distribution(name)
         for file in distribution.files or ():
-            if ".." not in file.parts and not (site / file).exists():
-                (site / file).parent.mkdir(parents=True, exist_ok=True)
-                (site / file).symlink_to(Path(str(distribution.locate_file(file))))
+            if ".." in file.parts:
+                continue  # a script
+            parts = next(
+                file.parts[:depth]
+                for depth in range(1, len(file.parts) + 1)
+                if owners()[file.parts[:depth]] <= packages
+            )
+            link = site.joinpath(*parts)
+            if not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(Path(str(distribution.locate_file("/".join(parts)))))
     return folder / "bin" / "python"
 
 

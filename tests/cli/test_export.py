@@ -1,5 +1,6 @@
 """difftool export: a bundle, as it was asked for."""
 
+import re
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -41,3 +42,5 @@ def test_a_report(difftool: Command, points_checkpoint: Path, tmp_path: Path) ->
     assert value["program"].startswith("annealed_langevin(steps=20, step_size=0.0001, ")
     assert value["weights"] == "ema"
     assert value["files"] == file_entries(tmp_path / "b")
+    said = difftool("export", points_checkpoint, "--out", "c", "--steps", 20).out
+    assert re.fullmatch(r"[\d,]+ parameters, 2 files -> c \(\d\.\d MB\)\n", said)

@@ -1,6 +1,7 @@
 """difftool verify: any two ways to run a bundle, a verdict, and a report that stays with it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +87,19 @@ def test_the_first_bad_row_is_named(
     done = difftool("verify", broken.path, tiny_checkpoint)
     assert (done.code, done.err) == (1, "")
     assert done.out.startswith("passed             no\n")
+
+
+def test_what_agrees_is_said_in_a_sentence(difftool: Command, tiny_bundle: Path) -> None:
+    line = ("verify", tiny_bundle, "--backend", "numpy", "--steps", 2)
+    said = difftool(*line).out
+    assert re.fullmatch(
+        r"numpy fp32 agrees with onnxruntime-cpu fp32 in 2 steps of ddpm: largest error of a step "
+        r"\d\.\de-\d\d, at most 1e-04 is allowed; PSNR \d+\.\d dB, at least 40 is asked for\n",
+        said,
+    )
+    long = difftool(*line, "--verbose").out
+    assert long.startswith("passed             yes\n")
+    assert long.endswith(said)
 
 
 def test_a_report_stays_in_the_bundle(difftool: Command, copy: Path) -> None:

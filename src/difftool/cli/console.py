@@ -14,12 +14,23 @@ from difftool.errors import DifftoolError
 _LOGGER: Final = logging.getLogger("difftool")
 
 
-def report(record: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a command's result, as one JSON document or as an outline for people."""
+def report(
+    record: Mapping[str, Any], *, as_json: bool, sentence: str = "", aside: bool = False
+) -> None:
+    """Print a command's result, as one JSON document or for people.
+
+    People get an outline. If there is a sentence that says what was done, they get that, and the
+    outline before it with --verbose; `aside` is as in `say`.
+    """
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
-    else:
+        return
+    if not sentence:
         print("\n".join(map(_printable, outline(record))))
+        return
+    if is_verbose():
+        say("\n".join(outline(record)), aside=aside)
+    say(sentence, aside=aside)
 
 
 def outline(record: Mapping[str, Any], indent: str = "") -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from difftool.cli import options, trt
-from difftool.cli.console import report, waiting
+from difftool.cli.console import counted, report, waiting
 from difftool.cli.foreign import As, Sets, checkpoint_from
 from difftool.diffusion import Feature
 from difftool.errors import UsageError
@@ -125,13 +125,15 @@ def export(
             force=force,
         )
     manifest = bundle.manifest
+    size = sum(entry.size for entry in manifest.files.values())
+    made = f"{manifest.network.parameters:,} parameters, {counted(len(manifest.files), 'file')}"
     report(
         {
             "bundle": str(out),
-            "bytes": sum(entry.size for entry in manifest.files.values()),
+            "bytes": size,
             "parameters": manifest.network.parameters,
             "program": bundle.default_program().name,
-            "fused": [feature.value for feature in manifest.fused],
+            "features": [feature.value for feature in manifest.fused],
             "weights": manifest.provenance.weights,
             "step": manifest.provenance.step,
             "engines": {
@@ -140,4 +142,5 @@ def export(
             "files": {name: entry.model_dump() for name, entry in manifest.files.items()},
         },
         as_json=json,
+        sentence=f"{made} -> {out} ({size / 1e6:.1f} MB)",
     )

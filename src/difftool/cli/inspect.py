@@ -70,7 +70,7 @@ def _bundle(path: str) -> Record:
         "format": manifest.format,
         "bytes": _total(files),
         "program": bundle.default_program().name,
-        "fused": [feature.value for feature in manifest.fused],
+        "features": [feature.value for feature in manifest.fused],
         "spec": spec_record(bundle.spec),
         "network": manifest.network.model_dump(),
         "provenance": manifest.provenance.model_dump(),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from typer import Context, Option
 
 from difftool.cli import options
-from difftool.cli.console import counted, is_verbose, outline, progress, report, say, warn
+from difftool.cli.console import counted, progress, report, warn
 from difftool.cli.grouped import LIMITS, MACHINE, OUTPUT, PROGRAM, SAMPLES
 from difftool.errors import UsageError
 
@@ -333,14 +333,10 @@ def sample(
         "steps_per_second": total / seconds,
         "warnings": warnings,
     }
-    if json:
-        report(record, as_json=True)
-        return
-    if is_verbose():
-        say("\n".join(outline(record)), aside=target.stdout)
     size = "" if target.folder else described(chosen, n, spec, scale)
     drawn = f"{counted(n, 'sample')}, {counted(len(program), 'step')} of {program.call.name}"
-    say(f"{drawn}, {seconds:.1f} s -> {target}{size}", aside=target.stdout)
+    sentence = f"{drawn}, {seconds:.1f} s -> {target}{size}"
+    report(record, as_json=json, sentence=sentence, aside=target.stdout)
 
 
 def _in_bulk(context: Context) -> None:

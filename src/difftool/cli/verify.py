@@ -1,16 +1,20 @@
 """difftool verify: compare a bundle with its checkpoint, or two ways to run it."""
 
 import contextlib
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
 from difftool.cli import options
-from difftool.cli.console import progress, report
+from difftool.cli.console import counted, progress, report
 from difftool.cli.foreign import As, Sets, checkpoint_from
 from difftool.cli.grouped import DATA
 from difftool.errors import UsageError
+
+if TYPE_CHECKING:
+    from difftool.verify import Report
 
 EXAMPLES = """\b
 Examples:
@@ -176,6 +180,20 @@ def verify(
     if picture is not None and format_ is not None:
         write_atomic(picture, found.picture(format_))
         record["picture"] = str(picture)
-    report(record, as_json=json)
+    extras = bisect or data is not None or teacher is not None
+    report(record, as_json=json, sentence="" if extras or not found.passed else _agreement(found))
     if not found.passed:
         raise Exit(1)
+
+
+def _agreement(found: "Report") -> str:
+    """Return in a sentence that the candidate is within its bounds."""
+    result = found.result
+    program = f"{counted(len(result.program), 'step')} of {result.program.call.name}"
+    equal = math.isinf(result.psnr)
+    psnr = f"PSNR {result.psnr:.1f} dB, at least {result.psnr_tolerance:g} is asked for"
+    return (
+        f"{found.candidate} agrees with {found.reference} in {program}: "
+        f"largest error of a step {result.step_error:.1e}, at most {result.step_tolerance:.0e} is "
+        f"allowed; {'the samples are equal' if equal else psnr}"
+    )
