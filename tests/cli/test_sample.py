@@ -298,11 +298,12 @@ def test_16_bits_run_on_the_gpu(
     half_bundle: Path,  # noqa: F811
     backend: tuple[str, ...],
 ) -> None:
-    line = ("sample", half_bundle, "--precision", "fp16", *backend, "--device", 1, "--json")
-    value = json.loads(difftool(*line).out)
+    line = ("sample", half_bundle, "--precision", "fp16", *backend, "--device", 1)
+    value = json.loads(difftool(*line, "--json").out)
     assert (value["backend"], value["precision"]) == ("onnxruntime-cuda", "fp16")
     assert value["device"] == "a fake GPU"
     assert value["cuda_graphs"]
+    assert " s on a fake GPU -> x.png (" in difftool(*line, "--out", "x.png").out
 
 
 def test_16_bits_without_a_gpu(

@@ -335,7 +335,8 @@ def sample(
     }
     size = "" if target.folder else described(chosen, n, spec, scale)
     drawn = f"{counted(n, 'sample')}, {counted(len(program), 'step')} of {program.call.name}"
-    sentence = f"{drawn}, {seconds:.1f} s -> {target}{size}"
+    place = f" on {record['device']}" if "device" in record else ""
+    sentence = f"{drawn}, {seconds:.1f} s{place} -> {target}{size}"
     report(record, as_json=json, sentence=sentence, aside=target.stdout)
 
 

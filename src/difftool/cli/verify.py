@@ -14,7 +14,7 @@ from difftool.cli.grouped import DATA
 from difftool.errors import UsageError
 
 if TYPE_CHECKING:
-    from difftool.verify import Report
+    from difftool.verify import Report, Side
 
 EXAMPLES = """\b
 Examples:
@@ -186,6 +186,14 @@ def verify(
         raise Exit(1)
 
 
+def _placed(side: "Side") -> str:
+    """Return a side's name, and its GPU if it runs on one."""
+    from difftool.runtime import on_device
+
+    device = on_device(side.backend).get("device")
+    return f"{side} on {device}" if device else str(side)
+
+
 def _agreement(found: "Report") -> str:
     """Return in a sentence that the candidate is within its bounds."""
     result = found.result
@@ -193,7 +201,7 @@ def _agreement(found: "Report") -> str:
     equal = math.isinf(result.psnr)
     psnr = f"PSNR {result.psnr:.1f} dB, at least {result.psnr_tolerance:g} is asked for"
     return (
-        f"{found.candidate} agrees with {found.reference} in {program}: "
+        f"{_placed(found.candidate)} agrees with {_placed(found.reference)} in {program}: "
         f"largest error of a step {result.step_error:.1e}, at most {result.step_tolerance:.0e} is "
         f"allowed; {'the samples are equal' if equal else psnr}"
     )
