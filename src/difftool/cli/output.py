@@ -23,7 +23,8 @@ _SEEN: Final = 112  # screen pixels of a sample that are enough to see it
 _SHEET: Final = 2048  # pixels of a side beyond which a sheet is not enlarged by default
 _MOST: Final = 16_383  # pixels of a side in a WebP
 _ALL: Final = slice(None)
-_PADDING: Final = 2  # pixels around each sample of a sheet
+_FRAME: Final = 2  # pixels around each sample of a sheet, which grow with its scale
+_WIDEST: Final = 8  # until they are so many
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -71,8 +72,8 @@ def choose_scale(
     side = max(picture_size(n, spec, 1))
     readable = round(_SEEN / max(spec.shape[1:]))
     scale = wanted or max(1, min(readable, _SHEET // side))
-    if side * scale > _MOST:
-        width, height = picture_size(n, spec, scale)
+    width, height = picture_size(n, spec, scale)
+    if max(width, height) > _MOST:
         raise UsageError(
             f"a picture of {n} samples would be {width} x {height} pixels",
             "draw fewer samples, or lower --scale; --shard-size writes many into a folder",
@@ -82,8 +83,9 @@ def choose_scale(
 
 def picture_size(n: int, spec: ModelSpec, scale: int) -> tuple[int, int]:
     """Return width and height of the sheet of n samples, in pixels."""
-    height, width = grid_size(max(n, 1), *spec.shape[1:])
-    return width * scale, height * scale
+    height, width = (side * scale for side in spec.shape[1:])
+    height, width = grid_size(max(n, 1), height, width, padding=_frame(scale))
+    return width, height
 
 
 def encode(
@@ -93,7 +95,7 @@ def encode(
     labels: NDArray[np.int64] | None,
     scale: int,
     *,
-    padding: int = _PADDING,
+    framed: bool = True,
 ) -> bytes:
     """Return the file of samples float32 [N, *S].
 
@@ -102,7 +104,7 @@ def encode(
     """
     buffer = io.BytesIO()
     if format in (Format.PNG, Format.WEBP):
-        _sheet(to_uint8(samples, spec), scale, padding).save(buffer, format, lossless=True)
+        _sheet(to_uint8(samples, spec), scale, framed=framed).save(buffer, format, lossless=True)
     elif format is Format.PARQUET:
         from difftool.scale import encode_shard
 
@@ -127,9 +129,9 @@ def each_file(
     for index in range(len(samples)):
         one = slice(index, index + 1)
         if film:
-            yield film.gif(scale, one, padding=0)
+            yield film.gif(scale, one, framed=False)
         else:
-            yield encode(format, samples[one], spec, None, scale, padding=0)
+            yield encode(format, samples[one], spec, None, scale, framed=False)
 
 
 def described(format: Format, n: int, spec: ModelSpec, scale: int) -> str:
@@ -159,9 +161,9 @@ class Film:
             samples = state.x if state.step == state.steps else state.denoised
             self._batches[state.step].append(to_uint8(samples, self._spec))
 
-    def gif(self, scale: int, chosen: slice = _ALL, *, padding: int = _PADDING) -> bytes:
+    def gif(self, scale: int, chosen: slice = _ALL, *, framed: bool = True) -> bytes:
         """Return the film of the chosen samples as an endless gif that pauses at the end."""
-        pictures = [_sheet(pixels[chosen], scale, padding) for pixels in self._frames]
+        pictures = [_sheet(pixels[chosen], scale, framed=framed) for pixels in self._frames]
         durations = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_FRAME_MS]
         buffer = io.BytesIO()
         pictures[0].save(
@@ -170,6 +172,11 @@ class Film:
         return buffer.getvalue()
 
 
-def _sheet(pixels: Pixels, scale: int, padding: int) -> Image.Image:
-    sheet = grid(pixels, padding=padding).repeat(scale, axis=0).repeat(scale, axis=1)
+def _sheet(pixels: Pixels, scale: int, *, framed: bool) -> Image.Image:
+    enlarged = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    sheet = grid(enlarged, padding=_frame(scale) if framed else 0)
     return Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
+
+
+def _frame(scale: int) -> int:
+    return min(_FRAME * scale, _WIDEST)
