@@ -3,6 +3,7 @@
 A moment lies at the same place in the run on an idle machine and on a loaded one.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
@@ -10,9 +11,10 @@ from typing import Any
 
 
 class Calls:
-    """Counts the calls of Python functions in a block, from 1 on.
+    """Counts the calls of Python functions in a block, from 1 on, but for those of generators.
 
-    At a number of `moments` it does `act` with what stands there.
+    At a number of `moments` it does `act` with what stands there. A generator may be called by a
+    throw into it, and there Python handles no signal.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class Calls:
         sys.setprofile(None)
 
     def _see(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event != "call":
+        if event != "call" or frame.f_code.co_flags & inspect.CO_GENERATOR:
             return
         self.count += 1
         if self.count in self._moments and self._act is not None:
