@@ -146,7 +146,7 @@ def test_configurations(newest: Path, change: Change, message: str) -> None:
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "absent"):
+    for path in (tmp_path, tmp_path / "absent", tmp_path / ("long" * 999)):
         with pytest.raises(ArtefactError, match="not a checkpoint"):
             load_checkpoint(path)
     (tmp_path / ckpt.CONFIG).write_text("{")

@@ -12,6 +12,7 @@ A checkpoint for export only has one of the two weights files and no optimizer. 
 stored: the position in the data is step * batch, and randomness has no state.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,12 +86,14 @@ def all_files(folder: Path) -> set[str]:
 def find_checkpoint(path: Path | str) -> Path:
     """Return `path` itself if it is a checkpoint, or the newest whole checkpoint of a run."""
     path = Path(path)
-    if (path / CONFIG).is_file():
-        return path
     failure = ArtefactError(
         f"{path} is not a checkpoint",
         "give a run folder or one of its checkpoints; those of others: difftool import",
     )
+    if not os.path.isdir(path):  # Path.is_dir fails for a name that no folder can have
+        raise failure
+    if (path / CONFIG).is_file():
+        return path
     # From the newest back: a crash or a full disk may have damaged the last ones.
     for folder in reversed(list_checkpoints(path)):
         try:

@@ -157,6 +157,27 @@ def test_an_error_is_one_line_and_a_hint(difftool: Command) -> None:
     done.refused(3, "error: no bundle at nowhere at all", "hint: shipped: ")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("sample", "LONG"),
+        ("sample", "--out", "LONG.png"),
+        ("inspect", "LONG"),
+        ("distill", "LONG"),
+        ("train", "--resume", "LONG"),
+        ("train", "ddpm", "--init", "LONG"),
+        ("train", "ddpm", "--config", "LONG"),
+        ("eval", "--samples", "LONG.npz", "--against", "gaussians"),
+    ],
+)
+def test_no_name_is_too_long_for_an_error(line: tuple[str, ...], difftool: Command) -> None:
+    done = difftool(*(word.replace("LONG", "long " * 999) for word in line))
+    assert done.code in (2, 3)
+    assert "free space" not in done.err
+    assert len(done.err.splitlines()) == 2
+    assert len(done.err) < 1000
+
+
 def test_with_json_an_error_is_also_a_document(difftool: Command) -> None:
     done = difftool("sample", "nowhere", "--json")
     value = json.loads(done.out)

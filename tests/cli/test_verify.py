@@ -160,6 +160,13 @@ def test_an_encoder_sees_prepared_images(
     assert found["before"] == pytest.approx(found["after"], rel=1e-3)
 
 
+def test_draws_are_counted(difftool: Command, points_bundle: Path) -> None:
+    for count in (1, -7):
+        difftool("verify", points_bundle, "--draws", count).refused(
+            2, "should be greater than or equal to 2"
+        )
+
+
 def test_points_are_not_prepared(difftool: Command, points_bundle: Path) -> None:
     line = ("verify", points_bundle, "--backend", "openvino", "--data", "gaussians")
     difftool(*line, "--preprocess", "clip").refused(2, "points have no extractor")

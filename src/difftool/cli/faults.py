@@ -1,5 +1,6 @@
 """Turn any exception into one line, a hint and an exit code."""
 
+import errno
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -79,6 +80,8 @@ def as_fault(error: BaseException, arguments: Sequence[str]) -> DifftoolError:
         case ModuleNotFoundError() if extra := _find_extra(error, arguments):
             package = str(error.name).partition(".")[0]
             return MissingDependencyError.extra(package, extra)
+        case OSError(errno=errno.ENAMETOOLONG):
+            return UsageError(f"{error.filename}: the name is too long", "give a shorter one")
         case OSError():
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             return ResourceError(what, "check the free space and permissions")

@@ -105,6 +105,7 @@ def verify(
         int,
         Option(
             metavar="COUNT",
+            min=2,
             help="Number of samples that each side draws for --data.",
             rich_help_panel=DATA,
         ),

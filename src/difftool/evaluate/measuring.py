@@ -20,7 +20,10 @@ EVALUATIONS: Final = (10, 20, 50)
 _FEW: Final = (1, 2, 4)  # of a model that was distilled
 # Those that do well with few evaluations, and how they space them.
 _VARIANCE_PRESERVING: Final = ("dpmpp_2m_sde", "dpmpp_2m", "unipc", "ddim"), "trailing"
-_VARIANCE_EXPLODING: Final = ("euler_ancestral", "dpmpp_2m", "unipc", "ddim"), "karras"
+_VARIANCE_EXPLODING: Final = (
+    ("dpmpp_2m_sde", "euler_ancestral", "dpmpp_2m", "unipc", "ddim"),
+    "karras",
+)
 
 _log = logger(__name__)
 

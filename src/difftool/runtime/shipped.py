@@ -1,5 +1,6 @@
 """Find and open bundles, by folder or by the name of a shipped model."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ def find_bundle(model: Path | str) -> Path:
     """Return the folder of a bundle given by path or shipped name."""
     if isinstance(model, str) and model in shipped_models():
         return MODELS / model
-    if not Path(model).exists():
+    if not os.path.exists(model):  # Path.exists fails for a name that no file can have
         raise ArtefactError(
             f"no bundle at {model}, and no shipped model of that name",
             f"shipped: {', '.join(shipped_models()) or 'none'}",
