@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from difftool.bundle import read_bundle
@@ -152,7 +153,9 @@ def test_an_encoder_sees_prepared_images(
     tiny_bundle: Path,
     make_extractor: MakeExtractor,  # noqa: F811
 ) -> None:
-    line = ("verify", tiny_bundle, "--backend", "openvino", "--steps", 2, "--data", "digits")
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
+    np.savez("data.npz", samples=images / 127.5 - 1, images=images)
+    line = ("verify", tiny_bundle, "--backend", "openvino", "--steps", 2, "--data", "data.npz")
     seen = ("--draws", 10, "--extractor", make_extractor(axes=("n", 3, 4, 4)))
     difftool(*line, *seen).refused(2, "images of shape (3, 4, 4), not (1, 8, 8)")
     found = difftool(*line, *seen, "--preprocess", "clip", "--json").json()["frechet"]
