@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.extractors import make_extractor  # noqa: F401
 from tests.fixtures import (  # noqa: F401
     classes_bundle,
     classes_checkpoint,

@@ -17,7 +17,7 @@ from difftool.evaluate.sets import read_data
 from difftool.files import file_sha256
 from difftool.runtime import load, to_uint8
 from tests.cli.conftest import WITHOUT_TORCH, Command
-from tests.evaluate.conftest import MakeExtractor, make_extractor  # noqa: F401
+from tests.extractors import MakeExtractor
 from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 
 SHORT = ("--sampler", "ddim", "--steps", 2)
@@ -148,7 +148,7 @@ def test_inception_figures_stand_beside_the_others(
 def test_an_encoder_has_no_classes(
     difftool: Command,
     digits: Path,
-    make_extractor: MakeExtractor,  # noqa: F811
+    make_extractor: MakeExtractor,
 ) -> None:
     path = make_extractor(axes=("n", 3, 4, 4))
     line = ("eval", "--samples", digits, "--against", digits, "--extractor", path)

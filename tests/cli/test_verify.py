@@ -12,7 +12,7 @@ import pytest
 from difftool.bundle import read_bundle
 from difftool.runtime import shipped
 from tests.cli.conftest import Command, tree
-from tests.evaluate.conftest import MakeExtractor, make_extractor  # noqa: F401
+from tests.extractors import MakeExtractor
 from tests.runtime.test_backends_gpu import cuda_runtime  # noqa: F401
 from tests.verify.defects import with_deep_defect, with_nan_at
 
@@ -151,7 +151,7 @@ def test_images_are_seen_by_an_extractor(difftool: Command, tiny_bundle: Path) -
 def test_an_encoder_sees_prepared_images(
     difftool: Command,
     tiny_bundle: Path,
-    make_extractor: MakeExtractor,  # noqa: F811
+    make_extractor: MakeExtractor,
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
     np.savez("data.npz", samples=images / 127.5 - 1, images=images)
@@ -173,6 +173,8 @@ def test_draws_are_counted(difftool: Command, points_bundle: Path) -> None:
 def test_points_are_not_prepared(difftool: Command, points_bundle: Path) -> None:
     line = ("verify", points_bundle, "--backend", "openvino", "--data", "gaussians")
     difftool(*line, "--preprocess", "clip").refused(2, "points have no extractor")
+    said = "--preprocess says how data are prepared"
+    difftool("verify", points_bundle, "--preprocess", "clip").refused(2, said, "give --data, too")
 
 
 def test_torch_is_not_needed_without_a_checkpoint(spawn: Command, tiny_bundle: Path) -> None:

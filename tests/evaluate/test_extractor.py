@@ -15,7 +15,7 @@ from difftool.evaluate.extractor import open_extractor, shipped_extractors
 from difftool.evaluate.preprocess import Preprocess
 from difftool.files import file_sha256
 from difftool.runtime import shipped_models
-from tests.evaluate.conftest import MakeExtractor
+from tests.extractors import MakeExtractor
 
 CVE = Path(__file__).parents[1] / "reliability/corpus/cve"
 

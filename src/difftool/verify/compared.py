@@ -7,6 +7,7 @@ from pathlib import Path
 
 from difftool.bundle import Bundle
 from difftool.diffusion.program import Program
+from difftool.errors import UsageError
 from difftool.runtime.comparison import OnRow, Verification, compare
 from difftool.runtime.model import Model
 from difftool.runtime.shipped import open_bundle
@@ -65,8 +66,8 @@ def verify(
         on_step: called with the number of steps done and the total.
 
     Raises:
-        UsageError: both sides are the same, the checkpoint is missing or not used by any side, or
-            the bundle has another teacher.
+        UsageError: both sides are the same, the checkpoint is missing or not used by any side,
+            there is a `preprocess` without `data`, or the bundle has another teacher.
         ArtefactError: the bundle was exported from other weights, or is damaged.
 
     Examples:
@@ -74,6 +75,8 @@ def verify(
         >>> report.passed
         True
     """
+    if preprocess is not None and data is None:
+        raise UsageError("`preprocess` says how data are prepared", "give `data`, too")
     opened = open_bundle(bundle)
     program = program or opened.default_program()
     candidate, reference = open_sides(
